@@ -1,0 +1,42 @@
+# Warnings, hardening and sanitizers for every target, and the helper that makes one library per folder.
+
+add_compile_options(
+  -Wall -Wextra -Wconversion -Wshadow -Wdouble-promotion -Wno-sign-conversion
+  -fstack-protector-strong -fno-math-errno -ffp-contract=off)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # False alarms of g++ 12 in its own headers.
+  add_compile_options(-Wno-maybe-uninitialized -Wno-restrict -Wno-stringop-overflow -Wno-array-bounds)
+endif()
+option(PITH_WERROR "Warnings are errors" ON)
+if(PITH_WERROR)
+  add_compile_options(-Werror)
+endif()
+add_link_options(-Wl,-z,relro,-z,now)
+add_compile_definitions(_GLIBCXX_ASSERTIONS)
+if(CMAKE_BUILD_TYPE STREQUAL "Release" AND NOT PITH_SANITIZE)
+  add_compile_options(-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
+endif()
+
+if(PITH_SANITIZE)
+  add_compile_options(-fsanitize=${PITH_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${PITH_SANITIZE})
+endif()
+if(PITH_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
+if(PITH_COVERAGE)
+  add_compile_options(--coverage -fprofile-abs-path)
+  add_link_options(--coverage)
+endif()
+
+# pith_library(NAME [DEPENDS libs...]): every .cc below the current folder, as pith_NAME.
+function(pith_library name)
+  cmake_parse_arguments(ARG "" "" "DEPENDS;EXCLUDE" ${ARGN})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS *.cc)
+  foreach(pattern ${ARG_EXCLUDE})
+    list(FILTER sources EXCLUDE REGEX ${pattern})
+  endforeach()
+  add_library(pith_${name} STATIC ${sources})
+  target_include_directories(pith_${name} PUBLIC ${CMAKE_SOURCE_DIR})
+  target_link_libraries(pith_${name} PUBLIC ${ARG_DEPENDS})
+endfunction()

@@ -1,0 +1,26 @@
+#include "core/buffer.h"
+
+#include <sys/mman.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#include "core/error.h"
+
+namespace pith {
+
+std::byte* allocate_aligned(uint64_t bytes) {
+  constexpr uint64_t kHuge = 2 << 20;
+  const uint64_t align = bytes >= 2 * kHuge ? kHuge : 64;
+  uint64_t total;
+  void* p = nullptr;
+  if (!__builtin_add_overflow(bytes, kSlack + align - 1, &total)) p = std::aligned_alloc(align, total / align * align);
+  if (p == nullptr) fail(ErrorKind::kMemory, "cannot allocate {} bytes", bytes);
+  if (align == kHuge) ::madvise(p, total / align * align, MADV_HUGEPAGE);
+  std::memset(p, 0, bytes + kSlack);
+  return static_cast<std::byte*>(p);
+}
+
+void free_aligned(std::byte* p) noexcept { std::free(p); }
+
+}  // namespace pith

@@ -1,0 +1,286 @@
+#include "core/file.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+
+#include "core/bytes.h"
+#include "core/error.h"
+#include "core/hash.h"
+
+namespace pith {
+
+int Syscalls::open(const char* path, int flags, unsigned mode) { return ::open(path, flags, mode); }
+int Syscalls::close(int fd) { return ::close(fd); }
+ssize_t Syscalls::pread(int fd, void* b, size_t n, off_t o) { return ::pread(fd, b, n, o); }
+ssize_t Syscalls::pwrite(int fd, const void* b, size_t n, off_t o) { return ::pwrite(fd, b, n, o); }
+int Syscalls::fallocate(int fd, off_t length) { return ::posix_fallocate(fd, 0, length); }
+int Syscalls::ftruncate(int fd, off_t length) { return ::ftruncate(fd, length); }
+int Syscalls::fdatasync(int fd) { return ::fdatasync(fd); }
+int Syscalls::fsync(int fd) { return ::fsync(fd); }
+int Syscalls::rename(const char* from, const char* to) { return ::rename(from, to); }
+int Syscalls::unlink(const char* path) { return ::unlink(path); }
+int Syscalls::mkdir(const char* path, unsigned mode) { return ::mkdir(path, mode); }
+int Syscalls::rmdir(const char* path) { return ::rmdir(path); }
+
+namespace {
+
+Syscalls real_syscalls;
+std::atomic<Syscalls*> current_syscalls{&real_syscalls};
+
+[[noreturn]] void fail_io(int error, const std::string& path, const char* action) {
+  const bool full = error == ENOSPC || error == EDQUOT || error == EFBIG;
+  fail(full ? ErrorKind::kNoSpace : ErrorKind::kIo, "{}: cannot {}: {}", path, action, std::strerror(error));
+}
+
+int open_retrying(const std::string& path, int flags, const char* action) {
+  int fd;
+  do {
+    fd = syscalls().open(path.c_str(), flags | O_CLOEXEC, 0666);
+  } while (fd < 0 && errno == EINTR);
+  if (fd < 0) fail_io(errno, path, action);
+  return fd;
+}
+
+struct stat stat_of(int fd, const std::string& path) {
+  struct stat s;
+  if (::fstat(fd, &s) != 0) fail_io(errno, path, "stat");
+  return s;
+}
+
+}  // namespace
+
+Syscalls& syscalls() { return *current_syscalls; }
+ScopedSyscalls::ScopedSyscalls(Syscalls& replacement)
+    : previous_(current_syscalls.exchange(&replacement)) {}
+ScopedSyscalls::~ScopedSyscalls() { current_syscalls = previous_; }
+
+File::File(File&& other) noexcept : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)) {}
+File& File::operator=(File&& other) noexcept {
+  if (this != &other) {
+    if (fd_ >= 0) syscalls().close(fd_);
+    fd_ = std::exchange(other.fd_, -1);
+    path_ = std::move(other.path_);
+  }
+  return *this;
+}
+File::~File() {
+  if (fd_ >= 0) syscalls().close(fd_);
+}
+
+File File::open_read(const std::string& path) {
+  File f(open_retrying(path, O_RDONLY, "open"), path);
+  if (!S_ISREG(stat_of(f.fd_, path).st_mode)) fail(ErrorKind::kIo, "{}: not a regular file", path);
+  return f;
+}
+File File::open_read_write(const std::string& path) {
+  return File(open_retrying(path, O_RDWR | O_CREAT, "create"), path);
+}
+
+uint64_t File::size() const { return static_cast<uint64_t>(stat_of(fd_, path_).st_size); }
+int64_t File::modified_ns() const {
+  const auto s = stat_of(fd_, path_);
+  return s.st_mtim.tv_sec * 1'000'000'000 + s.st_mtim.tv_nsec;
+}
+uint64_t File::identity() const {
+  const auto s = stat_of(fd_, path_);
+  const uint64_t parts[] = {s.st_dev, s.st_ino, static_cast<uint64_t>(s.st_size),
+                            static_cast<uint64_t>(modified_ns())};
+  return hash64(std::as_bytes(std::span(parts)));
+}
+
+void File::read(uint64_t offset, std::span<std::byte> to) const {
+  while (!to.empty()) {
+    const ssize_t n = syscalls().pread(fd_, to.data(), to.size(), static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail_io(errno, path_, "read");
+    if (n == 0) fail(ErrorKind::kIo, "{}: ends at {}, {} more bytes were expected", path_, offset, to.size());
+    to = to.subspan(static_cast<size_t>(n));
+    offset += static_cast<uint64_t>(n);
+  }
+}
+void File::write(uint64_t offset, std::span<const std::byte> from) {
+  while (!from.empty()) {
+    const ssize_t n = syscalls().pwrite(fd_, from.data(), from.size(), static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail_io(errno, path_, "write");
+    from = from.subspan(static_cast<size_t>(n));
+    offset += static_cast<uint64_t>(n);
+  }
+}
+void File::reserve(uint64_t size) {
+  if (size == 0) return;
+  int error;
+  do {
+    error = syscalls().fallocate(fd_, checked_cast<off_t>(size, path_));
+  } while (error == EINTR);
+  if (error != 0 && error != EOPNOTSUPP && error != EINVAL) fail_io(error, path_, "reserve space");
+}
+void File::truncate(uint64_t size) {
+  if (syscalls().ftruncate(fd_, checked_cast<off_t>(size, path_)) != 0) fail_io(errno, path_, "resize");
+}
+void File::sync() {
+  if (syscalls().fdatasync(fd_) != 0) fail_io(errno, path_, "sync");
+}
+bool File::try_lock() { return ::flock(fd_, LOCK_EX | LOCK_NB) == 0; }
+void File::close() {
+  if (fd_ >= 0 && syscalls().close(std::exchange(fd_, -1)) != 0 && errno != EINTR) {
+    fail_io(errno, path_, "close");
+  }
+}
+
+namespace {
+
+// Mappings that the SIGBUS handler can look through: fixed slots, no lock, no allocation.
+struct MappingSlot {
+  std::atomic<const std::byte*> begin{nullptr};
+  std::atomic<size_t> size{0};
+  std::atomic<const char*> path{nullptr};
+};
+std::array<MappingSlot, 64> mapping_slots;
+
+void on_bus_error(int, siginfo_t* info, void*) {
+  const auto* address = static_cast<const std::byte*>(info->si_addr);
+  for (auto& slot : mapping_slots) {
+    const std::byte* begin = slot.begin;
+    if (begin == nullptr || address < begin || address >= begin + slot.size) continue;
+    const char message[] = "pith: model file changed while in use: ";
+    const char* path = slot.path;
+    [[maybe_unused]] ssize_t ignored = ::write(2, message, sizeof(message) - 1);
+    ignored = ::write(2, path, std::strlen(path));
+    ignored = ::write(2, "\n", 1);
+    ::_exit(4);
+  }
+  ::signal(SIGBUS, SIG_DFL);
+  ::raise(SIGBUS);
+}
+
+}  // namespace
+
+void install_mapping_guard() {
+  struct sigaction action {};
+  action.sa_sigaction = on_bus_error;
+  action.sa_flags = SA_SIGINFO;
+  ::sigaction(SIGBUS, &action, nullptr);
+}
+
+std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
+  const File file = File::open_read(path);
+  const uint64_t size = file.size();
+  std::shared_ptr<MappedFile> mapped(new MappedFile);
+  mapped->path_ = path;
+  if (size == 0) return mapped;
+  void* data = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, file.fd(), 0);
+  if (data == MAP_FAILED) fail_io(errno, path, "map");
+  mapped->bytes_ = {static_cast<const std::byte*>(data), size};
+  for (auto& slot : mapping_slots) {
+    const char* expected = nullptr;
+    if (slot.path.compare_exchange_strong(expected, mapped->path_.c_str())) {
+      slot.size = size;
+      slot.begin = mapped->bytes_.data();
+      break;
+    }
+  }
+  return mapped;
+}
+MappedFile::~MappedFile() {
+  if (bytes_.empty()) return;
+  for (auto& slot : mapping_slots) {
+    if (slot.begin == bytes_.data()) {
+      slot.begin = nullptr;
+      slot.path = nullptr;
+    }
+  }
+  ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+}
+
+NewFile::NewFile(const std::string& final_path, uint64_t reserve_bytes) : final_path_(final_path) {
+  static std::atomic<unsigned> counter{0};
+  if (is_folder(final_path)) fail(ErrorKind::kIo, "{}: is a folder", final_path);
+  const std::string name = std::filesystem::path(final_path).filename().string();
+  temporary_path_ = join_path(folder_of(final_path), fmt::format(".{}.tmp.{}.{}", name, ::getpid(), counter++));
+  file_ = File::open_read_write(temporary_path_);
+  try {
+    file_.reserve(reserve_bytes);
+  } catch (...) {
+    syscalls().unlink(temporary_path_.c_str());
+    throw;
+  }
+}
+NewFile::~NewFile() {
+  if (!committed_) syscalls().unlink(temporary_path_.c_str());
+}
+void NewFile::append(std::span<const std::byte> bytes) {
+  file_.write(size_, bytes);
+  size_ += bytes.size();
+}
+void NewFile::commit() {
+  file_.truncate(size_);
+  file_.sync();
+  file_.close();
+  rename_file(temporary_path_, final_path_);
+  committed_ = true;
+}
+
+std::vector<std::byte> read_file(const std::string& path, uint64_t max_bytes) {
+  const File file = File::open_read(path);
+  const uint64_t size = file.size();
+  if (size > max_bytes) {
+    fail(ErrorKind::kCorrupt, "{}: {} bytes, at most {} were expected", path, size, max_bytes);
+  }
+  std::vector<std::byte> bytes(size);
+  file.read(0, bytes);
+  return bytes;
+}
+std::string read_text_file(const std::string& path, uint64_t max_bytes) {
+  const auto bytes = read_file(path, max_bytes);
+  return std::string(as_text(bytes));
+}
+void write_file(const std::string& path, std::span<const std::byte> bytes) {
+  NewFile file(path, bytes.size());
+  file.append(bytes);
+  file.commit();
+}
+
+void rename_file(const std::string& from, const std::string& to) {
+  if (syscalls().rename(from.c_str(), to.c_str()) != 0) fail_io(errno, to, "rename to");
+  sync_folder_of(to);
+}
+void remove_file(const std::string& path) {
+  if (syscalls().unlink(path.c_str()) != 0 && errno != ENOENT) fail_io(errno, path, "remove");
+}
+void sync_folder_of(const std::string& path) {
+  const std::string folder = folder_of(path);
+  const int fd = open_retrying(folder, O_RDONLY | O_DIRECTORY, "open folder");
+  const int result = syscalls().fsync(fd);
+  const int error = errno;
+  syscalls().close(fd);
+  if (result != 0 && error != EINVAL) fail_io(error, folder, "sync folder");
+}
+bool file_exists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
+bool is_folder(const std::string& path) {
+  struct stat s;
+  return ::stat(path.c_str(), &s) == 0 && S_ISDIR(s.st_mode);
+}
+bool same_file(const std::string& a, const std::string& b) {
+  struct stat x, y;
+  return ::stat(a.c_str(), &x) == 0 && ::stat(b.c_str(), &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+std::string folder_of(const std::string& path) {
+  const std::string folder = std::filesystem::path(path).parent_path().string();
+  return folder.empty() ? "." : folder;
+}
+std::string join_path(const std::string& folder, const std::string& name) {
+  return (std::filesystem::path(folder) / name).string();
+}
+
+}  // namespace pith

@@ -1,0 +1,135 @@
+// Files as pith uses them: read by offset, mapped, or made new and swapped in whole.
+//
+// A NewFile is written beside its final name, reserved first, synced, renamed, and its folder synced: the final
+// name holds the old content or all of the new one, and an existing file is never truncated. Errors name the
+// path; a full disk is kNoSpace, all else kIo.
+//
+// All system calls go through Syscalls, so that tests can fail the n-th of them.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace pith {
+
+class Syscalls {
+ public:
+  virtual ~Syscalls() = default;
+  virtual int open(const char* path, int flags, unsigned mode);
+  virtual int close(int fd);
+  virtual ssize_t pread(int fd, void* buffer, size_t n, off_t offset);
+  virtual ssize_t pwrite(int fd, const void* buffer, size_t n, off_t offset);
+  virtual int fallocate(int fd, off_t length);  // posix_fallocate: returns the error
+  virtual int ftruncate(int fd, off_t length);
+  virtual int fdatasync(int fd);
+  virtual int fsync(int fd);
+  virtual int rename(const char* from, const char* to);
+  virtual int unlink(const char* path);
+  virtual int mkdir(const char* path, unsigned mode);
+  virtual int rmdir(const char* path);
+};
+
+// The calls in force; tests swap them with ScopedSyscalls.
+Syscalls& syscalls();
+class ScopedSyscalls {
+ public:
+  explicit ScopedSyscalls(Syscalls& replacement);
+  ~ScopedSyscalls();
+
+ private:
+  Syscalls* previous_;
+};
+
+// An open file descriptor. Reads and writes by offset, so threads may share it.
+class File {
+ public:
+  File() = default;
+  File(File&& other) noexcept;
+  File& operator=(File&& other) noexcept;
+  ~File();
+
+  static File open_read(const std::string& path);       // regular files only
+  static File open_read_write(const std::string& path);  // creates it where missing
+
+  const std::string& path() const { return path_; }
+  bool is_open() const { return fd_ >= 0; }
+  int fd() const { return fd_; }
+  uint64_t size() const;
+  uint64_t identity() const;    // hash of device, inode, size and modification time
+  int64_t modified_ns() const;
+  void read(uint64_t offset, std::span<std::byte> to) const;  // all of it, or Error(kIo)
+  void write(uint64_t offset, std::span<const std::byte> from);
+  void reserve(uint64_t size);   // Error(kNoSpace) now rather than in an hour
+  void truncate(uint64_t size);
+  void sync();
+  bool try_lock();               // exclusive advisory lock, released on close
+  void close();                  // reports what the destructor would swallow
+
+ private:
+  File(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
+  int fd_ = -1;
+  std::string path_;
+};
+
+// A whole file mapped for reading. Where the file is cut short underneath, a touch of the lost part ends the
+// process with one line that names it (see install_mapping_guard).
+class MappedFile {
+ public:
+  static std::shared_ptr<const MappedFile> open(const std::string& path);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  const std::string& path() const { return path_; }
+  std::span<const std::byte> bytes() const { return bytes_; }
+
+ private:
+  MappedFile() = default;
+  std::string path_;
+  std::span<const std::byte> bytes_;
+};
+
+// SIGBUS inside a MappedFile: "model file changed while in use: PATH" and exit code 4. Called once by main.
+void install_mapping_guard();
+
+// A file in the making; unlinked unless commit() returns.
+class NewFile {
+ public:
+  explicit NewFile(const std::string& final_path, uint64_t reserve_bytes = 0);
+  ~NewFile();
+  NewFile(const NewFile&) = delete;
+  NewFile& operator=(const NewFile&) = delete;
+
+  File& file() { return file_; }
+  void append(std::span<const std::byte> bytes);
+  uint64_t size() const { return size_; }
+  void commit();
+
+ private:
+  std::string final_path_, temporary_path_;
+  File file_;
+  uint64_t size_ = 0;
+  bool committed_ = false;
+};
+
+std::vector<std::byte> read_file(const std::string& path, uint64_t max_bytes);
+std::string read_text_file(const std::string& path, uint64_t max_bytes);
+void write_file(const std::string& path, std::span<const std::byte> bytes);  // through NewFile
+
+// Makes `from` (already synced) appear as `to`, durably.
+void rename_file(const std::string& from, const std::string& to);
+void remove_file(const std::string& path);  // no error where it is missing
+void sync_folder_of(const std::string& path);
+bool file_exists(const std::string& path);
+bool is_folder(const std::string& path);
+bool same_file(const std::string& a, const std::string& b);  // by device and inode; false where one is missing
+std::string folder_of(const std::string& path);
+std::string join_path(const std::string& folder, const std::string& name);
+
+}  // namespace pith

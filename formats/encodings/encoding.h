@@ -1,0 +1,144 @@
+// A weight matrix is an encoding plus named planes of bytes.
+//
+// Encoding is plain data that says how numbers are stored; one row of a table per kind gives its name, its planes, its
+// reference encoder and its reference decoder. The reference decoder defines what the bytes mean; every kernel is tested
+// against it. All matrices are [n, k]: n output rows of k inputs, row-major.
+//
+// Groups run along k. A row whose length the group does not divide has a shorter last group.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/dtype.h"
+
+namespace pith {
+
+enum class EncodingKind : uint8_t {
+  kDense,  // elements of `dtype`
+  kInt,    // w = scale * (code - zero): integers of `bits`, groups of `group`      (int_group.h)
+  kNf4,    // w = scale * kNf4[code]: 4-bit normal floats, groups of `group`         (int_group.h)
+  kFp8,    // w = scale * float(code): `dtype` is f8e4m3 or f8e5m2, scales by `area` (fp8.h)
+  kGgml,   // blocks of a GGUF quantization type; decode only                        (ggml.h)
+};
+
+enum class ScaleArea : uint8_t { kTensor, kRow, kBlock128 };  // block: 128 rows by 128 columns
+
+// The types of GGUF files, with their numbers there.
+enum class GgmlType : uint8_t {
+  kF32 = 0, kF16 = 1, kQ4_0 = 2, kQ4_1 = 3, kQ5_0 = 6, kQ5_1 = 7, kQ8_0 = 8, kQ2_K = 10, kQ3_K = 11,
+  kQ4_K = 12, kQ5_K = 13, kQ6_K = 14, kIQ4_NL = 20, kBF16 = 30,
+};
+
+struct Encoding {
+  EncodingKind kind = EncodingKind::kDense;
+  DType dtype = DType::kF32;      // dense and fp8: of the elements
+  int bits = 0;                   // int: 2 3 4 5 6 8
+  int64_t group = 0;              // int, nf4: 16 32 64 128, or 0 for a whole row
+  bool symmetric = true;          // int: zero is 2^(bits-1), not stored
+  DType scale = DType::kF16;      // int, nf4: f16 or bf16 (of the row's scale where two_level)
+  bool two_level = false;         // int, nf4: group scale = row scale * int8
+  ScaleArea area = ScaleArea::kRow;     // fp8
+  GgmlType ggml = GgmlType::kQ4_0;      // ggml
+
+  friend bool operator==(const Encoding&, const Encoding&) = default;
+
+  static Encoding dense(DType dtype) { return {.dtype = dtype}; }
+  static Encoding integer(int bits, int64_t group, bool symmetric = true, DType scale = DType::kF16,
+                          bool two_level = false) {
+    return {.kind = EncodingKind::kInt, .bits = bits, .group = group, .symmetric = symmetric, .scale = scale,
+            .two_level = two_level};
+  }
+  static Encoding nf4(int64_t group, DType scale = DType::kF16) {
+    return {.kind = EncodingKind::kNf4, .bits = 4, .group = group, .scale = scale};
+  }
+  static Encoding fp8(DType dtype, ScaleArea area) {
+    return {.kind = EncodingKind::kFp8, .dtype = dtype, .area = area};
+  }
+  static Encoding of_ggml(GgmlType type) { return {.kind = EncodingKind::kGgml, .ggml = type}; }
+};
+
+enum class PlaneKind : uint8_t { kCodes, kScales, kZeros, kRowScales };
+const char* plane_name(PlaneKind kind);
+
+// Where the bytes of rows lie in a plane: `bytes` in all; each unit of `unit_rows` rows takes `unit_bytes`
+// (unit_rows = n where the plane cannot be cut).
+struct PlaneLayout {
+  PlaneKind kind;
+  uint64_t bytes;
+  int64_t unit_rows;
+  uint64_t unit_bytes;
+};
+
+// A plane of a weight: kSlack bytes behind its end are readable.
+struct Plane {
+  PlaneKind kind;
+  std::span<const std::byte> bytes;
+};
+
+struct Weight {
+  Encoding encoding;
+  int64_t n = 0, k = 0;
+  std::vector<Plane> planes;
+  std::shared_ptr<const void> owner;  // keeps the bytes alive: a mapped file, or buffers
+
+  std::span<const std::byte> plane(PlaneKind kind) const;  // empty where there is none
+  uint64_t bytes() const;
+};
+
+struct MutablePlane {
+  PlaneKind kind;
+  std::span<std::byte> bytes;
+};
+using MutablePlanes = std::span<const MutablePlane>;
+std::span<std::byte> find_plane(MutablePlanes planes, PlaneKind kind);
+
+// What the table says of one kind. Rows are [row, row + rows) of the matrix; w and out are f32 [rows, k].
+struct EncodingOps {
+  EncodingKind kind;
+  const char* name;
+  std::string (*format)(const Encoding&);                       // "int4-g64", unique for the encoding
+  bool (*parse)(std::string_view name, Encoding* to);           // false: not of this kind
+  void (*check)(const Encoding&);                               // Error(kUsage) for nonsense
+  std::vector<PlaneLayout> (*planes)(const Encoding&, int64_t n, int64_t k);
+  // Plain rounding (min-max scales); nullptr for kinds that are read only. Rows start at a unit of every plane.
+  // `tensor_absmax` is the largest magnitude of the whole matrix, used by ScaleArea::kTensor alone.
+  void (*encode)(const Encoding&, int64_t n, int64_t k, int64_t row, int64_t rows, const float* w, float tensor_absmax,
+                 MutablePlanes to);
+  void (*decode)(const Weight&, int64_t row, int64_t rows, float* out);
+};
+
+const EncodingOps& ops(EncodingKind kind);
+std::span<const EncodingOps* const> encoding_table();
+
+std::string to_string(const Encoding& e);
+Encoding parse_encoding(std::string_view name);  // Error(kUsage) naming what exists
+std::vector<PlaneLayout> plane_layouts(const Encoding& e, int64_t n, int64_t k);  // checked
+uint64_t encoded_bytes(const Encoding& e, int64_t n, int64_t k);
+bool can_encode(const Encoding& e);
+
+// The smallest number of rows that every plane can be cut at.
+int64_t row_unit(const Encoding& e, int64_t n, int64_t k);
+
+// Rows [row, row + rows) as f32 [rows, k].
+void decode_rows(const Weight& w, int64_t row, int64_t rows, float* out);
+
+// A whole matrix by plain rounding, into memory of its own. w is f32 [n, k].
+Weight encode(const Encoding& e, int64_t n, int64_t k, const float* w);
+
+// Memory for a matrix of this encoding. `weight.planes` show the bytes that `planes` can write.
+struct OwnedWeight {
+  Weight weight;
+  std::vector<MutablePlane> planes;
+};
+OwnedWeight allocate_weight(const Encoding& e, int64_t n, int64_t k);
+
+// A view of rows [row, row + rows); Error(kUnsupported) where a plane cannot be cut there.
+Weight slice_rows(const Weight& w, int64_t row, int64_t rows);
+
+}  // namespace pith

@@ -1,0 +1,71 @@
+// Text to token ids and back. One interface over tokenizer.json, SentencePiece models, GGUF vocabularies and llama2.c
+// vocabularies. Immutable once made; safe to share among threads.
+//
+// Text is UTF-8; invalid bytes are replaced by U+FFFD first, as Rust's tokenizers get it. Encoding takes O(n log n) time.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "formats/checkpoint.h"
+
+namespace pith {
+
+struct EncodeOptions {
+  // Apply the post-processor: BOS, EOS, [CLS] ... as the tokenizer's files say.
+  bool add_special = true;
+  // Turn the text of special tokens ("<|im_end|>") into their ids. Off by default: the text of users must not. Added tokens
+  // that are not special are always matched.
+  bool parse_special = false;
+};
+
+class Tokenizer {
+ public:
+  virtual ~Tokenizer() = default;
+
+  virtual std::vector<int32_t> encode(std::string_view text, const EncodeOptions& options = {}) const = 0;
+  // Ids out of range are skipped. May end inside a UTF-8 sequence where the tokens do.
+  virtual std::string decode(std::span<const int32_t> ids, bool skip_special = true) const = 0;
+
+  virtual int32_t vocab_size() const = 0;                    // ids are in [0, vocab_size)
+  virtual std::string token_text(int32_t id) const = 0;      // as stored, for people
+  virtual std::optional<int32_t> id_of(std::string_view token) const = 0;
+  virtual bool is_special(int32_t id) const = 0;
+
+  // What the files say, where they do.
+  virtual std::optional<int32_t> bos() const = 0;
+  virtual std::optional<int32_t> eos() const = 0;
+  virtual bool adds_bos() const = 0;  // encode(..., add_special) begins with bos
+};
+
+// From whichever file is there, in the order tokenizer.json, GGUF, SentencePiece, llama2.c. Error(kUsage) where there is none,
+// kCorrupt or kUnsupported naming the part that is wrong.
+std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerFiles& files);
+
+std::unique_ptr<Tokenizer> make_json_tokenizer(std::string_view tokenizer_json, std::string_view tokenizer_config);
+std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(std::string_view model);
+std::unique_ptr<Tokenizer> make_gguf_tokenizer(const GgufMetadata& metadata);
+std::unique_ptr<Tokenizer> make_llama2c_tokenizer(std::string_view tokenizer_bin);
+
+// A tokenizer file of any kind by its content (for --tokenizer FILE).
+TokenizerFiles read_tokenizer_file(const std::string& path);
+
+// Token by token, in pieces that are whole UTF-8 sequences.
+class StreamDecoder {
+ public:
+  explicit StreamDecoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+  std::string push(int32_t id);  // text that is certain now, often ""
+  std::string finish();          // the rest
+
+ private:
+  const Tokenizer& tokenizer_;
+  std::vector<int32_t> ids_;
+  size_t shown_ = 0;  // bytes of decode(ids_) already returned
+};
+
+}  // namespace pith
