@@ -14,7 +14,8 @@ std::byte* allocate_aligned(uint64_t bytes) {
   const uint64_t align = bytes >= 2 * kHuge ? kHuge : 64;
   uint64_t total;
   void* p = nullptr;
-  if (!__builtin_add_overflow(bytes, kSlack + align - 1, &total)) p = std::aligned_alloc(align, total / align * align);
+  if (!__builtin_add_overflow(bytes, kSlack + align - 1, &total))
+    p = std::aligned_alloc(align, total / align * align);
   if (p == nullptr) fail(ErrorKind::kMemory, "cannot allocate {} bytes", bytes);
   if (align == kHuge) ::madvise(p, total / align * align, MADV_HUGEPAGE);
   std::memset(p, 0, bytes + kSlack);

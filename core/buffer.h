@@ -1,5 +1,5 @@
-// Owned, 64-byte-aligned, zeroed memory with kSlack readable bytes behind its end, so that a kernel may load a
-// whole vector at the last element.
+// Owned, 64-byte-aligned, zeroed memory with kSlack readable bytes behind its end, so that a kernel
+// may load a whole vector at the last element.
 #pragma once
 
 #include <cstddef>
@@ -16,12 +16,13 @@ std::byte* allocate_aligned(uint64_t bytes);  // Error(kMemory) with the size
 void free_aligned(std::byte* p) noexcept;
 
 template <class T>
-  requires std::is_trivially_copyable_v<T>
+requires std::is_trivially_copyable_v<T>
 class Buffer {
  public:
   Buffer() = default;
   explicit Buffer(int64_t size)
-      : data_(reinterpret_cast<T*>(allocate_aligned(static_cast<uint64_t>(size) * sizeof(T)))), size_(size) {}
+      : data_(reinterpret_cast<T*>(allocate_aligned(static_cast<uint64_t>(size) * sizeof(T)))),
+        size_(size) {}
 
   T* data() { return data_.get(); }
   const T* data() const { return data_.get(); }

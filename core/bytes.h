@@ -20,12 +20,14 @@ static_assert(std::endian::native == std::endian::little, "pith reads its format
 // a + b, a * b; Error(kCorrupt) naming `what` where the result does not fit in 64 bits.
 inline uint64_t checked_add(uint64_t a, uint64_t b, std::string_view what) {
   uint64_t r;
-  if (__builtin_add_overflow(a, b, &r)) fail(ErrorKind::kCorrupt, "{}: {} + {} overflows", what, a, b);
+  if (__builtin_add_overflow(a, b, &r))
+    fail(ErrorKind::kCorrupt, "{}: {} + {} overflows", what, a, b);
   return r;
 }
 inline uint64_t checked_mul(uint64_t a, uint64_t b, std::string_view what) {
   uint64_t r;
-  if (__builtin_mul_overflow(a, b, &r)) fail(ErrorKind::kCorrupt, "{}: {} * {} overflows", what, a, b);
+  if (__builtin_mul_overflow(a, b, &r))
+    fail(ErrorKind::kCorrupt, "{}: {} * {} overflows", what, a, b);
   return r;
 }
 
@@ -50,8 +52,7 @@ class ByteReader {
   const std::string& name() const { return name_; }
 
   template <class T>
-    requires std::is_arithmetic_v<T>
-  T read(std::string_view what) {
+  requires std::is_arithmetic_v<T> T read(std::string_view what) {
     T v;
     std::memcpy(&v, bytes(sizeof(T), what).data(), sizeof(T));
     return v;
@@ -59,8 +60,8 @@ class ByteReader {
 
   std::span<const std::byte> bytes(uint64_t n, std::string_view what) {
     if (n > remaining()) {
-      fail(ErrorKind::kCorrupt, "{}: {} at offset {} needs {} bytes, {} remain", name_, what, offset_, n,
-           remaining());
+      fail(ErrorKind::kCorrupt, "{}: {} at offset {} needs {} bytes, {} remain", name_, what,
+           offset_, n, remaining());
     }
     auto r = data_.subspan(offset_, n);
     offset_ += n;
@@ -72,12 +73,13 @@ class ByteReader {
     return {reinterpret_cast<const char*>(b.data()), b.size()};
   }
 
-  // A count of items of at least `item_bytes` each: refused where they cannot fit in what remains, so
-  // that the caller may reserve memory for it.
+  // A count of items of at least `item_bytes` each: refused where they cannot fit in what remains,
+  // so that the caller may reserve memory for it.
   uint64_t count(uint64_t n, uint64_t item_bytes, std::string_view what) {
     if (n > remaining() / item_bytes) {
-      fail(ErrorKind::kCorrupt, "{}: {} at offset {} is {}, more than the {} bytes that remain can hold",
-           name_, what, offset_, n, remaining());
+      fail(ErrorKind::kCorrupt,
+           "{}: {} at offset {} is {}, more than the {} bytes that remain can hold", name_, what,
+           offset_, n, remaining());
     }
     return n;
   }

@@ -10,14 +10,19 @@ namespace pith {
 namespace {
 
 constexpr DTypeInfo kTypes[] = {
-    {DType::kF32, "f32", "F32", 4, true},        {DType::kF16, "f16", "F16", 2, true},
-    {DType::kBF16, "bf16", "BF16", 2, true},     {DType::kF8E4M3, "f8e4m3", "F8_E4M3", 1, true},
-    {DType::kF8E5M2, "f8e5m2", "F8_E5M2", 1, true}, {DType::kI8, "i8", "I8", 1, false},
-    {DType::kU8, "u8", "U8", 1, false},          {DType::kI32, "i32", "I32", 4, false},
+    {DType::kF32, "f32", "F32", 4, true},
+    {DType::kF16, "f16", "F16", 2, true},
+    {DType::kBF16, "bf16", "BF16", 2, true},
+    {DType::kF8E4M3, "f8e4m3", "F8_E4M3", 1, true},
+    {DType::kF8E5M2, "f8e5m2", "F8_E5M2", 1, true},
+    {DType::kI8, "i8", "I8", 1, false},
+    {DType::kU8, "u8", "U8", 1, false},
+    {DType::kI32, "i32", "I32", 4, false},
     {DType::kI64, "i64", "I64", 8, false},
 };
 
-// Rounds |v| to a float format of `mantissa` bits and exponent bias `bias`, saturating at `max_code`.
+// Rounds |v| to a float format of `mantissa` bits and exponent bias `bias`, saturating at
+// `max_code`.
 uint32_t round_to(float v, int mantissa, int bias, uint32_t max_code) {
   const float magnitude = std::fabs(v);
   if (magnitude == 0) return 0;
@@ -25,7 +30,8 @@ uint32_t round_to(float v, int mantissa, int bias, uint32_t max_code) {
   std::frexp(magnitude, &exponent);
   exponent = std::max(exponent - 1, 1 - bias);  // subnormals share the smallest exponent
   // Exact: a power of two times a float in range.
-  const double units = std::nearbyint(std::ldexp(static_cast<double>(magnitude), mantissa - exponent));
+  const double units =
+      std::nearbyint(std::ldexp(static_cast<double>(magnitude), mantissa - exponent));
   const double code = units + std::ldexp(static_cast<double>(exponent + bias - 1), mantissa);
   return code >= max_code ? max_code : static_cast<uint32_t>(code);
 }
@@ -110,23 +116,45 @@ void to_f32(DType type, const std::byte* src, float* dst, size_t n) {
   static const auto e4m3 = table(f8e4m3_to_f32);
   static const auto e5m2 = table(f8e5m2_to_f32);
   switch (type) {
-    case DType::kF32: std::memcpy(dst, src, n * sizeof(float)); return;
-    case DType::kF16: read_each<uint16_t>(src, dst, n, f16_to_f32); return;
-    case DType::kBF16: read_each<uint16_t>(src, dst, n, bf16_to_f32); return;
-    case DType::kF8E4M3: read_each<uint8_t>(src, dst, n, [](uint8_t v) { return e4m3[v]; }); return;
-    case DType::kF8E5M2: read_each<uint8_t>(src, dst, n, [](uint8_t v) { return e5m2[v]; }); return;
-    default: fail(ErrorKind::kUnsupported, "{} is not a floating type", info(type).name);
+    case DType::kF32:
+      std::memcpy(dst, src, n * sizeof(float));
+      return;
+    case DType::kF16:
+      read_each<uint16_t>(src, dst, n, f16_to_f32);
+      return;
+    case DType::kBF16:
+      read_each<uint16_t>(src, dst, n, bf16_to_f32);
+      return;
+    case DType::kF8E4M3:
+      read_each<uint8_t>(src, dst, n, [](uint8_t v) { return e4m3[v]; });
+      return;
+    case DType::kF8E5M2:
+      read_each<uint8_t>(src, dst, n, [](uint8_t v) { return e5m2[v]; });
+      return;
+    default:
+      fail(ErrorKind::kUnsupported, "{} is not a floating type", info(type).name);
   }
 }
 
 void from_f32(DType type, const float* src, std::byte* dst, size_t n) {
   switch (type) {
-    case DType::kF32: std::memcpy(dst, src, n * sizeof(float)); return;
-    case DType::kF16: write_each<uint16_t>(src, dst, n, f32_to_f16); return;
-    case DType::kBF16: write_each<uint16_t>(src, dst, n, f32_to_bf16); return;
-    case DType::kF8E4M3: write_each<uint8_t>(src, dst, n, f32_to_f8e4m3); return;
-    case DType::kF8E5M2: write_each<uint8_t>(src, dst, n, f32_to_f8e5m2); return;
-    default: fail(ErrorKind::kUnsupported, "{} is not a floating type", info(type).name);
+    case DType::kF32:
+      std::memcpy(dst, src, n * sizeof(float));
+      return;
+    case DType::kF16:
+      write_each<uint16_t>(src, dst, n, f32_to_f16);
+      return;
+    case DType::kBF16:
+      write_each<uint16_t>(src, dst, n, f32_to_bf16);
+      return;
+    case DType::kF8E4M3:
+      write_each<uint8_t>(src, dst, n, f32_to_f8e4m3);
+      return;
+    case DType::kF8E5M2:
+      write_each<uint8_t>(src, dst, n, f32_to_f8e5m2);
+      return;
+    default:
+      fail(ErrorKind::kUnsupported, "{} is not a floating type", info(type).name);
   }
 }
 

@@ -4,28 +4,42 @@ namespace pith {
 
 const char* kind_name(ErrorKind kind) {
   switch (kind) {
-    case ErrorKind::kUsage: return "usage";
-    case ErrorKind::kCorrupt: return "corrupt";
-    case ErrorKind::kUnsupported: return "unsupported";
-    case ErrorKind::kIo: return "io";
-    case ErrorKind::kNoSpace: return "no-space";
-    case ErrorKind::kNumeric: return "numeric";
-    case ErrorKind::kMemory: return "memory";
-    case ErrorKind::kCancelled: return "cancelled";
+    case ErrorKind::kUsage:
+      return "usage";
+    case ErrorKind::kCorrupt:
+      return "corrupt";
+    case ErrorKind::kUnsupported:
+      return "unsupported";
+    case ErrorKind::kIo:
+      return "io";
+    case ErrorKind::kNoSpace:
+      return "no-space";
+    case ErrorKind::kNumeric:
+      return "numeric";
+    case ErrorKind::kMemory:
+      return "memory";
+    case ErrorKind::kCancelled:
+      return "cancelled";
   }
   return "unknown";
 }
 
 int exit_code(ErrorKind kind) {
   switch (kind) {
-    case ErrorKind::kUsage: return 2;
+    case ErrorKind::kUsage:
+      return 2;
     case ErrorKind::kCorrupt:
-    case ErrorKind::kUnsupported: return 3;
+    case ErrorKind::kUnsupported:
+      return 3;
     case ErrorKind::kIo:
-    case ErrorKind::kNoSpace: return 4;
-    case ErrorKind::kNumeric: return 5;
-    case ErrorKind::kMemory: return 1;
-    case ErrorKind::kCancelled: return 130;
+    case ErrorKind::kNoSpace:
+      return 4;
+    case ErrorKind::kNumeric:
+      return 5;
+    case ErrorKind::kMemory:
+      return 1;
+    case ErrorKind::kCancelled:
+      return 130;
   }
   return 1;
 }

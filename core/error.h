@@ -34,7 +34,8 @@ class Error : public std::runtime_error {
 // "corrupt", "usage", ...: stable, for logs and JSON.
 const char* kind_name(ErrorKind kind);
 
-// Exit code of the program: 2 usage, 3 bad input, 4 I/O or disk full, 5 numeric, 130 interrupted, 1 else.
+// Exit code of the program: 2 usage, 3 bad input, 4 I/O or disk full, 5 numeric, 130 interrupted, 1
+// else.
 int exit_code(ErrorKind kind);
 
 template <class... Args>

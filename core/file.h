@@ -1,8 +1,8 @@
 // Files as pith uses them: read by offset, mapped, or made new and swapped in whole.
 //
-// A NewFile is written beside its final name, reserved first, synced, renamed, and its folder synced: the final
-// name holds the old content or all of the new one, and an existing file is never truncated. Errors name the
-// path; a full disk is kNoSpace, all else kIo.
+// A NewFile is written beside its final name, reserved first, synced, renamed, and its folder
+// synced: the final name holds the old content or all of the new one, and an existing file is never
+// truncated. Errors name the path; a full disk is kNoSpace, all else kIo.
 //
 // All system calls go through Syscalls, so that tests can fail the n-th of them.
 #pragma once
@@ -54,22 +54,22 @@ class File {
   File& operator=(File&& other) noexcept;
   ~File();
 
-  static File open_read(const std::string& path);       // regular files only
+  static File open_read(const std::string& path);        // regular files only
   static File open_read_write(const std::string& path);  // creates it where missing
 
   const std::string& path() const { return path_; }
   bool is_open() const { return fd_ >= 0; }
   int fd() const { return fd_; }
   uint64_t size() const;
-  uint64_t identity() const;    // hash of device, inode, size and modification time
+  uint64_t identity() const;  // hash of device, inode, size and modification time
   int64_t modified_ns() const;
   void read(uint64_t offset, std::span<std::byte> to) const;  // all of it, or Error(kIo)
   void write(uint64_t offset, std::span<const std::byte> from);
-  void reserve(uint64_t size);   // Error(kNoSpace) now rather than in an hour
+  void reserve(uint64_t size);  // Error(kNoSpace) now rather than in an hour
   void truncate(uint64_t size);
   void sync();
-  bool try_lock();               // exclusive advisory lock, released on close
-  void close();                  // reports what the destructor would swallow
+  bool try_lock();  // exclusive advisory lock, released on close
+  void close();     // reports what the destructor would swallow
 
  private:
   File(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
@@ -77,8 +77,8 @@ class File {
   std::string path_;
 };
 
-// A whole file mapped for reading. Where the file is cut short underneath, a touch of the lost part ends the
-// process with one line that names it (see install_mapping_guard).
+// A whole file mapped for reading. Where the file is cut short underneath, a touch of the lost part
+// ends the process with one line that names it (see install_mapping_guard).
 class MappedFile {
  public:
   static std::shared_ptr<const MappedFile> open(const std::string& path);
@@ -95,7 +95,8 @@ class MappedFile {
   std::span<const std::byte> bytes_;
 };
 
-// SIGBUS inside a MappedFile: "model file changed while in use: PATH" and exit code 4. Called once by main.
+// SIGBUS inside a MappedFile: "model file changed while in use: PATH" and exit code 4. Called once
+// by main.
 void install_mapping_guard();
 
 // A file in the making; unlinked unless commit() returns.
@@ -128,7 +129,8 @@ void remove_file(const std::string& path);  // no error where it is missing
 void sync_folder_of(const std::string& path);
 bool file_exists(const std::string& path);
 bool is_folder(const std::string& path);
-bool same_file(const std::string& a, const std::string& b);  // by device and inode; false where one is missing
+bool same_file(const std::string& a,
+               const std::string& b);  // by device and inode; false where one is missing
 std::string folder_of(const std::string& path);
 std::string join_path(const std::string& folder, const std::string& name);
 

@@ -36,8 +36,8 @@ ThreadPool::~ThreadPool() {
 bool ThreadPool::claim_and_run(uint32_t generation) {
   uint64_t state = state_.load(std::memory_order_acquire);
   for (;;) {
-    // Both are those of `generation` if the swap below succeeds: the caller publishes new ones only after every tile of
-    // the old loop was claimed and done.
+    // Both are those of `generation` if the swap below succeeds: the caller publishes new ones only
+    // after every tile of the old loop was claimed and done.
     const uint32_t tiles = tiles_.load(std::memory_order_relaxed);
     auto* body = body_.load(std::memory_order_relaxed);
     const auto tile = static_cast<uint32_t>(state);

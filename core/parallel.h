@@ -1,9 +1,10 @@
-// Loops over independent tiles. Threads claim tiles from one counter, so a descheduled thread holds up no more than
-// the tile it has in hand, and a worker that has not woken yet holds up nothing: a loop ends when every tile is
-// done, not when every worker has arrived. Idle workers spin briefly, then sleep on a futex.
+// Loops over independent tiles. Threads claim tiles from one counter, so a descheduled thread holds
+// up no more than the tile it has in hand, and a worker that has not woken yet holds up nothing: a
+// loop ends when every tile is done, not when every worker has arrived. Idle workers spin briefly,
+// then sleep on a futex.
 //
-// What a tile computes must not depend on which thread runs it; then results do not depend on the number of
-// threads. Loops inside a tile run on that tile's thread.
+// What a tile computes must not depend on which thread runs it; then results do not depend on the
+// number of threads. Loops inside a tile run on that tile's thread.
 #pragma once
 
 #include <atomic>
@@ -26,15 +27,17 @@ class ThreadPool {
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // tile(i) for i in [0, n), in any order, on any thread. The exception of the lowest failing tile is rethrown; tiles that
-  // were not yet claimed then are skipped. One loop at a time per pool: concurrent callers take turns.
+  // tile(i) for i in [0, n), in any order, on any thread. The exception of the lowest failing tile
+  // is rethrown; tiles that were not yet claimed then are skipped. One loop at a time per pool:
+  // concurrent callers take turns.
   void run(int64_t n, FunctionRef<void(int64_t)> tile);
 
  private:
   void work();
   bool claim_and_run(uint32_t generation);
 
-  // generation << 32 | next tile. A claim is a compare-and-swap on the whole word: it fails for a stale generation.
+  // generation << 32 | next tile. A claim is a compare-and-swap on the whole word: it fails for a
+  // stale generation.
   alignas(64) std::atomic<uint64_t> state_{0};
   alignas(64) std::atomic<uint32_t> done_{0};
   std::atomic<uint32_t> epoch_{0};  // what sleepers wait on
@@ -49,7 +52,8 @@ class ThreadPool {
   std::vector<std::thread> workers_;
 };
 
-// The process-wide pool. set_threads(0) asks the machine (respecting affinity); call it while no loop runs.
+// The process-wide pool. set_threads(0) asks the machine (respecting affinity); call it while no
+// loop runs.
 void set_threads(int threads);
 int thread_count();
 void parallel_for(int64_t n, FunctionRef<void(int64_t)> tile);

@@ -1,1 +1,152 @@
 #include "formats/encodings/encoding.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "core/buffer.h"
+#include "core/error.h"
+#include "core/parallel.h"
+#include "formats/encodings/dense.h"
+#include "formats/encodings/fp8.h"
+#include "formats/encodings/ggml.h"
+#include "formats/encodings/int_group.h"
+
+namespace pith {
+namespace {
+
+// By EncodingKind. A new encoding is a row here and a pair of files.
+const EncodingOps* const kTable[] = {&kDenseOps, &kIntOps, &kNf4Ops, &kFp8Ops, &kGgmlOps};
+
+}  // namespace
+
+const EncodingOps& ops(EncodingKind kind) {
+  const auto i = static_cast<size_t>(kind);
+  if (i >= std::size(kTable)) fail(ErrorKind::kCorrupt, "encoding kind {} does not exist", i);
+  return *kTable[i];
+}
+std::span<const EncodingOps* const> encoding_table() { return kTable; }
+
+const char* plane_name(PlaneKind kind) {
+  switch (kind) {
+    case PlaneKind::kCodes:
+      return "codes";
+    case PlaneKind::kScales:
+      return "scales";
+    case PlaneKind::kZeros:
+      return "zeros";
+    case PlaneKind::kRowScales:
+      return "row scales";
+  }
+  return "unknown";
+}
+
+std::span<const std::byte> Weight::plane(PlaneKind kind) const {
+  for (const auto& p : planes) {
+    if (p.kind == kind) return p.bytes;
+  }
+  return {};
+}
+uint64_t Weight::bytes() const {
+  uint64_t total = 0;
+  for (const auto& p : planes) total += p.bytes.size();
+  return total;
+}
+std::span<std::byte> find_plane(MutablePlanes planes, PlaneKind kind) {
+  for (const auto& p : planes) {
+    if (p.kind == kind) return p.bytes;
+  }
+  fail(ErrorKind::kUsage, "no plane of {}", plane_name(kind));
+}
+
+std::string to_string(const Encoding& e) { return ops(e.kind).format(e); }
+
+Encoding parse_encoding(std::string_view name) {
+  Encoding e;
+  for (const auto* row : kTable) {
+    if (row->parse(name, &e)) {
+      row->check(e);
+      return e;
+    }
+  }
+  fail(ErrorKind::kUsage,
+       "unknown encoding \"{}\": f32 f16 bf16, "
+       "int{{2,3,4,5,6,8}}-{{g16,g32,g64,g128,row}}[-asym][-bf16][-s8], nf4-gN, "
+       "fp8e4m3-{{tensor,row,128x128}}, fp8e5m2-...",
+       name);
+}
+
+std::vector<PlaneLayout> plane_layouts(const Encoding& e, int64_t n, int64_t k) {
+  const auto& o = ops(e.kind);
+  o.check(e);
+  if (n < 0 || k < 0) fail(ErrorKind::kCorrupt, "a matrix of {} x {}", n, k);
+  return o.planes(e, n, k);
+}
+uint64_t encoded_bytes(const Encoding& e, int64_t n, int64_t k) {
+  uint64_t total = 0;
+  for (const auto& p : plane_layouts(e, n, k)) total += p.bytes;
+  return total;
+}
+bool can_encode(const Encoding& e) {
+  return ops(e.kind).encode != nullptr &&
+         (e.kind != EncodingKind::kDense || info(e.dtype).floating);
+}
+
+int64_t row_unit(const Encoding& e, int64_t n, int64_t k) {
+  int64_t unit = 1;
+  for (const auto& p : plane_layouts(e, n, k)) unit = std::lcm(unit, p.unit_rows);
+  return unit;
+}
+
+void decode_rows(const Weight& w, int64_t row, int64_t rows, float* out) {
+  ops(w.encoding.kind).decode(w, row, rows, out);
+}
+
+OwnedWeight allocate_weight(const Encoding& e, int64_t n, int64_t k) {
+  OwnedWeight out;
+  auto buffers = std::make_shared<std::vector<Buffer<std::byte>>>();
+  for (const auto& layout : plane_layouts(e, n, k)) {
+    auto& b = buffers->emplace_back(static_cast<int64_t>(layout.bytes));
+    out.planes.push_back({layout.kind, b.span()});
+    out.weight.planes.push_back({layout.kind, b.span()});
+  }
+  out.weight.encoding = e;
+  out.weight.n = n;
+  out.weight.k = k;
+  out.weight.owner = std::move(buffers);
+  return out;
+}
+
+Weight encode(const Encoding& e, int64_t n, int64_t k, const float* w) {
+  if (!can_encode(e)) fail(ErrorKind::kUnsupported, "nothing can be encoded as {}", to_string(e));
+  OwnedWeight out = allocate_weight(e, n, k);
+  float absmax = 0;
+  if (e.area == ScaleArea::kTensor) {
+    for (int64_t i = 0; i < n * k; ++i) absmax = std::max(absmax, std::fabs(w[i]));
+  }
+  const int64_t unit = row_unit(e, n, k);
+  const int64_t grain = unit * std::max<int64_t>(1, (1 << 16) / std::max<int64_t>(1, unit * k));
+  parallel_ranges(n, grain, [&](int64_t begin, int64_t end) {
+    ops(e.kind).encode(e, n, k, begin, end - begin, w + begin * k, absmax, out.planes);
+  });
+  return std::move(out.weight);
+}
+
+Weight slice_rows(const Weight& w, int64_t row, int64_t rows) {
+  if (row < 0 || rows < 0 || row + rows > w.n)
+    fail(ErrorKind::kCorrupt, "rows {} to {} of {}", row, row + rows, w.n);
+  Weight out{.encoding = w.encoding, .n = rows, .k = w.k, .planes = {}, .owner = w.owner};
+  for (const auto& l : plane_layouts(w.encoding, w.n, w.k)) {
+    const bool whole = row == 0 && rows == w.n;
+    if (!whole && (row % l.unit_rows != 0 || (row + rows != w.n && rows % l.unit_rows != 0))) {
+      fail(ErrorKind::kUnsupported, "{} cannot be cut at row {}", to_string(w.encoding), row);
+    }
+    const uint64_t begin = static_cast<uint64_t>(row / l.unit_rows) * l.unit_bytes;
+    const uint64_t units = static_cast<uint64_t>((rows + l.unit_rows - 1) / l.unit_rows);
+    out.planes.push_back(
+        {l.kind, whole ? w.plane(l.kind) : w.plane(l.kind).subspan(begin, units * l.unit_bytes)});
+  }
+  return out;
+}
+
+}  // namespace pith

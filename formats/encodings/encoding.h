@@ -1,8 +1,9 @@
 // A weight matrix is an encoding plus named planes of bytes.
 //
-// Encoding is plain data that says how numbers are stored; one row of a table per kind gives its name, its planes, its
-// reference encoder and its reference decoder. The reference decoder defines what the bytes mean; every kernel is tested
-// against it. All matrices are [n, k]: n output rows of k inputs, row-major.
+// Encoding is plain data that says how numbers are stored; one row of a table per kind gives its
+// name, its planes, its reference encoder and its reference decoder. The reference decoder defines
+// what the bytes mean; every kernel is tested against it. All matrices are [n, k]: n output rows of
+// k inputs, row-major.
 //
 // Groups run along k. A row whose length the group does not divide has a shorter last group.
 #pragma once
@@ -31,27 +32,43 @@ enum class ScaleArea : uint8_t { kTensor, kRow, kBlock128 };  // block: 128 rows
 
 // The types of GGUF files, with their numbers there.
 enum class GgmlType : uint8_t {
-  kF32 = 0, kF16 = 1, kQ4_0 = 2, kQ4_1 = 3, kQ5_0 = 6, kQ5_1 = 7, kQ8_0 = 8, kQ2_K = 10, kQ3_K = 11,
-  kQ4_K = 12, kQ5_K = 13, kQ6_K = 14, kIQ4_NL = 20, kBF16 = 30,
+  kF32 = 0,
+  kF16 = 1,
+  kQ4_0 = 2,
+  kQ4_1 = 3,
+  kQ5_0 = 6,
+  kQ5_1 = 7,
+  kQ8_0 = 8,
+  kQ2_K = 10,
+  kQ3_K = 11,
+  kQ4_K = 12,
+  kQ5_K = 13,
+  kQ6_K = 14,
+  kIQ4_NL = 20,
+  kBF16 = 30,
 };
 
 struct Encoding {
   EncodingKind kind = EncodingKind::kDense;
-  DType dtype = DType::kF32;      // dense and fp8: of the elements
-  int bits = 0;                   // int: 2 3 4 5 6 8
-  int64_t group = 0;              // int, nf4: 16 32 64 128, or 0 for a whole row
-  bool symmetric = true;          // int: zero is 2^(bits-1), not stored
-  DType scale = DType::kF16;      // int, nf4: f16 or bf16 (of the row's scale where two_level)
-  bool two_level = false;         // int, nf4: group scale = row scale * int8
-  ScaleArea area = ScaleArea::kRow;     // fp8
-  GgmlType ggml = GgmlType::kQ4_0;      // ggml
+  DType dtype = DType::kF32;         // dense and fp8: of the elements
+  int bits = 0;                      // int: 2 3 4 5 6 8
+  int64_t group = 0;                 // int, nf4: 16 32 64 128, or 0 for a whole row
+  bool symmetric = true;             // int: zero is 2^(bits-1), not stored
+  DType scale = DType::kF16;         // int, nf4: f16 or bf16 (of the row's scale where two_level)
+  bool two_level = false;            // int, nf4: group scale = row scale * int8
+  ScaleArea area = ScaleArea::kRow;  // fp8
+  GgmlType ggml = GgmlType::kQ4_0;   // ggml
 
   friend bool operator==(const Encoding&, const Encoding&) = default;
 
   static Encoding dense(DType dtype) { return {.dtype = dtype}; }
   static Encoding integer(int bits, int64_t group, bool symmetric = true, DType scale = DType::kF16,
                           bool two_level = false) {
-    return {.kind = EncodingKind::kInt, .bits = bits, .group = group, .symmetric = symmetric, .scale = scale,
+    return {.kind = EncodingKind::kInt,
+            .bits = bits,
+            .group = group,
+            .symmetric = symmetric,
+            .scale = scale,
             .two_level = two_level};
   }
   static Encoding nf4(int64_t group, DType scale = DType::kF16) {
@@ -66,8 +83,8 @@ struct Encoding {
 enum class PlaneKind : uint8_t { kCodes, kScales, kZeros, kRowScales };
 const char* plane_name(PlaneKind kind);
 
-// Where the bytes of rows lie in a plane: `bytes` in all; each unit of `unit_rows` rows takes `unit_bytes`
-// (unit_rows = n where the plane cannot be cut).
+// Where the bytes of rows lie in a plane: `bytes` in all; each unit of `unit_rows` rows takes
+// `unit_bytes` (unit_rows = n where the plane cannot be cut).
 struct PlaneLayout {
   PlaneKind kind;
   uint64_t bytes;
@@ -98,18 +115,20 @@ struct MutablePlane {
 using MutablePlanes = std::span<const MutablePlane>;
 std::span<std::byte> find_plane(MutablePlanes planes, PlaneKind kind);
 
-// What the table says of one kind. Rows are [row, row + rows) of the matrix; w and out are f32 [rows, k].
+// What the table says of one kind. Rows are [row, row + rows) of the matrix; w and out are f32
+// [rows, k].
 struct EncodingOps {
   EncodingKind kind;
   const char* name;
-  std::string (*format)(const Encoding&);                       // "int4-g64", unique for the encoding
-  bool (*parse)(std::string_view name, Encoding* to);           // false: not of this kind
-  void (*check)(const Encoding&);                               // Error(kUsage) for nonsense
+  std::string (*format)(const Encoding&);              // "int4-g64", unique for the encoding
+  bool (*parse)(std::string_view name, Encoding* to);  // false: not of this kind
+  void (*check)(const Encoding&);                      // Error(kUsage) for nonsense
   std::vector<PlaneLayout> (*planes)(const Encoding&, int64_t n, int64_t k);
-  // Plain rounding (min-max scales); nullptr for kinds that are read only. Rows start at a unit of every plane.
-  // `tensor_absmax` is the largest magnitude of the whole matrix, used by ScaleArea::kTensor alone.
-  void (*encode)(const Encoding&, int64_t n, int64_t k, int64_t row, int64_t rows, const float* w, float tensor_absmax,
-                 MutablePlanes to);
+  // Plain rounding (min-max scales); nullptr for kinds that are read only. Rows start at a unit of
+  // every plane. `tensor_absmax` is the largest magnitude of the whole matrix, used by
+  // ScaleArea::kTensor alone.
+  void (*encode)(const Encoding&, int64_t n, int64_t k, int64_t row, int64_t rows, const float* w,
+                 float tensor_absmax, MutablePlanes to);
   void (*decode)(const Weight&, int64_t row, int64_t rows, float* out);
 };
 

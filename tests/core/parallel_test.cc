@@ -27,9 +27,11 @@ TEST(ThreadPool, runs_every_tile_exactly_once) {
 TEST(ThreadPool, rethrows_and_works_again) {
   ThreadPool pool(3);
   for (int repeat = 0; repeat < 200; ++repeat) {
-    EXPECT_THROW(pool.run(100, [&](int64_t i) {
-      if (i % 10 == 3) fail(ErrorKind::kNumeric, "tile {}", i);
-    }), Error);
+    EXPECT_THROW(pool.run(100,
+                          [&](int64_t i) {
+                            if (i % 10 == 3) fail(ErrorKind::kNumeric, "tile {}", i);
+                          }),
+                 Error);
     std::atomic<int64_t> sum{0};
     pool.run(100, [&](int64_t i) { sum += i; });
     ASSERT_EQ(sum, 4950);

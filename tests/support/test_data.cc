@@ -9,12 +9,15 @@ namespace pith::test {
 
 std::string shared_data(const std::string& name) {
   const char* override_folder = std::getenv("PITH_TEST_DATA");
-  const std::string folder = override_folder ? override_folder : std::string(PITH_SOURCE_DIR) + "/../shared/data";
+  const std::string folder =
+      override_folder ? override_folder : std::string(PITH_SOURCE_DIR) + "/../shared/data";
   const std::string path = folder + "/" + name;
   return std::filesystem::exists(path) ? path : "";
 }
 
-std::string fixture(const std::string& name) { return std::string(PITH_SOURCE_DIR) + "/tests/" + name; }
+std::string fixture(const std::string& name) {
+  return std::string(PITH_SOURCE_DIR) + "/tests/" + name;
+}
 
 TemporaryFolder::TemporaryFolder() {
   std::string name = (std::filesystem::temp_directory_path() / "pith-test-XXXXXX").string();
@@ -28,7 +31,8 @@ TemporaryFolder::~TemporaryFolder() {
 }
 int TemporaryFolder::files() const {
   int n = 0;
-  for ([[maybe_unused]] const auto& e : std::filesystem::recursive_directory_iterator(path_)) n += e.is_regular_file();
+  for ([[maybe_unused]] const auto& e : std::filesystem::recursive_directory_iterator(path_))
+    n += e.is_regular_file();
   return n;
 }
 

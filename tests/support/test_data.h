@@ -1,5 +1,5 @@
-// Files that tests use: real models and text outside of the project (skipped where missing), fixtures inside it, and
-// folders that vanish.
+// Files that tests use: real models and text outside of the project (skipped where missing),
+// fixtures inside it, and folders that vanish.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -30,15 +30,17 @@ class TemporaryFolder {
 }  // namespace pith::test
 
 // Expects an Error of this kind whose message contains `text`.
-#define EXPECT_PITH_ERROR(statement, expected_kind, text)                                    \
-  try {                                                                                       \
-    statement;                                                                                \
-    ADD_FAILURE() << #statement << " did not fail; expected " << pith::kind_name(expected_kind) << ": " << text; \
-  } catch (const pith::Error& e) {                                                            \
+#define EXPECT_PITH_ERROR(statement, expected_kind, text)                                          \
+  try {                                                                                            \
+    statement;                                                                                     \
+    ADD_FAILURE() << #statement << " did not fail; expected " << pith::kind_name(expected_kind)    \
+                  << ": " << text;                                                                 \
+  } catch (const pith::Error& e) {                                                                 \
     EXPECT_EQ(pith::kind_name(e.kind()), std::string(pith::kind_name(expected_kind))) << e.what(); \
-    EXPECT_NE(std::string(e.what()).find(text), std::string::npos) << e.what() << "\n  should contain: " << text; \
+    EXPECT_NE(std::string(e.what()).find(text), std::string::npos)                                 \
+        << e.what() << "\n  should contain: " << text;                                             \
   }
 
-#define PITH_SHARED_OR_SKIP(variable, name)                      \
-  const std::string variable = pith::test::shared_data(name);    \
+#define PITH_SHARED_OR_SKIP(variable, name)                   \
+  const std::string variable = pith::test::shared_data(name); \
   if (variable.empty()) GTEST_SKIP() << "no ../shared/data/" << name

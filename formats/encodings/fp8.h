@@ -1,0 +1,11 @@
+// 8-bit floats with f32 scales: w = s * float(code), one f32 product.
+//   kCodes   [n, k] u8, f8e4m3 or f8e5m2
+//   kScales  f32: [1] per tensor, [n] per row, [ceil(n/128), ceil(k/128)] per 128x128 block
+// Scales put the largest magnitude of their area on the largest code (448 or 57344).
+#pragma once
+
+#include "formats/encodings/encoding.h"
+
+namespace pith {
+extern const EncodingOps kFp8Ops;
+}  // namespace pith

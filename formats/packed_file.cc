@@ -1,0 +1,385 @@
+#include "formats/packed_file.h"
+
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <set>
+
+#include "core/buffer.h"
+#include "core/bytes.h"
+#include "core/error.h"
+#include "core/parallel.h"
+
+namespace pith {
+namespace {
+
+constexpr uint64_t kHeaderBytes = 64;
+constexpr unsigned char kMagic[8] = {0x89, 'P', 'I', 'T', 'H', '\r', '\n', 0x1a};
+constexpr int64_t kMaxDimension = int64_t{1} << 31;
+
+struct Header {
+  unsigned char magic[8];
+  uint32_t version;
+  uint32_t header_bytes;
+  uint64_t file_bytes;
+  uint64_t manifest_offset;
+  uint64_t manifest_bytes;
+  uint64_t manifest_xxh3;
+  uint64_t reserved;
+  uint64_t header_xxh3;  // of all before it
+};
+static_assert(sizeof(Header) == kHeaderBytes);
+
+std::span<const std::byte> hashed_part(const Header& h) {
+  return std::as_bytes(std::span(&h, 1)).first(offsetof(Header, header_xxh3));
+}
+
+uint64_t manifest_offset_after(uint64_t planes_end) {
+  return round_up(planes_end + kSlack, kPlaneAlignment);
+}
+uint64_t plane_offset_after(uint64_t end) {
+  return round_up(std::max(end, kHeaderBytes), kPlaneAlignment);
+}
+
+// Checks records and collects their planes.
+class ManifestChecker {
+ public:
+  ManifestChecker(const std::string& name, uint64_t manifest_offset)
+      : name_(name), limit_(manifest_offset) {}
+
+  void check(const proto::Manifest& m) {
+    for (const auto& l : m.linears()) {
+      unique(l.name());
+      if (l.terms().empty()) refuse(l.name(), "has no terms");
+      const auto [n, k] = dimensions(l.name(), l.n(), l.k());
+      for (const auto& t : l.terms()) {
+        const int64_t inner =
+            t.has_up() ? static_cast<int64_t>(std::min<uint64_t>(t.up().k(), kMaxDimension)) : n;
+        weight(l.name(), t.weight(), inner, k);
+        if (t.has_up()) weight(l.name(), t.up(), n, inner);
+      }
+      if (l.has_bias()) plane(l.name(), l.bias(), PlaneKind::kCodes, static_cast<uint64_t>(n) * 4);
+    }
+    for (const auto& v : m.vectors()) {
+      unique(v.name());
+      const auto [length, one] = dimensions(v.name(), v.length(), 1);
+      plane(v.name(), v.plane(), PlaneKind::kCodes, static_cast<uint64_t>(length * one) * 4);
+    }
+    for (const auto& b : m.blobs()) {
+      unique("blob " + b.name());
+      plane(b.name(), b.plane(), PlaneKind::kCodes, b.plane().bytes());
+    }
+    std::ranges::sort(planes_, {}, [](const auto* p) { return p->offset(); });
+    uint64_t end = 0;
+    for (const auto* p : planes_) {
+      const uint64_t expected = plane_offset_after(end);
+      if (p->offset() != expected) {
+        fail(ErrorKind::kCorrupt, "{}: a plane at offset {}, the next one was expected at {}",
+             name_, p->offset(), expected);
+      }
+      end = p->offset() + p->bytes();
+    }
+    if (manifest_offset_after(end) != limit_) {
+      fail(ErrorKind::kCorrupt, "{}: manifest at offset {}, expected at {}", name_, limit_,
+           manifest_offset_after(end));
+    }
+  }
+
+  const std::vector<const proto::PlaneRecord*>& planes() const { return planes_; }
+
+ private:
+  [[noreturn]] void refuse(const std::string& item, const std::string& why) const {
+    fail(ErrorKind::kCorrupt, "{}: {} {}", name_, item, why);
+  }
+  void unique(const std::string& item) {
+    if (item.empty()) fail(ErrorKind::kCorrupt, "{}: a record without a name", name_);
+    if (!names_.insert(item).second) refuse(item, "is recorded twice");
+  }
+  std::pair<int64_t, int64_t> dimensions(const std::string& item, uint64_t n, uint64_t k) const {
+    if (n == 0 || k == 0 || n >= kMaxDimension || k >= kMaxDimension) {
+      refuse(item, fmt::format("has a size of {} x {}", n, k));
+    }
+    return {static_cast<int64_t>(n), static_cast<int64_t>(k)};
+  }
+  void weight(const std::string& item, const proto::WeightRecord& w, int64_t n, int64_t k) {
+    if (w.n() != static_cast<uint64_t>(n) || w.k() != static_cast<uint64_t>(k)) {
+      refuse(item,
+             fmt::format("has a weight of {} x {} where {} x {} is needed", w.n(), w.k(), n, k));
+    }
+    dimensions(item, w.n(), w.k());
+    std::vector<PlaneLayout> layouts;
+    try {
+      layouts = plane_layouts(encoding_from(w.encoding()), n, k);
+    } catch (const Error& e) {
+      refuse(item, e.what());
+    }
+    if (w.planes().size() != static_cast<int>(layouts.size())) {
+      refuse(item,
+             fmt::format("has {} planes, its encoding has {}", w.planes().size(), layouts.size()));
+    }
+    for (size_t i = 0; i < layouts.size(); ++i) {
+      plane(item, w.planes(static_cast<int>(i)), layouts[i].kind, layouts[i].bytes);
+    }
+  }
+  void plane(const std::string& item, const proto::PlaneRecord& p, PlaneKind kind, uint64_t bytes) {
+    if (p.kind() != static_cast<uint32_t>(kind))
+      refuse(item, fmt::format("has a plane of kind {}", p.kind()));
+    if (p.bytes() != bytes) {
+      refuse(item,
+             fmt::format("has {} bytes of {}, {} are needed", p.bytes(), plane_name(kind), bytes));
+    }
+    if (p.offset() % kPlaneAlignment != 0 || p.offset() > limit_ ||
+        p.bytes() > limit_ - p.offset()) {
+      refuse(item, fmt::format("lies at offset {}, {} bytes, outside of the planes", p.offset(),
+                               p.bytes()));
+    }
+    planes_.push_back(&p);
+  }
+
+  const std::string& name_;
+  uint64_t limit_;
+  std::set<std::string> names_;
+  std::vector<const proto::PlaneRecord*> planes_;
+};
+
+}  // namespace
+
+Encoding encoding_from(const proto::EncodingRecord& r) {
+  const auto narrow = [](uint32_t v, uint32_t end, const char* what) {
+    if (v >= end) fail(ErrorKind::kCorrupt, "{} {} does not exist", what, v);
+    return static_cast<uint8_t>(v);
+  };
+  const auto types = static_cast<uint32_t>(dtypes().size());
+  Encoding e;
+  e.kind = static_cast<EncodingKind>(
+      narrow(r.kind(), static_cast<uint32_t>(encoding_table().size()), "encoding"));
+  e.dtype = static_cast<DType>(narrow(r.dtype(), types, "dtype"));
+  e.bits = narrow(r.bits(), 65, "bit width");
+  e.group = checked_cast<int64_t>(r.group(), "group");
+  e.symmetric = r.symmetric();
+  e.scale = static_cast<DType>(narrow(r.scale(), types, "scale type"));
+  e.two_level = r.two_level();
+  e.area = static_cast<ScaleArea>(narrow(r.area(), 3, "scale area"));
+  e.ggml = static_cast<GgmlType>(narrow(r.ggml(), 256, "ggml type"));
+  return e;
+}
+
+proto::EncodingRecord record_of(const Encoding& e) {
+  proto::EncodingRecord r;
+  r.set_kind(static_cast<uint32_t>(e.kind));
+  r.set_dtype(static_cast<uint32_t>(e.dtype));
+  r.set_bits(static_cast<uint32_t>(e.bits));
+  r.set_group(static_cast<uint64_t>(e.group));
+  r.set_symmetric(e.symmetric);
+  r.set_scale(static_cast<uint32_t>(e.scale));
+  r.set_two_level(e.two_level);
+  r.set_area(static_cast<uint32_t>(e.area));
+  r.set_ggml(static_cast<uint32_t>(e.ggml));
+  return r;
+}
+
+bool looks_like_packed(std::span<const std::byte> first) {
+  return first.size() >= sizeof(kMagic) && std::memcmp(first.data(), kMagic, sizeof(kMagic)) == 0;
+}
+
+PackedLayout parse_packed(std::span<const std::byte> file, const std::string& name) {
+  if (file.size() < kHeaderBytes)
+    fail(ErrorKind::kCorrupt, "{}: {} bytes, a header has {}", name, file.size(), kHeaderBytes);
+  Header h;
+  std::memcpy(&h, file.data(), sizeof(h));
+  if (!looks_like_packed(file))
+    fail(ErrorKind::kCorrupt, "{}: not a packed file: wrong magic number", name);
+  if (h.header_xxh3 != hash64(hashed_part(h)))
+    fail(ErrorKind::kCorrupt, "{}: header checksum is wrong", name);
+  if (h.version != kPackedVersion) {
+    fail(ErrorKind::kUnsupported, "{}: format version {}, this program reads {}", name, h.version,
+         kPackedVersion);
+  }
+  if (h.header_bytes != kHeaderBytes || h.reserved != 0)
+    fail(ErrorKind::kCorrupt, "{}: header is malformed", name);
+  if (h.file_bytes != file.size()) {
+    fail(ErrorKind::kCorrupt, "{}: {} bytes, its header says {}", name, file.size(), h.file_bytes);
+  }
+  if (h.manifest_offset < kPlaneAlignment || h.manifest_offset % kPlaneAlignment != 0 ||
+      h.manifest_offset > h.file_bytes || h.manifest_bytes != h.file_bytes - h.manifest_offset) {
+    fail(ErrorKind::kCorrupt, "{}: manifest at offset {}, {} bytes, does not end the file", name,
+         h.manifest_offset, h.manifest_bytes);
+  }
+  if (h.manifest_bytes > kMaxManifestBytes)
+    fail(ErrorKind::kCorrupt, "{}: a manifest of {} bytes", name, h.manifest_bytes);
+  const auto bytes = file.subspan(h.manifest_offset, h.manifest_bytes);
+  if (hash64(bytes) != h.manifest_xxh3)
+    fail(ErrorKind::kCorrupt, "{}: manifest checksum is wrong", name);
+  PackedLayout layout;
+  layout.manifest_offset = h.manifest_offset;
+  if (!layout.manifest.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
+    fail(ErrorKind::kCorrupt, "{}: manifest is not a valid message", name);
+  }
+  ManifestChecker(name, h.manifest_offset).check(layout.manifest);
+  return layout;
+}
+
+PackedFile PackedFile::open(const std::string& path) {
+  PackedFile f;
+  f.mapped_ = MappedFile::open(path);
+  f.layout_ = parse_packed(f.mapped_->bytes(), path);
+  return f;
+}
+
+std::span<const std::byte> PackedFile::plane(const proto::PlaneRecord& r) const {
+  return mapped_->bytes().subspan(r.offset(), r.bytes());
+}
+
+Weight PackedFile::weight(const proto::WeightRecord& r) const {
+  Weight w{.encoding = encoding_from(r.encoding()),
+           .n = static_cast<int64_t>(r.n()),
+           .k = static_cast<int64_t>(r.k()),
+           .planes = {},
+           .owner = mapped_};
+  for (const auto& p : r.planes()) w.planes.push_back({static_cast<PlaneKind>(p.kind()), plane(p)});
+  return w;
+}
+
+std::string PackedFile::blob(const std::string& name) const {
+  for (const auto& b : manifest().blobs()) {
+    if (b.name() == name) return std::string(as_text(plane(b.plane())));
+  }
+  return "";
+}
+
+void PackedFile::check_planes() const {
+  ManifestChecker checker(path(), layout_.manifest_offset);
+  checker.check(manifest());
+  const auto& planes = checker.planes();
+  const auto file = mapped_->bytes();
+  parallel_for(static_cast<int64_t>(planes.size()), [&](int64_t i) {
+    const auto& p = *planes[static_cast<size_t>(i)];
+    if (hash64(plane(p)) != p.xxh3()) {
+      fail(ErrorKind::kCorrupt, "{}: checksum of the {} bytes at offset {} is wrong", path(),
+           p.bytes(), p.offset());
+    }
+  });
+  uint64_t end = kHeaderBytes;
+  const auto check_gap = [&](uint64_t to) {
+    for (; end < to; ++end) {
+      if (file[end] != std::byte{0})
+        fail(ErrorKind::kCorrupt, "{}: byte {} between planes is not zero", path(), end);
+    }
+  };
+  for (const auto* p : planes) {
+    check_gap(p->offset());
+    end = p->offset() + p->bytes();
+  }
+  check_gap(layout_.manifest_offset);
+}
+
+void PlaneWriter::append(std::span<const std::byte> bytes) {
+  if (bytes.size() > bytes_ - written_)
+    fail(ErrorKind::kUsage, "a plane of {} bytes gets more", bytes_);
+  file_->write(offset_ + written_, bytes);
+  hasher_.add(bytes);
+  written_ += bytes.size();
+}
+
+proto::PlaneRecord PlaneWriter::finish() {
+  if (written_ != bytes_) fail(ErrorKind::kUsage, "a plane of {} bytes got {}", bytes_, written_);
+  proto::PlaneRecord r;
+  r.set_kind(static_cast<uint32_t>(kind_));
+  r.set_offset(offset_);
+  r.set_bytes(bytes_);
+  r.set_xxh3(hasher_.value());
+  return r;
+}
+
+PackedWriter::PackedWriter(File& file, uint64_t end)
+    : file_(file), end_(std::max(end, kHeaderBytes)) {}
+
+PlaneWriter PackedWriter::begin_plane(PlaneKind kind, uint64_t bytes) {
+  const uint64_t offset = plane_offset_after(end_);
+  const std::array<std::byte, kPlaneAlignment> zeros{};
+  file_.write(end_, std::span(zeros).first(offset - end_));
+  end_ = offset + bytes;
+  return PlaneWriter(&file_, kind, offset, bytes);
+}
+
+proto::PlaneRecord PackedWriter::add_plane(PlaneKind kind, std::span<const std::byte> bytes) {
+  PlaneWriter plane = begin_plane(kind, bytes.size());
+  plane.append(bytes);
+  return plane.finish();
+}
+
+proto::WeightRecord PackedWriter::add_weight(const Weight& w) {
+  proto::WeightRecord r;
+  *r.mutable_encoding() = record_of(w.encoding);
+  r.set_n(static_cast<uint64_t>(w.n));
+  r.set_k(static_cast<uint64_t>(w.k));
+  for (const auto& layout : plane_layouts(w.encoding, w.n, w.k))
+    *r.add_planes() = add_plane(layout.kind, w.plane(layout.kind));
+  return r;
+}
+
+uint64_t PackedWriter::finish(const proto::Manifest& manifest) {
+  std::string bytes;
+  {
+    google::protobuf::io::StringOutputStream stream(&bytes);
+    google::protobuf::io::CodedOutputStream coded(&stream);
+    coded.SetSerializationDeterministic(true);  // maps in order of their keys
+    manifest.SerializeToCodedStream(&coded);
+  }
+  if (bytes.size() > kMaxManifestBytes)
+    fail(ErrorKind::kUnsupported, "a manifest of {} bytes", bytes.size());
+  const uint64_t offset = manifest_offset_after(end_);
+  const std::vector<std::byte> zeros(offset - end_);
+  file_.write(end_, zeros);
+  file_.write(offset, as_bytes(bytes));
+  Header h{};
+  std::memcpy(h.magic, kMagic, sizeof(kMagic));
+  h.version = kPackedVersion;
+  h.header_bytes = kHeaderBytes;
+  h.file_bytes = offset + bytes.size();
+  h.manifest_offset = offset;
+  h.manifest_bytes = bytes.size();
+  h.manifest_xxh3 = hash64(as_bytes(bytes));
+  h.header_xxh3 = hash64(hashed_part(h));
+  file_.truncate(h.file_bytes);
+  file_.write(0, std::as_bytes(std::span(&h, 1)));
+  file_.sync();
+  return h.file_bytes;
+}
+
+namespace {
+
+struct TokenizerBlob {
+  const char* name;
+  std::string TokenizerFiles::*member;
+};
+constexpr TokenizerBlob kTokenizerBlobs[] = {
+    {"tokenizer.json", &TokenizerFiles::tokenizer_json},
+    {"tokenizer_config.json", &TokenizerFiles::tokenizer_config},
+    {"tokenizer.model", &TokenizerFiles::sentencepiece},
+    {"tokenizer.gguf", &TokenizerFiles::gguf},
+    {"tokenizer.bin", &TokenizerFiles::llama2c},
+    {"chat_template", &TokenizerFiles::chat_template},
+};
+
+}  // namespace
+
+TokenizerFiles PackedFile::tokenizer() const {
+  TokenizerFiles files;
+  for (const auto& b : kTokenizerBlobs) files.*b.member = blob(b.name);
+  return files;
+}
+
+void add_tokenizer(PackedWriter& writer, const TokenizerFiles& files, proto::Manifest* manifest) {
+  for (const auto& b : kTokenizerBlobs) {
+    if ((files.*b.member).empty()) continue;
+    auto* record = manifest->add_blobs();
+    record->set_name(b.name);
+    *record->mutable_plane() = writer.add_plane(PlaneKind::kCodes, as_bytes(files.*b.member));
+  }
+}
+
+}  // namespace pith

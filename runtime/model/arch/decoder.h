@@ -1,0 +1,39 @@
+// What decoder-only families share when they are imported: sizes from config.json or GGUF metadata, RoPE and its scalings,
+// and tensor names. A family starts from these and changes what it does differently.
+#pragma once
+
+#include "runtime/model/arch/arch.h"
+
+namespace pith {
+
+// config.json: hidden_size, num_hidden_layers, num_attention_heads, num_key_value_heads, head_dim, intermediate_size,
+// rms_norm_eps, hidden_act, max_position_embeddings, vocab_size, tie_word_embeddings, rope_*, partial_rotary_factor,
+// attention_bias, mlp_bias; every layer alike: attention then gated MLP, each behind an RMS norm.
+proto::ModelSpec decoder_spec_hf(const Checkpoint& checkpoint);
+
+// The same from GGUF metadata ("llama.embedding_length", ...).
+proto::ModelSpec decoder_spec_gguf(const Checkpoint& checkpoint);
+
+// rope_theta, rope_scaling, rope_parameters of a config.json. `dims` are rotated per head.
+proto::Rope rope_hf(const Checkpoint& checkpoint, uint32_t dims);
+proto::Activation activation_named(const std::string& name, const std::string& file);
+
+// Names of every linear and vector of the spec. A fused tensor's parts get their rows.
+struct FusedNames {
+  bool qkv = false;      // self_attn.qkv_proj, attn_qkv
+  bool gate_up = false;  // mlp.gate_up_proj; GGUF: ffn_up holds both
+};
+void name_tensors_hf(ImportedModel* model, const FusedNames& fused = {});
+void name_tensors_gguf(ImportedModel* model, const FusedNames& fused = {});
+
+// Calls f on every attention of the spec.
+template <class F>
+void for_each_attention(proto::ModelSpec* spec, F f) {
+  for (int l = 0; l < spec->layers_size(); ++l) {
+    for (auto& s : *spec->mutable_layers(l)->mutable_sublayers()) {
+      if (s.has_attention()) f(l, s.mutable_attention());
+    }
+  }
+}
+
+}  // namespace pith

@@ -1,0 +1,71 @@
+// A model in memory: what the forward pass works on. Built from a ModelSource, block by block or whole.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "formats/encodings/encoding.h"
+#include "runtime/model/spec.h"
+
+namespace pith {
+
+// One summand of a linear layer: w x, or up (w x) where `up` is there (low rank, adapters).
+struct Term {
+  Weight w;                  // [n, k], or [r, k]
+  std::optional<Weight> up;  // [n, r]
+};
+
+// y[m, n] = sum of terms over x[m, k] + bias
+struct Linear {
+  std::string name;
+  int64_t n = 0, k = 0;
+  std::vector<Term> terms;
+  std::vector<float> bias;  // [n], or empty
+
+  uint64_t bytes() const;
+};
+
+// Rows [row, row + rows) of the sum of the terms, f32 [rows, k].
+void dense_rows(const Linear& linear, int64_t row, int64_t rows, float* out);
+
+struct NormWeights {
+  proto::Norm spec;
+  std::vector<float> weight;
+};
+
+struct AttentionWeights {
+  Linear q, k, v, o;
+  NormWeights query_norm, key_norm;
+};
+struct MlpWeights {
+  Linear gate, up, down;  // gate is empty where the spec is not gated
+};
+
+struct SublayerWeights {
+  NormWeights norm;
+  std::optional<AttentionWeights> attention;
+  std::optional<MlpWeights> mlp;
+};
+
+struct Block {
+  int layer = 0;
+  std::vector<SublayerWeights> sublayers;
+};
+
+// The linear of a block by role; Error(kUsage) where it has none.
+Linear& find_linear(Block& block, int sublayer, LinearRole role);
+
+struct Model {
+  proto::ModelSpec spec;
+  Linear embedding;
+  std::vector<Block> blocks;
+  NormWeights final_norm;
+  std::optional<Linear> own_head;  // absent where tied
+
+  const Linear& head() const { return own_head ? *own_head : embedding; }
+  uint64_t bytes() const;
+};
+
+}  // namespace pith

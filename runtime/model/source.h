@@ -1,0 +1,47 @@
+// Where a model comes from: a checkpoint of others, seen through its architecture, or a packed file. One interface for running,
+// compressing and exporting. Thread-safe.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "formats/checkpoint.h"
+#include "formats/packed_file.h"
+#include "runtime/model/model.h"
+
+namespace pith {
+
+class ModelSource {
+ public:
+  virtual ~ModelSource() = default;
+
+  virtual const proto::ModelSpec& spec() const = 0;
+  virtual std::string path() const = 0;
+  virtual std::string kind() const = 0;  // "safetensors", "gguf", "llama2c", "pith"
+  virtual TokenizerFiles tokenizer() const = 0;
+  virtual uint64_t hash() const = 0;          // what "the same source" means for a journal
+  virtual uint64_t tensor_bytes() const = 0;  // as stored
+  virtual const proto::Manifest* manifest() const { return nullptr; }
+
+  virtual Linear linear(const LinearInfo& info) const = 0;
+  // How its weight is stored, without reading it (of the first term).
+  virtual Encoding encoding(const LinearInfo& info) const = 0;
+  // Rows of the weight as f32 [rows, k]: reads only those.
+  virtual void rows(const LinearInfo& info, int64_t row, int64_t rows, float* out) const = 0;
+  virtual std::vector<float> bias(const LinearInfo& info) const = 0;
+  virtual std::vector<float> vector(const VectorInfo& info) const = 0;
+};
+
+// path: see open_checkpoint, or a packed file. `verify` checks the checksums of a packed file's planes.
+std::unique_ptr<ModelSource> open_model(const std::string& path, const std::string& tokenizer_path = "",
+                                        bool verify = true);
+
+Block load_block(const ModelSource& source, int layer);
+NormWeights load_norm(const ModelSource& source, const proto::Norm& norm, const VectorInfo& info);
+Model load_model(const ModelSource& source);
+
+// The same model with every linear re-encoded as `dtype`: the noise floor of an evaluation.
+Model load_dense_model(const ModelSource& source, DType dtype);
+
+}  // namespace pith
