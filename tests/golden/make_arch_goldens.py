@@ -20,6 +20,11 @@ any program can repeat (all integer arithmetic modulo 2^64):
 
 computed in double and rounded to float32. A tied model has no lm_head.weight of its own.
 
+logits.json: tokens (t_j = (7*j*j + 3*j + 5) mod 96, the whole sequence in one call), logits (nine
+digits, one row of 96 for each of the last 8 positions, the first of which is first_position),
+inv_freq and attention_scaling (the rotary frequencies in force during that call and the factor on
+cos and sin), tensors (name, shape, first and last element of each stored tensor).
+
 The committed config.json is the input: the model is built from that very file. The forward pass
 runs in float64. Transformers forces float32 in places (RMSNorm, softmax, the rotary tables) even
 for a float64 model, so those names are pointed at float64 while the model is built and run;

@@ -4,7 +4,7 @@
 Usage: make_tokenizer_goldens.py OUT_DIR [--train] [--tinystories TOKENIZER.json]
          [--spm LLAMA2.model] [--tok512 tok512.bin] [--smollm2 MODEL.gguf] [NAME...]
 
-OUT_DIR is tests/golden/tokenizers. Needs: tokenizers; sentencepiece for --spm, gguf for --smollm2.
+OUT_DIR is tests/golden/tokenizers. Needs: tokenizers 0.22 (see below); sentencepiece for --spm, gguf for --smollm2.
 An existing <name>.json is kept (training is not exactly repeatable) unless --train is given; the
 cases are always computed anew from the file. For the four real vocabularies, which live outside
 this repository, only cases are written.
@@ -25,6 +25,11 @@ The cases of llama2_spm and tok512 hold only text, ids (no BOS) and decoded.
 
 <name>.decode.json is a list of arbitrary id sequences, which need not be anything that an encoder
 would produce (broken UTF-8 above all): ids, decoded, decoded_full (or decoded).
+
+Written with tokenizers 0.22.1. All ids and decodings are the same with 0.21.4, and all ids with
+0.23.3. That release decodes an added token with "normalized": true to its normalized text and then
+no longer knows it as special (TinyStories' tokenizer: decode([1], skip_special_tokens=True) gives
+"<|start_story|>" where the earlier ones give ""), so it is not the one followed here.
 """
 
 import argparse
