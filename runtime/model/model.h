@@ -1,4 +1,5 @@
-// A model in memory: what the forward pass works on. Built from a ModelSource, block by block or whole.
+// A model in memory: what the forward pass works on. Built from a ModelSource, block by block or
+// whole.
 #pragma once
 
 #include <memory>

@@ -1,5 +1,5 @@
-// Where a model comes from: a checkpoint of others, seen through its architecture, or a packed file. One interface for running,
-// compressing and exporting. Thread-safe.
+// Where a model comes from: a checkpoint of others, seen through its architecture, or a packed
+// file. One interface for running, compressing and exporting. Thread-safe.
 #pragma once
 
 #include <memory>
@@ -33,9 +33,10 @@ class ModelSource {
   virtual std::vector<float> vector(const VectorInfo& info) const = 0;
 };
 
-// path: see open_checkpoint, or a packed file. `verify` checks the checksums of a packed file's planes.
-std::unique_ptr<ModelSource> open_model(const std::string& path, const std::string& tokenizer_path = "",
-                                        bool verify = true);
+// path: see open_checkpoint, or a packed file. `verify` checks the checksums of a packed file's
+// planes.
+std::unique_ptr<ModelSource> open_model(const std::string& path,
+                                        const std::string& tokenizer_path = "", bool verify = true);
 
 Block load_block(const ModelSource& source, int layer);
 NormWeights load_norm(const ModelSource& source, const proto::Norm& norm, const VectorInfo& info);

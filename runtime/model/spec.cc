@@ -18,17 +18,22 @@ class Checker {
   void run() const {
     size("vocabulary", spec_.vocab());
     size("hidden size", spec_.hidden());
-    if (spec_.context() == 0 || spec_.context() > (1u << 30)) refuse("context of {} tokens", spec_.context());
+    if (spec_.context() == 0 || spec_.context() > (1u << 30))
+      refuse("context of {} tokens", spec_.context());
     if (spec_.layers_size() > kMaxLayers) refuse("{} layers", spec_.layers_size());
     norm(spec_.final_norm());
     for (const auto& layer : spec_.layers()) {
       std::set<std::string> names;
       for (const auto& s : layer.sublayers()) {
-        if (s.name().empty() || !names.insert(s.name()).second) refuse("sublayer name \"{}\"", s.name());
+        if (s.name().empty() || !names.insert(s.name()).second)
+          refuse("sublayer name \"{}\"", s.name());
         norm(s.norm());
-        if (s.has_attention()) attention(s.attention());
-        else if (s.has_mlp()) mlp(s.mlp());
-        else refuse("sublayer \"{}\" of an unknown kind", s.name());
+        if (s.has_attention())
+          attention(s.attention());
+        else if (s.has_mlp())
+          mlp(s.mlp());
+        else
+          refuse("sublayer \"{}\" of an unknown kind", s.name());
       }
     }
     for (const int32_t id : spec_.stop_tokens()) {
@@ -39,7 +44,8 @@ class Checker {
  private:
   template <class... Args>
   [[noreturn]] void refuse(fmt::format_string<Args...> format, Args&&... args) const {
-    fail(ErrorKind::kCorrupt, "{}: model with {}", name_, fmt::format(format, std::forward<Args>(args)...));
+    fail(ErrorKind::kCorrupt, "{}: model with {}", name_,
+         fmt::format(format, std::forward<Args>(args)...));
   }
   void size(const char* what, uint64_t v) const {
     if (v == 0 || v > kMaxSize) refuse("a {} of {}", what, v);
@@ -59,21 +65,28 @@ class Checker {
     norm(a.query_norm());
     norm(a.key_norm());
     const auto& r = a.rope();
-    if (r.dims() > a.head_dim() || r.dims() % 2 != 0) refuse("{} rotated of {} dimensions", r.dims(), a.head_dim());
-    if (r.dims() > 0 && !(r.theta() > 0 && std::isfinite(r.theta()))) refuse("a RoPE base of {}", r.theta());
-    if (!proto::RopeScaling_IsValid(r.scaling())) refuse("RoPE scaling {}", static_cast<int>(r.scaling()));
+    if (r.dims() > a.head_dim() || r.dims() % 2 != 0)
+      refuse("{} rotated of {} dimensions", r.dims(), a.head_dim());
+    if (r.dims() > 0 && !(r.theta() > 0 && std::isfinite(r.theta())))
+      refuse("a RoPE base of {}", r.theta());
+    if (!proto::RopeScaling_IsValid(r.scaling()))
+      refuse("RoPE scaling {}", static_cast<int>(r.scaling()));
     const bool has_factor = r.scaling() != proto::ROPE_PLAIN && r.scaling() != proto::ROPE_LONGROPE;
-    if (has_factor && !(r.factor() >= 1 && r.factor() < 1e6)) refuse("a RoPE factor of {}", r.factor());
-    if (r.scaling() != proto::ROPE_PLAIN && r.scaling() != proto::ROPE_LINEAR && r.original_context() == 0) {
+    if (has_factor && !(r.factor() >= 1 && r.factor() < 1e6))
+      refuse("a RoPE factor of {}", r.factor());
+    if (r.scaling() != proto::ROPE_PLAIN && r.scaling() != proto::ROPE_LINEAR &&
+        r.original_context() == 0) {
       refuse("RoPE scaling without an original context");
     }
     if (r.scaling() == proto::ROPE_LONGROPE) {
       const int half = static_cast<int>(r.dims() / 2);
       if (r.short_factor_size() != half || r.long_factor_size() != half) {
-        refuse("{} and {} RoPE factors for {} frequencies", r.short_factor_size(), r.long_factor_size(), half);
+        refuse("{} and {} RoPE factors for {} frequencies", r.short_factor_size(),
+               r.long_factor_size(), half);
       }
     }
-    if (r.scaling() == proto::ROPE_LLAMA3 && !(r.low_freq_factor() > 0 && r.high_freq_factor() > r.low_freq_factor())) {
+    if (r.scaling() == proto::ROPE_LLAMA3 &&
+        !(r.low_freq_factor() > 0 && r.high_freq_factor() > r.low_freq_factor())) {
       refuse("RoPE frequency factors {} and {}", r.low_freq_factor(), r.high_freq_factor());
     }
     if (r.scaling() == proto::ROPE_YARN && !(r.beta_fast() > 0 && r.beta_slow() > 0)) {
@@ -82,7 +95,8 @@ class Checker {
   }
   void mlp(const proto::Mlp& m) const {
     size("feed-forward width", m.width());
-    if (!proto::Activation_IsValid(m.activation())) refuse("activation {}", static_cast<int>(m.activation()));
+    if (!proto::Activation_IsValid(m.activation()))
+      refuse("activation {}", static_cast<int>(m.activation()));
   }
 
   const proto::ModelSpec& spec_;
@@ -96,7 +110,9 @@ const char* role_name(LinearRole role) {
   return kNames[static_cast<size_t>(role)];
 }
 
-void check_spec(const proto::ModelSpec& spec, const std::string& name) { Checker(spec, name).run(); }
+void check_spec(const proto::ModelSpec& spec, const std::string& name) {
+  Checker(spec, name).run();
+}
 
 std::string sublayer_prefix(const proto::ModelSpec& spec, int layer, int sublayer) {
   return fmt::format("layers.{}.{}.", layer, spec.layers(layer).sublayers(sublayer).name());
@@ -115,7 +131,8 @@ std::vector<LinearInfo> linears_of(const proto::ModelSpec& spec) {
       };
       if (sub.has_attention()) {
         const auto& a = sub.attention();
-        const int64_t q = int64_t{a.heads()} * a.head_dim(), kv = int64_t{a.kv_heads()} * a.head_dim();
+        const int64_t q = int64_t{a.heads()} * a.head_dim(),
+                      kv = int64_t{a.kv_heads()} * a.head_dim();
         add(LinearRole::kQuery, q, hidden, a.qkv_bias());
         add(LinearRole::kKey, kv, hidden, a.qkv_bias());
         add(LinearRole::kValue, kv, hidden, a.qkv_bias());
@@ -136,7 +153,8 @@ std::vector<LinearInfo> linears_of(const proto::ModelSpec& spec) {
 std::vector<VectorInfo> vectors_of(const proto::ModelSpec& spec) {
   std::vector<VectorInfo> out;
   const auto hidden = static_cast<int64_t>(spec.hidden());
-  const auto add = [&](const proto::Norm& norm, const std::string& name, int layer, int64_t length) {
+  const auto add = [&](const proto::Norm& norm, const std::string& name, int layer,
+                       int64_t length) {
     if (norm.kind() != proto::NORM_NONE) out.push_back({name, layer, length});
   };
   for (int l = 0; l < spec.layers_size(); ++l) {
@@ -155,7 +173,8 @@ std::vector<VectorInfo> vectors_of(const proto::ModelSpec& spec) {
 
 uint64_t parameter_count(const proto::ModelSpec& spec) {
   uint64_t total = 0;
-  for (const auto& l : linears_of(spec)) total += static_cast<uint64_t>(l.n * l.k + (l.bias ? l.n : 0));
+  for (const auto& l : linears_of(spec))
+    total += static_cast<uint64_t>(l.n * l.k + (l.bias ? l.n : 0));
   for (const auto& v : vectors_of(spec)) total += static_cast<uint64_t>(v.length);
   return total;
 }

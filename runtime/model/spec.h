@@ -1,7 +1,9 @@
-// What a ModelSpec implies: which linear layers and vectors it has, under which names, in which order.
+// What a ModelSpec implies: which linear layers and vectors it has, under which names, in which
+// order.
 //
-// Names: "embedding", "layers.3.attention.q", "layers.3.mlp.down", "head"; vectors "layers.3.attention.norm",
-// "layers.3.attention.query_norm", "final_norm". The part in the middle is the sublayer's own name.
+// Names: "embedding", "layers.3.attention.q", "layers.3.mlp.down", "head"; vectors
+// "layers.3.attention.norm", "layers.3.attention.query_norm", "final_norm". The part in the middle
+// is the sublayer's own name.
 #pragma once
 
 #include <cstdint>
@@ -12,13 +14,23 @@
 
 namespace pith {
 
-enum class LinearRole : uint8_t { kEmbedding, kQuery, kKey, kValue, kOutput, kGate, kUp, kDown, kHead };
+enum class LinearRole : uint8_t {
+  kEmbedding,
+  kQuery,
+  kKey,
+  kValue,
+  kOutput,
+  kGate,
+  kUp,
+  kDown,
+  kHead
+};
 const char* role_name(LinearRole role);  // "q", "down", ...
 
 struct LinearInfo {
   std::string name;
   LinearRole role;
-  int layer;      // -1: outside of the layers
+  int layer;  // -1: outside of the layers
   int sublayer;
   int64_t n, k;
   bool bias;
@@ -26,16 +38,19 @@ struct LinearInfo {
 
 struct VectorInfo {
   std::string name;
-  int layer;      // -1: outside of the layers
+  int layer;  // -1: outside of the layers
   int64_t length;
 };
 
-// Error(kCorrupt) where the spec contradicts itself or is out of bounds: every later computation on it is safe.
+// Error(kCorrupt) where the spec contradicts itself or is out of bounds: every later computation on
+// it is safe.
 void check_spec(const proto::ModelSpec& spec, const std::string& name);
 
-std::string sublayer_prefix(const proto::ModelSpec& spec, int layer, int sublayer);  // "layers.3.attention."
-std::vector<LinearInfo> linears_of(const proto::ModelSpec& spec);  // in the order of the computation
+std::string sublayer_prefix(const proto::ModelSpec& spec, int layer,
+                            int sublayer);  // "layers.3.attention."
+std::vector<LinearInfo> linears_of(
+    const proto::ModelSpec& spec);  // in the order of the computation
 std::vector<VectorInfo> vectors_of(const proto::ModelSpec& spec);
-uint64_t parameter_count(const proto::ModelSpec& spec);            // the tied matrix once
+uint64_t parameter_count(const proto::ModelSpec& spec);  // the tied matrix once
 
 }  // namespace pith

@@ -1,14 +1,16 @@
-// What decoder-only families share when they are imported: sizes from config.json or GGUF metadata, RoPE and its scalings,
-// and tensor names. A family starts from these and changes what it does differently.
+// What decoder-only families share when they are imported: sizes from config.json or GGUF metadata,
+// RoPE and its scalings, and tensor names. A family starts from these and changes what it does
+// differently.
 #pragma once
 
 #include "runtime/model/arch/arch.h"
 
 namespace pith {
 
-// config.json: hidden_size, num_hidden_layers, num_attention_heads, num_key_value_heads, head_dim, intermediate_size,
-// rms_norm_eps, hidden_act, max_position_embeddings, vocab_size, tie_word_embeddings, rope_*, partial_rotary_factor,
-// attention_bias, mlp_bias; every layer alike: attention then gated MLP, each behind an RMS norm.
+// config.json: hidden_size, num_hidden_layers, num_attention_heads, num_key_value_heads, head_dim,
+// intermediate_size, rms_norm_eps, hidden_act, max_position_embeddings, vocab_size,
+// tie_word_embeddings, rope_*, partial_rotary_factor, attention_bias, mlp_bias; every layer alike:
+// attention then gated MLP, each behind an RMS norm.
 proto::ModelSpec decoder_spec_hf(const Checkpoint& checkpoint);
 
 // The same from GGUF metadata ("llama.embedding_length", ...).
@@ -23,7 +25,8 @@ struct FusedNames {
   bool qkv = false;      // self_attn.qkv_proj, attn_qkv
   bool gate_up = false;  // mlp.gate_up_proj; GGUF: ffn_up holds both
 };
-void name_tensors_hf(ImportedModel* model, const FusedNames& fused = {});
+void name_tensors_hf(const Checkpoint& checkpoint, ImportedModel* model,
+                     const FusedNames& fused = {});
 void name_tensors_gguf(ImportedModel* model, const FusedNames& fused = {});
 
 // Calls f on every attention of the spec.

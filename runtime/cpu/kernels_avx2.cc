@@ -1,0 +1,150 @@
+// The kernels for AVX2 with FMA and F16C: a V16 is a pair of registers.
+#ifndef PITH_SCALAR_ONLY
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "runtime/cpu/kernels.h"
+
+namespace pith {
+namespace {
+
+constexpr int kTileRows = 4,
+              kTileVectors = 1;  // 8 sums, 2 columns, and room for broadcasts, of 16 registers
+
+struct V16 {
+  __m256 a, b;
+};
+
+inline V16 set1(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+inline V16 load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+inline void store(float* p, V16 v) {
+  _mm256_storeu_ps(p, v.a);
+  _mm256_storeu_ps(p + 8, v.b);
+}
+inline V16 load_first(const float* p, int64_t n) {
+  if (n >= 16) return load(p);
+  float lanes[16] = {};
+  for (int64_t i = 0; i < n; ++i) lanes[i] = p[i];
+  return load(lanes);
+}
+inline void store_first(float* p, V16 v, int64_t n) {
+  if (n >= 16) return store(p, v);
+  float lanes[16];
+  store(lanes, v);
+  for (int64_t i = 0; i < n; ++i) p[i] = lanes[i];
+}
+inline V16 add(V16 x, V16 y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
+inline V16 sub(V16 x, V16 y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
+inline V16 mul(V16 x, V16 y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
+inline V16 div(V16 x, V16 y) { return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
+inline V16 fma(V16 x, V16 y, V16 z) {
+  return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
+}
+inline V16 max(V16 x, V16 y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
+inline V16 min(V16 x, V16 y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
+inline V16 round_nearest(V16 x) {
+  constexpr int kMode = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+  return {_mm256_round_ps(x.a, kMode), _mm256_round_ps(x.b, kMode)};
+}
+inline __m256 power_of_two8(__m256 n) {
+  return _mm256_castsi256_ps(
+      _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
+}
+inline V16 power_of_two(V16 n) { return {power_of_two8(n.a), power_of_two8(n.b)}; }
+inline float sum(V16 v) {
+  const __m256 w8 = _mm256_add_ps(v.a, v.b);
+  const __m128 w4 = _mm_add_ps(_mm256_castps256_ps128(w8), _mm256_extractf128_ps(w8, 1));
+  const __m128 w2 = _mm_add_ps(w4, _mm_movehl_ps(w4, w4));
+  return _mm_cvtss_f32(_mm_add_ss(w2, _mm_movehdup_ps(w2)));
+}
+inline float max_lane(V16 v) {
+  const __m256 w8 = _mm256_max_ps(v.a, v.b);
+  const __m128 w4 = _mm_max_ps(_mm256_castps256_ps128(w8), _mm256_extractf128_ps(w8, 1));
+  const __m128 w2 = _mm_max_ps(w4, _mm_movehl_ps(w4, w4));
+  return _mm_cvtss_f32(_mm_max_ss(w2, _mm_movehdup_ps(w2)));
+}
+
+inline __m128i load128(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
+inline V16 load_f16(const uint16_t* p) {
+  return {_mm256_cvtph_ps(load128(p)), _mm256_cvtph_ps(load128(p + 8))};
+}
+inline void store_f16(uint16_t* p, V16 v) {
+  constexpr int kMode = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v.a, kMode));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 8), _mm256_cvtps_ph(v.b, kMode));
+}
+inline __m256 bf16_to_f32(__m128i h) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
+}
+inline V16 load_bf16(const uint16_t* p) {
+  return {bf16_to_f32(load128(p)), bf16_to_f32(load128(p + 8))};
+}
+
+struct I16 {
+  __m256i a, b;
+};
+inline I16 load_u8(const uint8_t* p) {
+  const __m128i c = load128(p);
+  return {_mm256_cvtepu8_epi32(c), _mm256_cvtepu8_epi32(_mm_srli_si128(c, 8))};
+}
+template <int shift>
+inline __m256 f8_to_f32(__m256i c, float rescale) {
+  const __m256i sign = _mm256_slli_epi32(_mm256_and_si256(c, _mm256_set1_epi32(0x80)), 24);
+  const __m256i rest = _mm256_slli_epi32(_mm256_and_si256(c, _mm256_set1_epi32(0x7f)), shift);
+  return _mm256_mul_ps(_mm256_castsi256_ps(_mm256_or_si256(sign, rest)), _mm256_set1_ps(rescale));
+}
+inline V16 load_f8e4m3(const uint8_t* p) {
+  const I16 c = load_u8(p);
+  return {f8_to_f32<20>(c.a, 0x1p120f), f8_to_f32<20>(c.b, 0x1p120f)};
+}
+inline V16 load_f8e5m2(const uint8_t* p) {
+  const I16 c = load_u8(p);
+  return {f8_to_f32<21>(c.a, 0x1p112f), f8_to_f32<21>(c.b, 0x1p112f)};
+}
+
+#include "runtime/cpu/unpack_tables.h"
+
+template <int bits>
+inline I16 unpack(const uint8_t* p) {
+  const __m256i copies = _mm256_broadcastsi128_si256(load128(p));
+  const auto half = [&](int h) {
+    const __m256i bytes =
+        _mm256_load_si256(reinterpret_cast<const __m256i*>(kUnpack<bits>.bytes) + h);
+    const __m256i shifts =
+        _mm256_load_si256(reinterpret_cast<const __m256i*>(kUnpack<bits>.shifts) + h);
+    return _mm256_and_si256(_mm256_srlv_epi32(_mm256_shuffle_epi8(copies, bytes), shifts),
+                            _mm256_set1_epi32((1 << bits) - 1));
+  };
+  return {half(0), half(1)};
+}
+template <int bits>
+inline V16 codes(const uint8_t* p) {
+  I16 c;
+  if constexpr (bits == 8)
+    c = load_u8(p);
+  else
+    c = unpack<bits>(p);
+  return {_mm256_cvtepi32_ps(c.a), _mm256_cvtepi32_ps(c.b)};
+}
+
+#include "runtime/cpu/nf4_table.h"
+// A table of 16 as two of 8: the lookup takes the low three bits, the fourth picks the table.
+inline __m256 nf4_lookup(__m256i c) {
+  const __m256 low = _mm256_permutevar8x32_ps(_mm256_load_ps(kNf4), c);
+  const __m256 high = _mm256_permutevar8x32_ps(_mm256_load_ps(kNf4 + 8), c);
+  return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(c, 28)));
+}
+inline V16 nf4_values(const uint8_t* p) {
+  const I16 c = unpack<4>(p);
+  return {nf4_lookup(c.a), nf4_lookup(c.b)};
+}
+
+#include "runtime/cpu/kernels_body.h"
+
+}  // namespace
+
+const CpuKernels kAvx2Kernels = PITH_KERNEL_TABLE("avx2");
+
+}  // namespace pith
+#endif

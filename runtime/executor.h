@@ -1,0 +1,98 @@
+// The operations that a forward pass is made of. The pass is written once (forward.h) against this
+// interface; a backend executes it, a calibrating executor wraps one and observes, a recording
+// executor keeps what a backward pass needs.
+//
+// Activations are [m, n] matrices that the executor owns, one per Slot; asking for a slot again may
+// reuse its memory. On the CPU they are f32. Operations are issued in order; read() waits for the
+// result. One thread at a time per executor.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "runtime/model/model.h"
+
+namespace pith {
+
+enum class Slot : uint8_t {
+  kHidden,
+  kNormed,
+  kQuery,
+  kKey,
+  kValue,
+  kAttended,
+  kGate,
+  kUp,
+  kLast,
+  kLogits,
+  kCount
+};
+
+struct Activation {
+  void* data = nullptr;
+  int64_t m = 0, n = 0;
+
+  Activation reshaped(int64_t rows, int64_t columns) const { return {data, rows, columns}; }
+  float* f32() const { return static_cast<float*>(data); }
+};
+
+// Consecutive tokens of sequences in one pass: segment i has `count` tokens of sequence `slot` of
+// the cache, at positions [begin, begin + count).
+struct Segment {
+  int slot = 0;
+  int64_t begin = 0;
+  int64_t count = 0;
+};
+struct Batch {
+  std::span<const int32_t> tokens;  // of all segments, in order
+  std::span<const Segment> segments;
+};
+
+// Keys and values of `slots` sequences of up to `length` tokens, one pair a layer.
+class KvCache {
+ public:
+  virtual ~KvCache() = default;
+  virtual int slots() const = 0;
+  virtual int64_t length() const = 0;
+  virtual uint64_t bytes() const = 0;
+};
+
+class Executor {
+ public:
+  virtual ~Executor() = default;
+
+  virtual std::string description() const = 0;
+  virtual Activation buffer(Slot slot, int64_t m, int64_t n) = 0;
+  virtual std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots,
+                                              int64_t length, DType type) = 0;
+
+  // x[i] = row tokens[i] of the table
+  virtual void embed(const Linear& table, std::span<const int32_t> tokens, Activation x) = 0;
+  // y[i] = norm(x[i]); x and y may be the same
+  virtual void norm(const NormWeights& norm, Activation x, Activation y) = 0;
+  // y = x W^T + bias, or y += that
+  virtual void linear(const Linear& linear, Activation x, Activation y, bool add) = 0;
+  // Rotates each head of x [m, heads * head_dim] by its token's position.
+  virtual void rope(const proto::Rope& rope, int64_t head_dim, const Batch& batch,
+                    Activation x) = 0;
+  // Appends k and v [m, kv_heads * head_dim] to sublayer `index` of the cache (counted over the
+  // attentions of the model), then out[m, heads * head_dim] = softmax(q k^T * scale) v over the
+  // cached tokens that each query sees.
+  virtual void attention(const proto::Attention& spec, int index, const Batch& batch,
+                         KvCache& cache, Activation q, Activation k, Activation v,
+                         Activation out) = 0;
+  // gate = act(gate) * up, or act(gate) where up has no data
+  virtual void activate(proto::Activation activation, Activation gate, Activation up) = 0;
+  // y[i] = x[rows[i]]
+  virtual void gather(Activation x, std::span<const int64_t> rows, Activation y) = 0;
+  virtual void read(Activation x, std::span<float> to) = 0;
+  virtual void write(std::span<const float> from, Activation x) = 0;
+};
+
+// The backend of this machine's processor. Never fails.
+std::unique_ptr<Executor> make_cpu_executor();
+
+}  // namespace pith

@@ -1,0 +1,104 @@
+#include "runtime/forward.h"
+
+#include "core/error.h"
+
+namespace pith {
+namespace {
+
+void attention_sublayer(Executor& e, const proto::Attention& spec, const AttentionWeights& w,
+                        int index, const Batch& batch, KvCache& cache, Activation normed,
+                        Activation x) {
+  const int64_t m = x.m, d = spec.head_dim(), heads = spec.heads(), kv_heads = spec.kv_heads();
+  const Activation q = e.buffer(Slot::kQuery, m, heads * d);
+  const Activation k = e.buffer(Slot::kKey, m, kv_heads * d);
+  const Activation v = e.buffer(Slot::kValue, m, kv_heads * d);
+  e.linear(w.q, normed, q, false);
+  e.linear(w.k, normed, k, false);
+  e.linear(w.v, normed, v, false);
+  if (spec.query_norm().kind() != proto::NORM_NONE) {
+    const Activation by_head = q.reshaped(m * heads, d);
+    e.norm(w.query_norm, by_head, by_head);
+  }
+  if (spec.key_norm().kind() != proto::NORM_NONE) {
+    const Activation by_head = k.reshaped(m * kv_heads, d);
+    e.norm(w.key_norm, by_head, by_head);
+  }
+  if (spec.rope().dims() > 0) {
+    e.rope(spec.rope(), d, batch, q);
+    e.rope(spec.rope(), d, batch, k);
+  }
+  const Activation out = e.buffer(Slot::kAttended, m, heads * d);
+  e.attention(spec, index, batch, cache, q, k, v, out);
+  e.linear(w.o, out, x, true);
+}
+
+void mlp_sublayer(Executor& e, const proto::Mlp& spec, const MlpWeights& w, Activation normed,
+                  Activation x) {
+  const auto width = static_cast<int64_t>(spec.width());
+  const Activation up = e.buffer(Slot::kUp, x.m, width);
+  e.linear(w.up, normed, up, false);
+  Activation inner = up;
+  if (spec.gated()) {
+    inner = e.buffer(Slot::kGate, x.m, width);
+    e.linear(w.gate, normed, inner, false);
+    e.activate(spec.activation(), inner, up);
+  } else {
+    e.activate(spec.activation(), inner, {});
+  }
+  e.linear(w.down, inner, x, true);
+}
+
+}  // namespace
+
+int attention_count(const proto::ModelSpec& spec, int layers) {
+  int count = 0;
+  for (int l = 0; l < layers; ++l) {
+    for (const auto& s : spec.layers(l).sublayers()) count += s.has_attention();
+  }
+  return count;
+}
+
+void forward_block(Executor& e, const proto::ModelSpec& spec, const Block& block,
+                   int attention_index, const Batch& batch, KvCache& cache, Activation x) {
+  const auto& layer = spec.layers(block.layer);
+  for (int s = 0; s < layer.sublayers_size(); ++s) {
+    const auto& sub = layer.sublayers(s);
+    const auto& w = block.sublayers[static_cast<size_t>(s)];
+    Activation normed = x;
+    if (sub.norm().kind() != proto::NORM_NONE) {
+      normed = e.buffer(Slot::kNormed, x.m, x.n);
+      e.norm(w.norm, x, normed);
+    }
+    if (sub.has_attention()) {
+      attention_sublayer(e, sub.attention(), *w.attention, attention_index++, batch, cache, normed,
+                         x);
+    } else {
+      mlp_sublayer(e, sub.mlp(), *w.mlp, normed, x);
+    }
+  }
+}
+
+Activation forward_hidden(Executor& e, const Model& model, const Batch& batch, KvCache& cache) {
+  const auto m = static_cast<int64_t>(batch.tokens.size());
+  const Activation x = e.buffer(Slot::kHidden, m, static_cast<int64_t>(model.spec.hidden()));
+  e.embed(model.embedding, batch.tokens, x);
+  int attention = 0;
+  for (const auto& block : model.blocks) {
+    forward_block(e, model.spec, block, attention, batch, cache, x);
+    attention = attention_count(model.spec, block.layer + 1);
+  }
+  return x;
+}
+
+Activation forward_head(Executor& e, const Model& model, Activation hidden,
+                        std::span<const int64_t> rows) {
+  const auto m = static_cast<int64_t>(rows.size());
+  const Activation last = e.buffer(Slot::kLast, m, hidden.n);
+  e.gather(hidden, rows, last);
+  if (model.spec.final_norm().kind() != proto::NORM_NONE) e.norm(model.final_norm, last, last);
+  const Activation logits = e.buffer(Slot::kLogits, m, static_cast<int64_t>(model.spec.vocab()));
+  e.linear(model.head(), last, logits, false);
+  return logits;
+}
+
+}  // namespace pith

@@ -1,0 +1,23 @@
+// The forward pass of every model, over any executor.
+#pragma once
+
+#include "runtime/executor.h"
+
+namespace pith {
+
+// x: hidden states [m, hidden], in place through one layer. `attention_index` counts attention
+// sublayers before it.
+void forward_block(Executor& executor, const proto::ModelSpec& spec, const Block& block,
+                   int attention_index, const Batch& batch, KvCache& cache, Activation x);
+
+// Embedding and all blocks: the hidden states [m, hidden] before the final norm, in Slot::kHidden.
+Activation forward_hidden(Executor& executor, const Model& model, const Batch& batch,
+                          KvCache& cache);
+
+// Logits [rows.size(), vocab] of the given rows of the hidden states, in Slot::kLogits.
+Activation forward_head(Executor& executor, const Model& model, Activation hidden,
+                        std::span<const int64_t> rows);
+
+int attention_count(const proto::ModelSpec& spec, int layers);  // in the first `layers` layers
+
+}  // namespace pith

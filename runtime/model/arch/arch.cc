@@ -1,0 +1,85 @@
+#include "runtime/model/arch/arch.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "core/error.h"
+
+namespace pith {
+namespace {
+
+constexpr auto kHf = Checkpoint::Kind::kSafetensors;
+constexpr auto kGguf = Checkpoint::Kind::kGguf;
+
+// A new family is a row here and a file beside this one.
+const Architecture kTable[] = {
+    {"llama", kHf, import_llama_hf},     {"mistral", kHf, import_llama_hf},
+    {"qwen2", kHf, import_llama_hf},     {"qwen3", kHf, import_llama_hf},
+    {"phi3", kHf, import_phi3_hf},       {"llama", kGguf, import_llama_gguf},
+    {"qwen2", kGguf, import_llama_gguf}, {"qwen3", kGguf, import_llama_gguf},
+    {"phi3", kGguf, import_phi3_gguf},   {"llama2c", Checkpoint::Kind::kLlama2c, import_llama_hf},
+};
+
+// That `name` is there with `rows` of `columns` numbers at its slice.
+void check_tensor(const Checkpoint& checkpoint, const ImportedModel& model, const std::string& name,
+                  int64_t rows, int64_t columns) {
+  const auto it = model.tensors.find(name);
+  if (it == model.tensors.end())
+    fail(ErrorKind::kCorrupt, "{}: nothing is known to hold {}", checkpoint.path, name);
+  const TensorInfo& t = checkpoint.require(it->second.tensor);
+  const int64_t have_rows = t.shape.empty() ? 1 : t.shape[0];
+  int64_t have_columns = 1;
+  for (size_t i = 1; i < t.shape.size(); ++i)
+    have_columns *= t.shape[i];  // bounded by the file: checked on opening
+  const bool fits =
+      it->second.row >= 0 && it->second.row <= have_rows && rows <= have_rows - it->second.row;
+  if (have_columns != columns || !fits) {
+    fail(ErrorKind::kCorrupt, "{}: {} is {} x {}, {} needs {} x {} from row {}", checkpoint.path,
+         t.name, have_rows, have_columns, name, rows, columns, it->second.row);
+  }
+  if (t.encoding.kind == EncodingKind::kDense && !info(t.encoding.dtype).floating) {
+    fail(ErrorKind::kUnsupported,
+         "{}: {} has integers ({}): already quantized checkpoints of this kind cannot be read",
+         checkpoint.path, t.name, info(t.encoding.dtype).name);
+  }
+}
+
+}  // namespace
+
+std::span<const Architecture> architectures() { return kTable; }
+
+ImportedModel import_model(const Checkpoint& checkpoint) {
+  std::string family;
+  if (checkpoint.kind == kGguf) {
+    family = checkpoint.gguf.text("general.architecture");
+  } else {
+    if (!checkpoint.config.is_object()) {
+      fail(ErrorKind::kUsage, "{}: no config.json beside the weights", checkpoint.path);
+    }
+    family = json_string(checkpoint.config, "model_type", "config.json");
+    if (json_find(checkpoint.config, "quantization_config") != nullptr) {
+      fail(ErrorKind::kUnsupported, "{}: already quantized (config.json has a quantization_config)",
+           checkpoint.path);
+    }
+  }
+  std::string known;
+  for (const auto& a : kTable) {
+    if (a.container != checkpoint.kind) continue;
+    if (family == a.name) {
+      ImportedModel model = a.import(checkpoint);
+      check_spec(model.spec, checkpoint.path);
+      for (const auto& l : linears_of(model.spec)) {
+        check_tensor(checkpoint, model, l.name, l.n, l.k);
+        if (l.bias) check_tensor(checkpoint, model, l.name + ".bias", l.n, 1);
+      }
+      for (const auto& v : vectors_of(model.spec))
+        check_tensor(checkpoint, model, v.name, v.length, 1);
+      return model;
+    }
+    known += std::string(known.empty() ? "" : " ") + a.name;
+  }
+  fail(ErrorKind::kUnsupported, "{}: architecture \"{}\" is not supported; these are: {}",
+       checkpoint.path, family, known);
+}
+
+}  // namespace pith

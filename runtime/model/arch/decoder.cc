@@ -1,0 +1,389 @@
+#include "runtime/model/arch/decoder.h"
+
+#include <cmath>
+
+#include "core/bytes.h"
+#include "core/error.h"
+
+namespace pith {
+namespace {
+
+constexpr const char* kConfig = "config.json";
+
+uint32_t small(uint64_t v, const char* what) { return checked_cast<uint32_t>(v, what); }
+
+// Ids as a number, a list of numbers, or nothing.
+void add_stop_tokens(const Json& config, proto::ModelSpec* spec) {
+  const Json* ids = json_find(config, "eos_token_id");
+  if (ids == nullptr) return;
+  const auto add = [&](const Json& id) {
+    if (!id.is_number_unsigned())
+      fail(ErrorKind::kCorrupt, "{}: an eos_token_id is not an id", kConfig);
+    const auto v = checked_cast<int32_t>(id.get<uint64_t>(), "eos_token_id");
+    for (const int32_t known : spec->stop_tokens()) {
+      if (known == v) return;
+    }
+    spec->add_stop_tokens(v);
+  };
+  if (ids->is_array()) {
+    for (const auto& id : *ids) add(id);
+  } else {
+    add(*ids);
+  }
+}
+
+struct Sizes {
+  uint32_t layers, heads, kv_heads, head_dim;
+  uint64_t width;
+  double eps;
+  proto::Activation activation;
+};
+
+// Every layer alike: attention, then a gated MLP, each behind an RMS norm.
+void add_layers(const Sizes& s, const proto::Rope& rope, proto::ModelSpec* spec) {
+  const auto rms = [&](proto::Norm* norm) {
+    norm->set_kind(proto::NORM_RMS);
+    norm->set_eps(s.eps);
+  };
+  if (s.layers > 4096) fail(ErrorKind::kCorrupt, "{} layers", s.layers);
+  for (uint32_t l = 0; l < s.layers; ++l) {
+    auto* layer = spec->add_layers();
+    auto* sub = layer->add_sublayers();
+    sub->set_name("attention");
+    rms(sub->mutable_norm());
+    auto* a = sub->mutable_attention();
+    a->set_heads(s.heads);
+    a->set_kv_heads(s.kv_heads);
+    a->set_head_dim(s.head_dim);
+    *a->mutable_rope() = rope;
+    sub = layer->add_sublayers();
+    sub->set_name("mlp");
+    rms(sub->mutable_norm());
+    auto* m = sub->mutable_mlp();
+    m->set_width(s.width);
+    m->set_gated(true);
+    m->set_activation(s.activation);
+  }
+  rms(spec->mutable_final_norm());
+}
+
+std::vector<double> factors(const Json& scaling, const char* key) {
+  const Json& list = json_member(scaling, key, kConfig);
+  if (!list.is_array()) fail(ErrorKind::kCorrupt, "{}: \"{}\" should be a list", kConfig, key);
+  std::vector<double> out;
+  for (const auto& v : list) {
+    if (!v.is_number())
+      fail(ErrorKind::kCorrupt, "{}: \"{}\" holds something that is no number", kConfig, key);
+    out.push_back(v.get<double>());
+  }
+  return out;
+}
+
+double yarn_mscale(double factor, double mscale) {
+  return factor <= 1 ? 1 : 0.1 * mscale * std::log(factor) + 1;
+}
+
+double longrope_attention(double factor, double original) {
+  return factor <= 1 ? 1 : std::sqrt(1 + std::log(factor) / std::log(original));
+}
+
+}  // namespace
+
+proto::Activation activation_named(const std::string& name, const std::string& file) {
+  if (name == "silu" || name == "swish") return proto::ACTIVATION_SILU;
+  if (name == "gelu_pytorch_tanh" || name == "gelu_new") return proto::ACTIVATION_GELU_TANH;
+  if (name == "gelu") return proto::ACTIVATION_GELU;
+  fail(ErrorKind::kUnsupported, "{}: activation \"{}\" is not supported", file, name);
+}
+
+proto::Rope rope_hf(const Checkpoint& checkpoint, uint32_t dims) {
+  const Json& c = checkpoint.config;
+  const Json* parameters = json_find(c, "rope_parameters");
+  const Json* scaling = parameters ? parameters : json_find(c, "rope_scaling");
+  const uint64_t context = json_uint(c, "max_position_embeddings", kConfig);
+  proto::Rope r;
+  r.set_dims(dims);
+  r.set_theta(json_number(c, "rope_theta", kConfig,
+                          parameters ? json_number(*parameters, "rope_theta", kConfig, 1e4) : 1e4));
+  if (scaling == nullptr) return r;
+  const std::string type = json_string(*scaling, "rope_type", kConfig,
+                                       json_string(*scaling, "type", kConfig, "default"));
+  if (type == "default" || type == "mrope") return r;
+  const uint64_t outer = json_uint(c, "original_max_position_embeddings", kConfig, 0);
+  const uint64_t original =
+      outer ? outer : json_uint(*scaling, "original_max_position_embeddings", kConfig, context);
+  r.set_original_context(original);
+  if (type == "longrope" || type == "su") {
+    r.set_scaling(proto::ROPE_LONGROPE);
+    for (const double f : factors(*scaling, "short_factor")) r.add_short_factor(f);
+    for (const double f : factors(*scaling, "long_factor")) r.add_long_factor(f);
+    const double factor = outer || !json_find(*scaling, "factor")
+                              ? static_cast<double>(context) / static_cast<double>(original)
+                              : json_number(*scaling, "factor", kConfig);
+    r.set_attention_factor(json_number(*scaling, "attention_factor", kConfig,
+                                       longrope_attention(factor, static_cast<double>(original))));
+    return r;
+  }
+  r.set_factor(json_number(*scaling, "factor", kConfig));
+  if (type == "linear") {
+    r.set_scaling(proto::ROPE_LINEAR);
+  } else if (type == "dynamic") {
+    r.set_scaling(proto::ROPE_DYNAMIC);
+    r.set_original_context(context);
+  } else if (type == "llama3") {
+    r.set_scaling(proto::ROPE_LLAMA3);
+    r.set_low_freq_factor(json_number(*scaling, "low_freq_factor", kConfig));
+    r.set_high_freq_factor(json_number(*scaling, "high_freq_factor", kConfig));
+  } else if (type == "yarn") {
+    r.set_scaling(proto::ROPE_YARN);
+    r.set_beta_fast(json_number(*scaling, "beta_fast", kConfig, 32));
+    r.set_beta_slow(json_number(*scaling, "beta_slow", kConfig, 1));
+    r.set_truncate(json_bool(*scaling, "truncate", kConfig, true));
+    const double mscale = json_number(*scaling, "mscale", kConfig, 0);
+    const double mscale_all = json_number(*scaling, "mscale_all_dim", kConfig, 0);
+    double attention = yarn_mscale(r.factor(), 1);
+    if (mscale != 0 && mscale_all != 0)
+      attention = yarn_mscale(r.factor(), mscale) / yarn_mscale(r.factor(), mscale_all);
+    r.set_attention_factor(json_number(*scaling, "attention_factor", kConfig, attention));
+  } else {
+    fail(ErrorKind::kUnsupported, "{}: RoPE scaling \"{}\" is not supported", kConfig, type);
+  }
+  return r;
+}
+
+proto::ModelSpec decoder_spec_hf(const Checkpoint& checkpoint) {
+  const Json& c = checkpoint.config;
+  proto::ModelSpec spec;
+  spec.set_family(json_string(c, "model_type", kConfig));
+  spec.set_vocab(json_uint(c, "vocab_size", kConfig));
+  spec.set_hidden(json_uint(c, "hidden_size", kConfig));
+  spec.set_context(json_uint(c, "max_position_embeddings", kConfig));
+  spec.set_tied_head(json_bool(c, "tie_word_embeddings", kConfig, false));
+  const Json* bos = json_find(c, "bos_token_id");
+  spec.set_bos_token(bos && bos->is_number_unsigned()
+                         ? checked_cast<int32_t>(bos->get<uint64_t>(), "bos_token_id")
+                         : -1);
+  add_stop_tokens(c, &spec);
+  add_stop_tokens(checkpoint.generation_config, &spec);
+  Sizes s{};
+  s.layers = small(json_uint(c, "num_hidden_layers", kConfig), "num_hidden_layers");
+  s.heads = small(json_uint(c, "num_attention_heads", kConfig), "num_attention_heads");
+  s.kv_heads = small(json_uint(c, "num_key_value_heads", kConfig, s.heads), "num_key_value_heads");
+  if (s.heads == 0) fail(ErrorKind::kCorrupt, "{}: num_attention_heads is 0", kConfig);
+  s.head_dim = small(json_uint(c, "head_dim", kConfig, spec.hidden() / s.heads), "head_dim");
+  s.width = json_uint(c, "intermediate_size", kConfig);
+  s.eps = json_number(c, "rms_norm_eps", kConfig, 1e-6);
+  s.activation = activation_named(json_string(c, "hidden_act", kConfig, "silu"), kConfig);
+  const double part = json_number(c, "partial_rotary_factor", kConfig, 1);
+  if (!(part > 0 && part <= 1))
+    fail(ErrorKind::kCorrupt, "{}: partial_rotary_factor is {}", kConfig, part);
+  add_layers(s, rope_hf(checkpoint, static_cast<uint32_t>(part * s.head_dim)), &spec);
+  const bool attention_bias = json_bool(c, "attention_bias", kConfig, false);
+  const bool mlp_bias = json_bool(c, "mlp_bias", kConfig, false);
+  for (auto& layer : *spec.mutable_layers()) {
+    for (auto& sub : *layer.mutable_sublayers()) {
+      if (sub.has_mlp()) {
+        sub.mutable_mlp()->set_bias(mlp_bias);
+      } else {
+        sub.mutable_attention()->set_qkv_bias(attention_bias);
+        sub.mutable_attention()->set_output_bias(attention_bias);
+      }
+    }
+  }
+  return spec;
+}
+
+proto::ModelSpec decoder_spec_gguf(const Checkpoint& checkpoint) {
+  const GgufMetadata& g = checkpoint.gguf;
+  const std::string family = g.text("general.architecture");
+  const auto key = [&](const char* name) { return family + "." + name; };
+  proto::ModelSpec spec;
+  spec.set_family(family);
+  spec.set_name(g.text("general.name", ""));
+  spec.set_hidden(g.uint(key("embedding_length")));
+  spec.set_context(g.uint(key("context_length")));
+  const TensorInfo& embedding = checkpoint.require("token_embd.weight");
+  if (embedding.shape.size() != 2)
+    fail(ErrorKind::kCorrupt, "{}: token_embd.weight is not a matrix", checkpoint.path);
+  spec.set_vocab(static_cast<uint64_t>(embedding.shape[0]));
+  spec.set_tied_head(checkpoint.find("output.weight") == nullptr);
+  spec.set_bos_token(-1);
+  if (g.has("tokenizer.ggml.bos_token_id")) {
+    spec.set_bos_token(checked_cast<int32_t>(g.uint("tokenizer.ggml.bos_token_id"),
+                                             "tokenizer.ggml.bos_token_id"));
+  }
+  for (const char* name : {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
+                           "tokenizer.ggml.eom_token_id"}) {
+    if (!g.has(name)) continue;
+    const auto id = checked_cast<int32_t>(g.uint(name), name);
+    bool known = false;
+    for (const int32_t k : spec.stop_tokens()) known = known || k == id;
+    if (!known) spec.add_stop_tokens(id);
+  }
+  Sizes s{};
+  s.layers = small(g.uint(key("block_count")), "block_count");
+  s.heads = small(g.uint(key("attention.head_count")), "attention.head_count");
+  s.kv_heads = small(g.uint(key("attention.head_count_kv"), s.heads), "attention.head_count_kv");
+  if (s.heads == 0) fail(ErrorKind::kCorrupt, "{}: attention.head_count is 0", checkpoint.path);
+  s.head_dim =
+      small(g.uint(key("attention.key_length"), spec.hidden() / s.heads), "attention.key_length");
+  if (g.uint(key("attention.value_length"), s.head_dim) != s.head_dim) {
+    fail(ErrorKind::kUnsupported, "{}: keys and values of different sizes", checkpoint.path);
+  }
+  s.width = g.uint(key("feed_forward_length"));
+  s.eps = g.number(key("attention.layer_norm_rms_epsilon"));
+  s.activation = proto::ACTIVATION_SILU;
+
+  proto::Rope r;
+  r.set_dims(small(g.uint(key("rope.dimension_count"), s.head_dim), "rope.dimension_count"));
+  r.set_theta(g.number(key("rope.freq_base"), 1e4));
+  const std::string type = g.text(key("rope.scaling.type"), "none");
+  const double factor =
+      g.number(key("rope.scaling.factor"), g.number(key("rope.scale_linear"), 1.0));
+  const double attention = g.number(key("rope.scaling.attn_factor"), 1.0);
+  r.set_original_context(g.uint(key("rope.scaling.original_context_length"), spec.context()));
+  const auto tensor_factors = [&](const char* name, auto add) {
+    const TensorInfo& t = checkpoint.require(name);
+    if (t.shape.size() != 1 || t.shape[0] != r.dims() / 2) {
+      fail(ErrorKind::kCorrupt, "{}: {} does not hold {} factors", checkpoint.path, name,
+           r.dims() / 2);
+    }
+    OwnedWeight w = allocate_weight(t.encoding, t.shape[0], 1);
+    checkpoint.read(t, 0, t.shape[0], w.planes[0].bytes);
+    std::vector<float> values(static_cast<size_t>(t.shape[0]));
+    decode_rows(w.weight, 0, t.shape[0], values.data());
+    for (const float v : values) add(static_cast<double>(v));
+  };
+  if (checkpoint.find("rope_freqs.weight") !=
+      nullptr) {  // Llama 3.1 and later: its scaling, worked out
+    r.set_scaling(proto::ROPE_LONGROPE);
+    r.set_attention_factor(1);
+    tensor_factors("rope_freqs.weight", [&](double f) {
+      r.add_short_factor(f);
+      r.add_long_factor(f);
+    });
+  } else if (checkpoint.find("rope_factors_long.weight") != nullptr) {
+    r.set_scaling(proto::ROPE_LONGROPE);
+    r.set_attention_factor(attention);
+    tensor_factors("rope_factors_short.weight", [&](double f) { r.add_short_factor(f); });
+    tensor_factors("rope_factors_long.weight", [&](double f) { r.add_long_factor(f); });
+  } else if (type == "yarn") {
+    r.set_scaling(proto::ROPE_YARN);
+    r.set_factor(factor);
+    r.set_beta_fast(g.number(key("rope.scaling.yarn_beta_fast"), 32.0));
+    r.set_beta_slow(g.number(key("rope.scaling.yarn_beta_slow"), 1.0));
+    r.set_truncate(true);
+    r.set_attention_factor(attention * yarn_mscale(factor, 1));
+  } else if (type == "linear" || (type == "none" && factor != 1)) {
+    r.set_scaling(proto::ROPE_LINEAR);
+    r.set_factor(factor);
+  } else if (type != "none") {
+    fail(ErrorKind::kUnsupported, "{}: RoPE scaling \"{}\" is not supported", checkpoint.path,
+         type);
+  }
+  add_layers(s, r, &spec);
+  const uint64_t window = g.uint(key("attention.sliding_window"), 0);
+  for_each_attention(&spec, [&](int l, proto::Attention* a) {
+    a->set_window(window);
+    a->set_qkv_bias(checkpoint.find(fmt::format("blk.{}.attn_q.bias", l)) != nullptr);
+    a->set_output_bias(checkpoint.find(fmt::format("blk.{}.attn_output.bias", l)) != nullptr);
+  });
+  return spec;
+}
+
+namespace {
+
+// Where one linear or vector of a layer lies: names of both worlds, and the row at which a fused
+// tensor's part begins.
+struct Naming {
+  const char* hf[9];
+  const char* gguf[9];
+};
+constexpr Naming kNames = {
+    {"", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+     "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj", ""},
+    {"", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down", ""}};
+
+// `tensor(info, fused name or null)` gives the full name without ".weight".
+template <class TensorName>
+void name_linears(ImportedModel* model, const FusedNames& fused, const char* fused_qkv,
+                  const char* fused_gate_up, TensorName tensor) {
+  const auto& spec = model->spec;
+  for (const auto& info : linears_of(spec)) {
+    if (info.layer < 0) continue;
+    const auto& sub = spec.layers(info.layer).sublayers(info.sublayer);
+    const bool qkv = info.role == LinearRole::kQuery || info.role == LinearRole::kKey ||
+                     info.role == LinearRole::kValue;
+    const bool gate_up = info.role == LinearRole::kGate || info.role == LinearRole::kUp;
+    TensorSlice slice;
+    const char* fused_name = nullptr;
+    if (fused.qkv && qkv) {
+      fused_name = fused_qkv;
+      const auto& a = sub.attention();
+      if (info.role != LinearRole::kQuery) slice.row += int64_t{a.heads()} * a.head_dim();
+      if (info.role == LinearRole::kValue) slice.row += int64_t{a.kv_heads()} * a.head_dim();
+    }
+    if (fused.gate_up && gate_up) {
+      fused_name = fused_gate_up;
+      if (info.role == LinearRole::kUp) slice.row = static_cast<int64_t>(sub.mlp().width());
+    }
+    const std::string name = tensor(info, fused_name);
+    slice.tensor = name + ".weight";
+    model->tensors[info.name] = slice;
+    if (info.bias) {
+      slice.tensor = name + ".bias";
+      model->tensors[info.name + ".bias"] = slice;
+    }
+  }
+}
+
+void name_norms(ImportedModel* model, const char* layer_format, const char* const (&names)[4],
+                const std::string& final_norm) {
+  const auto& spec = model->spec;
+  model->tensors["final_norm"] = {final_norm};
+  for (int l = 0; l < spec.layers_size(); ++l) {
+    for (int s = 0; s < spec.layers(l).sublayers_size(); ++s) {
+      const std::string prefix = sublayer_prefix(spec, l, s);
+      const std::string layer = fmt::format(fmt::runtime(layer_format), l);
+      model->tensors[prefix + "norm"] = {
+          layer + names[spec.layers(l).sublayers(s).has_attention() ? 0 : 1]};
+      model->tensors[prefix + "query_norm"] = {layer + names[2]};
+      model->tensors[prefix + "key_norm"] = {layer + names[3]};
+    }
+  }
+}
+
+}  // namespace
+
+void name_tensors_hf(const Checkpoint& checkpoint, ImportedModel* model, const FusedNames& fused) {
+  // Some checkpoints store a tied matrix only under the name of the head.
+  const bool only_head =
+      model->spec.tied_head() && checkpoint.find("model.embed_tokens.weight") == nullptr;
+  model->tensors["embedding"] = {only_head ? "lm_head.weight" : "model.embed_tokens.weight"};
+  model->tensors["head"] = {"lm_head.weight"};
+  name_linears(model, fused, "self_attn.qkv_proj", "mlp.gate_up_proj",
+               [](const LinearInfo& info, const char* fused_name) {
+                 return fmt::format(
+                     "model.layers.{}.{}", info.layer,
+                     fused_name ? fused_name : kNames.hf[static_cast<size_t>(info.role)]);
+               });
+  name_norms(model, "model.layers.{}.",
+             {"input_layernorm.weight", "post_attention_layernorm.weight",
+              "self_attn.q_norm.weight", "self_attn.k_norm.weight"},
+             "model.norm.weight");
+}
+
+void name_tensors_gguf(ImportedModel* model, const FusedNames& fused) {
+  model->tensors["embedding"] = {"token_embd.weight"};
+  model->tensors["head"] = {"output.weight"};
+  name_linears(
+      model, fused, "attn_qkv", "ffn_up", [](const LinearInfo& info, const char* fused_name) {
+        return fmt::format("blk.{}.{}", info.layer,
+                           fused_name ? fused_name : kNames.gguf[static_cast<size_t>(info.role)]);
+      });
+  name_norms(model, "blk.{}.",
+             {"attn_norm.weight", "ffn_norm.weight", "attn_q_norm.weight", "attn_k_norm.weight"},
+             "output_norm.weight");
+}
+
+}  // namespace pith

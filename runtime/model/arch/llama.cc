@@ -1,0 +1,68 @@
+// Llama 1 to 3 and the families that differ from it in a flag: Mistral (sliding window), Qwen2
+// (biases of q, k, v; window from a layer on), Qwen3 (norms of queries and keys), llama2.c
+// (interleaved rotation).
+
+#include "core/error.h"
+#include "runtime/model/arch/decoder.h"
+
+namespace pith {
+namespace {
+
+constexpr const char* kConfig = "config.json";
+
+void set_windows_hf(const Json& c, const std::string& family, proto::ModelSpec* spec) {
+  const uint64_t window = json_uint(c, "sliding_window", kConfig, 0);
+  if (window == 0) return;
+  const bool qwen = family == "qwen2" || family == "qwen3";
+  if (family == "llama" || (qwen && !json_bool(c, "use_sliding_window", kConfig, false))) return;
+  const Json* types = json_find(c, "layer_types");
+  const uint64_t first = qwen ? json_uint(c, "max_window_layers", kConfig, 0) : 0;
+  for_each_attention(spec, [&](int l, proto::Attention* a) {
+    const auto i = static_cast<size_t>(l);
+    const bool sliding = types && types->is_array() && i < types->size()
+                             ? (*types)[i] == "sliding_attention"
+                             : i >= first;
+    if (sliding) a->set_window(window);
+  });
+}
+
+void set_head_norms(double eps, proto::ModelSpec* spec) {
+  for_each_attention(spec, [&](int, proto::Attention* a) {
+    for (auto* norm : {a->mutable_query_norm(), a->mutable_key_norm()}) {
+      norm->set_kind(proto::NORM_RMS);
+      norm->set_eps(eps);
+    }
+  });
+}
+
+}  // namespace
+
+ImportedModel import_llama_hf(const Checkpoint& checkpoint) {
+  ImportedModel model{.spec = decoder_spec_hf(checkpoint), .tensors = {}};
+  auto* spec = &model.spec;
+  const std::string family = spec->family();
+  for_each_attention(spec, [&](int, proto::Attention* a) {
+    a->mutable_rope()->set_interleaved(family == "llama2c");
+    if (family == "qwen2") a->set_qkv_bias(true);
+    if (family == "qwen2" || family == "mistral") a->set_output_bias(false);
+  });
+  if (family == "qwen3") set_head_norms(spec->final_norm().eps(), spec);
+  set_windows_hf(checkpoint.config, family, spec);
+  name_tensors_hf(checkpoint, &model);
+  return model;
+}
+
+ImportedModel import_llama_gguf(const Checkpoint& checkpoint) {
+  ImportedModel model{.spec = decoder_spec_gguf(checkpoint), .tensors = {}};
+  auto* spec = &model.spec;
+  // Converters permute the rows of q and k of Llama so that the rotation works on neighbours; of
+  // the others they do not.
+  const bool interleaved = spec->family() == "llama";
+  for_each_attention(
+      spec, [&](int, proto::Attention* a) { a->mutable_rope()->set_interleaved(interleaved); });
+  if (spec->family() == "qwen3") set_head_norms(spec->final_norm().eps(), spec);
+  name_tensors_gguf(&model);
+  return model;
+}
+
+}  // namespace pith

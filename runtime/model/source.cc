@@ -1,0 +1,252 @@
+#include "runtime/model/source.h"
+
+#include <algorithm>
+#include <map>
+
+#include "core/buffer.h"
+#include "core/bytes.h"
+#include "core/error.h"
+#include "core/parallel.h"
+#include "runtime/model/arch/arch.h"
+
+namespace pith {
+namespace {
+
+class CheckpointSource final : public ModelSource {
+ public:
+  explicit CheckpointSource(Checkpoint checkpoint)
+      : checkpoint_(std::move(checkpoint)), model_(import_model(checkpoint_)) {}
+
+  const proto::ModelSpec& spec() const override { return model_.spec; }
+  std::string path() const override { return checkpoint_.path; }
+  std::string kind() const override {
+    constexpr const char* kNames[] = {"safetensors", "gguf", "llama2c"};
+    return kNames[static_cast<size_t>(checkpoint_.kind)];
+  }
+  TokenizerFiles tokenizer() const override { return checkpoint_.tokenizer; }
+  uint64_t hash() const override { return checkpoint_.hash(); }
+  uint64_t tensor_bytes() const override {
+    uint64_t total = 0;
+    for (const auto& t : checkpoint_.tensors) total += t.bytes;
+    return total;
+  }
+
+  Linear linear(const LinearInfo& info) const override {
+    Linear out{.name = info.name, .n = info.n, .k = info.k, .terms = {}, .bias = bias(info)};
+    out.terms.push_back({.w = stored_rows(info, 0, info.n), .up = {}});
+    return out;
+  }
+  Encoding encoding(const LinearInfo& info) const override { return tensor(info.name).encoding; }
+  void rows(const LinearInfo& info, int64_t row, int64_t rows, float* out) const override {
+    decode_rows(stored_rows(info, row, rows), 0, rows, out);
+  }
+  std::vector<float> bias(const LinearInfo& info) const override {
+    if (!info.bias) return {};
+    return floats(info.name + ".bias", info.n);
+  }
+  std::vector<float> vector(const VectorInfo& info) const override {
+    return floats(info.name, info.length);
+  }
+
+ private:
+  const TensorSlice& slice(const std::string& name) const { return model_.tensors.at(name); }
+  const TensorInfo& tensor(const std::string& name) const {
+    return checkpoint_.require(slice(name).tensor);
+  }
+
+  Weight stored_rows(const LinearInfo& info, int64_t row, int64_t rows) const {
+    const TensorInfo& t = tensor(info.name);
+    OwnedWeight w = allocate_weight(t.encoding, rows, info.k);
+    checkpoint_.read(t, slice(info.name).row + row, rows, w.planes[0].bytes);
+    return std::move(w.weight);
+  }
+  std::vector<float> floats(const std::string& name, int64_t length) const {
+    const TensorInfo& t = tensor(name);
+    OwnedWeight w = allocate_weight(t.encoding, length, 1);
+    checkpoint_.read(t, slice(name).row, length, w.planes[0].bytes);
+    std::vector<float> out(static_cast<size_t>(length));
+    decode_rows(w.weight, 0, length, out.data());
+    return out;
+  }
+
+  Checkpoint checkpoint_;
+  ImportedModel model_;
+};
+
+class PackedSource final : public ModelSource {
+ public:
+  PackedSource(const std::string& path, bool verify) : file_(PackedFile::open(path)) {
+    check_spec(spec(), path);
+    for (const auto& l : file_.manifest().linears()) linears_[l.name()] = &l;
+    for (const auto& v : file_.manifest().vectors()) vectors_[v.name()] = &v;
+    for (const auto& info : linears_of(spec())) {
+      const auto& record = this->record(info.name);
+      if (record.n() != static_cast<uint64_t>(info.n) ||
+          record.k() != static_cast<uint64_t>(info.k) || record.has_bias() != info.bias) {
+        fail(ErrorKind::kCorrupt, "{}: {} is {} x {}, the model needs {} x {}{}", path, info.name,
+             record.n(), record.k(), info.n, info.k, info.bias ? " and a bias" : "");
+      }
+    }
+    for (const auto& info : vectors_of(spec())) {
+      const auto it = vectors_.find(info.name);
+      if (it == vectors_.end()) fail(ErrorKind::kCorrupt, "{}: {} is missing", path, info.name);
+      if (it->second->length() != static_cast<uint64_t>(info.length)) {
+        fail(ErrorKind::kCorrupt, "{}: {} has length {}, not {}", path, info.name,
+             it->second->length(), info.length);
+      }
+    }
+    if (verify) file_.check_planes();
+  }
+
+  const proto::ModelSpec& spec() const override { return file_.manifest().model(); }
+  std::string path() const override { return file_.path(); }
+  std::string kind() const override { return "pith"; }
+  TokenizerFiles tokenizer() const override { return file_.tokenizer(); }
+  uint64_t hash() const override { return hash64(as_bytes(file_.manifest().SerializeAsString())); }
+  uint64_t tensor_bytes() const override {
+    uint64_t total = 0;
+    for (const auto& l : file_.manifest().linears()) {
+      for (const auto& t : l.terms()) {
+        for (const auto& p : t.weight().planes()) total += p.bytes();
+        for (const auto& p : t.up().planes()) total += p.bytes();
+      }
+      total += l.bias().bytes();
+    }
+    for (const auto& v : file_.manifest().vectors()) total += v.plane().bytes();
+    return total;
+  }
+  const proto::Manifest* manifest() const override { return &file_.manifest(); }
+
+  Linear linear(const LinearInfo& info) const override {
+    Linear out{.name = info.name, .n = info.n, .k = info.k, .terms = {}, .bias = bias(info)};
+    for (const auto& t : record(info.name).terms()) {
+      Term term{.w = file_.weight(t.weight()), .up = {}};
+      if (t.has_up()) term.up = file_.weight(t.up());
+      out.terms.push_back(std::move(term));
+    }
+    return out;
+  }
+  Encoding encoding(const LinearInfo& info) const override {
+    return encoding_from(record(info.name).terms(0).weight().encoding());
+  }
+  void rows(const LinearInfo& info, int64_t row, int64_t rows, float* out) const override {
+    dense_rows(linear(info), row, rows, out);
+  }
+  std::vector<float> bias(const LinearInfo& info) const override {
+    if (!info.bias) return {};
+    return floats(record(info.name).bias(), info.n);
+  }
+  std::vector<float> vector(const VectorInfo& info) const override {
+    return floats(vectors_.at(info.name)->plane(), info.length);
+  }
+
+ private:
+  const proto::LinearRecord& record(const std::string& name) const {
+    const auto it = linears_.find(name);
+    if (it == linears_.end()) fail(ErrorKind::kCorrupt, "{}: {} is missing", file_.path(), name);
+    return *it->second;
+  }
+  std::vector<float> floats(const proto::PlaneRecord& plane, int64_t n) const {
+    std::vector<float> out(static_cast<size_t>(n));
+    std::memcpy(out.data(), file_.plane(plane).data(), out.size() * sizeof(float));
+    return out;
+  }
+
+  PackedFile file_;
+  std::map<std::string, const proto::LinearRecord*> linears_;
+  std::map<std::string, const proto::VectorRecord*> vectors_;
+};
+
+using LoadLinear = Linear (*)(const ModelSource&, const LinearInfo&);
+
+Linear load_stored(const ModelSource& source, const LinearInfo& info) {
+  return source.linear(info);
+}
+
+Block make_block(const ModelSource& source, int layer,
+                 FunctionRef<Linear(const LinearInfo&)> load) {
+  const auto& spec = source.spec();
+  Block block;
+  block.layer = layer;
+  block.sublayers.resize(static_cast<size_t>(spec.layers(layer).sublayers_size()));
+  for (int s = 0; s < spec.layers(layer).sublayers_size(); ++s) {
+    auto& weights = block.sublayers[static_cast<size_t>(s)];
+    const auto& sub = spec.layers(layer).sublayers(s);
+    const std::string prefix = sublayer_prefix(spec, layer, s);
+    weights.norm = load_norm(source, sub.norm(),
+                             {prefix + "norm", layer, static_cast<int64_t>(spec.hidden())});
+    if (sub.has_attention()) {
+      const auto& a = sub.attention();
+      weights.attention.emplace();
+      weights.attention->query_norm =
+          load_norm(source, a.query_norm(), {prefix + "query_norm", layer, a.head_dim()});
+      weights.attention->key_norm =
+          load_norm(source, a.key_norm(), {prefix + "key_norm", layer, a.head_dim()});
+    } else {
+      weights.mlp.emplace();
+    }
+  }
+  for (const auto& info : linears_of(spec)) {
+    if (info.layer == layer) find_linear(block, info.sublayer, info.role) = load(info);
+  }
+  return block;
+}
+
+Model make_model(const ModelSource& source, FunctionRef<Linear(const LinearInfo&)> load) {
+  Model m;
+  m.spec = source.spec();
+  for (const auto& info : linears_of(m.spec)) {
+    if (info.role == LinearRole::kEmbedding) m.embedding = load(info);
+    if (info.role == LinearRole::kHead) m.own_head = load(info);
+  }
+  for (int l = 0; l < m.spec.layers_size(); ++l) m.blocks.push_back(make_block(source, l, load));
+  m.final_norm = load_norm(source, m.spec.final_norm(),
+                           {"final_norm", -1, static_cast<int64_t>(m.spec.hidden())});
+  return m;
+}
+
+}  // namespace
+
+std::unique_ptr<ModelSource> open_model(const std::string& path, const std::string& tokenizer_path,
+                                        bool verify) {
+  if (!is_folder(path)) {
+    const File file = File::open_read(path);
+    std::vector<std::byte> first(std::min<uint64_t>(8, file.size()));
+    file.read(0, first);
+    if (looks_like_packed(first)) return std::make_unique<PackedSource>(path, verify);
+  }
+  return std::make_unique<CheckpointSource>(open_checkpoint(path, tokenizer_path));
+}
+
+NormWeights load_norm(const ModelSource& source, const proto::Norm& norm, const VectorInfo& info) {
+  NormWeights out{.spec = norm, .weight = {}};
+  if (norm.kind() != proto::NORM_NONE) out.weight = source.vector(info);
+  return out;
+}
+
+Block load_block(const ModelSource& source, int layer) {
+  return make_block(source, layer, [&](const LinearInfo& info) { return source.linear(info); });
+}
+
+Model load_model(const ModelSource& source) {
+  return make_model(source, [&](const LinearInfo& info) { return source.linear(info); });
+}
+
+Model load_dense_model(const ModelSource& source, DType dtype) {
+  return make_model(source, [&](const LinearInfo& info) {
+    const Linear stored = source.linear(info);
+    OwnedWeight w = allocate_weight(Encoding::dense(dtype), info.n, info.k);
+    const auto row_bytes = static_cast<size_t>(info.k) * pith::info(dtype).bytes;
+    parallel_ranges(info.n, 64, [&](int64_t begin, int64_t end) {
+      std::vector<float> rows(static_cast<size_t>((end - begin) * info.k));
+      dense_rows(stored, begin, end - begin, rows.data());
+      from_f32(dtype, rows.data(),
+               w.planes[0].bytes.data() + static_cast<size_t>(begin) * row_bytes, rows.size());
+    });
+    Linear out{.name = stored.name, .n = stored.n, .k = stored.k, .terms = {}, .bias = stored.bias};
+    out.terms.push_back({.w = std::move(w.weight), .up = {}});
+    return out;
+  });
+}
+
+}  // namespace pith
