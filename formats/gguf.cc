@@ -136,7 +136,7 @@ GgufValue read_array(HeaderReader& r, const std::string& what) {
     for (size_t i = 0; i < n; ++i) {
       T v;
       std::memcpy(&v, bytes.data() + i * sizeof(T), sizeof(T));
-      items[i] = v;
+      items[i] = static_cast<Wide<T>>(v);
     }
     value = std::move(items);
   });

@@ -14,59 +14,54 @@ using namespace gguf;
 
 namespace {
 
-void append_bytes(std::string& to, const void* from, size_t n) {
-  to.append(static_cast<const char*>(from), n);
-}
 template <class T>
 void put(std::string& to, T v) {
-  append_bytes(to, &v, sizeof(T));
+  to.append(reinterpret_cast<const char*>(&v), sizeof(T));
 }
 void put_text(std::string& to, std::string_view s) {
   put<uint64_t>(to, s.size());
   to.append(s);
 }
 
-// Elements of the narrowest type of those that files use which holds all of them.
-template <class Narrow, class WideType>
-void put_elements(std::string& to, std::span<const WideType> items) {
-  for (const WideType v : items) put(to, static_cast<Narrow>(v));
-}
-template <class Narrow, class WideType>
-bool all_fit(std::span<const WideType> items) {
-  return std::all_of(items.begin(), items.end(), [](WideType v) {
-    if constexpr (std::is_floating_point_v<WideType>) {
-      // Beyond the range of a float the conversion would be undefined.
-      if (std::isfinite(v) && std::fabs(v) > double{std::numeric_limits<Narrow>::max()})
-        return false;
-      return std::isnan(v) || static_cast<double>(static_cast<Narrow>(v)) == v;
-    } else {
-      return std::in_range<Narrow>(v);
-    }
-  });
-}
-
-struct NumberTypes {
-  ValueType narrow, wide;
+// Numbers are written in 32 bits where all of them fit, as most writers declare them, else in 64.
+template <class Wide>
+struct NumberType;
+template <>
+struct NumberType<uint64_t> {
+  using Narrow = uint32_t;
+  static constexpr ValueType kNarrow = kU32, kWide = kU64;
+  static bool fits(uint64_t v) { return std::in_range<Narrow>(v); }
 };
-template <class WideType>
-using Narrow =
-    std::conditional_t<std::is_floating_point_v<WideType>, float,
-                       std::conditional_t<std::is_unsigned_v<WideType>, uint32_t, int32_t>>;
-template <class WideType>
-constexpr NumberTypes kNumberTypes = std::is_floating_point_v<WideType> ? NumberTypes{kF32, kF64}
-                                     : std::is_unsigned_v<WideType>     ? NumberTypes{kU32, kU64}
-                                                                        : NumberTypes{kI32, kI64};
+template <>
+struct NumberType<int64_t> {
+  using Narrow = int32_t;
+  static constexpr ValueType kNarrow = kI32, kWide = kI64;
+  static bool fits(int64_t v) { return std::in_range<Narrow>(v); }
+};
+template <>
+struct NumberType<double> {
+  using Narrow = float;
+  static constexpr ValueType kNarrow = kF32, kWide = kF64;
+  static bool fits(double v) {
+    if (!std::isfinite(v)) return true;
+    constexpr auto kMax = static_cast<double>(std::numeric_limits<float>::max());
+    return std::fabs(v) <= kMax && static_cast<double>(static_cast<float>(v)) == v;
+  }
+};
 
-// `type`, then what `between` writes, then the items.
-template <class WideType, class Between>
-void put_numbers(std::string& to, std::span<const WideType> items, Between between) {
-  const bool narrow = all_fit<Narrow<WideType>>(items);
-  put<uint32_t>(to, narrow ? kNumberTypes<WideType>.narrow : kNumberTypes<WideType>.wide);
+// The type of the elements, then what `between` writes, then the elements.
+template <class Wide, class Between>
+void put_numbers(std::string& to, std::span<const Wide> items, Between between) {
+  using Type = NumberType<Wide>;
+  const bool narrow = std::all_of(items.begin(), items.end(), Type::fits);
+  put<uint32_t>(to, narrow ? Type::kNarrow : Type::kWide);
   between();
-  if (narrow) {
-    put_elements<Narrow<WideType>>(to, items);
-  } else {
-    put_elements<WideType>(to, items);
+  for (const Wide v : items) {
+    if (narrow) {
+      put(to, static_cast<typename Type::Narrow>(v));
+    } else {
+      put(to, v);
+    }
   }
 }
 

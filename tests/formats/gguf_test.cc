@@ -253,6 +253,22 @@ TEST(OpenGguf, what_is_not_there_is_an_io_error_and_what_is_empty_is_corrupt) {
   EXPECT_PITH_ERROR(open_gguf(folder.file("m.gguf")), ErrorKind::kCorrupt, "m.gguf");
 }
 
+// Vocabulary files of llama.cpp: a quick look at files that others wrote.
+TEST(OpenGguf, real_vocabulary_files_open_and_their_tokenizer_survives_a_rewrite) {
+  const std::pair<const char*, size_t> files[] = {
+      {"gpt-2", 50257}, {"llama-spm", 32000}, {"gpt-neox", 50432}};
+  for (const auto& [name, tokens] : files) {
+    PITH_SHARED_OR_SKIP(path, std::string("tokenizers/ggml-vocab-") + name + ".gguf");
+    const Checkpoint c = open_gguf(path);
+    EXPECT_EQ(c.gguf.texts("tokenizer.ggml.tokens").size(), tokens) << name;
+    EXPECT_TRUE(c.tensors.empty());
+    GgufMetadata expected = c.gguf;
+    std::erase_if(expected.values,
+                  [](const auto& v) { return !v.first.starts_with("tokenizer."); });
+    EXPECT_EQ(parse(c.tokenizer.gguf).metadata.values, expected.values) << name;
+  }
+}
+
 // Two shards of one model; tests change one thing.
 struct Split {
   test::TemporaryFolder folder;
