@@ -1,0 +1,182 @@
+#include "formats/checkpoint.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "core/bytes.h"
+#include "core/hash.h"
+#include "formats/gguf.h"
+#include "formats/llama2c.h"
+#include "formats/printable.h"
+#include "formats/safetensors.h"
+#include "formats/tokenizer/tokenizer.h"
+
+namespace pith {
+namespace {
+
+constexpr uint64_t kMaxConfig = 16u << 20;
+constexpr uint64_t kMaxTokenizer = 64u << 20;
+constexpr uint64_t kMaxTemplate = 1u << 20;
+
+constexpr const char* kPickleRemedy =
+    "is a pickle file, which can run code when it is loaded; convert it once with "
+    "save_pretrained(..., "
+    "safe_serialization=True) of Hugging Face transformers to safetensors";
+
+std::string read_if_there(const std::string& folder, const char* name, uint64_t max_bytes) {
+  const std::string path = join_path(folder, name);
+  return file_exists(path) ? read_text_file(path, max_bytes) : "";
+}
+
+Json read_json_if_there(const std::string& folder, const char* name) {
+  const std::string text = read_if_there(folder, name, kMaxConfig);
+  return text.empty() ? Json() : parse_json(text, join_path(folder, name));
+}
+
+// tokenizer_config.json has one template, or a list of them with names.
+std::string template_of(const std::string& tokenizer_config, const std::string& name) {
+  if (tokenizer_config.empty()) return "";
+  const Json config = parse_json(tokenizer_config, name);
+  const Json* found = json_find(config, "chat_template");
+  if (found == nullptr) return "";
+  if (found->is_string()) return found->get<std::string>();
+  if (!found->is_array()) {
+    fail(ErrorKind::kCorrupt, "{}: \"chat_template\" should be a string or a list, it is {}", name,
+         found->type_name());
+  }
+  for (const Json& entry : *found) {
+    if (json_string(entry, "name", name) == "default") return json_string(entry, "template", name);
+  }
+  return "";
+}
+
+TokenizerFiles read_tokenizer_files(const std::string& folder) {
+  TokenizerFiles t;
+  t.tokenizer_json = read_if_there(folder, "tokenizer.json", kMaxTokenizer);
+  t.tokenizer_config = read_if_there(folder, "tokenizer_config.json", kMaxConfig);
+  t.sentencepiece = read_if_there(folder, "tokenizer.model", kMaxTokenizer);
+  t.chat_template = read_if_there(folder, "chat_template.jinja", kMaxTemplate);
+  if (t.chat_template.empty()) {
+    t.chat_template = template_of(t.tokenizer_config, join_path(folder, "tokenizer_config.json"));
+  }
+  return t;
+}
+
+bool has_pickled_weights(const std::string& folder) {
+  bool found = false;
+  std::error_code error;
+  for (std::filesystem::directory_iterator it(folder, error), end; !error && it != end;
+       it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    if (name.ends_with(".safetensors") || name == "model.safetensors.index.json") return false;
+    found |= name.starts_with("pytorch_model") && name.ends_with(".bin");
+  }
+  return found;
+}
+
+// What torch.save writes: a zip archive with a data.pkl inside, or a bare pickle.
+bool looks_like_pickle(std::string_view first, std::string_view last) {
+  if (first.size() >= 2 && first[0] == '\x80' && first[1] >= 2 && first[1] <= 5) return true;
+  constexpr std::string_view kEntry = "data.pkl";
+  return first.starts_with("PK\x03\x04") &&
+         (first.find(kEntry) != first.npos || last.find(kEntry) != last.npos);
+}
+
+Checkpoint open_file(const std::string& path) {
+  constexpr uint64_t kLook = 4096, kLookBack = 65536;
+  std::string first, last;
+  uint64_t size = 0;
+  {
+    const File file = File::open_read(path);
+    size = file.size();
+    first.resize(std::min(size, kLook));
+    file.read(0, std::as_writable_bytes(std::span(first)));
+    last.resize(std::min(size, kLookBack));
+    file.read(size - last.size(), std::as_writable_bytes(std::span(last)));
+  }
+  const auto head = as_bytes(first);
+  if (looks_like_gguf(head)) return open_gguf(path);
+  if (looks_like_pickle(first, last)) fail(ErrorKind::kUnsupported, "{}: {}", path, kPickleRemedy);
+  if (looks_like_llama2c(head, size)) return open_llama2c(path);
+  // By its name as well: the parser says what is wrong with it.
+  if (looks_like_safetensors(head, size) || path.ends_with(".safetensors"))
+    return open_safetensors(path);
+  if (size == 0) fail(ErrorKind::kCorrupt, "{}: the file is empty", path);
+  const std::string_view shown = std::string_view(first).substr(0, 8);
+  fail(ErrorKind::kCorrupt,
+       "{}: neither safetensors, GGUF nor llama2.c; its first bytes are {} ({:02x})", path,
+       printable(shown), fmt::join(std::vector<uint8_t>(shown.begin(), shown.end()), " "));
+}
+
+}  // namespace
+
+const TensorInfo* Checkpoint::find(std::string_view name) const {
+  const auto it = by_name.find(std::string(name));
+  return it == by_name.end() ? nullptr : &tensors[it->second];
+}
+
+const TensorInfo& Checkpoint::require(std::string_view name) const {
+  if (const TensorInfo* t = find(name)) return *t;
+  fail(ErrorKind::kCorrupt, "{}: tensor {} is missing", path, printable(name));
+}
+
+void Checkpoint::read(const TensorInfo& t, int64_t row, int64_t rows,
+                      std::span<std::byte> to) const {
+  const int64_t n = t.shape.empty() ? 1 : t.shape[0];
+  if (row < 0 || rows < 0 || row > n || rows > n - row) {
+    fail(ErrorKind::kUsage, "{}: rows {} + {} of tensor {}, which has {}", path, row, rows,
+         printable(t.name), n);
+  }
+  const bool whole = row == 0 && rows == n;
+  const auto count = static_cast<uint64_t>(n);
+  if (!whole && t.bytes % count != 0) {
+    fail(ErrorKind::kUsage, "{}: tensor {} cannot be cut into its {} rows", path, printable(t.name),
+         n);
+  }
+  const uint64_t row_bytes = n == 0 ? 0 : t.bytes / count;
+  const uint64_t begin = whole ? 0 : row_bytes * static_cast<uint64_t>(row);
+  const uint64_t bytes = whole ? t.bytes : row_bytes * static_cast<uint64_t>(rows);
+  if (to.size() != bytes) {
+    fail(ErrorKind::kUsage, "{}: {} rows of tensor {} are {} bytes, not {}", path, rows,
+         printable(t.name), bytes, to.size());
+  }
+  files.at(t.file).read(t.offset + begin, to);
+}
+
+uint64_t Checkpoint::hash() const {
+  Hasher hasher;
+  const auto add = [&](auto... values) {
+    const uint64_t all[] = {static_cast<uint64_t>(values)...};
+    hasher.add(std::as_bytes(std::span(all)));
+  };
+  for (const auto& file : files) add(file.size(), file.modified_ns());
+  for (const auto& t : tensors) {
+    add(t.name.size(), t.encoding.kind, t.encoding.dtype, t.encoding.ggml, t.file, t.offset,
+        t.bytes, t.shape.size());
+    hasher.add(as_bytes(t.name));
+    hasher.add(std::as_bytes(std::span(t.shape)));
+  }
+  return hasher.value();
+}
+
+Checkpoint open_checkpoint(const std::string& path, const std::string& tokenizer_path) {
+  const bool folder = is_folder(path);
+  if (folder && has_pickled_weights(path)) {
+    fail(ErrorKind::kUnsupported, "{}: pytorch_model*.bin {}", path, kPickleRemedy);
+  }
+  Checkpoint c = folder ? open_safetensors(path) : open_file(path);
+  const std::string beside = folder ? path : folder_of(path);
+  if (c.kind == Checkpoint::Kind::kSafetensors) {
+    c.generation_config = read_json_if_there(beside, "generation_config.json");
+  }
+  if (!tokenizer_path.empty()) {
+    std::string chat_template = std::move(c.tokenizer.chat_template);
+    c.tokenizer = read_tokenizer_file(tokenizer_path);
+    if (c.tokenizer.chat_template.empty()) c.tokenizer.chat_template = std::move(chat_template);
+  } else if (c.tokenizer.empty()) {
+    c.tokenizer = read_tokenizer_files(beside);
+  }
+  return c;
+}
+
+}  // namespace pith
