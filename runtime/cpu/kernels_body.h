@@ -4,18 +4,35 @@
 // everything here has internal linkage, so that code compiled for one level is never picked by the
 // linker for another.
 
+inline V16 load16(const float* p) { return load(p); }
+
 // ---- Elements of a row, 16 at a time
 // ---------------------------------------------------------------------------------
 
-template <class T, V16 (*load16)(const T*)>
+template <class T, class Self>
 struct Plain {
-  static V16 load(const void* row, int64_t i) { return load16(static_cast<const T*>(row) + i); }
+  static V16 load(const void* row, int64_t i) { return Self::read(static_cast<const T*>(row) + i); }
   static V16 load_last(const void* row, int64_t i,
                        int64_t count) {  // never touches what follows the row
     T last[16] = {};
     for (int64_t j = 0; j < count; ++j) last[j] = static_cast<const T*>(row)[i + j];
-    return load16(last);
+    return Self::read(last);
   }
+};
+struct F32 : Plain<float, F32> {
+  static V16 read(const float* p) { return load16(p); }
+};
+struct F16 : Plain<uint16_t, F16> {
+  static V16 read(const uint16_t* p) { return load_f16(p); }
+};
+struct BF16 : Plain<uint16_t, BF16> {
+  static V16 read(const uint16_t* p) { return load_bf16(p); }
+};
+struct F8E4M3 : Plain<uint8_t, F8E4M3> {
+  static V16 read(const uint8_t* p) { return load_f8e4m3(p); }
+};
+struct F8E5M2 : Plain<uint8_t, F8E5M2> {
+  static V16 read(const uint8_t* p) { return load_f8e5m2(p); }
 };
 template <int bits>
 struct Packed {
@@ -30,12 +47,6 @@ struct Nf4 {
   }
   static V16 load_last(const void* row, int64_t i, int64_t) { return load(row, i); }
 };
-using F32 = Plain<float, load>;
-using F16 = Plain<uint16_t, load_f16>;
-using BF16 = Plain<uint16_t, load_bf16>;
-using F8E4M3 = Plain<uint8_t, load_f8e4m3>;
-using F8E5M2 = Plain<uint8_t, load_f8e5m2>;
-
 inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
 template <class Codes>

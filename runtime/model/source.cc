@@ -157,12 +157,6 @@ class PackedSource final : public ModelSource {
   std::map<std::string, const proto::VectorRecord*> vectors_;
 };
 
-using LoadLinear = Linear (*)(const ModelSource&, const LinearInfo&);
-
-Linear load_stored(const ModelSource& source, const LinearInfo& info) {
-  return source.linear(info);
-}
-
 Block make_block(const ModelSource& source, int layer,
                  FunctionRef<Linear(const LinearInfo&)> load) {
   const auto& spec = source.spec();

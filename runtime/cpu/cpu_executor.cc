@@ -1,0 +1,164 @@
+#include "runtime/cpu/cpu_executor.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+
+#include "core/buffer.h"
+#include "core/error.h"
+#include "core/parallel.h"
+#include "runtime/cpu/attention.h"
+#include "runtime/cpu/kernels.h"
+#include "runtime/cpu/matmul.h"
+#include "runtime/model/rope.h"
+
+namespace pith {
+namespace {
+
+float gelu(float x) { return 0.5f * x * (1.0f + std::erf(x * 0.70710678118654752f)); }
+float gelu_tanh(float x) {
+  return 0.5f * x * (1.0f + std::tanh(0.79788456080286536f * (x + 0.044715f * x * x * x)));
+}
+
+class CpuExecutor final : public Executor {
+ public:
+  std::string description() const override {
+    return fmt::format("CPU, {}, {} threads", kernels_.name, thread_count());
+  }
+
+  Activation buffer(Slot slot, int64_t m, int64_t n) override {
+    auto& b = buffers_[static_cast<size_t>(slot)];
+    b.require(m * n);
+    return {b.data(), m, n};
+  }
+
+  std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots, int64_t length,
+                                      DType type) override {
+    return std::make_unique<CpuKvCache>(spec, slots, length, type);
+  }
+
+  void embed(const Linear& table, std::span<const int32_t> tokens, Activation x) override {
+    parallel_for(x.m, [&](int64_t i) {
+      dense_rows(table, tokens[static_cast<size_t>(i)], 1, x.f32() + i * x.n);
+    });
+  }
+
+  void norm(const NormWeights& norm, Activation x, Activation y) override {
+    const auto eps = static_cast<float>(norm.spec.eps());
+    each_row(x, [&](int64_t i) {
+      kernels_.rms_norm(x.f32() + i * x.n, norm.weight.data(), x.n, eps, y.f32() + i * y.n);
+    });
+  }
+
+  void linear(const Linear& linear, Activation x, Activation y, bool add) override {
+    bool sum = add;
+    for (const auto& t : linear.terms) {
+      if (t.up) {
+        inner_.require(x.m * t.w.n);
+        const Activation inner{inner_.data(), x.m, t.w.n};
+        matmul(kernels_, t.w, x.f32(), x.m, inner.f32(), false, scratch_);
+        matmul(kernels_, *t.up, inner.f32(), x.m, y.f32(), sum, scratch_);
+      } else {
+        matmul(kernels_, t.w, x.f32(), x.m, y.f32(), sum, scratch_);
+      }
+      sum = true;
+    }
+    if (linear.bias.empty()) return;
+    each_row(y, [&](int64_t i) {
+      float* row = y.f32() + i * y.n;
+      for (int64_t j = 0; j < y.n; ++j) row[j] += linear.bias[static_cast<size_t>(j)];
+    });
+  }
+
+  void rope(const proto::Rope& rope, int64_t head_dim, const Batch& batch, Activation x) override {
+    int64_t row = 0;
+    for (const auto& s : batch.segments) {
+      rotate(rope_table(rope, s.begin + s.count), rope, head_dim, s, x.f32() + row * x.n, x.n);
+      row += s.count;
+    }
+  }
+
+  void attention(const proto::Attention& spec, int index, const Batch& batch, KvCache& cache,
+                 Activation q, Activation k, Activation v, Activation out) override {
+    attend(kernels_, spec, index, batch, static_cast<CpuKvCache&>(cache), q, k, v, out);
+  }
+
+  void activate(proto::Activation activation, Activation gate, Activation up) override {
+    const int64_t total = gate.m * gate.n;
+    parallel_ranges(total, 1 << 14, [&](int64_t begin, int64_t end) {
+      float* g = gate.f32() + begin;
+      const float* u = up.data ? up.f32() + begin : nullptr;
+      const int64_t n = end - begin;
+      if (activation == proto::ACTIVATION_SILU && u) return kernels_.silu_mul(g, u, n);
+      for (int64_t i = 0; i < n; ++i) {
+        const float a = activation == proto::ACTIVATION_GELU        ? gelu(g[i])
+                        : activation == proto::ACTIVATION_GELU_TANH ? gelu_tanh(g[i])
+                        : activation == proto::ACTIVATION_SILU ? g[i] / (1.0f + std::exp(-g[i]))
+                                                               : g[i];
+        g[i] = u ? a * u[i] : a;
+      }
+    });
+  }
+
+  void gather(Activation x, std::span<const int64_t> rows, Activation y) override {
+    for (int64_t i = 0; i < y.m; ++i) {
+      std::memcpy(y.f32() + i * y.n, x.f32() + rows[static_cast<size_t>(i)] * x.n,
+                  static_cast<size_t>(x.n) * sizeof(float));
+    }
+  }
+  void read(Activation x, std::span<float> to) override {
+    std::memcpy(to.data(), x.data, static_cast<size_t>(x.m * x.n) * sizeof(float));
+  }
+  void write(std::span<const float> from, Activation x) override {
+    std::memcpy(x.data, from.data(), static_cast<size_t>(x.m * x.n) * sizeof(float));
+  }
+
+ private:
+  template <class F>
+  void each_row(Activation x, F f) {
+    const int64_t grain = std::max<int64_t>(1, (1 << 14) / std::max<int64_t>(1, x.n));
+    parallel_ranges(x.m, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) f(i);
+    });
+  }
+
+  void rotate(const RopeTable& table, const proto::Rope& rope, int64_t head_dim, const Segment& s,
+              float* x, int64_t width) {
+    const auto half = static_cast<int64_t>(table.frequency.size());
+    const int64_t heads = width / head_dim;
+    parallel_ranges(s.count, 16, [&](int64_t begin, int64_t end) {
+      std::vector<float> cosines(static_cast<size_t>(half)), sines(cosines.size());
+      for (int64_t t = begin; t < end; ++t) {
+        for (size_t i = 0; i < cosines.size(); ++i) {
+          const double angle = static_cast<double>(s.begin + t) * table.frequency[i];
+          cosines[i] = static_cast<float>(std::cos(angle) * table.amplitude);
+          sines[i] = static_cast<float>(std::sin(angle) * table.amplitude);
+        }
+        for (int64_t h = 0; h < heads; ++h) {
+          float* p = x + t * width + h * head_dim;
+          const int64_t step = rope.interleaved() ? 2 : 1, apart = rope.interleaved() ? 1 : half;
+          for (int64_t i = 0; i < half; ++i) {
+            float& a = p[i * step];
+            float& b = p[i * step + apart];
+            const float c = cosines[static_cast<size_t>(i)], sn = sines[static_cast<size_t>(i)];
+            const float a0 = a, b0 = b;
+            a = a0 * c - b0 * sn;
+            b = b0 * c + a0 * sn;
+          }
+        }
+      }
+    });
+  }
+
+  const CpuKernels& kernels_ = cpu_kernels();
+  std::array<Buffer<float>, static_cast<size_t>(Slot::kCount)> buffers_;
+  Buffer<float> inner_;
+  MatmulScratch scratch_;
+};
+
+}  // namespace
+
+std::unique_ptr<Executor> make_cpu_executor() { return std::make_unique<CpuExecutor>(); }
+
+}  // namespace pith

@@ -1,0 +1,38 @@
+// y[m, n] (+)= x[m, k] w[n, k]^T for a weight in any encoding.
+//
+// m < kPanelRows: each row of w is decoded on the fly in registers and multiplied with all of x
+// (bound: bytes of w from memory). m >= kPanelRows: 32 rows at a time are decoded into a panel [k,
+// 32] and multiplied by the matrix kernel (bound: f32 arithmetic). An encoding without a kernel is
+// decoded by its reference and multiplied as f32; fallback_note() says so.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/buffer.h"
+#include "formats/encodings/encoding.h"
+#include "runtime/cpu/kernels.h"
+
+namespace pith {
+
+inline constexpr int64_t kPanelRows = 8;
+
+struct MatmulScratch {
+  Buffer<float> x;  // x with rows padded to a multiple of 16
+};
+
+void matmul(const CpuKernels& kernels, const Weight& w, const float* x, int64_t m, float* y,
+            bool add, MatmulScratch& scratch);
+
+// Rows of a weight as f32, by the kernels where there are some. Bit for bit what decode_rows gives.
+void decode_with_kernels(const CpuKernels& kernels, const Weight& w, int64_t row, int64_t rows,
+                         float* out);
+
+// kCount: no kernel.
+CodeKind code_kind(const Encoding& e);
+
+// The encodings met so far that have no kernel, for the user to hear of once; empty most of the
+// time.
+std::vector<std::string> fallback_notes();
+
+}  // namespace pith

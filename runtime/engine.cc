@@ -1,0 +1,129 @@
+#include "runtime/engine.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "core/error.h"
+#include "core/interrupt.h"
+#include "runtime/forward.h"
+
+namespace pith {
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+// The length of the part of `text` that can be shown: all of it, or up to a beginning of a stop
+// text that may still be completed.
+size_t showable(const std::string& text, const std::vector<std::string>& stops) {
+  size_t end = text.size();
+  for (const auto& stop : stops) {
+    for (size_t n = std::min(stop.size(), text.size()); n > 0; --n) {
+      if (text.compare(text.size() - n, n, stop, 0, n) == 0) {
+        end = std::min(end, text.size() - n);
+        break;
+      }
+    }
+  }
+  return end;
+}
+
+}  // namespace
+
+Engine::Engine(const ModelSource& source, const EngineOptions& options)
+    : model_(load_model(source)),
+      executor_(make_cpu_executor()),
+      prefill_chunk_(options.prefill_chunk) {
+  const auto own = static_cast<int64_t>(model_.spec.context());
+  const int64_t context = options.context > 0 ? options.context : std::min<int64_t>(own, 4096);
+  cache_ = executor_->make_cache(model_.spec, 1, context, options.cache);
+}
+
+void Engine::rewind(int64_t position) { position_ = std::clamp<int64_t>(position, 0, position_); }
+
+std::vector<float> Engine::extend(std::span<const int32_t> tokens) {
+  if (tokens.empty()) fail(ErrorKind::kUsage, "no tokens to run");
+  if (position_ + static_cast<int64_t>(tokens.size()) > context()) {
+    fail(ErrorKind::kUsage, "{} tokens do not fit a context of {} (--ctx-size)",
+         position_ + static_cast<int64_t>(tokens.size()), context());
+  }
+  for (const int32_t id : tokens) {
+    if (id < 0 || static_cast<uint64_t>(id) >= model_.spec.vocab())
+      fail(ErrorKind::kUsage, "token {} is not in the vocabulary", id);
+  }
+  std::vector<float> logits(model_.spec.vocab());
+  while (!tokens.empty()) {
+    check_interrupt();
+    const auto n = std::min<int64_t>(prefill_chunk_, static_cast<int64_t>(tokens.size()));
+    const Segment segment{0, position_, n};
+    const Batch batch{tokens.first(static_cast<size_t>(n)), std::span(&segment, 1)};
+    const Activation hidden = forward_hidden(*executor_, model_, batch, *cache_);
+    position_ += n;
+    tokens = tokens.subspan(static_cast<size_t>(n));
+    if (tokens.empty()) {
+      const int64_t last = n - 1;
+      executor_->read(forward_head(*executor_, model_, hidden, std::span(&last, 1)), logits);
+    }
+  }
+  return logits;
+}
+
+GenerateResult Engine::generate(const Tokenizer& tokenizer, std::span<const int32_t> prompt,
+                                const GenerateOptions& options,
+                                FunctionRef<bool(const std::string&)> show) {
+  GenerateResult result;
+  Sampler sampler(options.sampling);
+  StreamDecoder decoder(tokenizer);
+  std::vector<int32_t> history(prompt.begin(), prompt.end());
+  auto begin = std::chrono::steady_clock::now();
+  std::vector<float> logits = extend(prompt);
+  result.prefill_seconds = seconds_since(begin);
+  result.prefill_tokens = static_cast<int64_t>(prompt.size());
+
+  begin = std::chrono::steady_clock::now();
+  size_t shown = 0;
+  const auto show_to = [&](size_t end) {
+    if (end <= shown) return true;
+    const std::string piece = result.text.substr(shown, end - shown);
+    shown = end;
+    return show(piece);
+  };
+  const auto finish = [&](const char* why) {
+    result.finish = why;
+    result.decode_seconds = seconds_since(begin);
+    return result;
+  };
+  const auto& stops = model_.spec.stop_tokens();
+  for (;;) {
+    const int32_t id = sampler.sample(logits, history);
+    if (!options.ignore_stop_tokens && std::ranges::find(stops, id) != stops.end()) {
+      result.text += decoder.finish();
+      show_to(result.text.size());
+      return finish("stop");
+    }
+    result.tokens.push_back(id);
+    history.push_back(id);
+    const size_t searched = result.text.size();
+    result.text += decoder.push(id);
+    for (const auto& stop : options.stop) {
+      const size_t from = searched >= stop.size() ? searched - stop.size() : 0;
+      if (const size_t at = stop.empty() ? std::string::npos : result.text.find(stop, from);
+          at != std::string::npos) {
+        result.text.resize(at);
+        show_to(at);
+        return finish("stop");
+      }
+    }
+    if (!show_to(showable(result.text, options.stop)) || interrupted()) return finish("cancelled");
+    const bool full = position_ >= context();
+    if (full || static_cast<int64_t>(result.tokens.size()) >= options.max_tokens) {
+      result.text += decoder.finish();
+      show_to(result.text.size());
+      return finish(full ? "context" : "length");
+    }
+    logits = extend(std::span(&id, 1));
+  }
+}
+
+}  // namespace pith

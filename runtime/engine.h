@@ -1,0 +1,65 @@
+// A loaded model that generates text.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/function_ref.h"
+#include "formats/tokenizer/tokenizer.h"
+#include "runtime/executor.h"
+#include "runtime/model/source.h"
+#include "runtime/sampling.h"
+
+namespace pith {
+
+struct EngineOptions {
+  int64_t context = 0;  // tokens of the cache; 0: the model's own, at most 4096
+  DType cache = DType::kF16;
+  int64_t prefill_chunk = 512;
+};
+
+struct GenerateOptions {
+  int64_t max_tokens = 256;
+  SamplingOptions sampling;
+  std::vector<std::string> stop;  // texts that end the answer, not shown
+  bool ignore_stop_tokens = false;
+};
+
+struct GenerateResult {
+  std::string text;
+  std::vector<int32_t> tokens;
+  std::string finish;  // "stop", "length", "context", "cancelled"
+  double prefill_seconds = 0, decode_seconds = 0;
+  int64_t prefill_tokens = 0;
+};
+
+class Engine {
+ public:
+  Engine(const ModelSource& source, const EngineOptions& options);
+
+  const Model& model() const { return model_; }
+  Executor& executor() { return *executor_; }
+  KvCache& cache() { return *cache_; }
+  int64_t context() const { return cache_->length(); }
+
+  // Runs tokens at the end of the sequence so far and returns the logits [vocab] behind the last.
+  std::vector<float> extend(std::span<const int32_t> tokens);
+  void rewind(int64_t position);  // forget all but the first tokens
+  int64_t position() const { return position_; }
+
+  // Continues after `prompt`, which is appended to the sequence so far. `show` gets the text piece
+  // by piece and ends the generation by returning false.
+  GenerateResult generate(const Tokenizer& tokenizer, std::span<const int32_t> prompt,
+                          const GenerateOptions& options,
+                          FunctionRef<bool(const std::string&)> show);
+
+ private:
+  Model model_;
+  std::unique_ptr<Executor> executor_;
+  std::unique_ptr<KvCache> cache_;
+  int64_t prefill_chunk_;
+  int64_t position_ = 0;
+};
+
+}  // namespace pith

@@ -1,0 +1,268 @@
+#include "runtime/eval/evaluate.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+#include "core/interrupt.h"
+#include "core/parallel.h"
+#include "runtime/cpu/kernels.h"
+#include "runtime/forward.h"
+
+namespace pith {
+namespace {
+
+constexpr int64_t kBatchTokens = 2048;  // of one forward pass
+constexpr int64_t kHeadRows = 128;      // of logits at a time
+
+// Windows that run together: short ones share a pass.
+struct Group {
+  size_t begin, end;
+  int64_t longest;
+};
+
+std::vector<Group> group_windows(const std::vector<Window>& windows) {
+  std::vector<Group> groups;
+  for (size_t i = 0; i < windows.size(); ++i) {
+    const auto n = static_cast<int64_t>(windows[i].tokens.size());
+    if (!groups.empty()) {
+      Group& g = groups.back();
+      const int64_t longest = std::max(g.longest, n);
+      if (static_cast<int64_t>(g.end + 1 - g.begin) * longest <= kBatchTokens) {
+        g.end = i + 1;
+        g.longest = longest;
+        continue;
+      }
+    }
+    groups.push_back({i, i + 1, n});
+  }
+  return groups;
+}
+
+// Runs groups of windows through one model, keeping its cache.
+class Runner {
+ public:
+  Runner(Executor& executor, const Model& model) : executor_(executor), model_(model) {}
+
+  // Hidden states of all tokens of the group, copied: the next model may use the executor's
+  // buffers.
+  void run(const std::vector<Window>& windows, const Group& group) {
+    const auto slots = static_cast<int>(group.end - group.begin);
+    if (!cache_ || cache_->slots() < slots || cache_->length() < group.longest) {
+      cache_.reset();
+      cache_ = executor_.make_cache(model_.spec, slots, group.longest, DType::kF32);
+    }
+    std::vector<int32_t> tokens;
+    std::vector<Segment> segments;
+    for (size_t i = group.begin; i < group.end; ++i) {
+      const auto& w = windows[i].tokens;
+      for (const int32_t id : w) {
+        if (id < 0 || static_cast<uint64_t>(id) >= model_.spec.vocab()) {
+          fail(ErrorKind::kUsage,
+               "token {} is not in the model's vocabulary of {}: wrong tokenizer?", id,
+               model_.spec.vocab());
+        }
+      }
+      segments.push_back({static_cast<int>(i - group.begin), 0, static_cast<int64_t>(w.size())});
+      tokens.insert(tokens.end(), w.begin(), w.end());
+    }
+    const Activation x = forward_hidden(executor_, model_, {tokens, segments}, *cache_);
+    hidden_.resize(static_cast<size_t>(x.m * x.n));
+    executor_.read(x, hidden_);
+    tokens_ = x.m;
+  }
+
+  // Logits of rows of the last group, [rows.size(), vocab].
+  const float* logits(std::span<const int64_t> rows) {
+    const Activation x =
+        executor_.buffer(Slot::kHidden, tokens_, static_cast<int64_t>(model_.spec.hidden()));
+    executor_.write(hidden_, x);
+    const Activation l = forward_head(executor_, model_, x, rows);
+    logits_.resize(static_cast<size_t>(l.m * l.n));
+    executor_.read(l, logits_);
+    return logits_.data();
+  }
+
+ private:
+  Executor& executor_;
+  const Model& model_;
+  std::unique_ptr<KvCache> cache_;
+  std::vector<float> hidden_, logits_;
+  int64_t tokens_ = 0;
+};
+
+// Rows of a group that are scored, with the token that follows each.
+void scored_rows(const std::vector<Window>& windows, const Group& g, std::vector<int64_t>* rows,
+                 std::vector<int32_t>* targets) {
+  int64_t base = 0;
+  for (size_t i = g.begin; i < g.end; ++i) {
+    const auto& w = windows[i];
+    for (int64_t p = w.first_scored; p + 1 < static_cast<int64_t>(w.tokens.size()); ++p) {
+      rows->push_back(base + p);
+      targets->push_back(w.tokens[static_cast<size_t>(p + 1)]);
+    }
+    base += static_cast<int64_t>(w.tokens.size());
+  }
+}
+
+// Runs every model over every window and calls score(row index, target, logits of each model).
+template <class Score>
+void for_each_scored(Executor& executor, std::span<const Model* const> models,
+                     const std::vector<Window>& windows, Progress& progress, Score score) {
+  std::vector<Runner> runners;
+  for (const auto* m : models) runners.emplace_back(executor, *m);
+  int64_t total = 0, done = 0, tokens = 0;
+  for (const auto& w : windows) total += static_cast<int64_t>(w.tokens.size());
+  progress.begin("evaluating", total);
+  std::vector<const float*> logits(models.size());
+  for (const auto& g : group_windows(windows)) {
+    check_interrupt();
+    for (auto& r : runners) r.run(windows, g);
+    std::vector<int64_t> rows;
+    std::vector<int32_t> targets;
+    scored_rows(windows, g, &rows, &targets);
+    for (size_t begin = 0; begin < rows.size(); begin += kHeadRows) {
+      const size_t n = std::min<size_t>(kHeadRows, rows.size() - begin);
+      for (size_t i = 0; i < runners.size(); ++i)
+        logits[i] = runners[i].logits(std::span(rows).subspan(begin, n));
+      parallel_for(static_cast<int64_t>(n), [&](int64_t r) {
+        const auto i = static_cast<size_t>(r);
+        score(tokens + r, targets[begin + i], std::span<const float* const>(logits), r);
+      });
+      tokens += static_cast<int64_t>(n);
+    }
+    for (size_t i = g.begin; i < g.end; ++i) done += static_cast<int64_t>(windows[i].tokens.size());
+    progress.advance(done, "");
+  }
+  progress.end();
+}
+
+int64_t count_scored(const std::vector<Window>& windows) {
+  int64_t n = 0;
+  for (const auto& w : windows) n += std::max<int64_t>(0, w.scored());
+  if (n == 0) fail(ErrorKind::kUsage, "no token to score");
+  return n;
+}
+
+struct Mean {
+  double mean, standard_error;
+};
+Mean mean_of(const std::vector<double>& values) {
+  const auto n = static_cast<double>(values.size());
+  double sum = 0, squares = 0;
+  for (const double v : values) sum += v;
+  const double mean = sum / n;
+  for (const double v : values) squares += (v - mean) * (v - mean);
+  return {mean, n > 1 ? std::sqrt(squares / (n - 1) / n) : 0};
+}
+
+PerplexityResult perplexity_of(const std::vector<double>& nll) {
+  const Mean m = mean_of(nll);
+  if (!std::isfinite(m.mean)) fail(ErrorKind::kNumeric, "the model's output is not finite");
+  const double ppl = std::exp(m.mean);
+  return {static_cast<int64_t>(nll.size()), m.mean, ppl, ppl * m.standard_error};
+}
+
+double nll_of(const float* logits, int64_t vocab, int32_t target) {
+  return cpu_kernels().log_sum_exp(logits, vocab) - static_cast<double>(logits[target]);
+}
+
+double quantile(const std::vector<double>& sorted, double q) {
+  const double at = q * static_cast<double>(sorted.size() - 1);
+  const auto i = static_cast<size_t>(at);
+  const double rest = at - static_cast<double>(i);
+  return i + 1 < sorted.size() ? sorted[i] * (1 - rest) + sorted[i + 1] * rest : sorted[i];
+}
+
+}  // namespace
+
+PerplexityResult evaluate_perplexity(Executor& executor, const Model& model,
+                                     const std::vector<Window>& windows, Progress& progress) {
+  std::vector<double> nll(static_cast<size_t>(count_scored(windows)));
+  const auto vocab = static_cast<int64_t>(model.spec.vocab());
+  const Model* models[] = {&model};
+  for_each_scored(
+      executor, models, windows, progress,
+      [&](int64_t i, int32_t target, std::span<const float* const> logits, int64_t row) {
+        nll[static_cast<size_t>(i)] = nll_of(logits[0] + row * vocab, vocab, target);
+      });
+  return perplexity_of(nll);
+}
+
+KlResult evaluate_kl(Executor& executor, const Model& base, const Model& candidate,
+                     const std::vector<Window>& windows, Progress& progress) {
+  if (base.spec.vocab() != candidate.spec.vocab()) {
+    fail(ErrorKind::kUsage, "vocabularies of {} and {} tokens cannot be compared",
+         base.spec.vocab(), candidate.spec.vocab());
+  }
+  const auto n = static_cast<size_t>(count_scored(windows));
+  const auto vocab = static_cast<int64_t>(base.spec.vocab());
+  std::vector<double> kl(n), base_nll(n), candidate_nll(n), change(n);
+  std::vector<uint8_t> same(n);
+  const Model* models[] = {&base, &candidate};
+  for_each_scored(
+      executor, models, windows, progress,
+      [&](int64_t index, int32_t target, std::span<const float* const> logits, int64_t row) {
+        const auto i = static_cast<size_t>(index);
+        const float* p = logits[0] + row * vocab;
+        const float* q = logits[1] + row * vocab;
+        const double lse_p = cpu_kernels().log_sum_exp(p, vocab),
+                     lse_q = cpu_kernels().log_sum_exp(q, vocab);
+        double sum = 0;
+        int64_t top_p = 0, top_q = 0;
+        for (int64_t t = 0; t < vocab; ++t) {
+          const double lp = static_cast<double>(p[t]) - lse_p,
+                       lq = static_cast<double>(q[t]) - lse_q;
+          if (lp > -40) sum += std::exp(lp) * (lp - lq);  // below: less than 1e-17 each
+          if (p[t] > p[top_p]) top_p = t;
+          if (q[t] > q[top_q]) top_q = t;
+        }
+        kl[i] = std::max(0.0, sum);
+        same[i] = top_p == top_q;
+        base_nll[i] = lse_p - static_cast<double>(p[target]);
+        candidate_nll[i] = lse_q - static_cast<double>(q[target]);
+        change[i] = std::exp(-candidate_nll[i]) - std::exp(-base_nll[i]);
+      });
+  KlResult r;
+  r.tokens = static_cast<int64_t>(n);
+  r.base = perplexity_of(base_nll);
+  r.candidate = perplexity_of(candidate_nll);
+  const Mean mean = mean_of(kl);
+  if (!std::isfinite(mean.mean)) fail(ErrorKind::kNumeric, "the divergence is not finite");
+  r.kl_mean = mean.mean;
+  r.kl_standard_error = mean.standard_error;
+  double squares = 0;
+  std::vector<double> difference(n);
+  int64_t equal = 0;
+  for (size_t i = 0; i < n; ++i) {
+    squares += change[i] * change[i];
+    difference[i] = candidate_nll[i] - base_nll[i];
+    equal += same[i];
+  }
+  std::ranges::sort(kl);
+  r.kl_median = quantile(kl, 0.5);
+  r.kl_p99 = quantile(kl, 0.99);
+  r.kl_p999 = quantile(kl, 0.999);
+  r.kl_max = kl.back();
+  r.same_top = static_cast<double>(equal) / static_cast<double>(n);
+  r.rms_probability_change = std::sqrt(squares / static_cast<double>(n));
+  const Mean d = mean_of(difference);
+  r.ppl_ratio = std::exp(d.mean);
+  r.ppl_ratio_error = r.ppl_ratio * d.standard_error;
+  return r;
+}
+
+std::vector<float> window_logits(Executor& executor, const Model& model, const Window& window) {
+  const auto vocab = static_cast<int64_t>(model.spec.vocab());
+  std::vector<float> out(static_cast<size_t>(window.scored() + 1) * static_cast<size_t>(vocab));
+  Runner runner(executor, model);
+  runner.run({window}, {0, 1, static_cast<int64_t>(window.tokens.size())});
+  std::vector<int64_t> rows;
+  for (int64_t p = window.first_scored; p < static_cast<int64_t>(window.tokens.size()); ++p)
+    rows.push_back(p);
+  const float* logits = runner.logits(rows);
+  std::copy(logits, logits + out.size(), out.begin());
+  return out;
+}
+
+}  // namespace pith

@@ -1,0 +1,43 @@
+// Perplexity, and divergence between two models, over the windows of a protocol.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/progress.h"
+#include "runtime/eval/protocol.h"
+#include "runtime/executor.h"
+
+namespace pith {
+
+struct PerplexityResult {
+  int64_t tokens = 0;  // scored
+  double nll = 0;      // mean, nats
+  double perplexity = 0;
+  double standard_error = 0;  // of the perplexity
+};
+
+// One model and all candidates see the same tokens; f32 log-softmax, sums in f64 in order of the
+// text.
+PerplexityResult evaluate_perplexity(Executor& executor, const Model& model,
+                                     const std::vector<Window>& windows,
+                                     Progress& progress = no_progress());
+
+struct KlResult {
+  int64_t tokens = 0;
+  double kl_mean = 0, kl_standard_error = 0, kl_median = 0, kl_p99 = 0, kl_p999 = 0,
+         kl_max = 0;                  // KL(base || candidate), nats
+  double same_top = 0;                // share of tokens whose likeliest successor is the same
+  double rms_probability_change = 0;  // of the true next token
+  PerplexityResult base, candidate;
+  double ppl_ratio = 0;        // candidate / base
+  double ppl_ratio_error = 0;  // standard error, from the paired differences
+};
+
+KlResult evaluate_kl(Executor& executor, const Model& base, const Model& candidate,
+                     const std::vector<Window>& windows, Progress& progress = no_progress());
+
+// Logits [scored, vocab] of one window, for tests and for other measures.
+std::vector<float> window_logits(Executor& executor, const Model& model, const Window& window);
+
+}  // namespace pith
