@@ -85,6 +85,9 @@ File File::open_read(const std::string& path) {
 File File::open_read_write(const std::string& path) {
   return File(open_retrying(path, O_RDWR | O_CREAT, "create"), path);
 }
+File File::create(const std::string& path) {
+  return File(open_retrying(path, O_RDWR | O_CREAT | O_EXCL, "create"), path);
+}
 
 uint64_t File::size() const { return static_cast<uint64_t>(stat_of(fd_, path_).st_size); }
 int64_t File::modified_ns() const {
@@ -112,7 +115,7 @@ void File::write(uint64_t offset, std::span<const std::byte> from) {
   while (!from.empty()) {
     const ssize_t n = syscalls().pwrite(fd_, from.data(), from.size(), static_cast<off_t>(offset));
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) fail_io(errno, path_, "write");
+    if (n <= 0) fail_io(n < 0 ? errno : EIO, path_, "write");
     from = from.subspan(static_cast<size_t>(n));
     offset += static_cast<uint64_t>(n);
   }
@@ -208,7 +211,7 @@ NewFile::NewFile(const std::string& final_path, uint64_t reserve_bytes) : final_
   if (is_folder(final_path)) fail(ErrorKind::kIo, "{}: is a folder", final_path);
   const std::string name = std::filesystem::path(final_path).filename().string();
   temporary_path_ = join_path(folder_of(final_path), fmt::format(".{}.tmp.{}.{}", name, ::getpid(), counter++));
-  file_ = File::open_read_write(temporary_path_);
+  file_ = File::create(temporary_path_);
   try {
     file_.reserve(reserve_bytes);
   } catch (...) {
