@@ -26,6 +26,8 @@ const Bad kBad[] = {
     {"invalid_utf8", "\"\xff\"", "not valid JSON"},
     {"lone_surrogate", "\"\\ud800\"", "not valid JSON"},
     {"number_too_large", "1e999", "not valid JSON"},
+    {"trailing_nul", std::string("{}\0", 3), "NUL at byte 2"},
+    {"text_after_a_nul", std::string("{}\0{", 4), "NUL at byte 2"},
     {"duplicate_key", R"({"a":1,"a":1})", "duplicate key \"a\""},
     {"duplicate_by_escape", R"({"a":1,"\u0061":1})", "duplicate key \"a\""},
     {"duplicate_below", R"([{"x":{"b":1,"c":{"b":1},"b":2}}])", "duplicate key \"b\""},

@@ -50,7 +50,7 @@ const IndexCase kBadIndexes[] = {
     {"duplicate_weight_map", R"({"weight_map":{"a":"x"},"weight_map":{"a":"y"}})",
      "duplicate key \"weight_map\""},
     {"trailing_text", R"({"weight_map":{"a":"x"}} {})", "not valid JSON"},
-    {"nul_and_more", std::string("{\"weight_map\":{\"a\":\"x\"}}\0}", 26), "has a NUL"},
+    {"nul_and_more", std::string("{\"weight_map\":{\"a\":\"x\"}}\0}", 26), "NUL at byte"},
     {"too_deep", R"({"metadata":[[[[[[[[[[]]]]]]]]]],"weight_map":{"a":"x"}})", "nested deeper"},
 };
 class BadIndex : public testing::TestWithParam<IndexCase> {};
