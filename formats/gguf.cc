@@ -3,68 +3,25 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cmath>
 #include <cstring>
-#include <limits>
 #include <new>
 #include <tuple>
 #include <type_traits>
 #include <utility>
 
 #include "core/bytes.h"
-#include "core/file.h"
 #include "formats/encodings/ggml.h"
+#include "formats/gguf_internal.h"
 
 namespace pith {
+using namespace gguf;
+
 namespace {
 
-constexpr std::string_view kMagic = "GGUF";
 constexpr uint64_t kMaxPairs = 65536;
 constexpr uint64_t kMaxTensors = 1048576;
 constexpr uint64_t kMinPairBytes = 8 + 1 + 4 + 1;            // key, type, value
 constexpr uint64_t kMinTensorBytes = 8 + 1 + 4 + 8 + 4 + 8;  // name, dimensions, size, type, offset
-constexpr uint64_t kMaxHeaderBytes = uint64_t{256} << 20;
-constexpr uint64_t kFirstRead = uint64_t{1} << 20;
-
-enum ValueType : uint32_t {
-  kU8 = 0,
-  kI8 = 1,
-  kU16 = 2,
-  kI16 = 3,
-  kU32 = 4,
-  kI32 = 5,
-  kF32 = 6,
-  kBool = 7,
-  kString = 8,
-  kArray = 9,
-  kU64 = 10,
-  kI64 = 11,
-  kF64 = 12,
-};
-
-// A name out of a file, fit for one line of a message.
-std::string in_quotes(std::string_view name) {
-  std::string s = "'";
-  for (const char c : name.substr(0, 80)) {
-    const auto u = static_cast<unsigned char>(c);
-    if (u < 0x20 || u == 0x7f) {
-      s += fmt::format("\\x{:02x}", u);
-    } else {
-      s += c;
-    }
-  }
-  return s + (name.size() > 80 ? "...'" : "'");
-}
-
-// The bytes at hand end before the header does; with `needed` bytes parsing gets further.
-class ShortPrefix : public Error {
- public:
-  ShortPrefix(const std::string& name, uint64_t have, uint64_t need)
-      : Error(ErrorKind::kCorrupt,
-              fmt::format("{}: the header needs {} bytes, {} were given", name, need, have)),
-        needed(need) {}
-  uint64_t needed;
-};
 
 // A cursor over the first bytes of a file of `file_size` bytes. What cannot lie in the file is
 // corrupt; what lies in the file but not in the bytes at hand is a ShortPrefix. Either way nothing
@@ -179,7 +136,7 @@ GgufValue read_array(HeaderReader& r, const std::string& what) {
     for (size_t i = 0; i < n; ++i) {
       T v;
       std::memcpy(&v, bytes.data() + i * sizeof(T), sizeof(T));
-      items[i] = v;
+      items[i] = static_cast<Wide<T>>(v);
     }
     value = std::move(items);
   });
@@ -330,18 +287,6 @@ void place_tensors(std::vector<TensorInfo>& tensors, uint64_t data_begin, uint64
   }
 }
 
-// Sorting, not hashing: no input makes it slower than n log n.
-void check_unique_names(const std::vector<TensorInfo>& tensors, const std::string& name) {
-  std::vector<std::string_view> names;
-  names.reserve(tensors.size());
-  for (const TensorInfo& t : tensors) names.push_back(t.name);
-  std::sort(names.begin(), names.end());
-  const auto twice = std::adjacent_find(names.begin(), names.end());
-  if (twice != names.end()) {
-    fail(ErrorKind::kCorrupt, "{}: the tensor {} occurs twice", name, in_quotes(*twice));
-  }
-}
-
 void sort_and_check_overlap(std::vector<TensorInfo>& tensors, const std::string& name) {
   std::sort(tensors.begin(), tensors.end(), [](const TensorInfo& a, const TensorInfo& b) {
     return std::tie(a.offset, a.bytes, a.name) < std::tie(b.offset, b.bytes, b.name);
@@ -398,151 +343,35 @@ GgufHeader parse_header(std::span<const std::byte> bytes, uint64_t file_size,
   return header;
 }
 
-// Reads as much of the file as its header needs: mostly vocabulary, up to tens of megabytes.
-GgufHeader read_header(const File& file) {
-  const uint64_t size = file.size();
-  std::vector<std::byte> bytes(std::min(size, kFirstRead));
-  file.read(0, bytes);
-  for (;;) {
-    uint64_t needed;
-    try {
-      return parse_gguf(bytes, size, file.path());
-    } catch (const ShortPrefix& e) {
-      needed = e.needed;
-    }
-    if (needed > kMaxHeaderBytes) {
-      fail(ErrorKind::kUnsupported, "{}: the header needs {} bytes, at most {} are read",
-           file.path(), needed, kMaxHeaderBytes);
-    }
-    const uint64_t have = bytes.size();
-    bytes.resize(std::min({size, kMaxHeaderBytes, std::max(needed, 4 * have)}));
-    file.read(have, std::span(bytes).subspan(have));
-  }
-}
-
-void append_shard(Checkpoint& c, File file, GgufHeader header) {
-  const auto index = static_cast<uint32_t>(c.files.size());
-  for (TensorInfo& t : header.tensors) {
-    t.file = index;
-    c.tensors.push_back(std::move(t));
-  }
-  c.files.push_back(std::move(file));
-}
-
-// Appends the shards behind the first. Metadata come from the first alone; the others repeat the
-// split.* keys.
-void append_other_shards(Checkpoint& c, uint64_t shards) {
-  const std::string suffix = fmt::format("-00001-of-{:05}.gguf", shards);
-  if (!c.path.ends_with(suffix)) {
-    fail(ErrorKind::kCorrupt, "{}: holds shard 1 of {} (split.count), so its name should end in {}",
-         c.path, shards, suffix);
-  }
-  const std::string stem = c.path.substr(0, c.path.size() - suffix.size());
-  for (uint64_t i = 1; i < shards; ++i) {
-    File file = File::open_read(fmt::format("{}-{:05}-of-{:05}.gguf", stem, i + 1, shards));
-    GgufHeader header = read_header(file);
-    if (header.metadata.uint("split.no") != i || header.metadata.uint("split.count") != shards) {
-      fail(ErrorKind::kCorrupt,
-           "{}: holds shard {} of {} (split.no, split.count), expected {} of {}", file.path(),
-           header.metadata.uint("split.no") + 1, header.metadata.uint("split.count"), i + 1,
-           shards);
-    }
-    append_shard(c, std::move(file), std::move(header));
-  }
-  const uint64_t expected = c.gguf.uint("split.tensors.count");
-  if (c.tensors.size() != expected) {
-    fail(ErrorKind::kCorrupt, "{}: split.tensors.count is {}, the {} files hold {} tensors", c.path,
-         expected, shards, c.tensors.size());
-  }
-}
-
-void append_bytes(std::string& to, const void* from, size_t n) {
-  to.append(static_cast<const char*>(from), n);
-}
-template <class T>
-void put(std::string& to, T v) {
-  append_bytes(to, &v, sizeof(T));
-}
-void put_text(std::string& to, std::string_view s) {
-  put<uint64_t>(to, s.size());
-  to.append(s);
-}
-
-// Elements of the narrowest type of those that files use which holds all of them.
-template <class Narrow, class WideType>
-void put_elements(std::string& to, std::span<const WideType> items) {
-  for (const WideType v : items) put(to, static_cast<Narrow>(v));
-}
-template <class Narrow, class WideType>
-bool all_fit(std::span<const WideType> items) {
-  return std::all_of(items.begin(), items.end(), [](WideType v) {
-    if constexpr (std::is_floating_point_v<WideType>) {
-      // Beyond the range of a float the conversion would be undefined.
-      if (std::isfinite(v) && std::fabs(v) > double{std::numeric_limits<Narrow>::max()})
-        return false;
-      return std::isnan(v) || static_cast<double>(static_cast<Narrow>(v)) == v;
-    } else {
-      return std::in_range<Narrow>(v);
-    }
-  });
-}
-
-struct NumberTypes {
-  ValueType narrow, wide;
-};
-template <class WideType>
-using Narrow =
-    std::conditional_t<std::is_floating_point_v<WideType>, float,
-                       std::conditional_t<std::is_unsigned_v<WideType>, uint32_t, int32_t>>;
-template <class WideType>
-constexpr NumberTypes kNumberTypes = std::is_floating_point_v<WideType> ? NumberTypes{kF32, kF64}
-                                     : std::is_unsigned_v<WideType>     ? NumberTypes{kU32, kU64}
-                                                                        : NumberTypes{kI32, kI64};
-
-// `type`, then what `between` writes, then the items.
-template <class WideType, class Between>
-void put_numbers(std::string& to, std::span<const WideType> items, Between between) {
-  const bool narrow = all_fit<Narrow<WideType>>(items);
-  put<uint32_t>(to, narrow ? kNumberTypes<WideType>.narrow : kNumberTypes<WideType>.wide);
-  between();
-  if (narrow) {
-    put_elements<Narrow<WideType>>(to, items);
-  } else {
-    put_elements<WideType>(to, items);
-  }
-}
-
-void put_value(std::string& to, const GgufValue& value) {
-  std::visit(
-      [&to]<class T>(const T& v) {
-        if constexpr (std::is_same_v<T, bool>) {
-          put<uint32_t>(to, kBool);
-          put<uint8_t>(to, v);
-        } else if constexpr (std::is_arithmetic_v<T>) {
-          put_numbers(to, std::span<const T>(&v, 1), [] {});
-        } else if constexpr (std::is_same_v<T, std::string>) {
-          put<uint32_t>(to, kString);
-          put_text(to, v);
-        } else if constexpr (std::is_same_v<T, std::vector<bool>>) {
-          put<uint32_t>(to, kArray);
-          put<uint32_t>(to, kBool);
-          put<uint64_t>(to, v.size());
-          for (const bool b : v) put<uint8_t>(to, b);
-        } else if constexpr (std::is_same_v<T, std::vector<std::string>>) {
-          put<uint32_t>(to, kArray);
-          put<uint32_t>(to, kString);
-          put<uint64_t>(to, v.size());
-          for (const std::string& s : v) put_text(to, s);
-        } else {
-          put<uint32_t>(to, kArray);
-          put_numbers(to, std::span<const typename T::value_type>(v),
-                      [&] { put<uint64_t>(to, v.size()); });
-        }
-      },
-      value);
-}
-
 }  // namespace
+
+namespace gguf {
+
+std::string in_quotes(std::string_view name) {
+  std::string s = "'";
+  for (const char c : name.substr(0, 80)) {
+    const auto u = static_cast<unsigned char>(c);
+    if (u < 0x20 || u >= 0x7f) {
+      s += fmt::format("\\x{:02x}", u);
+    } else {
+      s += c;
+    }
+  }
+  return s + (name.size() > 80 ? "...'" : "'");
+}
+
+void check_unique_names(const std::vector<TensorInfo>& tensors, const std::string& name) {
+  std::vector<std::string_view> names;
+  names.reserve(tensors.size());
+  for (const TensorInfo& t : tensors) names.push_back(t.name);
+  std::sort(names.begin(), names.end());
+  const auto twice = std::adjacent_find(names.begin(), names.end());
+  if (twice != names.end()) {
+    fail(ErrorKind::kCorrupt, "{}: the tensor {} occurs twice", name, in_quotes(*twice));
+  }
+}
+
+}  // namespace gguf
 
 bool looks_like_gguf(std::span<const std::byte> first_bytes) {
   return as_text(first_bytes).starts_with(kMagic);
@@ -555,51 +384,6 @@ GgufHeader parse_gguf(std::span<const std::byte> bytes, uint64_t file_size,
   } catch (const std::bad_alloc&) {
     fail(ErrorKind::kMemory, "{}: not enough memory for the header", name);
   }
-}
-
-Checkpoint open_gguf(const std::string& path) {
-  Checkpoint c;
-  c.kind = Checkpoint::Kind::kGguf;
-  c.path = path;
-  File file = File::open_read(path);
-  GgufHeader header = read_header(file);
-  c.gguf = std::move(header.metadata);
-  append_shard(c, std::move(file), std::move(header));
-
-  const uint64_t shards = c.gguf.uint("split.count", 0);
-  if (shards > 1) {
-    if (c.gguf.uint("split.no") != 0) {
-      fail(ErrorKind::kUsage, "{}: is shard {} of {}; open the first one, *-00001-of-{:05}.gguf",
-           path, c.gguf.uint("split.no") + 1, shards, shards);
-    }
-    append_other_shards(c, shards);
-    check_unique_names(c.tensors, path);
-  }
-  c.by_name.reserve(c.tensors.size());
-  for (size_t i = 0; i < c.tensors.size(); ++i) c.by_name.emplace(c.tensors[i].name, i);
-
-  const std::string_view prefix = "tokenizer.";
-  const auto first = c.gguf.values.lower_bound(prefix);
-  if (first != c.gguf.values.end() && first->first.starts_with(prefix)) {
-    c.tokenizer.gguf = write_gguf_metadata(c.gguf, prefix);
-    c.tokenizer.chat_template = c.gguf.text("tokenizer.chat_template", "");
-  }
-  return c;
-}
-
-std::string write_gguf_metadata(const GgufMetadata& metadata, std::string_view key_prefix) {
-  std::string pairs;
-  uint64_t n = 0;
-  for (auto it = metadata.values.lower_bound(key_prefix);
-       it != metadata.values.end() && it->first.starts_with(key_prefix); ++it, ++n) {
-    put_text(pairs, it->first);
-    put_value(pairs, it->second);
-  }
-  std::string header(kMagic);
-  put<uint32_t>(header, 3);
-  put<uint64_t>(header, 0);
-  put<uint64_t>(header, n);
-  return header + pairs;
 }
 
 }  // namespace pith

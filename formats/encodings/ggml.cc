@@ -237,6 +237,7 @@ uint64_t row_bytes(const Encoding& e, int64_t k) {
 
 std::vector<PlaneLayout> planes(const Encoding& e, int64_t n, int64_t k) {
   check(e);
+  if (n < 0) fail(ErrorKind::kUsage, "a matrix of {} rows", n);
   const uint64_t unit = row_bytes(e, k);
   const uint64_t bytes = checked_mul(static_cast<uint64_t>(n), unit, "bytes of a matrix");
   return {{.kind = PlaneKind::kCodes, .bytes = bytes, .unit_rows = 1, .unit_bytes = unit}};
@@ -250,7 +251,7 @@ void decode(const Weight& w, int64_t row, int64_t rows, float* out) {
     if (plane.kind == PlaneKind::kCodes) codes = plane.bytes;
   }
   if (row < 0 || rows < 0 || row > w.n - rows) {
-    fail(ErrorKind::kUsage, "rows {} to {} of {}", row, row + rows, w.n);
+    fail(ErrorKind::kUsage, "{} rows from row {} of {}", rows, row, w.n);
   }
   const uint64_t end = checked_mul(static_cast<uint64_t>(row + rows), unit, "bytes of rows");
   if (end > codes.size()) {
