@@ -39,8 +39,7 @@ std::atomic<Syscalls*> current_syscalls{&real_syscalls};
 
 [[noreturn]] void fail_io(int error, const std::string& path, const char* action) {
   const bool full = error == ENOSPC || error == EDQUOT || error == EFBIG;
-  fail(full ? ErrorKind::kNoSpace : ErrorKind::kIo, "{}: cannot {}: {}", path, action,
-       std::strerror(error));
+  fail(full ? ErrorKind::kNoSpace : ErrorKind::kIo, "{}: cannot {}: {}", path, action, std::strerror(error));
 }
 
 int open_retrying(const std::string& path, int flags, const char* action) {
@@ -65,8 +64,7 @@ ScopedSyscalls::ScopedSyscalls(Syscalls& replacement)
     : previous_(current_syscalls.exchange(&replacement)) {}
 ScopedSyscalls::~ScopedSyscalls() { current_syscalls = previous_; }
 
-File::File(File&& other) noexcept
-    : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)) {}
+File::File(File&& other) noexcept : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)) {}
 File& File::operator=(File&& other) noexcept {
   if (this != &other) {
     if (fd_ >= 0) syscalls().close(fd_);
@@ -87,6 +85,9 @@ File File::open_read(const std::string& path) {
 File File::open_read_write(const std::string& path) {
   return File(open_retrying(path, O_RDWR | O_CREAT, "create"), path);
 }
+File File::create(const std::string& path) {
+  return File(open_retrying(path, O_RDWR | O_CREAT | O_EXCL, "create"), path);
+}
 
 uint64_t File::size() const { return static_cast<uint64_t>(stat_of(fd_, path_).st_size); }
 int64_t File::modified_ns() const {
@@ -105,8 +106,7 @@ void File::read(uint64_t offset, std::span<std::byte> to) const {
     const ssize_t n = syscalls().pread(fd_, to.data(), to.size(), static_cast<off_t>(offset));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) fail_io(errno, path_, "read");
-    if (n == 0)
-      fail(ErrorKind::kIo, "{}: ends at {}, {} more bytes were expected", path_, offset, to.size());
+    if (n == 0) fail(ErrorKind::kIo, "{}: ends at {}, {} more bytes were expected", path_, offset, to.size());
     to = to.subspan(static_cast<size_t>(n));
     offset += static_cast<uint64_t>(n);
   }
@@ -115,7 +115,7 @@ void File::write(uint64_t offset, std::span<const std::byte> from) {
   while (!from.empty()) {
     const ssize_t n = syscalls().pwrite(fd_, from.data(), from.size(), static_cast<off_t>(offset));
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) fail_io(errno, path_, "write");
+    if (n <= 0) fail_io(n < 0 ? errno : EIO, path_, "write");
     from = from.subspan(static_cast<size_t>(n));
     offset += static_cast<uint64_t>(n);
   }
@@ -129,8 +129,7 @@ void File::reserve(uint64_t size) {
   if (error != 0 && error != EOPNOTSUPP && error != EINVAL) fail_io(error, path_, "reserve space");
 }
 void File::truncate(uint64_t size) {
-  if (syscalls().ftruncate(fd_, checked_cast<off_t>(size, path_)) != 0)
-    fail_io(errno, path_, "resize");
+  if (syscalls().ftruncate(fd_, checked_cast<off_t>(size, path_)) != 0) fail_io(errno, path_, "resize");
 }
 void File::sync() {
   if (syscalls().fdatasync(fd_) != 0) fail_io(errno, path_, "sync");
@@ -211,9 +210,8 @@ NewFile::NewFile(const std::string& final_path, uint64_t reserve_bytes) : final_
   static std::atomic<unsigned> counter{0};
   if (is_folder(final_path)) fail(ErrorKind::kIo, "{}: is a folder", final_path);
   const std::string name = std::filesystem::path(final_path).filename().string();
-  temporary_path_ =
-      join_path(folder_of(final_path), fmt::format(".{}.tmp.{}.{}", name, ::getpid(), counter++));
-  file_ = File::open_read_write(temporary_path_);
+  temporary_path_ = join_path(folder_of(final_path), fmt::format(".{}.tmp.{}.{}", name, ::getpid(), counter++));
+  file_ = File::create(temporary_path_);
   try {
     file_.reserve(reserve_bytes);
   } catch (...) {
@@ -278,8 +276,7 @@ bool is_folder(const std::string& path) {
 }
 bool same_file(const std::string& a, const std::string& b) {
   struct stat x, y;
-  return ::stat(a.c_str(), &x) == 0 && ::stat(b.c_str(), &y) == 0 && x.st_dev == y.st_dev &&
-         x.st_ino == y.st_ino;
+  return ::stat(a.c_str(), &x) == 0 && ::stat(b.c_str(), &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 std::string folder_of(const std::string& path) {
   const std::string folder = std::filesystem::path(path).parent_path().string();

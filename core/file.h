@@ -56,6 +56,7 @@ class File {
 
   static File open_read(const std::string& path);        // regular files only
   static File open_read_write(const std::string& path);  // creates it where missing
+  static File create(const std::string& path);           // Error(kIo) where it exists, be it as a link
 
   const std::string& path() const { return path_; }
   bool is_open() const { return fd_ >= 0; }

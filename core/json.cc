@@ -17,6 +17,10 @@ namespace {
 }  // namespace
 
 Json parse_json(std::string_view text, const std::string& name, int max_depth) {
+  // The parser would take it for the end of the text.
+  if (const size_t nul = text.find('\0'); nul != text.npos) {
+    fail(ErrorKind::kCorrupt, "{}: not valid JSON: NUL at byte {}", name, nul);
+  }
   std::vector<std::set<std::string>> open_objects;
   const auto check = [&](int depth, Json::parse_event_t event, Json& parsed) {
     using Event = Json::parse_event_t;

@@ -1,0 +1,236 @@
+#include "core/file.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <string>
+
+#include "core/bytes.h"
+#include "tests/support/fault_syscalls.h"
+#include "tests/support/test_data.h"
+
+namespace pith {
+namespace {
+
+using test::FaultSyscalls;
+using test::TemporaryFolder;
+
+std::string text_of(const std::string& path) { return read_text_file(path, 1 << 20); }
+
+TEST(NewFile, appears_whole_on_commit) {
+  const TemporaryFolder folder;
+  {
+    NewFile file(folder.file("x"), 100);
+    file.append(as_bytes("hello "));
+    EXPECT_FALSE(file_exists(folder.file("x")));
+    file.append(as_bytes("world"));
+    EXPECT_EQ(file.size(), 11u);
+    file.commit();
+  }
+  EXPECT_EQ(text_of(folder.file("x")), "hello world");  // what was reserved beyond it is gone
+  EXPECT_EQ(folder.files(), 1);
+}
+
+TEST(NewFile, leaves_nothing_when_abandoned) {
+  const TemporaryFolder folder;
+  {
+    NewFile file(folder.file("x"), 1 << 16);
+    file.append(as_bytes("hello"));
+    EXPECT_EQ(folder.files(), 1);
+  }
+  EXPECT_EQ(folder.files(), 0);
+}
+
+TEST(NewFile, replaces_an_existing_file_without_touching_its_content) {
+  const TemporaryFolder folder;
+  write_file(folder.file("x"), as_bytes("old"));
+  const File reader = File::open_read(folder.file("x"));
+  const auto mapped = MappedFile::open(folder.file("x"));
+  { NewFile(folder.file("x")).append(as_bytes("abandoned")); }
+  EXPECT_EQ(text_of(folder.file("x")), "old");
+  write_file(folder.file("x"), as_bytes("new"));
+  EXPECT_EQ(text_of(folder.file("x")), "new");
+  std::string seen(3, ' ');
+  reader.read(0, std::as_writable_bytes(std::span(seen)));
+  EXPECT_EQ(seen, "old");
+  EXPECT_EQ(as_text(mapped->bytes()), "old");
+}
+
+TEST(NewFile, two_at_once_do_not_meet) {
+  const TemporaryFolder folder;
+  NewFile a(folder.file("x")), b(folder.file("x"));
+  a.append(as_bytes("first"));
+  b.append(as_bytes("second"));
+  a.commit();
+  b.commit();
+  EXPECT_EQ(text_of(folder.file("x")), "second");
+  EXPECT_EQ(folder.files(), 1);
+}
+
+TEST(NewFile, names_the_path_it_cannot_make) {
+  const TemporaryFolder folder;
+  EXPECT_PITH_ERROR(NewFile(folder.path()), ErrorKind::kIo, "is a folder");
+  EXPECT_PITH_ERROR(NewFile(folder.file("no/such/folder")), ErrorKind::kIo, "no/such");
+  std::filesystem::permissions(
+      folder.path(), std::filesystem::perms::owner_read | std::filesystem::perms::owner_exec);
+  if (::geteuid() == 0) GTEST_SKIP() << "root may write in a read-only folder";
+  EXPECT_PITH_ERROR(NewFile(folder.file("x")), ErrorKind::kIo, "Permission denied");
+}
+
+TEST(File, a_full_device_is_no_space) {
+  if (!file_exists("/dev/full")) GTEST_SKIP() << "no /dev/full";
+  File full = File::open_read_write("/dev/full");
+  EXPECT_PITH_ERROR(full.write(0, as_bytes("x")), ErrorKind::kNoSpace, "/dev/full: cannot write");
+}
+
+TEST(File, reading_beyond_the_end_says_where_it_ends) {
+  const TemporaryFolder folder;
+  write_file(folder.file("x"), as_bytes("12345"));
+  const File file = File::open_read(folder.file("x"));
+  std::byte b[4];
+  EXPECT_PITH_ERROR(file.read(3, b), ErrorKind::kIo, "ends at 5, 2 more bytes");
+  EXPECT_NO_THROW(file.read(1, b));
+  EXPECT_NO_THROW(file.read(9, {}));
+}
+
+TEST(File, only_regular_files_open_for_reading) {
+  const TemporaryFolder folder;
+  EXPECT_PITH_ERROR(File::open_read(folder.path()), ErrorKind::kIo, "not a regular file");
+  EXPECT_PITH_ERROR(File::open_read("/dev/null"), ErrorKind::kIo, "not a regular file");
+  EXPECT_PITH_ERROR(File::open_read(folder.file("x")), ErrorKind::kIo, "cannot open");
+}
+
+TEST(File, identity_changes_with_the_file) {
+  const TemporaryFolder folder;
+  write_file(folder.file("x"), as_bytes("1"));
+  write_file(folder.file("y"), as_bytes("1"));
+  const uint64_t x = File::open_read(folder.file("x")).identity();
+  EXPECT_EQ(x, File::open_read(folder.file("x")).identity());
+  EXPECT_NE(x, File::open_read(folder.file("y")).identity());
+  EXPECT_TRUE(same_file(folder.file("x"), folder.path() + "/./x"));
+  EXPECT_FALSE(same_file(folder.file("x"), folder.file("y")));
+  EXPECT_FALSE(same_file(folder.file("x"), folder.file("z")));
+}
+
+TEST(File, create_makes_new_files_only) {
+  const TemporaryFolder folder;
+  File::create(folder.file("x")).write(0, as_bytes("1"));
+  EXPECT_PITH_ERROR(File::create(folder.file("x")), ErrorKind::kIo, "File exists");
+  std::filesystem::create_symlink(folder.file("elsewhere"), folder.file("link"));
+  EXPECT_PITH_ERROR(File::create(folder.file("link")), ErrorKind::kIo, "File exists");
+  EXPECT_EQ(text_of(folder.file("x")), "1");
+}
+
+TEST(File, locks_exclude_each_other_until_closed) {
+  const TemporaryFolder folder;
+  File a = File::open_read_write(folder.file("x")), b = File::open_read_write(folder.file("x"));
+  EXPECT_TRUE(a.try_lock());
+  EXPECT_FALSE(b.try_lock());
+  a.close();
+  EXPECT_TRUE(b.try_lock());
+}
+
+TEST(ReadFile, refuses_more_than_was_expected) {
+  const TemporaryFolder folder;
+  write_file(folder.file("x"), as_bytes("12345"));
+  EXPECT_EQ(read_file(folder.file("x"), 5).size(), 5u);
+  EXPECT_PITH_ERROR(read_file(folder.file("x"), 4), ErrorKind::kCorrupt, "at most 4");
+}
+
+TEST(MappedFile, of_an_empty_file_is_empty) {
+  const TemporaryFolder folder;
+  write_file(folder.file("x"), {});
+  EXPECT_TRUE(MappedFile::open(folder.file("x"))->bytes().empty());
+}
+
+// Writes "new content" over "old", in pieces, with the n-th call failing, for all n.
+class NewFileFaults : public testing::TestWithParam<int> {};
+TEST_P(NewFileFaults, old_or_whole_and_no_temporary_left) {
+  const int error = GetParam();
+  int faults_seen = 0;
+  for (int n = 1;; ++n) {
+    const TemporaryFolder folder;
+    write_file(folder.file("x"), as_bytes("old"));
+    FaultSyscalls faults(n, error);
+    bool failed = false;
+    {
+      const ScopedSyscalls scope(faults);
+      try {
+        NewFile file(folder.file("x"), 64);
+        file.append(as_bytes("new "));
+        file.append(as_bytes("content"));
+        file.commit();
+      } catch (const Error& e) {
+        failed = true;
+        EXPECT_EQ(e.kind(), error == ENOSPC ? ErrorKind::kNoSpace : ErrorKind::kIo) << e.what();
+        EXPECT_NE(std::string(e.what()).find(folder.path()), std::string::npos) << e.what();
+      }
+    }
+    const std::string content = text_of(folder.file("x"));
+    if (!failed) {
+      EXPECT_EQ(content, "new content") << faults.call();
+    }
+    EXPECT_TRUE(content == "old" || content == "new content")
+        << content << " after " << faults.call();
+    EXPECT_EQ(folder.files(), 1) << faults.call();
+    if (!faults.fired()) break;
+    ++faults_seen;
+    const std::string call = faults.call();
+    const bool harmless = error == FaultSyscalls::kShortWrite ||
+                          (error == EINTR && (call == "open" || call == "pwrite" ||
+                                              call == "fallocate" || call == "close"));
+    // The folder's descriptor is only read: nothing is lost when closing it fails.
+    const bool folder_closed = call == "close" && content == "new content";
+    if (harmless) {
+      EXPECT_FALSE(failed) << call;
+    } else if (!folder_closed) {
+      EXPECT_TRUE(failed) << call;
+    }
+  }
+  EXPECT_GE(faults_seen, error == FaultSyscalls::kShortWrite ? 2 : 9);
+}
+INSTANTIATE_TEST_SUITE_P(Errors, NewFileFaults,
+                         testing::Values(EIO, ENOSPC, EINTR, FaultSyscalls::kShortWrite),
+                         [](const auto& test) -> std::string {
+                           switch (test.param) {
+                             case EIO:
+                               return "EIO";
+                             case ENOSPC:
+                               return "ENOSPC";
+                             case EINTR:
+                               return "EINTR";
+                             default:
+                               return "short_write";
+                           }
+                         });
+
+TEST(ReadFaults, errors_are_io_and_short_reads_go_on) {
+  const TemporaryFolder folder;
+  write_file(folder.file("x"), as_bytes("0123456789"));
+  for (const int error : {EIO, EINTR, FaultSyscalls::kShortWrite}) {
+    for (int n = 1;; ++n) {
+      FaultSyscalls faults(n, error, /*reads_too=*/true);
+      const ScopedSyscalls scope(faults);
+      try {
+        EXPECT_EQ(text_of(folder.file("x")), "0123456789");
+      } catch (const Error& e) {
+        EXPECT_EQ(e.kind(), ErrorKind::kIo);
+        EXPECT_EQ(error, EIO);
+      }
+      if (!faults.fired()) break;
+    }
+  }
+}
+
+TEST(Paths, join_and_split) {
+  EXPECT_EQ(folder_of("a/b"), "a");
+  EXPECT_EQ(folder_of("b"), ".");
+  EXPECT_EQ(folder_of("/b"), "/");
+  EXPECT_EQ(join_path("a", "b"), "a/b");
+  EXPECT_EQ(join_path("a/", "b"), "a/b");
+}
+
+}  // namespace
+}  // namespace pith

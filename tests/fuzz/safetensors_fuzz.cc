@@ -1,0 +1,119 @@
+// parse_safetensors against a plain checker that reads the header as a tree: both accept, with the
+// same tensors, or both refuse.
+
+#include <algorithm>
+#include <cstdlib>
+#include <string>
+#include <tuple>
+
+#include "core/bytes.h"
+#include "core/json.h"
+#include "formats/safetensors.h"
+
+namespace {
+
+using pith::Json;
+
+struct Plain {
+  std::string name, dtype;
+  std::vector<uint64_t> shape;
+  uint64_t begin, end;
+};
+
+bool uints(const Json& j, std::vector<uint64_t>* to) {
+  if (!j.is_array()) return false;
+  for (const Json& v : j) {
+    if (!v.is_number_unsigned()) return false;
+    to->push_back(v.get<uint64_t>());
+  }
+  return true;
+}
+
+bool read_tensor(const Json& j, Plain* to) {
+  std::vector<uint64_t> offsets;
+  if (!j.is_object() || j.size() != 3 || !j.contains("dtype") || !j.contains("shape") ||
+      !j.contains("data_offsets")) {
+    return false;
+  }
+  if (!j["dtype"].is_string() || !uints(j["shape"], &to->shape) ||
+      !uints(j["data_offsets"], &offsets))
+    return false;
+  const auto dtype = pith::dtype_from_safetensors(j["dtype"].get<std::string>());
+  if (!dtype || offsets.size() != 2 || to->shape.size() > 64) return false;
+  to->begin = offsets[0];
+  to->end = offsets[1];
+  unsigned __int128 bytes = 1;
+  for (const uint64_t d : to->shape) {
+    if (d >> 63 != 0) return false;
+    bytes *= d;
+    if (bytes >> 64 != 0) return false;
+  }
+  bytes *= pith::info(*dtype).bytes;
+  return to->begin <= to->end && bytes == to->end - to->begin;
+}
+
+bool plain_check(std::string_view file, std::vector<Plain>* tensors) {
+  if (file.size() < 8) return false;
+  uint64_t n;
+  std::memcpy(&n, file.data(), 8);
+  if (n > 100'000'000 || n > file.size() - 8) return false;
+  std::string text(file.substr(8, n));
+  const uint64_t data = file.size() - 8 - n;
+  while (!text.empty() && text.back() == ' ') text.pop_back();
+  if (text.empty() || text.front() != '{' || text.back() != '}' || text.find('\0') != text.npos)
+    return false;
+  Json header;
+  try {
+    header = pith::parse_json(text, "");
+  } catch (const pith::Error&) {
+    return false;
+  }
+  for (const auto& [name, value] : header.items()) {
+    if (name == "__metadata__") {
+      if (!value.is_object()) return false;
+      for (const Json& v : value) {
+        if (!v.is_string()) return false;
+      }
+      continue;
+    }
+    Plain t;
+    if (!read_tensor(value, &t)) return false;
+    t.name = name;
+    tensors->push_back(t);
+  }
+  std::sort(tensors->begin(), tensors->end(), [](const Plain& a, const Plain& b) {
+    return std::tie(a.begin, a.end, a.name) < std::tie(b.begin, b.end, b.name);
+  });
+  uint64_t at = 0;
+  for (const Plain& t : *tensors) {
+    if (t.begin != at) return false;
+    at = t.end;
+  }
+  return at == data;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const std::string_view file(reinterpret_cast<const char*>(data), size);
+  std::vector<Plain> plain;
+  const bool expected = plain_check(file, &plain);
+  bool accepted = true;
+  pith::SafetensorsHeader header;
+  try {
+    header = pith::parse_safetensors(pith::as_bytes(file), size, "file");
+  } catch (const pith::Error&) {
+    accepted = false;
+  }
+  if (accepted != expected) std::abort();
+  if (!accepted) return 0;
+  if (!pith::looks_like_safetensors(pith::as_bytes(file), size)) std::abort();
+  if (header.tensors.size() != plain.size()) std::abort();
+  for (size_t i = 0; i < plain.size(); ++i) {
+    const auto& t = header.tensors[i];
+    if (t.name != plain[i].name || t.offset + t.bytes > size ||
+        t.bytes != plain[i].end - plain[i].begin)
+      std::abort();
+  }
+  return 0;
+}

@@ -1,0 +1,93 @@
+// Tiny models of every family against the logits of transformers in float64 (tests/golden/make_arch_goldens.py). Weights follow a
+// formula (tests/support/tiny_model.h).
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <numeric>
+
+#include "core/json.h"
+#include "runtime/eval/evaluate.h"
+#include "runtime/forward.h"
+#include "runtime/model/source.h"
+#include "tests/support/test_data.h"
+#include "tests/support/tiny_model.h"
+
+namespace pith {
+namespace {
+
+std::vector<std::string> golden_names() {
+  std::vector<std::string> names;
+  for (const auto& e : std::filesystem::directory_iterator(test::fixture("golden/arch"))) names.push_back(e.path().filename());
+  std::ranges::sort(names);
+  return names;
+}
+
+struct Golden {
+  std::vector<int32_t> tokens;
+  int64_t first_position;
+  std::vector<std::vector<double>> logits;
+};
+
+Golden read_golden(const std::string& folder) {
+  const Json j = parse_json(read_text_file(folder + "/logits.json", 1 << 20), "logits.json");
+  return {j["tokens"], j["first_position"], j["logits"]};
+}
+
+class ArchGolden : public testing::TestWithParam<std::string> {};
+
+TEST_P(ArchGolden, logits_equal_transformers) {
+  const std::string folder = test::fixture("golden/arch/" + GetParam());
+  const Golden golden = read_golden(folder);
+  const test::TemporaryFolder temporary;
+  test::write_tiny_checkpoint(temporary.path(), read_text_file(folder + "/config.json", 1 << 20), DType::kF32);
+  const auto source = open_model(temporary.path());
+  const Model model = load_model(*source);
+  const auto executor = make_cpu_executor();
+  const auto logits = window_logits(*executor, model, {golden.tokens, golden.first_position});
+  double worst = 0, largest = 0;
+  size_t i = 0;
+  for (const auto& row : golden.logits) {
+    for (const double v : row) {
+      worst = std::max(worst, std::fabs(v - static_cast<double>(logits.at(i++))));
+      largest = std::max(largest, std::fabs(v));
+    }
+  }
+  EXPECT_EQ(i, logits.size());
+  EXPECT_LT(worst, 2e-5 * largest) << "largest logit " << largest;
+}
+
+// The same tokens one by one through the cache, and two sequences in one batch, give the logits of one pass. Families whose
+// rotation depends on the length of the sequence are left out: there, by definition, they do not.
+TEST_P(ArchGolden, decoding_equals_prefill) {
+  const std::string folder = test::fixture("golden/arch/" + GetParam());
+  const Golden golden = read_golden(folder);
+  const test::TemporaryFolder temporary;
+  test::write_tiny_checkpoint(temporary.path(), read_text_file(folder + "/config.json", 1 << 20), DType::kF32);
+  const auto source = open_model(temporary.path());
+  const Model model = load_model(*source);
+  const auto scaling = model.spec.layers(0).sublayers(0).attention().rope().scaling();
+  if (scaling == proto::ROPE_DYNAMIC || scaling == proto::ROPE_LONGROPE) GTEST_SKIP() << "rotation depends on the length";
+  const auto executor = make_cpu_executor();
+  const auto expected = window_logits(*executor, model, {golden.tokens, golden.first_position});
+  const auto n = static_cast<int64_t>(golden.tokens.size());
+  const auto cache = executor->make_cache(model.spec, 2, n, DType::kF32);
+  size_t at = 0;
+  for (int64_t t = 0; t < n; ++t) {
+    const int32_t id = golden.tokens[static_cast<size_t>(t)];
+    const int32_t both[] = {golden.tokens[static_cast<size_t>(n - 1 - t)], id};
+    const Segment segments[] = {{0, t, 1}, {1, t, 1}};
+    const Activation hidden = forward_hidden(*executor, model, {both, segments}, *cache);
+    if (t < golden.first_position) continue;
+    const int64_t last = 1;
+    const Activation l = forward_head(*executor, model, hidden, std::span(&last, 1));
+    for (int64_t i = 0; i < l.n; ++i, ++at) ASSERT_NEAR(l.f32()[i], expected[at], 1e-4) << "token " << t;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, ArchGolden, testing::ValuesIn(golden_names()), [](const auto& i) { return i.param; });
+
+}  // namespace
+}  // namespace pith

@@ -1,0 +1,125 @@
+#include "tests/support/tiny_model.h"
+
+#include <cmath>
+#include <filesystem>
+
+#include "core/bytes.h"
+#include "core/error.h"
+#include "core/file.h"
+#include "formats/safetensors.h"
+
+namespace pith::test {
+namespace {
+
+uint64_t fnv1a64(std::string_view s) {
+  uint64_t h = 0xCBF29CE484222325;
+  for (const char c : s) h = (h ^ static_cast<uint8_t>(c)) * 0x100000001B3;
+  return h;
+}
+
+double uniform(uint64_t seed, uint64_t i) {
+  const uint64_t x = seed + i * 0x9E3779B97F4A7C15;
+  uint64_t z = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
+  z ^= z >> 31;
+  return static_cast<double>(z >> 40) * 0x1p-24 * 2 - 1;
+}
+
+class TensorList {
+ public:
+  void matrix(const std::string& name, int64_t n, int64_t k, bool bias) {
+    list.push_back({name + ".weight", {n, k}});
+    if (bias) list.push_back({name + ".bias", {n}});
+  }
+  void norm(const std::string& name, int64_t n) { list.push_back({name + ".weight", {n}}); }
+
+  std::vector<TinyTensor> list;
+};
+
+}  // namespace
+
+std::vector<TinyTensor> tiny_tensors(const Json& config) {
+  const auto size = [&](const char* key, std::optional<uint64_t> missing = {}) {
+    return checked_cast<int64_t>(json_uint(config, key, "config", missing), key);
+  };
+  const std::string type = json_string(config, "model_type", "config");
+  const bool phi3 = type == "phi3", qwen2 = type == "qwen2", qwen3 = type == "qwen3";
+  if (!phi3 && !qwen2 && !qwen3 && type != "llama" && type != "mistral") {
+    fail(ErrorKind::kUsage, "no tiny model of type {}", type);
+  }
+  const int64_t hidden = size("hidden_size"), ffn = size("intermediate_size"),
+                vocab = size("vocab_size");
+  const int64_t heads = size("num_attention_heads");
+  const int64_t kv_heads = size("num_key_value_heads", static_cast<uint64_t>(heads));
+  const int64_t head = size("head_dim", static_cast<uint64_t>(hidden / heads));
+  const int64_t q = heads * head, kv = kv_heads * head;
+  const bool attention_bias =
+      (type == "llama" || qwen3) && json_bool(config, "attention_bias", "config", false);
+  const bool mlp_bias = type == "llama" && json_bool(config, "mlp_bias", "config", false);
+
+  TensorList t;
+  t.matrix("model.embed_tokens", vocab, hidden, false);
+  for (int64_t i = 0; i < size("num_hidden_layers"); ++i) {
+    const std::string layer = fmt::format("model.layers.{}.", i), attention = layer + "self_attn.",
+                      mlp = layer + "mlp.";
+    if (phi3) {
+      t.matrix(attention + "qkv_proj", q + 2 * kv, hidden, false);
+    } else {
+      t.matrix(attention + "q_proj", q, hidden, attention_bias || qwen2);
+      t.matrix(attention + "k_proj", kv, hidden, attention_bias || qwen2);
+      t.matrix(attention + "v_proj", kv, hidden, attention_bias || qwen2);
+    }
+    t.matrix(attention + "o_proj", hidden, q, attention_bias);
+    if (qwen3) {
+      t.norm(attention + "q_norm", head);
+      t.norm(attention + "k_norm", head);
+    }
+    if (phi3) {
+      t.matrix(mlp + "gate_up_proj", 2 * ffn, hidden, false);
+    } else {
+      t.matrix(mlp + "gate_proj", ffn, hidden, mlp_bias);
+      t.matrix(mlp + "up_proj", ffn, hidden, mlp_bias);
+    }
+    t.matrix(mlp + "down_proj", hidden, ffn, mlp_bias);
+    t.norm(layer + "input_layernorm", hidden);
+    t.norm(layer + "post_attention_layernorm", hidden);
+  }
+  t.norm("model.norm", hidden);
+  if (!json_bool(config, "tie_word_embeddings", "config", false))
+    t.matrix("lm_head", vocab, hidden, false);
+  return std::move(t.list);
+}
+
+std::vector<float> tiny_weights(const TinyTensor& tensor) {
+  const bool vector = tensor.shape.size() == 1;
+  const bool norm = vector && tensor.name.ends_with("norm.weight");
+  const bool embedding = tensor.name == "model.embed_tokens.weight";
+  const double scale = vector      ? 0.1
+                       : embedding ? 1.0
+                                   : std::sqrt(3.0 / static_cast<double>(tensor.shape[1]));
+  int64_t n = 1;
+  for (const int64_t d : tensor.shape) n *= d;
+  const uint64_t seed = fnv1a64(tensor.name);
+  std::vector<float> out(static_cast<size_t>(n));
+  for (size_t i = 0; i < out.size(); ++i) {
+    out[i] = static_cast<float>((norm ? 1.0 : 0.0) + scale * uniform(seed, i));
+  }
+  return out;
+}
+
+void write_tiny_checkpoint(const std::string& folder, const std::string& config, DType dtype) {
+  std::filesystem::create_directories(folder);
+  std::vector<std::vector<std::byte>> contents;
+  std::vector<TensorData> data;
+  for (auto& t : tiny_tensors(parse_json(config, "config"))) {
+    const auto weights = tiny_weights(t);
+    std::vector<std::byte> bytes(weights.size() * info(dtype).bytes);
+    from_f32(dtype, weights.data(), bytes.data(), weights.size());
+    contents.push_back(std::move(bytes));  // moving keeps where the bytes are
+    data.push_back({std::move(t.name), dtype, std::move(t.shape), contents.back()});
+  }
+  write_safetensors(join_path(folder, "model.safetensors"), std::move(data), {{"format", "pt"}});
+  write_file(join_path(folder, "config.json"), as_bytes(config));
+}
+
+}  // namespace pith::test

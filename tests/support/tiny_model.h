@@ -1,0 +1,38 @@
+// Models with weights that any program can repeat from their names, so that none need be stored.
+//
+// Element i (row-major) of the tensor NAME, integers modulo 2^64:
+//   x = fnv1a64(NAME) + i * 0x9E3779B97F4A7C15
+//   z = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;  z = (z ^ (z >> 27)) * 0x94D049BB133111EB;  z ^= z >>
+//   31 u = (z >> 40) / 2^24 * 2 - 1, a double in [-1, 1)
+// and then
+//   rank 1, NAME ends in "norm.weight"   1 + 0.1 u
+//   rank 1, else (biases)                0.1 u
+//   "model.embed_tokens.weight"          u
+//   rank 2, else, [n, k]                 sqrt(3 / k) u
+// rounded to f32, and from there to the type that is stored.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/dtype.h"
+#include "core/json.h"
+
+namespace pith::test {
+
+struct TinyTensor {
+  std::string name;
+  std::vector<int64_t> shape;
+};
+
+// The tensors of a Hugging Face model with this config: llama, mistral, qwen2, qwen3, phi3.
+std::vector<TinyTensor> tiny_tensors(const Json& config);
+std::vector<float> tiny_weights(const TinyTensor& tensor);
+
+// Makes the folder where it is missing, and in it config.json and model.safetensors.
+void write_tiny_checkpoint(const std::string& folder, const std::string& config,
+                           DType dtype = DType::kF32);
+
+}  // namespace pith::test
