@@ -5,7 +5,7 @@
 // (a power of two, 8 to 65536, default 32); tensor data, each at its offset from there.
 //
 // Rules: at most 65,536 pairs and 1,048,576 tensors; every count is bounded by the bytes that remain before memory is
-// reserved; strings hold at most what remains; keys and tensor names are unique (hash set, no quadratic search) and not empty;
+// reserved; strings hold at most what remains; keys and tensor names are unique (found by sorting, never quadratic) and not empty;
 // arrays hold scalars or strings, never arrays; products and sums are checked before use; a tensor lies inside the file,
 // aligned, and overlaps no other; bools are 0 or 1.
 //

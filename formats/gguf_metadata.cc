@@ -1,0 +1,121 @@
+#include "formats/gguf_metadata.h"
+
+#include <array>
+#include <utility>
+
+#include "core/error.h"
+
+namespace pith {
+namespace {
+
+const char* describe(const GgufValue& value) {
+  static constexpr std::array<const char*, std::variant_size_v<GgufValue>> kWords = {
+      "an unsigned integer",
+      "a signed integer",
+      "a float",
+      "a bool",
+      "a string",
+      "an array of unsigned integers",
+      "an array of signed integers",
+      "an array of floats",
+      "an array of bools",
+      "an array of strings"};
+  return kWords[value.index()];
+}
+
+const GgufValue& require(const GgufMetadata& m, std::string_view key) {
+  const GgufValue* value = m.find(key);
+  if (value == nullptr) fail(ErrorKind::kCorrupt, "{}: {} is missing", m.file, key);
+  return *value;
+}
+
+[[noreturn]] void fail_type(const GgufMetadata& m, std::string_view key, const GgufValue& value,
+                            const char* expected) {
+  fail(ErrorKind::kCorrupt, "{}: {} is {}, expected {}", m.file, key, describe(value), expected);
+}
+
+// The value of `key` as it is stored, which must be a T.
+template <class T>
+const T& require_as(const GgufMetadata& m, std::string_view key, const char* expected) {
+  const GgufValue& value = require(m, key);
+  const T* v = std::get_if<T>(&value);
+  if (v == nullptr) fail_type(m, key, value, expected);
+  return *v;
+}
+
+}  // namespace
+
+const GgufValue* GgufMetadata::find(std::string_view key) const {
+  const auto it = values.find(key);
+  return it == values.end() ? nullptr : &it->second;
+}
+
+uint64_t GgufMetadata::uint(std::string_view key, std::optional<uint64_t> missing) const {
+  if (missing && !has(key)) return *missing;
+  const GgufValue& value = require(*this, key);
+  if (const auto* u = std::get_if<uint64_t>(&value)) return *u;
+  const auto* i = std::get_if<int64_t>(&value);
+  if (i == nullptr) fail_type(*this, key, value, "an unsigned integer");
+  if (*i < 0) fail(ErrorKind::kCorrupt, "{}: {} is {}, expected 0 or more", file, key, *i);
+  return static_cast<uint64_t>(*i);
+}
+
+double GgufMetadata::number(std::string_view key, std::optional<double> missing) const {
+  if (missing && !has(key)) return *missing;
+  const GgufValue& value = require(*this, key);
+  if (const auto* d = std::get_if<double>(&value)) return *d;
+  if (const auto* u = std::get_if<uint64_t>(&value)) return static_cast<double>(*u);
+  if (const auto* i = std::get_if<int64_t>(&value)) return static_cast<double>(*i);
+  fail_type(*this, key, value, "a number");
+}
+
+bool GgufMetadata::boolean(std::string_view key, std::optional<bool> missing) const {
+  if (missing && !has(key)) return *missing;
+  return require_as<bool>(*this, key, "a bool");
+}
+
+std::string GgufMetadata::text(std::string_view key, std::optional<std::string> missing) const {
+  if (missing && !has(key)) return *std::move(missing);
+  return require_as<std::string>(*this, key, "a string");
+}
+
+const std::vector<std::string>& GgufMetadata::texts(std::string_view key) const {
+  return require_as<std::vector<std::string>>(*this, key, "an array of strings");
+}
+
+std::vector<double> GgufMetadata::numbers(std::string_view key) const {
+  const GgufValue& value = require(*this, key);
+  if (const auto* d = std::get_if<std::vector<double>>(&value)) return *d;
+  std::vector<double> result;
+  const auto widen = [&result](const auto& from) {
+    result.reserve(from.size());
+    for (const auto v : from) result.push_back(static_cast<double>(v));
+  };
+  if (const auto* u = std::get_if<std::vector<uint64_t>>(&value)) {
+    widen(*u);
+  } else if (const auto* i = std::get_if<std::vector<int64_t>>(&value)) {
+    widen(*i);
+  } else {
+    fail_type(*this, key, value, "an array of numbers");
+  }
+  return result;
+}
+
+std::vector<int64_t> GgufMetadata::integers(std::string_view key) const {
+  const GgufValue& value = require(*this, key);
+  if (const auto* i = std::get_if<std::vector<int64_t>>(&value)) return *i;
+  const auto* u = std::get_if<std::vector<uint64_t>>(&value);
+  if (u == nullptr) fail_type(*this, key, value, "an array of integers");
+  std::vector<int64_t> result;
+  result.reserve(u->size());
+  for (const uint64_t v : *u) {
+    if (!std::in_range<int64_t>(v)) {
+      fail(ErrorKind::kCorrupt, "{}: {} holds {}, which does not fit in 64 bits with a sign", file,
+           key, v);
+    }
+    result.push_back(static_cast<int64_t>(v));
+  }
+  return result;
+}
+
+}  // namespace pith
