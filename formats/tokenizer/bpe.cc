@@ -56,7 +56,7 @@ class RankedBpe final : public TokenModel {
 
   void encode(std::string_view word, std::vector<int32_t>& ids) const override {
     if (options_.ignore_merges) {
-      if (const int32_t id = vocabulary_->find(word); id >= 0) {
+      if (const int32_t id = vocabulary_->match(word); id >= 0) {
         ids.push_back(id);
         return;
       }
@@ -90,7 +90,7 @@ class RankedBpe final : public TokenModel {
       };
       bytes.clear();
       bool unknown = false;
-      if (const int32_t id = vocabulary_->find(text); id >= 0) {
+      if (const int32_t id = vocabulary_->match(text); id >= 0) {
         push(id);
       } else if (bytes_.append(text, bytes)) {
         for (const int32_t b : bytes) push(b);
@@ -125,7 +125,9 @@ std::unique_ptr<TokenModel> make_ranked_bpe(std::shared_ptr<const Vocabulary> vo
       tail.remove_prefix(options.continuing_prefix.size());
     }
     joined.assign(left).append(tail);
-    table.insert(l, r, rank++, vocabulary->require(joined, file, "merge result"));
+    const int32_t result = vocabulary->require(joined, file, "merge result");
+    if (!vocabulary->is_hidden(result)) table.insert(l, r, rank, result);
+    ++rank;
   }
   return std::make_unique<RankedBpe>(std::move(vocabulary), std::move(table), options);
 }

@@ -21,7 +21,7 @@ class Unigram final : public TokenModel {
     double smallest = INFINITY, largest = -INFINITY;
     for (int32_t id = 0; id < vocabulary_->size(); ++id) {
       const auto i = static_cast<size_t>(id);
-      if (!vocabulary_->has(id) || !options_.usable[i]) continue;
+      if (!vocabulary_->has(id) || !options_.usable[i] || vocabulary_->is_hidden(id)) continue;
       keys.emplace_back(vocabulary_->token(id), id);
       if (options_.user_defined[i]) continue;
       smallest = std::min(smallest, options_.scores[i]);

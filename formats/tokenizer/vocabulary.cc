@@ -15,6 +15,7 @@ void Vocabulary::add(std::string_view token, uint64_t id, const std::string& fil
   if (id >= tokens_.size()) {
     tokens_.resize(id + 1);
     used_.resize(id + 1);
+    hidden_.resize(id + 1);
   }
   if (used_[id] && tokens_[id] != token) {
     fail(ErrorKind::kCorrupt, "{}: token id {} is both \"{}\" and \"{}\"", file, id, tokens_[id], token);

@@ -34,11 +34,18 @@ class Vocabulary {
     const auto it = ids_.find(token);
     return it == ids_.end() ? -1 : it->second;
   }
+  // As find, for the text of users: hidden tokens (special ones) are missing.
+  int32_t match(std::string_view token) const {
+    const int32_t id = find(token);
+    return id >= 0 && hidden_[static_cast<size_t>(id)] ? -1 : id;
+  }
+  void hide(int32_t id) { hidden_[static_cast<size_t>(id)] = true; }
+  bool is_hidden(int32_t id) const { return hidden_[static_cast<size_t>(id)]; }
   int32_t require(std::string_view token, const std::string& file, const char* what) const;  // Error(kCorrupt)
 
  private:
   std::vector<std::string> tokens_;
-  std::vector<bool> used_;
+  std::vector<bool> used_, hidden_;
   StringMap<int32_t> ids_;
 };
 

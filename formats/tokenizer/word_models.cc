@@ -13,7 +13,7 @@ class WordPiece final : public TokenModel {
   WordPiece(const Vocabulary& vocabulary, const WordPieceOptions& options) : options_(options) {
     std::vector<std::pair<std::string_view, int32_t>> keys;
     for (int32_t id = 0; id < vocabulary.size(); ++id) {
-      if (vocabulary.has(id)) keys.emplace_back(vocabulary.token(id), id);
+      if (vocabulary.has(id) && !vocabulary.is_hidden(id)) keys.emplace_back(vocabulary.token(id), id);
     }
     trie_ = ByteTrie(std::move(keys));
     first_ = trie_.walk(ByteTrie::kRoot, options.first_prefix);
@@ -58,7 +58,7 @@ class WordLevel final : public TokenModel {
       : vocabulary_(std::move(vocabulary)), unknown_(unknown), file_(std::move(file)) {}
 
   void encode(std::string_view word, std::vector<int32_t>& ids) const override {
-    int32_t id = vocabulary_->find(word);
+    int32_t id = vocabulary_->match(word);
     if (id < 0) id = unknown_;
     if (id < 0) fail(ErrorKind::kUnsupported, "{}: the word \"{}\" is not in the vocabulary, and it has no unknown token",
                      file_, word.substr(0, 100));
