@@ -48,7 +48,9 @@ class Tokenizer {
 std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerFiles& files);
 
 std::unique_ptr<Tokenizer> make_json_tokenizer(std::string_view tokenizer_json, std::string_view tokenizer_config);
-std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(std::string_view model);
+// A .model does not say whether BOS and EOS are added: tokenizer_config.json does (add_bos_token, add_eos_token), and without
+// it BPE models add BOS, as those of Llama, Mistral and Gemma do, and unigram models EOS, as that of T5 does.
+std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(std::string_view model, std::string_view tokenizer_config = {});
 std::unique_ptr<Tokenizer> make_gguf_tokenizer(const GgufMetadata& metadata);
 std::unique_ptr<Tokenizer> make_llama2c_tokenizer(std::string_view tokenizer_bin);
 

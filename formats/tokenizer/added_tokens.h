@@ -1,0 +1,47 @@
+// Tokens that are cut out of the text before the model sees it, the longest first at each place.
+// A search costs O(bytes * longest added token). Immutable, thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "formats/tokenizer/byte_trie.h"
+#include "formats/tokenizer/normalizer.h"
+
+namespace pith {
+
+struct AddedToken {
+  std::string text;
+  int32_t id = -1;
+  bool special = false;
+  bool single_word = false;  // only where no word character touches it
+  bool lstrip = false;       // takes the blanks before it along
+  bool rstrip = false;
+  bool normalized = false;   // matched, normalized, against normalized text
+};
+
+class AddedTokens {
+ public:
+  static constexpr size_t kMax = 65'536;
+
+  AddedTokens() = default;
+  // `normalizer` may be null.
+  AddedTokens(std::vector<AddedToken> tokens, const Normalizer* normalizer);
+
+  struct Piece {
+    size_t begin, end;
+    int32_t id;  // -1: text between tokens
+  };
+  // Cuts text at those added tokens whose `normalized` is as asked. Special ones only with parse_special.
+  std::vector<Piece> cut(std::string_view text, bool normalized, bool parse_special) const;
+
+  const std::vector<AddedToken>& all() const { return tokens_; }
+
+ private:
+  std::vector<AddedToken> tokens_;
+  ByteTrie tries_[2][2];  // [normalized][with special ones]; values are indices into tokens_
+};
+
+}  // namespace pith
