@@ -112,8 +112,8 @@ Json config_of(const Sizes& s) {
           {"rms_norm_eps", 1e-5},
           {"rope_theta", 10000.0},
           {"tie_word_embeddings", s.tied},
-          {"bos_token_id", 1},
-          {"eos_token_id", 2}};
+          {"bos_token_id", 1u},
+          {"eos_token_id", 2u}};
 }
 
 // tokenizer.bin or the only tok*.bin of the folder; empty where there is none, or a choice.
