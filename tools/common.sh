@@ -1,0 +1,45 @@
+# For tools/demo.sh and tools/test.sh, which source it: steps with times, and builds.
+# shellcheck shell=bash
+
+jobs=$(nproc)
+step_times=()
+
+# step NAME COMMAND...: runs it under a headline and notes how long it took.
+step() {
+  local name=$1 start=$SECONDS
+  shift
+  printf '\n== %s\n' "$name"
+  "$@"
+  step_times+=("$(printf '%4d s  %s' $((SECONDS - start)) "$name")")
+}
+
+print_times() {
+  printf '\n== Times\n'
+  printf '%s\n' "${step_times[@]}" "$(printf '%4d s  in all' "$SECONDS")"
+}
+
+nvcc_path() {
+  command -v nvcc || { [[ -x /usr/local/cuda/bin/nvcc ]] && echo /usr/local/cuda/bin/nvcc; }
+}
+
+# build PRESET [TARGET...]: configures and builds, with the CUDA backend where there is an nvcc.
+build() {
+  local preset=$1 nvcc options=()
+  shift
+  if [[ $preset == release && -e runtime/cuda/CMakeLists.txt ]]; then
+    if nvcc=$(nvcc_path); then
+      options=(-DPITH_CUDA=ON "-DCMAKE_CUDA_COMPILER=$nvcc")
+    else
+      echo "No nvcc: everything but the CUDA backend."
+    fi
+  fi
+  mkdir -p "build/$preset"
+  if ! cmake --preset "$preset" "${options[@]}" >"build/$preset/configure.log" 2>&1; then
+    cat "build/$preset/configure.log" >&2
+    return 1
+  fi
+  local targets=()
+  (($# == 0)) || targets=(--target "$@")
+  # Ninja's progress is one line per file; only what the compiler says is of interest.
+  cmake --build "build/$preset" -j "$jobs" "${targets[@]}" -- --quiet
+}

@@ -1,0 +1,129 @@
+#!/usr/bin/env bash
+# Sets the machine up, builds pith and tests all of it. The first failure ends it.
+# Usage: tools/test.sh [--fuzz-seconds N] [--quick]
+#   --fuzz-seconds N   how long each fuzz target runs (10)
+#   --quick            only the release build, its tests and the checks of the sources
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=tools/common.sh
+source tools/common.sh
+
+fuzz_seconds=10
+quick=
+while (($#)); do
+  case $1 in
+    --fuzz-seconds) fuzz_seconds=${2:?"--fuzz-seconds needs a number"}; shift ;;
+    --quick) quick=1 ;;
+    *) sed -n '2,5s/^# //p' "$0"; [[ $1 == --help ]] && exit 0 || exit 2 ;;
+  esac
+  shift
+done
+
+library=(core formats runtime quant prune lowrank distill)
+
+library_sources=("${library[@]/%//*.cc}" "${library[@]/%//*.h}")  # patterns for git
+
+check_format() {
+  local version
+  version=$(clang-format --version | grep -oE 'version [0-9]+' | grep -oE '[0-9]+')
+  if [[ $version != 14 ]]; then
+    echo "Skipped: this is clang-format $version, the sources are formatted by 14 (Debian 12)."
+    return
+  fi
+  local files
+  mapfile -t files < <(git ls-files '*.cc' '*.h' '*.cu' '*.cuh')
+  clang-format --dry-run -Werror "${files[@]}" || {
+    echo "Remedy: git ls-files '*.cc' '*.h' '*.cu' '*.cuh' | xargs clang-format -i" >&2
+    return 1
+  }
+}
+
+# Calls that have no place in the library or the program: unsafe, locale-dependent, or destructive.
+check_calls() {
+  local found
+  found=$(
+    git grep -nE '\bstd::regex|\b(atoi|atof|v?sprintf|strcpy|strcat|gets|system|popen|s?rand)\(|\bO_TRUNC\b' \
+      -- "${library_sources[@]}" "tools/*.cc" "tools/*.h" || true
+    # The library reports through Error and Progress: it does not print and does not end the process.
+    git grep -nE '\bstd::(cout|cerr|clog)\b|\b(printf|puts|abort|exit)\(|\bfmt::print\(' \
+      -- "${library_sources[@]}" || true
+  )
+  [[ -z $found ]] || { printf '%s\n' "$found" "Forbidden calls." >&2; return 1; }
+}
+
+# tools -> {quant prune lowrank distill} -> runtime -> formats -> core: a folder includes itself and
+# what stands to its right.
+check_arrows() {
+  local folder below found=
+  for folder in "${library[@]}"; do
+    case $folder in
+      core) below=core ;;
+      formats) below='core|formats' ;;
+      runtime) below='core|formats|runtime' ;;
+      *) below="core|formats|runtime|$folder" ;;
+    esac
+    found+=$(git grep -nE '^#include "[a-z_]+/' -- "$folder/*.cc" "$folder/*.h" "$folder/*.cu*" |
+      grep -vE "#include \"($below)/" || true)
+  done
+  [[ -z $found ]] || { printf '%s\n' "$found" "Includes against the arrows." >&2; return 1; }
+}
+
+check_scripts() {
+  command -v shellcheck >/dev/null || { echo "Skipped: no shellcheck."; return; }
+  shellcheck -x tools/*.sh .ci/run
+}
+
+check_sources() {
+  check_format
+  check_calls
+  check_arrows
+  check_scripts
+}
+
+# All tests, the replay of the fuzz corpora among them. The summary is shown again at the end.
+run_ctest() {
+  ctest --test-dir build/release --output-on-failure --progress -j "$jobs" \
+    --output-log build/ctest.log || return 1
+}
+
+sanitized_tests() {
+  build asan core_test formats_test
+  local name
+  for name in core_test formats_test; do
+    UBSAN_OPTIONS=print_stacktrace=1 "build/asan/bin/$name" --gtest_brief=1
+  done
+}
+
+fuzz() {
+  local targets name
+  mapfile -t targets < <(basename -a -s .cc tests/fuzz/*_fuzz.cc)
+  build fuzz "${targets[@]}"
+  for name in "${targets[@]}"; do
+    local found=build/fuzz/found/$name corpus=tests/fuzz/corpus/${name%_fuzz}
+    mkdir -p "$found" "$corpus"
+    # What it finds goes into the first folder; the committed corpus stays as it is.
+    "build/fuzz/bin/$name" -max_total_time="$fuzz_seconds" -timeout=10 -rss_limit_mb=2048 \
+      -artifact_prefix="$found-" -print_final_stats=1 "$found" "$corpus" >"$found.log" 2>&1 || {
+        tail -n 60 "$found.log" >&2
+        echo "$name failed; its input lies beside $found.log" >&2
+        return 1
+      }
+    printf '%-24s %s executions\n' "$name" \
+      "$(sed -n 's/^stat::number_of_executed_units: *//p' "$found.log")"
+  done
+}
+
+groups=(build)
+[[ -n $quick ]] || groups+=(test)
+step "Packages" tools/packages.sh "${groups[@]}"
+step "Sources: format, calls, includes" check_sources
+step "Release build" build release
+step "Tests" run_ctest
+if [[ -z $quick ]]; then
+  step "Parser tests with ASan and UBSan" sanitized_tests
+  step "Fuzzing, $fuzz_seconds s a target" fuzz
+fi
+print_times
+
+printf '\n== Tests\n'
+sed -n '/tests passed/,$p' build/ctest.log
