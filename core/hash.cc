@@ -14,6 +14,8 @@ struct Hasher::State {
 };
 Hasher::Hasher() : state_(new State) { XXH3_64bits_reset(&state_->xxh); }
 Hasher::~Hasher() = default;
+Hasher::Hasher(Hasher&&) noexcept = default;
+Hasher& Hasher::operator=(Hasher&&) noexcept = default;
 void Hasher::add(std::span<const std::byte> bytes) {
   XXH3_64bits_update(&state_->xxh, bytes.data(), bytes.size());
 }

@@ -15,6 +15,8 @@ class Hasher {
  public:
   Hasher();
   ~Hasher();
+  Hasher(Hasher&&) noexcept;
+  Hasher& operator=(Hasher&&) noexcept;
   void add(std::span<const std::byte> bytes);
   uint64_t value() const;
 

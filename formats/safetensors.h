@@ -6,7 +6,8 @@
 // integers (no 1e3, 1.0, -0); product of shape times element size, by checked multiplication, equals end - begin;
 // sorted by begin the tensors touch each other, the first begins at 0 and the last ends at the end of the file. Zero-size
 // tensors and rank 0 are legal. Memory while parsing stays below 4 times the header + 64 MiB: the JSON is read as a stream
-// of events, never as a tree.
+// of events, never as a tree, and a shape of more than 64 sizes, a string of more than 16 MiB or more than 65,536 entries of
+// __metadata__ are refused.
 //
 // An index (model.safetensors.index.json) names shards by plain file name; every tensor lies in exactly one shard, the one that
 // the index says.
@@ -35,7 +36,10 @@ SafetensorsHeader parse_safetensors(std::span<const std::byte> bytes, uint64_t f
 std::map<std::string, std::string> parse_safetensors_index(std::string_view text, const std::string& name);
 
 bool looks_like_safetensors(std::span<const std::byte> first_bytes, uint64_t file_size);
-Checkpoint open_safetensors(const std::string& path);  // a folder or one file
+
+// A folder with model.safetensors, or with model.safetensors.index.json and its shards, or with just one *.safetensors; or one
+// file. config.json lies beside it. Reads no tokenizer.
+Checkpoint open_safetensors(const std::string& path);
 
 // Writes one file by the same rules: tensors in order of descending alignment, then name; the header padded to 8 bytes.
 struct TensorData {

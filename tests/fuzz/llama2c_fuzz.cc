@@ -46,7 +46,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::memcpy(v, data, sizeof(v));
   const Wide wanted = file_bytes(v);
   if (as_it_is && wanted != static_cast<Wide>(size)) std::abort();
-  if (wanted < 28 || wanted > (Wide{1} << 62)) return 0;
+  // Thousands of layers take time and show nothing new.
+  if (wanted < 28 || wanted > (Wide{1} << 62) || v[2] > 16) return 0;
   parses(bytes, static_cast<uint64_t>(wanted));
   if (parses(bytes, static_cast<uint64_t>(wanted) + 1) ||
       parses(bytes, static_cast<uint64_t>(wanted) - 1))

@@ -1,0 +1,13 @@
+// Grid kernels, avx2: see grid.h.
+#ifndef PITH_SCALAR_ONLY
+#include "quant/grid.h"
+
+namespace pith {
+namespace {
+#include "quant/grid_body.h"
+}  // namespace
+
+const GridKernels kGridAvx2 = {range, project, codes};
+
+}  // namespace pith
+#endif

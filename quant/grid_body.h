@@ -1,0 +1,63 @@
+// The text of grid kernels; included once by each file of an instruction level, inside its anonymous namespace.
+
+inline float round_even(float v) {  // |v| < 2^22: the f32 adder rounds; beyond, the clamp that follows does not care
+  return (v + 12582912.0f) - 12582912.0f;
+}
+inline float bound(float v, float low, float high) {
+  v = v < low ? low : v;
+  return v > high ? high : v;
+}
+inline float lane_sum(float* a) {
+  for (int w = 8; w > 0; w /= 2) {
+    for (int i = 0; i < w; ++i) a[i] += a[i + w];
+  }
+  return a[0];
+}
+
+void range(const float* x, int64_t n, float* low, float* high) {
+  float lows[16] = {}, highs[16] = {};
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    for (int l = 0; l < 16; ++l) {
+      lows[l] = x[i + l] < lows[l] ? x[i + l] : lows[l];
+      highs[l] = x[i + l] > highs[l] ? x[i + l] : highs[l];
+    }
+  }
+  for (; i < n; ++i) {
+    lows[0] = x[i] < lows[0] ? x[i] : lows[0];
+    highs[0] = x[i] > highs[0] ? x[i] : highs[0];
+  }
+  *low = lows[0];
+  *high = highs[0];
+  for (int l = 1; l < 16; ++l) {
+    *low = lows[l] < *low ? lows[l] : *low;
+    *high = highs[l] > *high ? highs[l] : *high;
+  }
+}
+
+void project(const float* x, const float* w, int64_t n, float inverse, float low, float high, float* xd, float* dd) {
+  float a[16] = {}, b[16] = {};
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    for (int l = 0; l < 16; ++l) {
+      const float d = bound(round_even(x[i + l] * inverse), low, high);
+      const float wd = w[i + l] * d;
+      a[l] += wd * x[i + l];
+      b[l] += wd * d;
+    }
+  }
+  for (; i < n; ++i) {
+    const float d = bound(round_even(x[i] * inverse), low, high);
+    const float wd = w[i] * d;
+    a[i % 16] += wd * x[i];
+    b[i % 16] += wd * d;
+  }
+  *xd = lane_sum(a);
+  *dd = lane_sum(b);
+}
+
+void codes(const float* x, int64_t n, float inverse, float low, float high, uint8_t* out) {
+  for (int64_t i = 0; i < n; ++i) {
+    out[i] = static_cast<uint8_t>(static_cast<int32_t>(bound(round_even(x[i] * inverse), low, high) - low));
+  }
+}

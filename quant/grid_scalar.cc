@@ -1,0 +1,11 @@
+// Grid kernels, scalar: see grid.h.
+#include "quant/grid.h"
+
+namespace pith {
+namespace {
+#include "quant/grid_body.h"
+}  // namespace
+
+const GridKernels kGridScalar = {range, project, codes};
+
+}  // namespace pith

@@ -1,0 +1,545 @@
+#include "runtime/compress/driver.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/buffer.h"
+#include "core/bytes.h"
+#include "core/error.h"
+#include "core/hash.h"
+#include "core/interrupt.h"
+#include "core/parallel.h"
+#include "runtime/compress/journal.h"
+#include "runtime/cpu/matmul.h"
+
+namespace pith {
+namespace {
+
+constexpr const char* kToolVersion = "pith 0.1.0";
+
+// What a linear will be stored as: the last pass that says so, else as it is.
+Encoding target_encoding(const Passes& passes, const LinearInfo& info, const Encoding& from) {
+  Encoding to = from;
+  for (const auto& p : passes) {
+    if (const auto e = p->encoding(info)) to = *e;
+  }
+  return to;
+}
+
+StatisticsNeeds needs_of(const Passes& passes) {
+  StatisticsNeeds all;
+  for (const auto& p : passes) all.input_squares |= p->needs().input_squares;
+  return all;
+}
+
+std::string recipe_of(const Passes& passes) {
+  std::string text = "passes:\n";
+  for (const auto& p : passes) text += p->recipe();
+  return text;
+}
+
+// Hash of numbers and squared error of slabs, joined in order of the rows.
+struct Comparison {
+  std::vector<uint64_t> hashes;
+  std::vector<double> error, norm;
+
+  explicit Comparison(int64_t slabs)
+      : hashes(static_cast<size_t>(slabs)),
+        error(static_cast<size_t>(slabs)),
+        norm(static_cast<size_t>(slabs)) {}
+
+  uint64_t hash() const { return hash64(std::as_bytes(std::span(hashes))); }
+  double relative_error() const {
+    double e = 0, n = 0;
+    for (size_t i = 0; i < error.size(); ++i) {
+      e += error[i];
+      n += norm[i];
+    }
+    return n > 0 ? e / n : 0;
+  }
+};
+
+void compare_slab(const std::string& name, int64_t slab, int64_t row,
+                  std::span<const float> original, std::span<const float> result, Comparison* to) {
+  // In lanes, so that the order of summation is fixed and the compiler may use vectors.
+  float error[16] = {}, norm[16] = {};
+  double error_sum = 0, norm_sum = 0;
+  const auto flush = [&] {
+    for (int l = 0; l < 16; ++l) {
+      error_sum += static_cast<double>(error[l]);
+      norm_sum += static_cast<double>(norm[l]);
+      error[l] = norm[l] = 0;
+    }
+  };
+  const size_t n = original.size();
+  const float* a = original.data();
+  const float* b = result.data();
+  size_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    for (size_t l = 0; l < 16; ++l) {
+      const float d = a[i + l] - b[i + l];
+      error[l] += d * d;
+      norm[l] += a[i + l] * a[i + l];
+    }
+    if (i % 4096 == 0) flush();
+  }
+  for (; i < n; ++i) {
+    const float d = a[i] - b[i];
+    error[i % 16] += d * d;
+    norm[i % 16] += a[i] * a[i];
+  }
+  flush();
+  if (!std::isfinite(norm_sum)) {
+    for (size_t j = 0; j < n; ++j) {
+      if (!std::isfinite(a[j])) {
+        fail(ErrorKind::kNumeric, "{}: weight {} of the rows from {} on is {} in the source", name,
+             j, row, a[j]);
+      }
+    }
+    fail(ErrorKind::kNumeric, "{}: weights in the rows from {} on are too large to be squared",
+         name, row);
+  }
+  if (!std::isfinite(error_sum))
+    fail(ErrorKind::kNumeric, "{}: the compressed weights are not finite near row {}", name, row);
+  const auto s = static_cast<size_t>(slab);
+  to->error[s] = error_sum;
+  to->norm[s] = norm_sum;
+  to->hashes[s] = hash64(std::as_bytes(original));
+}
+
+class Driver {
+ public:
+  Driver(const ModelSource& source, const Passes& passes, const CompressOptions& options,
+         Progress& progress)
+      : source_(source),
+        spec_(source.spec()),
+        passes_(passes),
+        options_(options),
+        progress_(progress),
+        linears_(linears_of(spec_)) {}
+
+  CompressReport run() {
+    const CompressPlan plan = plan_compression(source_, passes_, options_);
+    if (same_file(source_.path(), options_.output)) {
+      fail(ErrorKind::kUsage, "{}: the output is the input", options_.output);
+    }
+    if (is_folder(options_.output))
+      fail(ErrorKind::kUsage, "{}: the output is a folder", options_.output);
+    Journal journal(options_.output, fingerprint());
+    try {
+      if (journal.done().empty()) journal.data().reserve(plan.output_bytes);
+      return run(journal);
+    } catch (const Error& e) {
+      // Work that can go on is kept; an error that would come again leaves nothing behind.
+      if (e.kind() != ErrorKind::kCancelled) journal.discard();
+      throw;
+    }
+  }
+
+ private:
+  CompressReport run(Journal& journal) {
+    CompressReport report;
+    report.resumed_units = static_cast<int>(journal.done().size());
+    PackedWriter writer(journal.data(), journal.data_end());
+    writer_ = &writer;
+    journal_ = &journal;
+    progress_.begin("compressing", spec_.layers_size() + 3);
+
+    unit("tokenizer", [&](proto::JournalUnit* u) {
+      proto::Manifest blobs;
+      add_tokenizer(writer, source_.tokenizer(), &blobs);
+      *u->mutable_blobs() = blobs.blobs();
+    });
+    const LinearInfo& embedding = linears_.front();
+    unit("embedding", [&](proto::JournalUnit* u) { stream(embedding, u); });
+
+    std::unique_ptr<Executor> executor;
+    std::unique_ptr<CalibrationStates> states;
+    const StatisticsNeeds needs = needs_of(passes_);
+    if (needs.any() && !options_.calibration.empty()) {
+      executor = make_cpu_executor();
+      states = std::make_unique<CalibrationStates>(*executor, spec_, source_.linear(embedding),
+                                                   options_.calibration);
+    }
+    for (int l = 0; l < spec_.layers_size(); ++l) {
+      Block block;
+      const bool was_done = !unit(fmt::format("layer {}", l), [&](proto::JournalUnit* u) {
+        block = load_block(source_, l);
+        const Block original = block;  // shares the bytes
+        BlockStatistics statistics;
+        if (states) {
+          CalibratingExecutor observer(*executor, needs);
+          states->run(observer, spec_, block, false);
+          statistics = observer.take();
+        }
+        const auto linears = linears_of_layer(l);
+        PassReport done;
+        for (const auto& p : passes_) p->apply(linears, block, statistics, done);
+        check_and_write(linears, original, block, done, u);
+        write_vectors(l, u);
+      });
+      if (states && l + 1 < spec_.layers_size()) {
+        if (was_done) block = stored_block(l);
+        states->run(*executor, spec_, block, true);
+      }
+    }
+    unit("head", [&](proto::JournalUnit* u) {
+      if (!spec_.tied_head()) stream(linears_.back(), u);
+      write_vectors(-1, u);
+    });
+    progress_.end();
+
+    proto::Manifest manifest = make_manifest();
+    for (const auto& l : manifest.linears()) {
+      if (report.worst_linear.empty() || l.relative_error() > report.worst_error) {
+        report.worst_error = l.relative_error();
+        report.worst_linear = l.name();
+      }
+    }
+    report.file_bytes = writer.finish(manifest);
+    PackedFile::open(journal.data().path()).check_planes();  // as a reader will see it
+    journal.finish();
+    return report;
+  }
+
+  // Does the work of one unit and commits it, unless the journal has it. Returns whether it did.
+  template <class Work>
+  bool unit(const std::string& name, Work work) {
+    check_interrupt();
+    const size_t index = units_++;
+    progress_.advance(static_cast<int64_t>(index), name);
+    if (index < journal_->done().size()) {
+      if (journal_->done()[index].name() != name)
+        fail(ErrorKind::kCorrupt, "the journal has {} for {}", journal_->done()[index].name(),
+             name);
+      return false;
+    }
+    proto::JournalUnit u;
+    u.set_name(name);
+    unit_hashes_.clear();
+    work(&u);
+    u.set_data_end(writer_->end());
+    u.set_source_hash(hash64(std::as_bytes(std::span(unit_hashes_))));
+    journal_->commit(u);
+    return true;
+  }
+
+  std::vector<LinearInfo> linears_of_layer(int layer) const {
+    std::vector<LinearInfo> out;
+    std::ranges::copy_if(linears_, std::back_inserter(out),
+                         [&](const LinearInfo& i) { return i.layer == layer; });
+    return out;
+  }
+
+  // Compares every linear with what it was, and writes it.
+  void check_and_write(const std::vector<LinearInfo>& linears, const Block& original, Block& block,
+                       const PassReport& done, proto::JournalUnit* u) {
+    for (const auto& info : linears) {
+      check_interrupt();
+      Block from = original;
+      const Linear& before = find_linear(from, info.sublayer, info.role);
+      const Linear& after = find_linear(block, info.sublayer, info.role);
+      const int64_t slab = slab_rows(after.terms[0].w.encoding, info.n, info.k);
+      Comparison comparison(ceil_div(info.n, slab));
+      parallel_ranges(info.n, slab, [&](int64_t begin, int64_t end) {
+        thread_local Buffer<float> a, b;
+        const int64_t size = (end - begin) * info.k;
+        a.require(size);
+        b.require(size);
+        fast_rows(before, begin, end - begin, a.data());
+        fast_rows(after, begin, end - begin, b.data());
+        compare_slab(info.name, begin / slab, begin, a.span().first(static_cast<size_t>(size)),
+                     b.span().first(static_cast<size_t>(size)), &comparison);
+      });
+      auto* record = u->add_linears();
+      record->set_name(info.name);
+      record->set_n(static_cast<uint64_t>(info.n));
+      record->set_k(static_cast<uint64_t>(info.k));
+      for (const auto& t : after.terms) {
+        auto* term = record->add_terms();
+        *term->mutable_weight() = writer_->add_weight(t.w);
+        if (t.up) *term->mutable_up() = writer_->add_weight(*t.up);
+      }
+      if (!after.bias.empty()) {
+        *record->mutable_bias() =
+            writer_->add_plane(PlaneKind::kCodes, std::as_bytes(std::span(after.bias)));
+      }
+      const auto method = done.find(info.name);
+      finish_record(comparison, method == done.end() ? "kept" : method->second, record);
+    }
+  }
+
+  // A large table, slab by slab: never whole in memory.
+  void stream(const LinearInfo& info, proto::JournalUnit* u) {
+    const Encoding from = source_.encoding(info);
+    Encoding to = from;
+    Pass* by = nullptr;
+    for (const auto& p : passes_) {
+      if (const auto e = p->encoding(info)) {
+        to = *e;
+        by = p.get();
+      }
+    }
+    auto* record = u->add_linears();
+    record->set_name(info.name);
+    record->set_n(static_cast<uint64_t>(info.n));
+    record->set_k(static_cast<uint64_t>(info.k));
+    const int64_t slab = slab_rows(to, info.n, info.k);
+    Comparison comparison(ceil_div(info.n, slab));
+    if (by == nullptr) {
+      const Linear linear = source_.linear(info);
+      for (int64_t begin = 0; begin < info.n; begin += slab) {
+        const int64_t rows = std::min(slab, info.n - begin);
+        std::vector<float> w(static_cast<size_t>(rows * info.k));
+        fast_rows(linear, begin, rows, w.data());
+        compare_slab(info.name, begin / slab, begin, w, w, &comparison);
+      }
+      for (const auto& t : linear.terms) {
+        auto* term = record->add_terms();
+        *term->mutable_weight() = writer_->add_weight(t.w);
+        if (t.up) *term->mutable_up() = writer_->add_weight(*t.up);
+      }
+      finish_record(comparison, "kept", record);
+      return;
+    }
+
+    float absmax = 0;
+    if (to.kind == EncodingKind::kFp8 && to.area == ScaleArea::kTensor) {
+      std::vector<float> w(static_cast<size_t>(slab * info.k));
+      for (int64_t begin = 0; begin < info.n; begin += slab) {
+        const int64_t rows = std::min(slab, info.n - begin);
+        source_.rows(info, begin, rows, w.data());
+        for (int64_t i = 0; i < rows * info.k; ++i)
+          absmax = std::max(absmax, std::fabs(w[static_cast<size_t>(i)]));
+      }
+    }
+    auto* weight = record->add_terms()->mutable_weight();
+    *weight->mutable_encoding() = record_of(to);
+    weight->set_n(static_cast<uint64_t>(info.n));
+    weight->set_k(static_cast<uint64_t>(info.k));
+    std::vector<PlaneWriter> planes;
+    const auto layouts = plane_layouts(to, info.n, info.k);
+    for (const auto& l : layouts) planes.push_back(writer_->begin_plane(l.kind, l.bytes));
+    std::string method;
+    Buffer<float> original;
+    const int64_t together =
+        slab * std::max(1, 2 * thread_count());  // read, encoded and written as one piece
+    for (int64_t begin = 0; begin < info.n; begin += together) {
+      check_interrupt();
+      const int64_t rows = std::min(together, info.n - begin);
+      OwnedWeight piece = allocate_weight(to, rows, info.k);
+      const LinearInfo part{info.name, info.role, info.layer, info.sublayer, rows, info.k, info.bias};
+      original.require(rows * info.k);
+      std::vector<std::string> methods(static_cast<size_t>(ceil_div(rows, slab)));
+      parallel_ranges(rows, slab, [&](int64_t first, int64_t last) {
+        float* w = original.data() + first * info.k;
+        source_.rows(info, begin + first, last - first, w);
+        methods[static_cast<size_t>(first / slab)] = by->encode_rows(part, to, first, last - first, w, absmax, piece.planes);
+      });
+      parallel_ranges(rows, slab, [&](int64_t first, int64_t last) {
+        thread_local Buffer<float> decoded;
+        const auto size = static_cast<size_t>((last - first) * info.k);
+        decoded.require(static_cast<int64_t>(size));
+        decode_with_kernels(cpu_kernels(), piece.weight, first, last - first, decoded.data());
+        compare_slab(info.name, (begin + first) / slab, begin + first,
+                     {original.data() + first * info.k, size}, decoded.span().first(size), &comparison);
+      });
+      method = methods.front();
+      for (size_t p = 0; p < planes.size(); ++p) {
+        const bool once =
+            layouts[p].unit_rows >= info.n && begin > 0;  // one scale for the whole tensor
+        if (!once) planes[p].append(piece.weight.planes[p].bytes);
+      }
+    }
+    for (auto& p : planes) *weight->add_planes() = p.finish();
+    if (info.bias) {
+      const auto bias = source_.bias(info);
+      *record->mutable_bias() =
+          writer_->add_plane(PlaneKind::kCodes, std::as_bytes(std::span(bias)));
+    }
+    finish_record(comparison, method, record);
+  }
+
+  void finish_record(const Comparison& comparison, const std::string& method,
+                     proto::LinearRecord* record) {
+    record->set_relative_error(comparison.relative_error());
+    record->set_method(method);
+    unit_hashes_.push_back(comparison.hash());
+  }
+
+  void write_vectors(int layer, proto::JournalUnit* u) {
+    for (const auto& info : vectors_of(spec_)) {
+      if (info.layer != layer) continue;
+      const auto values = source_.vector(info);
+      for (const float v : values) {
+        if (!std::isfinite(v)) fail(ErrorKind::kNumeric, "{}: {} in the source", info.name, v);
+      }
+      auto* record = u->add_vectors();
+      record->set_name(info.name);
+      record->set_length(static_cast<uint64_t>(info.length));
+      *record->mutable_plane() =
+          writer_->add_plane(PlaneKind::kCodes, std::as_bytes(std::span(values)));
+      unit_hashes_.push_back(hash64(std::as_bytes(std::span(values))));
+    }
+  }
+
+  // A block that an earlier run wrote, read back from the growing file.
+  Block stored_block(int layer) {
+    Block block = load_block(source_, layer);
+    const auto& done = journal_->done()[static_cast<size_t>(layer) + 2];
+    for (const auto& info : linears_of_layer(layer)) {
+      for (const auto& record : done.linears()) {
+        if (record.name() != info.name) continue;
+        Linear& linear = find_linear(block, info.sublayer, info.role);
+        linear.terms.clear();
+        for (const auto& t : record.terms()) {
+          Term term{.w = stored_weight(t.weight()), .up = {}};
+          if (t.has_up()) term.up = stored_weight(t.up());
+          linear.terms.push_back(std::move(term));
+        }
+      }
+    }
+    return block;
+  }
+  Weight stored_weight(const proto::WeightRecord& r) {
+    OwnedWeight w = allocate_weight(encoding_from(r.encoding()), static_cast<int64_t>(r.n()),
+                                    static_cast<int64_t>(r.k()));
+    for (int i = 0; i < r.planes_size(); ++i) {
+      journal_->data().read(r.planes(i).offset(), w.planes[static_cast<size_t>(i)].bytes);
+    }
+    return std::move(w.weight);
+  }
+
+  Journal::Fingerprint fingerprint() const {
+    return {{"tool", kToolVersion},
+            {"source", fmt::format("{:016x}", source_.hash())},
+            {"tokenizer", fmt::format("{:016x}", tokenizer_hash())},
+            {"recipe", fmt::format("{:016x}", hash64(as_bytes(recipe_of(passes_))))},
+            {"calibration", fmt::format("{:016x}", calibration_hash())},
+            {"seed", fmt::format("{}", options_.seed)}};
+  }
+  uint64_t tokenizer_hash() const {
+    const TokenizerFiles t = source_.tokenizer();
+    Hasher h;
+    for (const auto* text : {&t.tokenizer_json, &t.tokenizer_config, &t.sentencepiece, &t.gguf, &t.llama2c, &t.chat_template}) {
+      const uint64_t size = text->size();
+      h.add(std::as_bytes(std::span(&size, 1)));
+      h.add(as_bytes(*text));
+    }
+    return h.value();
+  }
+  uint64_t calibration_hash() const {
+    Hasher h;
+    for (const auto& w : options_.calibration) h.add(std::as_bytes(std::span(w)));
+    return options_.calibration.empty() ? 0 : h.value();
+  }
+
+  proto::Manifest make_manifest() const {
+    proto::Manifest m;
+    *m.mutable_model() = spec_;
+    std::vector<uint64_t> hashes;
+    for (const auto& u : journal_->done()) {
+      m.mutable_linears()->MergeFrom(u.linears());
+      m.mutable_vectors()->MergeFrom(u.vectors());
+      m.mutable_blobs()->MergeFrom(u.blobs());
+      hashes.push_back(u.source_hash());
+    }
+    auto* p = m.mutable_provenance();
+    p->set_tool(kToolVersion);
+    std::string name = source_.path();
+    while (name.size() > 1 && name.back() == '/') name.pop_back();
+    p->set_source_name(name.substr(name.rfind('/') + 1));
+    p->set_source_hash(hash64(std::as_bytes(std::span(hashes))));
+    p->set_recipe(recipe_of(passes_));
+    p->set_calibration_hash(options_.calibration_hash);
+    p->set_seed(options_.seed);
+    p->set_parameters(parameter_count(spec_));
+    p->set_source_bytes(source_.tensor_bytes());
+    if (const auto* before = source_.manifest()) {
+      p->set_source_bytes(before->provenance().source_bytes());
+    }
+    return m;
+  }
+
+  const ModelSource& source_;
+  const proto::ModelSpec& spec_;
+  const Passes& passes_;
+  const CompressOptions& options_;
+  Progress& progress_;
+  std::vector<LinearInfo> linears_;
+  PackedWriter* writer_ = nullptr;
+  Journal* journal_ = nullptr;
+  size_t units_ = 0;
+  std::vector<uint64_t> unit_hashes_;
+};
+
+}  // namespace
+
+int64_t slab_rows(const Encoding& e, int64_t n, int64_t k) {
+  int64_t unit = row_unit(e, n, k);
+  if (e.kind == EncodingKind::kFp8 && e.area == ScaleArea::kTensor)
+    unit = 1;                            // its one scale is known beforehand
+  constexpr int64_t kWeights = 1 << 18;  // 1 MiB of f32
+  return std::min(n, unit * std::max<int64_t>(1, kWeights / std::max<int64_t>(1, unit * k)));
+}
+
+void fast_rows(const Linear& linear, int64_t row, int64_t rows, float* out) {
+  if (linear.terms.size() == 1 && !linear.terms[0].up) {
+    decode_with_kernels(cpu_kernels(), linear.terms[0].w, row, rows, out);
+  } else {
+    dense_rows(linear, row, rows, out);
+  }
+}
+
+CompressPlan plan_compression(const ModelSource& source, const Passes& passes,
+                              const CompressOptions& options) {
+  CompressPlan plan;
+  const auto& spec = source.spec();
+  plan.source_bytes = source.tensor_bytes();
+  std::map<int, uint64_t> from_bytes, to_bytes;  // by layer
+  uint64_t weights = 0, planes = 0;
+  for (const auto& info : linears_of(spec)) {
+    const Encoding from = source.encoding(info);
+    const Encoding to = target_encoding(passes, info, from);
+    LinearPlan p{info, from, to, encoded_bytes(to, info.n, info.k)};
+    weights += static_cast<uint64_t>(info.n * info.k);
+    planes += p.bytes;
+    from_bytes[info.layer] += encoded_bytes(from, info.n, info.k);
+    to_bytes[info.layer] += p.bytes;
+    plan.output_bytes +=
+        round_up(p.bytes, kPlaneAlignment) + (info.bias ? static_cast<uint64_t>(info.n) * 4 : 0);
+    plan.linears.push_back(std::move(p));
+  }
+  for (const auto& v : vectors_of(spec))
+    plan.output_bytes += round_up(static_cast<uint64_t>(v.length) * 4, kPlaneAlignment);
+  const TokenizerFiles t = source.tokenizer();
+  plan.output_bytes += t.tokenizer_json.size() + t.tokenizer_config.size() +
+                       t.sentencepiece.size() + t.gguf.size() + t.llama2c.size() +
+                       t.chat_template.size();
+  plan.bits_per_weight =
+      weights ? 8 * static_cast<double>(planes) / static_cast<double>(weights) : 0;
+  uint64_t largest = 0;
+  for (const auto& [layer, bytes] : from_bytes) {
+    if (layer >= 0) largest = std::max(largest, bytes + to_bytes[layer]);
+  }
+  constexpr uint64_t kWorking = 64 << 20;
+  plan.memory_bytes = largest + kWorking;
+  for (const auto& w : options.calibration) {
+    plan.calibration_tokens += static_cast<int64_t>(w.size());
+    plan.memory_bytes += w.size() * spec.hidden() * sizeof(float);
+  }
+  if (!options.calibration.empty()) {
+    plan.memory_bytes +=
+        encoded_bytes(source.encoding(linears_of(spec).front()), static_cast<int64_t>(spec.vocab()),
+                      static_cast<int64_t>(spec.hidden()));
+  }
+  plan.disk_bytes = plan.output_bytes;
+  return plan;
+}
+
+CompressReport compress(const ModelSource& source, const Passes& passes,
+                        const CompressOptions& options, Progress& progress) {
+  return Driver(source, passes, options, progress).run();
+}
+
+}  // namespace pith

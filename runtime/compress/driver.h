@@ -1,0 +1,66 @@
+// The one loop of compression:
+//
+//   for each unit (tokenizer, embedding, every block, head):
+//     journal has it?  skip it (and propagate through it)
+//     else  load -> run and observe -> passes -> check -> write -> journal.commit
+//     run again with the compressed weights
+//   manifest, header, checksums read back, rename
+//
+// Same source, passes, calibration and seed: same bytes, for any number of threads and any
+// interruption. Memory: the source's numbers of two blocks, one compressed block, calibration
+// states, and 64 MiB; embedding and head stream.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/progress.h"
+#include "runtime/compress/pass.h"
+
+namespace pith {
+
+struct LinearPlan {
+  LinearInfo info;
+  Encoding from, to;
+  uint64_t bytes = 0;
+};
+
+struct CompressPlan {
+  std::vector<LinearPlan> linears;
+  uint64_t source_bytes = 0;   // of tensors
+  uint64_t output_bytes = 0;   // planes and tokenizer; the manifest comes on top
+  uint64_t memory_bytes = 0;   // peak, anonymous
+  uint64_t disk_bytes = 0;     // needed beside the output
+  double bits_per_weight = 0;  // of linears
+  int64_t calibration_tokens = 0;
+};
+
+struct CompressOptions {
+  std::string output;
+  std::vector<std::vector<int32_t>> calibration;  // windows of tokens; empty: none
+  uint64_t calibration_hash = 0;                  // of their text
+  uint64_t seed = 0;
+};
+
+struct CompressReport {
+  uint64_t file_bytes = 0;
+  double worst_error = 0;  // relative, over linears
+  std::string worst_linear;
+  int resumed_units = 0;
+};
+
+using Passes = std::vector<std::unique_ptr<Pass>>;
+
+CompressPlan plan_compression(const ModelSource& source, const Passes& passes,
+                              const CompressOptions& options);
+CompressReport compress(const ModelSource& source, const Passes& passes,
+                        const CompressOptions& options, Progress& progress = no_progress());
+
+// Rows of a linear as f32, by the fastest decoder there is: bit for bit what dense_rows gives.
+void fast_rows(const Linear& linear, int64_t row, int64_t rows, float* out);
+
+// Rows of a matrix that are worked on as one piece.
+int64_t slab_rows(const Encoding& e, int64_t n, int64_t k);
+
+}  // namespace pith
