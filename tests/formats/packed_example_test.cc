@@ -32,8 +32,8 @@ Weight example_weight() {
 }
 
 void write_example(const std::string& path) {
-  NewFile file(path);
-  PackedWriter writer(file.file());
+  File file = File::create(path);
+  PackedWriter writer(file);
   proto::Manifest m;
   m.mutable_model()->set_family("example");
   auto* linear = m.add_linears();
@@ -49,7 +49,6 @@ void write_example(const std::string& path) {
   *vector->mutable_plane() = writer.add_plane(PlaneKind::kCodes, std::as_bytes(std::span(values)));
   m.mutable_provenance()->set_tool("pith 0.1.0");
   writer.finish(m);
-  file.commit();
 }
 
 TEST(PackedExample, is_written_as_documented) {
