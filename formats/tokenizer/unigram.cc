@@ -30,7 +30,8 @@ class Unigram final : public TokenModel {
     if (!std::isfinite(smallest)) smallest = largest = 0;
     for (size_t i = 0; i < options_.scores.size(); ++i) {
       if (!options_.user_defined[i]) continue;
-      options_.scores[i] = static_cast<double>(vocabulary_->token(static_cast<int32_t>(i)).size()) * largest - 0.1;
+      options_.scores[i] =
+          static_cast<double>(vocabulary_->token(static_cast<int32_t>(i)).size()) * largest - 0.1;
     }
     unknown_score_ = smallest - kUnknownPenalty;
     trie_ = ByteTrie(std::move(keys));
@@ -39,7 +40,8 @@ class Unigram final : public TokenModel {
   void encode(std::string_view word, std::vector<int32_t>& ids) const override {
     const std::vector<Best> best = forward(word);
     std::vector<uint32_t> ends;  // of the path, last first
-    for (auto end = static_cast<uint32_t>(word.size()); end > 0; end = best[end].begin) ends.push_back(end);
+    for (auto end = static_cast<uint32_t>(word.size()); end > 0; end = best[end].begin)
+      ends.push_back(end);
     uint32_t unknown_begin = 0;
     bool in_unknown = false;
     for (size_t i = ends.size(); i-- > 0;) {
@@ -49,7 +51,8 @@ class Unigram final : public TokenModel {
         in_unknown = true;
         const bool more = i > 0 && best[ends[i - 1]].id == kUnknown;
         if (more) continue;
-        if (!bytes_.append(word.substr(unknown_begin, ends[i] - unknown_begin), ids)) ids.push_back(options_.unknown);
+        if (!bytes_.append(word.substr(unknown_begin, ends[i] - unknown_begin), ids))
+          ids.push_back(options_.unknown);
         in_unknown = false;
       } else {
         ids.push_back(node.id);
@@ -66,14 +69,17 @@ class Unigram final : public TokenModel {
   };
 
   double add(double a, double b) const {
-    return options_.single_precision ? static_cast<double>(static_cast<float>(a) + static_cast<float>(b)) : a + b;
+    return options_.single_precision
+               ? static_cast<double>(static_cast<float>(a) + static_cast<float>(b))
+               : a + b;
   }
 
   std::vector<Best> forward(std::string_view word) const {
     std::vector<Best> best(word.size() + 1);
     const auto offer = [&](size_t begin, size_t end, double score, int32_t id) {
       const double total = add(best[begin].score, score);
-      if (best[end].id == -1 || total > best[end].score) best[end] = {total, static_cast<uint32_t>(begin), id};
+      if (best[end].id == -1 || total > best[end].score)
+        best[end] = {total, static_cast<uint32_t>(begin), id};
     };
     for (size_t at = 0; at < word.size();) {
       const size_t length = std::min(utf8_length(word[at]), word.size() - at);
@@ -89,7 +95,8 @@ class Unigram final : public TokenModel {
       }
       if (!covered) {
         if (options_.unknown < 0) {
-          fail(ErrorKind::kUnsupported, "{}: a character is not in the vocabulary, and it has no unknown token", file_);
+          fail(ErrorKind::kUnsupported,
+               "{}: a character is not in the vocabulary, and it has no unknown token", file_);
         }
         offer(at, at + length, unknown_score_, kUnknown);
       }
@@ -108,8 +115,8 @@ class Unigram final : public TokenModel {
 
 }  // namespace
 
-std::unique_ptr<TokenModel> make_unigram(std::shared_ptr<const Vocabulary> vocabulary, UnigramOptions options,
-                                         const std::string& file) {
+std::unique_ptr<TokenModel> make_unigram(std::shared_ptr<const Vocabulary> vocabulary,
+                                         UnigramOptions options, const std::string& file) {
   return std::make_unique<Unigram>(std::move(vocabulary), std::move(options), file);
 }
 
