@@ -108,8 +108,8 @@ std::string model_type_from_json(const Json& model, const std::string& file) {
 
 Vocabulary vocabulary_from_json(const Json& model, const std::string& file) {
   Vocabulary made;
-  const Json& vocab = json_member(model, "vocab", file);
   const bool unigram = model_type_from_json(model, file) == "Unigram";
+  const Json& vocab = json_member(model, "vocab", file);
   if (unigram ? !vocab.is_array() : !vocab.is_object()) {
     fail(ErrorKind::kCorrupt, "{}: \"vocab\" should be {}", file,
          unigram ? "an array" : "an object");

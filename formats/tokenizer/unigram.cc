@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "core/error.h"
 #include "formats/tokenizer/byte_trie.h"
@@ -18,7 +19,8 @@ class Unigram final : public TokenModel {
       : vocabulary_(std::move(vocabulary)), options_(std::move(options)), file_(std::move(file)) {
     if (options_.byte_fallback) bytes_ = ByteFallback(*vocabulary_);
     std::vector<std::pair<std::string_view, int32_t>> keys;
-    double smallest = INFINITY, largest = -INFINITY;
+    constexpr double kInfinity = std::numeric_limits<double>::infinity();
+    double smallest = kInfinity, largest = -kInfinity;
     for (int32_t id = 0; id < vocabulary_->size(); ++id) {
       const auto i = static_cast<size_t>(id);
       if (!vocabulary_->has(id) || !options_.usable[i] || vocabulary_->is_hidden(id)) continue;
