@@ -1,6 +1,8 @@
-// The text of grid kernels; included once by each file of an instruction level, inside its anonymous namespace.
+// The text of grid kernels; included once by each file of an instruction level, inside its
+// anonymous namespace.
 
-inline float round_even(float v) {  // |v| < 2^22: the f32 adder rounds; beyond, the clamp that follows does not care
+inline float round_even(
+    float v) {  // |v| < 2^22: the f32 adder rounds; beyond, the clamp that follows does not care
   return (v + 12582912.0f) - 12582912.0f;
 }
 inline float bound(float v, float low, float high) {
@@ -35,7 +37,8 @@ void range(const float* x, int64_t n, float* low, float* high) {
   }
 }
 
-void project(const float* x, const float* w, int64_t n, float inverse, float low, float high, float* xd, float* dd) {
+void project(const float* x, const float* w, int64_t n, float inverse, float low, float high,
+             float* xd, float* dd) {
   float a[16] = {}, b[16] = {};
   int64_t i = 0;
   for (; i + 16 <= n; i += 16) {
@@ -58,6 +61,7 @@ void project(const float* x, const float* w, int64_t n, float inverse, float low
 
 void codes(const float* x, int64_t n, float inverse, float low, float high, uint8_t* out) {
   for (int64_t i = 0; i < n; ++i) {
-    out[i] = static_cast<uint8_t>(static_cast<int32_t>(bound(round_even(x[i] * inverse), low, high) - low));
+    out[i] = static_cast<uint8_t>(
+        static_cast<int32_t>(bound(round_even(x[i] * inverse), low, high) - low));
   }
 }

@@ -1,5 +1,7 @@
-// The reference encoder of an encoding is plain rounding; integers have a faster form of the same (bit for bit, see the tests).
+// The reference encoder of an encoding is plain rounding; integers have a faster form of the same
+// (bit for bit, see the tests).
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -24,14 +26,16 @@ void encode_minmax(const RowJob& job) {
   for (int64_t r = 0; r < job.rows; ++r) {
     const float* x = job.w + r * job.k;
     for (size_t g = 0; g < groups; ++g) {
-      const int64_t begin = l.group_begin(static_cast<int64_t>(g)), end = l.group_end(static_cast<int64_t>(g));
+      const int64_t begin = l.group_begin(static_cast<int64_t>(g)),
+                    end = l.group_end(static_cast<int64_t>(g));
       float high;
       grid.range(x + begin, end - begin, &lows[g], &high);
       scales[g] = e.symmetric ? 2 * std::max(-lows[g], high) / top : (high - lows[g]) / top;
     }
     store_scales(e, l, job.to, job.row + r, scales);
     for (size_t g = 0; g < groups; ++g) {
-      const int64_t begin = l.group_begin(static_cast<int64_t>(g)), end = l.group_end(static_cast<int64_t>(g));
+      const int64_t begin = l.group_begin(static_cast<int64_t>(g)),
+                    end = l.group_end(static_cast<int64_t>(g));
       const float inverse = scales[g] != 0 ? 1 / scales[g] : 0;
       float zero = static_cast<float>(1 << (e.bits - 1));
       if (!e.symmetric) zero = std::clamp(std::nearbyint(-lows[g] * inverse), 0.0f, top);

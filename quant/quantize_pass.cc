@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/buffer.h"
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/parallel.h"
@@ -16,16 +17,19 @@ namespace {
 
 class QuantizePass final : public Pass {
  public:
-  explicit QuantizePass(const QuantizeSettings& settings) : settings_(settings), method_(find_method(settings.method)) {}
+  explicit QuantizePass(const QuantizeSettings& settings)
+      : settings_(settings), method_(find_method(settings.method)) {}
 
   std::string recipe() const override {
-    std::string text = fmt::format("  - quantize:\n      method: {}\n      linears: {}\n      embedding: {}\n      head: {}\n",
-                                   method_.name, to_string(settings_.linears), to_string(settings_.embedding),
-                                   to_string(settings_.head));
+    std::string text = fmt::format(
+        "  - quantize:\n      method: {}\n      linears: {}\n      embedding: {}\n      head: {}\n",
+        method_.name, to_string(settings_.linears), to_string(settings_.embedding),
+        to_string(settings_.head));
     if (!settings_.ignore.empty()) text += "      ignore:\n";
     for (const auto& p : settings_.ignore) text += fmt::format("        - \"{}\"\n", p);
     if (!settings_.overrides.empty()) text += "      overrides:\n";
-    for (const auto& [p, e] : settings_.overrides) text += fmt::format("        - [\"{}\", {}]\n", p, to_string(e));
+    for (const auto& [p, e] : settings_.overrides)
+      text += fmt::format("        - [\"{}\", {}]\n", p, to_string(e));
     return text;
   }
 
@@ -44,7 +48,8 @@ class QuantizePass final : public Pass {
     return e;
   }
 
-  void apply(const std::vector<LinearInfo>& linears, Block& block, const BlockStatistics& statistics, PassReport& report) override {
+  void apply(const std::vector<LinearInfo>& linears, Block& block,
+             const BlockStatistics& statistics, PassReport& report) override {
     for (const auto& info : linears) {
       const auto e = encoding(info);
       if (!e) continue;
@@ -52,33 +57,36 @@ class QuantizePass final : public Pass {
       const auto found = statistics.find(info.name);
       std::vector<float> channel_weight;
       if (found != statistics.end()) channel_weight = weights_of(found->second);
-      const float absmax = e->kind == EncodingKind::kFp8 && e->area == ScaleArea::kTensor ? absmax_of(linear) : 0;
+      const float absmax =
+          e->kind == EncodingKind::kFp8 && e->area == ScaleArea::kTensor ? absmax_of(linear) : 0;
       OwnedWeight result = allocate_weight(*e, info.n, info.k);
       parallel_ranges(info.n, slab_rows(*e, info.n, info.k), [&](int64_t begin, int64_t end) {
         thread_local Buffer<float> w;
         w.require((end - begin) * info.k);
         fast_rows(linear, begin, end - begin, w.data());
-        encode(info, *e, begin, end - begin, w.data(), channel_weight.empty() ? nullptr : channel_weight.data(), absmax,
-               result.planes);
+        encode(info, *e, begin, end - begin, w.data(),
+               channel_weight.empty() ? nullptr : channel_weight.data(), absmax, result.planes);
       });
       linear.terms.clear();
       linear.terms.push_back({.w = std::move(result.weight), .up = {}});
-      report[info.name] = channel_weight.empty() ? method_.name : std::string(method_.name) + " weighted by inputs";
+      report[info.name] =
+          channel_weight.empty() ? method_.name : std::string(method_.name) + " weighted by inputs";
     }
   }
 
-  std::string encode_rows(const LinearInfo& info, const Encoding& e, int64_t row, int64_t rows, const float* w,
-                          float tensor_absmax, MutablePlanes to) override {
+  std::string encode_rows(const LinearInfo& info, const Encoding& e, int64_t row, int64_t rows,
+                          const float* w, float tensor_absmax, MutablePlanes to) override {
     encode(info, e, row, rows, w, nullptr, tensor_absmax, to);
     return method_.name;
   }
 
  private:
-  void encode(const LinearInfo& info, const Encoding& e, int64_t row, int64_t rows, const float* w, const float* channel_weight,
-              float absmax, MutablePlanes to) const {
+  void encode(const LinearInfo& info, const Encoding& e, int64_t row, int64_t rows, const float* w,
+              const float* channel_weight, float absmax, MutablePlanes to) const {
     for (int64_t i = 0; i < rows * info.k; ++i) {
       if (!std::isfinite(w[i])) {
-        fail(ErrorKind::kNumeric, "{}: weight [{}, {}] is {}", info.name, row + i / info.k, i % info.k, w[i]);
+        fail(ErrorKind::kNumeric, "{}: weight [{}, {}] is {}", info.name, row + i / info.k,
+             i % info.k, w[i]);
       }
     }
     try {
@@ -88,14 +96,16 @@ class QuantizePass final : public Pass {
     }
   }
 
-  // Scaled to a mean of 1, so that products stay in range; a channel that was never active keeps a little weight.
+  // Scaled to a mean of 1, so that products stay in range; a channel that was never active keeps a
+  // little weight.
   static std::vector<float> weights_of(const InputStatistics& s) {
     double mean = 0;
     for (const double v : s.mean_square) mean += v;
     mean /= static_cast<double>(std::max<size_t>(1, s.mean_square.size()));
     std::vector<float> out;
     if (mean <= 0) return out;
-    for (const double v : s.mean_square) out.push_back(static_cast<float>(std::max(v / mean, 1e-6)));
+    for (const double v : s.mean_square)
+      out.push_back(static_cast<float>(std::max(v / mean, 1e-6)));
     return out;
   }
 
@@ -105,7 +115,8 @@ class QuantizePass final : public Pass {
       thread_local Buffer<float> w;
       w.require(linear.k);
       fast_rows(linear, r, 1, w.data());
-      for (int64_t i = 0; i < linear.k; ++i) maxima[static_cast<size_t>(r)] = std::max(maxima[static_cast<size_t>(r)], std::fabs(w[i]));
+      for (int64_t i = 0; i < linear.k; ++i)
+        maxima[static_cast<size_t>(r)] = std::max(maxima[static_cast<size_t>(r)], std::fabs(w[i]));
     });
     return *std::ranges::max_element(maxima);
   }
@@ -132,7 +143,8 @@ std::span<const TypeHelp> type_help() { return kTypes; }
 
 Encoding encoding_for_type(const std::string& type, int64_t group, std::optional<bool> symmetric) {
   std::string t = type;
-  std::ranges::transform(t, t.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  std::transform(t.begin(), t.end(), t.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   // Schemes of compressed-tensors with 16-bit activations are what pith's weight-only types are.
   if (t.ends_with("_asym")) {
     symmetric = false;
@@ -148,13 +160,16 @@ Encoding encoding_for_type(const std::string& type, int64_t group, std::optional
   } else if (t == "nf4") {
     e = Encoding::nf4(64);
   } else if (t.starts_with("w") || t.find("a8") != std::string::npos || t == "fp8_dynamic") {
-    fail(ErrorKind::kUnsupported, "type \"{}\": quantized activations are not supported yet; weight-only types are w2 to w8, fp8, nf4",
+    fail(ErrorKind::kUnsupported,
+         "type \"{}\": quantized activations are not supported yet; weight-only types are w2 to "
+         "w8, fp8, nf4",
          type);
   } else {
     e = parse_encoding(t);
   }
   if (group >= 0) {
-    if (e.kind != EncodingKind::kInt && e.kind != EncodingKind::kNf4) fail(ErrorKind::kUsage, "type {} has no groups", type);
+    if (e.kind != EncodingKind::kInt && e.kind != EncodingKind::kNf4)
+      fail(ErrorKind::kUsage, "type {} has no groups", type);
     e.group = group;
   }
   if (symmetric && e.kind == EncodingKind::kInt) e.symmetric = *symmetric;
@@ -163,12 +178,20 @@ Encoding encoding_for_type(const std::string& type, int64_t group, std::optional
 }
 
 bool matches_linear(const std::string& pattern, const LinearInfo& info) {
-  if (pattern.starts_with("re:")) return Regex(pattern.substr(3)).search(info.name);
+  if (pattern.starts_with("re:")) {
+    bool found = false;
+    Regex(pattern.substr(3), "pattern").for_each_match(info.name, [&](size_t, size_t) {
+      found = true;
+    });
+    return found;
+  }
   if (pattern == "lm_head") return info.role == LinearRole::kHead;
   if (pattern == "embed_tokens") return info.role == LinearRole::kEmbedding;
   return pattern == role_name(info.role) || ::fnmatch(pattern.c_str(), info.name.c_str(), 0) == 0;
 }
 
-std::unique_ptr<Pass> make_quantize_pass(const QuantizeSettings& settings) { return std::make_unique<QuantizePass>(settings); }
+std::unique_ptr<Pass> make_quantize_pass(const QuantizeSettings& settings) {
+  return std::make_unique<QuantizePass>(settings);
+}
 
 }  // namespace pith

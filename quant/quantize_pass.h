@@ -11,19 +11,22 @@
 namespace pith {
 
 struct QuantizeSettings {
-  Encoding linears;                 // of every block
+  Encoding linears;  // of every block
   Encoding embedding = Encoding::integer(8, 64);
   Encoding head = Encoding::integer(8, 64);
   std::string method = "rtn";
-  // Patterns of linears: a whole name ("layers.3.mlp.down"), a role ("down", "head"), with * and ?, or "re:" and a regular expression
-  // that is searched for. "lm_head" and "embed_tokens" mean head and embedding.
-  std::vector<std::string> ignore;                               // stay as they are
-  std::vector<std::pair<std::string, Encoding>> overrides;       // the last that matches counts
+  // Patterns of linears: a whole name ("layers.3.mlp.down"), a role ("down", "head"), with * and ?,
+  // or "re:" and a regular expression that is searched for. "lm_head" and "embed_tokens" mean head
+  // and embedding.
+  std::vector<std::string> ignore;                          // stay as they are
+  std::vector<std::pair<std::string, Encoding>> overrides;  // the last that matches counts
 };
 
-// A name or scheme that users of other tools know, to an encoding: w4 w3 ... W4A16 W8A16 fp8 nf4 f16, or a name of to_string().
-// `group` -1 and `symmetric` unset: what is customary for the type. Error(kUsage) with the list.
-Encoding encoding_for_type(const std::string& type, int64_t group = -1, std::optional<bool> symmetric = {});
+// A name or scheme that users of other tools know, to an encoding: w4 w3 ... W4A16 W8A16 fp8 nf4
+// f16, or a name of to_string(). `group` -1 and `symmetric` unset: what is customary for the type.
+// Error(kUsage) with the list.
+Encoding encoding_for_type(const std::string& type, int64_t group = -1,
+                           std::optional<bool> symmetric = {});
 
 struct TypeHelp {
   const char* name;

@@ -1,15 +1,18 @@
 // Rounding to nearest on a grid that is searched for.
 //
-// Integers: for a candidate inverse scale t and zero z let d_i = clamp(round(x_i t), -z, top - z). The scale that then loses least,
-// sum w_i (x_i - s d_i)^2, is s = sum(w x d) / sum(w d^2), and what it gains over s = 0 is sum(w x d)^2 / sum(w d^2): the
-// candidate with the largest gain wins, is refined by t = 1/s for as long as that helps (at most twice), and the codes are then
-// chosen again for the scale as it is stored.
+// Integers: for a candidate inverse scale t and zero z let d_i = clamp(round(x_i t), -z, top - z).
+// The scale that then loses least, sum w_i (x_i - s d_i)^2, is s = sum(w x d) / sum(w d^2), and
+// what it gains over s = 0 is sum(w x d)^2 / sum(w d^2): the candidate with the largest gain wins,
+// is refined by t = 1/s for as long as that helps (at most twice), and the codes are then chosen
+// again for the scale as it is stored.
 //
-// Symmetric candidates put the element of largest magnitude on steps around the end of the range that has one more code, with
-// either sign of the scale (the full range is used; make_qx_quants of llama.cpp is the same idea); asymmetric ones shrink the range in
-// steps, with the zero point nearest to where the low end falls and, up to 3 bits, its neighbours.
+// Symmetric candidates put the element of largest magnitude on steps around the end of the range
+// that has one more code, with either sign of the scale (the full range is used; make_qx_quants of
+// llama.cpp is the same idea); asymmetric ones shrink the range in steps, with the zero point
+// nearest to where the low end falls and, up to 3 bits, its neighbours.
 //
-// Weights: w_i = channel weight (mean square of the input) where calibration ran, else magnitude: rms + |x_i|.
+// Weights: w_i = channel weight (mean square of the input) where calibration ran, else magnitude:
+// rms + |x_i|.
 
 #include <algorithm>
 #include <cmath>
@@ -30,7 +33,10 @@ struct Choice {
 class GroupSearch {
  public:
   GroupSearch(const Encoding& e, const GridKernels& grid)
-      : grid_(grid), symmetric_(e.symmetric), bits_(e.bits), top_(static_cast<float>((1 << e.bits) - 1)) {}
+      : grid_(grid),
+        symmetric_(e.symmetric),
+        bits_(e.bits),
+        top_(static_cast<float>((1 << e.bits) - 1)) {}
 
   Choice run(const float* x, const float* w, int64_t n) {
     x_ = x;
@@ -99,8 +105,10 @@ void fill_weights(const RowJob& job, const float* x, std::vector<float>* weights
     return;
   }
   double squares = 0;
-  for (int64_t i = 0; i < job.k; ++i) squares += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-  const auto rms = static_cast<float>(std::sqrt(squares / static_cast<double>(std::max<int64_t>(1, job.k))));
+  for (int64_t i = 0; i < job.k; ++i)
+    squares += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  const auto rms =
+      static_cast<float>(std::sqrt(squares / static_cast<double>(std::max<int64_t>(1, job.k))));
   for (int64_t i = 0; i < job.k; ++i) (*weights)[static_cast<size_t>(i)] = rms + std::fabs(x[i]);
 }
 
@@ -117,14 +125,16 @@ void encode_int(const RowJob& job) {
     const float* x = job.w + r * job.k;
     fill_weights(job, x, &weights);
     for (size_t g = 0; g < groups; ++g) {
-      const int64_t begin = l.group_begin(static_cast<int64_t>(g)), end = l.group_end(static_cast<int64_t>(g));
+      const int64_t begin = l.group_begin(static_cast<int64_t>(g)),
+                    end = l.group_end(static_cast<int64_t>(g));
       const Choice c = search.run(x + begin, weights.data() + begin, end - begin);
       scales[g] = c.scale;
       zeros[g] = static_cast<uint8_t>(c.zero);
     }
     store_scales(e, l, job.to, job.row + r, scales);
     for (size_t g = 0; g < groups; ++g) {
-      const int64_t begin = l.group_begin(static_cast<int64_t>(g)), end = l.group_end(static_cast<int64_t>(g));
+      const int64_t begin = l.group_begin(static_cast<int64_t>(g)),
+                    end = l.group_end(static_cast<int64_t>(g));
       const float inverse = scales[g] != 0 ? 1 / scales[g] : 0, zero = zeros[g];
       grid.codes(x + begin, end - begin, inverse, -zero, top - zero, codes.data() + begin);
     }
@@ -151,7 +161,8 @@ void encode_nf4(const RowJob& job) {
     const float* x = job.w + r * job.k;
     fill_weights(job, x, &weights);
     for (size_t g = 0; g < groups; ++g) {
-      const int64_t begin = l.group_begin(static_cast<int64_t>(g)), end = l.group_end(static_cast<int64_t>(g));
+      const int64_t begin = l.group_begin(static_cast<int64_t>(g)),
+                    end = l.group_end(static_cast<int64_t>(g));
       float absmax = 0, best_gain = 0, best_scale = 0;
       for (int64_t i = begin; i < end; ++i) absmax = std::max(absmax, std::fabs(x[i]));
       const auto attempt = [&](float scale) {
@@ -174,7 +185,8 @@ void encode_nf4(const RowJob& job) {
     store_scales(e, l, job.to, job.row + r, scales);
     for (size_t g = 0; g < groups; ++g) {
       const float s = scales[g];
-      for (int64_t i = l.group_begin(static_cast<int64_t>(g)); i < l.group_end(static_cast<int64_t>(g)); ++i) {
+      for (int64_t i = l.group_begin(static_cast<int64_t>(g));
+           i < l.group_end(static_cast<int64_t>(g)); ++i) {
         codes[static_cast<size_t>(i)] = static_cast<uint8_t>(s != 0 ? nearest(x[i] / s) : 7);
       }
     }
@@ -186,9 +198,12 @@ void encode_nf4(const RowJob& job) {
 
 void encode_rtn(const RowJob& job) {
   switch (job.encoding.kind) {
-    case EncodingKind::kInt: return encode_int(job);
-    case EncodingKind::kNf4: return encode_nf4(job);
-    default: return encode_minmax(job);  // floats: the range is the grid
+    case EncodingKind::kInt:
+      return encode_int(job);
+    case EncodingKind::kNf4:
+      return encode_nf4(job);
+    default:
+      return encode_minmax(job);  // floats: the range is the grid
   }
 }
 

@@ -21,9 +21,11 @@ bool touches_word(std::string_view text, size_t begin, size_t end) {
 
 }  // namespace
 
-AddedTokens::AddedTokens(std::vector<AddedToken> tokens, const Normalizer* normalizer) : tokens_(std::move(tokens)) {
+AddedTokens::AddedTokens(std::vector<AddedToken> tokens, const Normalizer* normalizer)
+    : tokens_(std::move(tokens)) {
   std::vector<std::string> spelled;
-  for (const auto& t : tokens_) spelled.push_back(t.normalized && normalizer ? normalizer->apply(t.text) : t.text);
+  for (const auto& t : tokens_)
+    spelled.push_back(t.normalized && normalizer ? normalizer->apply(t.text) : t.text);
   for (const bool normalized : {false, true}) {
     for (const bool special : {false, true}) {
       std::vector<std::pair<std::string_view, int32_t>> keys;
@@ -37,7 +39,8 @@ AddedTokens::AddedTokens(std::vector<AddedToken> tokens, const Normalizer* norma
   }
 }
 
-std::vector<AddedTokens::Piece> AddedTokens::cut(std::string_view text, bool normalized, bool parse_special) const {
+std::vector<AddedTokens::Piece> AddedTokens::cut(std::string_view text, bool normalized,
+                                                 bool parse_special) const {
   const ByteTrie& trie = tries_[normalized][parse_special];
   std::vector<Piece> pieces;
   size_t done = 0;

@@ -19,7 +19,7 @@ struct AddedToken {
   bool single_word = false;  // only where no word character touches it
   bool lstrip = false;       // takes the blanks before it along
   bool rstrip = false;
-  bool normalized = false;   // matched, normalized, against normalized text
+  bool normalized = false;  // matched, normalized, against normalized text
 };
 
 class AddedTokens {
@@ -34,7 +34,8 @@ class AddedTokens {
     size_t begin, end;
     int32_t id;  // -1: text between tokens
   };
-  // Cuts text at those added tokens whose `normalized` is as asked. Special ones only with parse_special.
+  // Cuts text at those added tokens whose `normalized` is as asked. Special ones only with
+  // parse_special.
   std::vector<Piece> cut(std::string_view text, bool normalized, bool parse_special) const;
 
   const std::vector<AddedToken>& all() const { return tokens_; }

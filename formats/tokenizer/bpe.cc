@@ -19,7 +19,8 @@ class PairTable {
   }
   void insert(int32_t left, int32_t right, uint32_t rank, int32_t id) {
     Slot& s = slots_[find_slot(key(left, right))];
-    s = {key(left, right), rank, id};  // the last rank given counts, as for a map that is overwritten
+    s = {key(left, right), rank,
+         id};  // the last rank given counts, as for a map that is overwritten
   }
   std::optional<BpeMerge> find(int32_t left, int32_t right) const {
     const Slot& s = slots_[find_slot(key(left, right))];
@@ -35,7 +36,8 @@ class PairTable {
     int32_t id = -1;
   };
   static uint64_t key(int32_t left, int32_t right) {
-    return (static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32) | static_cast<uint32_t>(right);
+    return (static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32) |
+           static_cast<uint32_t>(right);
   }
   size_t find_slot(uint64_t k) const {
     uint64_t h = k * 0x9e3779b97f4a7c15u;
@@ -49,7 +51,8 @@ class PairTable {
 
 class RankedBpe final : public TokenModel {
  public:
-  RankedBpe(std::shared_ptr<const Vocabulary> vocabulary, PairTable merges, const BpeOptions& options)
+  RankedBpe(std::shared_ptr<const Vocabulary> vocabulary, PairTable merges,
+            const BpeOptions& options)
       : vocabulary_(std::move(vocabulary)), merges_(std::move(merges)), options_(options) {
     if (options.byte_fallback) bytes_ = ByteFallback(*vocabulary_);
   }
@@ -63,7 +66,9 @@ class RankedBpe final : public TokenModel {
     }
     std::vector<BpeSymbol> symbols;
     split(word, symbols);
-    merge_symbols(symbols, [this](const BpeSymbol& l, const BpeSymbol& r) { return merges_.find(l.id, r.id); });
+    merge_symbols(symbols, [this](const BpeSymbol& l, const BpeSymbol& r) {
+      return merges_.find(l.id, r.id);
+    });
     for (const BpeSymbol& s : symbols) {
       if (s.size != 0) ids.push_back(s.id);
     }
@@ -78,7 +83,8 @@ class RankedBpe final : public TokenModel {
       const size_t length = std::min(utf8_length(word[at]), word.size() - at);
       std::string_view text = word.substr(at, length);
       const bool first = at == 0, last = at + length == word.size();
-      if ((!first && !options_.continuing_prefix.empty()) || (last && !options_.end_of_word_suffix.empty())) {
+      if ((!first && !options_.continuing_prefix.empty()) ||
+          (last && !options_.end_of_word_suffix.empty())) {
         decorated.clear();
         if (!first) decorated += options_.continuing_prefix;
         decorated += text;
@@ -86,7 +92,8 @@ class RankedBpe final : public TokenModel {
         text = decorated;
       }
       const auto push = [&](int32_t id) {
-        symbols.push_back({.id = id, .begin = static_cast<uint32_t>(at), .size = static_cast<uint32_t>(length)});
+        symbols.push_back(
+            {.id = id, .begin = static_cast<uint32_t>(at), .size = static_cast<uint32_t>(length)});
       };
       bytes.clear();
       bool unknown = false;
@@ -111,9 +118,10 @@ class RankedBpe final : public TokenModel {
 
 }  // namespace
 
-std::unique_ptr<TokenModel> make_ranked_bpe(std::shared_ptr<const Vocabulary> vocabulary,
-                                            const std::vector<std::pair<std::string, std::string>>& merges,
-                                            const BpeOptions& options, const std::string& file) {
+std::unique_ptr<TokenModel> make_ranked_bpe(
+    std::shared_ptr<const Vocabulary> vocabulary,
+    const std::vector<std::pair<std::string, std::string>>& merges, const BpeOptions& options,
+    const std::string& file) {
   PairTable table(merges.size());
   std::string joined;
   uint32_t rank = 0;
@@ -121,7 +129,8 @@ std::unique_ptr<TokenModel> make_ranked_bpe(std::shared_ptr<const Vocabulary> vo
     const int32_t l = vocabulary->require(left, file, "merge part");
     const int32_t r = vocabulary->require(right, file, "merge part");
     std::string_view tail = right;
-    if (tail.size() > options.continuing_prefix.size() && tail.starts_with(options.continuing_prefix)) {
+    if (tail.size() > options.continuing_prefix.size() &&
+        tail.starts_with(options.continuing_prefix)) {
       tail.remove_prefix(options.continuing_prefix.size());
     }
     joined.assign(left).append(tail);

@@ -1,10 +1,13 @@
-// Byte-pair encoding: the cheapest mergeable pair of neighbours is merged, the leftmost of equals first, until none is left.
+// Byte-pair encoding: the cheapest mergeable pair of neighbours is merged, the leftmost of equals
+// first, until none is left.
 //
-// Ranked (GPT-2, Hugging Face): pairs of ids with a rank and a result. Scored (SentencePiece, llama2.c): two neighbours
-// merge where their joint text is a token, the highest score first. Both cost O(n log n): a heap of candidate pairs over a
-// linked list of symbols; an entry whose pair has changed since is dropped when it surfaces.
+// Ranked (GPT-2, Hugging Face): pairs of ids with a rank and a result. Scored (SentencePiece,
+// llama2.c): two neighbours merge where their joint text is a token, the highest score first. Both
+// cost O(n log n): a heap of candidate pairs over a linked list of symbols; an entry whose pair has
+// changed since is dropped when it surfaces.
 //
-// Sennrich et al. 2016 (https://arxiv.org/abs/1508.07909); Kudo and Richardson 2018 (https://arxiv.org/abs/1808.06226).
+// Sennrich et al. 2016 (https://arxiv.org/abs/1508.07909); Kudo and Richardson 2018
+// (https://arxiv.org/abs/1808.06226).
 #pragma once
 
 #include <cstdint>
@@ -29,19 +32,21 @@ struct BpeOptions {
   std::string end_of_word_suffix;  // behind the last character
 };
 
-// From pairs of token texts in order of rank. Error(kCorrupt) where a part or a result is not in the vocabulary.
-std::unique_ptr<TokenModel> make_ranked_bpe(std::shared_ptr<const Vocabulary> vocabulary,
-                                            const std::vector<std::pair<std::string, std::string>>& merges,
-                                            const BpeOptions& options, const std::string& file);
+// From pairs of token texts in order of rank. Error(kCorrupt) where a part or a result is not in
+// the vocabulary.
+std::unique_ptr<TokenModel> make_ranked_bpe(
+    std::shared_ptr<const Vocabulary> vocabulary,
+    const std::vector<std::pair<std::string, std::string>>& merges, const BpeOptions& options,
+    const std::string& file);
 
 struct ScoredBpeVocabulary {
-  std::vector<float> scores;     // by id
-  std::vector<bool> mergeable;   // ids that merges may produce; control and byte tokens are not
-  std::vector<bool> unused;      // ids that merges may pass through but that are taken apart again
-  std::vector<int32_t> frozen;   // user-defined tokens: matched first, never merged
-  bool freeze_unknown = false;   // an unknown character never merges (llama2.c)
+  std::vector<float> scores;    // by id
+  std::vector<bool> mergeable;  // ids that merges may produce; control and byte tokens are not
+  std::vector<bool> unused;     // ids that merges may pass through but that are taken apart again
+  std::vector<int32_t> frozen;  // user-defined tokens: matched first, never merged
+  bool freeze_unknown = false;  // an unknown character never merges (llama2.c)
 };
-std::unique_ptr<TokenModel> make_scored_bpe(std::shared_ptr<const Vocabulary> vocabulary, ScoredBpeVocabulary scored,
-                                            const BpeOptions& options);
+std::unique_ptr<TokenModel> make_scored_bpe(std::shared_ptr<const Vocabulary> vocabulary,
+                                            ScoredBpeVocabulary scored, const BpeOptions& options);
 
 }  // namespace pith

@@ -1,5 +1,6 @@
-// GPT-2's spelling of bytes as printable characters: bytes that print in Latin-1 stand for themselves, the others are
-// U+0100, U+0101, ... in order. Every byte string becomes valid UTF-8 without blanks.
+// GPT-2's spelling of bytes as printable characters: bytes that print in Latin-1 stand for
+// themselves, the others are U+0100, U+0101, ... in order. Every byte string becomes valid UTF-8
+// without blanks.
 #pragma once
 
 #include <string>

@@ -7,7 +7,8 @@ namespace pith {
 
 // Level by level: a node is a range of the sorted keys that share a prefix.
 ByteTrie::ByteTrie(std::vector<std::pair<std::string_view, int32_t>> keys) {
-  std::stable_sort(keys.begin(), keys.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::stable_sort(keys.begin(), keys.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
   struct Range {
     uint32_t node;
     size_t begin, end, depth;

@@ -31,7 +31,7 @@ class ByteTrie {
     uint32_t count = 0;
     int32_t value = -1;
   };
-  std::vector<Node> nodes_;  // child i of a node is nodes_[first + i]
+  std::vector<Node> nodes_;           // child i of a node is nodes_[first + i]
   std::vector<unsigned char> bytes_;  // the byte that leads to a node
 };
 

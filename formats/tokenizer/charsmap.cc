@@ -11,7 +11,8 @@ Charsmap::Charsmap(std::string_view blob, const std::string& file) {
   if (blob.empty()) return;
   ByteReader reader(as_bytes(blob), file + ": precompiled_charsmap");
   const auto trie_bytes = reader.read<uint32_t>("trie size");
-  if (trie_bytes % 4 != 0) fail(ErrorKind::kCorrupt, "{}: trie size {} is odd", reader.name(), trie_bytes);
+  if (trie_bytes % 4 != 0)
+    fail(ErrorKind::kCorrupt, "{}: trie size {} is odd", reader.name(), trie_bytes);
   const auto trie = reader.bytes(trie_bytes, "trie");
   units_.resize(trie_bytes / 4);
   if (!units_.empty()) std::memcpy(units_.data(), trie.data(), trie_bytes);
@@ -43,7 +44,9 @@ Charsmap::Match Charsmap::find(std::string_view text, bool first) const {
     if (position >= units_.size()) break;
     const uint32_t at = units_[position] & 0x7fffffffu;
     // A replacement begins with a character, not inside of one, so that the result stays UTF-8.
-    if (at >= replacements_.size() || (static_cast<unsigned char>(replacements_[at]) & 0xc0u) == 0x80u) break;
+    if (at >= replacements_.size() ||
+        (static_cast<unsigned char>(replacements_[at]) & 0xc0u) == 0x80u)
+      break;
     const size_t end = i + 1;
     if (end < text.size() && (static_cast<unsigned char>(text[end]) & 0xc0u) == 0x80u) continue;
     best = {end, std::string_view(replacements_.data() + at)};

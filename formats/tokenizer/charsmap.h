@@ -1,9 +1,11 @@
-// The character map of SentencePiece (precompiled_charsmap): from byte strings to their replacements.
+// The character map of SentencePiece (precompiled_charsmap): from byte strings to their
+// replacements.
 //
-// Layout: u32 size of the trie in bytes, the trie, then replacements, each ended by NUL. The trie is a double array of u32
-// units (darts-clone). The root is unit 0; from a unit at p the byte b leads to q = p ^ offset(unit) ^ b, which exists where
-// its label is b; if it has a leaf, the unit at q ^ offset(unit q) holds in its low 31 bits where the replacement begins.
-// offset(u) = (u >> 10) << ((u & 512) >> 6), leaf(u) = u >> 8 & 1, label(u) = u & 0x800000ff.
+// Layout: u32 size of the trie in bytes, the trie, then replacements, each ended by NUL. The trie
+// is a double array of u32 units (darts-clone). The root is unit 0; from a unit at p the byte b
+// leads to q = p ^ offset(unit) ^ b, which exists where its label is b; if it has a leaf, the unit
+// at q ^ offset(unit q) holds in its low 31 bits where the replacement begins. offset(u) = (u >>
+// 10) << ((u & 512) >> 6), leaf(u) = u >> 8 & 1, label(u) = u & 0x800000ff.
 //
 // Every step is checked against the array's size. Immutable, thread-safe.
 #pragma once
@@ -18,7 +20,7 @@ namespace pith {
 
 class Charsmap {
  public:
-  Charsmap() = default;  // maps nothing
+  Charsmap() = default;                                      // maps nothing
   Charsmap(std::string_view blob, const std::string& file);  // Error(kCorrupt)
 
   struct Match {

@@ -32,15 +32,16 @@ std::string joined(const Tokens& tokens) {
 // The blanks that English text does not have before punctuation and contractions.
 std::string without_artifacts(std::string text) {
   static constexpr std::pair<std::string_view, std::string_view> kRules[] = {
-      {" .", "."},     {" ?", "?"},     {" !", "!"},     {" ,", ","},        {" ' ", "'"},    {" n't", "n't"},
-      {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"},
+      {" .", "."},   {" ?", "?"},     {" !", "!"},     {" ,", ","},
+      {" ' ", "'"},  {" n't", "n't"}, {" 'm", "'m"},   {" do not", " don't"},
+      {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"},
   };
   for (const auto& [what, with] : kRules) text = replace_all(text, what, with);
   return text;
 }
 
-// Runs of "<0xHH>" become their bytes. A run that is not UTF-8 becomes one U+FFFD per byte, unless it ends the tokens and
-// only its last character is unfinished.
+// Runs of "<0xHH>" become their bytes. A run that is not UTF-8 becomes one U+FFFD per byte, unless
+// it ends the tokens and only its last character is unfinished.
 Tokens fall_back(Tokens tokens) {
   Tokens out;
   std::string run;
@@ -102,7 +103,9 @@ DecoderPtr decode_metaspace(std::string replacement, bool drop_first) {
 DecoderPtr decode_word_piece(std::string prefix, bool cleanup) {
   return from([prefix = std::move(prefix), cleanup](Tokens tokens) {
     for (size_t i = 0; i < tokens.size(); ++i) {
-      if (i > 0) tokens[i] = tokens[i].starts_with(prefix) ? tokens[i].substr(prefix.size()) : " " + tokens[i];
+      if (i > 0)
+        tokens[i] =
+            tokens[i].starts_with(prefix) ? tokens[i].substr(prefix.size()) : " " + tokens[i];
       if (cleanup) tokens[i] = without_artifacts(std::move(tokens[i]));
     }
     return tokens;
@@ -142,7 +145,8 @@ DecoderPtr decode_replace(std::string what, std::string with) {
 
 // Bytes of an unfinished sequence are not shown to the pattern.
 DecoderPtr decode_replace(Regex what, std::string with) {
-  const std::shared_ptr<const Normalizer> replace = normalize_replace(std::move(what), std::move(with));
+  const std::shared_ptr<const Normalizer> replace =
+      normalize_replace(std::move(what), std::move(with));
   return from([replace](Tokens tokens) {
     for (auto& token : tokens) {
       const size_t good = valid_utf8_prefix(token);

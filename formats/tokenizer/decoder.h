@@ -1,6 +1,6 @@
-// Decoders turn tokens back into text, as a list of strings that is joined at the end. Immutable, thread-safe.
-// Names and behaviour are those of Hugging Face tokenizers, except that bytes of an unfinished UTF-8 sequence at the very
-// end stay bytes, so that a stream can go on.
+// Decoders turn tokens back into text, as a list of strings that is joined at the end. Immutable,
+// thread-safe. Names and behaviour are those of Hugging Face tokenizers, except that bytes of an
+// unfinished UTF-8 sequence at the very end stay bytes, so that a stream can go on.
 #pragma once
 
 #include <memory>
@@ -25,7 +25,8 @@ DecoderPtr decode_word_piece(std::string prefix, bool cleanup);
 DecoderPtr decode_bpe(std::string suffix);
 DecoderPtr decode_byte_fallback();
 DecoderPtr decode_fuse();
-DecoderPtr decode_strip(std::string content, uint64_t start, uint64_t stop);  // per token, up to so many at each end
+DecoderPtr decode_strip(std::string content, uint64_t start,
+                        uint64_t stop);  // per token, up to so many at each end
 DecoderPtr decode_replace(std::string what, std::string with);
 DecoderPtr decode_replace(Regex what, std::string with);
 

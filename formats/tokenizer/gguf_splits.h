@@ -1,6 +1,7 @@
-// How vocabularies of kind "gpt2" in GGUF files split text: a key (tokenizer.ggml.pre) names regular expressions that are
-// applied one after the other, each to the pieces of the one before. The names are llama.cpp's; a name that is not in the
-// table is refused, since a wrong split would go unnoticed.
+// How vocabularies of kind "gpt2" in GGUF files split text: a key (tokenizer.ggml.pre) names
+// regular expressions that are applied one after the other, each to the pieces of the one before.
+// The names are llama.cpp's; a name that is not in the table is refused, since a wrong split would
+// go unnoticed.
 #pragma once
 
 #include <span>

@@ -1,6 +1,7 @@
-// The tokenizer.* pairs of a GGUF file. tokenizer.ggml.model says which kind: "llama" (SentencePiece BPE), "gpt2" (byte-level
-// BPE), "bert" (WordPiece, words marked by U+2581) or "t5" (SentencePiece unigram). Tokens, scores and types are parallel
-// arrays; what a file leaves out has llama.cpp's default.
+// The tokenizer.* pairs of a GGUF file. tokenizer.ggml.model says which kind: "llama"
+// (SentencePiece BPE), "gpt2" (byte-level BPE), "bert" (WordPiece, words marked by U+2581) or "t5"
+// (SentencePiece unigram). Tokens, scores and types are parallel arrays; what a file leaves out has
+// llama.cpp's default.
 
 #include <cmath>
 
@@ -23,10 +24,12 @@ class GgufVocabulary {
     std::vector<double> scores;
     std::vector<int64_t> types;
     if (metadata.has("tokenizer.ggml.scores")) scores = metadata.numbers("tokenizer.ggml.scores");
-    if (metadata.has("tokenizer.ggml.token_type")) types = metadata.integers("tokenizer.ggml.token_type");
+    if (metadata.has("tokenizer.ggml.token_type"))
+      types = metadata.integers("tokenizer.ggml.token_type");
     if (texts.size() > Vocabulary::kMaxIds || (!scores.empty() && scores.size() != texts.size()) ||
         (!types.empty() && types.size() != texts.size())) {
-      fail(ErrorKind::kCorrupt, "{}: {} tokens, {} scores, {} types", file_, texts.size(), scores.size(), types.size());
+      fail(ErrorKind::kCorrupt, "{}: {} tokens, {} scores, {} types", file_, texts.size(),
+           scores.size(), types.size());
     }
     pieces_.resize(texts.size());
     for (size_t i = 0; i < texts.size(); ++i) {
@@ -53,7 +56,8 @@ class GgufVocabulary {
     const uint64_t value = metadata_.uint(name, missing);
     if (value < pieces_.size()) return static_cast<int32_t>(value);
     if (!metadata_.has(name) || value == 0xffffffffu) return std::nullopt;
-    fail(ErrorKind::kCorrupt, "{}: {} is {}, there are {} tokens", file_, name, value, pieces_.size());
+    fail(ErrorKind::kCorrupt, "{}: {} is {}, there are {} tokens", file_, name, value,
+         pieces_.size());
   }
   bool flag(const char* key, bool missing) const {
     return metadata_.boolean(std::string("tokenizer.ggml.") + key, missing);
@@ -94,8 +98,8 @@ class GgufVocabulary {
     for (const std::string& merge : metadata_.texts("tokenizer.ggml.merges")) {
       const size_t blank = merge.find(' ', 1);  // a token is not empty
       if (blank == std::string::npos) {
-        fail(ErrorKind::kCorrupt, "{}: merge {} \"{}\" is not a pair of tokens", file_, merges.size(),
-             valid_utf8_or_replaced(merge.substr(0, 100)));
+        fail(ErrorKind::kCorrupt, "{}: merge {} \"{}\" is not a pair of tokens", file_,
+             merges.size(), valid_utf8_or_replaced(merge.substr(0, 100)));
       }
       merges.emplace_back(merge.substr(0, blank), merge.substr(blank + 1));
     }
@@ -130,8 +134,11 @@ class GgufVocabulary {
     decoders.push_back(decode_fuse());
     decoders.push_back(decode_strip(" ", 1, 0));
     parts_.decoder = decode_sequence(std::move(decoders));
-    parts_.bos = id(metadata_.has("tokenizer.ggml.cls_token_id") ? "cls_token_id" : "bos_token_id", 101);
-    parts_.eos = id(metadata_.has("tokenizer.ggml.seperator_token_id") ? "seperator_token_id" : "eos_token_id", 102);
+    parts_.bos =
+        id(metadata_.has("tokenizer.ggml.cls_token_id") ? "cls_token_id" : "bos_token_id", 101);
+    parts_.eos = id(
+        metadata_.has("tokenizer.ggml.seperator_token_id") ? "seperator_token_id" : "eos_token_id",
+        102);
     return finish(true, true);
   }
 
@@ -139,7 +146,8 @@ class GgufVocabulary {
     const auto vocabulary = vocabulary_of_pieces(pieces_, file_);
     parts_.vocabulary = vocabulary;
     parts_.added = added_of_pieces(pieces_, true);
-    parts_.model = unigram_of_pieces(pieces_, vocabulary, id("unknown_token_id", 2).value_or(-1), file_);
+    parts_.model =
+        unigram_of_pieces(pieces_, vocabulary, id("unknown_token_id", 2).value_or(-1), file_);
     std::string map;
     if (metadata_.has("tokenizer.ggml.precompiled_charsmap")) {
       for (const int64_t byte : metadata_.integers("tokenizer.ggml.precompiled_charsmap")) {
@@ -164,6 +172,8 @@ class GgufVocabulary {
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> make_gguf_tokenizer(const GgufMetadata& metadata) { return GgufVocabulary(metadata).make(); }
+std::unique_ptr<Tokenizer> make_gguf_tokenizer(const GgufMetadata& metadata) {
+  return GgufVocabulary(metadata).make();
+}
 
 }  // namespace pith

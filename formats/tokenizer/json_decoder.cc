@@ -11,7 +11,8 @@ bool metaspace_prepends(const Json& j, const std::string& file) {
 
 int32_t id_from_json(const Json& j, int32_t ids, const std::string& file) {
   if (!j.is_number_unsigned() || j.get<uint64_t>() >= static_cast<uint64_t>(ids)) {
-    fail(ErrorKind::kCorrupt, "{}: post-processor: {} is not the id of a token", file, j.dump().substr(0, 100));
+    fail(ErrorKind::kCorrupt, "{}: post-processor: {} is not the id of a token", file,
+         j.dump().substr(0, 100));
   }
   return j.get<int32_t>();
 }
@@ -41,7 +42,9 @@ PostProcessor template_from_json(const Json& j, int32_t ids, const std::string& 
       (texts == 0 ? made.before : made.after).push_back(id_from_json(id, ids, file));
     }
   }
-  if (texts != 1) fail(ErrorKind::kUnsupported, "{}: a template with the text {} times is not supported", file, texts);
+  if (texts != 1)
+    fail(ErrorKind::kUnsupported, "{}: a template with the text {} times is not supported", file,
+         texts);
   return made;
 }
 
@@ -62,13 +65,16 @@ DecoderPtr decoder_from_json(const Json& j, const std::string& file) {
   if (type == "Fuse") return decode_fuse();
   if (type == "BPEDecoder") return decode_bpe(json_string(j, "suffix", file, "</w>"));
   if (type == "Metaspace") {
-    return decode_metaspace(json_string(j, "replacement", file, std::string(kMetaspace)), metaspace_prepends(j, file));
+    return decode_metaspace(json_string(j, "replacement", file, std::string(kMetaspace)),
+                            metaspace_prepends(j, file));
   }
   if (type == "WordPiece") {
-    return decode_word_piece(json_string(j, "prefix", file, "##"), json_bool(j, "cleanup", file, true));
+    return decode_word_piece(json_string(j, "prefix", file, "##"),
+                             json_bool(j, "cleanup", file, true));
   }
   if (type == "Strip") {
-    return decode_strip(json_string(j, "content", file, " "), json_uint(j, "start", file, 0), json_uint(j, "stop", file, 0));
+    return decode_strip(json_string(j, "content", file, " "), json_uint(j, "start", file, 0),
+                        json_uint(j, "stop", file, 0));
   }
   if (type == "Replace") {
     const JsonPattern pattern = pattern_from_json(j, file);

@@ -30,7 +30,8 @@ std::pair<std::string, std::string> merge_from_json(const Json& j, const std::st
        j.dump(-1, ' ', false, Json::error_handler_t::replace).substr(0, 200));
 }
 
-std::unique_ptr<TokenModel> bpe_from_json(const Json& j, std::shared_ptr<const Vocabulary> vocabulary,
+std::unique_ptr<TokenModel> bpe_from_json(const Json& j,
+                                          std::shared_ptr<const Vocabulary> vocabulary,
                                           const std::string& file) {
   std::vector<std::pair<std::string, std::string>> merges;
   const Json& list = json_member(j, "merges", file);
@@ -50,14 +51,16 @@ std::unique_ptr<TokenModel> bpe_from_json(const Json& j, std::shared_ptr<const V
   return make_ranked_bpe(std::move(vocabulary), merges, options, file);
 }
 
-std::unique_ptr<TokenModel> unigram_from_json(const Json& j, std::shared_ptr<const Vocabulary> vocabulary,
+std::unique_ptr<TokenModel> unigram_from_json(const Json& j,
+                                              std::shared_ptr<const Vocabulary> vocabulary,
                                               const std::string& file) {
   const auto n = static_cast<size_t>(vocabulary->size());
   UnigramOptions options;
   options.scores.reserve(n);
   for (const Json& entry : json_member(j, "vocab", file)) {
     if (!entry[1].is_number() || !std::isfinite(entry[1].get<double>())) {
-      fail(ErrorKind::kCorrupt, "{}: the score of \"{}\" is not a finite number", file, entry[0].get<std::string>());
+      fail(ErrorKind::kCorrupt, "{}: the score of \"{}\" is not a finite number", file,
+           entry[0].get<std::string>());
     }
     options.scores.push_back(entry[1].get<double>());
   }
@@ -72,10 +75,12 @@ std::unique_ptr<TokenModel> unigram_from_json(const Json& j, std::shared_ptr<con
   return make_unigram(std::move(vocabulary), std::move(options), file);
 }
 
-std::unique_ptr<TokenModel> word_piece_from_json(const Json& j, std::shared_ptr<const Vocabulary> vocabulary,
+std::unique_ptr<TokenModel> word_piece_from_json(const Json& j,
+                                                 std::shared_ptr<const Vocabulary> vocabulary,
                                                  const std::string& file) {
   WordPieceOptions options;
-  options.unknown = vocabulary->require(json_string(j, "unk_token", file, "[UNK]"), file, "unk_token");
+  options.unknown =
+      vocabulary->require(json_string(j, "unk_token", file, "[UNK]"), file, "unk_token");
   options.continuing_prefix = json_string(j, "continuing_subword_prefix", file, "##");
   options.max_characters = json_uint(j, "max_input_chars_per_word", file, 100);
   return make_word_piece(std::move(vocabulary), options);
@@ -103,12 +108,14 @@ std::string model_type_from_json(const Json& model, const std::string& file) {
 
 Vocabulary vocabulary_from_json(const Json& model, const std::string& file) {
   Vocabulary made;
-  const Json& vocab = json_member(model, "vocab", file);
   const bool unigram = model_type_from_json(model, file) == "Unigram";
+  const Json& vocab = json_member(model, "vocab", file);
   if (unigram ? !vocab.is_array() : !vocab.is_object()) {
-    fail(ErrorKind::kCorrupt, "{}: \"vocab\" should be {}", file, unigram ? "an array" : "an object");
+    fail(ErrorKind::kCorrupt, "{}: \"vocab\" should be {}", file,
+         unigram ? "an array" : "an object");
   }
-  if (vocab.size() > Vocabulary::kMaxIds) fail(ErrorKind::kCorrupt, "{}: {} tokens", file, vocab.size());
+  if (vocab.size() > Vocabulary::kMaxIds)
+    fail(ErrorKind::kCorrupt, "{}: {} tokens", file, vocab.size());
   if (unigram) {
     uint64_t id = 0;
     for (const Json& entry : vocab) {
@@ -119,7 +126,8 @@ Vocabulary vocabulary_from_json(const Json& model, const std::string& file) {
     }
   } else {
     for (const auto& [token, id] : vocab.items()) {
-      if (!id.is_number_unsigned()) fail(ErrorKind::kCorrupt, "{}: the id of \"{}\" is not a number", file, token);
+      if (!id.is_number_unsigned())
+        fail(ErrorKind::kCorrupt, "{}: the id of \"{}\" is not a number", file, token);
       made.add(token, id.get<uint64_t>(), file);
     }
   }
@@ -127,7 +135,8 @@ Vocabulary vocabulary_from_json(const Json& model, const std::string& file) {
   return made;
 }
 
-std::unique_ptr<TokenModel> model_from_json(const Json& model, std::shared_ptr<const Vocabulary> vocabulary,
+std::unique_ptr<TokenModel> model_from_json(const Json& model,
+                                            std::shared_ptr<const Vocabulary> vocabulary,
                                             const std::string& file) {
   const std::string type = model_type_from_json(model, file);
   if (type == "BPE") return bpe_from_json(model, std::move(vocabulary), file);

@@ -4,14 +4,16 @@
 namespace pith {
 
 std::string component_type(const Json& j, const std::string& file) {
-  if (!j.is_object()) fail(ErrorKind::kCorrupt, "{}: a component is {} instead of an object", file, j.type_name());
+  if (!j.is_object())
+    fail(ErrorKind::kCorrupt, "{}: a component is {} instead of an object", file, j.type_name());
   return json_string(j, "type", file);
 }
 
 const Json& sequence_parts(const Json& j, const char* key, const std::string& file) {
   const Json& parts = json_member(j, key, file);
   if (!parts.is_array()) fail(ErrorKind::kCorrupt, "{}: \"{}\" should be an array", file, key);
-  if (parts.size() > 256) fail(ErrorKind::kCorrupt, "{}: \"{}\" has {} parts", file, key, parts.size());
+  if (parts.size() > 256)
+    fail(ErrorKind::kCorrupt, "{}: \"{}\" has {} parts", file, key, parts.size());
   return parts;
 }
 
@@ -42,7 +44,8 @@ NormalizerPtr normalizer_from_json(const Json& j, const std::string& file) {
   if (type == "ByteLevel") return normalize_byte_level();
   if (type == "Prepend") return normalize_prepend(json_string(j, "prepend", file));
   if (type == "Strip" || type == "StripNormalizer") {
-    return normalize_strip(json_bool(j, "strip_left", file, true), json_bool(j, "strip_right", file, true));
+    return normalize_strip(json_bool(j, "strip_left", file, true),
+                           json_bool(j, "strip_right", file, true));
   }
   if (type == "Replace") {
     const JsonPattern pattern = pattern_from_json(j, file);

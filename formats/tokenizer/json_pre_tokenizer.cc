@@ -15,8 +15,8 @@ SplitBehavior behavior_from_json(const Json& j, const std::string& file) {
 }
 
 PreTokenizerPtr metaspace_from_json(const Json& j, const std::string& file) {
-  const std::string scheme =
-      json_string(j, "prepend_scheme", file, json_bool(j, "add_prefix_space", file, true) ? "always" : "never");
+  const std::string scheme = json_string(
+      j, "prepend_scheme", file, json_bool(j, "add_prefix_space", file, true) ? "always" : "never");
   const std::string replacement = json_string(j, "replacement", file, std::string(kMetaspace));
   const bool split = json_bool(j, "split", file, true);
   if (scheme == "always") return split_metaspace(replacement, PrependScheme::kAlways, split);
@@ -38,7 +38,8 @@ PreTokenizerPtr pre_tokenizer_from_json(const Json& j, const std::string& file) 
     return split_sequence(std::move(parts));
   }
   if (type == "ByteLevel") {
-    return split_byte_level(json_bool(j, "add_prefix_space", file, true), json_bool(j, "use_regex", file, true), file);
+    return split_byte_level(json_bool(j, "add_prefix_space", file, true),
+                            json_bool(j, "use_regex", file, true), file);
   }
   if (type == "Split") {
     const JsonPattern pattern = pattern_from_json(j, file);
@@ -54,7 +55,8 @@ PreTokenizerPtr pre_tokenizer_from_json(const Json& j, const std::string& file) 
   if (type == "Punctuation") return split_characters(is_punctuation, behavior_from_json(j, file));
   if (type == "Digits") {
     const bool each = json_bool(j, "individual_digits", file, false);
-    return split_characters(is_numeric, each ? SplitBehavior::kIsolated : SplitBehavior::kContiguous);
+    return split_characters(is_numeric,
+                            each ? SplitBehavior::kIsolated : SplitBehavior::kContiguous);
   }
   if (type == "CharDelimiterSplit") {
     return split_text(json_string(j, "delimiter", file), SplitBehavior::kRemoved, false);

@@ -16,13 +16,15 @@ std::vector<AddedToken> added_from_json(const Json& root, const std::string& fil
   if (list == nullptr) return made;
   if (!list->is_array()) fail(ErrorKind::kCorrupt, "{}: \"added_tokens\" should be an array", file);
   if (list->size() > AddedTokens::kMax) {
-    fail(ErrorKind::kCorrupt, "{}: {} added tokens, more than {}", file, list->size(), AddedTokens::kMax);
+    fail(ErrorKind::kCorrupt, "{}: {} added tokens, more than {}", file, list->size(),
+         AddedTokens::kMax);
   }
   for (const Json& j : *list) {
     AddedToken token;
     token.text = json_string(j, "content", file);
     const uint64_t id = json_uint(j, "id", file);
-    if (id >= Vocabulary::kMaxIds) fail(ErrorKind::kCorrupt, "{}: the id {} of \"{}\" is too large", file, id, token.text);
+    if (id >= Vocabulary::kMaxIds)
+      fail(ErrorKind::kCorrupt, "{}: the id {} of \"{}\" is too large", file, id, token.text);
     if (token.text.size() > Vocabulary::kMaxTokenBytes) {
       fail(ErrorKind::kCorrupt, "{}: added token {} has {} bytes", file, id, token.text.size());
     }
@@ -38,11 +40,13 @@ std::vector<AddedToken> added_from_json(const Json& root, const std::string& fil
 }
 
 // "bos_token": "<s>", or {"content": "<s>", ...}
-std::optional<int32_t> named_token(const Json& config, const char* key, const PipelineParts& parts) {
+std::optional<int32_t> named_token(const Json& config, const char* key,
+                                   const PipelineParts& parts) {
   const Json* found = json_find(config, key);
   if (found == nullptr) return std::nullopt;
-  const std::string name =
-      found->is_string() ? found->get<std::string>() : json_string(*found, "content", "tokenizer_config.json", "");
+  const std::string name = found->is_string()
+                               ? found->get<std::string>()
+                               : json_string(*found, "content", "tokenizer_config.json", "");
   for (const auto& token : parts.added) {
     if (token.text == name) return token.id;
   }
@@ -76,10 +80,12 @@ void apply_config(const Json& config, PipelineParts& parts) {
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> make_json_tokenizer(std::string_view tokenizer_json, std::string_view tokenizer_config) {
+std::unique_ptr<Tokenizer> make_json_tokenizer(std::string_view tokenizer_json,
+                                               std::string_view tokenizer_config) {
   const std::string file = "tokenizer.json";
   if (tokenizer_json.size() > kMaxFileBytes || tokenizer_config.size() > kMaxFileBytes) {
-    fail(ErrorKind::kCorrupt, "{}: {} bytes, more than {}", file, tokenizer_json.size(), kMaxFileBytes);
+    fail(ErrorKind::kCorrupt, "{}: {} bytes, more than {}", file, tokenizer_json.size(),
+         kMaxFileBytes);
   }
   const Json root = parse_json(tokenizer_json, file);
   if (!root.is_object()) fail(ErrorKind::kCorrupt, "{}: should be an object", file);
@@ -105,7 +111,8 @@ std::unique_ptr<Tokenizer> make_json_tokenizer(std::string_view tokenizer_json, 
   parts.post_processor = post_processor_from_json(member("post_processor"), ids, file);
   if (!tokenizer_config.empty()) {
     const Json config = parse_json(tokenizer_config, "tokenizer_config.json");
-    if (!config.is_object()) fail(ErrorKind::kCorrupt, "tokenizer_config.json: should be an object");
+    if (!config.is_object())
+      fail(ErrorKind::kCorrupt, "tokenizer_config.json: should be an object");
     apply_config(config, parts);
   }
   return make_pipeline(std::move(parts));

@@ -1,5 +1,6 @@
-// The parts of tokenizer.json, each made from its JSON object. What is not known is Error(kUnsupported) that names it; what
-// is malformed is Error(kCorrupt). `file` begins every message.
+// The parts of tokenizer.json, each made from its JSON object. What is not known is
+// Error(kUnsupported) that names it; what is malformed is Error(kCorrupt). `file` begins every
+// message.
 #pragma once
 
 #include <memory>
@@ -25,7 +26,8 @@ PostProcessor post_processor_from_json(const Json& j, int32_t ids, const std::st
 // "BPE", "Unigram", "WordPiece" or "WordLevel"; older files leave the type out.
 std::string model_type_from_json(const Json& model, const std::string& file);
 Vocabulary vocabulary_from_json(const Json& model, const std::string& file);
-std::unique_ptr<TokenModel> model_from_json(const Json& model, std::shared_ptr<const Vocabulary> vocabulary,
+std::unique_ptr<TokenModel> model_from_json(const Json& model,
+                                            std::shared_ptr<const Vocabulary> vocabulary,
                                             const std::string& file);
 
 // {"String": "..."} or {"Regex": "..."} or a plain string.

@@ -1,6 +1,7 @@
-// tokenizer.bin of llama2.c: u32 length of the longest token, then for each token f32 score, i32 length and its bytes, to the
-// end of the file. Ids in order: 0 unknown, 1 BOS, 2 EOS, 3 to 258 the bytes "<0x00>" to "<0xFF>", then text with plain
-// blanks. Text gets a blank in front; the best-scored merge goes first.
+// tokenizer.bin of llama2.c: u32 length of the longest token, then for each token f32 score, i32
+// length and its bytes, to the end of the file. Ids in order: 0 unknown, 1 BOS, 2 EOS, 3 to 258 the
+// bytes "<0x00>" to "<0xFF>", then text with plain blanks. Text gets a blank in front; the
+// best-scored merge goes first.
 
 #include <cmath>
 
@@ -28,7 +29,8 @@ AddedToken special_token(const Vocabulary& vocabulary, int32_t id, const char* n
 
 std::unique_ptr<Tokenizer> make_llama2c_tokenizer(std::string_view bytes) {
   const std::string file = "llama2.c vocabulary";
-  if (bytes.size() > kMaxFileBytes) fail(ErrorKind::kCorrupt, "{}: {} bytes, more than {}", file, bytes.size(), kMaxFileBytes);
+  if (bytes.size() > kMaxFileBytes)
+    fail(ErrorKind::kCorrupt, "{}: {} bytes, more than {}", file, bytes.size(), kMaxFileBytes);
   ByteReader reader(as_bytes(bytes), file);
   const auto longest = reader.read<uint32_t>("longest token");
   auto vocabulary = std::make_shared<Vocabulary>();
@@ -37,14 +39,18 @@ std::unique_ptr<Tokenizer> make_llama2c_tokenizer(std::string_view bytes) {
     const auto score = reader.read<float>("score");
     const auto length = reader.read<int32_t>("length");
     if (length < 0 || static_cast<uint32_t>(length) > longest) {
-      fail(ErrorKind::kCorrupt, "{}: token {} has {} bytes, the longest should have {}", file, id, length, longest);
+      fail(ErrorKind::kCorrupt, "{}: token {} has {} bytes, the longest should have {}", file, id,
+           length, longest);
     }
     const auto token = reader.text(static_cast<uint64_t>(length), "token");
-    if (!std::isfinite(score)) fail(ErrorKind::kCorrupt, "{}: the score of token {} is not finite", file, id);
-    if (valid_utf8_prefix(token) != token.size()) fail(ErrorKind::kCorrupt, "{}: token {} is not UTF-8", file, id);
+    if (!std::isfinite(score))
+      fail(ErrorKind::kCorrupt, "{}: the score of token {} is not finite", file, id);
+    if (valid_utf8_prefix(token) != token.size())
+      fail(ErrorKind::kCorrupt, "{}: token {} is not UTF-8", file, id);
     const bool is_byte = id >= kFirstByte && id < kFirstText;
     if (is_byte && byte_of_token(token) != static_cast<unsigned char>(id - kFirstByte)) {
-      fail(ErrorKind::kCorrupt, "{}: token {} should be the byte <0x{:02X}>, it is \"{}\"", file, id, id - kFirstByte, token);
+      fail(ErrorKind::kCorrupt, "{}: token {} should be the byte <0x{:02X}>, it is \"{}\"", file,
+           id, id - kFirstByte, token);
     }
     vocabulary->add(token, id, file);
     scored.scores.push_back(score);
@@ -52,14 +58,15 @@ std::unique_ptr<Tokenizer> make_llama2c_tokenizer(std::string_view bytes) {
     scored.unused.push_back(false);
   }
   if (vocabulary->size() < kFirstText) {
-    fail(ErrorKind::kCorrupt, "{}: {} tokens, at least {} are needed", file, vocabulary->size(), kFirstText);
+    fail(ErrorKind::kCorrupt, "{}: {} tokens, at least {} are needed", file, vocabulary->size(),
+         kFirstText);
   }
   scored.freeze_unknown = true;
   PipelineParts parts;
   parts.file = file;
   parts.vocabulary = vocabulary;
-  parts.added = {special_token(*vocabulary, kUnknown, "<unk>"), special_token(*vocabulary, kBos, "<s>"),
-                 special_token(*vocabulary, kEos, "</s>")};
+  parts.added = {special_token(*vocabulary, kUnknown, "<unk>"),
+                 special_token(*vocabulary, kBos, "<s>"), special_token(*vocabulary, kEos, "</s>")};
   BpeOptions options;
   options.byte_fallback = true;
   parts.model = make_scored_bpe(vocabulary, std::move(scored), options);

@@ -9,9 +9,9 @@
 namespace pith {
 
 struct BpeSymbol {
-  int32_t id = -1;      // -1: not in the vocabulary
-  uint32_t begin = 0;   // bytes in the word
-  uint32_t size = 0;    // 0: merged into its left neighbour
+  int32_t id = -1;     // -1: not in the vocabulary
+  uint32_t begin = 0;  // bytes in the word
+  uint32_t size = 0;   // 0: merged into its left neighbour
   int32_t next = -1, previous = -1;
   bool frozen = false;
 };
@@ -54,7 +54,9 @@ void merge_symbols(std::vector<BpeSymbol>& symbols, const Find& find) {
     heap.pop_back();
     BpeSymbol& left = symbols[static_cast<size_t>(top.left)];
     BpeSymbol& right = symbols[static_cast<size_t>(top.right)];
-    if (left.size == 0 || right.size == 0 || left.next != top.right || left.size + right.size != top.size) continue;
+    if (left.size == 0 || right.size == 0 || left.next != top.right ||
+        left.size + right.size != top.size)
+      continue;
     left.id = top.id;
     left.size = top.size;
     left.next = right.next;

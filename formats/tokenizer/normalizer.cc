@@ -47,8 +47,9 @@ std::string stripped(std::string_view text, bool left, bool right) {
 }
 
 bool is_cjk_ideograph(char32_t c) {
-  return (c >= 0x4e00 && c <= 0x9fff) || (c >= 0x3400 && c <= 0x4dbf) || (c >= 0x20000 && c <= 0x2a6df) ||
-         (c >= 0x2a700 && c <= 0x2b81f) || (c >= 0x2b920 && c <= 0x2ceaf) || (c >= 0xf900 && c <= 0xfaff) ||
+  return (c >= 0x4e00 && c <= 0x9fff) || (c >= 0x3400 && c <= 0x4dbf) ||
+         (c >= 0x20000 && c <= 0x2a6df) || (c >= 0x2a700 && c <= 0x2b81f) ||
+         (c >= 0x2b920 && c <= 0x2ceaf) || (c >= 0xf900 && c <= 0xfaff) ||
          (c >= 0x2f800 && c <= 0x2fa1f);
 }
 
@@ -70,9 +71,12 @@ void clean_bert(std::string& out, char32_t c, const BertCleaning& options) {
 
 // What training pipelines of translation models drop or turn into blanks.
 void clean_nmt(std::string& out, char32_t c) {
-  if ((c >= 1 && c <= 8) || c == 0xb || (c >= 0xe && c <= 0x1f) || c == 0x7f || c == 0x8f || c == 0x9f) return;
-  const bool blank = c == 9 || c == 0xa || c == 0xc || c == 0xd || c == 0x1680 || (c >= 0x200b && c <= 0x200f) ||
-                     c == 0x2028 || c == 0x2029 || c == 0x2581 || c == 0xfeff || c == 0xfffd;
+  if ((c >= 1 && c <= 8) || c == 0xb || (c >= 0xe && c <= 0x1f) || c == 0x7f || c == 0x8f ||
+      c == 0x9f)
+    return;
+  const bool blank = c == 9 || c == 0xa || c == 0xc || c == 0xd || c == 0x1680 ||
+                     (c >= 0x200b && c <= 0x200f) || c == 0x2028 || c == 0x2029 || c == 0x2581 ||
+                     c == 0xfeff || c == 0xfffd;
   append_utf8(out, blank ? U' ' : c);
 }
 
@@ -82,7 +86,8 @@ std::string map_graphemes(std::string_view text, const Charsmap& map) {
   for (size_t at = 0; at < text.size();) {
     const size_t end = grapheme_end(text, at);
     if (end - at < 6) {
-      // The first, that is the shortest, match stands for the whole grapheme: so were these models trained.
+      // The first, that is the shortest, match stands for the whole grapheme: so were these models
+      // trained.
       if (const auto whole = map.shortest(text.substr(at, end - at))) {
         out += *whole;
         at = end;
@@ -99,8 +104,8 @@ std::string map_graphemes(std::string_view text, const Charsmap& map) {
   return out;
 }
 
-std::string map_sentencepiece(std::string_view text, const Charsmap& map, const ByteTrie& user_defined,
-                              const SentencePieceSpacing& spacing) {
+std::string map_sentencepiece(std::string_view text, const Charsmap& map,
+                              const ByteTrie& user_defined, const SentencePieceSpacing& spacing) {
   const std::string_view blank = spacing.escape ? kMetaspace : std::string_view(" ");
   std::string out;
   out.reserve(text.size() + blank.size());
@@ -147,7 +152,8 @@ std::string replace_all(std::string_view text, std::string_view what, std::strin
   out.reserve(text.size());
   size_t at = 0;
   if (!what.empty()) {
-    for (size_t found; (found = text.find(what, at)) != std::string_view::npos; at = found + what.size()) {
+    for (size_t found; (found = text.find(what, at)) != std::string_view::npos;
+         at = found + what.size()) {
       out.append(text.substr(at, found - at)).append(with);
     }
   }
@@ -155,7 +161,8 @@ std::string replace_all(std::string_view text, std::string_view what, std::strin
 }
 
 NormalizerPtr normalize_sequence(std::vector<NormalizerPtr> parts) {
-  return from([parts = std::make_shared<std::vector<NormalizerPtr>>(std::move(parts))](std::string_view text) {
+  return from([parts = std::make_shared<std::vector<NormalizerPtr>>(std::move(parts))](
+                  std::string_view text) {
     std::string out(text);
     for (const auto& part : *parts) out = part->apply(out);
     return out;
@@ -179,7 +186,8 @@ NormalizerPtr normalize_replace(std::string what, std::string with) {
   });
 }
 NormalizerPtr normalize_replace(Regex what, std::string with) {
-  return from([what = std::make_shared<Regex>(std::move(what)), with = std::move(with)](std::string_view text) {
+  return from([what = std::make_shared<Regex>(std::move(what)),
+               with = std::move(with)](std::string_view text) {
     std::string out;
     size_t at = 0;
     what->for_each_match(text, [&](size_t begin, size_t end) {
@@ -205,7 +213,8 @@ NormalizerPtr normalize_byte_level() {
 
 NormalizerPtr normalize_bert(const BertCleaning& options) {
   std::vector<NormalizerPtr> parts;
-  parts.push_back(per_character([options](std::string& out, char32_t c) { clean_bert(out, c, options); }));
+  parts.push_back(
+      per_character([options](std::string& out, char32_t c) { clean_bert(out, c, options); }));
   if (options.strip_accents) {
     parts.push_back(normalize_form(NormalForm::kNfd));
     parts.push_back(per_character([](std::string& out, char32_t c) {
@@ -219,8 +228,10 @@ NormalizerPtr normalize_bert(const BertCleaning& options) {
 NormalizerPtr normalize_charsmap(Charsmap map) {
   return from([map = std::move(map)](std::string_view text) { return map_graphemes(text, map); });
 }
-NormalizerPtr normalize_sentencepiece(Charsmap map, ByteTrie user_defined, const SentencePieceSpacing& spacing) {
-  return from([map = std::move(map), user_defined = std::move(user_defined), spacing](std::string_view text) {
+NormalizerPtr normalize_sentencepiece(Charsmap map, ByteTrie user_defined,
+                                      const SentencePieceSpacing& spacing) {
+  return from([map = std::move(map), user_defined = std::move(user_defined),
+               spacing](std::string_view text) {
     return map_sentencepiece(text, map, user_defined, spacing);
   });
 }

@@ -1,5 +1,6 @@
-// Normalizers change the text before it is split. Immutable, thread-safe; linear but for Unicode forms (O(n log n)) and
-// regular expressions (bounded, see regex.h). Names and behaviour are those of Hugging Face tokenizers.
+// Normalizers change the text before it is split. Immutable, thread-safe; linear but for Unicode
+// forms (O(n log n)) and regular expressions (bounded, see regex.h). Names and behaviour are those
+// of Hugging Face tokenizers.
 #pragma once
 
 #include <memory>
@@ -40,12 +41,14 @@ NormalizerPtr normalize_bert(const BertCleaning& options);
 // Precompiled: grapheme by grapheme as Hugging Face applies it.
 NormalizerPtr normalize_charsmap(Charsmap map);
 
-// All that SentencePiece does before its model: the character map by longest match (user-defined tokens stay as they are),
-// blanks collapsed and cut off at both ends, the dummy prefix, and blanks shown as U+2581.
+// All that SentencePiece does before its model: the character map by longest match (user-defined
+// tokens stay as they are), blanks collapsed and cut off at both ends, the dummy prefix, and blanks
+// shown as U+2581.
 struct SentencePieceSpacing {
   bool add_dummy_prefix = true, remove_extra = true, escape = true, suffix = false;
 };
-NormalizerPtr normalize_sentencepiece(Charsmap map, ByteTrie user_defined, const SentencePieceSpacing& spacing);
+NormalizerPtr normalize_sentencepiece(Charsmap map, ByteTrie user_defined,
+                                      const SentencePieceSpacing& spacing);
 
 inline constexpr std::string_view kMetaspace = "\xe2\x96\x81";  // U+2581
 

@@ -10,16 +10,19 @@
 namespace pith {
 
 PieceType piece_type(int64_t value, const std::string& file) {
-  if (value < 0 || value > 6) fail(ErrorKind::kCorrupt, "{}: {} is not a type of a token", file, value);
+  if (value < 0 || value > 6)
+    fail(ErrorKind::kCorrupt, "{}: {} is not a type of a token", file, value);
   return value == 0 ? PieceType::kNormal : static_cast<PieceType>(value);
 }
 
-std::shared_ptr<const Vocabulary> vocabulary_of_pieces(const std::vector<Piece>& pieces, const std::string& file) {
+std::shared_ptr<const Vocabulary> vocabulary_of_pieces(const std::vector<Piece>& pieces,
+                                                       const std::string& file) {
   if (pieces.empty()) fail(ErrorKind::kCorrupt, "{}: the vocabulary is empty", file);
   auto made = std::make_shared<Vocabulary>();
   uint64_t id = 0;
   for (const Piece& piece : pieces) {
-    if (!std::isfinite(piece.score)) fail(ErrorKind::kCorrupt, "{}: the score of token {} is not finite", file, id);
+    if (!std::isfinite(piece.score))
+      fail(ErrorKind::kCorrupt, "{}: the score of token {} is not finite", file, id);
     if (piece.type == PieceType::kByte && !byte_of_token(piece.text)) {
       fail(ErrorKind::kCorrupt, "{}: the byte token {} is \"{}\" instead of <0xHH>", file, id,
            valid_utf8_or_replaced(piece.text.substr(0, 100)));
@@ -28,13 +31,15 @@ std::shared_ptr<const Vocabulary> vocabulary_of_pieces(const std::vector<Piece>&
       fail(ErrorKind::kCorrupt, "{}: token {} is not UTF-8", file, id);
     }
     made->add(piece.text, id, file);
-    if (piece.type == PieceType::kControl || piece.type == PieceType::kUnknown) made->hide(static_cast<int32_t>(id));
+    if (piece.type == PieceType::kControl || piece.type == PieceType::kUnknown)
+      made->hide(static_cast<int32_t>(id));
     ++id;
   }
   return made;
 }
 
-std::unique_ptr<TokenModel> bpe_of_pieces(const std::vector<Piece>& pieces, std::shared_ptr<const Vocabulary> vocabulary,
+std::unique_ptr<TokenModel> bpe_of_pieces(const std::vector<Piece>& pieces,
+                                          std::shared_ptr<const Vocabulary> vocabulary,
                                           int32_t unknown) {
   ScoredBpeVocabulary scored;
   BpeOptions options;
@@ -53,14 +58,15 @@ std::unique_ptr<TokenModel> bpe_of_pieces(const std::vector<Piece>& pieces, std:
 }
 
 std::unique_ptr<TokenModel> unigram_of_pieces(const std::vector<Piece>& pieces,
-                                              std::shared_ptr<const Vocabulary> vocabulary, int32_t unknown,
-                                              const std::string& file) {
+                                              std::shared_ptr<const Vocabulary> vocabulary,
+                                              int32_t unknown, const std::string& file) {
   UnigramOptions options;
   options.unknown = unknown;
   options.single_precision = true;
   for (const Piece& piece : pieces) {
     options.scores.push_back(static_cast<double>(piece.score));
-    options.usable.push_back(piece.type == PieceType::kNormal || piece.type == PieceType::kUserDefined);
+    options.usable.push_back(piece.type == PieceType::kNormal ||
+                             piece.type == PieceType::kUserDefined);
     options.user_defined.push_back(piece.type == PieceType::kUserDefined);
     if (piece.type == PieceType::kByte) options.byte_fallback = true;
   }
@@ -72,7 +78,8 @@ std::vector<AddedToken> added_of_pieces(const std::vector<Piece>& pieces, bool u
   for (size_t i = 0; i < pieces.size(); ++i) {
     const PieceType type = pieces[i].type;
     const bool special = type == PieceType::kControl || type == PieceType::kUnknown;
-    if (pieces[i].text.empty() || !(special || (user_defined && type == PieceType::kUserDefined))) continue;
+    if (pieces[i].text.empty() || !(special || (user_defined && type == PieceType::kUserDefined)))
+      continue;
     AddedToken token;
     token.text = pieces[i].text;
     token.id = static_cast<int32_t>(i);

@@ -11,7 +11,8 @@ constexpr size_t kMaxTextBytes = size_t{1} << 30;
 
 class Pipeline final : public Tokenizer {
  public:
-  explicit Pipeline(PipelineParts parts) : parts_(std::move(parts)), size_(parts_.vocabulary->size()) {
+  explicit Pipeline(PipelineParts parts)
+      : parts_(std::move(parts)), size_(parts_.vocabulary->size()) {
     for (const auto& token : parts_.added) size_ = std::max(size_, token.id + 1);
     added_index_.assign(static_cast<size_t>(size_), -1);
     for (size_t i = 0; i < parts_.added.size(); ++i) {
@@ -23,7 +24,8 @@ class Pipeline final : public Tokenizer {
 
   std::vector<int32_t> encode(std::string_view text, const EncodeOptions& options) const override {
     if (text.size() > kMaxTextBytes) {
-      fail(ErrorKind::kUsage, "a text of {} bytes is too long, the limit is {}", text.size(), kMaxTextBytes);
+      fail(ErrorKind::kUsage, "a text of {} bytes is too long, the limit is {}", text.size(),
+           kMaxTextBytes);
     }
     std::vector<int32_t> ids;
     if (options.add_special) ids = parts_.post_processor.before;
@@ -33,7 +35,8 @@ class Pipeline final : public Tokenizer {
       if (piece.id >= 0) {
         ids.push_back(piece.id);
       } else {
-        encode_raw(text.substr(piece.begin, piece.end - piece.begin), piece.begin == 0, options.parse_special, ids);
+        encode_raw(text.substr(piece.begin, piece.end - piece.begin), piece.begin == 0,
+                   options.parse_special, ids);
       }
     }
     if (options.add_special) {
@@ -88,8 +91,10 @@ class Pipeline final : public Tokenizer {
   }
   bool known(int32_t id) const { return added(id) != nullptr || parts_.vocabulary->has(id); }
 
-  // Text between added tokens: normalized, cut at the added tokens that are matched in normalized text.
-  void encode_raw(std::string_view text, bool begins_text, bool parse_special, std::vector<int32_t>& ids) const {
+  // Text between added tokens: normalized, cut at the added tokens that are matched in normalized
+  // text.
+  void encode_raw(std::string_view text, bool begins_text, bool parse_special,
+                  std::vector<int32_t>& ids) const {
     std::string normalized;
     if (parts_.normalizer) text = normalized = parts_.normalizer->apply(text);
     for (const auto& piece : added_.cut(text, true, parse_special)) {
@@ -104,7 +109,8 @@ class Pipeline final : public Tokenizer {
       if (parts_.pre_tokenizer) parts_.pre_tokenizer->apply(words);
       for (const auto& word : words.spans) {
         if (word.begin == word.end) continue;
-        parts_.model->encode(std::string_view(words.text).substr(word.begin, word.end - word.begin), ids);
+        parts_.model->encode(std::string_view(words.text).substr(word.begin, word.end - word.begin),
+                             ids);
       }
     }
   }
@@ -118,6 +124,8 @@ class Pipeline final : public Tokenizer {
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> make_pipeline(PipelineParts parts) { return std::make_unique<Pipeline>(std::move(parts)); }
+std::unique_ptr<Tokenizer> make_pipeline(PipelineParts parts) {
+  return std::make_unique<Pipeline>(std::move(parts));
+}
 
 }  // namespace pith

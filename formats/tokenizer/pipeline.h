@@ -1,5 +1,6 @@
-// The one tokenizer behind all file formats: added tokens, normalizer, pre-tokenizer, model, post-processor, decoder.
-// Front ends (json_*.cc, sentencepiece.cc, gguf_vocabulary.cc, llama2c_vocabulary.cc) fill in the parts.
+// The one tokenizer behind all file formats: added tokens, normalizer, pre-tokenizer, model,
+// post-processor, decoder. Front ends (json_*.cc, sentencepiece.cc, gguf_vocabulary.cc,
+// llama2c_vocabulary.cc) fill in the parts.
 #pragma once
 
 #include <memory>
@@ -23,9 +24,9 @@ struct PipelineParts {
   std::shared_ptr<const Vocabulary> vocabulary;  // of the model
   std::unique_ptr<TokenModel> model;
   std::vector<AddedToken> added;
-  NormalizerPtr normalizer;         // may be null, like all below
+  NormalizerPtr normalizer;  // may be null, like all below
   PreTokenizerPtr pre_tokenizer;
-  DecoderPtr decoder;               // null: tokens joined with blanks
+  DecoderPtr decoder;  // null: tokens joined with blanks
   PostProcessor post_processor;
   std::optional<int32_t> bos, eos;
 };

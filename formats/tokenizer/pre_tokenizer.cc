@@ -14,7 +14,8 @@ struct Part {
   bool match;
 };
 
-// Matches come in order; what lies between them becomes a part that is none. `invert` swaps the two.
+// Matches come in order; what lies between them becomes a part that is none. `invert` swaps the
+// two.
 class Parts {
  public:
   Parts(Words::Span word, bool invert) : word_(word), at_(word.begin), invert_(invert) {}
@@ -38,16 +39,21 @@ class Parts {
   std::vector<Part> parts_;
 };
 
-void append_parts(const std::vector<Part>& parts, SplitBehavior behavior, std::vector<Words::Span>& to) {
+void append_parts(const std::vector<Part>& parts, SplitBehavior behavior,
+                  std::vector<Words::Span>& to) {
   const size_t first = to.size();
   const auto joins = [&](size_t i) {  // part i continues the span of part i - 1
     if (i == 0) return false;
     const bool before = parts[i - 1].match, here = parts[i].match;
     switch (behavior) {
-      case SplitBehavior::kMergedWithPrevious: return here && !before;
-      case SplitBehavior::kMergedWithNext: return before && !here;
-      case SplitBehavior::kContiguous: return before == here;
-      default: return false;
+      case SplitBehavior::kMergedWithPrevious:
+        return here && !before;
+      case SplitBehavior::kMergedWithNext:
+        return before && !here;
+      case SplitBehavior::kContiguous:
+        return before == here;
+      default:
+        return false;
     }
   };
   for (size_t i = 0; i < parts.size(); ++i) {
@@ -92,7 +98,8 @@ void respell_words(Words& words, const Respell& respell) {
   out.reserve(words.text.size() * 5 / 4);
   for (Words::Span& word : words.spans) {
     const size_t begin = out.size();
-    respell(std::string_view(words.text).substr(word.begin, word.end - word.begin), out, word.begin == 0);
+    respell(std::string_view(words.text).substr(word.begin, word.end - word.begin), out,
+            word.begin == 0);
     word = {begin, out.size()};
   }
   words.text = std::move(out);
@@ -121,7 +128,8 @@ class ByteLevelSplit final : public PreTokenizer {
       });
     }
     if (regex_) regex_->apply(words);
-    respell_words(words, [](std::string_view word, std::string& out, bool) { append_byte_level(out, word); });
+    respell_words(
+        words, [](std::string_view word, std::string& out, bool) { append_byte_level(out, word); });
   }
 
  private:
@@ -137,8 +145,8 @@ class Metaspace final : public PreTokenizer {
         split_(split ? split_text(replacement_, SplitBehavior::kMergedWithNext, false) : nullptr) {}
   void apply(Words& words) const override {
     respell_words(words, [&](std::string_view word, std::string& out, bool first) {
-      const bool wanted =
-          scheme_ == PrependScheme::kAlways || (scheme_ == PrependScheme::kFirst && first && words.begins_text);
+      const bool wanted = scheme_ == PrependScheme::kAlways ||
+                          (scheme_ == PrependScheme::kFirst && first && words.begins_text);
       if (wanted && !word.starts_with(' ') && !word.starts_with(replacement_)) out += replacement_;
       for (const char c : word) {
         if (c == ' ') {
@@ -185,16 +193,19 @@ PreTokenizerPtr split_sequence(std::vector<PreTokenizerPtr> parts) {
 }
 
 PreTokenizerPtr split_regex(Regex pattern, SplitBehavior behavior, bool invert) {
-  return split_at([pattern = std::move(pattern)](std::string_view text,
-                                                 const auto& report) { pattern.for_each_match(text, report); },
-                  behavior, invert);
+  return split_at(
+      [pattern = std::move(pattern)](std::string_view text, const auto& report) {
+        pattern.for_each_match(text, report);
+      },
+      behavior, invert);
 }
 
 PreTokenizerPtr split_text(std::string pattern, SplitBehavior behavior, bool invert) {
   return split_at(
       [pattern = std::move(pattern)](std::string_view text, const auto& report) {
         if (pattern.empty()) return;
-        for (size_t at = 0; (at = text.find(pattern, at)) != std::string_view::npos; at += pattern.size()) {
+        for (size_t at = 0; (at = text.find(pattern, at)) != std::string_view::npos;
+             at += pattern.size()) {
           report(at, at + pattern.size());
         }
       },
@@ -213,8 +224,8 @@ PreTokenizerPtr split_characters(bool (*is_match)(char32_t), SplitBehavior behav
 }
 
 PreTokenizerPtr split_whitespace() {
-  return split_at([](std::string_view text, const auto& report) { find_words(text, report); }, SplitBehavior::kRemoved,
-                  true);
+  return split_at([](std::string_view text, const auto& report) { find_words(text, report); },
+                  SplitBehavior::kRemoved, true);
 }
 
 PreTokenizerPtr split_bert() {

@@ -16,8 +16,8 @@ struct Words {
     size_t begin, end;
   };
   std::string text;
-  std::vector<Span> spans;   // ascending, disjoint, not empty; gaps are dropped text
-  bool begins_text = true;   // text[0] begins what the user gave, no added token came before it
+  std::vector<Span> spans;  // ascending, disjoint, not empty; gaps are dropped text
+  bool begins_text = true;  // text[0] begins what the user gave, no added token came before it
 };
 
 class PreTokenizer {
@@ -27,8 +27,8 @@ class PreTokenizer {
 };
 using PreTokenizerPtr = std::unique_ptr<const PreTokenizer>;
 
-// What becomes of the matches of a split. "Hello-World" at "-": [Hello][World], [Hello][-][World], [Hello-][World],
-// [Hello][-World], and contiguous: isolated, but neighbouring matches are one.
+// What becomes of the matches of a split. "Hello-World" at "-": [Hello][World], [Hello][-][World],
+// [Hello-][World], [Hello][-World], and contiguous: isolated, but neighbouring matches are one.
 enum class SplitBehavior { kRemoved, kIsolated, kMergedWithPrevious, kMergedWithNext, kContiguous };
 
 PreTokenizerPtr split_sequence(std::vector<PreTokenizerPtr> parts);

@@ -7,14 +7,16 @@ namespace {
 
 class ScoredBpe final : public TokenModel {
  public:
-  ScoredBpe(std::shared_ptr<const Vocabulary> vocabulary, ScoredBpeVocabulary scored, const BpeOptions& options)
+  ScoredBpe(std::shared_ptr<const Vocabulary> vocabulary, ScoredBpeVocabulary scored,
+            const BpeOptions& options)
       : vocabulary_(std::move(vocabulary)), scored_(std::move(scored)), options_(options) {
     if (options.byte_fallback) bytes_ = ByteFallback(*vocabulary_);
     std::vector<std::pair<std::string_view, int32_t>> keys;
     for (const int32_t id : scored_.frozen) keys.emplace_back(vocabulary_->token(id), id);
     frozen_ = ByteTrie(std::move(keys));
     for (int32_t id = 0; id < vocabulary_->size(); ++id) {
-      if (scored_.mergeable[static_cast<size_t>(id)]) longest_ = std::max(longest_, vocabulary_->token(id).size());
+      if (scored_.mergeable[static_cast<size_t>(id)])
+        longest_ = std::max(longest_, vocabulary_->token(id).size());
     }
   }
 
@@ -64,9 +66,10 @@ class ScoredBpe final : public TokenModel {
     }
   }
 
-  // Parts are shorter than what they were merged from, so this recursion ends after at most one level per byte of a token.
-  void emit(std::string_view text, int32_t id, const PassedThrough& passed, std::vector<int32_t>& ids,
-            bool& in_unknown) const {
+  // Parts are shorter than what they were merged from, so this recursion ends after at most one
+  // level per byte of a token.
+  void emit(std::string_view text, int32_t id, const PassedThrough& passed,
+            std::vector<int32_t>& ids, bool& in_unknown) const {
     if (id >= 0 && scored_.unused[static_cast<size_t>(id)]) {
       if (const auto parts = passed.find(id); parts != passed.end()) {
         emit(parts->second.first, mergeable_id(parts->second.first), passed, ids, in_unknown);
@@ -94,8 +97,8 @@ class ScoredBpe final : public TokenModel {
 
 }  // namespace
 
-std::unique_ptr<TokenModel> make_scored_bpe(std::shared_ptr<const Vocabulary> vocabulary, ScoredBpeVocabulary scored,
-                                            const BpeOptions& options) {
+std::unique_ptr<TokenModel> make_scored_bpe(std::shared_ptr<const Vocabulary> vocabulary,
+                                            ScoredBpeVocabulary scored, const BpeOptions& options) {
   return std::make_unique<ScoredBpe>(std::move(vocabulary), std::move(scored), options);
 }
 

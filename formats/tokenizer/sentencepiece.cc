@@ -1,8 +1,9 @@
 // The .model files of SentencePiece: a ModelProto (sentencepiece_model.proto).
 //   ModelProto       pieces = 1, trainer_spec = 2, normalizer_spec = 3
 //   SentencePiece    piece = 1, score = 2 (float), type = 3
-//   TrainerSpec      model_type = 3, treat_whitespace_as_suffix = 24, unk_id = 40, bos_id = 41, eos_id = 42
-//   NormalizerSpec   precompiled_charsmap = 2, add_dummy_prefix = 3, remove_extra_whitespaces = 4, escape_whitespaces = 5
+//   TrainerSpec      model_type = 3, treat_whitespace_as_suffix = 24, unk_id = 40, bos_id = 41,
+//   eos_id = 42 NormalizerSpec   precompiled_charsmap = 2, add_dummy_prefix = 3,
+//   remove_extra_whitespaces = 4, escape_whitespaces = 5
 
 #include "core/error.h"
 #include "core/json.h"
@@ -59,7 +60,8 @@ ModelProto read_model(std::string_view bytes, const std::string& file) {
     if (r.field == 1) model.pieces.push_back(read_piece(r.as_message(), file));
     if (r.field == 2) read_trainer(r.as_message(), file, model);
     if (r.field == 3) read_normalizer(r.as_message(), file, model);
-    if (model.pieces.size() > Vocabulary::kMaxIds) fail(ErrorKind::kCorrupt, "{}: too many pieces", file);
+    if (model.pieces.size() > Vocabulary::kMaxIds)
+      fail(ErrorKind::kCorrupt, "{}: too many pieces", file);
   }
   return model;
 }
@@ -70,7 +72,8 @@ std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(std::string_view model_b
                                                         std::string_view tokenizer_config) {
   const std::string file = "SentencePiece model";
   if (model_bytes.size() > kMaxFileBytes) {
-    fail(ErrorKind::kCorrupt, "{}: {} bytes, more than {}", file, model_bytes.size(), kMaxFileBytes);
+    fail(ErrorKind::kCorrupt, "{}: {} bytes, more than {}", file, model_bytes.size(),
+         kMaxFileBytes);
   }
   const ModelProto model = read_model(model_bytes, file);
   const auto vocabulary = vocabulary_of_pieces(model.pieces, file);
@@ -90,7 +93,8 @@ std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(std::string_view model_b
   } else if (model.model_type == kUnigram) {
     parts.model = unigram_of_pieces(model.pieces, vocabulary, unknown, file);
   } else {
-    fail(ErrorKind::kUnsupported, "{}: model type {} is not supported, only unigram (1) and bpe (2)", file,
+    fail(ErrorKind::kUnsupported,
+         "{}: model type {} is not supported, only unigram (1) and bpe (2)", file,
          model.model_type);
   }
   std::vector<std::pair<std::string_view, int32_t>> user_defined;
@@ -98,13 +102,15 @@ std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(std::string_view model_b
     if (model.pieces[i].type != PieceType::kUserDefined) continue;
     user_defined.emplace_back(model.pieces[i].text, static_cast<int32_t>(i));
   }
-  parts.normalizer =
-      normalize_sentencepiece(Charsmap(model.charsmap, file), ByteTrie(std::move(user_defined)), model.spacing);
+  parts.normalizer = normalize_sentencepiece(Charsmap(model.charsmap, file),
+                                             ByteTrie(std::move(user_defined)), model.spacing);
   parts.added = added_of_pieces(model.pieces, false);
   parts.decoder = decoder_of_pieces(model.spacing.add_dummy_prefix && !model.spacing.suffix);
   parts.bos = checked(model.bos);
   parts.eos = checked(model.eos);
-  const Json config = tokenizer_config.empty() ? Json::object() : parse_json(tokenizer_config, "tokenizer_config.json");
+  const Json config = tokenizer_config.empty()
+                          ? Json::object()
+                          : parse_json(tokenizer_config, "tokenizer_config.json");
   const bool bpe = model.model_type == kBpe;
   if (parts.bos && json_bool(config, "add_bos_token", "tokenizer_config.json", bpe)) {
     parts.post_processor.before = {*parts.bos};

@@ -14,11 +14,14 @@ constexpr size_t kWindow = 8;  // ids that a stream keeps as context of the next
 }  // namespace
 
 std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerFiles& files) {
-  if (!files.tokenizer_json.empty()) return make_json_tokenizer(files.tokenizer_json, files.tokenizer_config);
+  if (!files.tokenizer_json.empty())
+    return make_json_tokenizer(files.tokenizer_json, files.tokenizer_config);
   if (!files.gguf.empty()) {
-    return make_gguf_tokenizer(parse_gguf(as_bytes(files.gguf), files.gguf.size(), "GGUF vocabulary").metadata);
+    return make_gguf_tokenizer(
+        parse_gguf(as_bytes(files.gguf), files.gguf.size(), "GGUF vocabulary").metadata);
   }
-  if (!files.sentencepiece.empty()) return make_sentencepiece_tokenizer(files.sentencepiece, files.tokenizer_config);
+  if (!files.sentencepiece.empty())
+    return make_sentencepiece_tokenizer(files.sentencepiece, files.tokenizer_config);
   if (!files.llama2c.empty()) return make_llama2c_tokenizer(files.llama2c);
   fail(ErrorKind::kUsage, "the model has no tokenizer; name one with --tokenizer");
 }
@@ -44,24 +47,28 @@ TokenizerFiles read_tokenizer_file(const std::string& path) {
     files.llama2c = std::move(text);  // the longest token has fewer than 65,536 bytes
   } else {
     fail(ErrorKind::kUnsupported,
-         "{}: not a tokenizer.json, a GGUF file, a SentencePiece model or a vocabulary of llama2.c", path);
+         "{}: not a tokenizer.json, a GGUF file, a SentencePiece model or a vocabulary of llama2.c",
+         path);
   }
   return files;
 }
 
-// decode() of the ids so far, less what was shown. Where everything is shown only the last ids are kept as context, so that
-// a stream costs O(n).
+// decode() of the ids so far, less what was shown. Where everything is shown only the last ids are
+// kept as context, so that a stream costs O(n).
 std::string StreamDecoder::push(int32_t id) {
   ids_.push_back(id);
   const std::string text = tokenizer_.decode(ids_);
   size_t certain = valid_utf8_prefix(text);
   // U+FFFD at the end may be an unfinished run of bytes that the next token completes.
-  while (certain >= 3 && text.compare(certain - 3, 3, "\xef\xbf\xbd") == 0 && ids_.size() < 4 * kWindow) certain -= 3;
+  while (certain >= 3 && text.compare(certain - 3, 3, "\xef\xbf\xbd") == 0 &&
+         ids_.size() < 4 * kWindow)
+    certain -= 3;
   if (certain <= shown_) return "";
   std::string fresh = text.substr(shown_, certain - shown_);
   shown_ = certain;
   // The context must decode as it did in place: not begin inside of a character.
-  for (size_t keep = kWindow; certain == text.size() && ids_.size() > 2 * kWindow && keep < 2 * kWindow; ++keep) {
+  for (size_t keep = kWindow;
+       certain == text.size() && ids_.size() > 2 * kWindow && keep < 2 * kWindow; ++keep) {
     const std::vector<int32_t> context(ids_.end() - static_cast<ptrdiff_t>(keep), ids_.end());
     const std::string decoded = tokenizer_.decode(context);
     if (!text.ends_with(decoded)) continue;

@@ -1,7 +1,8 @@
-// Text to token ids and back. One interface over tokenizer.json, SentencePiece models, GGUF vocabularies and llama2.c
-// vocabularies. Immutable once made; safe to share among threads.
+// Text to token ids and back. One interface over tokenizer.json, SentencePiece models, GGUF
+// vocabularies and llama2.c vocabularies. Immutable once made; safe to share among threads.
 //
-// Text is UTF-8; invalid bytes are replaced by U+FFFD first, as Rust's tokenizers get it. Encoding takes O(n log n) time.
+// Text is UTF-8; invalid bytes are replaced by U+FFFD first, as Rust's tokenizers get it. Encoding
+// takes O(n log n) time.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +20,8 @@ namespace pith {
 struct EncodeOptions {
   // Apply the post-processor: BOS, EOS, [CLS] ... as the tokenizer's files say.
   bool add_special = true;
-  // Turn the text of special tokens ("<|im_end|>") into their ids. Off by default: the text of users must not. Added tokens
-  // that are not special are always matched.
+  // Turn the text of special tokens ("<|im_end|>") into their ids. Off by default: the text of
+  // users must not. Added tokens that are not special are always matched.
   bool parse_special = false;
 };
 
@@ -28,12 +29,13 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  virtual std::vector<int32_t> encode(std::string_view text, const EncodeOptions& options = {}) const = 0;
+  virtual std::vector<int32_t> encode(std::string_view text,
+                                      const EncodeOptions& options = {}) const = 0;
   // Ids out of range are skipped. May end inside a UTF-8 sequence where the tokens do.
   virtual std::string decode(std::span<const int32_t> ids, bool skip_special = true) const = 0;
 
-  virtual int32_t vocab_size() const = 0;                    // ids are in [0, vocab_size)
-  virtual std::string token_text(int32_t id) const = 0;      // as stored, for people
+  virtual int32_t vocab_size() const = 0;                // ids are in [0, vocab_size)
+  virtual std::string token_text(int32_t id) const = 0;  // as stored, for people
   virtual std::optional<int32_t> id_of(std::string_view token) const = 0;
   virtual bool is_special(int32_t id) const = 0;
 
@@ -43,14 +45,17 @@ class Tokenizer {
   virtual bool adds_bos() const = 0;  // encode(..., add_special) begins with bos
 };
 
-// From whichever file is there, in the order tokenizer.json, GGUF, SentencePiece, llama2.c. Error(kUsage) where there is none,
-// kCorrupt or kUnsupported naming the part that is wrong.
+// From whichever file is there, in the order tokenizer.json, GGUF, SentencePiece, llama2.c.
+// Error(kUsage) where there is none, kCorrupt or kUnsupported naming the part that is wrong.
 std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerFiles& files);
 
-std::unique_ptr<Tokenizer> make_json_tokenizer(std::string_view tokenizer_json, std::string_view tokenizer_config);
-// A .model does not say whether BOS and EOS are added: tokenizer_config.json does (add_bos_token, add_eos_token), and without
-// it BPE models add BOS, as those of Llama, Mistral and Gemma do, and unigram models EOS, as that of T5 does.
-std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(std::string_view model, std::string_view tokenizer_config = {});
+std::unique_ptr<Tokenizer> make_json_tokenizer(std::string_view tokenizer_json,
+                                               std::string_view tokenizer_config);
+// A .model does not say whether BOS and EOS are added: tokenizer_config.json does (add_bos_token,
+// add_eos_token), and without it BPE models add BOS, as those of Llama, Mistral and Gemma do, and
+// unigram models EOS, as that of T5 does.
+std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(std::string_view model,
+                                                        std::string_view tokenizer_config = {});
 std::unique_ptr<Tokenizer> make_gguf_tokenizer(const GgufMetadata& metadata);
 std::unique_ptr<Tokenizer> make_llama2c_tokenizer(std::string_view tokenizer_bin);
 

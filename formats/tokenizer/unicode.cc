@@ -16,8 +16,8 @@ utf8proc_category_t category(char32_t c) {
 
 bool is_continuation(char b) { return (static_cast<unsigned char>(b) & 0xc0u) == 0x80u; }
 
-// Length of the valid sequence at the front of text; 0 where there is none, and then `invalid` is the length of
-// the part that one U+FFFD stands for.
+// Length of the valid sequence at the front of text; 0 where there is none, and then `invalid` is
+// the length of the part that one U+FFFD stands for.
 size_t sequence_length(std::string_view text, size_t& invalid) {
   const auto lead = static_cast<unsigned char>(text[0]);
   invalid = 1;
@@ -28,8 +28,8 @@ size_t sequence_length(std::string_view text, size_t& invalid) {
     if (i >= text.size() || !is_continuation(text[i])) return 0;
     if (i == 1) {  // no overlong forms, no surrogates, nothing above U+10FFFF
       const auto second = static_cast<unsigned char>(text[1]);
-      if ((lead == 0xe0 && second < 0xa0) || (lead == 0xed && second > 0x9f) || (lead == 0xf0 && second < 0x90) ||
-          (lead == 0xf4 && second > 0x8f)) {
+      if ((lead == 0xe0 && second < 0xa0) || (lead == 0xed && second > 0x9f) ||
+          (lead == 0xf0 && second < 0x90) || (lead == 0xf4 && second > 0x8f)) {
         return 0;
       }
     }
@@ -46,13 +46,16 @@ char32_t next_code_point(std::string_view text, size_t& at) {
   const size_t length = std::min(utf8_length(text[at]), text.size() - at);
   const auto lead = static_cast<unsigned char>(text[at]);
   char32_t c = length == 1 ? lead : lead & (0x7fu >> length);
-  for (size_t i = 1; i < length; ++i) c = (c << 6) | (static_cast<unsigned char>(text[at + i]) & 0x3fu);
+  for (size_t i = 1; i < length; ++i)
+    c = (c << 6) | (static_cast<unsigned char>(text[at + i]) & 0x3fu);
   at += length;
   return c;
 }
 
 void append_utf8(std::string& to, char32_t c) {
-  const auto put = [&](char32_t byte) { to.push_back(static_cast<char>(static_cast<unsigned char>(byte))); };
+  const auto put = [&](char32_t byte) {
+    to.push_back(static_cast<char>(static_cast<unsigned char>(byte)));
+  };
   if (c < 0x80) {
     put(c);
   } else if (c < 0x800) {
@@ -83,8 +86,8 @@ size_t valid_utf8_prefix(std::string_view text) {
 bool is_incomplete_utf8(std::string_view text) {
   if (text.empty() || text.size() >= utf8_length(text[0])) return false;
   size_t invalid = 0;
-  return sequence_length(text, invalid) == 0 && invalid == text.size() && static_cast<unsigned char>(text[0]) >= 0xc2 &&
-         static_cast<unsigned char>(text[0]) <= 0xf4;
+  return sequence_length(text, invalid) == 0 && invalid == text.size() &&
+         static_cast<unsigned char>(text[0]) >= 0xc2 && static_cast<unsigned char>(text[0]) <= 0xf4;
 }
 
 std::string valid_utf8_or_replaced(std::string_view text, bool keep_tail) {
@@ -119,7 +122,9 @@ bool is_numeric(char32_t c) {
   return k == UTF8PROC_CATEGORY_ND || k == UTF8PROC_CATEGORY_NL || k == UTF8PROC_CATEGORY_NO;
 }
 bool is_punctuation(char32_t c) {
-  if (c < 0x80) return (c >= 33 && c <= 47) || (c >= 58 && c <= 64) || (c >= 91 && c <= 96) || (c >= 123 && c <= 126);
+  if (c < 0x80)
+    return (c >= 33 && c <= 47) || (c >= 58 && c <= 64) || (c >= 91 && c <= 96) ||
+           (c >= 123 && c <= 126);
   const auto k = category(c);
   return k >= UTF8PROC_CATEGORY_PC && k <= UTF8PROC_CATEGORY_PO;
 }
@@ -134,8 +139,9 @@ bool is_control_or_format(char32_t c) {
 }
 bool is_word(char32_t c) {
   const auto k = category(c);
-  return (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_LO) || is_mark(c) || k == UTF8PROC_CATEGORY_ND ||
-         k == UTF8PROC_CATEGORY_NL || k == UTF8PROC_CATEGORY_PC || c == 0x200c || c == 0x200d;
+  return (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_LO) || is_mark(c) ||
+         k == UTF8PROC_CATEGORY_ND || k == UTF8PROC_CATEGORY_NL || k == UTF8PROC_CATEGORY_PC ||
+         c == 0x200c || c == 0x200d;
 }
 
 void append_lower(std::string& to, char32_t c) {
@@ -146,10 +152,11 @@ void append_lower(std::string& to, char32_t c) {
   }
 }
 
-// utf8proc's own mapping sorts marks in quadratic time, so decomposition and ordering are done here and only the
-// composition is left to it.
+// utf8proc's own mapping sorts marks in quadratic time, so decomposition and ordering are done here
+// and only the composition is left to it.
 std::string normal_form(std::string_view text, NormalForm form) {
-  if (std::all_of(text.begin(), text.end(), [](char b) { return static_cast<unsigned char>(b) < 0x80; })) {
+  if (std::all_of(text.begin(), text.end(),
+                  [](char b) { return static_cast<unsigned char>(b) < 0x80; })) {
     return std::string(text);
   }
   const bool compose = form == NormalForm::kNfc || form == NormalForm::kNfkc;
@@ -170,8 +177,9 @@ std::string normal_form(std::string_view text, NormalForm form) {
     size_t end = i;
     while (end < points.size() && combining_class(points[end]) != 0) ++end;
     if (end - i > 1) {
-      std::stable_sort(points.begin() + static_cast<ptrdiff_t>(i), points.begin() + static_cast<ptrdiff_t>(end),
-                       [](int32_t a, int32_t b) { return combining_class(a) < combining_class(b); });
+      std::stable_sort(
+          points.begin() + static_cast<ptrdiff_t>(i), points.begin() + static_cast<ptrdiff_t>(end),
+          [](int32_t a, int32_t b) { return combining_class(a) < combining_class(b); });
     }
     i = end + 1;
   }

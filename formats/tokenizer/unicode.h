@@ -1,5 +1,6 @@
-// UTF-8 and the few Unicode properties and normal forms that tokenizers ask for (tables of utf8proc).
-// All text that goes through a tokenizer is valid UTF-8: valid_utf8_or_replaced is its gate.
+// UTF-8 and the few Unicode properties and normal forms that tokenizers ask for (tables of
+// utf8proc). All text that goes through a tokenizer is valid UTF-8: valid_utf8_or_replaced is its
+// gate.
 #pragma once
 
 #include <cstddef>
@@ -20,18 +21,20 @@ void append_utf8(std::string& to, char32_t c);
 
 // Bytes of the longest valid prefix.
 size_t valid_utf8_prefix(std::string_view text);
-// Whether `text` is the beginning of a sequence that more bytes can complete (not empty, not whole).
+// Whether `text` is the beginning of a sequence that more bytes can complete (not empty, not
+// whole).
 bool is_incomplete_utf8(std::string_view text);
-// Every maximal invalid part becomes U+FFFD. With `keep_tail` an incomplete sequence at the end stays.
+// Every maximal invalid part becomes U+FFFD. With `keep_tail` an incomplete sequence at the end
+// stays.
 std::string valid_utf8_or_replaced(std::string_view text, bool keep_tail = false);
 
-bool is_white_space(char32_t c);          // property White_Space
-bool is_numeric(char32_t c);              // Nd, Nl, No
-bool is_punctuation(char32_t c);          // P*, or ASCII punctuation, which counts $+<=>^`|~ too
-bool is_mark(char32_t c);                 // Mn, Mc, Me
-bool is_nonspacing_mark(char32_t c);      // Mn
-bool is_control_or_format(char32_t c);    // Cc, Cf, Co
-bool is_word(char32_t c);                 // letters, marks, digits, connectors
+bool is_white_space(char32_t c);        // property White_Space
+bool is_numeric(char32_t c);            // Nd, Nl, No
+bool is_punctuation(char32_t c);        // P*, or ASCII punctuation, which counts $+<=>^`|~ too
+bool is_mark(char32_t c);               // Mn, Mc, Me
+bool is_nonspacing_mark(char32_t c);    // Mn
+bool is_control_or_format(char32_t c);  // Cc, Cf, Co
+bool is_word(char32_t c);               // letters, marks, digits, connectors
 void append_lower(std::string& to, char32_t c);  // full mapping of one character, no context
 
 enum class NormalForm { kNfc, kNfd, kNfkc, kNfkd };

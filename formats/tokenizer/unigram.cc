@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "core/error.h"
 #include "formats/tokenizer/byte_trie.h"
@@ -18,7 +19,8 @@ class Unigram final : public TokenModel {
       : vocabulary_(std::move(vocabulary)), options_(std::move(options)), file_(std::move(file)) {
     if (options_.byte_fallback) bytes_ = ByteFallback(*vocabulary_);
     std::vector<std::pair<std::string_view, int32_t>> keys;
-    double smallest = INFINITY, largest = -INFINITY;
+    constexpr double kInfinity = std::numeric_limits<double>::infinity();
+    double smallest = kInfinity, largest = -kInfinity;
     for (int32_t id = 0; id < vocabulary_->size(); ++id) {
       const auto i = static_cast<size_t>(id);
       if (!vocabulary_->has(id) || !options_.usable[i] || vocabulary_->is_hidden(id)) continue;
@@ -30,7 +32,8 @@ class Unigram final : public TokenModel {
     if (!std::isfinite(smallest)) smallest = largest = 0;
     for (size_t i = 0; i < options_.scores.size(); ++i) {
       if (!options_.user_defined[i]) continue;
-      options_.scores[i] = static_cast<double>(vocabulary_->token(static_cast<int32_t>(i)).size()) * largest - 0.1;
+      options_.scores[i] =
+          static_cast<double>(vocabulary_->token(static_cast<int32_t>(i)).size()) * largest - 0.1;
     }
     unknown_score_ = smallest - kUnknownPenalty;
     trie_ = ByteTrie(std::move(keys));
@@ -39,7 +42,8 @@ class Unigram final : public TokenModel {
   void encode(std::string_view word, std::vector<int32_t>& ids) const override {
     const std::vector<Best> best = forward(word);
     std::vector<uint32_t> ends;  // of the path, last first
-    for (auto end = static_cast<uint32_t>(word.size()); end > 0; end = best[end].begin) ends.push_back(end);
+    for (auto end = static_cast<uint32_t>(word.size()); end > 0; end = best[end].begin)
+      ends.push_back(end);
     uint32_t unknown_begin = 0;
     bool in_unknown = false;
     for (size_t i = ends.size(); i-- > 0;) {
@@ -49,7 +53,8 @@ class Unigram final : public TokenModel {
         in_unknown = true;
         const bool more = i > 0 && best[ends[i - 1]].id == kUnknown;
         if (more) continue;
-        if (!bytes_.append(word.substr(unknown_begin, ends[i] - unknown_begin), ids)) ids.push_back(options_.unknown);
+        if (!bytes_.append(word.substr(unknown_begin, ends[i] - unknown_begin), ids))
+          ids.push_back(options_.unknown);
         in_unknown = false;
       } else {
         ids.push_back(node.id);
@@ -66,14 +71,17 @@ class Unigram final : public TokenModel {
   };
 
   double add(double a, double b) const {
-    return options_.single_precision ? static_cast<double>(static_cast<float>(a) + static_cast<float>(b)) : a + b;
+    return options_.single_precision
+               ? static_cast<double>(static_cast<float>(a) + static_cast<float>(b))
+               : a + b;
   }
 
   std::vector<Best> forward(std::string_view word) const {
     std::vector<Best> best(word.size() + 1);
     const auto offer = [&](size_t begin, size_t end, double score, int32_t id) {
       const double total = add(best[begin].score, score);
-      if (best[end].id == -1 || total > best[end].score) best[end] = {total, static_cast<uint32_t>(begin), id};
+      if (best[end].id == -1 || total > best[end].score)
+        best[end] = {total, static_cast<uint32_t>(begin), id};
     };
     for (size_t at = 0; at < word.size();) {
       const size_t length = std::min(utf8_length(word[at]), word.size() - at);
@@ -89,7 +97,8 @@ class Unigram final : public TokenModel {
       }
       if (!covered) {
         if (options_.unknown < 0) {
-          fail(ErrorKind::kUnsupported, "{}: a character is not in the vocabulary, and it has no unknown token", file_);
+          fail(ErrorKind::kUnsupported,
+               "{}: a character is not in the vocabulary, and it has no unknown token", file_);
         }
         offer(at, at + length, unknown_score_, kUnknown);
       }
@@ -108,8 +117,8 @@ class Unigram final : public TokenModel {
 
 }  // namespace
 
-std::unique_ptr<TokenModel> make_unigram(std::shared_ptr<const Vocabulary> vocabulary, UnigramOptions options,
-                                         const std::string& file) {
+std::unique_ptr<TokenModel> make_unigram(std::shared_ptr<const Vocabulary> vocabulary,
+                                         UnigramOptions options, const std::string& file) {
   return std::make_unique<Unigram>(std::move(vocabulary), std::move(options), file);
 }
 

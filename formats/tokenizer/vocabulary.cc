@@ -8,9 +8,11 @@
 namespace pith {
 
 void Vocabulary::add(std::string_view token, uint64_t id, const std::string& file) {
-  if (id >= kMaxIds) fail(ErrorKind::kCorrupt, "{}: token id {} is not below {}", file, id, kMaxIds);
+  if (id >= kMaxIds)
+    fail(ErrorKind::kCorrupt, "{}: token id {} is not below {}", file, id, kMaxIds);
   if (token.size() > kMaxTokenBytes) {
-    fail(ErrorKind::kCorrupt, "{}: token {} has {} bytes, more than {}", file, id, token.size(), kMaxTokenBytes);
+    fail(ErrorKind::kCorrupt, "{}: token {} has {} bytes, more than {}", file, id, token.size(),
+         kMaxTokenBytes);
   }
   if (id >= tokens_.size()) {
     tokens_.resize(id + 1);
@@ -18,7 +20,8 @@ void Vocabulary::add(std::string_view token, uint64_t id, const std::string& fil
     hidden_.resize(id + 1);
   }
   if (used_[id] && tokens_[id] != token) {
-    fail(ErrorKind::kCorrupt, "{}: token id {} is both \"{}\" and \"{}\"", file, id, tokens_[id], token);
+    fail(ErrorKind::kCorrupt, "{}: token id {} is both \"{}\" and \"{}\"", file, id, tokens_[id],
+         token);
   }
   tokens_[id] = token;
   used_[id] = true;
@@ -29,13 +32,16 @@ void Vocabulary::check_density(const std::string& file) const {
   const auto used = std::count(used_.begin(), used_.end(), true);
   const auto range = static_cast<ptrdiff_t>(tokens_.size());
   if (range > 4096 && used < range / 2) {
-    fail(ErrorKind::kCorrupt, "{}: {} tokens have ids up to {}: too many gaps", file, used, range - 1);
+    fail(ErrorKind::kCorrupt, "{}: {} tokens have ids up to {}: too many gaps", file, used,
+         range - 1);
   }
 }
 
-int32_t Vocabulary::require(std::string_view token, const std::string& file, const char* what) const {
+int32_t Vocabulary::require(std::string_view token, const std::string& file,
+                            const char* what) const {
   const int32_t id = find(token);
-  if (id < 0) fail(ErrorKind::kCorrupt, "{}: {} \"{}\" is not in the vocabulary", file, what, token);
+  if (id < 0)
+    fail(ErrorKind::kCorrupt, "{}: {} \"{}\" is not in the vocabulary", file, what, token);
   return id;
 }
 

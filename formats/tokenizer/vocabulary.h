@@ -1,5 +1,6 @@
-// Tokens by id and ids by token. Ids are below 2^21, tokens at most 4096 bytes; ids may have gaps, but less than half of
-// the range may be missing. Of equal tokens with different ids, id_of gives the last one added.
+// Tokens by id and ids by token. Ids are below 2^21, tokens at most 4096 bytes; ids may have gaps,
+// but less than half of the range may be missing. Of equal tokens with different ids, id_of gives
+// the last one added.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +24,8 @@ class Vocabulary {
   static constexpr uint64_t kMaxIds = uint64_t{1} << 21;
   static constexpr size_t kMaxTokenBytes = 4096;
 
-  // Error(kCorrupt) naming `file` where the id is out of range, already taken by another token, or the token too long.
+  // Error(kCorrupt) naming `file` where the id is out of range, already taken by another token, or
+  // the token too long.
   void add(std::string_view token, uint64_t id, const std::string& file);
   void check_density(const std::string& file) const;
 
@@ -41,7 +43,8 @@ class Vocabulary {
   }
   void hide(int32_t id) { hidden_[static_cast<size_t>(id)] = true; }
   bool is_hidden(int32_t id) const { return hidden_[static_cast<size_t>(id)]; }
-  int32_t require(std::string_view token, const std::string& file, const char* what) const;  // Error(kCorrupt)
+  int32_t require(std::string_view token, const std::string& file,
+                  const char* what) const;  // Error(kCorrupt)
 
  private:
   std::vector<std::string> tokens_;

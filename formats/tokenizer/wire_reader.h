@@ -1,6 +1,7 @@
-// The wire format of Protocol Buffers, as far as a SentencePiece model needs it: a message is a sequence of
-// (number << 3 | type) and a value; type 0 a varint of at most 10 bytes, 1 eight bytes, 2 a length and so many bytes, 5 four
-// bytes. Groups (3, 4) are refused. Every length is bounded by what remains.
+// The wire format of Protocol Buffers, as far as a SentencePiece model needs it: a message is a
+// sequence of (number << 3 | type) and a value; type 0 a varint of at most 10 bytes, 1 eight bytes,
+// 2 a length and so many bytes, 5 four bytes. Groups (3, 4) are refused. Every length is bounded by
+// what remains.
 #pragma once
 
 #include <bit>
@@ -14,7 +15,8 @@ namespace pith {
 
 class WireReader {
  public:
-  WireReader(std::string_view message, std::string name) : reader_(as_bytes(message), std::move(name)) {}
+  WireReader(std::string_view message, std::string name)
+      : reader_(as_bytes(message), std::move(name)) {}
 
   // Moves to the next field; false at the end. Its value is then in the members below, by type.
   bool next() {
@@ -22,14 +24,24 @@ class WireReader {
     const uint64_t key = varint();
     field = key >> 3;
     type = static_cast<int>(key & 7);
-    if (field == 0) fail(ErrorKind::kCorrupt, "{}: field 0 at offset {}", reader_.name(), reader_.offset());
+    if (field == 0)
+      fail(ErrorKind::kCorrupt, "{}: field 0 at offset {}", reader_.name(), reader_.offset());
     switch (type) {
-      case 0: number = varint(); break;
-      case 1: number = reader_.read<uint64_t>("field"); break;
-      case 2: text = reader_.text(varint(), "field"); break;
-      case 5: number = reader_.read<uint32_t>("field"); break;
+      case 0:
+        number = varint();
+        break;
+      case 1:
+        number = reader_.read<uint64_t>("field");
+        break;
+      case 2:
+        text = reader_.text(varint(), "field");
+        break;
+      case 5:
+        number = reader_.read<uint32_t>("field");
+        break;
       default:
-        fail(ErrorKind::kCorrupt, "{}: field {} at offset {} has type {}", reader_.name(), field, reader_.offset(), type);
+        fail(ErrorKind::kCorrupt, "{}: field {} at offset {} has type {}", reader_.name(), field,
+             reader_.offset(), type);
     }
     return true;
   }
@@ -48,7 +60,8 @@ class WireReader {
  private:
   void expect(int wanted) const {
     if (type != wanted) {
-      fail(ErrorKind::kCorrupt, "{}: field {} has type {} instead of {}", reader_.name(), field, type, wanted);
+      fail(ErrorKind::kCorrupt, "{}: field {} has type {} instead of {}", reader_.name(), field,
+           type, wanted);
     }
   }
   uint64_t varint() {
@@ -58,7 +71,8 @@ class WireReader {
       value |= static_cast<uint64_t>(byte & 0x7fu) << (7 * i);
       if ((byte & 0x80u) == 0) return value;
     }
-    fail(ErrorKind::kCorrupt, "{}: varint longer than 10 bytes at offset {}", reader_.name(), reader_.offset());
+    fail(ErrorKind::kCorrupt, "{}: varint longer than 10 bytes at offset {}", reader_.name(),
+         reader_.offset());
   }
 
   ByteReader reader_;

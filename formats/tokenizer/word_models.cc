@@ -13,7 +13,8 @@ class WordPiece final : public TokenModel {
   WordPiece(const Vocabulary& vocabulary, const WordPieceOptions& options) : options_(options) {
     std::vector<std::pair<std::string_view, int32_t>> keys;
     for (int32_t id = 0; id < vocabulary.size(); ++id) {
-      if (vocabulary.has(id) && !vocabulary.is_hidden(id)) keys.emplace_back(vocabulary.token(id), id);
+      if (vocabulary.has(id) && !vocabulary.is_hidden(id))
+        keys.emplace_back(vocabulary.token(id), id);
     }
     trie_ = ByteTrie(std::move(keys));
     first_ = trie_.walk(ByteTrie::kRoot, options.first_prefix);
@@ -21,8 +22,9 @@ class WordPiece final : public TokenModel {
   }
 
   void encode(std::string_view word, std::vector<int32_t>& ids) const override {
-    const auto characters = std::count_if(
-        word.begin(), word.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0u) != 0x80u; });
+    const auto characters = std::count_if(word.begin(), word.end(), [](char c) {
+      return (static_cast<unsigned char>(c) & 0xc0u) != 0x80u;
+    });
     const size_t before = ids.size();
     bool known = static_cast<uint64_t>(characters) <= options_.max_characters;
     for (size_t at = 0; known && at < word.size();) {
@@ -60,8 +62,10 @@ class WordLevel final : public TokenModel {
   void encode(std::string_view word, std::vector<int32_t>& ids) const override {
     int32_t id = vocabulary_->match(word);
     if (id < 0) id = unknown_;
-    if (id < 0) fail(ErrorKind::kUnsupported, "{}: the word \"{}\" is not in the vocabulary, and it has no unknown token",
-                     file_, word.substr(0, 100));
+    if (id < 0)
+      fail(ErrorKind::kUnsupported,
+           "{}: the word \"{}\" is not in the vocabulary, and it has no unknown token", file_,
+           word.substr(0, 100));
     ids.push_back(id);
   }
 
@@ -78,8 +82,8 @@ std::unique_ptr<TokenModel> make_word_piece(std::shared_ptr<const Vocabulary> vo
   return std::make_unique<WordPiece>(*vocabulary, options);
 }
 
-std::unique_ptr<TokenModel> make_word_level(std::shared_ptr<const Vocabulary> vocabulary, int32_t unknown,
-                                            const std::string& file) {
+std::unique_ptr<TokenModel> make_word_level(std::shared_ptr<const Vocabulary> vocabulary,
+                                            int32_t unknown, const std::string& file) {
   return std::make_unique<WordLevel>(std::move(vocabulary), unknown, file);
 }
 

@@ -1,5 +1,5 @@
-// Models that look words up: WordPiece takes the longest token that fits, again and again (one unknown for the whole word
-// where that fails); WordLevel takes the word.
+// Models that look words up: WordPiece takes the longest token that fits, again and again (one
+// unknown for the whole word where that fails); WordLevel takes the word.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +18,9 @@ struct WordPieceOptions {
   uint64_t max_characters = 100;         // longer words are unknown
 };
 
-std::unique_ptr<TokenModel> make_word_piece(std::shared_ptr<const Vocabulary> vocabulary, const WordPieceOptions& options);
-std::unique_ptr<TokenModel> make_word_level(std::shared_ptr<const Vocabulary> vocabulary, int32_t unknown,
-                                            const std::string& file);
+std::unique_ptr<TokenModel> make_word_piece(std::shared_ptr<const Vocabulary> vocabulary,
+                                            const WordPieceOptions& options);
+std::unique_ptr<TokenModel> make_word_level(std::shared_ptr<const Vocabulary> vocabulary,
+                                            int32_t unknown, const std::string& file);
 
 }  // namespace pith

@@ -328,13 +328,15 @@ class Driver {
       check_interrupt();
       const int64_t rows = std::min(together, info.n - begin);
       OwnedWeight piece = allocate_weight(to, rows, info.k);
-      const LinearInfo part{info.name, info.role, info.layer, info.sublayer, rows, info.k, info.bias};
+      const LinearInfo part{info.name, info.role, info.layer, info.sublayer,
+                            rows,      info.k,    info.bias};
       original.require(rows * info.k);
       std::vector<std::string> methods(static_cast<size_t>(ceil_div(rows, slab)));
       parallel_ranges(rows, slab, [&](int64_t first, int64_t last) {
         float* w = original.data() + first * info.k;
         source_.rows(info, begin + first, last - first, w);
-        methods[static_cast<size_t>(first / slab)] = by->encode_rows(part, to, first, last - first, w, absmax, piece.planes);
+        methods[static_cast<size_t>(first / slab)] =
+            by->encode_rows(part, to, first, last - first, w, absmax, piece.planes);
       });
       parallel_ranges(rows, slab, [&](int64_t first, int64_t last) {
         thread_local Buffer<float> decoded;
@@ -342,7 +344,8 @@ class Driver {
         decoded.require(static_cast<int64_t>(size));
         decode_with_kernels(cpu_kernels(), piece.weight, first, last - first, decoded.data());
         compare_slab(info.name, (begin + first) / slab, begin + first,
-                     {original.data() + first * info.k, size}, decoded.span().first(size), &comparison);
+                     {original.data() + first * info.k, size}, decoded.span().first(size),
+                     &comparison);
       });
       method = methods.front();
       for (size_t p = 0; p < planes.size(); ++p) {
@@ -421,7 +424,8 @@ class Driver {
   uint64_t tokenizer_hash() const {
     const TokenizerFiles t = source_.tokenizer();
     Hasher h;
-    for (const auto* text : {&t.tokenizer_json, &t.tokenizer_config, &t.sentencepiece, &t.gguf, &t.llama2c, &t.chat_template}) {
+    for (const auto* text : {&t.tokenizer_json, &t.tokenizer_config, &t.sentencepiece, &t.gguf,
+                             &t.llama2c, &t.chat_template}) {
       const uint64_t size = text->size();
       h.add(std::as_bytes(std::span(&size, 1)));
       h.add(as_bytes(*text));

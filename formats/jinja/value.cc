@@ -1,0 +1,256 @@
+#include "formats/jinja/value.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace pith::jinja {
+namespace {
+
+int depth_of(const Value& v) {
+  if (const auto* list = std::get_if<ListPtr>(&v)) return (*list)->depth;
+  if (const auto* dict = std::get_if<DictPtr>(&v)) return (*dict)->depth;
+  if (const auto* loop = std::get_if<LoopPtr>(&v)) return (*loop)->items->depth;
+  return 0;
+}
+
+int depth_above(Meter& meter, int deepest) {
+  if (deepest >= kMaxNesting) meter.corrupt("data nested deeper than {}", kMaxNesting);
+  return deepest + 1;
+}
+
+bool is_integral(const Value& v) { return is<bool>(v) || is<int64_t>(v); }
+int64_t to_int(const Value& v) {
+  return is<bool>(v) ? static_cast<int64_t>(std::get<bool>(v)) : std::get<int64_t>(v);
+}
+
+bool equal_lists(Meter& meter, const List& a, const List& b) {
+  if (a.tuple != b.tuple || a.items.size() != b.items.size()) return false;
+  for (size_t i = 0; i < a.items.size(); ++i) {
+    if (!equal(meter, a.items[i], b.items[i])) return false;
+  }
+  return true;
+}
+
+bool equal_dicts(Meter& meter, const Dict& a, const Dict& b) {
+  if (a.entries.size() != b.entries.size()) return false;
+  for (const auto& [key, value] : a.entries) {
+    const Value* other = find_key(meter, b, key);
+    if (other == nullptr || !equal(meter, value, *other)) return false;
+  }
+  return true;
+}
+
+Value json_at_depth(Meter& meter, const Json& json, Origin strings, int depth) {
+  if (depth > kMaxNesting) meter.corrupt("data nested deeper than {}", kMaxNesting);
+  const auto text = [&](const std::string& s) -> Value {
+    return std::make_shared<const Text>(s, strings);
+  };
+  switch (json.type()) {
+    case Json::value_t::null:
+      return None{};
+    case Json::value_t::boolean:
+      return json.get<bool>();
+    case Json::value_t::number_integer:
+      return json.get<int64_t>();
+    case Json::value_t::number_unsigned: {
+      const auto n = json.get<uint64_t>();
+      if (n > static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
+        return static_cast<double>(n);
+      return static_cast<int64_t>(n);
+    }
+    case Json::value_t::number_float:
+      return json.get<double>();
+    case Json::value_t::string:
+      return text(json.get_ref<const std::string&>());
+    case Json::value_t::array: {
+      auto list = std::make_shared<List>();
+      for (const Json& item : json) {
+        list->items.push_back(json_at_depth(meter, item, strings, depth + 1));
+        list->depth = std::max(list->depth, 1 + depth_of(list->items.back()));
+      }
+      return ListPtr(std::move(list));
+    }
+    case Json::value_t::object: {
+      auto dict = std::make_shared<Dict>();
+      for (const auto& [key, item] : json.items()) {
+        dict->entries.emplace_back(text(key), json_at_depth(meter, item, strings, depth + 1));
+        dict->depth = std::max(dict->depth, 1 + depth_of(dict->entries.back().second));
+      }
+      return DictPtr(std::move(dict));
+    }
+    default:
+      meter.unsupported("a JSON value of the type {}", json.type_name());
+  }
+}
+
+}  // namespace
+
+const Text* as_text(const Value& v) {
+  const auto* text = std::get_if<TextPtr>(&v);
+  return text == nullptr ? nullptr : text->get();
+}
+
+bool is_number(const Value& v) { return is_integral(v) || is<double>(v); }
+
+double to_double(const Value& v) {
+  return is<double>(v) ? std::get<double>(v) : static_cast<double>(to_int(v));
+}
+
+Value make_text(Meter& meter, Text text) {
+  meter.make(text.size());
+  return std::make_shared<const Text>(std::move(text));
+}
+
+Value make_text(Meter& meter, std::string_view bytes, Origin origin) {
+  meter.make(bytes.size());
+  return std::make_shared<const Text>(bytes, origin);
+}
+
+Value make_list(Meter& meter, std::vector<Value> items, bool tuple) {
+  meter.step(1 + items.size());
+  int deepest = 0;
+  for (const Value& item : items) deepest = std::max(deepest, depth_of(item));
+  return std::make_shared<const List>(List{std::move(items), depth_above(meter, deepest), tuple});
+}
+
+Value make_dict(Meter& meter, std::vector<std::pair<Value, Value>> entries) {
+  auto dict = std::make_shared<Dict>();
+  int deepest = 0;
+  for (auto& [key, value] : entries) {
+    if (!is_number(key) && as_text(key) == nullptr && !is<None>(key)) {
+      meter.unsupported("a dict key of the type {}", type_name(key));
+    }
+    deepest = std::max(deepest, depth_of(value));
+    if (const Value* old = find_key(meter, *dict, key)) {
+      *const_cast<Value*>(old) =
+          std::move(value);  // an entry of `dict`, which is ours and not const
+    } else {
+      dict->entries.emplace_back(std::move(key), std::move(value));
+    }
+  }
+  dict->depth = depth_above(meter, deepest);
+  return DictPtr(std::move(dict));
+}
+
+Value from_json(Meter& meter, const Json& json, Origin strings) {
+  return json_at_depth(meter, json, strings, 1);
+}
+
+std::string type_name(const Value& v) {
+  if (is<ListPtr>(v) && std::get<ListPtr>(v)->tuple) return "tuple";
+  static constexpr const char* kNames[] = {"undefined", "none",   "bool",    "int",
+                                           "float",     "string", "list",    "dict",
+                                           "namespace", "loop",   "function"};
+  static_assert(std::size(kNames) == std::variant_size_v<Value>);
+  return kNames[v.index()];
+}
+
+bool truth(const Value& v) {
+  if (is_undefined(v) || is<None>(v)) return false;
+  if (is_integral(v)) return to_int(v) != 0;
+  if (const auto* number = std::get_if<double>(&v)) return *number != 0.0;
+  if (const Text* text = as_text(v)) return !text->empty();
+  if (const auto* list = std::get_if<ListPtr>(&v)) return !(*list)->items.empty();
+  if (const auto* dict = std::get_if<DictPtr>(&v)) return !(*dict)->entries.empty();
+  return true;
+}
+
+bool equal(Meter& meter, const Value& a, const Value& b) {
+  meter.step();
+  if (is_integral(a) && is_integral(b)) return to_int(a) == to_int(b);
+  if (is_number(a) && is_number(b)) return to_double(a) == to_double(b);
+  if (a.index() != b.index()) return false;
+  if (const Text* text = as_text(a)) {
+    const Text& other = *as_text(b);
+    if (text->size() != other.size()) return false;
+    meter.walk(text->size());
+    return text->view() == other.view();
+  }
+  if (is<ListPtr>(a)) return equal_lists(meter, *std::get<ListPtr>(a), *std::get<ListPtr>(b));
+  if (is<DictPtr>(a)) return equal_dicts(meter, *std::get<DictPtr>(a), *std::get<DictPtr>(b));
+  if (is<Namespace*>(a)) return std::get<Namespace*>(a) == std::get<Namespace*>(b);
+  if (is<LoopPtr>(a)) return std::get<LoopPtr>(a) == std::get<LoopPtr>(b);
+  if (is<CallablePtr>(a)) return std::get<CallablePtr>(a) == std::get<CallablePtr>(b);
+  return true;  // undefined and none
+}
+
+std::partial_ordering compare(Meter& meter, const Value& a, const Value& b) {
+  meter.step();
+  if (is_integral(a) && is_integral(b)) return to_int(a) <=> to_int(b);
+  if (is_number(a) && is_number(b)) return to_double(a) <=> to_double(b);
+  if (as_text(a) != nullptr && as_text(b) != nullptr) {
+    meter.walk(std::min(as_text(a)->size(), as_text(b)->size()));
+    return as_text(a)->view().compare(as_text(b)->view()) <=> 0;
+  }
+  if (is<ListPtr>(a) && is<ListPtr>(b)) {
+    const auto& left = std::get<ListPtr>(a)->items;
+    const auto& right = std::get<ListPtr>(b)->items;
+    for (size_t i = 0; i < std::min(left.size(), right.size()); ++i) {
+      if (!equal(meter, left[i], right[i])) return compare(meter, left[i], right[i]);
+    }
+    return left.size() <=> right.size();
+  }
+  meter.corrupt("{} and {} have no order", type_name(a), type_name(b));
+}
+
+const Value* find_key(Meter& meter, const Dict& dict, const Value& key) {
+  for (const auto& [candidate, value] : dict.entries) {
+    if (equal(meter, candidate, key)) return &value;
+  }
+  return nullptr;
+}
+
+bool contains(Meter& meter, const Value& container, const Value& item) {
+  if (const Text* text = as_text(container)) {
+    const Text* needle = as_text(item);
+    if (needle == nullptr) meter.corrupt("'in' looks for a {} in a string", type_name(item));
+    meter.walk(text->size() + needle->size());
+    return needle->empty() ||
+           (needle->size() <= text->size() &&
+            Finder(needle->view()).find(text->view(), 0) != std::string_view::npos);
+  }
+  if (const auto* dict = std::get_if<DictPtr>(&container)) {
+    return find_key(meter, **dict, item) != nullptr;
+  }
+  if (const auto* list = std::get_if<ListPtr>(&container)) {
+    return std::any_of((*list)->items.begin(), (*list)->items.end(),
+                       [&](const Value& candidate) { return equal(meter, candidate, item); });
+  }
+  if (is_undefined(container)) return false;
+  meter.corrupt("'in' a {}", type_name(container));
+}
+
+std::vector<Value> elements(Meter& meter, const Value& v) {
+  std::vector<Value> result;
+  if (const auto* list = std::get_if<ListPtr>(&v)) {
+    meter.step((*list)->items.size());
+    result = (*list)->items;
+  } else if (const auto* dict = std::get_if<DictPtr>(&v)) {
+    meter.step((*dict)->entries.size());
+    for (const auto& entry : (*dict)->entries) result.push_back(entry.first);
+  } else if (const Text* text = as_text(v)) {
+    for (size_t at = 0; at < text->size();) {
+      const size_t next = at + char_at(text->view(), at).length;
+      result.push_back(make_text(meter, text->slice(at, next)));
+      at = next;
+    }
+  } else if (!is_undefined(v)) {
+    meter.corrupt("a {} has no elements", type_name(v));
+  }
+  return result;
+}
+
+int64_t length(Meter& meter, const Value& v) {
+  if (const Text* text = as_text(v)) {
+    meter.walk(text->size());
+    return static_cast<int64_t>(count_chars(text->view()));
+  }
+  if (const auto* list = std::get_if<ListPtr>(&v))
+    return static_cast<int64_t>((*list)->items.size());
+  if (const auto* dict = std::get_if<DictPtr>(&v))
+    return static_cast<int64_t>((*dict)->entries.size());
+  if (is_undefined(v)) return 0;
+  meter.corrupt("a {} has no length", type_name(v));
+}
+
+}  // namespace pith::jinja

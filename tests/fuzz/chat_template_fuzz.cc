@@ -1,0 +1,63 @@
+// The input is a template, then, after bytes 0x1e, the contents of messages by turns; a part that
+// begins with '{' is the variables. Rendering ends in an Error or gives the same twice, with
+// neighbours of different origin, and no byte 0x01, which every content carries and no template can
+// spell, is ever called the template's.
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/error.h"
+#include "core/json.h"
+#include "formats/chat_template.h"
+
+namespace {
+
+void require(bool holds) {
+  if (!holds) std::abort();
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const std::string_view input(reinterpret_cast<const char*>(data), size);
+  std::vector<std::string_view> parts;
+  for (size_t at = 0; at <= input.size();) {
+    const size_t end = std::min(input.find('\x1e', at), input.size());
+    parts.push_back(input.substr(at, end - at));
+    at = end + 1;
+  }
+  const std::string_view source = parts[0];
+  pith::Json variables = {
+      {"bos_token", "<s>"}, {"eos_token", "</s>"}, {"strftime_now", "1 Jan 2024"}};
+  std::vector<pith::ChatMessage> messages;
+  for (size_t i = 1; i < parts.size(); ++i) {
+    if (parts[i].starts_with('{')) {
+      try {
+        variables.update(pith::parse_json(parts[i], "variables"));
+      } catch (const pith::Error&) {
+      }
+    } else {
+      messages.push_back({messages.size() % 2 == 0 ? "user" : "assistant",
+                          "\x01" + std::string(parts[i]) + "\x01"});
+    }
+  }
+  try {
+    const auto segments = pith::render_chat(source, messages, true, variables);
+    require(segments == pith::render_chat(source, messages, true, variables));
+    const bool can_spell = source.find('\x01') != std::string_view::npos ||
+                           source.find('\\') != std::string_view::npos ||
+                           parts.size() > messages.size() + 1;
+    for (size_t i = 0; i < segments.size(); ++i) {
+      require(!segments[i].text.empty());
+      require(i == 0 || segments[i].from_template != segments[i - 1].from_template);
+      require(can_spell || !segments[i].from_template ||
+              segments[i].text.find('\x01') == std::string::npos);
+    }
+  } catch (const pith::Error&) {
+  }
+  return 0;
+}

@@ -1,0 +1,80 @@
+#include "tools/command.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <new>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "core/interrupt.h"
+#include "core/parallel.h"
+#include "runtime/cpu/kernels.h"
+
+namespace pith::tools {
+
+void Common::add_to(CLI::App& command) {
+  command.add_option("-t,--threads", threads, "threads (default: all of this machine)")
+      ->check(CLI::Range(1, 1024));
+  command.add_option("--json", json, "write the result as JSON to this file, - is standard output")
+      ->type_name("FILE");
+  command.add_flag("-q,--quiet", quiet, "no progress");
+}
+
+void Common::apply() const {
+  cpu_kernels();  // a bad PITH_CPU is said before any work
+  set_threads(threads);
+}
+
+void Common::write_json(const Json& j) const {
+  if (json.empty()) return;
+  const std::string text = j.dump(2) + "\n";
+  if (json == "-") {
+    std::fwrite(text.data(), 1, text.size(), stdout);
+  } else {
+    write_file(json, std::as_bytes(std::span(text)));
+  }
+}
+
+void ModelOptions::add_to(CLI::App& command, const char* positional, const char* what) {
+  command.add_option(positional, model, what)->required()->type_name("MODEL");
+  command
+      .add_option("--tokenizer", tokenizer, "a tokenizer file that does not lie beside the model")
+      ->type_name("FILE");
+  command.add_flag("--no-verify", no_verify,
+                   "do not check the checksums of a packed file while loading");
+}
+
+int run(int argc, const char* const* argv) {
+  CLI::App app{"pith: compress language models, evaluate the result, run it"};
+  app.require_subcommand(1);
+  app.set_version_flag("--version", "pith 0.1.0");
+  app.get_formatter()->column_width(34);
+  add_inspect(app);
+  add_quantize(app);
+  add_eval(app);
+  add_run(app);
+  add_chat(app);
+  add_bench(app);
+  add_verify(app);
+  try {
+    app.parse(argc, argv);
+    if (std::fflush(stdout) != 0) fail(ErrorKind::kIo, "cannot write to standard output");
+    return 0;
+  } catch (const CLI::ParseError& e) {
+    const int code = app.exit(e);
+    return code == 0 ? 0 : exit_code(ErrorKind::kUsage);
+  } catch (const Error& e) {
+    std::fflush(stdout);
+    fmt::print(stderr, "pith: {}\n", e.what());
+    return exit_code(e.kind());
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr, "pith: out of memory\n");
+    return exit_code(ErrorKind::kMemory);
+  } catch (const std::exception& e) {
+    fmt::print(stderr, "pith: internal error: {}\n", e.what());
+    return 1;
+  }
+}
+
+}  // namespace pith::tools

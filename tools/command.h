@@ -1,0 +1,42 @@
+// The subcommands of the program. Each file adds one to the command line; its callback does the
+// work and throws pith::Error.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+#include "core/json.h"
+
+namespace pith::tools {
+
+void add_inspect(CLI::App& app);
+void add_quantize(CLI::App& app);
+void add_eval(CLI::App& app);
+void add_run(CLI::App& app);
+void add_chat(CLI::App& app);
+void add_bench(CLI::App& app);
+void add_verify(CLI::App& app);
+
+// Runs the program; the exit code.
+int run(int argc, const char* const* argv);
+
+// Options that most commands share.
+struct Common {
+  int threads = 0;
+  std::string json;  // "-": standard output
+  bool quiet = false;
+
+  void add_to(CLI::App& command);
+  void apply() const;                          // threads
+  void write_json(const Json& j) const;        // where asked for
+  bool prints() const { return json != "-"; }  // whether standard output is for people
+};
+
+struct ModelOptions {
+  std::string model, tokenizer;
+  bool no_verify = false;
+
+  void add_to(CLI::App& command, const char* positional, const char* what);
+};
+
+}  // namespace pith::tools

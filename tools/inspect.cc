@@ -1,0 +1,134 @@
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <map>
+
+#include "runtime/model/source.h"
+#include "tools/command.h"
+#include "tools/terminal.h"
+
+namespace pith::tools {
+namespace {
+
+struct Options : Common, ModelOptions {
+  bool tensors = false;
+};
+
+uint64_t bytes_on_disk(const std::string& path) {
+  if (!std::filesystem::is_directory(path)) return std::filesystem::file_size(path);
+  uint64_t total = 0;
+  for (const auto& e : std::filesystem::directory_iterator(path))
+    total += e.is_regular_file() ? e.file_size() : 0;
+  return total;
+}
+
+void inspect(const Options& o) {
+  o.apply();
+  const auto source = open_model(o.model, o.tokenizer, false);
+  const auto& spec = source->spec();
+  std::map<std::string, std::pair<int64_t, uint64_t>> encodings;  // layers, bytes
+  uint64_t weights = 0, bytes = 0;
+  Json linears = Json::array();
+  for (const auto& info : linears_of(spec)) {
+    const Encoding e = source->encoding(info);
+    const uint64_t b = encoded_bytes(e, info.n, info.k);
+    auto& entry = encodings[to_string(e)];
+    entry.first += 1;
+    entry.second += b;
+    weights += static_cast<uint64_t>(info.n * info.k);
+    bytes += b;
+    linears.push_back({{"name", info.name},
+                       {"rows", info.n},
+                       {"columns", info.k},
+                       {"encoding", to_string(e)},
+                       {"bytes", b}});
+  }
+  const proto::Manifest* manifest = source->manifest();
+  if (manifest != nullptr) {
+    std::map<std::string, const proto::LinearRecord*> records;
+    for (const auto& l : manifest->linears()) records[l.name()] = &l;
+    for (auto& l : linears) {
+      const auto* r = records.at(l["name"]);
+      l["relative_error"] = r->relative_error();
+      l["method"] = r->method();
+    }
+  }
+  const double bits = weights ? 8.0 * static_cast<double>(bytes) / static_cast<double>(weights) : 0;
+  Json j = {{"path", o.model},
+            {"format", source->kind()},
+            {"file_bytes", bytes_on_disk(o.model)},
+            {"parameters", parameter_count(spec)},
+            {"bits_per_weight", bits},
+            {"architecture", spec.family()},
+            {"layers", spec.layers_size()},
+            {"hidden", spec.hidden()},
+            {"vocabulary", spec.vocab()},
+            {"context", spec.context()},
+            {"tied_head", spec.tied_head()},
+            {"tokenizer", !source->tokenizer().empty()},
+            {"chat_template", !source->tokenizer().chat_template.empty()}};
+  Json by_encoding = Json::object();
+  for (const auto& [name, entry] : encodings)
+    by_encoding[name] = {{"linears", entry.first}, {"bytes", entry.second}};
+  j["encodings"] = by_encoding;
+  j["linears"] = linears;
+  if (manifest != nullptr) {
+    const auto& p = manifest->provenance();
+    j["provenance"] = {{"tool", p.tool()},
+                       {"source", p.source_name()},
+                       {"source_hash", fmt::format("{:016x}", p.source_hash())},
+                       {"source_bytes", p.source_bytes()},
+                       {"recipe", p.recipe()},
+                       {"calibration_hash", fmt::format("{:016x}", p.calibration_hash())},
+                       {"seed", p.seed()}};
+  }
+  o.write_json(j);
+  if (!o.prints()) return;
+  fmt::print("{}: {}, {}\n", o.model, source->kind(), human_bytes(j["file_bytes"]));
+  if (!spec.name().empty()) fmt::print("  name           {}\n", spec.name());
+  fmt::print("  architecture   {}, {} layers, hidden {}, vocabulary {}, context {}{}\n",
+             spec.family(), spec.layers_size(), spec.hidden(), spec.vocab(), spec.context(),
+             spec.tied_head() ? ", tied head" : "");
+  fmt::print("  parameters     {:.1f} M, {:.3f} bits per weight\n",
+             static_cast<double>(parameter_count(spec)) / 1e6, bits);
+  for (const auto& [name, entry] : encodings) {
+    fmt::print("  encoding       {:<20} {:>4} linears {:>12}\n", name, entry.first,
+               human_bytes(entry.second));
+  }
+  fmt::print("  tokenizer      {}\n", source->tokenizer().empty() ? "none" : "yes");
+  if (manifest != nullptr) {
+    const auto& p = manifest->provenance();
+    fmt::print("  made by        {} from {} (numbers {:016x})\n  recipe\n", p.tool(),
+               p.source_name(), p.source_hash());
+    std::string_view recipe = p.recipe();
+    while (!recipe.empty()) {
+      const auto line = recipe.substr(0, recipe.find('\n'));
+      fmt::print("    {}\n", line);
+      recipe.remove_prefix(std::min(recipe.size(), line.size() + 1));
+    }
+  }
+  if (!o.tensors) return;
+  for (const auto& l : linears) {
+    fmt::print("  {:<28} {:>8} x {:<6} {:<16} {:>10}", l["name"].get<std::string>(),
+               l["rows"].get<int64_t>(), l["columns"].get<int64_t>(),
+               l["encoding"].get<std::string>(), human_bytes(l["bytes"]));
+    if (l.contains("relative_error"))
+      fmt::print("  error {:.2e}  {}", l["relative_error"].get<double>(),
+                 l["method"].get<std::string>());
+    fmt::print("\n");
+  }
+}
+
+}  // namespace
+
+void add_inspect(CLI::App& app) {
+  auto* c = app.add_subcommand("inspect", "architecture, layers, encodings, sizes, provenance");
+  auto o = std::make_shared<Options>();
+  o->ModelOptions::add_to(*c, "MODEL",
+                          "an HF folder, a GGUF file, a llama2.c file or a .pith file");
+  o->Common::add_to(*c);
+  c->add_flag("--tensors", o->tensors, "every linear layer");
+  c->callback([o] { inspect(*o); });
+}
+
+}  // namespace pith::tools

@@ -1,0 +1,210 @@
+#include <fmt/format.h>
+
+#include <charconv>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "core/hash.h"
+#include "core/parallel.h"
+#include "core/rng.h"
+#include "formats/tokenizer/tokenizer.h"
+#include "quant/quantize_pass.h"
+#include "runtime/compress/driver.h"
+#include "runtime/compress/journal.h"
+#include "tools/command.h"
+#include "tools/terminal.h"
+
+namespace pith::tools {
+namespace {
+
+struct Options : Common, ModelOptions {
+  std::string output, type = "w4", method = "rtn", embedding_type = "w8", head_type = "w8",
+                      group = "", calibration;
+  std::vector<std::string> ignore, tensor_types;
+  bool symmetric = false, asymmetric = false, dry_run = false, bf16_scales = false,
+       two_level = false;
+  int64_t nsamples = 64, seqlen = 512;
+  uint64_t seed = 0;
+};
+
+std::optional<bool> symmetry(const Options& o) {
+  if (o.symmetric) return true;
+  if (o.asymmetric) return false;
+  return {};
+}
+
+int64_t group_of(const std::string& text) {
+  if (text.empty()) return -1;
+  if (text == "row" || text == "channel" || text == "-1") return 0;
+  int64_t g = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), g);
+  if (error != std::errc() || end != text.data() + text.size() || g < 0) {
+    fail(ErrorKind::kUsage, "--group-size {}: 16, 32, 64, 128 or row", text);
+  }
+  return g;
+}
+
+QuantizeSettings settings_of(const Options& o) {
+  QuantizeSettings s;
+  s.linears = encoding_for_type(o.type, group_of(o.group), symmetry(o));
+  if (o.bf16_scales) s.linears.scale = DType::kBF16;
+  if (o.two_level) s.linears.two_level = true;
+  s.embedding = encoding_for_type(o.embedding_type);
+  s.head = encoding_for_type(o.head_type);
+  s.method = o.method;
+  s.ignore = o.ignore;
+  for (const auto& t : o.tensor_types) {
+    const size_t eq = t.rfind('=');
+    if (eq == std::string::npos || eq == 0)
+      fail(ErrorKind::kUsage, "--tensor-type {}: PATTERN=TYPE is expected", t);
+    s.overrides.emplace_back(t.substr(0, eq), encoding_for_type(t.substr(eq + 1)));
+  }
+  return s;
+}
+
+// Windows of seqlen tokens, spread evenly over the text, each after a BOS if the model has one.
+void read_calibration(const Options& o, const ModelSource& source, CompressOptions* to) {
+  const std::string text = read_text_file(o.calibration, 1 << 30);
+  to->calibration_hash = hash64(std::as_bytes(std::span(text)));
+  const auto tokenizer = make_tokenizer(source.tokenizer());
+  const auto tokens = tokenizer->encode(text, {.add_special = false});
+  const int32_t bos = source.spec().bos_token();
+  const int64_t seqlen = std::min<int64_t>(o.seqlen, static_cast<int64_t>(source.spec().context()));
+  const int64_t body = seqlen - (bos >= 0);
+  const int64_t available = static_cast<int64_t>(tokens.size()) / body;
+  if (available == 0) {
+    fail(ErrorKind::kUsage, "{}: {} tokens, one calibration window needs {}", o.calibration,
+         tokens.size(), body);
+  }
+  const int64_t count = std::min(o.nsamples, available);
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t begin = i * available / count * body;
+    std::vector<int32_t> w;
+    if (bos >= 0) w.push_back(bos);
+    w.insert(w.end(), tokens.begin() + begin, tokens.begin() + begin + body);
+    to->calibration.push_back(std::move(w));
+  }
+}
+
+void quantize(const Options& o) {
+  o.apply();
+  const auto source = open_model(o.model, o.tokenizer, !o.no_verify);
+  if (same_file(o.model, o.output))
+    fail(ErrorKind::kUsage, "{}: the output is the input", o.output);
+  const QuantizeSettings settings = settings_of(o);
+  Passes passes;
+  passes.push_back(make_quantize_pass(settings));
+  CompressOptions options;
+  options.output = o.output;
+  options.seed = o.seed;
+  if (!o.calibration.empty()) read_calibration(o, *source, &options);
+  for (const auto& pattern : o.ignore) {
+    bool matched = false;
+    for (const auto& info : linears_of(source->spec()))
+      matched = matched || matches_linear(pattern, info);
+    if (!matched && pattern != "lm_head")
+      warn(fmt::format("--ignore {} matches no layer", pattern));
+  }
+
+  const CompressPlan plan = plan_compression(*source, passes, options);
+  Json j = {{"source", o.model},
+            {"output", o.output},
+            {"type", to_string(settings.linears)},
+            {"method", settings.method},
+            {"parameters", parameter_count(source->spec())},
+            {"bits_per_weight", plan.bits_per_weight},
+            {"source_bytes", plan.source_bytes},
+            {"planned_output_bytes", plan.output_bytes},
+            {"planned_memory_bytes", plan.memory_bytes},
+            {"planned_disk_bytes", plan.disk_bytes},
+            {"calibration_tokens", plan.calibration_tokens}};
+  if (o.prints()) {
+    fmt::print("{} -> {}: {} with {}, {:.3f} bits per weight\n", o.model, o.output,
+               to_string(settings.linears), settings.method, plan.bits_per_weight);
+    fmt::print("plan: output {}, memory {}, disk {}{}\n", human_bytes(plan.output_bytes),
+               human_bytes(plan.memory_bytes), human_bytes(plan.disk_bytes),
+               plan.calibration_tokens
+                   ? fmt::format(", {} calibration tokens", plan.calibration_tokens)
+                   : "");
+  }
+  if (o.dry_run) {
+    Json linears = Json::array();
+    for (const auto& l : plan.linears) {
+      linears.push_back({{"name", l.info.name},
+                         {"from", to_string(l.from)},
+                         {"to", to_string(l.to)},
+                         {"bytes", l.bytes}});
+      if (o.prints() && !o.quiet) {
+        fmt::print("  {:<28} {:>8} x {:<6} {:<12} -> {:<16} {:>10}\n", l.info.name, l.info.n,
+                   l.info.k, to_string(l.from), to_string(l.to), human_bytes(l.bytes));
+      }
+    }
+    j["linears"] = linears;
+    o.write_json(j);
+    return;
+  }
+
+  TerminalProgress progress(o.quiet);
+  const auto begin = std::chrono::steady_clock::now();
+  const CompressReport report = compress(*source, passes, options, progress);
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  j["file_bytes"] = report.file_bytes;
+  j["seconds"] = seconds;
+  j["worst_relative_error"] = report.worst_error;
+  j["worst_linear"] = report.worst_linear;
+  j["resumed_units"] = report.resumed_units;
+  o.write_json(j);
+  if (!o.prints()) return;
+  if (report.resumed_units > 0)
+    fmt::print("went on after {} finished parts of an interrupted run\n", report.resumed_units);
+  fmt::print("wrote {} in {:.1f} s; largest relative error {:.2e} in {}\n",
+             human_bytes(report.file_bytes), seconds, report.worst_error, report.worst_linear);
+}
+
+}  // namespace
+
+void add_quantize(CLI::App& app) {
+  std::string types = "TYPE is one of:\n";
+  for (const auto& t : type_help()) types += fmt::format("  {:<5} {}\n", t.name, t.summary);
+  types +=
+      "  or an encoding by name: int4-g32-asym, int3-row-bf16, int4-g32-s8, nf4-g128, "
+      "fp8e4m3-128x128, ...\n";
+  types += "  or a scheme: W4A16, W4A16_ASYM, W8A16\nMethods:\n";
+  for (const auto& m : methods()) types += fmt::format("  {:<7} {}\n", m.name, m.summary);
+  auto* c = app.add_subcommand("quantize", "quantize a checkpoint into a packed file");
+  c->footer(types);
+  auto o = std::make_shared<Options>();
+  o->ModelOptions::add_to(*c, "IN", "an HF folder, a GGUF file, a llama2.c file or a .pith file");
+  c->add_option("OUT", o->output, "the .pith file to write")->required()->type_name("FILE");
+  c->add_option("TYPE", o->type, "see below (default: w4)");
+  c->add_option("--method", o->method, "see below (default: rtn)");
+  c->add_option("-g,--group-size", o->group, "weights that share a scale: 16 32 64 128 row")
+      ->type_name("N");
+  auto* sym = c->add_flag("--sym", o->symmetric, "no zero points");
+  c->add_flag("--asym", o->asymmetric, "zero points")->excludes(sym);
+  c->add_flag("--bf16-scales", o->bf16_scales, "scales in bf16 rather than f16");
+  c->add_flag("--two-level-scales", o->two_level,
+              "8-bit scales of groups under one 16-bit scale a row");
+  c->add_option("--embedding-type,--token-embedding-type", o->embedding_type,
+                "type of the embedding (default: w8)");
+  c->add_option("--head-type,--output-tensor-type", o->head_type,
+                "type of the output head where it is not tied (default: w8)");
+  c->add_option("--ignore", o->ignore,
+                "layers that stay as they are: a name, a role (down), a glob or re:REGEX")
+      ->type_name("PATTERN");
+  c->add_option("--tensor-type", o->tensor_types, "another type for some layers")
+      ->type_name("PATTERN=TYPE");
+  c->add_option("--calib", o->calibration, "text to weight the channels with")->type_name("FILE");
+  c->add_option("--nsamples", o->nsamples, "calibration windows (default: 64)")
+      ->check(CLI::Range(1, 1 << 20));
+  c->add_option("--seqlen", o->seqlen, "tokens of a calibration window (default: 512)")
+      ->check(CLI::Range(8, 1 << 20));
+  c->add_option("--seed", o->seed, "recorded; makes random choices the same");
+  c->add_flag("--dry-run", o->dry_run,
+              "print the plan of every layer, of memory and disk, and stop");
+  o->Common::add_to(*c);
+  c->callback([o] { quantize(*o); });
+}
+
+}  // namespace pith::tools
