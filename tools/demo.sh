@@ -62,15 +62,15 @@ get_inputs() {
 
 measure() {  # measure NAME FILE: speed and size, and quality beside the base
   "$pith" inspect "$2" --json "$out/$1.inspect.json" >/dev/null
-  "$pith" bench "$2" --json "$out/$1.bench.json" >/dev/null
+  "$pith" bench -q "$2" --json "$out/$1.bench.json" >/dev/null
   [[ $1 == base ]] || "$pith" eval kl "$2" --base "$model" --text "$text" --protocol gptq-512 \
-    --max-windows "$windows" --json "$out/$1.kl.json" >/dev/null
+    --max-windows "$windows" --no-noise-floor -q --json "$out/$1.kl.json" >/dev/null
 }
 
 compress_and_measure() {  # TYPE
   rm -rf "$out/$1.pith" "$out/$1.pith.work"
-  "$pith" quantize "$model" "$out/$1.pith" "$1"
-  "$pith" verify "$out/$1.pith"
+  "$pith" quantize -q "$model" "$out/$1.pith" "$1"
+  "$pith" verify -q "$out/$1.pith"
   measure "$1" "$out/$1.pith"
 }
 
