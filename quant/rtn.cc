@@ -9,10 +9,10 @@
 // Symmetric candidates put the element of largest magnitude on steps around the end of the range
 // that has one more code, with either sign of the scale (the full range is used; make_qx_quants of
 // llama.cpp is the same idea); asymmetric ones shrink the range in steps, with the zero point
-// nearest to where the low end falls and, up to 3 bits, its neighbours.
+// nearest to where the low end falls and, up to 4 bits, its neighbours.
 //
 // Weights: w_i = channel weight (mean square of the input) where calibration ran, else magnitude:
-// rms + |x_i|.
+// 3 rms + |x_i|.
 
 #include <algorithm>
 #include <cmath>
@@ -84,8 +84,8 @@ class GroupSearch {
       const float inverse = levels / (high - low);
       const float zero = std::clamp(std::nearbyint(-low * inverse), 0.0f, top_);
       try_grid(inverse, zero);
-      if (bits_ <= 3 && zero > 0) try_grid(inverse, zero - 1);
-      if (bits_ <= 3 && zero < top_) try_grid(inverse, zero + 1);
+      if (bits_ <= 4 && zero > 0) try_grid(inverse, zero - 1);
+      if (bits_ <= 4 && zero < top_) try_grid(inverse, zero + 1);
     }
   }
 
@@ -109,7 +109,8 @@ void fill_weights(const RowJob& job, const float* x, std::vector<float>* weights
     squares += static_cast<double>(x[i]) * static_cast<double>(x[i]);
   const auto rms =
       static_cast<float>(std::sqrt(squares / static_cast<double>(std::max<int64_t>(1, job.k))));
-  for (int64_t i = 0; i < job.k; ++i) (*weights)[static_cast<size_t>(i)] = rms + std::fabs(x[i]);
+  for (int64_t i = 0; i < job.k; ++i)
+    (*weights)[static_cast<size_t>(i)] = 3 * rms + std::fabs(x[i]);
 }
 
 void encode_int(const RowJob& job) {

@@ -12,15 +12,16 @@ namespace pith {
 namespace {
 
 constexpr int64_t kKeys = 64;     // of a block
-constexpr int64_t kQueries = 32;  // of a tile
+constexpr int64_t kRows = 64;     // of a tile: queries times the heads that share a key head
+constexpr int64_t kFewRows = 12;  // below: keys are multiplied as they lie, not transposed first
 
 struct Tile {
-  int64_t segment, head, first, count;  // queries [first, first + count) of the segment
-  int64_t row;                          // of the first query in q and out
+  int64_t segment, kv_head, first, count;  // queries [first, first + count) of the segment
+  int64_t row;                             // of the first query in q and out
 };
 
 struct Scratch {
-  Buffer<float> keys, keys_transposed, values, scores, sums;
+  Buffer<float> queries, keys, keys_transposed, values, scores, sums;
 };
 
 // A block of cached rows as f32.
@@ -75,6 +76,7 @@ void attend(const CpuKernels& kernels, const proto::Attention& spec, int index, 
   const auto scale = static_cast<float>(
       spec.scale() != 0 ? spec.scale() : 1.0 / std::sqrt(static_cast<double>(d)));
 
+  const int64_t queries_per_tile = std::max<int64_t>(1, kRows / group);
   std::vector<Tile> tiles;
   int64_t row = 0;
   for (size_t s = 0; s < batch.segments.size(); ++s) {
@@ -84,9 +86,9 @@ void attend(const CpuKernels& kernels, const proto::Attention& spec, int index, 
       fail(ErrorKind::kUsage, "tokens {} to {} of sequence {} do not fit a cache of {} x {}",
            seg.begin, seg.begin + seg.count, seg.slot, cache.slots(), cache.length());
     }
-    for (int64_t first = 0; first < seg.count; first += kQueries) {
-      const int64_t count = std::min(kQueries, seg.count - first);
-      for (int64_t h = 0; h < heads; ++h)
+    for (int64_t first = 0; first < seg.count; first += queries_per_tile) {
+      const int64_t count = std::min(queries_per_tile, seg.count - first);
+      for (int64_t h = 0; h < kv_heads; ++h)
         tiles.push_back({static_cast<int64_t>(s), h, first, count, row + first});
     }
     row += seg.count;
@@ -116,36 +118,62 @@ void attend(const CpuKernels& kernels, const proto::Attention& spec, int index, 
   }
 
   const auto window = static_cast<int64_t>(spec.window());
+  const CodeKind key_kind = type == DType::kF32 ? CodeKind::kF32 : CodeKind::kF16;
   parallel_for(static_cast<int64_t>(tiles.size()), [&](int64_t i) {
     thread_local Scratch scratch;
     const Tile& t = tiles[static_cast<size_t>(i)];
     const Segment& seg = batch.segments[static_cast<size_t>(t.segment)];
-    const int64_t kv_head = t.head / group;
+    const int64_t rows =
+        t.count * group;  // row r: query r / group, head r % group of those that share the key head
     const int64_t first_position = seg.begin + t.first,
                   last_position = first_position + t.count - 1;
     const int64_t begin = window > 0 ? std::max<int64_t>(0, first_position - window + 1) : 0;
+    const int64_t padded = ceil_div(d, 16) * 16;
+    scratch.queries.require(rows * padded);
     scratch.keys_transposed.require(kKeys * d);
-    scratch.scores.require(kQueries * kKeys);
-    scratch.sums.require(kQueries * d);
-    std::fill(scratch.sums.begin(), scratch.sums.begin() + t.count * d, 0.0f);
-    float top[kQueries], total[kQueries];
-    std::fill(top, top + kQueries, -3.0e38f);
-    std::fill(total, total + kQueries, 0.0f);
+    scratch.scores.require(rows * kKeys);
+    scratch.sums.require(rows * d);
+    std::fill(scratch.sums.begin(), scratch.sums.begin() + rows * d, 0.0f);
+    std::fill(scratch.queries.begin(), scratch.queries.begin() + rows * padded, 0.0f);
+    std::vector<float> top(static_cast<size_t>(rows), -3.0e38f),
+        total(static_cast<size_t>(rows), 0.0f);
+    const auto head_at = [&](const Activation& x, int64_t r) {
+      return x.f32() + (t.row + r / group) * x.n + (t.kv_head * group + r % group) * d;
+    };
+    for (int64_t r = 0; r < rows; ++r) {
+      std::copy(head_at(q, r), head_at(q, r) + d, scratch.queries.data() + r * padded);
+      kernels.scale(scratch.queries.data() + r * padded, d, scale);
+    }
     for (int64_t key0 = begin; key0 <= last_position; key0 += kKeys) {
       const int64_t keys = std::min(kKeys, last_position + 1 - key0);
-      const float* key_rows =
-          as_f32(kernels, type, cache.keys(index, seg.slot, kv_head, key0), keys * d, scratch.keys);
-      const float* value_rows = as_f32(kernels, type, cache.values(index, seg.slot, kv_head, key0),
-                                       keys * d, scratch.values);
-      float* kt = scratch.keys_transposed.data();
-      for (int64_t j = 0; j < keys; ++j) {
-        for (int64_t c = 0; c < d; ++c) kt[c * kKeys + j] = key_rows[j * d + c];
+      const std::byte* key_bytes = cache.keys(index, seg.slot, t.kv_head, key0);
+      float* all_scores = scratch.scores.data();
+      if (rows < kFewRows) {
+        for (int64_t j = 0; j < keys; j += 4) {
+          const int few = static_cast<int>(std::min<int64_t>(4, keys - j));
+          CodeRow key_rows[4];
+          for (int c = 0; c < few; ++c)
+            key_rows[c] = {key_bytes + (j + c) * d * info(type).bytes, nullptr, nullptr, d};
+          for (int64_t r = 0; r < rows; ++r) {
+            kernels.dot[static_cast<size_t>(key_kind)](
+                key_rows, few, d, scratch.queries.data() + r * padded, all_scores + r * kKeys + j);
+          }
+        }
+      } else {
+        const float* key_rows = as_f32(kernels, type, key_bytes, keys * d, scratch.keys);
+        float* kt = scratch.keys_transposed.data();
+        for (int64_t j = 0; j < keys; ++j) {
+          for (int64_t c = 0; c < d; ++c) kt[c * kKeys + j] = key_rows[j * d + c];
+        }
+        kernels.gemm(rows, keys, d, scratch.queries.data(), padded, kt, kKeys, all_scores, kKeys,
+                     false);
       }
-      const float* queries = q.f32() + t.row * q.n + t.head * d;
-      kernels.gemm(t.count, keys, d, queries, q.n, kt, kKeys, scratch.scores.data(), kKeys, false);
-      for (int64_t r = 0; r < t.count; ++r) {
-        float* scores = scratch.scores.data() + r * kKeys;
-        const int64_t position = first_position + r;
+      const float* value_rows = as_f32(
+          kernels, type, cache.values(index, seg.slot, t.kv_head, key0), keys * d, scratch.values);
+      for (int64_t r = 0; r < rows; ++r) {
+        float* scores = all_scores + r * kKeys;
+        const auto ri = static_cast<size_t>(r);
+        const int64_t position = first_position + r / group;
         const int64_t low = window > 0 ? std::max<int64_t>(0, position - window + 1 - key0) : 0;
         const int64_t high =
             std::min(keys, position + 1 - key0);  // sees keys [low, high) of the block
@@ -153,19 +181,17 @@ void attend(const CpuKernels& kernels, const proto::Attention& spec, int index, 
           std::fill(scores, scores + keys, 0.0f);
           continue;
         }
-        kernels.scale(scores + low, high - low, scale);
-        const float factor = kernels.softmax_step(scores + low, high - low, &top[r], &total[r]);
-        kernels.scale(scratch.sums.data() + r * d, d, factor);
+        const float factor = kernels.softmax_step(scores + low, high - low, &top[ri], &total[ri]);
+        if (factor != 1) kernels.scale(scratch.sums.data() + r * d, d, factor);
         std::fill(scores, scores + low, 0.0f);
         std::fill(scores + high, scores + keys, 0.0f);
       }
-      kernels.gemm(t.count, d, keys, scratch.scores.data(), kKeys, value_rows, d,
-                   scratch.sums.data(), d, true);
+      kernels.gemm(rows, d, keys, all_scores, kKeys, value_rows, d, scratch.sums.data(), d, true);
     }
-    for (int64_t r = 0; r < t.count; ++r) {
-      float* to = out.f32() + (t.row + r) * out.n + t.head * d;
+    for (int64_t r = 0; r < rows; ++r) {
+      float* to = head_at(out, r);
       std::copy(scratch.sums.data() + r * d, scratch.sums.data() + (r + 1) * d, to);
-      kernels.scale(to, d, 1.0f / total[r]);
+      kernels.scale(to, d, 1.0f / total[static_cast<size_t>(r)]);
     }
   });
 }

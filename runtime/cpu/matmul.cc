@@ -23,7 +23,7 @@ void note_fallback(const Encoding& e) {
 
 // Per thread, kept between calls: scales and zeros of up to four rows.
 struct RowScratch {
-  std::vector<float> scales[4], zeros[4];
+  std::vector<float> scales[4], zeros[4], middle;
   std::vector<uint8_t> codes;
   Buffer<float> decoded, panel;
 };
@@ -35,8 +35,8 @@ RowScratch& row_scratch() {
 // Finds rows of a weight for the kernels.
 class RowReader {
  public:
-  RowReader(const Weight& w, CodeKind kind)
-      : w_(w), kind_(kind), codes_(w.plane(PlaneKind::kCodes).data()) {
+  RowReader(const CpuKernels& kernels, const Weight& w, CodeKind kind)
+      : kernels_(kernels), w_(w), kind_(kind), codes_(w.plane(PlaneKind::kCodes).data()) {
     const Encoding& e = w.encoding;
     if (e.kind == EncodingKind::kInt || e.kind == EncodingKind::kNf4) {
       layout_ = GroupLayout(e, w.n, w.k);
@@ -56,7 +56,12 @@ class RowReader {
       if (e.area == ScaleArea::kBlock128) out.group = 128;
     } else {
       scales.resize(static_cast<size_t>(layout_.groups));
-      load_scales(w_, layout_, r, scales.data());
+      if (e.scale == DType::kF16 && !e.two_level) {
+        const auto* halves = reinterpret_cast<const uint16_t*>(w_.plane(PlaneKind::kScales).data());
+        kernels_.f16_to_f32(halves + r * layout_.groups, layout_.groups, scales.data());
+      } else {
+        load_scales(w_, layout_, r, scales.data());
+      }
       out.group = layout_.group;
       if (e.kind == EncodingKind::kInt) load_zeros_f32(r, scratch, slot, &out);
     }
@@ -77,18 +82,22 @@ class RowReader {
                 static_cast<size_t>(count) * 4);
   }
   void load_zeros_f32(int64_t r, RowScratch& scratch, int slot, CodeRow* out) const {
-    auto& zeros = scratch.zeros[slot];
-    if (w_.encoding.symmetric) {
-      zeros.assign(static_cast<size_t>(layout_.groups),
-                   static_cast<float>(1 << (layout_.bits - 1)));
-    } else {
-      scratch.codes.resize(round_up(static_cast<uint64_t>(layout_.groups), 16));
-      load_zeros(w_, layout_, r, scratch.codes.data());
-      zeros.assign(scratch.codes.begin(), scratch.codes.begin() + layout_.groups);
+    const auto groups = static_cast<size_t>(layout_.groups);
+    if (w_.encoding.symmetric) {  // the same number for all: filled once for a layer
+      const auto middle = static_cast<float>(1 << (layout_.bits - 1));
+      if (scratch.middle.size() < groups || scratch.middle[0] != middle)
+        scratch.middle.assign(groups, middle);
+      out->zeros = scratch.middle.data();
+      return;
     }
+    auto& zeros = scratch.zeros[slot];
+    scratch.codes.resize(round_up(groups, 16));
+    load_zeros(w_, layout_, r, scratch.codes.data());
+    zeros.assign(scratch.codes.begin(), scratch.codes.begin() + layout_.groups);
     out->zeros = zeros.data();
   }
 
+  const CpuKernels& kernels_;
   const Weight& w_;
   CodeKind kind_;
   const std::byte* codes_;
@@ -99,7 +108,7 @@ class RowReader {
 void decode_tile(const CpuKernels& kernels, const Weight& w, CodeKind kind, int64_t row,
                  int64_t rows, float* out) {
   if (kind == CodeKind::kCount) return decode_rows(w, row, rows, out);
-  const RowReader reader(w, kind);
+  const RowReader reader(kernels, w, kind);
   for (int64_t r = 0; r < rows; ++r) {
     kernels.decode[static_cast<size_t>(kind)](reader.row(row + r, row_scratch(), 0), w.k,
                                               out + r * w.k);
@@ -111,7 +120,7 @@ void multiply_rows(const CpuKernels& kernels, const Weight& w, CodeKind kind, co
                    int64_t x_stride, int64_t m, int64_t begin, int64_t end, float* y, bool add) {
   RowScratch& scratch = row_scratch();
   const bool reference = kind == CodeKind::kCount;
-  const RowReader reader(w, reference ? CodeKind::kF32 : kind);
+  const RowReader reader(kernels, w, reference ? CodeKind::kF32 : kind);
   for (int64_t r = begin; r < end; r += 4) {
     const int count = static_cast<int>(std::min<int64_t>(4, end - r));
     CodeRow rows[4];
