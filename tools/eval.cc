@@ -4,6 +4,7 @@
 #include "core/file.h"
 #include "core/hash.h"
 #include "runtime/cpu/matmul.h"
+#include "runtime/eval/bf16_executor.h"
 #include "runtime/eval/choice.h"
 #include "runtime/eval/evaluate.h"
 #include "runtime/model/source.h"
@@ -117,10 +118,17 @@ void eval_kl(const Options& o) {
             {"ppl_ratio", r.ppl_ratio},
             {"ppl_ratio_standard_error", r.ppl_ratio_error}};
   if (!o.no_noise_floor) {
-    // One window is enough to tell the size of what rounding the base to bf16 does.
+    // A few windows are enough to tell the size of what bf16 does.
+    std::vector<Window> few;
+    int64_t tokens = 0;
+    for (const auto& w : t.windows) {
+      if (tokens >= 512) break;
+      few.push_back(w);
+      tokens += w.scored();
+    }
     const Model rounded = load_dense_model(*base.source, DType::kBF16);
-    const KlResult floor =
-        evaluate_kl(*executor, base.model, rounded, {t.windows.front()}, progress);
+    Bf16Executor bf16(*executor);
+    const KlResult floor = evaluate_kl(*executor, base.model, rounded, few, no_progress(), &bf16);
     j["noise_floor_kl_mean"] = floor.kl_mean;
     j["noise_floor_tokens"] = floor.tokens;
   }

@@ -105,16 +105,21 @@ void scored_rows(const std::vector<Window>& windows, const Group& g, std::vector
   }
 }
 
+struct Subject {
+  Executor& executor;
+  const Model& model;
+};
+
 // Runs every model over every window and calls score(row index, target, logits of each model).
 template <class Score>
-void for_each_scored(Executor& executor, std::span<const Model* const> models,
-                     const std::vector<Window>& windows, Progress& progress, Score score) {
+void for_each_scored(std::span<const Subject> subjects, const std::vector<Window>& windows,
+                     Progress& progress, Score score) {
   std::vector<Runner> runners;
-  for (const auto* m : models) runners.emplace_back(executor, *m);
+  for (const auto& s : subjects) runners.emplace_back(s.executor, s.model);
   int64_t total = 0, done = 0, tokens = 0;
   for (const auto& w : windows) total += static_cast<int64_t>(w.tokens.size());
   progress.begin("evaluating", total);
-  std::vector<const float*> logits(models.size());
+  std::vector<const float*> logits(subjects.size());
   for (const auto& g : group_windows(windows)) {
     check_interrupt();
     for (auto& r : runners) r.run(windows, g);
@@ -180,9 +185,9 @@ PerplexityResult evaluate_perplexity(Executor& executor, const Model& model,
                                      const std::vector<Window>& windows, Progress& progress) {
   std::vector<double> nll(static_cast<size_t>(count_scored(windows)));
   const auto vocab = static_cast<int64_t>(model.spec.vocab());
-  const Model* models[] = {&model};
+  const Subject subjects[] = {{executor, model}};
   for_each_scored(
-      executor, models, windows, progress,
+      subjects, windows, progress,
       [&](int64_t i, int32_t target, std::span<const float* const> logits, int64_t row) {
         nll[static_cast<size_t>(i)] = nll_of(logits[0] + row * vocab, vocab, target);
       });
@@ -190,7 +195,8 @@ PerplexityResult evaluate_perplexity(Executor& executor, const Model& model,
 }
 
 KlResult evaluate_kl(Executor& executor, const Model& base, const Model& candidate,
-                     const std::vector<Window>& windows, Progress& progress) {
+                     const std::vector<Window>& windows, Progress& progress,
+                     Executor* candidate_executor) {
   if (base.spec.vocab() != candidate.spec.vocab()) {
     fail(ErrorKind::kUsage, "vocabularies of {} and {} tokens cannot be compared",
          base.spec.vocab(), candidate.spec.vocab());
@@ -199,9 +205,10 @@ KlResult evaluate_kl(Executor& executor, const Model& base, const Model& candida
   const auto vocab = static_cast<int64_t>(base.spec.vocab());
   std::vector<double> kl(n), base_nll(n), candidate_nll(n), change(n);
   std::vector<uint8_t> same(n);
-  const Model* models[] = {&base, &candidate};
+  const Subject subjects[] = {{executor, base},
+                              {candidate_executor ? *candidate_executor : executor, candidate}};
   for_each_scored(
-      executor, models, windows, progress,
+      subjects, windows, progress,
       [&](int64_t index, int32_t target, std::span<const float* const> logits, int64_t row) {
         const auto i = static_cast<size_t>(index);
         const float* p = logits[0] + row * vocab;

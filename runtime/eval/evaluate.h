@@ -34,8 +34,10 @@ struct KlResult {
   double ppl_ratio_error = 0;  // standard error, from the paired differences
 };
 
+// `candidate_executor` runs the candidate where it is not the base's.
 KlResult evaluate_kl(Executor& executor, const Model& base, const Model& candidate,
-                     const std::vector<Window>& windows, Progress& progress = no_progress());
+                     const std::vector<Window>& windows, Progress& progress = no_progress(),
+                     Executor* candidate_executor = nullptr);
 
 // Logits [scored, vocab] of one window, for tests and for other measures.
 std::vector<float> window_logits(Executor& executor, const Model& model, const Window& window);

@@ -1,5 +1,5 @@
-// Tiny models of every family against the logits of transformers in float64 (tests/golden/make_arch_goldens.py). Weights follow a
-// formula (tests/support/tiny_model.h).
+// Tiny models of every family against the logits of transformers in float64
+// (tests/golden/make_arch_goldens.py). Weights follow a formula (tests/support/tiny_model.h).
 
 #include <gtest/gtest.h>
 
@@ -20,7 +20,8 @@ namespace {
 
 std::vector<std::string> golden_names() {
   std::vector<std::string> names;
-  for (const auto& e : std::filesystem::directory_iterator(test::fixture("golden/arch"))) names.push_back(e.path().filename());
+  for (const auto& e : std::filesystem::directory_iterator(test::fixture("golden/arch")))
+    names.push_back(e.path().filename());
   std::ranges::sort(names);
   return names;
 }
@@ -42,7 +43,8 @@ TEST_P(ArchGolden, logits_equal_transformers) {
   const std::string folder = test::fixture("golden/arch/" + GetParam());
   const Golden golden = read_golden(folder);
   const test::TemporaryFolder temporary;
-  test::write_tiny_checkpoint(temporary.path(), read_text_file(folder + "/config.json", 1 << 20), DType::kF32);
+  test::write_tiny_checkpoint(temporary.path(), read_text_file(folder + "/config.json", 1 << 20),
+                              DType::kF32);
   const auto source = open_model(temporary.path());
   const Model model = load_model(*source);
   const auto executor = make_cpu_executor();
@@ -59,17 +61,20 @@ TEST_P(ArchGolden, logits_equal_transformers) {
   EXPECT_LT(worst, 2e-5 * largest) << "largest logit " << largest;
 }
 
-// The same tokens one by one through the cache, and two sequences in one batch, give the logits of one pass. Families whose
-// rotation depends on the length of the sequence are left out: there, by definition, they do not.
+// The same tokens one by one through the cache, and two sequences in one batch, give the logits of
+// one pass. Families whose rotation depends on the length of the sequence are left out: there, by
+// definition, they do not.
 TEST_P(ArchGolden, decoding_equals_prefill) {
   const std::string folder = test::fixture("golden/arch/" + GetParam());
   const Golden golden = read_golden(folder);
   const test::TemporaryFolder temporary;
-  test::write_tiny_checkpoint(temporary.path(), read_text_file(folder + "/config.json", 1 << 20), DType::kF32);
+  test::write_tiny_checkpoint(temporary.path(), read_text_file(folder + "/config.json", 1 << 20),
+                              DType::kF32);
   const auto source = open_model(temporary.path());
   const Model model = load_model(*source);
   const auto scaling = model.spec.layers(0).sublayers(0).attention().rope().scaling();
-  if (scaling == proto::ROPE_DYNAMIC || scaling == proto::ROPE_LONGROPE) GTEST_SKIP() << "rotation depends on the length";
+  if (scaling == proto::ROPE_DYNAMIC || scaling == proto::ROPE_LONGROPE)
+    GTEST_SKIP() << "rotation depends on the length";
   const auto executor = make_cpu_executor();
   const auto expected = window_logits(*executor, model, {golden.tokens, golden.first_position});
   const auto n = static_cast<int64_t>(golden.tokens.size());
@@ -83,11 +88,13 @@ TEST_P(ArchGolden, decoding_equals_prefill) {
     if (t < golden.first_position) continue;
     const int64_t last = 1;
     const Activation l = forward_head(*executor, model, hidden, std::span(&last, 1));
-    for (int64_t i = 0; i < l.n; ++i, ++at) ASSERT_NEAR(l.f32()[i], expected[at], 1e-4) << "token " << t;
+    for (int64_t i = 0; i < l.n; ++i, ++at)
+      ASSERT_NEAR(l.f32()[i], expected[at], 1e-4) << "token " << t;
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, ArchGolden, testing::ValuesIn(golden_names()), [](const auto& i) { return i.param; });
+INSTANTIATE_TEST_SUITE_P(Families, ArchGolden, testing::ValuesIn(golden_names()),
+                         [](const auto& i) { return i.param; });
 
 }  // namespace
 }  // namespace pith

@@ -14,14 +14,15 @@
 namespace pith {
 namespace {
 
-double paragraph_perplexity(const std::string& model_path, const std::string& tokenizer_path, const std::string& text_path,
-                            int64_t* tokens) {
+double paragraph_perplexity(const std::string& model_path, const std::string& tokenizer_path,
+                            const std::string& text_path, int64_t* tokens) {
   const auto source = open_model(model_path, tokenizer_path);
   const Model model = load_model(*source);
   const auto tokenizer = make_tokenizer(source->tokenizer());
   const auto executor = make_cpu_executor();
-  const auto windows = make_windows(parse_protocol("paragraph-512", static_cast<int64_t>(model.spec.context())), *tokenizer,
-                                    read_text_file(text_path, 1 << 24), model.spec.bos_token());
+  const auto windows =
+      make_windows(parse_protocol("paragraph-512", static_cast<int64_t>(model.spec.context())),
+                   *tokenizer, read_text_file(text_path, 1 << 24), model.spec.bos_token());
   const auto r = evaluate_perplexity(*executor, model, windows);
   *tokens = r.tokens;
   return r.perplexity;
@@ -49,8 +50,10 @@ TEST(Golden, stories260K_perplexity) {
 // Needs the model file: PITH_SMOLLM2 names it (tools/demo.sh fetches it).
 TEST(Golden, smollm2_logits) {
   const char* path = std::getenv("PITH_SMOLLM2");
-  if (path == nullptr || *path == 0) GTEST_SKIP() << "PITH_SMOLLM2 does not name SmolLM2-135M-Instruct.Q4_1.gguf";
-  const Json golden = parse_json(read_text_file(test::fixture("golden/smollm2/logits.json"), 1 << 20), "logits.json");
+  if (path == nullptr || *path == 0)
+    GTEST_SKIP() << "PITH_SMOLLM2 does not name SmolLM2-135M-Instruct.Q4_1.gguf";
+  const Json golden = parse_json(
+      read_text_file(test::fixture("golden/smollm2/logits.json"), 1 << 20), "logits.json");
   const auto source = open_model(path);
   const Model model = load_model(*source);
   const auto tokenizer = make_tokenizer(source->tokenizer());
@@ -63,7 +66,8 @@ TEST(Golden, smollm2_logits) {
   for (const auto& p : golden["positions"]) {
     const float* row = logits.data() + p["position"].get<size_t>() * vocab;
     for (const auto& top : p["top"]) {
-      worst = std::max(worst, std::fabs(top[1].get<double>() - static_cast<double>(row[top[0].get<size_t>()])));
+      worst = std::max(
+          worst, std::fabs(top[1].get<double>() - static_cast<double>(row[top[0].get<size_t>()])));
     }
   }
   RecordProperty("worst_logit_difference", fmt::format("{:.2e}", worst));

@@ -283,11 +283,20 @@ proto::ModelSpec decoder_spec_gguf(const Checkpoint& checkpoint) {
   }
   add_layers(s, r, &spec);
   const uint64_t window = g.uint(key("attention.sliding_window"), 0);
-  for_each_attention(&spec, [&](int l, proto::Attention* a) {
-    a->set_window(window);
-    a->set_qkv_bias(checkpoint.find(fmt::format("blk.{}.attn_q.bias", l)) != nullptr);
-    a->set_output_bias(checkpoint.find(fmt::format("blk.{}.attn_output.bias", l)) != nullptr);
-  });
+  for (int l = 0; l < spec.layers_size(); ++l) {
+    const auto has = [&](const char* name) {
+      return checkpoint.find(fmt::format("blk.{}.{}", l, name)) != nullptr;
+    };
+    for (auto& sub : *spec.mutable_layers(l)->mutable_sublayers()) {
+      if (sub.has_mlp()) {
+        sub.mutable_mlp()->set_bias(has("ffn_up.bias"));
+        continue;
+      }
+      sub.mutable_attention()->set_window(window);
+      sub.mutable_attention()->set_qkv_bias(has("attn_q.bias") || has("attn_qkv.bias"));
+      sub.mutable_attention()->set_output_bias(has("attn_output.bias"));
+    }
+  }
   return spec;
 }
 

@@ -1,0 +1,48 @@
+// An executor that passes every operation on to another: the base of those that observe or change
+// something on the way.
+#pragma once
+
+#include "runtime/executor.h"
+
+namespace pith {
+
+class ForwardingExecutor : public Executor {
+ public:
+  explicit ForwardingExecutor(Executor& inner) : inner_(inner) {}
+
+  std::string description() const override { return inner_.description(); }
+  Activation buffer(Slot slot, int64_t m, int64_t n) override { return inner_.buffer(slot, m, n); }
+  std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots, int64_t length,
+                                      DType type) override {
+    return inner_.make_cache(spec, slots, length, type);
+  }
+  void embed(const Linear& table, std::span<const int32_t> tokens, Activation x) override {
+    inner_.embed(table, tokens, x);
+  }
+  void norm(const NormWeights& norm, Activation x, Activation y) override {
+    inner_.norm(norm, x, y);
+  }
+  void linear(const Linear& linear, Activation x, Activation y, bool add) override {
+    inner_.linear(linear, x, y, add);
+  }
+  void rope(const proto::Rope& rope, int64_t head_dim, const Batch& batch, Activation x) override {
+    inner_.rope(rope, head_dim, batch, x);
+  }
+  void attention(const proto::Attention& spec, int index, const Batch& batch, KvCache& cache,
+                 Activation q, Activation k, Activation v, Activation out) override {
+    inner_.attention(spec, index, batch, cache, q, k, v, out);
+  }
+  void activate(proto::Activation activation, Activation gate, Activation up) override {
+    inner_.activate(activation, gate, up);
+  }
+  void gather(Activation x, std::span<const int64_t> rows, Activation y) override {
+    inner_.gather(x, rows, y);
+  }
+  void read(Activation x, std::span<float> to) override { inner_.read(x, to); }
+  void write(std::span<const float> from, Activation x) override { inner_.write(from, x); }
+
+ protected:
+  Executor& inner_;
+};
+
+}  // namespace pith
