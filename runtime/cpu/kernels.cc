@@ -1,5 +1,9 @@
 #include "runtime/cpu/kernels.h"
 
+#ifndef PITH_SCALAR_ONLY
+#include <cpuid.h>
+#endif
+
 #include <cstdlib>
 #include <string>
 #include <vector>
@@ -9,12 +13,18 @@
 namespace pith {
 namespace {
 
+#ifndef PITH_SCALAR_ONLY
+bool has_f16c() {  // __builtin_cpu_supports of clang 14 does not know it
+  unsigned a, b, c, d;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+#endif
+
 std::vector<const CpuKernels*> find_levels() {
   std::vector<const CpuKernels*> levels;
 #ifndef PITH_SCALAR_ONLY
   __builtin_cpu_init();  // asks the system too: whether it saves the wide registers
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                    __builtin_cpu_supports("f16c");
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
   if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vnni")) {

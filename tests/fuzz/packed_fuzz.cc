@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "core/bytes.h"
+#include "core/buffer.h"
 #include "core/error.h"
 #include "core/hash.h"
 #include "formats/packed_file.h"
