@@ -57,6 +57,7 @@ int run(int argc, const char* const* argv) {
   add_chat(app);
   add_bench(app);
   add_verify(app);
+  add_devices(app);
   try {
     app.parse(argc, argv);
     if (std::fflush(stdout) != 0) fail(ErrorKind::kIo, "cannot write to standard output");

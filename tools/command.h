@@ -16,6 +16,7 @@ void add_run(CLI::App& app);
 void add_chat(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_verify(CLI::App& app);
+void add_devices(CLI::App& app);
 
 // Runs the program; the exit code.
 int run(int argc, const char* const* argv);

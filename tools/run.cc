@@ -96,16 +96,18 @@ void run(Options& o) {
   if (r.finish == "cancelled") check_interrupt();
 }
 
-// Text of the template may hold special tokens, content of messages may not.
+// Text of the template may hold special tokens, content of messages may not; all of it is encoded
+// as one text.
 std::vector<int32_t> encode_segments(const Tokenizer& tokenizer,
                                      const std::vector<ChatSegment>& segments) {
-  std::vector<int32_t> ids;
+  std::string text;
+  std::vector<std::pair<size_t, size_t>> user_text;
   for (const auto& s : segments) {
-    const auto part =
-        tokenizer.encode(s.text, {.add_special = false, .parse_special = s.from_template});
-    ids.insert(ids.end(), part.begin(), part.end());
+    if (!s.from_template) user_text.emplace_back(text.size(), text.size() + s.text.size());
+    text += s.text;
   }
-  return ids;
+  return tokenizer.encode(text,
+                          {.add_special = false, .parse_special = true, .user_text = user_text});
 }
 
 void chat(Options& o) {

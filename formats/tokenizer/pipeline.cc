@@ -30,13 +30,16 @@ class Pipeline final : public Tokenizer {
     std::vector<int32_t> ids;
     if (options.add_special) ids = parts_.post_processor.before;
     std::string replaced;
-    if (valid_utf8_prefix(text) != text.size()) text = replaced = valid_utf8_or_replaced(text);
-    for (const auto& piece : added_.cut(text, false, options.parse_special)) {
+    const bool valid = valid_utf8_prefix(text) == text.size();
+    if (!valid) text = replaced = valid_utf8_or_replaced(text);
+    // Replacing moves bytes: then nothing is known of who wrote what.
+    const bool parse_special = options.parse_special && (valid || options.user_text.empty());
+    for (const auto& piece : cut(text, parse_special, options.user_text)) {
       if (piece.id >= 0) {
         ids.push_back(piece.id);
       } else {
         encode_raw(text.substr(piece.begin, piece.end - piece.begin), piece.begin == 0,
-                   options.parse_special, ids);
+                   parse_special && !touches(piece, options.user_text), ids);
       }
     }
     if (options.add_special) {
@@ -93,6 +96,32 @@ class Pipeline final : public Tokenizer {
 
   // Text between added tokens: normalized, cut at the added tokens that are matched in normalized
   // text.
+  using Ranges = std::span<const std::pair<size_t, size_t>>;
+
+  static bool touches(const AddedTokens::Piece& piece, Ranges ranges) {
+    const auto it =
+        std::ranges::upper_bound(ranges, piece.begin, {}, [](const auto& r) { return r.second; });
+    return it != ranges.end() && it->first < piece.end;
+  }
+
+  // The text cut at added tokens. What looks like a special token in a user's text is text again,
+  // one piece with its neighbours.
+  std::vector<AddedTokens::Piece> cut(std::string_view text, bool parse_special,
+                                      Ranges user_text) const {
+    auto pieces = added_.cut(text, false, parse_special);
+    if (user_text.empty()) return pieces;
+    std::vector<AddedTokens::Piece> joined;
+    for (auto piece : pieces) {
+      if (piece.id >= 0 && is_special(piece.id) && touches(piece, user_text)) piece.id = -1;
+      if (piece.id < 0 && !joined.empty() && joined.back().id < 0) {
+        joined.back().end = piece.end;
+      } else {
+        joined.push_back(piece);
+      }
+    }
+    return joined;
+  }
+
   void encode_raw(std::string_view text, bool begins_text, bool parse_special,
                   std::vector<int32_t>& ids) const {
     std::string normalized;

@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "formats/checkpoint.h"
@@ -23,6 +24,9 @@ struct EncodeOptions {
   // Turn the text of special tokens ("<|im_end|>") into their ids. Off by default: the text of
   // users must not. Added tokens that are not special are always matched.
   bool parse_special = false;
+  // With parse_special: byte ranges [begin, end), ascending, that users wrote. No special token is
+  // found that touches one.
+  std::span<const std::pair<size_t, size_t>> user_text = {};
 };
 
 class Tokenizer {

@@ -127,7 +127,7 @@ class Driver {
       fail(ErrorKind::kUsage, "{}: the output is a folder", options_.output);
     Journal journal(options_.output, fingerprint());
     try {
-      if (journal.done().empty()) journal.data().reserve(plan.output_bytes);
+      journal.data().reserve(plan.output_bytes);
       return run(journal);
     } catch (const Error& e) {
       // Work that can go on is kept; an error that would come again leaves nothing behind.
