@@ -6,7 +6,7 @@ set -euo pipefail
 
 build=(
   g++ cmake ninja-build ccache pkg-config git
-  libfmt-dev nlohmann-json3-dev libyaml-cpp-dev libcli11-dev  # text and settings
+  libfmt-dev nlohmann-json3-dev libcli11-dev                  # text and settings
   libprotobuf-dev protobuf-compiler                           # manifest of the packed file
   libpcre2-dev libutf8proc-dev libxxhash-dev                  # tokenizers, checksums
   libgtest-dev libgmock-dev libbenchmark-dev                  # tests and benchmarks
