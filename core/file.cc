@@ -39,7 +39,8 @@ std::atomic<Syscalls*> current_syscalls{&real_syscalls};
 
 [[noreturn]] void fail_io(int error, const std::string& path, const char* action) {
   const bool full = error == ENOSPC || error == EDQUOT || error == EFBIG;
-  fail(full ? ErrorKind::kNoSpace : ErrorKind::kIo, "{}: cannot {}: {}", path, action, std::strerror(error));
+  fail(full ? ErrorKind::kNoSpace : ErrorKind::kIo, "{}: cannot {}: {}", path, action,
+       std::strerror(error));
 }
 
 int open_retrying(const std::string& path, int flags, const char* action) {
@@ -64,7 +65,8 @@ ScopedSyscalls::ScopedSyscalls(Syscalls& replacement)
     : previous_(current_syscalls.exchange(&replacement)) {}
 ScopedSyscalls::~ScopedSyscalls() { current_syscalls = previous_; }
 
-File::File(File&& other) noexcept : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)) {}
+File::File(File&& other) noexcept
+    : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)) {}
 File& File::operator=(File&& other) noexcept {
   if (this != &other) {
     if (fd_ >= 0) syscalls().close(fd_);
@@ -94,6 +96,12 @@ int64_t File::modified_ns() const {
   const auto s = stat_of(fd_, path_);
   return s.st_mtim.tv_sec * 1'000'000'000 + s.st_mtim.tv_nsec;
 }
+bool File::is_at(const std::string& path) const {
+  const auto here = stat_of(fd_, path_);
+  struct stat there;
+  return ::stat(path.c_str(), &there) == 0 && here.st_dev == there.st_dev &&
+         here.st_ino == there.st_ino;
+}
 uint64_t File::identity() const {
   const auto s = stat_of(fd_, path_);
   const uint64_t parts[] = {s.st_dev, s.st_ino, static_cast<uint64_t>(s.st_size),
@@ -106,7 +114,8 @@ void File::read(uint64_t offset, std::span<std::byte> to) const {
     const ssize_t n = syscalls().pread(fd_, to.data(), to.size(), static_cast<off_t>(offset));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) fail_io(errno, path_, "read");
-    if (n == 0) fail(ErrorKind::kIo, "{}: ends at {}, {} more bytes were expected", path_, offset, to.size());
+    if (n == 0)
+      fail(ErrorKind::kIo, "{}: ends at {}, {} more bytes were expected", path_, offset, to.size());
     to = to.subspan(static_cast<size_t>(n));
     offset += static_cast<uint64_t>(n);
   }
@@ -129,7 +138,8 @@ void File::reserve(uint64_t size) {
   if (error != 0 && error != EOPNOTSUPP && error != EINVAL) fail_io(error, path_, "reserve space");
 }
 void File::truncate(uint64_t size) {
-  if (syscalls().ftruncate(fd_, checked_cast<off_t>(size, path_)) != 0) fail_io(errno, path_, "resize");
+  if (syscalls().ftruncate(fd_, checked_cast<off_t>(size, path_)) != 0)
+    fail_io(errno, path_, "resize");
 }
 void File::sync() {
   if (syscalls().fdatasync(fd_) != 0) fail_io(errno, path_, "sync");
@@ -209,8 +219,12 @@ MappedFile::~MappedFile() {
 NewFile::NewFile(const std::string& final_path, uint64_t reserve_bytes) : final_path_(final_path) {
   static std::atomic<unsigned> counter{0};
   if (is_folder(final_path)) fail(ErrorKind::kIo, "{}: is a folder", final_path);
+  // A rename would put a file in the place of a device or a pipe.
+  if (file_exists(final_path) && !is_regular_file(final_path))
+    fail(ErrorKind::kIo, "{}: not a regular file", final_path);
   const std::string name = std::filesystem::path(final_path).filename().string();
-  temporary_path_ = join_path(folder_of(final_path), fmt::format(".{}.tmp.{}.{}", name, ::getpid(), counter++));
+  temporary_path_ =
+      join_path(folder_of(final_path), fmt::format(".{}.tmp.{}.{}", name, ::getpid(), counter++));
   file_ = File::create(temporary_path_);
   try {
     file_.reserve(reserve_bytes);
@@ -274,9 +288,14 @@ bool is_folder(const std::string& path) {
   struct stat s;
   return ::stat(path.c_str(), &s) == 0 && S_ISDIR(s.st_mode);
 }
+bool is_regular_file(const std::string& path) {
+  struct stat s;
+  return ::stat(path.c_str(), &s) == 0 && S_ISREG(s.st_mode);
+}
 bool same_file(const std::string& a, const std::string& b) {
   struct stat x, y;
-  return ::stat(a.c_str(), &x) == 0 && ::stat(b.c_str(), &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+  return ::stat(a.c_str(), &x) == 0 && ::stat(b.c_str(), &y) == 0 && x.st_dev == y.st_dev &&
+         x.st_ino == y.st_ino;
 }
 std::string folder_of(const std::string& path) {
   const std::string folder = std::filesystem::path(path).parent_path().string();

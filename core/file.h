@@ -56,7 +56,7 @@ class File {
 
   static File open_read(const std::string& path);        // regular files only
   static File open_read_write(const std::string& path);  // creates it where missing
-  static File create(const std::string& path);           // Error(kIo) where it exists, be it as a link
+  static File create(const std::string& path);  // Error(kIo) where it exists, be it as a link
 
   const std::string& path() const { return path_; }
   bool is_open() const { return fd_ >= 0; }
@@ -64,6 +64,7 @@ class File {
   uint64_t size() const;
   uint64_t identity() const;  // hash of device, inode, size and modification time
   int64_t modified_ns() const;
+  bool is_at(const std::string& path) const;  // whether the path leads to this very file
   void read(uint64_t offset, std::span<std::byte> to) const;  // all of it, or Error(kIo)
   void write(uint64_t offset, std::span<const std::byte> from);
   void reserve(uint64_t size);  // Error(kNoSpace) now rather than in an hour
@@ -130,6 +131,7 @@ void remove_file(const std::string& path);  // no error where it is missing
 void sync_folder_of(const std::string& path);
 bool file_exists(const std::string& path);
 bool is_folder(const std::string& path);
+bool is_regular_file(const std::string& path);
 bool same_file(const std::string& a,
                const std::string& b);  // by device and inode; false where one is missing
 std::string folder_of(const std::string& path);

@@ -159,7 +159,8 @@ Encoding encoding_for_type(const std::string& type, int64_t group, std::optional
     e = Encoding::integer(bits, 64, symmetric.value_or(bits > 4));
   } else if (t == "nf4") {
     e = Encoding::nf4(64);
-  } else if (t.starts_with("w") || t.find("a8") != std::string::npos || t == "fp8_dynamic") {
+  } else if (t.find("a8") != std::string::npos || t.find("a4") != std::string::npos ||
+             t == "fp8_dynamic") {
     fail(ErrorKind::kUnsupported,
          "type \"{}\": quantized activations are not supported yet; weight-only types are w2 to "
          "w8, fp8, nf4",

@@ -11,6 +11,9 @@
 // llama.cpp is the same idea); asymmetric ones shrink the range in steps, with the zero point
 // nearest to where the low end falls and, up to 4 bits, its neighbours.
 //
+// Rows are searched at magnitudes near 1, scaled by a power of two: nothing is rounded by that, and
+// neither tiny nor huge weights leave the range of f32 when they are squared.
+//
 // Weights: w_i = channel weight (mean square of the input) where calibration ran, else magnitude:
 // 3 rms + |x_i|.
 
@@ -99,6 +102,17 @@ class GroupSearch {
   Choice best_;
 };
 
+// scaled = x * 2^-e with the largest magnitude in [1, 2); returns e.
+int scale_row(const float* x, int64_t k, std::vector<float>* scaled) {
+  float absmax = 0;
+  for (int64_t i = 0; i < k; ++i) absmax = std::max(absmax, std::fabs(x[i]));
+  const int e = absmax > 0 ? std::ilogb(absmax) : 0;
+  // Two factors: one alone could be beyond the range.
+  const float half = std::ldexp(1.0f, -e / 2), rest = std::ldexp(1.0f, -e - (-e / 2));
+  for (int64_t i = 0; i < k; ++i) (*scaled)[static_cast<size_t>(i)] = x[i] * half * rest;
+  return e;
+}
+
 void fill_weights(const RowJob& job, const float* x, std::vector<float>* weights) {
   if (job.channel_weight != nullptr) {
     std::copy(job.channel_weight, job.channel_weight + job.k, weights->begin());
@@ -120,16 +134,17 @@ void encode_int(const RowJob& job) {
   const GroupLayout l(e, job.n, job.k);
   const auto groups = static_cast<size_t>(l.groups);
   const auto top = static_cast<float>((1 << e.bits) - 1);
-  std::vector<float> scales(groups), weights(static_cast<size_t>(job.k));
+  std::vector<float> scales(groups), weights(static_cast<size_t>(job.k)), scaled(weights.size());
   std::vector<uint8_t> zeros(groups), codes(static_cast<size_t>(job.k));
   for (int64_t r = 0; r < job.rows; ++r) {
     const float* x = job.w + r * job.k;
-    fill_weights(job, x, &weights);
+    const int exponent = scale_row(x, job.k, &scaled);
+    fill_weights(job, scaled.data(), &weights);
     for (size_t g = 0; g < groups; ++g) {
       const int64_t begin = l.group_begin(static_cast<int64_t>(g)),
                     end = l.group_end(static_cast<int64_t>(g));
-      const Choice c = search.run(x + begin, weights.data() + begin, end - begin);
-      scales[g] = c.scale;
+      const Choice c = search.run(scaled.data() + begin, weights.data() + begin, end - begin);
+      scales[g] = std::ldexp(c.scale, exponent);
       zeros[g] = static_cast<uint8_t>(c.zero);
     }
     store_scales(e, l, job.to, job.row + r, scales);
@@ -149,7 +164,7 @@ void encode_nf4(const RowJob& job) {
   const Encoding& e = job.encoding;
   const GroupLayout l(e, job.n, job.k);
   const auto groups = static_cast<size_t>(l.groups);
-  std::vector<float> scales(groups), weights(static_cast<size_t>(job.k));
+  std::vector<float> scales(groups), weights(static_cast<size_t>(job.k)), scaled(weights.size());
   std::vector<uint8_t> codes(static_cast<size_t>(job.k));
   float middles[15];
   for (size_t i = 0; i < 15; ++i) middles[i] = (kNf4Values[i] + kNf4Values[i + 1]) / 2;
@@ -160,18 +175,21 @@ void encode_nf4(const RowJob& job) {
   };
   for (int64_t r = 0; r < job.rows; ++r) {
     const float* x = job.w + r * job.k;
-    fill_weights(job, x, &weights);
+    const int exponent = scale_row(x, job.k, &scaled);
+    fill_weights(job, scaled.data(), &weights);
     for (size_t g = 0; g < groups; ++g) {
       const int64_t begin = l.group_begin(static_cast<int64_t>(g)),
                     end = l.group_end(static_cast<int64_t>(g));
       float absmax = 0, best_gain = 0, best_scale = 0;
-      for (int64_t i = begin; i < end; ++i) absmax = std::max(absmax, std::fabs(x[i]));
+      for (int64_t i = begin; i < end; ++i)
+        absmax = std::max(absmax, std::fabs(scaled[static_cast<size_t>(i)]));
       const auto attempt = [&](float scale) {
         if (scale == 0) return;
         float xd = 0, dd = 0;
         for (int64_t i = begin; i < end; ++i) {
-          const float d = kNf4Values[nearest(x[i] / scale)];
-          xd += weights[static_cast<size_t>(i)] * x[i] * d;
+          const float v = scaled[static_cast<size_t>(i)];
+          const float d = kNf4Values[nearest(v / scale)];
+          xd += weights[static_cast<size_t>(i)] * v * d;
           dd += weights[static_cast<size_t>(i)] * d * d;
         }
         if (dd > 0 && xd * xd / dd > best_gain) {
@@ -181,7 +199,7 @@ void encode_nf4(const RowJob& job) {
       };
       for (int i = 0; i <= 8; ++i) attempt(absmax * (1.04f - 0.04f * static_cast<float>(i)));
       attempt(best_scale);
-      scales[g] = best_scale;
+      scales[g] = std::ldexp(best_scale, exponent);
     }
     store_scales(e, l, job.to, job.row + r, scales);
     for (size_t g = 0; g < groups; ++g) {

@@ -89,7 +89,7 @@ void read_calibration(const Options& o, const ModelSource& source, CompressOptio
 void quantize(const Options& o) {
   o.apply();
   const auto source = open_model(o.model, o.tokenizer, !o.no_verify);
-  if (same_file(o.model, o.output))
+  if (same_file(o.model, o.output) || source->reads(o.output))
     fail(ErrorKind::kUsage, "{}: the output is the input", o.output);
   const QuantizeSettings settings = settings_of(o);
   Passes passes;

@@ -294,7 +294,9 @@ void store_scales(const Encoding& e, const GroupLayout& l, MutablePlanes to, int
     from_f32(e.scale, &s, p, 1);
     const float kept = load_scale(e.scale, p);
     if (!std::isfinite(kept)) refuse(s);
-    return kept;
+    if (std::fabs(kept) >= 0x1p-126f || kept == 0) return kept;
+    std::memset(p, 0, 2);  // its inverse may be beyond f32: such a group is one of zeros
+    return 0.0f;
   };
   if (!e.two_level) {
     std::byte* p = row_of(to, PlaneKind::kScales, row, static_cast<uint64_t>(l.groups) * 2);

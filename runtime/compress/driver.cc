@@ -59,7 +59,16 @@ struct Comparison {
   }
 };
 
-void compare_slab(const std::string& name, int64_t slab, int64_t row,
+// w: rows of k weights, from `row` on.
+void check_finite(const std::string& name, int64_t row, int64_t k, std::span<const float> w) {
+  for (size_t i = 0; i < w.size(); ++i) {
+    if (std::isfinite(w[i])) continue;
+    const auto at = static_cast<int64_t>(i);
+    fail(ErrorKind::kNumeric, "{}: weight [{}, {}] is {}", name, row + at / k, at % k, w[i]);
+  }
+}
+
+void compare_slab(const std::string& name, int64_t slab, int64_t row, int64_t k,
                   std::span<const float> original, std::span<const float> result, Comparison* to) {
   // In lanes, so that the order of summation is fixed and the compiler may use vectors.
   float error[16] = {}, norm[16] = {};
@@ -90,12 +99,7 @@ void compare_slab(const std::string& name, int64_t slab, int64_t row,
   }
   flush();
   if (!std::isfinite(norm_sum)) {
-    for (size_t j = 0; j < n; ++j) {
-      if (!std::isfinite(a[j])) {
-        fail(ErrorKind::kNumeric, "{}: weight {} of the rows from {} on is {} in the source", name,
-             j, row, a[j]);
-      }
-    }
+    check_finite(name, row, k, original);
     fail(ErrorKind::kNumeric, "{}: weights in the rows from {} on are too large to be squared",
          name, row);
   }
@@ -120,11 +124,12 @@ class Driver {
 
   CompressReport run() {
     const CompressPlan plan = plan_compression(source_, passes_, options_);
-    if (same_file(source_.path(), options_.output)) {
+    if (same_file(source_.path(), options_.output) || source_.reads(options_.output))
       fail(ErrorKind::kUsage, "{}: the output is the input", options_.output);
-    }
     if (is_folder(options_.output))
       fail(ErrorKind::kUsage, "{}: the output is a folder", options_.output);
+    if (file_exists(options_.output) && !is_regular_file(options_.output))
+      fail(ErrorKind::kUsage, "{}: the output is not a regular file", options_.output);
     Journal journal(options_.output, fingerprint());
     try {
       journal.data().reserve(plan.output_bytes);
@@ -248,7 +253,8 @@ class Driver {
         b.require(size);
         fast_rows(before, begin, end - begin, a.data());
         fast_rows(after, begin, end - begin, b.data());
-        compare_slab(info.name, begin / slab, begin, a.span().first(static_cast<size_t>(size)),
+        compare_slab(info.name, begin / slab, begin, info.k,
+                     a.span().first(static_cast<size_t>(size)),
                      b.span().first(static_cast<size_t>(size)), &comparison);
       });
       auto* record = u->add_linears();
@@ -292,7 +298,7 @@ class Driver {
         const int64_t rows = std::min(slab, info.n - begin);
         std::vector<float> w(static_cast<size_t>(rows * info.k));
         fast_rows(linear, begin, rows, w.data());
-        compare_slab(info.name, begin / slab, begin, w, w, &comparison);
+        compare_slab(info.name, begin / slab, begin, info.k, w, w, &comparison);
       }
       for (const auto& t : linear.terms) {
         auto* term = record->add_terms();
@@ -335,15 +341,22 @@ class Driver {
       parallel_ranges(rows, slab, [&](int64_t first, int64_t last) {
         float* w = original.data() + first * info.k;
         source_.rows(info, begin + first, last - first, w);
-        methods[static_cast<size_t>(first / slab)] =
-            by->encode_rows(part, to, first, last - first, w, absmax, piece.planes);
+        check_finite(info.name, begin + first, info.k,
+                     {w, static_cast<size_t>((last - first) * info.k)});
+        try {
+          methods[static_cast<size_t>(first / slab)] =
+              by->encode_rows(part, to, first, last - first, w, absmax, piece.planes);
+        } catch (const Error& e) {
+          if (begin == 0) throw;
+          throw Error(e.kind(), fmt::format("{} (rows counted from {} on)", e.what(), begin));
+        }
       });
       parallel_ranges(rows, slab, [&](int64_t first, int64_t last) {
         thread_local Buffer<float> decoded;
         const auto size = static_cast<size_t>((last - first) * info.k);
         decoded.require(static_cast<int64_t>(size));
         decode_with_kernels(cpu_kernels(), piece.weight, first, last - first, decoded.data());
-        compare_slab(info.name, (begin + first) / slab, begin + first,
+        compare_slab(info.name, (begin + first) / slab, begin + first, info.k,
                      {original.data() + first * info.k, size}, decoded.span().first(size),
                      &comparison);
       });

@@ -36,14 +36,17 @@ std::string first_difference(std::string_view ours, std::string_view theirs) {
 
 Journal::Journal(const std::string& output, const Fingerprint& fingerprint)
     : output_(output), folder_(folder_for(output)) {
-  if (!is_folder(folder_) && syscalls().mkdir(folder_.c_str(), 0777) != 0) {
+  const bool made = !is_folder(folder_);
+  if (made && syscalls().mkdir(folder_.c_str(), 0777) != 0) {
     const int error = errno;
     fail(error == ENOSPC ? ErrorKind::kNoSpace : ErrorKind::kIo, "{}: cannot create folder: {}",
          folder_, std::strerror(error));
   }
   try {
-    journal_ = File::open_read_write(join_path(folder_, "journal"));
-    if (!journal_.try_lock())
+    const std::string path = join_path(folder_, "journal");
+    journal_ = File::open_read_write(path);
+    // Another process may have finished, and removed this file, between the opening and the lock.
+    if (!journal_.try_lock() || !journal_.is_at(path))
       fail(ErrorKind::kUsage, "{}: another process is writing {}", folder_, output);
     const bool has_data = file_exists(join_path(folder_, "data"));
     data_ = File::open_read_write(join_path(folder_, "data"));
@@ -56,7 +59,8 @@ Journal::Journal(const std::string& output, const Fingerprint& fingerprint)
     sync_folder_of(join_path(folder_, "data"));
     sync_folder_of(folder_);
   } catch (const Error& e) {
-    if (e.kind() != ErrorKind::kUsage && done_.empty()) discard();
+    // What was there before, of this process or of another, stays.
+    if (made && e.kind() != ErrorKind::kUsage) discard();
     throw;
   }
 }
@@ -114,8 +118,8 @@ void Journal::commit(const proto::JournalUnit& unit) {
 void Journal::finish() {
   data_.close();
   rename_file(join_path(folder_, "data"), output_);
+  remove_file(join_path(folder_, "journal"));  // while it is locked
   journal_.close();
-  remove_file(join_path(folder_, "journal"));
   syscalls().rmdir(folder_.c_str());
 }
 

@@ -25,6 +25,10 @@ class CheckpointSource final : public ModelSource {
   }
   TokenizerFiles tokenizer() const override { return checkpoint_.tokenizer; }
   uint64_t hash() const override { return checkpoint_.hash(); }
+  bool reads(const std::string& file) const override {
+    return std::ranges::any_of(checkpoint_.files,
+                               [&](const File& f) { return same_file(f.path(), file); });
+  }
   uint64_t tensor_bytes() const override {
     uint64_t total = 0;
     for (const auto& t : checkpoint_.tensors) total += t.bytes;
@@ -103,6 +107,7 @@ class PackedSource final : public ModelSource {
   std::string kind() const override { return "pith"; }
   TokenizerFiles tokenizer() const override { return file_.tokenizer(); }
   uint64_t hash() const override { return hash64(as_bytes(file_.manifest().SerializeAsString())); }
+  bool reads(const std::string& file) const override { return same_file(path(), file); }
   uint64_t tensor_bytes() const override {
     uint64_t total = 0;
     for (const auto& l : file_.manifest().linears()) {

@@ -23,6 +23,7 @@ class ModelSource {
   virtual uint64_t hash() const = 0;          // what "the same source" means for a journal
   virtual uint64_t tensor_bytes() const = 0;  // as stored
   virtual const proto::Manifest* manifest() const { return nullptr; }
+  virtual bool reads(const std::string& file) const = 0;  // whether its tensors lie in this file
 
   virtual Linear linear(const LinearInfo& info) const = 0;
   // How its weight is stored, without reading it (of the first term).

@@ -107,12 +107,33 @@ std::vector<float> tiny_weights(const TinyTensor& tensor) {
   return out;
 }
 
-void write_tiny_checkpoint(const std::string& folder, const std::string& config, DType dtype) {
+std::string tiny_config(const TinySizes& s) {
+  const Json j = {{"architectures", {"LlamaForCausalLM"}},
+                  {"model_type", "llama"},
+                  {"vocab_size", s.vocab},
+                  {"hidden_size", s.hidden},
+                  {"intermediate_size", s.ffn},
+                  {"num_hidden_layers", s.layers},
+                  {"num_attention_heads", s.heads},
+                  {"num_key_value_heads", s.kv_heads},
+                  {"hidden_act", "silu"},
+                  {"max_position_embeddings", 128},
+                  {"rms_norm_eps", 1e-5},
+                  {"rope_theta", 10000.0},
+                  {"tie_word_embeddings", s.tied},
+                  {"bos_token_id", 1},
+                  {"eos_token_id", 2}};
+  return j.dump(2);
+}
+
+void write_tiny_checkpoint(const std::string& folder, const std::string& config, DType dtype,
+                           const ChangeWeights& change) {
   std::filesystem::create_directories(folder);
   std::vector<std::vector<std::byte>> contents;
   std::vector<TensorData> data;
   for (auto& t : tiny_tensors(parse_json(config, "config"))) {
-    const auto weights = tiny_weights(t);
+    auto weights = tiny_weights(t);
+    if (change) change(t.name, weights);
     std::vector<std::byte> bytes(weights.size() * info(dtype).bytes);
     from_f32(dtype, weights.data(), bytes.data(), weights.size());
     contents.push_back(std::move(bytes));  // moving keeps where the bytes are

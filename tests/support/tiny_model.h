@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,8 +32,17 @@ struct TinyTensor {
 std::vector<TinyTensor> tiny_tensors(const Json& config);
 std::vector<float> tiny_weights(const TinyTensor& tensor);
 
-// Makes the folder where it is missing, and in it config.json and model.safetensors.
+// Makes the folder where it is missing, and in it config.json and model.safetensors. `change` may
+// alter the weights of a tensor by its name.
+using ChangeWeights = std::function<void(const std::string& name, std::vector<float>& weights)>;
 void write_tiny_checkpoint(const std::string& folder, const std::string& config,
-                           DType dtype = DType::kF32);
+                           DType dtype = DType::kF32, const ChangeWeights& change = {});
+
+// A llama with `layers` layers of this size, for tests that need a model and not a certain one.
+struct TinySizes {
+  int hidden = 64, ffn = 112, layers = 3, heads = 4, kv_heads = 2, vocab = 96;
+  bool tied = false;
+};
+std::string tiny_config(const TinySizes& sizes);
 
 }  // namespace pith::test

@@ -1,0 +1,219 @@
+#include "runtime/compress/journal.h"
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "core/bytes.h"
+#include "core/error.h"
+#include "tests/support/fault_syscalls.h"
+#include "tests/support/test_data.h"
+
+namespace pith {
+namespace {
+
+using test::TemporaryFolder;
+
+const Journal::Fingerprint kFingerprint = {{"recipe", "1234"}, {"seed", "0"}, {"source", "abcd"}};
+
+// Three units of 100, 57 and 0 bytes of data.
+constexpr uint64_t kEnds[] = {100, 157, 157};
+
+proto::JournalUnit make_unit(size_t i) {
+  proto::JournalUnit u;
+  u.set_name("unit " + std::to_string(i));
+  u.set_data_end(kEnds[i]);
+  u.set_source_hash(i * 77);
+  return u;
+}
+void do_unit(Journal& journal, size_t i) {
+  const uint64_t begin = journal.data_end();
+  const std::vector<std::byte> bytes(kEnds[i] - begin, static_cast<std::byte>('a' + i));
+  journal.data().write(begin, bytes);
+  journal.commit(make_unit(i));
+}
+std::string text_of(const std::string& path) { return read_text_file(path, 1 << 20); }
+
+// The files of a journal with all three units, and where each of its records ends.
+struct Recorded {
+  std::string journal, data;
+  std::vector<size_t> ends;
+};
+Recorded record() {
+  const TemporaryFolder folder;
+  const std::string output = folder.file("out");
+  Recorded r;
+  Journal journal(output, kFingerprint);
+  const auto note_end = [&] {
+    r.ends.push_back(std::filesystem::file_size(output + ".work/journal"));
+  };
+  note_end();
+  for (size_t i = 0; i < 3; ++i) {
+    do_unit(journal, i);
+    note_end();
+  }
+  r.journal = text_of(output + ".work/journal");
+  r.data = text_of(output + ".work/data");
+  return r;
+}
+
+void lay_out(const std::string& output, std::string_view journal, std::string_view data) {
+  std::filesystem::create_directory(output + ".work");
+  write_file(output + ".work/journal", as_bytes(journal));
+  write_file(output + ".work/data", as_bytes(data));
+}
+
+// Expects the first `units` to be known, does the others, and expects the result.
+void expect_to_go_on(const std::string& output, size_t units, const std::string& where) {
+  {
+    Journal journal(output, kFingerprint);
+    ASSERT_EQ(journal.done().size(), units) << where;
+    for (size_t i = 0; i < units; ++i)
+      ASSERT_EQ(journal.done()[i].SerializeAsString(), make_unit(i).SerializeAsString()) << where;
+    ASSERT_EQ(journal.data_end(), units ? kEnds[units - 1] : 0) << where;
+    ASSERT_EQ(journal.data().size(), journal.data_end()) << where;
+    for (size_t i = units; i < 3; ++i) do_unit(journal, i);
+    journal.finish();
+  }
+  EXPECT_EQ(text_of(output), std::string(100, 'a') + std::string(57, 'b')) << where;
+  EXPECT_FALSE(file_exists(output + ".work")) << where;
+}
+
+TEST(Journal, starts_empty_and_leaves_only_the_output) {
+  const TemporaryFolder folder;
+  {
+    Journal journal(folder.file("out"), kFingerprint);
+    EXPECT_TRUE(journal.done().empty());
+    EXPECT_EQ(journal.data_end(), 0u);
+    for (size_t i = 0; i < 3; ++i) do_unit(journal, i);
+    EXPECT_FALSE(file_exists(folder.file("out")));
+    journal.finish();
+  }
+  EXPECT_EQ(text_of(folder.file("out")).size(), 157u);
+  EXPECT_EQ(folder.files(), 1);
+  EXPECT_FALSE(file_exists(folder.file("out.work")));
+}
+
+TEST(Journal, a_record_torn_at_any_byte_resumes_from_the_last_whole_one) {
+  test::UnsyncedSyscalls unsynced;
+  const ScopedSyscalls scope(unsynced);
+  const Recorded r = record();
+  for (size_t length = 0; length <= r.journal.size(); ++length) {
+    const TemporaryFolder folder;
+    size_t whole = 0;
+    while (whole < 3 && length >= r.ends[whole + 1]) ++whole;
+    lay_out(folder.file("out"), r.journal.substr(0, length), r.data);
+    expect_to_go_on(folder.file("out"), whole, "cut at " + std::to_string(length));
+  }
+}
+
+TEST(Journal, a_damaged_record_and_all_behind_it_are_dropped) {
+  test::UnsyncedSyscalls unsynced;
+  const ScopedSyscalls scope(unsynced);
+  const Recorded r = record();
+  // A damaged fingerprint is no fingerprint: the work starts anew.
+  for (size_t i = 0; i < r.journal.size(); ++i) {
+    const TemporaryFolder folder;
+    std::string damaged = r.journal;
+    damaged[i] = static_cast<char>(damaged[i] ^ 0x10);
+    size_t whole = 0;
+    while (whole < 3 && i >= r.ends[whole + 1]) ++whole;
+    if (i < r.ends[0]) whole = 0;
+    lay_out(folder.file("out"), damaged, r.data);
+    expect_to_go_on(folder.file("out"), whole, "damaged at " + std::to_string(i));
+  }
+}
+
+TEST(Journal, garbage_behind_the_records_is_dropped) {
+  const Recorded r = record();
+  for (const auto& tail : {std::string(1, '\0'), std::string(11, '\xff'), std::string(4096, '\0'),
+                           std::string(300, '\xff')}) {
+    const TemporaryFolder folder;
+    lay_out(folder.file("out"), r.journal + tail, r.data + "more data that nobody committed");
+    expect_to_go_on(folder.file("out"), 3, "tail");
+  }
+}
+
+TEST(Journal, a_unit_whose_data_are_missing_is_done_again) {
+  const Recorded r = record();
+  for (const size_t length : {0, 1, 99, 100, 156, 157}) {
+    const TemporaryFolder folder;
+    lay_out(folder.file("out"), r.journal, r.data.substr(0, length));
+    expect_to_go_on(folder.file("out"),
+                    length >= 157   ? 3
+                    : length >= 100 ? 1
+                                    : 0,
+                    "data of " + std::to_string(length));
+  }
+  const TemporaryFolder folder;  // no data file at all
+  lay_out(folder.file("out"), r.journal, r.data);
+  std::filesystem::remove(folder.file("out.work/data"));
+  expect_to_go_on(folder.file("out"), 0, "no data");
+}
+
+TEST(Journal, another_fingerprint_is_refused_naming_what_differs) {
+  const Recorded r = record();
+  const TemporaryFolder folder;
+  lay_out(folder.file("out"), r.journal, r.data);
+  for (const char* key : {"recipe", "seed", "source"}) {
+    auto other = kFingerprint;
+    other[key] = "new";
+    EXPECT_PITH_ERROR(
+        Journal(folder.file("out"), other), ErrorKind::kUsage,
+        fmt::format("now \"{}: new\", then \"{}: {}\"", key, key, kFingerprint.at(key)));
+  }
+  auto more = kFingerprint;
+  more["z"] = "1";
+  EXPECT_PITH_ERROR(Journal(folder.file("out"), more), ErrorKind::kUsage,
+                    "now \"z: 1\", then \"\"");
+  EXPECT_EQ(text_of(folder.file("out.work/journal")), r.journal);  // and nothing was touched
+  EXPECT_EQ(text_of(folder.file("out.work/data")), r.data);
+  expect_to_go_on(folder.file("out"), 3, "after refusals");
+}
+
+TEST(Journal, two_at_once_are_refused_and_the_first_goes_on) {
+  const TemporaryFolder folder;
+  Journal first(folder.file("out"), kFingerprint);
+  do_unit(first, 0);
+  EXPECT_PITH_ERROR(Journal(folder.file("out"), kFingerprint), ErrorKind::kUsage,
+                    "another process is writing");
+  do_unit(first, 1);
+  do_unit(first, 2);
+  first.finish();
+  EXPECT_EQ(text_of(folder.file("out")).size(), 157u);
+  EXPECT_EQ(folder.files(), 1);
+}
+
+TEST(Journal, discarding_leaves_nothing_and_keeps_an_older_output) {
+  const TemporaryFolder folder;
+  write_file(folder.file("out"), as_bytes("old"));
+  {
+    Journal journal(folder.file("out"), kFingerprint);
+    do_unit(journal, 0);
+    journal.discard();
+  }
+  EXPECT_EQ(text_of(folder.file("out")), "old");
+  EXPECT_EQ(folder.files(), 1);
+}
+
+TEST(Journal, work_of_an_earlier_run_survives_a_failure_to_read_it) {
+  const Recorded r = record();
+  const TemporaryFolder folder;
+  lay_out(folder.file("out"), r.journal, r.data);
+  std::filesystem::rename(folder.file("out.work/data"), folder.file("data"));
+  std::filesystem::create_directory(folder.file("out.work/data"));  // cannot be opened for writing
+  EXPECT_PITH_ERROR(Journal(folder.file("out"), kFingerprint), ErrorKind::kIo, "out.work/data");
+  EXPECT_EQ(text_of(folder.file("out.work/journal")), r.journal);
+  std::filesystem::remove(folder.file("out.work/data"));
+  std::filesystem::rename(folder.file("data"), folder.file("out.work/data"));
+  expect_to_go_on(folder.file("out"), 3, "after a failure");
+}
+
+TEST(Journal, an_output_in_a_folder_that_does_not_exist_is_an_io_error) {
+  const TemporaryFolder folder;
+  EXPECT_PITH_ERROR(Journal(folder.file("no/out"), kFingerprint), ErrorKind::kIo,
+                    "no/out.work: cannot create folder");
+}
+
+}  // namespace
+}  // namespace pith

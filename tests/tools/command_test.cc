@@ -1,0 +1,318 @@
+// The command line as scripts see it: exit codes, keys of JSON, determinism.
+
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <chrono>
+#include <filesystem>
+#include <thread>
+
+#include "core/file.h"
+#include "core/json.h"
+#include "tests/support/process.h"
+#include "tests/support/test_data.h"
+#include "tests/support/tiny_model.h"
+
+namespace pith {
+namespace {
+
+test::ProcessResult pith_run(std::vector<std::string> arguments,
+                             const std::vector<std::string>& environment = {},
+                             const std::string& input = "") {
+  arguments.insert(arguments.begin(), PITH_PROGRAM);
+  return test::run_process(arguments, environment, input);
+}
+
+void expect_keys(const std::string& json, const std::vector<std::string>& keys) {
+  const Json j = parse_json(json, "output");
+  for (const auto& key : keys) EXPECT_TRUE(j.contains(key)) << key << " is missing in " << json;
+}
+
+// ---- Without a real model ----
+
+class Command : public testing::Test {
+ protected:
+  Command() {
+    test::write_tiny_checkpoint(folder_.file("in"), test::tiny_config({.vocab = 640}), DType::kF16);
+    std::filesystem::copy_file(test::fixture("golden/tokenizers/llama2_style.json"),
+                               folder_.file("in/tokenizer.json"));
+    write_file(folder_.file("text"), as_bytes("the cat sat on the mat. ", 24));
+  }
+  static std::span<const std::byte> as_bytes(const char* text, size_t size) {
+    return std::as_bytes(std::span(text, size));
+  }
+  std::string in() const { return folder_.file("in"); }
+  std::string out() const { return folder_.file("out.pith"); }
+
+  test::TemporaryFolder folder_;
+};
+
+TEST_F(Command, usage_errors_exit_with_2) {
+  const std::vector<std::vector<std::string>> cases = {
+      {},
+      {"compress"},
+      {"quantize"},
+      {"quantize", in()},
+      {"quantize", in(), out(), "w4", "extra"},
+      {"quantize", in(), out(), "w9"},
+      {"quantize", in(), out(), "q4_k_m"},
+      {"quantize", in(), out(), "w4", "--method", "magic"},
+      {"quantize", in(), out(), "w4", "--no-such-option"},
+      {"quantize", in(), out(), "w4", "-g", "33"},
+      {"quantize", in(), out(), "w4", "-g", "-3"},
+      {"quantize", in(), out(), "w4", "-g", "many"},
+      {"quantize", in(), out(), "w4", "--sym", "--asym"},
+      {"quantize", in(), out(), "w4", "--tensor-type", "down"},
+      {"quantize", in(), out(), "w4", "--tensor-type", "=w4"},
+      {"quantize", in(), out(), "w4", "--tensor-type", "down=w11"},
+      {"quantize", in(), out(), "w4", "--threads", "0"},
+      {"quantize", in(), out(), "w4", "--threads", "few"},
+      {"quantize", in(), out(), "w4", "--calib", folder_.file("text")},  // too short
+      {"quantize", in(), out(), "fp8", "-g", "64"},
+      {"eval"},
+      {"eval", "ppl", in()},
+      {"eval", "ppl", in(), "-f", folder_.file("text"), "--protocol", "magic"},
+      {"eval", "ppl", in(), "-f", folder_.file("text"), "--protocol", "gptq-4096"},
+      {"eval", "ppl", in(), "-f", folder_.file("text"), "--protocol", "gptq-0"},
+      {"eval", "kl", in(), "-f", folder_.file("text")},
+      {"run", in(), "-p", "a", "--temp", "-1"},
+      {"run", in(), "-p", "a", "--top-p", "2"},
+      {"run", in(), "-p", "a", "--cache-type", "q4"},
+      {"chat", in()},  // no template
+      {"inspect"},
+      {"verify"},
+  };
+  for (const auto& c : cases) {
+    const auto r = pith_run(c);
+    std::string line;
+    for (const auto& word : c) line += word + " ";
+    EXPECT_EQ(r.exit_code, 2) << line << r.err;
+    EXPECT_FALSE(r.err.empty()) << line;
+    EXPECT_FALSE(file_exists(out())) << line;
+    EXPECT_FALSE(file_exists(out() + ".work")) << line;
+  }
+  const auto r = pith_run({"inspect", in()}, {"PITH_CPU=abacus"});
+  EXPECT_EQ(r.exit_code, 2);
+  EXPECT_NE(r.err.find("PITH_CPU=abacus"), std::string::npos) << r.err;
+}
+
+TEST_F(Command, help_and_version_exit_with_0) {
+  for (const std::vector<std::string>& c : {std::vector<std::string>{"--help"},
+                                            {"--version"},
+                                            {"quantize", "--help"},
+                                            {"eval", "kl", "--help"}}) {
+    const auto r = pith_run(c);
+    EXPECT_EQ(r.exit_code, 0) << r.err;
+    EXPECT_FALSE(r.out.empty());
+  }
+}
+
+TEST_F(Command, corrupt_inputs_exit_with_3) {
+  write_file(folder_.file("garbage"),
+             as_bytes("this is no model at all, whatever one may think of it", 53));
+  write_file(folder_.file("in/model.safetensors"),
+             as_bytes("\x10\0\0\0\0\0\0\0{\"a\":12345678901", 24));
+  for (const auto& c : std::vector<std::vector<std::string>>{{"inspect", folder_.file("garbage")},
+                                                             {"verify", folder_.file("garbage")},
+                                                             {"inspect", in()},
+                                                             {"quantize", in(), out()},
+                                                             {"run", in(), "-p", "a"},
+                                                             {"bench", in()}}) {
+    const auto r = pith_run(c);
+    EXPECT_EQ(r.exit_code, 3) << c[0] << " " << r.err;
+    EXPECT_EQ(r.err.rfind("pith: ", 0), 0u) << r.err;
+    EXPECT_FALSE(file_exists(out() + ".work"));
+  }
+}
+
+TEST_F(Command, missing_files_exit_with_4) {
+  for (const auto& c : std::vector<std::vector<std::string>>{
+           {"inspect", folder_.file("none")},
+           {"verify", folder_.file("none")},
+           {"quantize", folder_.file("none"), out()},
+           {"quantize", in(), folder_.file("no/such/folder/out.pith")},
+           {"quantize", in(), out(), "w4", "--calib", folder_.file("none")},
+           {"eval", "ppl", folder_.file("none"), "-f", folder_.file("text")},
+           {"eval", "ppl", in(), "-f", folder_.file("none"), "--protocol", "paragraph"},
+           {"eval", "kl", in(), "--base", folder_.file("none"), "-f", folder_.file("text")},
+           {"run", folder_.file("none"), "-p", "a"},
+           {"run", in(), "-f", folder_.file("none")}}) {
+    const auto r = pith_run(c);
+    EXPECT_EQ(r.exit_code, 4) << c[0] << " " << r.err;
+    EXPECT_NE(r.err.find("no"), std::string::npos) << r.err;
+  }
+}
+
+TEST_F(Command, a_dry_run_writes_nothing_and_tells_the_plan) {
+  const auto before = folder_.files();
+  const auto r = pith_run({"quantize", in(), out(), "w4", "--dry-run", "--json", "-"});
+  EXPECT_EQ(r.exit_code, 0) << r.err;
+  EXPECT_EQ(folder_.files(), before);
+  EXPECT_FALSE(file_exists(out() + ".work"));
+  expect_keys(r.out,
+              {"source", "output", "type", "method", "bits_per_weight", "planned_output_bytes",
+               "planned_memory_bytes", "planned_disk_bytes", "linears"});
+  const Json plan = parse_json(r.out, "plan");
+  EXPECT_EQ(plan["linears"].size(), 2 + 3 * 7u);
+  ASSERT_EQ(pith_run({"quantize", in(), out(), "w4", "-q"}).exit_code, 0);
+  // The manifest comes on top of what was planned.
+  const auto size = std::filesystem::file_size(out());
+  EXPECT_GE(size, plan["planned_output_bytes"].get<uint64_t>());
+  EXPECT_LE(size, plan["planned_output_bytes"].get<uint64_t>() + (16 << 10));
+}
+
+TEST_F(Command, inspect_has_the_keys_that_others_rely_on) {
+  ASSERT_EQ(pith_run({"quantize", in(), out(), "w4", "-q"}).exit_code, 0);
+  for (const auto& model : {in(), out()}) {
+    const auto r = pith_run({"inspect", model, "--json", "-"});
+    EXPECT_EQ(r.exit_code, 0) << r.err;
+    expect_keys(r.out, {"file_bytes", "parameters", "bits_per_weight", "architecture", "layers"});
+    EXPECT_EQ(parse_json(r.out, "inspect")["layers"], 3);
+    EXPECT_EQ(parse_json(r.out, "inspect")["architecture"], "llama");
+  }
+  EXPECT_EQ(parse_json(pith_run({"inspect", out(), "--json", "-"}).out, "inspect")["file_bytes"],
+            std::filesystem::file_size(out()));
+}
+
+TEST_F(Command, json_goes_to_a_file_where_asked) {
+  const auto r = pith_run({"inspect", in(), "--json", folder_.file("report.json")});
+  EXPECT_EQ(r.exit_code, 0) << r.err;
+  EXPECT_NE(r.out.find("architecture"), std::string::npos);  // people get their text as well
+  expect_keys(read_text_file(folder_.file("report.json"), 1 << 20), {"parameters"});
+}
+
+TEST_F(Command, verify_accepts_what_quantize_wrote_and_catches_every_flipped_byte) {
+  for (const char* type : {"w4", "w3", "nf4", "fp8", "f16"}) {
+    ASSERT_EQ(pith_run({"quantize", in(), out(), type, "-q"}).exit_code, 0) << type;
+    const auto r = pith_run({"verify", out(), "-q"});
+    EXPECT_EQ(r.exit_code, 0) << type << r.err;
+  }
+  ASSERT_EQ(pith_run({"quantize", in(), out(), "w4", "-q"}).exit_code, 0);
+  const std::string whole = read_text_file(out(), 1 << 24);
+  const std::string damaged = folder_.file("damaged.pith");
+  for (size_t at = 0; at < whole.size(); at += at < 64 ? 7 : whole.size() / 40) {
+    std::string bytes = whole;
+    bytes[at] = static_cast<char>(bytes[at] ^ 1);
+    write_file(damaged, std::as_bytes(std::span(bytes)));
+    const auto r = pith_run({"verify", damaged, "-q"});
+    EXPECT_EQ(r.exit_code, 3) << "byte " << at << r.err;
+  }
+  for (const size_t length :
+       {size_t{0}, size_t{10}, size_t{64}, whole.size() / 2, whole.size() - 1}) {
+    write_file(damaged, std::as_bytes(std::span(whole).first(length)));
+    EXPECT_EQ(pith_run({"verify", damaged, "-q"}).exit_code, 3) << "cut at " << length;
+  }
+  // Loading checks the planes too, unless told not to.
+  std::string bytes = whole;
+  bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 1);
+  write_file(damaged, std::as_bytes(std::span(bytes)));
+  EXPECT_EQ(pith_run({"run", damaged, "-p", "the", "-n", "2", "-q"}).exit_code, 3);
+  EXPECT_EQ(pith_run({"run", damaged, "-p", "the", "-n", "2", "-q", "--no-verify"}).exit_code, 0);
+}
+
+TEST_F(Command, standard_output_that_cannot_be_written_is_an_error) {
+  if (!file_exists("/dev/full")) GTEST_SKIP() << "no /dev/full";
+  const auto r = test::run_process(
+      {"/bin/sh", "-c", std::string(PITH_PROGRAM) + " inspect " + in() + " > /dev/full"});
+  EXPECT_EQ(r.exit_code, 4) << r.err;
+}
+
+// ---- With a model that speaks ----
+
+class Speaking : public testing::Test {
+ protected:
+  void SetUp() override {
+    PITH_SHARED_OR_SKIP(model, "tinystories-656K/bf16");
+    PITH_SHARED_OR_SKIP(text, "text/TinyStories-valid-30k.txt");
+    model_ = model;
+    text_ = text;
+  }
+  std::string story(std::vector<std::string> more) {
+    std::vector<std::string> c = {"run", model_, "-p", "Once upon a time", "-q", "-n", "60"};
+    c.insert(c.end(), more.begin(), more.end());
+    const auto r = pith_run(c);
+    EXPECT_EQ(r.exit_code, 0) << r.err;
+    return r.out;
+  }
+
+  std::string model_, text_;
+};
+
+TEST_F(Speaking, greedy_text_is_the_same_twice_and_for_any_number_of_threads) {
+  const std::string once = story({"--temp", "0", "-t", "1"});
+  EXPECT_EQ(once.rfind("Once upon a time", 0), 0u) << once;
+  EXPECT_GT(once.size(), 100u);
+  EXPECT_EQ(story({"--temp", "0", "-t", "1"}), once);
+  EXPECT_EQ(story({"--temp", "0", "-t", "3"}), once);
+}
+
+TEST_F(Speaking, a_seed_gives_the_same_text_and_another_seed_another) {
+  const std::string seven = story({"--temp", "1", "--seed", "7"});
+  EXPECT_EQ(story({"--temp", "1", "--seed", "7", "-t", "1"}), seven);
+  EXPECT_NE(story({"--temp", "1", "--seed", "8"}), seven);
+}
+
+TEST_F(Speaking, a_stop_text_ends_the_answer_and_is_never_shown) {
+  const std::string whole = story({"--temp", "0"});
+  for (const std::string stop : {".", " was", "She", "little girl", "ed "}) {
+    const size_t at = whole.find(stop, 16);
+    const std::string cut = story({"--temp", "0", "--stop", stop});
+    EXPECT_EQ(cut.find(stop, 16), std::string::npos) << cut;
+    if (at != std::string::npos) {
+      EXPECT_EQ(cut, whole.substr(0, at) + "\n") << stop;
+    }
+  }
+  // The first of two counts.
+  EXPECT_EQ(story({"--temp", "0", "-r", "zzz", "-r", "."}), story({"--temp", "0", "-r", "."}));
+}
+
+TEST_F(Speaking, eval_ppl_has_the_keys_that_others_rely_on) {
+  const auto r = pith_run({"eval", "ppl", model_, "-f", text_, "--protocol", "paragraph",
+                           "--max-windows", "8", "-q", "--json", "-"});
+  EXPECT_EQ(r.exit_code, 0) << r.err;
+  expect_keys(r.out, {"perplexity", "nll", "tokens", "protocol"});
+  EXPECT_EQ(parse_json(r.out, "ppl")["protocol"], "paragraph-512");
+}
+
+TEST_F(Speaking, eval_kl_has_the_keys_that_others_rely_on) {
+  const test::TemporaryFolder folder;
+  ASSERT_EQ(pith_run({"quantize", model_, folder.file("out.pith"), "w3", "-q"}).exit_code, 0);
+  const auto r = pith_run({"eval", "kl", folder.file("out.pith"), "--base", model_, "-f", text_,
+                           "--protocol", "paragraph", "--max-windows", "8", "-q", "--json", "-"});
+  EXPECT_EQ(r.exit_code, 0) << r.err;
+  expect_keys(r.out,
+              {"kl_mean", "kl_median", "kl_p99", "kl_max", "same_top", "ppl_ratio", "tokens"});
+  EXPECT_GT(parse_json(r.out, "kl")["kl_mean"].get<double>(), 0);
+}
+
+TEST_F(Speaking, bench_has_the_keys_that_others_rely_on) {
+  const auto r =
+      pith_run({"bench", model_, "-p", "32", "-n", "8", "--repetitions", "1", "-q", "--json", "-"});
+  EXPECT_EQ(r.exit_code, 0) << r.err;
+  expect_keys(r.out, {"prefill_tokens_per_s", "decode_tokens_per_s", "weight_bytes_per_token",
+                      "read_bytes_per_s", "decode_bandwidth_fraction"});
+}
+
+TEST_F(Speaking, calibration_text_is_recorded_and_evaluation_on_it_warns) {
+  const test::TemporaryFolder folder;
+  ASSERT_EQ(pith_run({"quantize", model_, folder.file("out.pith"), "w4", "--calib", text_,
+                      "--nsamples", "2", "--seqlen", "64", "-q"})
+                .exit_code,
+            0);
+  const auto r = pith_run({"eval", "ppl", folder.file("out.pith"), "-f", text_, "--protocol",
+                           "paragraph", "--max-windows", "2", "-q"});
+  EXPECT_NE(r.err.find("calibrated on"), std::string::npos) << r.err;
+}
+
+TEST_F(Speaking, an_interrupt_while_it_speaks_ends_with_130) {
+  test::Process p({PITH_PROGRAM, "eval", "ppl", model_, "-f", text_, "--protocol", "paragraph",
+                   "-t", "1", "-q"},
+                  {"PITH_CPU=scalar"});
+  std::this_thread::sleep_for(std::chrono::milliseconds(150));
+  p.signal(SIGINT);
+  const auto r = p.wait();
+  EXPECT_TRUE(r.exit_code == 130 || r.exit_code == 0) << r.exit_code << r.err;
+}
+
+}  // namespace
+}  // namespace pith
