@@ -14,7 +14,7 @@ int32_t pith_cuda_devices(PithCudaDevice* devices, int32_t max, char* error, int
     cudaDeviceProp p;
     status = cudaGetDeviceProperties(&p, i);
     if (status != cudaSuccess) break;
-    std::snprintf(devices[i].name, sizeof(devices[i].name), "%s", p.name);
+    std::snprintf(devices[i].name, sizeof(devices[i].name), "%.127s", p.name);
     devices[i].major = p.major;
     devices[i].minor = p.minor;
     devices[i].memory_bytes = p.totalGlobalMem;
