@@ -25,15 +25,18 @@ nvcc_path() {
   command -v nvcc || { [[ -x /usr/local/cuda/bin/nvcc ]] && echo /usr/local/cuda/bin/nvcc; }
 }
 
-# build PRESET [TARGET...]: configures and builds, with the CUDA backend where there is an nvcc.
+# build PRESET [TARGET...]: configures and builds; release has the CUDA backend where there is an nvcc.
 build() {
-  local preset=$1 nvcc options=()
+  local preset=$1 nvcc options=() targets=()
   shift
-  if [[ $preset == release && -e runtime/cuda/CMakeLists.txt ]]; then
+  (($# == 0)) || targets=(--target "$@")
+  if [[ $preset == release ]]; then
     if nvcc=$(nvcc_path); then
-      options=(-DPITH_CUDA=ON "-DCMAKE_CUDA_COMPILER=$nvcc")
+      options=(-DPITH_CUDA=ON "-DCUDAToolkit_ROOT=$(dirname "$(dirname "$(realpath "$nvcc")")")")
+      (($# == 0)) || targets+=(pith_cuda)
     else
       echo "No nvcc: everything but the CUDA backend."
+      options=(-DPITH_CUDA=OFF)
     fi
   fi
   mkdir -p "build/$preset"
@@ -41,8 +44,6 @@ build() {
     cat "build/$preset/configure.log" >&2
     return 1
   fi
-  local targets=()
-  (($# == 0)) || targets=(--target "$@")
   # Ninja's progress is one line per file; only what the compiler says is of interest.
   cmake --build "build/$preset" -j "$jobs" "${targets[@]}" -- --quiet
 }

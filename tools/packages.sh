@@ -6,10 +6,10 @@ set -euo pipefail
 
 build=(
   g++ cmake ninja-build ccache pkg-config git
-  libfmt-dev nlohmann-json3-dev libcli11-dev                  # text and settings
-  libprotobuf-dev protobuf-compiler                           # manifest of the packed file
-  libpcre2-dev libutf8proc-dev libxxhash-dev                  # tokenizers, checksums
-  libgtest-dev libgmock-dev libbenchmark-dev                  # tests and benchmarks
+  libfmt-dev nlohmann-json3-dev libcli11-dev  # text and settings
+  libprotobuf-dev protobuf-compiler           # manifest of the packed file
+  libpcre2-dev libutf8proc-dev libxxhash-dev  # tokenizers, checksums
+  libgtest-dev libgmock-dev libbenchmark-dev  # tests and benchmarks
 )
 demo=(python3 python3-pip)
 test=(clang clang-format libclang-rt-dev)  # fuzz targets, format check
