@@ -1,6 +1,6 @@
-// A model as others store it: tensors in files, what the configuration says, and the tokenizer's files.
-// Opening checks everything about the containers (see safetensors.h, gguf.h, llama2c.h) and reads no tensor data. What a
-// tensor means for a model is decided elsewhere (runtime/model/arch).
+// A model as others store it: tensors in files, what the configuration says, and the tokenizer's
+// files. Opening checks everything about the containers (see safetensors.h, gguf.h, llama2c.h) and
+// reads no tensor data. What a tensor means for a model is decided elsewhere (runtime/model/arch).
 //
 // Thread-safe once open: tensors are read by offset.
 #pragma once
@@ -23,21 +23,22 @@ namespace pith {
 
 struct TensorInfo {
   std::string name;
-  Encoding encoding;            // dense or ggml
-  std::vector<int64_t> shape;   // row-major, outermost first; [] is a scalar; zero sizes are legal
-  uint32_t file = 0;            // index into the checkpoint's files
-  uint64_t offset = 0;          // absolute, in that file; offset + bytes <= its size was checked
-  uint64_t bytes = 0;           // exactly what shape and encoding need
+  Encoding encoding;           // dense or ggml
+  std::vector<int64_t> shape;  // row-major, outermost first; [] is a scalar; zero sizes are legal
+  uint32_t file = 0;           // index into the checkpoint's files
+  uint64_t offset = 0;         // absolute, in that file; offset + bytes <= its size was checked
+  uint64_t bytes = 0;          // exactly what shape and encoding need
 };
 
-// Everything that a tokenizer is made from (formats/tokenizer/tokenizer.h); what is absent is empty.
+// Everything that a tokenizer is made from (formats/tokenizer/tokenizer.h); what is absent is
+// empty.
 struct TokenizerFiles {
-  std::string tokenizer_json;       // Hugging Face tokenizer.json
-  std::string tokenizer_config;     // tokenizer_config.json
-  std::string sentencepiece;        // SentencePiece .model bytes
-  std::string gguf;                 // a GGUF header without tensors that holds the tokenizer.* keys
-  std::string llama2c;              // tokenizer.bin of llama2.c
-  std::string chat_template;        // Jinja source
+  std::string tokenizer_json;    // Hugging Face tokenizer.json
+  std::string tokenizer_config;  // tokenizer_config.json
+  std::string sentencepiece;     // SentencePiece .model bytes
+  std::string gguf;              // a GGUF header without tensors that holds the tokenizer.* keys
+  std::string llama2c;           // tokenizer.bin of llama2.c
+  std::string chat_template;     // Jinja source
   bool empty() const {
     return tokenizer_json.empty() && sentencepiece.empty() && gguf.empty() && llama2c.empty();
   }
@@ -47,25 +48,27 @@ struct Checkpoint {
   enum class Kind { kSafetensors, kGguf, kLlama2c };
 
   Kind kind = Kind::kSafetensors;
-  std::string path;                 // as given
+  std::string path;  // as given
   std::vector<File> files;
   std::vector<TensorInfo> tensors;  // in order of file and offset
   std::unordered_map<std::string, size_t> by_name;
-  Json config;                      // config.json; for llama2.c its header in the same words; null for GGUF
-  Json generation_config;           // generation_config.json, or null
-  GgufMetadata gguf;                // metadata of a GGUF file
+  Json config;             // config.json; for llama2.c its header in the same words; null for GGUF
+  Json generation_config;  // generation_config.json, or null
+  GgufMetadata gguf;       // metadata of a GGUF file
   TokenizerFiles tokenizer;
 
   const TensorInfo* find(std::string_view name) const;
   const TensorInfo& require(std::string_view name) const;  // Error(kCorrupt) naming it
   // Rows [row, row + rows) of a tensor seen as [shape[0], the rest]; `to` has exactly their bytes.
   void read(const TensorInfo& t, int64_t row, int64_t rows, std::span<std::byte> to) const;
-  uint64_t hash() const;            // names, shapes, offsets, sizes, modification times: what "the same source" means
+  uint64_t hash()
+      const;  // names, shapes, offsets, sizes, modification times: what "the same source" means
 };
 
-// path: a folder with config.json and *.safetensors, one .safetensors file with config.json beside it, a GGUF file (also
-// the first of a split set), or a llama2.c .bin. Recognised by content. Pickle files are refused with a remedy.
-// `tokenizer_path` names a tokenizer file that does not lie beside the model, or is empty.
+// path: a folder with config.json and *.safetensors, one .safetensors file with config.json beside
+// it, a GGUF file (also the first of a split set), or a llama2.c .bin. Recognised by content.
+// Pickle files are refused with a remedy. `tokenizer_path` names a tokenizer file that does not lie
+// beside the model, or is empty.
 Checkpoint open_checkpoint(const std::string& path, const std::string& tokenizer_path = "");
 
 }  // namespace pith

@@ -1,5 +1,5 @@
-// The key-value pairs of a GGUF file. Values keep their declared type; the getters convert between integer types where
-// the value fits and name the key where it does not.
+// The key-value pairs of a GGUF file. Values keep their declared type; the getters convert between
+// integer types where the value fits and name the key where it does not.
 #pragma once
 
 #include <cstdint>
@@ -12,9 +12,11 @@
 
 namespace pith {
 
-// Integers widen to 64 bits and floats to double on reading; arrays likewise. Arrays of arrays do not exist here.
-using GgufValue = std::variant<uint64_t, int64_t, double, bool, std::string, std::vector<uint64_t>, std::vector<int64_t>,
-                               std::vector<double>, std::vector<bool>, std::vector<std::string>>;
+// Integers widen to 64 bits and floats to double on reading; arrays likewise. Arrays of arrays do
+// not exist here.
+using GgufValue = std::variant<uint64_t, int64_t, double, bool, std::string, std::vector<uint64_t>,
+                               std::vector<int64_t>, std::vector<double>, std::vector<bool>,
+                               std::vector<std::string>>;
 
 class GgufMetadata {
  public:
@@ -28,7 +30,7 @@ class GgufMetadata {
   bool boolean(std::string_view key, std::optional<bool> missing = {}) const;
   std::string text(std::string_view key, std::optional<std::string> missing = {}) const;
   const std::vector<std::string>& texts(std::string_view key) const;
-  std::vector<double> numbers(std::string_view key) const;   // of any numeric array
+  std::vector<double> numbers(std::string_view key) const;    // of any numeric array
   std::vector<int64_t> integers(std::string_view key) const;  // of any integer array
 };
 

@@ -1,5 +1,6 @@
-// The block quantization types of GGUF files, read only. A row is a run of blocks; a block holds 32 or 256 weights with
-// its scales in front. One plane, kCodes: the blocks as stored. k must be a multiple of the block.
+// The block quantization types of GGUF files, read only. A row is a run of blocks; a block holds 32
+// or 256 weights with its scales in front. One plane, kCodes: the blocks as stored. k must be a
+// multiple of the block.
 //
 // Block layouts (little-endian, d and dmin are f16; q the codes):
 //   Q4_0  32: d, 16 B nibbles (low halves first)      w = d (q - 8)
@@ -30,9 +31,9 @@ struct GgmlTypeInfo {
   uint64_t bytes;    // bytes of a block
 };
 
-std::span<const GgmlTypeInfo> ggml_types();                       // dense ones included
-const GgmlTypeInfo* ggml_type_info(uint32_t number);              // nullptr: unknown or unsupported
-Encoding encoding_of(GgmlType type);                              // dense for F32, F16, BF16
+std::span<const GgmlTypeInfo> ggml_types();           // dense ones included
+const GgmlTypeInfo* ggml_type_info(uint32_t number);  // nullptr: unknown or unsupported
+Encoding encoding_of(GgmlType type);                  // dense for F32, F16, BF16
 
 extern const EncodingOps kGgmlOps;
 

@@ -1,4 +1,5 @@
-// Runs a fuzz target once over every file of the folders given, where there is no libFuzzer. Options are ignored.
+// Runs a fuzz target once over every file of the folders given, where there is no libFuzzer.
+// Options are ignored.
 
 #include <cstddef>
 #include <cstdint>
