@@ -9,8 +9,11 @@
 
 namespace pith {
 
-std::byte* allocate_aligned(uint64_t bytes) {
+std::byte* allocate_aligned(uint64_t count, uint64_t item_bytes) {
   constexpr uint64_t kHuge = 2 << 20;
+  uint64_t bytes;
+  if (__builtin_mul_overflow(count, item_bytes, &bytes))
+    fail(ErrorKind::kMemory, "cannot allocate {} times {} bytes", count, item_bytes);
   const uint64_t align = bytes >= 2 * kHuge ? kHuge : 64;
   uint64_t total;
   void* p = nullptr;

@@ -12,7 +12,7 @@ namespace pith {
 
 inline constexpr size_t kSlack = 64;
 
-std::byte* allocate_aligned(uint64_t bytes);  // Error(kMemory) with the size
+std::byte* allocate_aligned(uint64_t count, uint64_t item_bytes);  // Error(kMemory) with the size
 void free_aligned(std::byte* p) noexcept;
 
 template <class T>
@@ -21,7 +21,7 @@ class Buffer {
  public:
   Buffer() = default;
   explicit Buffer(int64_t size)
-      : data_(reinterpret_cast<T*>(allocate_aligned(static_cast<uint64_t>(size) * sizeof(T)))),
+      : data_(reinterpret_cast<T*>(allocate_aligned(static_cast<uint64_t>(size), sizeof(T)))),
         size_(size) {}
 
   T* data() { return data_.get(); }

@@ -117,7 +117,7 @@ void to_f32(DType type, const std::byte* src, float* dst, size_t n) {
   static const auto e5m2 = table(f8e5m2_to_f32);
   switch (type) {
     case DType::kF32:
-      std::memcpy(dst, src, n * sizeof(float));
+      if (n > 0) std::memcpy(dst, src, n * sizeof(float));  // of nothing, the pointers may be null
       return;
     case DType::kF16:
       read_each<uint16_t>(src, dst, n, f16_to_f32);
@@ -139,7 +139,7 @@ void to_f32(DType type, const std::byte* src, float* dst, size_t n) {
 void from_f32(DType type, const float* src, std::byte* dst, size_t n) {
   switch (type) {
     case DType::kF32:
-      std::memcpy(dst, src, n * sizeof(float));
+      if (n > 0) std::memcpy(dst, src, n * sizeof(float));  // of nothing, the pointers may be null
       return;
     case DType::kF16:
       write_each<uint16_t>(src, dst, n, f32_to_f16);

@@ -36,13 +36,12 @@ ThreadPool::~ThreadPool() {
 bool ThreadPool::claim_and_run(uint32_t generation) {
   uint64_t state = state_.load(std::memory_order_acquire);
   for (;;) {
-    // Both are those of `generation` if the swap below succeeds: the caller publishes new ones only
-    // after every tile of the old loop was claimed and done.
+    const auto left = static_cast<uint32_t>(state);
+    if (static_cast<uint32_t>(state >> 32) != generation || left == 0) return false;
+    if (!state_.compare_exchange_weak(state, state - 1, std::memory_order_acq_rel)) continue;
     const uint32_t tiles = tiles_.load(std::memory_order_relaxed);
     auto* body = body_.load(std::memory_order_relaxed);
-    const auto tile = static_cast<uint32_t>(state);
-    if (static_cast<uint32_t>(state >> 32) != generation || tile >= tiles) return false;
-    if (!state_.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel)) continue;
+    const uint32_t tile = tiles - left;
     try {
       (*body)(tile);
     } catch (...) {
@@ -52,11 +51,8 @@ bool ThreadPool::claim_and_run(uint32_t generation) {
         error_tile_ = tile;
       }
       // Take the tiles that nobody has claimed out of the loop.
-      uint64_t now = state_.load();
-      while (static_cast<uint32_t>(now) < tiles &&
-             !state_.compare_exchange_weak(now, (now & ~uint64_t{0xffffffff}) | tiles)) {
-      }
-      if (static_cast<uint32_t>(now) < tiles) done_.fetch_add(tiles - static_cast<uint32_t>(now));
+      const uint64_t unclaimed = state_.fetch_and(~uint64_t{0xffffffff});
+      done_.fetch_add(static_cast<uint32_t>(unclaimed));
     }
     if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == tiles) done_.notify_all();
     return true;
@@ -101,7 +97,7 @@ void ThreadPool::run(int64_t n, FunctionRef<void(int64_t)> tile) {
   done_.store(0, std::memory_order_relaxed);
   tiles_.store(tiles, std::memory_order_relaxed);
   body_.store(&tile, std::memory_order_relaxed);
-  state_.store(uint64_t{generation} << 32, std::memory_order_seq_cst);
+  state_.store(uint64_t{generation} << 32 | tiles, std::memory_order_seq_cst);
   epoch_.fetch_add(1);
   if (sleepers_.load() > 0) epoch_.notify_all();
   inside_tile = true;

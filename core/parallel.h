@@ -36,8 +36,10 @@ class ThreadPool {
   void work();
   bool claim_and_run(uint32_t generation);
 
-  // generation << 32 | next tile. A claim is a compare-and-swap on the whole word: it fails for a
-  // stale generation.
+  // generation << 32 | tiles that nobody has claimed. A claim is a compare-and-swap on the whole
+  // word: it fails for a stale generation, and where nothing is left it is not tried, so that a
+  // thread that is late finds nothing to take while the next loop is being set up. What a loop is
+  // made of (tiles_, body_) is read behind a claim: until the claimed tile is done, it stays.
   alignas(64) std::atomic<uint64_t> state_{0};
   alignas(64) std::atomic<uint32_t> done_{0};
   std::atomic<uint32_t> epoch_{0};  // what sleepers wait on

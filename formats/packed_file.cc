@@ -12,6 +12,8 @@
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/parallel.h"
+#include "formats/manifest_wire.h"
+#include "formats/printable.h"
 
 namespace pith {
 namespace {
@@ -69,10 +71,13 @@ class ManifestChecker {
       plane(v.name(), v.plane(), PlaneKind::kCodes, static_cast<uint64_t>(length * one) * 4);
     }
     for (const auto& b : m.blobs()) {
+      if (b.name().empty()) refuse_nameless();
       unique("blob " + b.name());
       plane(b.name(), b.plane(), PlaneKind::kCodes, b.plane().bytes());
     }
-    std::ranges::sort(planes_, {}, [](const auto* p) { return p->offset(); });
+    // An empty plane shares its offset with the next one, and comes first.
+    std::ranges::sort(planes_, {},
+                      [](const auto* p) { return std::pair(p->offset(), p->bytes()); });
     uint64_t end = 0;
     for (const auto* p : planes_) {
       const uint64_t expected = plane_offset_after(end);
@@ -92,10 +97,13 @@ class ManifestChecker {
 
  private:
   [[noreturn]] void refuse(const std::string& item, const std::string& why) const {
-    fail(ErrorKind::kCorrupt, "{}: {} {}", name_, item, why);
+    fail(ErrorKind::kCorrupt, "{}: {} {}", name_, printable(item), why);
+  }
+  [[noreturn]] void refuse_nameless() const {
+    fail(ErrorKind::kCorrupt, "{}: a record without a name", name_);
   }
   void unique(const std::string& item) {
-    if (item.empty()) fail(ErrorKind::kCorrupt, "{}: a record without a name", name_);
+    if (item.empty()) refuse_nameless();
     if (!names_.insert(item).second) refuse(item, "is recorded twice");
   }
   std::pair<int64_t, int64_t> dimensions(const std::string& item, uint64_t n, uint64_t k) const {
@@ -112,9 +120,12 @@ class ManifestChecker {
     dimensions(item, w.n(), w.k());
     std::vector<PlaneLayout> layouts;
     try {
-      layouts = plane_layouts(encoding_from(w.encoding()), n, k);
+      const Encoding e = encoding_from(w.encoding());
+      if (e.kind == EncodingKind::kDense && !info(e.dtype).floating)
+        fail(ErrorKind::kCorrupt, "elements of type {}", info(e.dtype).name);
+      layouts = plane_layouts(e, n, k);
     } catch (const Error& e) {
-      refuse(item, e.what());
+      refuse(item, fmt::format("has a wrong encoding: {}", e.what()));
     }
     if (w.planes().size() != static_cast<int>(layouts.size())) {
       refuse(item,
@@ -213,6 +224,7 @@ PackedLayout parse_packed(std::span<const std::byte> file, const std::string& na
   const auto bytes = file.subspan(h.manifest_offset, h.manifest_bytes);
   if (hash64(bytes) != h.manifest_xxh3)
     fail(ErrorKind::kCorrupt, "{}: manifest checksum is wrong", name);
+  check_manifest_wire(as_text(bytes), name + ": manifest");
   PackedLayout layout;
   layout.manifest_offset = h.manifest_offset;
   if (!layout.manifest.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
@@ -316,8 +328,11 @@ proto::WeightRecord PackedWriter::add_weight(const Weight& w) {
   *r.mutable_encoding() = record_of(w.encoding);
   r.set_n(static_cast<uint64_t>(w.n));
   r.set_k(static_cast<uint64_t>(w.k));
-  for (const auto& layout : plane_layouts(w.encoding, w.n, w.k))
-    *r.add_planes() = add_plane(layout.kind, w.plane(layout.kind));
+  for (const auto& layout : plane_layouts(w.encoding, w.n, w.k)) {
+    PlaneWriter plane = begin_plane(layout.kind, layout.bytes);
+    plane.append(w.plane(layout.kind));
+    *r.add_planes() = plane.finish();
+  }
   return r;
 }
 
@@ -331,6 +346,7 @@ uint64_t PackedWriter::finish(const proto::Manifest& manifest) {
   }
   if (bytes.size() > kMaxManifestBytes)
     fail(ErrorKind::kUnsupported, "a manifest of {} bytes", bytes.size());
+  check_manifest_wire(bytes, file_.path() + ": manifest");
   const uint64_t offset = manifest_offset_after(end_);
   const std::vector<std::byte> zeros(offset - end_);
   file_.write(end_, zeros);

@@ -26,7 +26,8 @@ namespace pith {
 
 inline constexpr uint64_t kPlaneAlignment = 256;
 inline constexpr uint32_t kPackedVersion = 1;
-inline constexpr uint64_t kMaxManifestBytes = 64 << 20;
+inline constexpr uint64_t kMaxManifestBytes = 32 << 20;
+inline constexpr uint64_t kMaxManifestRecords = 1 << 20;  // messages inside of messages
 
 struct PackedLayout {
   uint64_t manifest_offset = 0;
@@ -34,8 +35,8 @@ struct PackedLayout {
 };
 
 // Checks header and manifest of a whole file in memory or mapped: sizes, checksums, every record,
-// every plane against the layout of its encoding, planes touching each other. Reads no plane. Pure:
-// the fuzz target calls it.
+// every plane against the layout of its encoding, planes touching each other. Reads no plane.
+// Memory is bounded by kMaxManifestBytes and kMaxManifestRecords. Pure: the fuzz target calls it.
 PackedLayout parse_packed(std::span<const std::byte> file, const std::string& name);
 
 bool looks_like_packed(std::span<const std::byte> first_bytes);

@@ -35,6 +35,7 @@ Engine::Engine(const ModelSource& source, const EngineOptions& options)
     : model_(load_model(source)),
       executor_(make_cpu_executor()),
       prefill_chunk_(options.prefill_chunk) {
+  if (prefill_chunk_ < 1) fail(ErrorKind::kUsage, "prefill chunks of {} tokens", prefill_chunk_);
   const auto own = static_cast<int64_t>(model_.spec.context());
   const int64_t context = options.context > 0 ? options.context : std::min<int64_t>(own, 4096);
   cache_ = executor_->make_cache(model_.spec, 1, context, options.cache);
@@ -94,33 +95,41 @@ GenerateResult Engine::generate(const Tokenizer& tokenizer, std::span<const int3
     result.decode_seconds = seconds_since(begin);
     return result;
   };
-  const auto& stops = model_.spec.stop_tokens();
-  for (;;) {
-    const int32_t id = sampler.sample(logits, history);
-    if (!options.ignore_stop_tokens && std::ranges::find(stops, id) != stops.end()) {
-      result.text += decoder.finish();
-      show_to(result.text.size());
-      return finish("stop");
-    }
-    result.tokens.push_back(id);
-    history.push_back(id);
+  // Adds to the text; true where it now has a stop text, of which nothing stays. Of several, the
+  // first in the text counts.
+  const auto append = [&](const std::string& piece) {
     const size_t searched = result.text.size();
-    result.text += decoder.push(id);
+    result.text += piece;
+    size_t end = std::string::npos;
     for (const auto& stop : options.stop) {
       const size_t from = searched >= stop.size() ? searched - stop.size() : 0;
-      if (const size_t at = stop.empty() ? std::string::npos : result.text.find(stop, from);
-          at != std::string::npos) {
-        result.text.resize(at);
-        show_to(at);
+      if (!stop.empty()) end = std::min(end, result.text.find(stop, from));
+    }
+    if (end != std::string::npos) result.text.resize(end);
+    return end != std::string::npos;
+  };
+  const auto& stops = model_.spec.stop_tokens();
+  if (options.max_tokens <= 0) return finish("length");
+  for (;;) {
+    const int32_t id = sampler.sample(logits, history);
+    const bool stopped = !options.ignore_stop_tokens && std::ranges::find(stops, id) != stops.end();
+    bool ended = stopped, full = false;
+    if (!stopped) {
+      result.tokens.push_back(id);
+      history.push_back(id);
+      if (append(decoder.push(id))) {
+        show_to(result.text.size());
         return finish("stop");
       }
+      if (!show_to(showable(result.text, options.stop)) || interrupted())
+        return finish("cancelled");
+      full = position_ >= context();
+      ended = full || static_cast<int64_t>(result.tokens.size()) >= options.max_tokens;
     }
-    if (!show_to(showable(result.text, options.stop)) || interrupted()) return finish("cancelled");
-    const bool full = position_ >= context();
-    if (full || static_cast<int64_t>(result.tokens.size()) >= options.max_tokens) {
-      result.text += decoder.finish();
+    if (ended) {
+      const bool stop_text = append(decoder.finish());
       show_to(result.text.size());
-      return finish(full ? "context" : "length");
+      return finish(stopped || stop_text ? "stop" : full ? "context" : "length");
     }
     logits = extend(std::span(&id, 1));
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <set>
 #include <vector>
 
@@ -16,8 +17,8 @@ void check_sampling(const SamplingOptions& o) {
   if (!(o.top_p > 0 && o.top_p <= 1))
     fail(ErrorKind::kUsage, "top-p {}: above 0, at most 1", o.top_p);
   if (!(o.min_p >= 0 && o.min_p <= 1)) fail(ErrorKind::kUsage, "min-p {}: 0 to 1", o.min_p);
-  if (!(o.repetition_penalty > 0))
-    fail(ErrorKind::kUsage, "repetition penalty {}: above 0", o.repetition_penalty);
+  if (!(o.repetition_penalty >= 0.01 && o.repetition_penalty <= 100))
+    fail(ErrorKind::kUsage, "repetition penalty {}: 0.01 to 100", o.repetition_penalty);
 }
 
 Sampler::Sampler(const SamplingOptions& options) : options_(options), rng_(options.seed) {
@@ -26,6 +27,14 @@ Sampler::Sampler(const SamplingOptions& options) : options_(options), rng_(optio
 
 int32_t Sampler::sample(std::span<float> logits, std::span<const int32_t> history) {
   const SamplingOptions& o = options_;
+  // Some logit must be a number and none beyond: neither an order nor a mass exists otherwise.
+  float top_logit = -std::numeric_limits<float>::infinity();
+  for (const float l : logits) {
+    if (std::isnan(l)) fail(ErrorKind::kNumeric, "a logit is not a number");
+    top_logit = std::max(top_logit, l);
+  }
+  if (!std::isfinite(top_logit))
+    fail(ErrorKind::kNumeric, "the largest of {} logits is {}", logits.size(), top_logit);
   if (o.repetition_penalty != 1) {
     const auto window = std::min<size_t>(
         history.size(), static_cast<size_t>(std::max<int64_t>(0, o.repetition_window)));

@@ -26,7 +26,8 @@ void check_sampling(const SamplingOptions& options);  // Error(kUsage)
 class Sampler {
  public:
   explicit Sampler(const SamplingOptions& options);
-  // logits [vocab] are changed. `history`: prompt and output so far.
+  // logits [vocab] are changed. `history`: prompt and output so far. -inf excludes a token;
+  // Error(kNumeric) for NaN, +inf, and where all are excluded.
   int32_t sample(std::span<float> logits, std::span<const int32_t> history);
 
  private:

@@ -1,3 +1,5 @@
+#include <malloc.h>
+
 #include <csignal>
 
 #include "core/file.h"
@@ -5,6 +7,11 @@
 #include "tools/command.h"
 
 int main(int argc, char** argv) {
+#ifdef __GLIBC__
+  // Weights that are freed go back to the system at once. Left to itself, glibc learns to keep
+  // them.
+  ::mallopt(M_MMAP_THRESHOLD, 1 << 20);
+#endif
   std::signal(SIGPIPE, SIG_IGN);
   pith::install_mapping_guard();
   pith::install_interrupt_handler();

@@ -1,10 +1,12 @@
 #include "formats/encodings/encoding.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <numeric>
 
 #include "core/buffer.h"
+#include "core/bytes.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "formats/encodings/dense.h"
@@ -84,12 +86,21 @@ std::vector<PlaneLayout> plane_layouts(const Encoding& e, int64_t n, int64_t k) 
 }
 uint64_t encoded_bytes(const Encoding& e, int64_t n, int64_t k) {
   uint64_t total = 0;
-  for (const auto& p : plane_layouts(e, n, k)) total += p.bytes;
+  for (const auto& p : plane_layouts(e, n, k)) total = checked_add(total, p.bytes, "weight size");
   return total;
 }
 bool can_encode(const Encoding& e) {
   return ops(e.kind).encode != nullptr &&
          (e.kind != EncodingKind::kDense || info(e.dtype).floating);
+}
+
+void require_finite(int64_t row, int64_t rows, int64_t k, const float* w) {
+  for (int64_t r = 0; r < rows; ++r) {
+    uint32_t bad = 0;  // not bool: the loop vectorizes
+    for (int64_t i = 0; i < k; ++i)
+      bad |= (std::bit_cast<uint32_t>(w[r * k + i]) & 0x7fffffffu) >= 0x7f800000u ? 1u : 0u;
+    if (bad != 0) fail(ErrorKind::kNumeric, "row {}: a weight is not finite", row + r);
+  }
 }
 
 int64_t row_unit(const Encoding& e, int64_t n, int64_t k) {
@@ -133,8 +144,8 @@ Weight encode(const Encoding& e, int64_t n, int64_t k, const float* w) {
 }
 
 Weight slice_rows(const Weight& w, int64_t row, int64_t rows) {
-  if (row < 0 || rows < 0 || row + rows > w.n)
-    fail(ErrorKind::kCorrupt, "rows {} to {} of {}", row, row + rows, w.n);
+  if (row < 0 || rows < 0 || row > w.n || rows > w.n - row)
+    fail(ErrorKind::kCorrupt, "{} rows from {} on of {}", rows, row, w.n);
   Weight out{.encoding = w.encoding, .n = rows, .k = w.k, .planes = {}, .owner = w.owner};
   for (const auto& l : plane_layouts(w.encoding, w.n, w.k)) {
     const bool whole = row == 0 && rows == w.n;

@@ -141,6 +141,10 @@ std::vector<PlaneLayout> plane_layouts(const Encoding& e, int64_t n, int64_t k);
 uint64_t encoded_bytes(const Encoding& e, int64_t n, int64_t k);
 bool can_encode(const Encoding& e);
 
+// Error(kNumeric) naming the row where one of the weights [rows, k] is not finite: encoders refuse
+// those. `row` is the number of the first.
+void require_finite(int64_t row, int64_t rows, int64_t k, const float* w);
+
 // The smallest number of rows that every plane can be cut at.
 int64_t row_unit(const Encoding& e, int64_t n, int64_t k);
 

@@ -65,6 +65,7 @@ float scale_at(const Weight& w, int64_t row, int64_t column) {
 
 void encode(const Encoding& e, int64_t, int64_t k, int64_t row, int64_t rows, const float* w,
             float tensor_absmax, MutablePlanes to) {
+  require_finite(row, rows, k, w);
   const bool e4m3 = e.dtype == DType::kF8E4M3;
   const float top = e4m3 ? 448.0f : 57344.0f;
   auto* codes = find_plane(to, PlaneKind::kCodes).data() + row * k;

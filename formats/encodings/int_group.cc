@@ -140,6 +140,7 @@ std::vector<PlaneLayout> planes(const Encoding& e, int64_t n, int64_t k) {
 // (2^bits - 1) * 2, as GPTQ and compressed-tensors define it.
 void encode_int(const Encoding& e, int64_t n, int64_t k, int64_t row, int64_t rows, const float* w,
                 float, MutablePlanes to) {
+  require_finite(row, rows, k, w);
   const GroupLayout l(e, n, k);
   const auto top = static_cast<float>((1 << e.bits) - 1);
   std::vector<float> scales(static_cast<size_t>(l.groups)), lows(scales.size());
@@ -183,6 +184,7 @@ uint8_t nearest_nf4(float v) {
 
 void encode_nf4(const Encoding& e, int64_t n, int64_t k, int64_t row, int64_t rows, const float* w,
                 float, MutablePlanes to) {
+  require_finite(row, rows, k, w);
   const GroupLayout l(e, n, k);
   std::vector<float> scales(static_cast<size_t>(l.groups));
   std::vector<uint8_t> codes(static_cast<size_t>(k));
@@ -291,6 +293,7 @@ void store_scales(const Encoding& e, const GroupLayout& l, MutablePlanes to, int
          e.scale == DType::kF16 ? " (bf16 scales would)" : "");
   };
   const auto round = [&](float s, std::byte* p) {
+    if (std::fabs(s) < 0x1p-126f) s = 0;  // its inverse would not be finite
     from_f32(e.scale, &s, p, 1);
     const float kept = load_scale(e.scale, p);
     if (!std::isfinite(kept)) refuse(s);

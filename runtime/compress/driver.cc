@@ -9,6 +9,7 @@
 #include "core/hash.h"
 #include "core/interrupt.h"
 #include "core/parallel.h"
+#include "formats/tokenizer/unicode.h"
 #include "runtime/compress/journal.h"
 #include "runtime/cpu/matmul.h"
 
@@ -465,7 +466,7 @@ class Driver {
     p->set_tool(kToolVersion);
     std::string name = source_.path();
     while (name.size() > 1 && name.back() == '/') name.pop_back();
-    p->set_source_name(name.substr(name.rfind('/') + 1));
+    p->set_source_name(valid_utf8_or_replaced(name.substr(name.rfind('/') + 1)));
     p->set_source_hash(hash64(std::as_bytes(std::span(hashes))));
     p->set_recipe(recipe_of(passes_));
     p->set_calibration_hash(options_.calibration_hash);

@@ -28,7 +28,7 @@ struct Scratch {
 const float* as_f32(const CpuKernels& kernels, DType type, const std::byte* from, int64_t n,
                     Buffer<float>& scratch) {
   if (type == DType::kF32) return reinterpret_cast<const float*>(from);
-  scratch.require(kKeys * 4096);
+  scratch.require(n);
   kernels.f16_to_f32(reinterpret_cast<const uint16_t*>(from), n, scratch.data());
   return scratch.data();
 }
@@ -127,7 +127,10 @@ void attend(const CpuKernels& kernels, const proto::Attention& spec, int index, 
         t.count * group;  // row r: query r / group, head r % group of those that share the key head
     const int64_t first_position = seg.begin + t.first,
                   last_position = first_position + t.count - 1;
-    const int64_t begin = window > 0 ? std::max<int64_t>(0, first_position - window + 1) : 0;
+    // Blocks begin at multiples of their size whatever the window, so that sums do not depend on
+    // how a prompt was cut into chunks.
+    const int64_t begin =
+        window > 0 ? std::max<int64_t>(0, first_position - window + 1) / kKeys * kKeys : 0;
     const int64_t padded = ceil_div(d, 16) * 16;
     scratch.queries.require(rows * padded);
     scratch.keys_transposed.require(kKeys * d);

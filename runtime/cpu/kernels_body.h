@@ -185,10 +185,11 @@ void panel(const float* rows, int64_t count, int64_t ld, int64_t k, float* to) {
 // ---- Elementwise
 // -----------------------------------------------------------------------------------------------------
 
-// e^x within 2 ulp over the range where it is normal; 0 below, the largest power of e in range
-// above. Range reduction by ln 2 in two parts (Cody and Waite), polynomial of degree 6.
+// e^x within 2 ulp over the range where it is normal; the ends of that range beyond it (1.2e-38,
+// 2.2e38). NaN stays NaN: min and max give their second operand where one is NaN. Range reduction
+// by ln 2 in two parts (Cody and Waite), polynomial of degree 6.
 V16 exp16(V16 x) {
-  x = max(min(x, set1(88.3f)), set1(-87.3f));
+  x = max(set1(-87.3f), min(set1(88.3f), x));
   const V16 n = round_nearest(mul(x, set1(1.44269504088896f)));
   V16 r = fma(n, set1(-0.693359375f), x);
   r = fma(n, set1(2.12194440e-4f), r);

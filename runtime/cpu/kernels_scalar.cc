@@ -69,10 +69,8 @@ inline V16 min(V16 a, V16 b) {
 inline V16 round_nearest(V16 a) {  // |a| < 2^22, ties to even
   return each([&](int i) { return (a.v[i] + 12582912.0f) - 12582912.0f; });
 }
-inline V16 power_of_two(V16 n) {  // n integral, -126 to 127
-  return each([&](int i) {
-    return from_bits(static_cast<uint32_t>(static_cast<int32_t>(n.v[i]) + 127) << 23);
-  });
+inline V16 power_of_two(V16 n) {  // n integral, -126 to 127; anything for NaN
+  return each([&](int i) { return from_bits((bits_of(n.v[i] + 12582912.0f) + 127u) << 23); });
 }
 // Lanes added in the same order at every level: halves onto each other.
 inline float sum(V16 a) {

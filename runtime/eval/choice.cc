@@ -64,6 +64,7 @@ double log_probability(Executor& executor, const Model& model, const Tokenizer& 
     sum += static_cast<double>(row[tokens[static_cast<size_t>(i)]]) -
            cpu_kernels().log_sum_exp(row, vocab);
   }
+  if (!std::isfinite(sum)) fail(ErrorKind::kNumeric, "the model's output is not finite");
   return sum;
 }
 

@@ -224,7 +224,7 @@ KlResult evaluate_kl(Executor& executor, const Model& base, const Model& candida
           if (p[t] > p[top_p]) top_p = t;
           if (q[t] > q[top_q]) top_q = t;
         }
-        kl[i] = std::max(0.0, sum);
+        kl[i] = sum < 0 ? 0 : sum;  // NaN stays
         same[i] = top_p == top_q;
         base_nll[i] = lse_p - static_cast<double>(p[target]);
         candidate_nll[i] = lse_q - static_cast<double>(q[target]);

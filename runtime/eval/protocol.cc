@@ -80,6 +80,8 @@ Protocol parse_protocol(std::string_view name, int64_t model_context) {
       const auto [stop, error] = std::from_chars(rest.data() + 1, end, out.context);
       if (rest[0] != '-' || error != std::errc() || stop != end || out.context < 8) break;
     }
+    if (model_context < 8)
+      fail(ErrorKind::kUsage, "a context of {} tokens: 8 are needed", model_context);
     if (out.context > model_context) {
       fail(ErrorKind::kUsage, "protocol {} needs a context of {}, the model has {}: try {}-{}",
            out.name(), out.context, model_context, p.name, model_context);

@@ -4,12 +4,16 @@
 #include <set>
 
 #include "core/error.h"
+#include "formats/printable.h"
 
 namespace pith {
 namespace {
 
 constexpr uint64_t kMaxSize = 1 << 24;  // of a hidden width, an ffn width, a vocabulary
 constexpr int kMaxLayers = 4096;
+constexpr int kMaxSublayers = 16;  // of a layer
+constexpr size_t kMaxSublayerName = 64;
+constexpr uint64_t kMaxWindow = uint64_t{1} << 62;
 
 class Checker {
  public:
@@ -23,22 +27,29 @@ class Checker {
     if (spec_.layers_size() > kMaxLayers) refuse("{} layers", spec_.layers_size());
     norm(spec_.final_norm());
     for (const auto& layer : spec_.layers()) {
+      if (layer.sublayers_size() > kMaxSublayers)
+        refuse("{} sublayers in a layer", layer.sublayers_size());
       std::set<std::string> names;
       for (const auto& s : layer.sublayers()) {
-        if (s.name().empty() || !names.insert(s.name()).second)
-          refuse("sublayer name \"{}\"", s.name());
+        if (s.name().empty() || s.name().size() > kMaxSublayerName ||
+            !names.insert(s.name()).second)
+          refuse("sublayer name {}", printable(s.name()));
         norm(s.norm());
         if (s.has_attention())
           attention(s.attention());
         else if (s.has_mlp())
           mlp(s.mlp());
         else
-          refuse("sublayer \"{}\" of an unknown kind", s.name());
+          refuse("sublayer {} of an unknown kind", printable(s.name()));
       }
     }
+    if (spec_.stop_tokens_size() > kMaxStopTokens)
+      refuse("{} stop tokens", spec_.stop_tokens_size());
     for (const int32_t id : spec_.stop_tokens()) {
-      if (id < 0 || static_cast<uint64_t>(id) >= spec_.vocab()) refuse("stop token {}", id);
+      if (!is_token(id)) refuse("stop token {}", id);
     }
+    if (spec_.bos_token() != -1 && !is_token(spec_.bos_token()))
+      refuse("first token {}", spec_.bos_token());
   }
 
  private:
@@ -47,9 +58,11 @@ class Checker {
     fail(ErrorKind::kCorrupt, "{}: model with {}", name_,
          fmt::format(format, std::forward<Args>(args)...));
   }
+  static bool is_positive(double v) { return v > 0 && std::isfinite(v); }
   void size(const char* what, uint64_t v) const {
     if (v == 0 || v > kMaxSize) refuse("a {} of {}", what, v);
   }
+  bool is_token(int32_t id) const { return id >= 0 && static_cast<uint64_t>(id) < spec_.vocab(); }
   void norm(const proto::Norm& n) const {
     if (!proto::NormKind_IsValid(n.kind())) refuse("norm kind {}", static_cast<int>(n.kind()));
     if (!(n.eps() >= 0 && n.eps() < 1)) refuse("a norm epsilon of {}", n.eps());
@@ -62,13 +75,15 @@ class Checker {
       refuse("{} heads of size {}", a.heads(), a.head_dim());
     }
     if (!std::isfinite(a.scale())) refuse("an attention scale of {}", a.scale());
+    if (a.window() > kMaxWindow) refuse("a window of {} tokens", a.window());
     norm(a.query_norm());
     norm(a.key_norm());
-    const auto& r = a.rope();
-    if (r.dims() > a.head_dim() || r.dims() % 2 != 0)
-      refuse("{} rotated of {} dimensions", r.dims(), a.head_dim());
-    if (r.dims() > 0 && !(r.theta() > 0 && std::isfinite(r.theta())))
-      refuse("a RoPE base of {}", r.theta());
+    if (a.rope().dims() > a.head_dim() || a.rope().dims() % 2 != 0)
+      refuse("{} rotated of {} dimensions", a.rope().dims(), a.head_dim());
+    rope(a.rope());
+  }
+  void rope(const proto::Rope& r) const {
+    if (r.dims() > 0 && !is_positive(r.theta())) refuse("a RoPE base of {}", r.theta());
     if (!proto::RopeScaling_IsValid(r.scaling()))
       refuse("RoPE scaling {}", static_cast<int>(r.scaling()));
     const bool has_factor = r.scaling() != proto::ROPE_PLAIN && r.scaling() != proto::ROPE_LONGROPE;
@@ -84,6 +99,11 @@ class Checker {
         refuse("{} and {} RoPE factors for {} frequencies", r.short_factor_size(),
                r.long_factor_size(), half);
       }
+      for (const auto* factors : {&r.short_factor(), &r.long_factor()}) {
+        for (const double f : *factors) {
+          if (!is_positive(f)) refuse("a RoPE frequency factor of {}", f);
+        }
+      }
     }
     if (r.scaling() == proto::ROPE_LLAMA3 &&
         !(r.low_freq_factor() > 0 && r.high_freq_factor() > r.low_freq_factor())) {
@@ -91,6 +111,10 @@ class Checker {
     }
     if (r.scaling() == proto::ROPE_YARN && !(r.beta_fast() > 0 && r.beta_slow() > 0)) {
       refuse("YaRN betas {} and {}", r.beta_fast(), r.beta_slow());
+    }
+    if ((r.scaling() == proto::ROPE_YARN || r.scaling() == proto::ROPE_LONGROPE) &&
+        !is_positive(r.attention_factor())) {
+      refuse("a RoPE attention factor of {}", r.attention_factor());
     }
   }
   void mlp(const proto::Mlp& m) const {

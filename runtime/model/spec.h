@@ -42,6 +42,8 @@ struct VectorInfo {
   int64_t length;
 };
 
+inline constexpr int kMaxStopTokens = 1024;
+
 // Error(kCorrupt) where the spec contradicts itself or is out of bounds: every later computation on
 // it is safe.
 void check_spec(const proto::ModelSpec& spec, const std::string& name);

@@ -37,3 +37,10 @@ int TemporaryFolder::files() const {
 }
 
 }  // namespace pith::test
+
+// Tests ask for memory that no machine has and expect Error(kMemory): the sanitizers' allocators
+// are to say no instead of ending the program.
+extern "C" const char* __asan_default_options();
+extern "C" const char* __asan_default_options() { return "allocator_may_return_null=1"; }
+extern "C" const char* __tsan_default_options();
+extern "C" const char* __tsan_default_options() { return "allocator_may_return_null=1"; }

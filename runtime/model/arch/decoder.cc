@@ -4,6 +4,7 @@
 
 #include "core/bytes.h"
 #include "core/error.h"
+#include "formats/tokenizer/unicode.h"
 
 namespace pith {
 namespace {
@@ -23,6 +24,8 @@ void add_stop_tokens(const Json& config, proto::ModelSpec* spec) {
     for (const int32_t known : spec->stop_tokens()) {
       if (known == v) return;
     }
+    if (spec->stop_tokens_size() == kMaxStopTokens)
+      fail(ErrorKind::kCorrupt, "{}: more than {} ids in eos_token_id", kConfig, kMaxStopTokens);
     spec->add_stop_tokens(v);
   };
   if (ids->is_array()) {
@@ -39,15 +42,22 @@ struct Sizes {
   proto::Activation activation;
 };
 
-// Every layer alike: attention, then a gated MLP, each behind an RMS norm.
-void add_layers(const Sizes& s, const proto::Rope& rope, proto::ModelSpec* spec) {
+// Every layer alike: attention, then a gated MLP, each behind an RMS norm. The first is checked
+// before there are thousands of it, and before anything is computed with its sizes.
+void add_layers(const Sizes& s, const proto::Rope& rope, const std::string& file,
+                proto::ModelSpec* spec) {
   const auto rms = [&](proto::Norm* norm) {
     norm->set_kind(proto::NORM_RMS);
     norm->set_eps(s.eps);
   };
   if (s.layers > 4096) fail(ErrorKind::kCorrupt, "{} layers", s.layers);
+  rms(spec->mutable_final_norm());
   for (uint32_t l = 0; l < s.layers; ++l) {
     auto* layer = spec->add_layers();
+    if (l > 0) {
+      *layer = spec->layers(0);
+      continue;
+    }
     auto* sub = layer->add_sublayers();
     sub->set_name("attention");
     rms(sub->mutable_norm());
@@ -63,8 +73,8 @@ void add_layers(const Sizes& s, const proto::Rope& rope, proto::ModelSpec* spec)
     m->set_width(s.width);
     m->set_gated(true);
     m->set_activation(s.activation);
+    check_spec(*spec, file);
   }
-  rms(spec->mutable_final_norm());
 }
 
 std::vector<double> factors(const Json& scaling, const char* key) {
@@ -177,7 +187,8 @@ proto::ModelSpec decoder_spec_hf(const Checkpoint& checkpoint) {
   const double part = json_number(c, "partial_rotary_factor", kConfig, 1);
   if (!(part > 0 && part <= 1))
     fail(ErrorKind::kCorrupt, "{}: partial_rotary_factor is {}", kConfig, part);
-  add_layers(s, rope_hf(checkpoint, static_cast<uint32_t>(part * s.head_dim)), &spec);
+  add_layers(s, rope_hf(checkpoint, static_cast<uint32_t>(part * s.head_dim)), checkpoint.path,
+             &spec);
   const bool attention_bias = json_bool(c, "attention_bias", kConfig, false);
   const bool mlp_bias = json_bool(c, "mlp_bias", kConfig, false);
   for (auto& layer : *spec.mutable_layers()) {
@@ -199,7 +210,7 @@ proto::ModelSpec decoder_spec_gguf(const Checkpoint& checkpoint) {
   const auto key = [&](const char* name) { return family + "." + name; };
   proto::ModelSpec spec;
   spec.set_family(family);
-  spec.set_name(g.text("general.name", ""));
+  spec.set_name(valid_utf8_or_replaced(g.text("general.name", "")));
   spec.set_hidden(g.uint(key("embedding_length")));
   spec.set_context(g.uint(key("context_length")));
   const TensorInfo& embedding = checkpoint.require("token_embd.weight");
@@ -281,7 +292,7 @@ proto::ModelSpec decoder_spec_gguf(const Checkpoint& checkpoint) {
     fail(ErrorKind::kUnsupported, "{}: RoPE scaling \"{}\" is not supported", checkpoint.path,
          type);
   }
-  add_layers(s, r, &spec);
+  add_layers(s, r, checkpoint.path, &spec);
   const uint64_t window = g.uint(key("attention.sliding_window"), 0);
   for (int l = 0; l < spec.layers_size(); ++l) {
     const auto has = [&](const char* name) {
