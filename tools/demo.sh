@@ -89,7 +89,8 @@ generate() {
   best=$(choose)
   echo "With $best, the smallest that is still good (mean KL divergence of at most 0.1):"
   echo
-  "$pith" run "$out/$best.pith" -p "A free operating system is" -n 120 --temp 0
+  "$pith" run -q "$out/$best.pith" -p "A free operating system is" -n 120 --temp 0
+  echo
 }
 
 table() {
