@@ -87,8 +87,11 @@ run_ctest() {
   else
     echo "Without SmolLM2: it could not be fetched."
   fi
-  ctest --test-dir build/release --output-on-failure --progress -j "$jobs" \
-    --output-log build/ctest.log || return 1
+  ctest --test-dir build/release --quiet --output-on-failure -j "$jobs" \
+    --output-log build/ctest.log || {
+      grep -vE ' Passed +[0-9.]+ sec|^ +Start +[0-9]+:' build/ctest.log >&2
+      return 1
+    }
 }
 
 sanitized_tests() {
