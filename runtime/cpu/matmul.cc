@@ -35,8 +35,8 @@ RowScratch& row_scratch() {
 // Finds rows of a weight for the kernels.
 class RowReader {
  public:
-  RowReader(const CpuKernels& kernels, const Weight& w, CodeKind kind)
-      : kernels_(kernels), w_(w), kind_(kind), codes_(w.plane(PlaneKind::kCodes).data()) {
+  RowReader(const CpuKernels& kernels, const Weight& w)
+      : kernels_(kernels), w_(w), codes_(w.plane(PlaneKind::kCodes).data()) {
     const Encoding& e = w.encoding;
     if (e.kind == EncodingKind::kInt || e.kind == EncodingKind::kNf4) {
       layout_ = GroupLayout(e, w.n, w.k);
@@ -99,7 +99,6 @@ class RowReader {
 
   const CpuKernels& kernels_;
   const Weight& w_;
-  CodeKind kind_;
   const std::byte* codes_;
   uint64_t row_bytes_;
   GroupLayout layout_{Encoding::integer(4, 0), 1, 1};
@@ -108,7 +107,7 @@ class RowReader {
 void decode_tile(const CpuKernels& kernels, const Weight& w, CodeKind kind, int64_t row,
                  int64_t rows, float* out) {
   if (kind == CodeKind::kCount) return decode_rows(w, row, rows, out);
-  const RowReader reader(kernels, w, kind);
+  const RowReader reader(kernels, w);
   for (int64_t r = 0; r < rows; ++r) {
     kernels.decode[static_cast<size_t>(kind)](reader.row(row + r, row_scratch(), 0), w.k,
                                               out + r * w.k);
@@ -120,7 +119,7 @@ void multiply_rows(const CpuKernels& kernels, const Weight& w, CodeKind kind, co
                    int64_t x_stride, int64_t m, int64_t begin, int64_t end, float* y, bool add) {
   RowScratch& scratch = row_scratch();
   const bool reference = kind == CodeKind::kCount;
-  const RowReader reader(kernels, w, reference ? CodeKind::kF32 : kind);
+  const RowReader reader(kernels, w);
   for (int64_t r = begin; r < end; r += 4) {
     const int count = static_cast<int>(std::min<int64_t>(4, end - r));
     CodeRow rows[4];
