@@ -5,7 +5,7 @@
 #   --model PATH   a Hugging Face folder, a GGUF file or a .pith file (SmolLM2-135M-Instruct)
 #   --text FILE    English text to evaluate on (the Debian FAQ)
 #   --types LIST   sizes to make, as `pith quantize --help` names them (w8 w6 w5 w4 nf4 w3)
-#   --windows N    how many windows of 512 tokens of the text count (16)
+#   --windows N    how many windows of 512 tokens of the text count (8)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=tools/common.sh
@@ -14,7 +14,7 @@ source tools/common.sh
 model=
 text=
 types=(w8 w6 w5 w4 nf4 w3)
-windows=16
+windows=8
 usage() { sed -n '2,8s/^# //p' "$0"; exit "$1"; }
 while (($#)); do
   [[ $1 != --help ]] || usage 0
