@@ -7,6 +7,36 @@
 
 namespace pith {
 
+inline constexpr int64_t kMaxLanes = 64;
+
+// Columns [begin, end) of one group, for `lanes` rows of a matrix at a time (a multiple of 16, at
+// most kMaxLanes). Arrays [columns][lanes] unless said otherwise; columns are counted from the
+// begin of a block.
+struct SweepJob {
+  int64_t lanes, begin, end, reach;  // what a column misses is passed on to those before `reach`
+  float* target;                     // what a column should become, now that others are rounded
+  const float* original;
+  const float* feedback;  // [columns, stride]: row p is what the error of p asks of later ones
+  int64_t stride;
+  const float* variance;                // [columns]: what a squared miss costs
+  const float *scale, *inverse, *zero;  // [lanes]
+  float top;
+  float *codes, *error;  // out: codes, original - value
+  float* loss;           // [lanes], added to
+};
+
+// The same shape of work, for rounding again when all else is fixed.
+struct DescentJob {
+  int64_t lanes, begin, end, reach;
+  float* gradient;    // (value - original) H, kept up to date up to `reach`
+  float* value;       // in and out
+  float* codes;       // out
+  const float* gram;  // [columns, stride]
+  int64_t stride;
+  const float *scale, *inverse, *zero;
+  float top;
+};
+
 struct GridKernels {
   // *low and *high of x and 0
   void (*range)(const float* x, int64_t n, float* low, float* high);
@@ -15,6 +45,10 @@ struct GridKernels {
                   float* xd, float* dd);
   // codes = clamp(round(x * inverse), low, high) - low
   void (*codes)(const float* x, int64_t n, float inverse, float low, float high, uint8_t* codes);
+  // Rounds column after column and tells the later ones what each missed.
+  void (*sweep)(const SweepJob& job);
+  // Rounds each column to where the gradient says the loss is least, all others fixed.
+  void (*descend)(const DescentJob& job);
 };
 
 const GridKernels& grid_kernels();  // of the level that the runtime chose

@@ -7,7 +7,7 @@ namespace {
 #include "quant/grid_body.h"
 }  // namespace
 
-const GridKernels kGridAvx2 = {range, project, codes};
+const GridKernels kGridAvx2 = {range, project, codes, sweep, descend};
 
 }  // namespace pith
 #endif

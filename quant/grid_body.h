@@ -65,3 +65,56 @@ void codes(const float* x, int64_t n, float inverse, float low, float high, uint
         static_cast<int32_t>(bound(round_even(x[i] * inverse), low, high) - low));
   }
 }
+
+void sweep(const SweepJob& j) {
+  const int64_t lanes = j.lanes;
+  for (int64_t p = j.begin; p < j.end; ++p) {
+    float* t = j.target + p * lanes;
+    const float* w = j.original + p * lanes;
+    float* c = j.codes + p * lanes;
+    float* e = j.error + p * lanes;
+    const float d = j.variance[p];
+    for (int64_t l = 0; l < lanes; ++l) {
+      const float q = bound(round_even(t[l] * j.inverse[l]), -j.zero[l], j.top - j.zero[l]);
+      const float value = j.scale[l] * q;
+      const float miss = t[l] - value;
+      c[l] = q + j.zero[l];
+      e[l] = w[l] - value;
+      j.loss[l] += d * (miss * miss);
+    }
+    const float* u = j.feedback + p * j.stride;
+    for (int64_t n = p + 1; n < j.reach; ++n) {
+      const float f = u[n];
+      float* later = j.target + n * lanes;
+      for (int64_t l = 0; l < lanes; ++l) later[l] += e[l] * f;
+    }
+  }
+}
+
+void descend(const DescentJob& j) {
+  const int64_t lanes = j.lanes;
+  for (int64_t p = j.begin; p < j.end; ++p) {
+    float* g = j.gradient + p * lanes;
+    float* v = j.value + p * lanes;
+    float* c = j.codes + p * lanes;
+    const float* h = j.gram + p * j.stride;
+    const float inverse_h = 1 / h[p];
+    float change[kMaxLanes];
+    float any = 0;
+    for (int64_t l = 0; l < lanes; ++l) {
+      const float wanted = v[l] - g[l] * inverse_h;
+      const float q = bound(round_even(wanted * j.inverse[l]), -j.zero[l], j.top - j.zero[l]);
+      const float value = j.scale[l] * q;
+      change[l] = value - v[l];
+      v[l] = value;
+      c[l] = q + j.zero[l];
+      any = change[l] != 0 ? 1.0f : any;
+    }
+    if (any == 0) continue;
+    for (int64_t n = p + 1; n < j.reach; ++n) {
+      const float f = h[n];
+      float* later = j.gradient + n * lanes;
+      for (int64_t l = 0; l < lanes; ++l) later[l] += change[l] * f;
+    }
+  }
+}

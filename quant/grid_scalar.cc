@@ -6,6 +6,6 @@ namespace {
 #include "quant/grid_body.h"
 }  // namespace
 
-const GridKernels kGridScalar = {range, project, codes};
+const GridKernels kGridScalar = {range, project, codes, sweep, descend};
 
 }  // namespace pith

@@ -1,19 +1,55 @@
 #include "quant/method.h"
 
 #include <string>
+#include <vector>
 
 #include "core/error.h"
+#include "formats/encodings/int_group.h"
+#include "runtime/compress/check.h"
 
 namespace pith {
 namespace {
 
 // A new method is a row here and a file beside this one.
 constexpr Method kTable[] = {
-    {"minmax", "plain rounding onto the range of each group: the baseline", false, encode_minmax},
-    {"rtn", "rounding with a search for the scale and zero point of each group", true, encode_rtn},
+    {"minmax",
+     "plain rounding onto the range of each group: the baseline",
+     {},
+     encode_minmax,
+     nullptr},
+    {"rtn",
+     "rounding with a search for the scale and zero point of each group",
+     {.mean_square = true},
+     encode_rtn,
+     nullptr},
+    {"gptq",
+     "each column makes up for what the ones before it missed (needs --calib)",
+     {.mean_square = true, .gram = true},
+     encode_rtn,
+     quantize_stage_gptq},
 };
 
 }  // namespace
+
+void store_row(const RowJob& job, const GroupLayout& l, int64_t r, std::span<const float> scales,
+               std::span<const uint8_t> zeros, std::span<const uint8_t> codes) {
+  const Encoding& e = job.encoding;
+  const bool integers = e.kind == EncodingKind::kInt;
+  if (integers && !e.symmetric) store_zeros(l, job.to, job.row + r, zeros);
+  store_codes(l, job.to, job.row + r, codes);
+  if (job.meant == nullptr) return;
+  thread_local std::vector<float> row;
+  row.resize(static_cast<size_t>(l.k));
+  for (int64_t g = 0; g < l.groups; ++g) {
+    const float s = scales[static_cast<size_t>(g)];
+    const int zero = e.symmetric ? 1 << (e.bits - 1) : zeros[static_cast<size_t>(g)];
+    for (int64_t i = l.group_begin(g); i < l.group_end(g); ++i) {
+      const auto c = static_cast<size_t>(i);
+      row[c] = s * (integers ? static_cast<float>(codes[c] - zero) : kNf4Values[codes[c]]);
+    }
+  }
+  job.meant[r] = row_hash(row.data(), l.k);
+}
 
 std::span<const Method> methods() { return kTable; }
 

@@ -42,8 +42,7 @@ void encode_minmax(const RowJob& job) {
       zeros[g] = static_cast<uint8_t>(zero);
       grid.codes(x + begin, end - begin, inverse, -zero, top - zero, codes.data() + begin);
     }
-    if (!e.symmetric) store_zeros(l, job.to, job.row + r, zeros);
-    store_codes(l, job.to, job.row + r, codes);
+    store_row(job, l, r, scales, zeros, codes);
   }
 }
 

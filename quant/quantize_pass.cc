@@ -25,6 +25,13 @@ class QuantizePass final : public Pass {
         "  - quantize:\n      method: {}\n      linears: {}\n      embedding: {}\n      head: {}\n",
         method_.name, to_string(settings_.linears), to_string(settings_.embedding),
         to_string(settings_.head));
+    if (method_.stage != nullptr) {
+      const GptqOptions& g = settings_.gptq;
+      text += fmt::format(
+          "      damping: {}\n      order: {}\n      search: {}\n      static_groups: {}\n"
+          "      refine: {}\n",
+          g.damping, g.order, g.search, g.static_groups, g.refine);
+    }
     if (!settings_.ignore.empty()) text += "      ignore:\n";
     for (const auto& p : settings_.ignore) text += fmt::format("        - \"{}\"\n", p);
     if (!settings_.overrides.empty()) text += "      overrides:\n";
@@ -33,7 +40,10 @@ class QuantizePass final : public Pass {
     return text;
   }
 
-  StatisticsNeeds needs() const override { return {.input_squares = method_.uses_inputs}; }
+  StatisticsNeeds needs() const override { return method_.needs; }
+  uint64_t working_bytes(int64_t k) const override {
+    return method_.needs.gram ? GptqFactor::working_bytes(k) : 0;
+  }
 
   std::optional<Encoding> encoding(const LinearInfo& info) const override {
     for (const auto& p : settings_.ignore) {
@@ -48,82 +58,49 @@ class QuantizePass final : public Pass {
     return e;
   }
 
-  void apply(const std::vector<LinearInfo>& linears, Block& block,
-             const BlockStatistics& statistics, PassReport& report) override {
-    for (const auto& info : linears) {
-      const auto e = encoding(info);
-      if (!e) continue;
-      Linear& linear = find_linear(block, info.sublayer, info.role);
-      const auto found = statistics.find(info.name);
-      std::vector<float> channel_weight;
-      if (found != statistics.end()) channel_weight = weights_of(found->second);
-      const float absmax =
-          e->kind == EncodingKind::kFp8 && e->area == ScaleArea::kTensor ? absmax_of(linear) : 0;
-      OwnedWeight result = allocate_weight(*e, info.n, info.k);
-      parallel_ranges(info.n, slab_rows(*e, info.n, info.k), [&](int64_t begin, int64_t end) {
-        thread_local Buffer<float> w;
-        w.require((end - begin) * info.k);
-        fast_rows(linear, begin, end - begin, w.data());
-        encode(info, *e, begin, end - begin, w.data(),
-               channel_weight.empty() ? nullptr : channel_weight.data(), absmax, result.planes);
-      });
-      linear.terms.clear();
-      linear.terms.push_back({.w = std::move(result.weight), .up = {}});
-      report[info.name] =
-          channel_weight.empty() ? method_.name : std::string(method_.name) + " weighted by inputs";
-    }
+  void apply(const Stage& stage, Block& block, Calibration* calibration,
+             PassReport& report) override {
+    std::vector<Encoding> encodings;
+    for (const auto& info : stage.linears)
+      encodings.push_back(encoding(info).value_or(Encoding::of_ggml(GgmlType::kF32)));
+    const StageJob job{settings_, stage, encodings, block, calibration, report};
+    if (method_.stage != nullptr && calibration != nullptr) return method_.stage(job);
+    std::vector<float> weights;
+    if (method_.needs.mean_square && calibration != nullptr)
+      weights = channel_weights(calibration->inputs(stage, {.mean_square = true}));
+    LinearReport done{.method = method_.name, .fallback = {}, .rows = {}};
+    if (!weights.empty()) done.method += " weighted by inputs";
+    for (size_t i = 0; i < stage.linears.size(); ++i)
+      encode_linear(job, i, method_.encode, weights.empty() ? nullptr : weights.data(), done);
   }
 
   std::string encode_rows(const LinearInfo& info, const Encoding& e, int64_t row, int64_t rows,
-                          const float* w, float tensor_absmax, MutablePlanes to) override {
-    encode(info, e, row, rows, w, nullptr, tensor_absmax, to);
-    return method_.name;
-  }
-
- private:
-  void encode(const LinearInfo& info, const Encoding& e, int64_t row, int64_t rows, const float* w,
-              const float* channel_weight, float absmax, MutablePlanes to) const {
-    for (int64_t i = 0; i < rows * info.k; ++i) {
-      if (!std::isfinite(w[i])) {
-        fail(ErrorKind::kNumeric, "{}: weight [{}, {}] is {}", info.name, row + i / info.k,
-             i % info.k, w[i]);
-      }
-    }
+                          const float* w, float tensor_absmax, MutablePlanes to,
+                          uint64_t* meant) override {
     try {
-      method_.encode({e, info.n, info.k, row, rows, w, channel_weight, absmax, to});
+      method_.encode({e, info.n, info.k, row, rows, w, nullptr, tensor_absmax, to, meant});
     } catch (const Error& error) {
       throw Error(error.kind(), info.name + ": " + error.what());
     }
+    return method_.stage == nullptr ? method_.name : "rtn";
   }
 
-  // Scaled to a mean of 1, so that products stay in range; a channel that was never active keeps a
-  // little weight.
-  static std::vector<float> weights_of(const InputStatistics& s) {
-    double mean = 0;
-    for (const double v : s.mean_square) mean += v;
-    mean /= static_cast<double>(std::max<size_t>(1, s.mean_square.size()));
-    std::vector<float> out;
-    if (mean <= 0) return out;
-    for (const double v : s.mean_square)
-      out.push_back(static_cast<float>(std::max(v / mean, 1e-6)));
-    return out;
-  }
-
-  static float absmax_of(const Linear& linear) {
-    std::vector<float> maxima(static_cast<size_t>(linear.n));
-    parallel_for(linear.n, [&](int64_t r) {
-      thread_local Buffer<float> w;
-      w.require(linear.k);
-      fast_rows(linear, r, 1, w.data());
-      for (int64_t i = 0; i < linear.k; ++i)
-        maxima[static_cast<size_t>(r)] = std::max(maxima[static_cast<size_t>(r)], std::fabs(w[i]));
-    });
-    return *std::ranges::max_element(maxima);
-  }
-
+ private:
   QuantizeSettings settings_;
   const Method& method_;
 };
+
+float absmax_of(const Linear& linear) {
+  std::vector<float> maxima(static_cast<size_t>(linear.n));
+  parallel_for(linear.n, [&](int64_t r) {
+    thread_local Buffer<float> w;
+    w.require(linear.k);
+    fast_rows(linear, r, 1, w.data());
+    for (int64_t i = 0; i < linear.k; ++i)
+      maxima[static_cast<size_t>(r)] = std::max(maxima[static_cast<size_t>(r)], std::fabs(w[i]));
+  });
+  return *std::ranges::max_element(maxima);
+}
 
 constexpr TypeHelp kTypes[] = {
     {"w8", "8-bit integers, groups of 64: 8.25 bits per weight, no loss to speak of"},
@@ -140,6 +117,54 @@ constexpr TypeHelp kTypes[] = {
 }  // namespace
 
 std::span<const TypeHelp> type_help() { return kTypes; }
+
+void encode_linear(const StageJob& job, size_t index, void (*encode)(const RowJob&),
+                   const float* channel_weight, const LinearReport& report) {
+  const Encoding& e = job.encodings[index];
+  if (e.kind == EncodingKind::kGgml) return;
+  const LinearInfo& info = job.stage.linears[index];
+  Linear& linear = find_linear(job.block, info.sublayer, info.role);
+  const float absmax =
+      e.kind == EncodingKind::kFp8 && e.area == ScaleArea::kTensor ? absmax_of(linear) : 0;
+  OwnedWeight result = allocate_weight(e, info.n, info.k);
+  LinearReport done = report;
+  done.rows.resize(static_cast<size_t>(info.n));
+  parallel_ranges(info.n, slab_rows(e, info.n, info.k), [&](int64_t begin, int64_t end) {
+    thread_local Buffer<float> w;
+    w.require((end - begin) * info.k);
+    fast_rows(linear, begin, end - begin, w.data());
+    require_finite_weights(info, begin, end - begin, w.data());
+    try {
+      encode({e, info.n, info.k, begin, end - begin, w.data(), channel_weight, absmax,
+              result.planes, done.rows.data() + begin});
+    } catch (const Error& error) {
+      throw Error(error.kind(), info.name + ": " + error.what());
+    }
+  });
+  if (done.rows[0] == 0) done.rows.clear();  // the method does not say
+  linear.terms.clear();
+  linear.terms.push_back({.w = std::move(result.weight), .up = {}});
+  job.report[info.name] = std::move(done);
+}
+
+void require_finite_weights(const LinearInfo& info, int64_t row, int64_t rows, const float* w) {
+  for (int64_t i = 0; i < rows * info.k; ++i) {
+    if (!std::isfinite(w[i])) {
+      fail(ErrorKind::kNumeric, "{}: weight [{}, {}] is {}", info.name, row + i / info.k,
+           i % info.k, w[i]);
+    }
+  }
+}
+
+std::vector<float> channel_weights(const InputStatistics& s) {
+  double mean = 0;
+  for (const double v : s.mean_square) mean += v;
+  mean /= static_cast<double>(std::max<size_t>(1, s.mean_square.size()));
+  std::vector<float> out;
+  if (mean <= 0) return out;
+  for (const double v : s.mean_square) out.push_back(static_cast<float>(std::max(v / mean, 1e-6)));
+  return out;
+}
 
 Encoding encoding_for_type(const std::string& type, int64_t group, std::optional<bool> symmetric) {
   std::string t = type;

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "quant/gptq.h"
 #include "quant/method.h"
 #include "runtime/compress/pass.h"
 
@@ -15,11 +16,12 @@ struct QuantizeSettings {
   Encoding embedding = Encoding::integer(8, 64);
   Encoding head = Encoding::integer(8, 64);
   std::string method = "rtn";
+  GptqOptions gptq = {};
   // Patterns of linears: a whole name ("layers.3.mlp.down"), a role ("down", "head"), with * and ?,
   // or "re:" and a regular expression that is searched for. "lm_head" and "embed_tokens" mean head
   // and embedding.
-  std::vector<std::string> ignore;                          // stay as they are
-  std::vector<std::pair<std::string, Encoding>> overrides;  // the last that matches counts
+  std::vector<std::string> ignore = {};                          // stay as they are
+  std::vector<std::pair<std::string, Encoding>> overrides = {};  // the last that matches counts
 };
 
 // A name or scheme that users of other tools know, to an encoding: w4 w3 ... W4A16 W8A16 fp8 nf4

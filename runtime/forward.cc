@@ -58,23 +58,28 @@ int attention_count(const proto::ModelSpec& spec, int layers) {
   return count;
 }
 
+void forward_sublayer(Executor& e, const proto::Sublayer& spec, const SublayerWeights& w,
+                      int attention_index, const Batch& batch, KvCache& cache, Activation x) {
+  Activation normed = x;
+  if (spec.norm().kind() != proto::NORM_NONE) {
+    normed = e.buffer(Slot::kNormed, x.m, x.n);
+    e.norm(w.norm, x, normed);
+  }
+  if (spec.has_attention()) {
+    attention_sublayer(e, spec.attention(), *w.attention, attention_index, batch, cache, normed, x);
+  } else {
+    mlp_sublayer(e, spec.mlp(), *w.mlp, normed, x);
+  }
+}
+
 void forward_block(Executor& e, const proto::ModelSpec& spec, const Block& block,
                    int attention_index, const Batch& batch, KvCache& cache, Activation x) {
   const auto& layer = spec.layers(block.layer);
   for (int s = 0; s < layer.sublayers_size(); ++s) {
     const auto& sub = layer.sublayers(s);
-    const auto& w = block.sublayers[static_cast<size_t>(s)];
-    Activation normed = x;
-    if (sub.norm().kind() != proto::NORM_NONE) {
-      normed = e.buffer(Slot::kNormed, x.m, x.n);
-      e.norm(w.norm, x, normed);
-    }
-    if (sub.has_attention()) {
-      attention_sublayer(e, sub.attention(), *w.attention, attention_index++, batch, cache, normed,
-                         x);
-    } else {
-      mlp_sublayer(e, sub.mlp(), *w.mlp, normed, x);
-    }
+    forward_sublayer(e, sub, block.sublayers[static_cast<size_t>(s)], attention_index, batch, cache,
+                     x);
+    attention_index += sub.has_attention();
   }
 }
 

@@ -10,6 +10,10 @@ namespace pith {
 void forward_block(Executor& executor, const proto::ModelSpec& spec, const Block& block,
                    int attention_index, const Batch& batch, KvCache& cache, Activation x);
 
+// The same of one sublayer.
+void forward_sublayer(Executor& executor, const proto::Sublayer& spec, const SublayerWeights& w,
+                      int attention_index, const Batch& batch, KvCache& cache, Activation x);
+
 // Embedding and all blocks: the hidden states [m, hidden] before the final norm, in Slot::kHidden.
 Activation forward_hidden(Executor& executor, const Model& model, const Batch& batch,
                           KvCache& cache);

@@ -23,7 +23,11 @@ struct Options : Common, ModelOptions {
   std::vector<std::string> ignore, tensor_types;
   bool symmetric = false, asymmetric = false, dry_run = false, bf16_scales = false,
        two_level = false;
-  int64_t nsamples = 64, seqlen = 512;
+  int64_t nsamples = 64, seqlen = 1024;
+  double damping = 0.01;
+  int refine = 2, max_fallbacks = 0;
+  bool no_order = false, no_search = false, static_groups = false, no_sequential = false,
+       no_propagate = false;
   uint64_t seed = 0;
 };
 
@@ -52,6 +56,11 @@ QuantizeSettings settings_of(const Options& o) {
   s.embedding = encoding_for_type(o.embedding_type);
   s.head = encoding_for_type(o.head_type);
   s.method = o.method;
+  s.gptq = {.damping = o.damping,
+            .order = !o.no_order,
+            .search = !o.no_search,
+            .static_groups = o.static_groups,
+            .refine = o.refine};
   s.ignore = o.ignore;
   for (const auto& t : o.tensor_types) {
     const size_t eq = t.rfind('=');
@@ -97,6 +106,9 @@ void quantize(const Options& o) {
   CompressOptions options;
   options.output = o.output;
   options.seed = o.seed;
+  options.max_fallbacks = o.max_fallbacks;
+  options.sequential = !o.no_sequential;
+  options.propagate = !o.no_propagate;
   if (!o.calibration.empty()) read_calibration(o, *source, &options);
   for (const auto& pattern : o.ignore) {
     bool matched = false;
@@ -154,8 +166,12 @@ void quantize(const Options& o) {
   j["worst_relative_error"] = report.worst_error;
   j["worst_linear"] = report.worst_linear;
   j["resumed_units"] = report.resumed_units;
+  j["fallbacks"] = report.fallbacks;
+  j["check_kl"] = report.check_kl;
+  j["check_tokens"] = report.check_tokens;
   o.write_json(j);
   if (!o.prints()) return;
+  for (const auto& f : report.fallbacks) fmt::print("fallback: {}\n", f);
   if (report.resumed_units > 0)
     fmt::print("went on after {} finished parts of an interrupted run\n", report.resumed_units);
   fmt::print("wrote {} in {:.1f} s; largest relative error {:.2e} in {}\n",
@@ -198,8 +214,22 @@ void add_quantize(CLI::App& app) {
   c->add_option("--calib", o->calibration, "text to weight the channels with")->type_name("FILE");
   c->add_option("--nsamples", o->nsamples, "calibration windows (default: 64)")
       ->check(CLI::Range(1, 1 << 20));
-  c->add_option("--seqlen", o->seqlen, "tokens of a calibration window (default: 512)")
+  c->add_option("--seqlen", o->seqlen, "tokens of a calibration window (default: 1024)")
       ->check(CLI::Range(8, 1 << 20));
+  c->add_option("--damp-percent", o->damping,
+                "gptq: added to the diagonal, as a share of its mean (default: 0.01)")
+      ->check(CLI::Range(0.0, 10.0));
+  c->add_option("--refine", o->refine, "gptq: rounds of refinement after the sweep (default: 2)")
+      ->check(CLI::Range(0, 100));
+  c->add_flag("--no-order", o->no_order, "gptq: columns as they come, not by importance");
+  c->add_flag("--no-search", o->no_search, "gptq: scales from the range of each group");
+  c->add_flag("--static-groups", o->static_groups, "gptq: scales from the original weights");
+  c->add_flag("--no-sequential", o->no_sequential,
+              "collect the inputs of a sublayer before any of it is compressed");
+  c->add_flag("--no-propagate", o->no_propagate, "calibrate on inputs of the uncompressed model");
+  c->add_option("--max-fallbacks", o->max_fallbacks,
+                "layers that may get less than was asked for (default: 0)")
+      ->check(CLI::Range(0, 1 << 20));
   c->add_option("--seed", o->seed, "recorded; makes random choices the same");
   c->add_flag("--dry-run", o->dry_run,
               "print the plan of every layer, of memory and disk, and stop");

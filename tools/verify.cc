@@ -8,7 +8,7 @@
 #include "core/parallel.h"
 #include "formats/packed_file.h"
 #include "formats/tokenizer/tokenizer.h"
-#include "runtime/compress/driver.h"
+#include "runtime/compress/check.h"
 #include "runtime/model/source.h"
 #include "tools/command.h"
 #include "tools/terminal.h"
@@ -19,34 +19,6 @@ namespace {
 struct Options : Common {
   std::string file;
 };
-
-// Decodes everything: finite numbers, and no matrix that is one number throughout.
-void check_linear(const std::string& path, const Linear& linear) {
-  const int64_t slab = slab_rows(linear.terms[0].w.encoding, linear.n, linear.k);
-  const int64_t slabs = (linear.n + slab - 1) / slab;
-  std::vector<float> low(static_cast<size_t>(slabs)), high(low.size());
-  parallel_ranges(linear.n, slab, [&](int64_t begin, int64_t end) {
-    thread_local Buffer<float> w;
-    const int64_t size = (end - begin) * linear.k;
-    w.require(size);
-    fast_rows(linear, begin, end - begin, w.data());
-    float lo = w[0], hi = w[0];
-    for (int64_t i = 0; i < size; ++i) {
-      if (!std::isfinite(w[i])) {
-        fail(ErrorKind::kNumeric, "{}: {} [{}, {}] is {}", path, linear.name, begin + i / linear.k,
-             i % linear.k, w[i]);
-      }
-      lo = std::min(lo, w[i]);
-      hi = std::max(hi, w[i]);
-    }
-    low[static_cast<size_t>(begin / slab)] = lo;
-    high[static_cast<size_t>(begin / slab)] = hi;
-  });
-  if (linear.n * linear.k > 1 &&
-      *std::ranges::min_element(low) == *std::ranges::max_element(high)) {
-    fail(ErrorKind::kNumeric, "{}: every weight of {} is {}", path, linear.name, low[0]);
-  }
-}
 
 void verify(const Options& o) {
   o.apply();

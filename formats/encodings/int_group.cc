@@ -319,8 +319,9 @@ void store_scales(const Encoding& e, const GroupLayout& l, MutablePlanes to, int
   std::byte* p = row_of(to, PlaneKind::kScales, row, static_cast<uint64_t>(l.groups));
   for (float& s : scales) {
     const float code = std::clamp(std::nearbyint(s * inverse), -127.0f, 127.0f);
-    *p++ = static_cast<std::byte>(static_cast<int8_t>(code));
-    s = row_scale * code;
+    const auto stored = static_cast<int8_t>(code);
+    *p++ = static_cast<std::byte>(stored);
+    s = row_scale * static_cast<float>(stored);
   }
 }
 

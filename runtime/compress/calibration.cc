@@ -1,79 +1,304 @@
 #include "runtime/compress/calibration.h"
 
+#include <algorithm>
 #include <cmath>
 
+#include "core/bytes.h"
 #include "core/error.h"
 #include "core/interrupt.h"
 #include "core/parallel.h"
+#include "runtime/cpu/kernels.h"
 #include "runtime/forward.h"
 
 namespace pith {
+namespace {
 
-void CalibratingExecutor::linear(const Linear& linear, Activation x, Activation y, bool add) {
-  if (needs_.input_squares) {
-    auto& s = statistics_[linear.name];
-    s.mean_square.resize(static_cast<size_t>(x.n));
-    host_.resize(static_cast<size_t>(x.m * x.n));
-    inner_.read(x, host_);
-    const auto before = static_cast<double>(s.tokens), after = static_cast<double>(s.tokens + x.m);
-    // Columns are shared out; each is summed over its rows in order.
-    parallel_ranges(x.n, 64, [&](int64_t begin, int64_t end) {
-      for (int64_t c = begin; c < end; ++c) {
-        double sum = 0;
-        for (int64_t r = 0; r < x.m; ++r) {
-          const auto v = static_cast<double>(host_[static_cast<size_t>(r * x.n + c)]);
-          sum += v * v;
-        }
-        if (!std::isfinite(sum)) {
-          fail(ErrorKind::kNumeric, "{}: its input {} is not finite on the calibration text",
-               linear.name, c);
-        }
-        double& mean = s.mean_square[static_cast<size_t>(c)];
-        mean = mean * (before / after) + sum / after;
-      }
-    });
-    s.tokens += x.m;
+// Copies the input of one linear and does nothing from there on.
+class InputCapture final : public ForwardingExecutor {
+ public:
+  InputCapture(Executor& inner, const std::string& name) : ForwardingExecutor(inner), name_(name) {}
+
+  std::vector<float> take(int64_t* m) {
+    if (!done_) fail(ErrorKind::kUsage, "{} did not run on the calibration text", name_);
+    done_ = false;
+    *m = m_;
+    return std::move(input_);
   }
-  inner_.linear(linear, x, y, add);
+
+  void norm(const NormWeights& norm, Activation x, Activation y) override {
+    if (!done_) inner_.norm(norm, x, y);
+  }
+  void linear(const Linear& linear, Activation x, Activation y, bool add) override {
+    if (done_) return;
+    if (linear.name != name_) return inner_.linear(linear, x, y, add);
+    input_.resize(static_cast<size_t>(x.m * x.n));
+    inner_.read(x, input_);
+    m_ = x.m;
+    done_ = true;
+  }
+  void rope(const proto::Rope& rope, int64_t head_dim, const Batch& batch, Activation x) override {
+    if (!done_) inner_.rope(rope, head_dim, batch, x);
+  }
+  void attention(const proto::Attention& spec, int index, const Batch& batch, KvCache& cache,
+                 Activation q, Activation k, Activation v, Activation out) override {
+    if (!done_) inner_.attention(spec, index, batch, cache, q, k, v, out);
+  }
+  void activate(proto::Activation activation, Activation gate, Activation up) override {
+    if (!done_) inner_.activate(activation, gate, up);
+  }
+
+ private:
+  const std::string& name_;
+  std::vector<float> input_;
+  int64_t m_ = 0;
+  bool done_ = false;
+};
+
+constexpr int64_t kTile = 192;  // of a Gram matrix; 16 tiles of rows and 6 panels of the kernel
+
+std::span<float> sized(std::vector<float>& v, size_t n) {
+  v.resize(n);
+  return v;
+}
+
+// mean = mean * keep + a^T b * add for tile (row, column) of [k, k]; a, b [m, k]
+void add_tile(int64_t m, int64_t k, const float* a, const float* b, int64_t row, int64_t column,
+              float keep, float add, float* mean) {
+  thread_local Buffer<float> transposed, panel, product;
+  const int64_t rows = std::min(kTile, k - row), columns = std::min(kTile, k - column);
+  transposed.require(kTile * m);
+  panel.require(32 * m);
+  product.require(kTile * 32);
+  for (int64_t t = 0; t < m; ++t) {
+    for (int64_t i = 0; i < rows; ++i) transposed[i * m + t] = a[t * k + row + i];
+  }
+  for (int64_t j0 = 0; j0 < columns; j0 += 32) {
+    const int64_t width = std::min<int64_t>(32, columns - j0);
+    for (int64_t t = 0; t < m; ++t) {
+      const float* from = b + t * k + column + j0;
+      std::copy(from, from + width, panel.data() + t * 32);
+    }
+    cpu_kernels().gemm(rows, width, m, transposed.data(), m, panel.data(), 32, product.data(), 32,
+                       false);
+    for (int64_t i = 0; i < rows; ++i) {
+      float* to = mean + (row + i) * k + column + j0;
+      for (int64_t j = 0; j < width; ++j) to[j] = to[j] * keep + product[i * 32 + j] * add;
+    }
+  }
+}
+
+// mean of a^T b over `before` tokens takes in m more. `symmetric`: a is b, the lower triangle is a
+// copy of the upper one.
+void add_products(int64_t before, int64_t m, int64_t k, const float* a, const float* b,
+                  bool symmetric, Buffer<float>* mean) {
+  if (mean->size() != k * k) *mean = Buffer<float>(k * k);
+  const double all = static_cast<double>(before + m);
+  const auto keep = static_cast<float>(static_cast<double>(before) / all),
+             add = static_cast<float>(1 / all);
+  const int64_t tiles = ceil_div(k, kTile);
+  parallel_for(tiles * tiles, [&](int64_t i) {
+    const int64_t row = i / tiles * kTile, column = i % tiles * kTile;
+    if (symmetric && column < row) return;
+    add_tile(m, k, a, b, row, column, keep, add, mean->data());
+    if (!symmetric) return;
+    for (int64_t r = row; r < std::min(k, row + kTile); ++r) {
+      for (int64_t c = std::max(r, column); c < std::min(k, column + kTile); ++c)
+        (*mean)[c * k + r] = (*mean)[r * k + c];
+    }
+  });
+}
+
+}  // namespace
+
+void InputStatistics::add(const std::string& name, const StatisticsNeeds& needs, int64_t m,
+                          int64_t k, const float* x, const float* original) {
+  mean_square.resize(static_cast<size_t>(k));
+  absmax.resize(static_cast<size_t>(k));
+  const auto before = static_cast<double>(tokens), after = static_cast<double>(tokens + m);
+  // Columns are shared out; each is summed over its rows in order.
+  parallel_ranges(k, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; ++c) {
+      double sum = 0;
+      float largest = absmax[static_cast<size_t>(c)];
+      for (int64_t r = 0; r < m; ++r) {
+        const float v = x[r * k + c];
+        sum += static_cast<double>(v) * static_cast<double>(v);
+        largest = std::max(largest, std::fabs(v));
+      }
+      if (!std::isfinite(sum))
+        fail(ErrorKind::kNumeric, "{}: its input {} is not finite on the calibration text", name,
+             c);
+      double& mean = mean_square[static_cast<size_t>(c)];
+      mean = mean * (before / after) + sum / after;
+      absmax[static_cast<size_t>(c)] = largest;
+    }
+  });
+  if (needs.gram) add_products(tokens, m, k, x, x, true, &gram);
+  if (needs.cross && original != nullptr) add_products(tokens, m, k, original, x, false, &cross);
+  tokens += m;
+}
+
+std::vector<Stage> stages_of(const proto::ModelSpec& spec, int layer) {
+  std::vector<Stage> stages;
+  const auto input_of = [](LinearRole role) {  // the same number: the same input
+    switch (role) {
+      case LinearRole::kOutput:
+      case LinearRole::kDown:
+        return 1;
+      default:
+        return 0;
+    }
+  };
+  for (const auto& info : linears_of(spec)) {
+    if (info.layer != layer) continue;
+    if (stages.empty() || stages.back().sublayer != info.sublayer ||
+        input_of(stages.back().linears.front().role) != input_of(info.role)) {
+      stages.push_back({info.sublayer, {}});
+    }
+    stages.back().linears.push_back(info);
+  }
+  return stages;
 }
 
 CalibrationStates::CalibrationStates(Executor& executor, const proto::ModelSpec& spec,
                                      const Linear& embedding,
-                                     std::vector<std::vector<int32_t>> windows)
-    : windows_(std::move(windows)) {
+                                     std::vector<std::vector<int32_t>> windows, uint64_t memory,
+                                     const std::string& scratch_folder)
+    : spec_(spec), windows_(std::move(windows)) {
   const auto hidden = static_cast<int64_t>(spec.hidden());
   for (const auto& w : windows_) {
-    const Activation x = executor.buffer(Slot::kHidden, static_cast<int64_t>(w.size()), hidden);
-    executor.embed(embedding, w, x);
-    auto& state = states_.emplace_back(static_cast<size_t>(x.m * x.n));
-    executor.read(x, state);
+    offsets_.push_back(bytes_);
+    bytes_ += w.size() * static_cast<uint64_t>(hidden) * sizeof(float);
   }
-}
-
-void CalibrationStates::run(Executor& executor, const proto::ModelSpec& spec, const Block& block,
-                            bool keep) {
-  // A model of this one layer, so that its cache has no other.
-  proto::ModelSpec alone;
-  *alone.add_layers() = spec.layers(block.layer);
-  Block moved = block;  // shares the weights' bytes
-  moved.layer = 0;
-  std::unique_ptr<KvCache> cache;
+  if (bytes_ > memory && !scratch_folder.empty()) {
+    const std::string path = scratch_folder + "/calibration-states";
+    syscalls().unlink(path.c_str());
+    file_ = File::create(path);
+    syscalls().unlink(path.c_str());  // gone with the process, however it ends
+    file_.reserve(bytes_);
+  } else {
+    memory_ = Buffer<float>(static_cast<int64_t>(bytes_ / sizeof(float)));
+  }
   for (size_t i = 0; i < windows_.size(); ++i) {
-    check_interrupt();
-    const auto m = static_cast<int64_t>(windows_[i].size());
-    if (!cache || cache->length() < m) cache = executor.make_cache(alone, 1, m, DType::kF32);
-    const Activation x = executor.buffer(Slot::kHidden, m, static_cast<int64_t>(spec.hidden()));
-    executor.write(states_[i], x);
-    const Segment segment{0, 0, m};
-    forward_block(executor, alone, moved, 0, {windows_[i], std::span(&segment, 1)}, *cache, x);
-    if (keep) executor.read(x, states_[i]);
+    const Activation x = executor.buffer(Slot::kHidden, tokens(i), hidden);
+    executor.embed(embedding, windows_[i], x);
+    state_.resize(static_cast<size_t>(x.m * x.n));
+    executor.read(x, state_);
+    store(i, state_);
   }
 }
 
-uint64_t CalibrationStates::bytes() const {
-  uint64_t total = 0;
-  for (const auto& s : states_) total += s.size() * sizeof(float);
-  return total;
+void CalibrationStates::load(size_t window, std::vector<float>* to) const {
+  to->resize(windows_[window].size() * spec_.hidden());
+  if (file_.is_open()) {
+    file_.read(offsets_[window], std::as_writable_bytes(std::span(*to)));
+  } else {
+    const float* from = memory_.data() + offsets_[window] / sizeof(float);
+    std::copy(from, from + to->size(), to->begin());
+  }
+}
+void CalibrationStates::store(size_t window, const std::vector<float>& from) {
+  if (file_.is_open()) {
+    file_.write(offsets_[window], std::as_bytes(std::span(from)));
+  } else {
+    std::ranges::copy(from, memory_.data() + offsets_[window] / sizeof(float));
+  }
+}
+
+Activation CalibrationStates::run(Executor& executor, const Block& block, int sublayer,
+                                  size_t window, bool keep) {
+  check_interrupt();
+  // A model of this one sublayer, so that its cache has no other.
+  const int64_t m = tokens(window);
+  const auto& sub = spec_.layers(block.layer).sublayers(sublayer);
+  if (!cache_ || cache_->length() < m || cached_layer_ != block.layer ||
+      cached_sublayer_ != sublayer) {
+    proto::ModelSpec alone;
+    *alone.add_layers()->add_sublayers() = sub;
+    cache_.reset();
+    cache_ = executor.make_cache(alone, 1, m, DType::kF32);
+    cached_layer_ = block.layer;
+    cached_sublayer_ = sublayer;
+  }
+  load(window, &state_);
+  const Activation x = executor.buffer(Slot::kHidden, m, static_cast<int64_t>(spec_.hidden()));
+  executor.write(state_, x);
+  const Segment segment{0, 0, m};
+  forward_sublayer(executor, sub, block.sublayers[static_cast<size_t>(sublayer)], 0,
+                   {windows_[window], std::span(&segment, 1)}, *cache_, x);
+  if (keep) {
+    executor.read(x, state_);
+    store(window, state_);
+  }
+  return x;
+}
+
+InputStatistics Calibration::inputs(const Stage& stage, const StatisticsNeeds& needs,
+                                    bool held_out) {
+  constexpr int64_t kTokens = 1024;  // that go into a Gram matrix at a time
+  const std::string& name = stage.linears.front().name;
+  const Block& block = options_.sequential ? *block_ : *original_;
+  const bool cross = needs.cross && originals_ != nullptr;
+  InputStatistics out;
+  std::vector<float> x, original;
+  int64_t rows = 0;
+  const auto flush = [&] {
+    if (rows > 0)
+      out.add(name, needs, rows, stage.k(), x.data(), cross ? original.data() : nullptr);
+    x.clear();
+    original.clear();
+    rows = 0;
+  };
+  InputCapture capture(executor_, name);
+  for (size_t w = 0; w < states_.windows(); ++w) {
+    if (is_held_out(w) != held_out) continue;
+    int64_t m = 0;
+    states_.run(capture, block, stage.sublayer, w, false);
+    const auto now = capture.take(&m);
+    if (rows + m > kTokens) flush();
+    x.insert(x.end(), now.begin(), now.end());
+    if (cross) {
+      originals_->run(capture, *original_, stage.sublayer, w, false);
+      const auto then = capture.take(&m);
+      original.insert(original.end(), then.begin(), then.end());
+    }
+    rows += m;
+  }
+  flush();
+  return out;
+}
+
+double Calibration::output_error(const Block& candidate, int sublayer, int64_t tokens) {
+  if (reference_of_ != original_ || reference_sublayer_ != sublayer) {
+    reference_.clear();
+    reference_norm_ = 0;
+    reference_of_ = original_;
+    reference_sublayer_ = sublayer;
+  }
+  double error = 0;
+  int64_t seen = 0;
+  for (size_t w = 0; w < states_.windows() && seen < tokens; ++w) {
+    if (w == reference_.size()) {
+      std::vector<float> before, after;
+      states_.load(w, &before);
+      executor_.read(states_.run(executor_, *original_, sublayer, w, false),
+                     sized(after, before.size()));
+      for (size_t i = 0; i < after.size(); ++i) {
+        const double d = static_cast<double>(after[i]) - static_cast<double>(before[i]);
+        reference_norm_ += d * d;
+      }
+      reference_.push_back(std::move(after));
+    }
+    std::vector<float> now;
+    executor_.read(states_.run(executor_, candidate, sublayer, w, false),
+                   sized(now, reference_[w].size()));
+    for (size_t i = 0; i < now.size(); ++i) {
+      const double d = static_cast<double>(now[i]) - static_cast<double>(reference_[w][i]);
+      error += d * d;
+    }
+    seen += states_.tokens(w);
+  }
+  return reference_norm_ > 0 ? error / reference_norm_ : error;
 }
 
 }  // namespace pith

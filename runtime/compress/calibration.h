@@ -1,59 +1,131 @@
-// What compression learns by running the model on text: statistics of the inputs of linear layers.
+// What compression learns by running the model on text: statistics of the inputs of linear layers,
+// taken stage by stage while a block is being compressed.
+//
+// A stage is the linears of a sublayer that have the same input: q k v, then o; gate and up, then
+// down. They are compressed together, and the next stage sees inputs that the compressed ones made.
 #pragma once
 
 #include <cstdint>
-#include <map>
+#include <optional>
+#include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
+#include "core/buffer.h"
+#include "core/file.h"
 #include "runtime/forwarding_executor.h"
 
 namespace pith {
 
 struct StatisticsNeeds {
-  bool input_squares = false;  // mean of x^2 per input channel
-  bool any() const { return input_squares; }
+  bool mean_square = false;  // of each input channel
+  bool gram = false;         // mean of x x^T
+  bool cross = false;        // mean of (what x would be in the uncompressed model) x^T
+  bool output = false;       // what a sublayer makes of its input, see Calibration::output_error
+  bool any() const { return mean_square || gram || cross || output; }
+  StatisticsNeeds operator|(const StatisticsNeeds& b) const {
+    return {mean_square || b.mean_square, gram || b.gram, cross || b.cross, output || b.output};
+  }
 };
 
+// Means over tokens, kept as running means: no count of tokens overflows them.
 struct InputStatistics {
   int64_t tokens = 0;
-  std::vector<double> mean_square;  // [k], a running mean: no count of tokens overflows it
+  std::vector<double> mean_square;  // [k]
+  std::vector<float> absmax;        // [k], beside mean_square
+  Buffer<float> gram;               // [k, k]
+  Buffer<float> cross;              // [k, k]: row of the original input, column of the actual one
+
+  // x [m, k]; original the same or null. Error(kNumeric) naming `name` where x is not finite.
+  void add(const std::string& name, const StatisticsNeeds& needs, int64_t m, int64_t k,
+           const float* x, const float* original);
 };
 
-// By name of the linear.
-using BlockStatistics = std::map<std::string, InputStatistics>;
-
-// Passes every operation on to another executor and looks at the inputs of linear layers on the
-// way. Error(kNumeric) naming the layer where an input is not finite.
-class CalibratingExecutor final : public ForwardingExecutor {
- public:
-  CalibratingExecutor(Executor& inner, const StatisticsNeeds& needs)
-      : ForwardingExecutor(inner), needs_(needs) {}
-
-  BlockStatistics take() { return std::exchange(statistics_, {}); }
-  void linear(const Linear& linear, Activation x, Activation y, bool add) override;
-
- private:
-  StatisticsNeeds needs_;
-  BlockStatistics statistics_;
-  std::vector<float> host_;
+struct Stage {
+  int sublayer = 0;
+  std::vector<LinearInfo> linears;
+  int64_t k() const { return linears.front().k; }
 };
+std::vector<Stage> stages_of(const proto::ModelSpec& spec, int layer);
 
-// Hidden states of calibration windows between two blocks.
+// Hidden states of the calibration windows between two sublayers: in memory, or in a scratch file
+// (without a name) beside the output where they would take more than `memory` bytes.
 class CalibrationStates {
  public:
   // Embeds the windows.
   CalibrationStates(Executor& executor, const proto::ModelSpec& spec, const Linear& embedding,
-                    std::vector<std::vector<int32_t>> windows);
+                    std::vector<std::vector<int32_t>> windows, uint64_t memory = UINT64_MAX,
+                    const std::string& scratch_folder = "");
 
-  // Runs all windows through a block; the states become its outputs if `keep`.
-  void run(Executor& executor, const proto::ModelSpec& spec, const Block& block, bool keep);
-  uint64_t bytes() const;
+  size_t windows() const { return windows_.size(); }
+  int64_t tokens(size_t window) const { return static_cast<int64_t>(windows_[window].size()); }
+  uint64_t bytes() const { return bytes_; }
+  bool in_file() const { return file_.is_open(); }
+
+  void load(size_t window, std::vector<float>* to) const;
+  // Runs one window through a sublayer of a block; its state becomes the output if `keep`. Returns
+  // the output, which lies in Slot::kHidden.
+  Activation run(Executor& executor, const Block& block, int sublayer, size_t window, bool keep);
 
  private:
+  void store(size_t window, const std::vector<float>& from);
+
+  const proto::ModelSpec& spec_;
   std::vector<std::vector<int32_t>> windows_;
-  std::vector<std::vector<float>> states_;  // [tokens, hidden] each
+  std::vector<uint64_t> offsets_;  // of windows in memory_ or file_, in bytes
+  Buffer<float> memory_;           // [tokens, hidden] of each window, or
+  File file_;                      // the same
+  uint64_t bytes_ = 0;
+  std::vector<float> state_;
+  std::unique_ptr<KvCache> cache_;
+  int cached_layer_ = -1, cached_sublayer_ = -1;
+};
+
+// The calibration text as the passes see it while they work on one block.
+class Calibration {
+ public:
+  struct Options {
+    bool sequential = true;  // a stage sees what the compressed stages before it make
+    int hold_out = 0;        // every so many windows are kept for measuring; 0: none
+  };
+  // `originals` (states of the uncompressed model) may be null where no pass asks for `cross`.
+  Calibration(Executor& executor, CalibrationStates& states, CalibrationStates* originals,
+              const Options& options)
+      : executor_(executor), states_(states), originals_(originals), options_(options) {}
+
+  // The block as it is, and as it was. Both stay where they are while it is worked on.
+  void begin(const Block& block, const Block& original) {
+    block_ = &block;
+    original_ = &original;
+    reference_of_ = nullptr;
+  }
+
+  // Of the inputs of a stage, as the block is now. `held_out`: over the windows that were kept
+  // back.
+  InputStatistics inputs(const Stage& stage, const StatisticsNeeds& needs, bool held_out = false);
+  bool holds_out() const { return options_.hold_out > 0; }
+
+  // Mean square difference between what `candidate` and the original make of the same inputs in
+  // one sublayer, over the first `tokens` tokens, relative to what the original adds to its input.
+  double output_error(const Block& candidate, int sublayer, int64_t tokens);
+
+ private:
+  bool is_held_out(size_t window) const {
+    return options_.hold_out > 0 && window % static_cast<size_t>(options_.hold_out) ==
+                                        static_cast<size_t>(options_.hold_out) - 1;
+  }
+
+  Executor& executor_;
+  CalibrationStates& states_;
+  CalibrationStates* originals_;
+  Options options_;
+  const Block* block_ = nullptr;
+  const Block* original_ = nullptr;
+
+  std::vector<std::vector<float>> reference_;  // outputs of the original, by window
+  double reference_norm_ = 0;
+  const Block* reference_of_ = nullptr;
+  int reference_sublayer_ = -1;
 };
 
 }  // namespace pith

@@ -9,7 +9,9 @@
 #include "core/hash.h"
 #include "core/interrupt.h"
 #include "core/parallel.h"
+#include "core/rng.h"
 #include "formats/tokenizer/unicode.h"
+#include "runtime/compress/check.h"
 #include "runtime/compress/journal.h"
 #include "runtime/cpu/matmul.h"
 
@@ -29,15 +31,20 @@ Encoding target_encoding(const Passes& passes, const LinearInfo& info, const Enc
 
 StatisticsNeeds needs_of(const Passes& passes) {
   StatisticsNeeds all;
-  for (const auto& p : passes) all.input_squares |= p->needs().input_squares;
+  for (const auto& p : passes) all = all | p->needs();
   return all;
 }
 
-std::string recipe_of(const Passes& passes) {
+std::string recipe_of(const Passes& passes, const CompressOptions& options) {
   std::string text = "passes:\n";
   for (const auto& p : passes) text += p->recipe();
+  if (!options.sequential) text += "sequential: false\n";
+  if (!options.propagate) text += "propagate: false\n";
   return text;
 }
+
+// What calibration measures against is kept apart from what it fits: one window of eight.
+constexpr int kHoldOut = 8;
 
 // Hash of numbers and squared error of slabs, joined in order of the rows.
 struct Comparison {
@@ -159,34 +166,18 @@ class Driver {
     const LinearInfo& embedding = linears_.front();
     unit("embedding", [&](proto::JournalUnit* u) { stream(embedding, u); });
 
-    std::unique_ptr<Executor> executor;
-    std::unique_ptr<CalibrationStates> states;
     const StatisticsNeeds needs = needs_of(passes_);
-    if (needs.any() && !options_.calibration.empty()) {
-      executor = make_cpu_executor();
-      states = std::make_unique<CalibrationStates>(*executor, spec_, source_.linear(embedding),
-                                                   options_.calibration);
-    }
+    if (needs.any() && !options_.calibration.empty()) begin_calibration(embedding, needs);
     for (int l = 0; l < spec_.layers_size(); ++l) {
-      Block block;
+      Block block, loaded;
       const bool was_done = !unit(fmt::format("layer {}", l), [&](proto::JournalUnit* u) {
-        block = load_block(source_, l);
-        const Block original = block;  // shares the bytes
-        BlockStatistics statistics;
-        if (states) {
-          CalibratingExecutor observer(*executor, needs);
-          states->run(observer, spec_, block, false);
-          statistics = observer.take();
-        }
-        const auto linears = linears_of_layer(l);
-        PassReport done;
-        for (const auto& p : passes_) p->apply(linears, block, statistics, done);
-        check_and_write(linears, original, block, done, u);
-        write_vectors(l, u);
+        loaded = load_block(source_, l);
+        compress_block(loaded, &block, u);
       });
-      if (states && l + 1 < spec_.layers_size()) {
-        if (was_done) block = stored_block(l);
-        states->run(*executor, spec_, block, true);
+      if (was_done && states_ && l + 1 < spec_.layers_size()) {
+        block = stored_block(l);
+        loaded = load_block(source_, l);
+        for (int s = 0; s < spec_.layers(l).sublayers_size(); ++s) propagate(block, loaded, s);
       }
     }
     unit("head", [&](proto::JournalUnit* u) {
@@ -202,10 +193,86 @@ class Driver {
         report.worst_linear = l.name();
       }
     }
+    for (const auto& l : manifest.linears()) {
+      if (!l.fallback().empty()) report.fallbacks.push_back(l.name() + ": " + l.fallback());
+    }
     report.file_bytes = writer.finish(manifest);
-    PackedFile::open(journal.data().path()).check_planes();  // as a reader will see it
+    states_.reset();
+    originals_.reset();
+    const CheckResult checked =
+        check_result(journal.data().path(), source_, check_tokens(), progress_);
+    report.check_kl = checked.kl;
+    report.check_tokens = checked.tokens;
     journal.finish();
     return report;
+  }
+
+  void begin_calibration(const LinearInfo& embedding, const StatisticsNeeds& needs) {
+    executor_ = make_cpu_executor();
+    const Linear table = source_.linear(embedding);
+    const std::string scratch = Journal::folder_for(options_.output);
+    const auto make = [&] {
+      return std::make_unique<CalibrationStates>(*executor_, spec_, table, options_.calibration,
+                                                 options_.memory, scratch);
+    };
+    states_ = make();
+    if (needs.cross) originals_ = make();
+    const bool measures = needs.cross && options_.calibration.size() >= kHoldOut;
+    calibration_ = std::make_unique<Calibration>(
+        *executor_, *states_, originals_.get(),
+        Calibration::Options{options_.sequential, measures ? kHoldOut : 0});
+  }
+
+  // Sublayer by sublayer: function-preserving changes, then each stage, then on with the states.
+  void compress_block(const Block& loaded, Block* block, proto::JournalUnit* u) {
+    *block = loaded;
+    Block original = loaded;  // shares the bytes
+    PassReport done;
+    const auto stages = stages_of(spec_, loaded.layer);
+    for (int s = 0; s < spec_.layers(loaded.layer).sublayers_size(); ++s) {
+      std::vector<Stage> here;
+      std::ranges::copy_if(stages, std::back_inserter(here),
+                           [&](const Stage& stage) { return stage.sublayer == s; });
+      if (calibration_) calibration_->begin(*block, original);
+      for (const auto& p : passes_) p->prepare(here, *block, calibration_.get());
+      original.sublayers[static_cast<size_t>(s)] = block->sublayers[static_cast<size_t>(s)];
+      if (calibration_) calibration_->begin(*block, original);
+      for (const auto& stage : here) {
+        check_interrupt();
+        progress_.advance(static_cast<int64_t>(units_) - 1, stage.linears.front().name);
+        for (const auto& p : passes_) p->apply(stage, *block, calibration_.get(), done);
+      }
+      if (states_ && loaded.layer + 1 < spec_.layers_size()) {
+        propagate(*block, loaded, s);
+      } else if (states_ && s + 1 < spec_.layers(loaded.layer).sublayers_size()) {
+        propagate(*block, loaded, s);
+      }
+    }
+    check_and_write(linears_of_layer(loaded.layer), original, *block, done, u);
+    write_vectors(loaded.layer, u, block);
+  }
+
+  void propagate(const Block& block, const Block& loaded, int sublayer) {
+    for (size_t w = 0; w < states_->windows(); ++w) {
+      states_->run(*executor_, options_.propagate ? block : loaded, sublayer, w, true);
+      if (originals_) originals_->run(*executor_, loaded, sublayer, w, true);
+    }
+  }
+
+  // For the comparison of the finished file with its source.
+  std::vector<int32_t> check_tokens() const {
+    constexpr size_t kTokens = 48;
+    std::vector<int32_t> out;
+    if (!options_.calibration.empty()) {
+      const auto& w = options_.calibration.front();
+      out.assign(w.begin(), w.begin() + static_cast<int64_t>(std::min(kTokens, w.size())));
+      return out;
+    }
+    const Rng rng(options_.seed, 0x636865636b);
+    while (out.size() < std::min<size_t>(kTokens, spec_.context()))
+      out.push_back(static_cast<int32_t>(rng.at(out.size()) % spec_.vocab()));
+    if (spec_.bos_token() >= 0) out[0] = spec_.bos_token();
+    return out;
   }
 
   // Does the work of one unit and commits it, unless the journal has it. Returns whether it did.
@@ -223,6 +290,7 @@ class Driver {
     proto::JournalUnit u;
     u.set_name(name);
     unit_hashes_.clear();
+    fallbacks_here_ = 0;
     work(&u);
     u.set_data_end(writer_->end());
     u.set_source_hash(hash64(std::as_bytes(std::span(unit_hashes_))));
@@ -271,8 +339,28 @@ class Driver {
         *record->mutable_bias() =
             writer_->add_plane(PlaneKind::kCodes, std::as_bytes(std::span(after.bias)));
       }
-      const auto method = done.find(info.name);
-      finish_record(comparison, method == done.end() ? "kept" : method->second, record);
+      const auto found = done.find(info.name);
+      const LinearReport report = found == done.end()
+                                      ? LinearReport{.method = "kept", .fallback = {}, .rows = {}}
+                                      : found->second;
+      if (!report.fallback.empty()) {
+        record->set_fallback(report.fallback);
+        count_fallback(info.name, report.fallback);
+      }
+      if (!report.rows.empty()) record->set_meant(hash64(std::as_bytes(std::span(report.rows))));
+      finish_record(comparison, report.method, record);
+    }
+  }
+
+  void count_fallback(const std::string& name, const std::string& why) {
+    int fallbacks = 1;
+    for (const auto& u : journal_->done()) {
+      for (const auto& l : u.linears()) fallbacks += !l.fallback().empty();
+    }
+    fallbacks += fallbacks_here_++;
+    if (fallbacks > options_.max_fallbacks) {
+      fail(ErrorKind::kNumeric, "{}: {} (fallback number {}, {} are allowed)", name, why, fallbacks,
+           options_.max_fallbacks);
     }
   }
 
@@ -328,6 +416,7 @@ class Driver {
     const auto layouts = plane_layouts(to, info.n, info.k);
     for (const auto& l : layouts) planes.push_back(writer_->begin_plane(l.kind, l.bytes));
     std::string method;
+    std::vector<uint64_t> meant(static_cast<size_t>(info.n));
     Buffer<float> original;
     const int64_t together =
         slab * std::max(1, 2 * thread_count());  // read, encoded and written as one piece
@@ -345,8 +434,8 @@ class Driver {
         check_finite(info.name, begin + first, info.k,
                      {w, static_cast<size_t>((last - first) * info.k)});
         try {
-          methods[static_cast<size_t>(first / slab)] =
-              by->encode_rows(part, to, first, last - first, w, absmax, piece.planes);
+          methods[static_cast<size_t>(first / slab)] = by->encode_rows(
+              part, to, first, last - first, w, absmax, piece.planes, meant.data() + begin + first);
         } catch (const Error& e) {
           if (begin == 0) throw;
           throw Error(e.kind(), fmt::format("{} (rows counted from {} on)", e.what(), begin));
@@ -374,6 +463,8 @@ class Driver {
       *record->mutable_bias() =
           writer_->add_plane(PlaneKind::kCodes, std::as_bytes(std::span(bias)));
     }
+    if (std::ranges::any_of(meant, [](uint64_t h) { return h != 0; }))
+      record->set_meant(hash64(std::as_bytes(std::span(meant))));
     finish_record(comparison, method, record);
   }
 
@@ -384,10 +475,11 @@ class Driver {
     unit_hashes_.push_back(comparison.hash());
   }
 
-  void write_vectors(int layer, proto::JournalUnit* u) {
+  // Of a block, or (-1) outside of the layers.
+  void write_vectors(int layer, proto::JournalUnit* u, Block* block = nullptr) {
     for (const auto& info : vectors_of(spec_)) {
       if (info.layer != layer) continue;
-      const auto values = source_.vector(info);
+      const auto values = block != nullptr ? find_vector(*block, info) : source_.vector(info);
       for (const float v : values) {
         if (!std::isfinite(v)) fail(ErrorKind::kNumeric, "{}: {} in the source", info.name, v);
       }
@@ -416,6 +508,15 @@ class Driver {
         }
       }
     }
+    for (const auto& info : vectors_of(spec_)) {
+      if (info.layer != layer) continue;
+      for (const auto& record : done.vectors()) {
+        if (record.name() != info.name) continue;
+        auto& values = find_vector(block, info);
+        values.resize(record.length());
+        journal_->data().read(record.plane().offset(), std::as_writable_bytes(std::span(values)));
+      }
+    }
     return block;
   }
   Weight stored_weight(const proto::WeightRecord& r) {
@@ -431,7 +532,7 @@ class Driver {
     return {{"tool", kToolVersion},
             {"source", fmt::format("{:016x}", source_.hash())},
             {"tokenizer", fmt::format("{:016x}", tokenizer_hash())},
-            {"recipe", fmt::format("{:016x}", hash64(as_bytes(recipe_of(passes_))))},
+            {"recipe", fmt::format("{:016x}", hash64(as_bytes(recipe_of(passes_, options_))))},
             {"calibration", fmt::format("{:016x}", calibration_hash())},
             {"seed", fmt::format("{}", options_.seed)}};
   }
@@ -468,7 +569,7 @@ class Driver {
     while (name.size() > 1 && name.back() == '/') name.pop_back();
     p->set_source_name(valid_utf8_or_replaced(name.substr(name.rfind('/') + 1)));
     p->set_source_hash(hash64(std::as_bytes(std::span(hashes))));
-    p->set_recipe(recipe_of(passes_));
+    p->set_recipe(recipe_of(passes_, options_));
     p->set_calibration_hash(options_.calibration_hash);
     p->set_seed(options_.seed);
     p->set_parameters(parameter_count(spec_));
@@ -487,7 +588,11 @@ class Driver {
   std::vector<LinearInfo> linears_;
   PackedWriter* writer_ = nullptr;
   Journal* journal_ = nullptr;
+  std::unique_ptr<Executor> executor_;  // calibration's, where it runs
+  std::unique_ptr<CalibrationStates> states_, originals_;
+  std::unique_ptr<Calibration> calibration_;
   size_t units_ = 0;
+  int fallbacks_here_ = 0;
   std::vector<uint64_t> unit_hashes_;
 };
 
@@ -542,16 +647,33 @@ CompressPlan plan_compression(const ModelSource& source, const Passes& passes,
   }
   constexpr uint64_t kWorking = 64 << 20;
   plan.memory_bytes = largest + kWorking;
-  for (const auto& w : options.calibration) {
-    plan.calibration_tokens += static_cast<int64_t>(w.size());
-    plan.memory_bytes += w.size() * spec.hidden() * sizeof(float);
+  const StatisticsNeeds needs = needs_of(passes);
+  if (needs.any() && !options.calibration.empty()) {
+    uint64_t states = 0, working = 0;
+    for (const auto& w : options.calibration) {
+      plan.calibration_tokens += static_cast<int64_t>(w.size());
+      states += w.size() * spec.hidden() * sizeof(float);
+    }
+    if (states > options.memory) {
+      plan.scratch_bytes = states * (needs.cross ? 2 : 1);
+    } else {
+      plan.memory_bytes += states * (needs.cross ? 2 : 1);
+    }
+    for (const auto& p : passes) {
+      uint64_t widest = 0;
+      for (const auto& l : plan.linears) {
+        if (l.info.layer >= 0) widest = std::max(widest, p->working_bytes(l.info.k));
+      }
+      working = std::max(working, widest);
+    }
+    plan.memory_bytes += working;
   }
   if (!options.calibration.empty()) {
     plan.memory_bytes +=
         encoded_bytes(source.encoding(linears_of(spec).front()), static_cast<int64_t>(spec.vocab()),
                       static_cast<int64_t>(spec.hidden()));
   }
-  plan.disk_bytes = plan.output_bytes;
+  plan.disk_bytes = plan.output_bytes + plan.scratch_bytes;
   return plan;
 }
 

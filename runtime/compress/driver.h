@@ -31,13 +31,18 @@ struct CompressPlan {
   uint64_t source_bytes = 0;   // of tensors
   uint64_t output_bytes = 0;   // planes and tokenizer; the manifest comes on top
   uint64_t memory_bytes = 0;   // peak, anonymous
-  uint64_t disk_bytes = 0;     // needed beside the output
+  uint64_t scratch_bytes = 0;  // calibration states in a file
+  uint64_t disk_bytes = 0;     // needed beside the output, and for scratch
   double bits_per_weight = 0;  // of linears
   int64_t calibration_tokens = 0;
 };
 
 struct CompressOptions {
   std::string output;
+  uint64_t memory = UINT64_MAX;  // calibration states that would take more go to a scratch file
+  int max_fallbacks = 0;         // linears that may get less than what was asked for
+  bool sequential = true;        // each stage sees what the compressed stages before it make
+  bool propagate = true;         // each block sees what the compressed blocks before it make
   std::vector<std::vector<int32_t>> calibration;  // windows of tokens; empty: none
   uint64_t calibration_hash = 0;                  // of their text
   uint64_t seed = 0;
@@ -48,6 +53,9 @@ struct CompressReport {
   double worst_error = 0;  // relative, over linears
   std::string worst_linear;
   int resumed_units = 0;
+  std::vector<std::string> fallbacks;  // "layers.3.mlp.down: why"
+  double check_kl = 0;                 // of the finished file against the source, on a few tokens
+  int64_t check_tokens = 0;
 };
 
 using Passes = std::vector<std::unique_ptr<Pass>>;

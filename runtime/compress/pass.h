@@ -4,6 +4,7 @@
 
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -12,8 +13,14 @@
 
 namespace pith {
 
-// By linear: what was done, for the record ("rtn", "gptq, damping 0.1").
-using PassReport = std::map<std::string, std::string>;
+// What was done to one linear.
+struct LinearReport {
+  std::string method;    // for the record: "gptq, damping 0.1"
+  std::string fallback;  // why it is not what was asked for; empty: it is
+  // XXH3-64 of each row as the method meant it to be decoded (f32 [k]); empty: it does not say.
+  std::vector<uint64_t> rows;
+};
+using PassReport = std::map<std::string, LinearReport>;  // by linear
 
 class Pass {
  public:
@@ -25,17 +32,24 @@ class Pass {
 
   // The encoding that a linear will have; nothing: as it is. Data only: what the plan is made of.
   virtual std::optional<Encoding> encoding(const LinearInfo& info) const = 0;
+  // Working memory for a block whose widest input has k channels, beyond its weights.
+  virtual uint64_t working_bytes(int64_t k) const { return 0 * static_cast<uint64_t>(k); }
 
-  // Changes the linears of a block. `statistics` has the inputs of those linears where needs()
-  // asked and calibration runs, else nothing.
-  virtual void apply(const std::vector<LinearInfo>& linears, Block& block,
-                     const BlockStatistics& statistics, PassReport& report) = 0;
+  // Changes of a sublayer that leave what it computes the same (scales moved from one linear into
+  // another), before any of its stages is compressed. `calibration` is null where none runs.
+  virtual void prepare(std::span<const Stage> stages, Block& block, Calibration* calibration) {
+    (void)stages, (void)block, (void)calibration;
+  }
+
+  // Compresses the linears of a stage.
+  virtual void apply(const Stage& stage, Block& block, Calibration* calibration,
+                     PassReport& report) = 0;
 
   // Embedding and head are too large for a block: rows [row, row + rows) of `info`, f32 [rows, k],
-  // into planes of encoding(). Returns what was done.
+  // into planes of encoding(). `meant`: see LinearReport::rows. Returns what was done.
   virtual std::string encode_rows(const LinearInfo& info, const Encoding& e, int64_t row,
                                   int64_t rows, const float* w, float tensor_absmax,
-                                  MutablePlanes to) = 0;
+                                  MutablePlanes to, uint64_t* meant) = 0;
 };
 
 }  // namespace pith

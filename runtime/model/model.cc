@@ -90,4 +90,12 @@ uint64_t Model::bytes() const {
   return total;
 }
 
+std::vector<float>& find_vector(Block& block, const VectorInfo& info) {
+  auto& s = block.sublayers.at(static_cast<size_t>(info.sublayer));
+  if (info.role == VectorRole::kNorm) return s.norm.weight;
+  if (s.attention && info.role == VectorRole::kQueryNorm) return s.attention->query_norm.weight;
+  if (s.attention && info.role == VectorRole::kKeyNorm) return s.attention->key_norm.weight;
+  fail(ErrorKind::kUsage, "{} is not in layer {}", info.name, block.layer);
+}
+
 }  // namespace pith

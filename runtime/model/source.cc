@@ -172,15 +172,18 @@ Block make_block(const ModelSource& source, int layer,
     auto& weights = block.sublayers[static_cast<size_t>(s)];
     const auto& sub = spec.layers(layer).sublayers(s);
     const std::string prefix = sublayer_prefix(spec, layer, s);
-    weights.norm = load_norm(source, sub.norm(),
-                             {prefix + "norm", layer, static_cast<int64_t>(spec.hidden())});
+    weights.norm = load_norm(
+        source, sub.norm(),
+        {prefix + "norm", VectorRole::kNorm, layer, s, static_cast<int64_t>(spec.hidden())});
     if (sub.has_attention()) {
       const auto& a = sub.attention();
       weights.attention.emplace();
       weights.attention->query_norm =
-          load_norm(source, a.query_norm(), {prefix + "query_norm", layer, a.head_dim()});
+          load_norm(source, a.query_norm(),
+                    {prefix + "query_norm", VectorRole::kQueryNorm, layer, s, a.head_dim()});
       weights.attention->key_norm =
-          load_norm(source, a.key_norm(), {prefix + "key_norm", layer, a.head_dim()});
+          load_norm(source, a.key_norm(),
+                    {prefix + "key_norm", VectorRole::kKeyNorm, layer, s, a.head_dim()});
     } else {
       weights.mlp.emplace();
     }
@@ -199,8 +202,9 @@ Model make_model(const ModelSource& source, FunctionRef<Linear(const LinearInfo&
     if (info.role == LinearRole::kHead) m.own_head = load(info);
   }
   for (int l = 0; l < m.spec.layers_size(); ++l) m.blocks.push_back(make_block(source, l, load));
-  m.final_norm = load_norm(source, m.spec.final_norm(),
-                           {"final_norm", -1, static_cast<int64_t>(m.spec.hidden())});
+  m.final_norm = load_norm(
+      source, m.spec.final_norm(),
+      {"final_norm", VectorRole::kFinalNorm, -1, 0, static_cast<int64_t>(m.spec.hidden())});
   return m;
 }
 

@@ -177,21 +177,22 @@ std::vector<LinearInfo> linears_of(const proto::ModelSpec& spec) {
 std::vector<VectorInfo> vectors_of(const proto::ModelSpec& spec) {
   std::vector<VectorInfo> out;
   const auto hidden = static_cast<int64_t>(spec.hidden());
-  const auto add = [&](const proto::Norm& norm, const std::string& name, int layer,
-                       int64_t length) {
-    if (norm.kind() != proto::NORM_NONE) out.push_back({name, layer, length});
+  const auto add = [&](const proto::Norm& norm, VectorRole role, const std::string& name, int layer,
+                       int sublayer, int64_t length) {
+    if (norm.kind() != proto::NORM_NONE) out.push_back({name, role, layer, sublayer, length});
   };
   for (int l = 0; l < spec.layers_size(); ++l) {
     for (int s = 0; s < spec.layers(l).sublayers_size(); ++s) {
       const auto& sub = spec.layers(l).sublayers(s);
       const std::string prefix = sublayer_prefix(spec, l, s);
-      add(sub.norm(), prefix + "norm", l, hidden);
+      add(sub.norm(), VectorRole::kNorm, prefix + "norm", l, s, hidden);
       if (!sub.has_attention()) continue;
-      add(sub.attention().query_norm(), prefix + "query_norm", l, sub.attention().head_dim());
-      add(sub.attention().key_norm(), prefix + "key_norm", l, sub.attention().head_dim());
+      const auto& a = sub.attention();
+      add(a.query_norm(), VectorRole::kQueryNorm, prefix + "query_norm", l, s, a.head_dim());
+      add(a.key_norm(), VectorRole::kKeyNorm, prefix + "key_norm", l, s, a.head_dim());
     }
   }
-  add(spec.final_norm(), "final_norm", -1, hidden);
+  add(spec.final_norm(), VectorRole::kFinalNorm, "final_norm", -1, 0, hidden);
   return out;
 }
 

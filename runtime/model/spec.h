@@ -36,9 +36,13 @@ struct LinearInfo {
   bool bias;
 };
 
+enum class VectorRole : uint8_t { kNorm, kQueryNorm, kKeyNorm, kFinalNorm };
+
 struct VectorInfo {
   std::string name;
+  VectorRole role;
   int layer;  // -1: outside of the layers
+  int sublayer;
   int64_t length;
 };
 

@@ -60,7 +60,7 @@ std::vector<float> heavy_matrix(int64_t n, int64_t k, uint64_t seed) {
 OwnedWeight encoded(const char* method, const Encoding& e, int64_t n, int64_t k,
                     const std::vector<float>& w, const float* channel_weight = nullptr) {
   OwnedWeight out = allocate_weight(e, n, k);
-  find_method(method).encode({e, n, k, 0, n, w.data(), channel_weight, 0, out.planes});
+  find_method(method).encode({e, n, k, 0, n, w.data(), channel_weight, 0, out.planes, nullptr});
   return out;
 }
 
@@ -132,7 +132,7 @@ TEST(Methods, rows_are_encoded_alike_alone_and_together) {
     for (const auto& m : methods()) {
       OwnedWeight pieces = allocate_weight(e, n, k);
       for (int64_t row = 0; row < n; ++row)
-        m.encode({e, n, k, row, 1, w.data() + row * k, nullptr, 0, pieces.planes});
+        m.encode({e, n, k, row, 1, w.data() + row * k, nullptr, 0, pieces.planes, nullptr});
       expect_same_planes(pieces.weight, encoded(m.name, e, n, k, w).weight, e);
     }
   }

@@ -160,12 +160,14 @@ TEST_F(Numeric, a_layer_of_zeros_and_a_constant_row_are_ordinary_weights) {
                            [](auto& w) { std::fill(w.begin() + 64, w.begin() + 128, 0.25f); }));
 }
 
-TEST_F(Numeric, subnormal_weights_become_zeros) {
+TEST_F(Numeric, subnormal_weights_become_zeros_and_a_matrix_of_nothing_else_is_refused) {
   for (const char* type : {"w4", "int4-g64-bf16", "nf4", "fp8", "int4-g32-s8"}) {
+    const char* o = "model.layers.1.self_attn.o_proj.weight";
+    const int64_t half = 32 * 64;
     EXPECT_NO_THROW(quantize(
-        "model.layers.1.self_attn.o_proj.weight",
+        o,
         [](auto& w) {
-          for (float& x : w) x *= 1e-39f;
+          for (int64_t i = 0; i < half; ++i) w[static_cast<size_t>(i)] *= 1e-39f;
         },
         type))
         << type;
@@ -174,8 +176,15 @@ TEST_F(Numeric, subnormal_weights_become_zeros) {
       if (info.name != "layers.1.attention.o") continue;
       std::vector<float> w(static_cast<size_t>(info.n * info.k));
       source->rows(info, 0, info.n, w.data());
-      for (const float x : w) ASSERT_EQ(x, 0) << type;
+      for (int64_t i = 0; i < half; ++i) ASSERT_EQ(w[static_cast<size_t>(i)], 0) << type;
     }
+    EXPECT_PITH_ERROR(quantize(
+                          o,
+                          [](auto& w) {
+                            for (float& x : w) x *= 1e-39f;
+                          },
+                          type),
+                      ErrorKind::kNumeric, "every weight of layers.1.attention.o is 0");
   }
 }
 

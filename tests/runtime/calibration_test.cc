@@ -5,153 +5,208 @@
 #include <cmath>
 #include <limits>
 
+#include <set>
+
 #include "core/parallel.h"
 #include "runtime/forward.h"
 #include "tests/support/encodings.h"
+#include "tests/support/test_data.h"
 #include "tests/support/tiny_runtime.h"
 
 namespace pith {
 namespace {
 
-Linear make_linear(const std::string& name, int64_t n, int64_t k) {
-  const auto w = test::uniform_values(n * k, 1);
-  Linear linear{.name = name, .n = n, .k = k, .terms = {}, .bias = {}};
-  linear.terms.push_back({encode(Encoding::dense(DType::kF32), n, k, w.data()), {}});
-  return linear;
-}
+constexpr StatisticsNeeds kAll = {.mean_square = true, .gram = true};
 
-class Calibration : public testing::Test {
+class CalibrationTest : public testing::Test {
  protected:
   void TearDown() override { set_threads(0); }
 
-  // Runs x [m, k] through a linear; returns y.
-  std::vector<float> run(Executor& executor, const Linear& linear, const std::vector<float>& x) {
-    const auto m = static_cast<int64_t>(x.size()) / linear.k;
-    const Activation in = executor.buffer(Slot::kNormed, m, linear.k),
-                     out = executor.buffer(Slot::kQuery, m, linear.n);
-    executor.write(x, in);
-    executor.linear(linear, in, out, false);
-    std::vector<float> y(static_cast<size_t>(m * linear.n));
-    executor.read(out, y);
-    return y;
-  }
-
   const std::unique_ptr<Executor> cpu_ = make_cpu_executor();
+  const test::TinyRuntime tiny_;
+  const Model model_ = tiny_.model();
 };
 
-TEST_F(Calibration, mean_squares_are_those_of_float64_over_all_tokens) {
-  const int64_t k = 200;
-  const Linear a = make_linear("a", 8, k), b = make_linear("b", 3, k);
-  CalibratingExecutor executor(*cpu_, {.input_squares = true});
-  std::vector<double> sums(static_cast<size_t>(k));
-  int64_t tokens = 0;
-  for (const int64_t m : {1, 7, 64, 13}) {
-    auto x = test::uniform_values(m * k, static_cast<uint64_t>(m), 2);
-    for (int64_t t = 0; t < m; ++t) x[static_cast<size_t>(t * k + 5)] *= 1e4f;
-    for (size_t i = 0; i < x.size(); ++i)
-      sums[i % static_cast<size_t>(k)] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-    tokens += m;
-    EXPECT_EQ(run(executor, a, x), run(*cpu_, a, x)) << "observing changes the result";
-  }
-  run(executor, b, std::vector<float>(static_cast<size_t>(k), 0.5f));
-  const auto statistics = executor.take();
-  ASSERT_EQ(statistics.size(), 2u);
-  EXPECT_EQ(statistics.at("a").tokens, tokens);
-  for (size_t c = 0; c < sums.size(); ++c) {
-    const double expected = sums[c] / static_cast<double>(tokens);
-    EXPECT_NEAR(statistics.at("a").mean_square[c], expected, 1e-12 * expected) << c;
-    EXPECT_EQ(statistics.at("b").mean_square[c], 0.25);
-  }
-  EXPECT_TRUE(executor.take().empty()) << "taken twice";
+// x [m, k], with one channel that stands out.
+std::vector<float> inputs(int64_t m, int64_t k, uint64_t seed) {
+  auto x = test::uniform_values(m * k, seed, 2);
+  for (int64_t t = 0; t < m; ++t) x[static_cast<size_t>(t * k + 5)] *= 1e3f;
+  return x;
 }
 
-TEST_F(Calibration, nothing_is_kept_where_nothing_is_needed) {
-  CalibratingExecutor executor(*cpu_, {});
-  run(executor, make_linear("a", 8, 16), test::uniform_values(32, 1));
-  EXPECT_TRUE(executor.take().empty());
+TEST_F(CalibrationTest, statistics_are_those_of_float64_over_all_tokens) {
+  for (const int64_t k : {17, 200, 400}) {
+    InputStatistics s;
+    const auto n = static_cast<size_t>(k);
+    std::vector<double> gram(n * n), cross(n * n);
+    std::vector<float> absmax(n);
+    int64_t tokens = 0;
+    for (const int64_t m : {1, 7, 64, 13}) {
+      const auto x = inputs(m, k, static_cast<uint64_t>(m));
+      const auto original = inputs(m, k, static_cast<uint64_t>(m) + 100);
+      for (int64_t t = 0; t < m; ++t) {
+        for (size_t i = 0; i < n; ++i) {
+          const double a = static_cast<double>(x[static_cast<size_t>(t) * n + i]),
+                       o = static_cast<double>(original[static_cast<size_t>(t) * n + i]);
+          absmax[i] = std::max(absmax[i], static_cast<float>(std::fabs(a)));
+          for (size_t j = 0; j < n; ++j) {
+            gram[i * n + j] += a * static_cast<double>(x[static_cast<size_t>(t) * n + j]);
+            cross[i * n + j] += o * static_cast<double>(x[static_cast<size_t>(t) * n + j]);
+          }
+        }
+      }
+      s.add("x", {.mean_square = true, .gram = true, .cross = true}, m, k, x.data(),
+            original.data());
+      tokens += m;
+    }
+    EXPECT_EQ(s.tokens, tokens);
+    EXPECT_EQ(s.absmax, absmax);
+    for (size_t i = 0; i < n; ++i) {
+      const double mean = gram[i * n + i] / static_cast<double>(tokens);
+      EXPECT_NEAR(s.mean_square[i], mean, 1e-12 * mean);
+      for (size_t j = 0; j < n; ++j) {
+        const double scale =
+            1e-6 * std::sqrt(gram[i * n + i] * gram[j * n + j]) / static_cast<double>(tokens);
+        const auto at = static_cast<int64_t>(i * n + j);
+        EXPECT_NEAR(s.gram[at], gram[i * n + j] / static_cast<double>(tokens), 2 * scale);
+        EXPECT_EQ(s.gram[at], s.gram[static_cast<int64_t>(j * n + i)]) << "not symmetric";
+        EXPECT_NEAR(s.cross[at], cross[i * n + j] / static_cast<double>(tokens),
+                    1e-5 * (std::fabs(cross[i * n + j]) / static_cast<double>(tokens) + 1e3));
+      }
+    }
+  }
 }
 
-TEST_F(Calibration, inputs_that_are_not_finite_are_named) {
-  const Linear linear = make_linear("layers.3.mlp.down", 8, 200);
+TEST_F(CalibrationTest, many_tokens_of_large_inputs_do_not_overflow_a_mean) {
+  InputStatistics s;
+  const std::vector<float> x(64 * 32, 1e18f);
+  for (int i = 0; i < 50; ++i) s.add("x", kAll, 64, 32, x.data(), nullptr);
+  EXPECT_NEAR(s.gram[3], 1e36f, 1e31f);
+}
+
+TEST_F(CalibrationTest, inputs_that_are_not_finite_are_named) {
   for (const float bad :
        {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
         -std::numeric_limits<float>::infinity()}) {
-    CalibratingExecutor executor(*cpu_, {.input_squares = true});
+    InputStatistics s;
     auto x = test::uniform_values(10 * 200, 2);
     x[4 * 200 + 137] = bad;
     x[9 * 200 + 138] = bad;
-    EXPECT_PITH_ERROR(run(executor, linear, x), ErrorKind::kNumeric,
-                      "layers.3.mlp.down: its input 137 is not finite");
+    EXPECT_PITH_ERROR(s.add("layers.3.mlp.down", {.mean_square = true}, 10, 200, x.data(), nullptr),
+                      ErrorKind::kNumeric, "layers.3.mlp.down: its input 137 is not finite");
   }
-  // The largest number is one.
-  CalibratingExecutor executor(*cpu_, {.input_squares = true});
-  run(executor, linear, std::vector<float>(200, std::numeric_limits<float>::max()));
-  EXPECT_TRUE(std::isfinite(executor.take().at("layers.3.mlp.down").mean_square[0]));
+  InputStatistics s;  // the largest number is one
+  const std::vector<float> x(200, std::numeric_limits<float>::max());
+  s.add("x", {.mean_square = true}, 1, 200, x.data(), nullptr);
+  EXPECT_TRUE(std::isfinite(s.mean_square[0]));
 }
 
-// All inputs of all linears of a model, block by block as the driver runs them.
-BlockStatistics observe(Executor& cpu, const Model& model,
-                        const std::vector<std::vector<int32_t>>& windows) {
-  CalibratingExecutor executor(cpu, {.input_squares = true});
-  CalibrationStates states(executor, model.spec, model.embedding, windows);
-  EXPECT_GT(states.bytes(), 0u);
-  for (const Block& block : model.blocks) states.run(executor, model.spec, block, true);
-  return executor.take();
+TEST_F(CalibrationTest, statistics_do_not_depend_on_the_number_of_threads) {
+  const auto x = inputs(300, 450, 3);
+  set_threads(1);
+  InputStatistics one;
+  one.add("x", kAll, 300, 450, x.data(), nullptr);
+  for (const int threads : {2, 3, 7}) {
+    set_threads(threads);
+    InputStatistics many;
+    many.add("x", kAll, 300, 450, x.data(), nullptr);
+    EXPECT_EQ(many.mean_square, one.mean_square);
+    for (int64_t i = 0; i < one.gram.size(); ++i) ASSERT_EQ(many.gram[i], one.gram[i]);
+  }
 }
 
-TEST_F(Calibration, blocks_see_the_inputs_that_the_whole_model_gives_them) {
-  const test::TinyRuntime tiny;
-  const Model model = tiny.model();
+TEST_F(CalibrationTest, stages_are_the_linears_with_one_input) {
+  const auto stages = stages_of(model_.spec, 1);
+  ASSERT_EQ(stages.size(), 4u);
+  const std::vector<std::vector<LinearRole>> roles = {
+      {LinearRole::kQuery, LinearRole::kKey, LinearRole::kValue},
+      {LinearRole::kOutput},
+      {LinearRole::kGate, LinearRole::kUp},
+      {LinearRole::kDown}};
+  for (size_t i = 0; i < stages.size(); ++i) {
+    EXPECT_EQ(stages[i].sublayer, i < 2 ? 0 : 1);
+    std::vector<LinearRole> found;
+    for (const auto& l : stages[i].linears) found.push_back(l.role);
+    EXPECT_EQ(std::multiset<LinearRole>(found.begin(), found.end()),
+              std::multiset<LinearRole>(roles[i].begin(), roles[i].end()));
+  }
+}
+
+// Sublayer by sublayer gives the hidden states of the whole model, in memory and in a file.
+TEST_F(CalibrationTest, states_after_all_sublayers_are_those_of_the_whole_model) {
   const std::vector<std::vector<int32_t>> windows = {test::random_tokens(20, 96, 1),
                                                      test::random_tokens(64, 96, 2),
                                                      test::random_tokens(1, 96, 3)};
-  const auto by_block = observe(*cpu_, model, windows);
-  CalibratingExecutor executor(*cpu_, {.input_squares = true});
-  const auto cache = executor.make_cache(model.spec, 1, 64, DType::kF32);
-  for (const auto& w : windows) {
-    const Segment segment{0, 0, static_cast<int64_t>(w.size())};
-    forward_hidden(executor, model, {w, std::span(&segment, 1)}, *cache);
-  }
-  const auto whole = executor.take();
-  EXPECT_EQ(whole.size(), 3u * 7);
-  ASSERT_EQ(by_block.size(), whole.size());
-  for (const auto& [name, s] : whole) {
-    EXPECT_EQ(s.tokens, 85) << name;
-    EXPECT_EQ(by_block.at(name).tokens, 85);
-    EXPECT_EQ(by_block.at(name).mean_square, s.mean_square) << name;
-  }
-  EXPECT_TRUE(whole.contains("layers.2.mlp.down"));
-}
-
-TEST_F(Calibration, statistics_do_not_depend_on_the_number_of_threads) {
-  const test::TinyRuntime tiny;
-  const Model model = tiny.model();
-  const std::vector<std::vector<int32_t>> windows = {test::random_tokens(50, 96, 1),
-                                                     test::random_tokens(33, 96, 2)};
-  set_threads(1);
-  const auto one = observe(*cpu_, model, windows);
-  for (const int threads : {2, 3, 7}) {
-    set_threads(threads);
-    const auto many = observe(*cpu_, model, windows);
-    for (const auto& [name, s] : one) EXPECT_EQ(many.at(name).mean_square, s.mean_square) << name;
+  const test::TemporaryFolder folder;
+  CalibrationStates memory(*cpu_, model_.spec, model_.embedding, windows);
+  CalibrationStates file(*cpu_, model_.spec, model_.embedding, windows, 1000, folder.path());
+  EXPECT_FALSE(memory.in_file());
+  EXPECT_TRUE(file.in_file());
+  EXPECT_EQ(memory.bytes(), 85u * 64 * 4);
+  const auto cache = cpu_->make_cache(model_.spec, 1, 64, DType::kF32);
+  for (size_t w = 0; w < windows.size(); ++w) {
+    for (auto* states : {&memory, &file}) {
+      for (const auto& block : model_.blocks) {
+        for (int s = 0; s < 2; ++s) {
+          states->run(*cpu_, block, s, w, false);  // only watched: the state stays
+          states->run(*cpu_, block, s, w, true);
+        }
+      }
+    }
+    const Segment segment{0, 0, static_cast<int64_t>(windows[w].size())};
+    const Activation x =
+        forward_hidden(*cpu_, model_, {windows[w], std::span(&segment, 1)}, *cache);
+    std::vector<float> whole(static_cast<size_t>(x.m * x.n)), state;
+    cpu_->read(x, whole);
+    memory.load(w, &state);
+    EXPECT_EQ(state, whole);
+    file.load(w, &state);
+    EXPECT_EQ(state, whole);
   }
 }
 
-TEST_F(Calibration, states_stay_where_a_run_is_only_watched) {
-  const test::TinyRuntime tiny;
-  const Model model = tiny.model();
-  CalibratingExecutor executor(*cpu_, {.input_squares = true});
-  CalibrationStates states(executor, model.spec, model.embedding, {test::random_tokens(9, 96, 4)});
-  EXPECT_EQ(states.bytes(), 9u * 64 * 4);
-  states.run(executor, model.spec, model.blocks[0], false);
-  const auto first = executor.take();
-  states.run(executor, model.spec, model.blocks[0], true);
-  const auto again = executor.take();
-  states.run(executor, model.spec, model.blocks[0], true);
-  const auto moved = executor.take();
-  const std::string q = "layers.0.attention.q";
-  EXPECT_EQ(first.at(q).mean_square, again.at(q).mean_square);
-  EXPECT_NE(first.at(q).mean_square, moved.at(q).mean_square);
+TEST_F(CalibrationTest, later_stages_see_what_the_compressed_ones_make) {
+  const std::vector<std::vector<int32_t>> windows = {test::random_tokens(40, 96, 1)};
+  CalibrationStates states(*cpu_, model_.spec, model_.embedding, windows);
+  const Block& original = model_.blocks[0];
+  Block changed = original;
+  auto& q = changed.sublayers[0].attention->v;
+  std::vector<float> half(static_cast<size_t>(q.n * q.k));
+  dense_rows(q, 0, q.n, half.data());
+  for (auto& v : half) v *= 0.5f;
+  q.terms[0].w = encode(Encoding::dense(DType::kF32), q.n, q.k, half.data());
+  const auto stages = stages_of(model_.spec, 0);
+  const auto o_input = [&](bool sequential) {
+    Calibration calibration(*cpu_, states, nullptr, {.sequential = sequential});
+    calibration.begin(changed, original);
+    return calibration.inputs(stages[1], {.mean_square = true}).mean_square;
+  };
+  const auto now = o_input(true), before = o_input(false);
+  for (size_t i = 0; i < now.size(); ++i) EXPECT_NEAR(now[i], before[i] / 4, 1e-6 * before[i]);
+}
+
+TEST_F(CalibrationTest, held_out_windows_are_seen_apart) {
+  std::vector<std::vector<int32_t>> windows;
+  for (uint64_t i = 0; i < 8; ++i) windows.push_back(test::random_tokens(10, 96, i));
+  CalibrationStates states(*cpu_, model_.spec, model_.embedding, windows);
+  Calibration calibration(*cpu_, states, nullptr, {.hold_out = 4});
+  calibration.begin(model_.blocks[0], model_.blocks[0]);
+  const auto stages = stages_of(model_.spec, 0);
+  EXPECT_EQ(calibration.inputs(stages[0], {.mean_square = true}).tokens, 60);
+  EXPECT_EQ(calibration.inputs(stages[0], {.mean_square = true}, true).tokens, 20);
+}
+
+TEST_F(CalibrationTest, output_error_is_zero_for_the_original_and_one_for_nothing) {
+  CalibrationStates states(*cpu_, model_.spec, model_.embedding, {test::random_tokens(30, 96, 1)});
+  Calibration calibration(*cpu_, states, nullptr, {});
+  const Block& original = model_.blocks[0];
+  calibration.begin(original, original);
+  EXPECT_EQ(calibration.output_error(original, 1, 100), 0);
+  Block nothing = original;
+  auto& down = nothing.sublayers[1].mlp->down;
+  const std::vector<float> zeros(static_cast<size_t>(down.n * down.k));
+  down.terms[0].w = encode(Encoding::dense(DType::kF32), down.n, down.k, zeros.data());
+  EXPECT_NEAR(calibration.output_error(nothing, 1, 100), 1, 1e-6);
 }
 
 }  // namespace

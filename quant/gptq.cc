@@ -1,0 +1,507 @@
+#include "quant/gptq.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "core/bytes.h"
+#include "core/error.h"
+#include "core/linalg.h"
+#include "core/parallel.h"
+#include "formats/encodings/int_group.h"
+#include "quant/group_search.h"
+#include "runtime/cpu/kernels.h"
+
+namespace pith {
+namespace {
+
+constexpr int64_t kBlock = 128;  // columns
+
+std::vector<GptqFactor::Group> ordered_groups(const float* diagonal, int64_t k, int64_t group,
+                                              bool sort, std::vector<int64_t>* order) {
+  struct Piece {
+    int64_t index, begin, end;
+    double importance;
+  };
+  std::vector<Piece> pieces;
+  for (int64_t begin = 0; begin < k; begin += group) {
+    const int64_t end = std::min(k, begin + group);
+    const double sum = std::accumulate(diagonal + begin, diagonal + end, 0.0);
+    pieces.push_back({begin / group, begin, end, sum / static_cast<double>(end - begin)});
+  }
+  order->resize(static_cast<size_t>(k));
+  std::iota(order->begin(), order->end(), 0);
+  if (sort) {
+    std::ranges::stable_sort(pieces, std::greater{}, &Piece::importance);
+    for (const auto& p : pieces) {
+      std::stable_sort(order->begin() + p.begin, order->begin() + p.end,
+                       [&](int64_t a, int64_t b) { return diagonal[a] > diagonal[b]; });
+    }
+  }
+  std::vector<int64_t> columns;
+  std::vector<GptqFactor::Group> groups;
+  for (const auto& p : pieces) {
+    const auto place = static_cast<int64_t>(columns.size());
+    groups.push_back({p.index, place, place + p.end - p.begin});
+    columns.insert(columns.end(), order->begin() + p.begin, order->begin() + p.end);
+  }
+  *order = std::move(columns);
+  return groups;
+}
+
+std::vector<GptqFactor::Block> blocks_of(const std::vector<GptqFactor::Group>& groups) {
+  std::vector<GptqFactor::Block> blocks;
+  const auto add = [&](int64_t begin, int64_t end) {
+    auto& b = blocks.emplace_back();
+    b.begin = begin;
+    b.end = end;
+  };
+  for (const auto& g : groups) {
+    if (g.end - g.begin > kBlock) {
+      for (int64_t p = g.begin; p < g.end; p += kBlock) add(p, std::min(g.end, p + kBlock));
+    } else if (!blocks.empty() && g.end - blocks.back().begin <= kBlock) {
+      blocks.back().end = g.end;
+    } else {
+      add(g.begin, g.end);
+    }
+  }
+  return blocks;
+}
+
+// to = inverse of the unit upper triangular u [n, n] (row stride `stride`).
+void invert_unit_upper(int64_t n, const float* u, int64_t stride, float* to) {
+  for (int64_t j = 0; j < n; ++j) {
+    for (int64_t i = n - 1; i >= 0; --i) {
+      double sum = i == j ? 1 : 0;
+      for (int64_t p = i + 1; p <= j; ++p)
+        sum -= static_cast<double>(u[i * stride + p]) * static_cast<double>(to[p * n + j]);
+      to[i * n + j] = i > j ? 0.0f : static_cast<float>(sum);
+    }
+  }
+}
+
+}  // namespace
+
+uint64_t GptqFactor::working_bytes(int64_t k) {
+  const auto n = static_cast<uint64_t>(k);
+  return n * n * (4 + 8 + 4 + 2);  // Gram matrix, factor in f64, by blocks: H and half of U
+}
+
+std::unique_ptr<GptqFactor> GptqFactor::make(const float* gram, int64_t k, int64_t group,
+                                             const GptqOptions& options) {
+  auto f = std::make_unique<GptqFactor>();
+  f->k = k;
+  std::vector<float> diagonal(static_cast<size_t>(k));
+  double mean = 0;
+  int64_t active = 0;
+  for (int64_t i = 0; i < k; ++i) {
+    const float d = gram[i * k + i];
+    if (!std::isfinite(d)) return nullptr;
+    diagonal[static_cast<size_t>(i)] = d;
+    mean += static_cast<double>(d);
+    active += d > 0;
+  }
+  if (active == 0) return nullptr;
+  mean /= static_cast<double>(active);
+  // At a mean of 1, so that neither tiny nor huge inputs leave the range of f32.
+  const double unit = 1 / mean;
+  for (auto& d : diagonal) d = d > 0 ? static_cast<float>(static_cast<double>(d) * unit) : 1.0f;
+  f->groups = ordered_groups(diagonal.data(), k, group, options.order, &f->order);
+  f->blocks = blocks_of(f->groups);
+
+  Buffer<double> u(k * k);
+  parallel_for(k, [&](int64_t i) {
+    const int64_t row = f->order[static_cast<size_t>(i)];
+    for (int64_t j = 0; j < k; ++j) {
+      const int64_t column = f->order[static_cast<size_t>(j)];
+      u[i * k + j] = static_cast<double>(gram[row * k + column]) * unit;
+    }
+    u[i * k + i] = static_cast<double>(diagonal[static_cast<size_t>(row)]) + options.damping;
+  });
+  for (auto& b : f->blocks) {
+    b.gram = Buffer<float>(k * b.width());
+    for (int64_t i = 0; i < k; ++i) {
+      for (int64_t j = 0; j < b.width(); ++j)
+        b.gram[i * b.width() + j] = static_cast<float>(u[i * k + b.begin + j]);
+    }
+  }
+  if (!upper_cholesky(k, u.data())) return nullptr;
+  f->variance.resize(static_cast<size_t>(k));
+  for (int64_t i = 0; i < k; ++i)
+    f->variance[static_cast<size_t>(i)] = static_cast<float>(u[i * k + i] * u[i * k + i]);
+  for (auto& b : f->blocks) {
+    b.feedback = Buffer<float>(b.end * b.width());
+    for (int64_t i = 0; i < b.end; ++i) {
+      for (int64_t j = 0; j < b.width(); ++j) {
+        const int64_t column = b.begin + j;
+        b.feedback[i * b.width() + j] =
+            i > column ? 0.0f : static_cast<float>(u[i * k + column] / u[column * k + column]);
+      }
+    }
+  }
+  f->group_inverse.resize(f->groups.size());
+  parallel_for(static_cast<int64_t>(f->groups.size()), [&](int64_t i) {
+    const auto& g = f->groups[static_cast<size_t>(i)];
+    const int64_t n = g.end - g.begin;
+    if (n > kBlock) return;  // wider than a block: its scale is that of the original weights
+    const auto b = std::ranges::find_if(
+        f->blocks, [&](const Block& x) { return x.begin <= g.begin && g.end <= x.end; });
+    auto& to = f->group_inverse[static_cast<size_t>(i)];
+    to = Buffer<float>(n * n);
+    invert_unit_upper(n, b->feedback.data() + g.begin * b->width() + g.begin - b->begin, b->width(),
+                      to.data());
+  });
+  return f;
+}
+
+namespace {
+
+// Some rows of a linear, in the factor's order of columns, each scaled by a power of two to a
+// magnitude near 1.
+class Tile {
+ public:
+  Tile(const GptqFactor& f, const GptqOptions& options, const RowJob& job, int64_t first,
+       int64_t rows)
+      : f_(f),
+        options_(options),
+        job_(job),
+        layout_(job.encoding, job.n, job.k),
+        first_(first),
+        rows_(rows),
+        lanes_(static_cast<int64_t>(round_up(static_cast<uint64_t>(rows), 16))),
+        top_(static_cast<float>((1 << job.encoding.bits) - 1)),
+        kernels_(cpu_kernels()),
+        grid_(grid_kernels()),
+        search_(job.encoding, grid_),
+        original_(lanes_ * f.k),
+        error_(lanes_ * f.k),
+        codes_(lanes_ * f.k),
+        scale_(static_cast<int64_t>(f.groups.size()) * lanes_),
+        zero_(scale_.size()),
+        exponent_(static_cast<size_t>(rows)) {
+    std::vector<float> row(static_cast<size_t>(f.k));
+    for (int64_t r = 0; r < rows; ++r) {
+      exponent_[static_cast<size_t>(r)] = scale_row(job.w + (first + r) * f.k, f.k, row.data());
+      for (int64_t p = 0; p < f.k; ++p)
+        original_[r * f.k + p] = row[static_cast<size_t>(f.order[static_cast<size_t>(p)])];
+    }
+  }
+
+  GptqLoss run() {
+    sweep();
+    for (int i = 0; i < options_.refine; ++i) {
+      refit();
+      descend();
+    }
+    if (options_.refine > 0) refit();
+    store();
+    return loss();
+  }
+
+ private:
+  // [rows][columns] at a stride, to [columns][lanes], and back.
+  void to_lanes(const float* from, int64_t stride, int64_t columns, float* to) const {
+    for (int64_t p = 0; p < columns; ++p) {
+      for (int64_t r = 0; r < lanes_; ++r)
+        to[p * lanes_ + r] = r < rows_ ? from[r * stride + p] : 0;
+    }
+  }
+  void from_lanes(const float* from, int64_t columns, int64_t stride, float* to) const {
+    for (int64_t r = 0; r < rows_; ++r) {
+      for (int64_t p = 0; p < columns; ++p) to[r * stride + p] = from[p * lanes_ + r];
+    }
+  }
+
+  // What the planes will hold of a scale of row r.
+  float as_stored(int64_t r, float s) const {
+    const int e = exponent_[static_cast<size_t>(r)];
+    float real = std::ldexp(s, e);
+    if (std::fabs(real) < 0x1p-126f) return 0;
+    const DType type = job_.encoding.scale;
+    real = type == DType::kF16 ? f16_to_f32(f32_to_f16(real)) : bf16_to_f32(f32_to_bf16(real));
+    if (!std::isfinite(real)) return s;  // store_scales will say so
+    return std::ldexp(real, -e);
+  }
+
+  // The scale and zero of group g for numbers x [rows, width] at a stride.
+  void choose_scales(size_t g, const float* x, int64_t stride, const float* weights) {
+    const auto& group = f_.groups[g];
+    const int64_t width = group.end - group.begin;
+    for (int64_t r = 0; r < lanes_; ++r) {
+      const auto at = static_cast<int64_t>(g) * lanes_ + r;
+      if (r >= rows_) {
+        scale_[at] = zero_[at] = 0;
+        continue;
+      }
+      const GridChoice c = options_.search ? search_.run(x + r * stride, weights, width)
+                                           : search_.range(x + r * stride, width);
+      scale_[at] = as_stored(r, c.scale);
+      zero_[at] = c.zero;
+    }
+  }
+
+  void set_scales(size_t g) {
+    for (int64_t r = 0; r < lanes_; ++r) {
+      const auto at = static_cast<int64_t>(g) * lanes_ + r;
+      lane_scale_[r] = scale_[at];
+      lane_zero_[r] = zero_[at];
+      lane_inverse_[r] = scale_[at] != 0 ? 1 / scale_[at] : 0;
+    }
+  }
+
+  void sweep() {
+    thread_local Buffer<float> rows, lanes, original, codes, error, free;
+    for (auto* b : {&rows, &lanes, &original, &codes, &error, &free}) b->require(lanes_ * kBlock);
+    std::vector<float> loss(static_cast<size_t>(lanes_));
+    size_t g = 0;
+    const bool fixed = options_.static_groups;
+    for (size_t i = 0; i < f_.groups.size(); ++i) {
+      const auto& group = f_.groups[i];
+      if (fixed || group.end - group.begin > kBlock) {
+        choose_scales(i, original_.data() + group.begin, f_.k, f_.variance.data() + group.begin);
+      }
+    }
+    for (const auto& b : f_.blocks) {
+      const int64_t width = b.width();
+      for (int64_t r = 0; r < rows_; ++r) {
+        std::copy(original_.data() + r * f_.k + b.begin, original_.data() + r * f_.k + b.end,
+                  rows.data() + r * width);
+      }
+      kernels_.gemm(rows_, width, b.begin, error_.data(), f_.k, b.feedback.data(), width,
+                    rows.data(), width, true);
+      to_lanes(rows.data(), width, width, lanes.data());
+      to_lanes(original_.data() + b.begin, f_.k, width, original.data());
+      for (int64_t p = b.begin; p < b.end;) {
+        while (f_.groups[g].end <= p) ++g;
+        const auto& group = f_.groups[g];
+        const int64_t end = std::min(b.end, group.end), n = end - p;
+        if (!fixed && group.end - group.begin <= kBlock) {
+          // With errors e so far the loss is least at w + e U_SF inverse(U_FF).
+          from_lanes(lanes.data() + (p - b.begin) * lanes_, n, n, rows.data());
+          for (int64_t r = 0; r < rows_; ++r) {
+            const float* w = original_.data() + r * f_.k + p;
+            for (int64_t i = 0; i < n; ++i) {
+              rows[r * n + i] -= w[i];
+              free[r * n + i] = w[i];
+            }
+          }
+          kernels_.gemm(rows_, n, n, rows.data(), n, f_.group_inverse[g].data(), n, free.data(), n,
+                        true);
+          choose_scales(g, free.data(), n, f_.variance.data() + p);
+        }
+        set_scales(g);
+        grid_.sweep({lanes_, p - b.begin, end - b.begin, width, lanes.data(), original.data(),
+                     b.feedback.data() + b.begin * width, width, f_.variance.data() + b.begin,
+                     lane_scale_, lane_inverse_, lane_zero_, top_, codes.data(), error.data(),
+                     loss.data()});
+        p = end;
+      }
+      from_lanes(codes.data(), width, f_.k, codes_.data() + b.begin);
+      from_lanes(error.data(), width, f_.k, error_.data() + b.begin);
+    }
+  }
+
+  float level(int64_t r, size_t g, int64_t p) const {  // code - zero
+    return codes_[r * f_.k + p] - zero_[static_cast<int64_t>(g) * lanes_ + r];
+  }
+  void recompute_error() {
+    for (size_t g = 0; g < f_.groups.size(); ++g) {
+      for (int64_t r = 0; r < rows_; ++r) {
+        const float s = scale_[static_cast<int64_t>(g) * lanes_ + r];
+        for (int64_t p = f_.groups[g].begin; p < f_.groups[g].end; ++p)
+          error_[r * f_.k + p] = original_[r * f_.k + p] - s * level(r, g, p);
+      }
+    }
+  }
+
+  // to[rows, k] = from[rows, columns [begin, end)] H[those, :]
+  void times_gram(const float* from, int64_t stride, int64_t begin, int64_t end, float* to) const {
+    for (const auto& b : f_.blocks) {
+      kernels_.gemm(rows_, b.width(), end - begin, from, stride, b.gram.data() + begin * b.width(),
+                    b.width(), to + b.begin, f_.k, false);
+    }
+  }
+
+  // Per row: min over s of (w - sum_g s_g d_g) H (..)^T.
+  void refit() {
+    const auto groups = static_cast<int64_t>(f_.groups.size());
+    thread_local Buffer<float> levels, product;
+    levels.require(rows_ * f_.k);
+    product.require(rows_ * f_.k);
+    Buffer<double> normal(rows_ * groups * groups), right(rows_ * groups);
+    for (int64_t g = 0; g < groups; ++g) {
+      const auto& group = f_.groups[static_cast<size_t>(g)];
+      for (int64_t r = 0; r < rows_; ++r) {
+        for (int64_t p = group.begin; p < group.end; ++p)
+          levels[r * f_.k + p] = level(r, static_cast<size_t>(g), p);
+      }
+    }
+    for (int64_t g = 0; g < groups; ++g) {
+      const auto& group = f_.groups[static_cast<size_t>(g)];
+      times_gram(levels.data() + group.begin, f_.k, group.begin, group.end, product.data());
+      for (int64_t r = 0; r < rows_; ++r) {
+        const float* y = product.data() + r * f_.k;
+        const float* w = original_.data() + r * f_.k;
+        double with_original = 0;
+        for (int64_t p = 0; p < f_.k; ++p)
+          with_original += static_cast<double>(y[p]) * static_cast<double>(w[p]);
+        right[r * groups + g] = with_original;
+        for (int64_t h = 0; h < groups; ++h) {
+          const auto& other = f_.groups[static_cast<size_t>(h)];
+          double sum = 0;
+          for (int64_t p = other.begin; p < other.end; ++p)
+            sum += static_cast<double>(y[p]) * static_cast<double>(levels[r * f_.k + p]);
+          normal[(r * groups + g) * groups + h] = sum;
+        }
+      }
+    }
+    for (int64_t r = 0; r < rows_; ++r)
+      refit_row(r, &normal[r * groups * groups], &right[r * groups]);
+    recompute_error();
+  }
+
+  void refit_row(int64_t r, double* a, double* b) {
+    const auto groups = static_cast<int64_t>(f_.groups.size());
+    const auto n = static_cast<size_t>(groups);
+    const std::vector<double> normal(a, a + n * n), right(b, b + n);
+    std::vector<double> now(n), next(n);
+    for (size_t g = 0; g < n; ++g) {
+      now[g] = static_cast<double>(scale_[static_cast<int64_t>(g) * lanes_ + r]);
+      if (!(a[g * n + g] > 0)) {  // no code of it is off its zero: any scale will do
+        a[g * n + g] = 1;
+        b[g] = now[g];
+      }
+    }
+    if (!solve_positive(groups, a, 1, b)) return;
+    for (size_t g = 0; g < n; ++g) {
+      const float s = as_stored(r, static_cast<float>(b[g]));
+      if (!std::isfinite(s)) return;
+      next[g] = static_cast<double>(s);
+    }
+    // Without the constant w H w^T.
+    const auto loss = [&](const std::vector<double>& s) {
+      double sum = 0;
+      for (size_t g = 0; g < n; ++g) {
+        double row = -2 * right[g];
+        for (size_t h = 0; h < n; ++h) row += normal[g * n + h] * s[h];
+        sum += s[g] * row;
+      }
+      return sum;
+    };
+    if (!(loss(next) < loss(now))) return;
+    for (size_t g = 0; g < n; ++g)
+      scale_[static_cast<int64_t>(g) * lanes_ + r] = static_cast<float>(next[g]);
+  }
+
+  void descend() {
+    thread_local Buffer<float> rows, gradient, value, codes;
+    for (auto* b : {&rows, &gradient, &value, &codes}) b->require(lanes_ * kBlock);
+    size_t g = 0;
+    for (const auto& b : f_.blocks) {
+      const int64_t width = b.width();
+      // value - original is -error
+      kernels_.gemm(rows_, width, f_.k, error_.data(), f_.k, b.gram.data(), width, rows.data(),
+                    width, false);
+      for (int64_t i = 0; i < rows_ * width; ++i) rows[i] = -rows[i];
+      to_lanes(rows.data(), width, width, gradient.data());
+      for (int64_t r = 0; r < rows_; ++r) {
+        for (int64_t p = 0; p < width; ++p) {
+          const int64_t at = r * f_.k + b.begin + p;
+          rows[r * width + p] = original_[at] - error_[at];
+        }
+      }
+      to_lanes(rows.data(), width, width, value.data());
+      for (int64_t p = b.begin; p < b.end;) {
+        while (f_.groups[g].end <= p) ++g;
+        const int64_t end = std::min(b.end, f_.groups[g].end);
+        set_scales(g);
+        grid_.descend({lanes_, p - b.begin, end - b.begin, width, gradient.data(), value.data(),
+                       codes.data(), b.gram.data() + b.begin * width, width, lane_scale_,
+                       lane_inverse_, lane_zero_, top_});
+        p = end;
+      }
+      from_lanes(codes.data(), width, f_.k, codes_.data() + b.begin);
+      from_lanes(value.data(), width, width, rows.data());
+      for (int64_t r = 0; r < rows_; ++r) {
+        for (int64_t p = 0; p < width; ++p) {
+          const int64_t at = r * f_.k + b.begin + p;
+          error_[at] = original_[at] - rows[r * width + p];
+        }
+      }
+    }
+  }
+
+  void store() {
+    const auto groups = f_.groups.size();
+    std::vector<float> scales(groups);
+    std::vector<uint8_t> zeros(groups), codes(static_cast<size_t>(f_.k));
+    for (int64_t r = 0; r < rows_; ++r) {
+      for (size_t g = 0; g < groups; ++g) {
+        const auto index = static_cast<size_t>(f_.groups[g].index);
+        const auto at = static_cast<int64_t>(g) * lanes_ + r;
+        scales[index] = std::ldexp(scale_[at], exponent_[static_cast<size_t>(r)]);
+        zeros[index] = static_cast<uint8_t>(zero_[at]);
+      }
+      for (int64_t p = 0; p < f_.k; ++p) {
+        codes[static_cast<size_t>(f_.order[static_cast<size_t>(p)])] =
+            static_cast<uint8_t>(codes_[r * f_.k + p]);
+      }
+      store_scales(job_.encoding, layout_, job_.to, job_.row + first_ + r, scales);
+      store_row(job_, layout_, first_ + r, scales, zeros, codes);
+    }
+  }
+
+  GptqLoss loss() const {
+    thread_local Buffer<float> product;
+    product.require(rows_ * f_.k);
+    GptqLoss out;
+    const auto sum = [&](const Buffer<float>& x) {
+      times_gram(x.data(), f_.k, 0, f_.k, product.data());
+      double total = 0;
+      for (int64_t r = 0; r < rows_; ++r) {
+        double row = 0;
+        for (int64_t p = 0; p < f_.k; ++p)
+          row += static_cast<double>(product[r * f_.k + p]) * static_cast<double>(x[r * f_.k + p]);
+        total += std::ldexp(row, 2 * exponent_[static_cast<size_t>(r)]);
+      }
+      return total;
+    };
+    out.error = sum(error_);
+    out.norm = sum(original_);
+    return out;
+  }
+
+  const GptqFactor& f_;
+  const GptqOptions& options_;
+  const RowJob& job_;
+  GroupLayout layout_;
+  int64_t first_, rows_, lanes_;
+  float top_;
+  const CpuKernels& kernels_;
+  const GridKernels& grid_;
+  GroupSearch search_;
+  Buffer<float> original_, error_, codes_;  // [rows, k] by place; error: original - value
+  Buffer<float> scale_, zero_;              // [groups, lanes], groups in their order
+  std::vector<int> exponent_;
+  float lane_scale_[kMaxLanes], lane_zero_[kMaxLanes], lane_inverse_[kMaxLanes];
+};
+
+}  // namespace
+
+GptqLoss encode_gptq(const GptqFactor& factor, const GptqOptions& options, const RowJob& job) {
+  constexpr int64_t kRows = 48;  // 4 tiles of the matrix kernel, 3 vectors of lanes
+  const int64_t tiles = ceil_div(job.rows, kRows);
+  std::vector<GptqLoss> losses(static_cast<size_t>(tiles));
+  parallel_ranges(job.rows, kRows, [&](int64_t begin, int64_t end) {
+    losses[static_cast<size_t>(begin / kRows)] =
+        Tile(factor, options, job, begin, end - begin).run();
+  });
+  GptqLoss all;
+  for (const auto& l : losses) {
+    all.error += l.error;
+    all.norm += l.norm;
+  }
+  return all;
+}
+
+}  // namespace pith

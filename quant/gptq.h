@@ -1,0 +1,77 @@
+// GPTQ: rounding column after column, each telling the columns that are still to come what it
+// missed (Frantar et al. 2023), in the form of LDLQ (Chee et al. 2023, QuIP, section 3), which is
+// the same and needs no inverse.
+//
+// For H = mean of x x^T over the inputs, damped, the loss of a row is (w - q) H (w - q)^T. With
+// H = U D U^T, U unit upper triangular, it is sum_j D_j (t_j - q_j)^2 where
+// t_j = w_j + sum_{i<j} (w_i - q_i) U_ij: columns are rounded in order to where their target t is,
+// and D_j is what a miss there costs.
+//
+// Order: whole groups by their mean H_ii, the largest first, and columns inside a group likewise;
+// groups stay whole, so that the result needs no index at run time. The scale of a group is
+// searched for when its turn comes, on the targets that it would have if all of it were free,
+// weighted by D.
+//
+// Refinement, after the sweep, `refine` times: the scales of a row that lose least for the codes as
+// they are (least squares over all groups at once), then each code again where it loses least for
+// the scales and all other codes (coordinate descent, as QuantEase, Behdin et al. 2023). Each
+// lowers the loss or is not kept.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "core/buffer.h"
+#include "quant/method.h"
+
+namespace pith {
+
+struct GptqOptions {
+  double damping = 0.01;  // of the mean of the diagonal, added to it
+  bool order = true;
+  bool search = true;          // scales by search; else from the range
+  bool static_groups = false;  // scales from the original weights
+  int refine = 2;
+
+  friend bool operator==(const GptqOptions&, const GptqOptions&) = default;
+};
+
+// What the rows of all linears with the same input share: one factorization.
+class GptqFactor {
+ public:
+  // gram [k, k]. Null where the damped matrix is not positive definite, or not finite. A column
+  // that was never active counts as an average one.
+  static std::unique_ptr<GptqFactor> make(const float* gram, int64_t k, int64_t group,
+                                          const GptqOptions& options);
+
+  static uint64_t working_bytes(int64_t k);
+
+  // Columns in the order of their rounding: places. A block is whole groups, or a piece of one that
+  // is wider than a block.
+  struct Group {
+    int64_t index, begin, end;  // of the matrix; places
+  };
+  struct Block {
+    int64_t begin, end;
+    Buffer<float> feedback;  // [end, width]: columns [begin, end) of U
+    Buffer<float> gram;      // [k, width]: the same of H
+    int64_t width() const { return end - begin; }
+  };
+
+  int64_t k = 0;
+  std::vector<int64_t> order;  // column at each place
+  std::vector<Group> groups;
+  std::vector<Block> blocks;
+  std::vector<float> variance;               // [k]: D by place
+  std::vector<Buffer<float>> group_inverse;  // of the piece of U of each group: [width, width]
+};
+
+struct GptqLoss {
+  double error = 0, norm = 0;  // sums over rows of (w - q) H (w - q)^T and w H w^T
+};
+
+// Rows of a linear: job.encoding is of kInt, its group that of the factor.
+GptqLoss encode_gptq(const GptqFactor& factor, const GptqOptions& options, const RowJob& job);
+
+}  // namespace pith

@@ -1,0 +1,154 @@
+#include "runtime/compress/check.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/buffer.h"
+#include "core/error.h"
+#include "core/hash.h"
+#include "core/interrupt.h"
+#include "core/parallel.h"
+#include "runtime/compress/calibration.h"
+#include "runtime/compress/driver.h"
+#include "runtime/cpu/kernels.h"
+#include "runtime/forward.h"
+
+namespace pith {
+namespace {
+
+bool is_constant(const Linear& linear) {
+  std::vector<float> row(static_cast<size_t>(linear.k));
+  float first = 0;
+  for (int64_t r = 0; r < linear.n; ++r) {
+    fast_rows(linear, r, 1, row.data());
+    if (r == 0) first = row[0];
+    if (std::ranges::any_of(row, [&](float v) { return v != first; })) return false;
+  }
+  return true;
+}
+
+// Logits [tokens, vocab] of a model that is loaded block by block.
+std::vector<float> logits_of(const ModelSource& source, const std::vector<int32_t>& tokens) {
+  const auto executor = make_cpu_executor();
+  const auto& spec = source.spec();
+  const auto linears = linears_of(spec);
+  Model ends;  // no blocks
+  ends.spec = spec;
+  ends.embedding = source.linear(linears.front());
+  if (!spec.tied_head()) ends.own_head = source.linear(linears.back());
+  ends.final_norm =
+      load_norm(source, spec.final_norm(),
+                {"final_norm", VectorRole::kFinalNorm, -1, 0, static_cast<int64_t>(spec.hidden())});
+  CalibrationStates states(*executor, spec, ends.embedding, {tokens});
+  for (int l = 0; l < spec.layers_size(); ++l) {
+    const Block block = load_block(source, l);
+    for (int s = 0; s < spec.layers(l).sublayers_size(); ++s)
+      states.run(*executor, block, s, 0, true);
+  }
+  const auto m = static_cast<int64_t>(tokens.size());
+  std::vector<float> hidden;
+  states.load(0, &hidden);
+  const Activation x = executor->buffer(Slot::kHidden, m, static_cast<int64_t>(spec.hidden()));
+  executor->write(hidden, x);
+  std::vector<int64_t> rows(tokens.size());
+  for (size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<int64_t>(i);
+  const Activation logits = forward_head(*executor, ends, x, rows);
+  std::vector<float> out(static_cast<size_t>(logits.m * logits.n));
+  executor->read(logits, out);
+  return out;
+}
+
+}  // namespace
+
+uint64_t row_hash(const float* row, int64_t k) {
+  return hash64(std::as_bytes(std::span(row, static_cast<size_t>(k))));
+}
+
+uint64_t check_linear(const std::string& path, const Linear& linear, bool may_be_constant) {
+  const int64_t slab = slab_rows(linear.terms[0].w.encoding, linear.n, linear.k);
+  const int64_t slabs = (linear.n + slab - 1) / slab;
+  std::vector<float> low(static_cast<size_t>(slabs)), high(low.size());
+  std::vector<uint64_t> hashes(static_cast<size_t>(linear.n));
+  parallel_ranges(linear.n, slab, [&](int64_t begin, int64_t end) {
+    thread_local Buffer<float> w;
+    const int64_t size = (end - begin) * linear.k;
+    w.require(size);
+    fast_rows(linear, begin, end - begin, w.data());
+    float lo = w[0], hi = w[0];
+    for (int64_t i = 0; i < size; ++i) {
+      if (!std::isfinite(w[i])) {
+        fail(ErrorKind::kNumeric, "{}: {} [{}, {}] is {}", path, linear.name, begin + i / linear.k,
+             i % linear.k, w[i]);
+      }
+      lo = std::min(lo, w[i]);
+      hi = std::max(hi, w[i]);
+    }
+    low[static_cast<size_t>(begin / slab)] = lo;
+    high[static_cast<size_t>(begin / slab)] = hi;
+    for (int64_t r = begin; r < end; ++r)
+      hashes[static_cast<size_t>(r)] = row_hash(w.data() + (r - begin) * linear.k, linear.k);
+  });
+  if (!may_be_constant && linear.n * linear.k > 1 &&
+      *std::ranges::min_element(low) == *std::ranges::max_element(high)) {
+    fail(ErrorKind::kNumeric, "{}: every weight of {} is {}", path, linear.name, low[0]);
+  }
+  return hash64(std::as_bytes(std::span(hashes)));
+}
+
+CheckResult check_result(const std::string& path, const ModelSource& source,
+                         const std::vector<int32_t>& tokens, Progress& progress) {
+  const PackedFile file = PackedFile::open(path);
+  file.check_planes();
+  const auto packed = open_model(path, "", false);
+  const auto infos = linears_of(packed->spec());
+  progress.begin("checking", static_cast<int64_t>(infos.size()));
+  for (size_t i = 0; i < infos.size(); ++i) {
+    check_interrupt();
+    const Linear linear = packed->linear(infos[i]);
+    uint64_t hash;
+    try {
+      hash = check_linear(path, linear);
+    } catch (const Error&) {
+      if (!is_constant(source.linear(infos[i]))) throw;
+      hash = check_linear(path, linear, true);
+    }
+    const auto& record = file.manifest().linears(static_cast<int>(i));
+    if (record.name() == infos[i].name && record.meant() != 0 && record.meant() != hash) {
+      fail(ErrorKind::kNumeric,
+           "{}: {} does not decode to the numbers that the method meant; the file is not kept",
+           path, infos[i].name);
+    }
+    progress.advance(static_cast<int64_t>(i) + 1, infos[i].name);
+  }
+  progress.end();
+
+  CheckResult result;
+  result.tokens = static_cast<int64_t>(tokens.size());
+  const auto base = logits_of(source, tokens), now = logits_of(*packed, tokens);
+  const size_t vocab = base.size() / tokens.size();
+  double entropy = 0;
+  for (size_t t = 0; t < tokens.size(); ++t) {
+    const float* p = base.data() + t * vocab;
+    const float* q = now.data() + t * vocab;
+    const double lse_p = cpu_kernels().log_sum_exp(p, static_cast<int64_t>(vocab)),
+                 lse_q = cpu_kernels().log_sum_exp(q, static_cast<int64_t>(vocab));
+    for (size_t i = 0; i < vocab; ++i) {
+      const double lp = static_cast<double>(p[i]) - lse_p, weight = std::exp(lp);
+      if (weight == 0) continue;
+      result.kl += weight * (lp - (static_cast<double>(q[i]) - lse_q));
+      entropy -= weight * lp;
+    }
+  }
+  result.kl /= static_cast<double>(tokens.size());
+  entropy /= static_cast<double>(tokens.size());
+  const double uniform = std::log(static_cast<double>(vocab)) - entropy;
+  if (!(result.kl <= std::max(5.0, uniform))) {
+    fail(ErrorKind::kNumeric,
+         "the compressed model has lost its source: KL divergence {:.3f} over {} tokens (knowing "
+         "nothing would be {:.3f}); the file is not kept",
+         result.kl, result.tokens, uniform);
+  }
+  return result;
+}
+
+}  // namespace pith

@@ -1,0 +1,33 @@
+// The checks of a finished packed file, as a reader will see it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/progress.h"
+#include "runtime/model/source.h"
+
+namespace pith {
+
+// XXH3-64 of one row of decoded weights, f32 [k].
+uint64_t row_hash(const float* row, int64_t k);
+
+// Decodes a linear of a packed file. Error(kNumeric) where a number is not finite, or where all are
+// the same (`may_be_constant`: where that is how it should be). Returns the hash of the hashes of
+// its rows.
+uint64_t check_linear(const std::string& path, const Linear& linear, bool may_be_constant = false);
+
+struct CheckResult {
+  double kl = 0;  // mean KL(source || file) over the tokens, nats
+  int64_t tokens = 0;
+};
+
+// Checksums of all planes; every linear decodes, bit for bit, to what the method meant; the file's
+// model still says what its source says: mean KL divergence over `tokens` is finite, and below 5 or
+// below that of a uniform distribution. Error(kNumeric) or Error(kCorrupt) otherwise. Memory: a
+// block of each model.
+CheckResult check_result(const std::string& path, const ModelSource& source,
+                         const std::vector<int32_t>& tokens, Progress& progress);
+
+}  // namespace pith
