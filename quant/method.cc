@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "formats/encodings/int_group.h"
+#include "quant/scaling.h"
 #include "runtime/compress/check.h"
 
 namespace pith {
@@ -59,6 +60,7 @@ const Method& find_method(std::string_view name) {
     if (name == m.name) return m;
     known += std::string(known.empty() ? "" : ", ") + m.name;
   }
+  for (const auto& s : scalings()) known += std::string(", ") + s.name;
   fail(ErrorKind::kUsage, "unknown method \"{}\": {}", name, known);
 }
 

@@ -18,20 +18,24 @@ namespace {
 class QuantizePass final : public Pass {
  public:
   explicit QuantizePass(const QuantizeSettings& settings)
-      : settings_(settings), method_(find_method(settings.method)) {}
+      : settings_(settings),
+        scaling_(find_scaling(settings.method)),
+        method_(find_method(rounding_of(settings.method))) {}
 
   std::string recipe() const override {
     std::string text = fmt::format(
         "  - quantize:\n      method: {}\n      linears: {}\n      embedding: {}\n      head: {}\n",
-        method_.name, to_string(settings_.linears), to_string(settings_.embedding),
+        settings_.method, to_string(settings_.linears), to_string(settings_.embedding),
         to_string(settings_.head));
     if (method_.stage != nullptr) {
       const GptqOptions& g = settings_.gptq;
       text += fmt::format(
           "      damping: {}\n      order: {}\n      search: {}\n      static_groups: {}\n"
-          "      refine: {}\n",
-          g.damping, g.order, g.search, g.static_groups, g.refine);
+          "      refine: {}\n      correct_inputs: {}\n",
+          g.damping, g.order, g.search, g.static_groups, g.refine, g.correct_inputs);
     }
+    if (scaling_ != nullptr)
+      text += fmt::format("      smooth_alpha: {}\n", settings_.smooth_alpha);
     if (!settings_.ignore.empty()) text += "      ignore:\n";
     for (const auto& p : settings_.ignore) text += fmt::format("        - \"{}\"\n", p);
     if (!settings_.overrides.empty()) text += "      overrides:\n";
@@ -40,7 +44,11 @@ class QuantizePass final : public Pass {
     return text;
   }
 
-  StatisticsNeeds needs() const override { return method_.needs; }
+  StatisticsNeeds needs() const override {
+    if (method_.needs.gram && settings_.gptq.correct_inputs > 0)
+      return method_.needs | StatisticsNeeds{.cross = true};
+    return scaling_ != nullptr ? method_.needs | scaling_->needs : method_.needs;
+  }
   uint64_t working_bytes(int64_t k) const override {
     return method_.needs.gram ? GptqFactor::working_bytes(k) : 0;
   }
@@ -58,11 +66,16 @@ class QuantizePass final : public Pass {
     return e;
   }
 
+  void prepare(const proto::Sublayer& spec, std::span<const Stage> stages, Block& block,
+               Calibration* calibration) override {
+    if (scaling_ == nullptr || calibration == nullptr) return;
+    for (const auto& stage : stages)
+      scaling_->apply({settings_, spec, stage, encodings_of(stage), block, *calibration});
+  }
+
   void apply(const Stage& stage, Block& block, Calibration* calibration,
              PassReport& report) override {
-    std::vector<Encoding> encodings;
-    for (const auto& info : stage.linears)
-      encodings.push_back(encoding(info).value_or(Encoding::of_ggml(GgmlType::kF32)));
+    const std::vector<Encoding> encodings = encodings_of(stage);
     const StageJob job{settings_, stage, encodings, block, calibration, report};
     if (method_.stage != nullptr && calibration != nullptr) return method_.stage(job);
     std::vector<float> weights;
@@ -86,7 +99,31 @@ class QuantizePass final : public Pass {
   }
 
  private:
+  std::vector<Encoding> encodings_of(const Stage& stage) const {
+    std::vector<Encoding> out;
+    for (const auto& info : stage.linears)
+      out.push_back(encoding(info).value_or(Encoding::of_ggml(GgmlType::kF32)));
+    return out;
+  }
+  // The scaling in "awq", "awq+gptq"; null where there is none.
+  static const Scaling* find_scaling(const std::string& method) {
+    const std::string first = method.substr(0, method.find('+'));
+    for (const auto& s : scalings()) {
+      if (first == s.name) return &s;
+    }
+    if (first.size() < method.size())
+      fail(ErrorKind::kUsage, "method \"{}\": {} is not a scaling (awq, smoothquant)", method,
+           first);
+    return nullptr;
+  }
+  static std::string rounding_of(const std::string& method) {
+    if (const size_t plus = method.find('+'); plus != std::string::npos)
+      return method.substr(plus + 1);
+    return find_scaling(method) != nullptr ? "rtn" : method;
+  }
+
   QuantizeSettings settings_;
+  const Scaling* scaling_;
   const Method& method_;
 };
 

@@ -7,6 +7,7 @@
 
 #include "quant/gptq.h"
 #include "quant/method.h"
+#include "quant/scaling.h"
 #include "runtime/compress/pass.h"
 
 namespace pith {
@@ -15,7 +16,9 @@ struct QuantizeSettings {
   Encoding linears;  // of every block
   Encoding embedding = Encoding::integer(8, 64);
   Encoding head = Encoding::integer(8, 64);
+  // A method of rounding (methods()), a scaling (scalings(), rounds by rtn), or "scaling+method".
   std::string method = "rtn";
+  double smooth_alpha = 0.5;
   GptqOptions gptq = {};
   // Patterns of linears: a whole name ("layers.3.mlp.down"), a role ("down", "head"), with * and ?,
   // or "re:" and a regular expression that is searched for. "lm_head" and "embed_tokens" mean head

@@ -11,6 +11,7 @@
 #include "quant/quantize_pass.h"
 #include "runtime/compress/driver.h"
 #include "runtime/compress/journal.h"
+#include "runtime/compress/self_text.h"
 #include "tools/command.h"
 #include "tools/terminal.h"
 
@@ -24,7 +25,8 @@ struct Options : Common, ModelOptions {
   bool symmetric = false, asymmetric = false, dry_run = false, bf16_scales = false,
        two_level = false;
   int64_t nsamples = 64, seqlen = 1024;
-  double damping = 0.01;
+  double damping = 0.01, smooth_alpha = 0.5;
+  double correct_inputs = 0;
   int refine = 2, max_fallbacks = 0;
   bool no_order = false, no_search = false, static_groups = false, no_sequential = false,
        no_propagate = false;
@@ -60,7 +62,9 @@ QuantizeSettings settings_of(const Options& o) {
             .order = !o.no_order,
             .search = !o.no_search,
             .static_groups = o.static_groups,
-            .refine = o.refine};
+            .refine = o.refine,
+            .correct_inputs = o.correct_inputs};
+  s.smooth_alpha = o.smooth_alpha;
   s.ignore = o.ignore;
   for (const auto& t : o.tensor_types) {
     const size_t eq = t.rfind('=');
@@ -71,9 +75,27 @@ QuantizeSettings settings_of(const Options& o) {
   return s;
 }
 
-// Windows of seqlen tokens, spread evenly over the text, each after a BOS if the model has one.
-void read_calibration(const Options& o, const ModelSource& source, CompressOptions* to) {
-  const std::string text = read_text_file(o.calibration, 1 << 30);
+// Windows of seqlen tokens: spread evenly over the text, each after a BOS if the model has one, or
+// written by the model.
+void read_calibration(const Options& o, const std::string& from, const ModelSource& source,
+                      Progress& progress, CompressOptions* to) {
+  if (from == "self") {
+    if (o.dry_run) {  // the plan needs to know how much text there will be
+      to->calibration.assign(static_cast<size_t>(o.nsamples),
+                             std::vector<int32_t>(static_cast<size_t>(o.seqlen)));
+      return;
+    }
+    const Model model = load_model(source);
+    const auto executor = make_cpu_executor();
+    const int64_t length =
+        std::min<int64_t>(o.seqlen, static_cast<int64_t>(source.spec().context()));
+    to->calibration = write_windows(*executor, model, o.nsamples, length, o.seed, progress);
+    Hasher h;
+    for (const auto& w : to->calibration) h.add(std::as_bytes(std::span(w)));
+    to->calibration_hash = h.value();
+    return;
+  }
+  const std::string text = read_text_file(from, 1 << 30);
   to->calibration_hash = hash64(std::as_bytes(std::span(text)));
   const auto tokenizer = make_tokenizer(source.tokenizer());
   const auto tokens = tokenizer->encode(text, {.add_special = false});
@@ -82,8 +104,8 @@ void read_calibration(const Options& o, const ModelSource& source, CompressOptio
   const int64_t body = seqlen - (bos >= 0);
   const int64_t available = static_cast<int64_t>(tokens.size()) / body;
   if (available == 0) {
-    fail(ErrorKind::kUsage, "{}: {} tokens, one calibration window needs {}", o.calibration,
-         tokens.size(), body);
+    fail(ErrorKind::kUsage, "{}: {} tokens, one calibration window needs {}", from, tokens.size(),
+         body);
   }
   const int64_t count = std::min(o.nsamples, available);
   for (int64_t i = 0; i < count; ++i) {
@@ -103,13 +125,18 @@ void quantize(const Options& o) {
   const QuantizeSettings settings = settings_of(o);
   Passes passes;
   passes.push_back(make_quantize_pass(settings));
+  const StatisticsNeeds needs = passes.back()->needs();
+  const std::string calibration = !o.calibration.empty()       ? o.calibration
+                                  : needs.gram || needs.output ? "self"
+                                                               : "none";
   CompressOptions options;
   options.output = o.output;
   options.seed = o.seed;
   options.max_fallbacks = o.max_fallbacks;
   options.sequential = !o.no_sequential;
   options.propagate = !o.no_propagate;
-  if (!o.calibration.empty()) read_calibration(o, *source, &options);
+  TerminalProgress progress(o.quiet);
+  if (calibration != "none") read_calibration(o, calibration, *source, progress, &options);
   for (const auto& pattern : o.ignore) {
     bool matched = false;
     for (const auto& info : linears_of(source->spec()))
@@ -156,7 +183,6 @@ void quantize(const Options& o) {
     return;
   }
 
-  TerminalProgress progress(o.quiet);
   const auto begin = std::chrono::steady_clock::now();
   const CompressReport report = compress(*source, passes, options, progress);
   const double seconds =
@@ -187,7 +213,8 @@ void add_quantize(CLI::App& app) {
       "  or an encoding by name: int4-g32-asym, int3-row-bf16, int4-g32-s8, nf4-g128, "
       "fp8e4m3-128x128, ...\n";
   types += "  or a scheme: W4A16, W4A16_ASYM, W8A16\nMethods:\n";
-  for (const auto& m : methods()) types += fmt::format("  {:<7} {}\n", m.name, m.summary);
+  for (const auto& m : methods()) types += fmt::format("  {:<11} {}\n", m.name, m.summary);
+  for (const auto& m : scalings()) types += fmt::format("  {:<11} {}\n", m.name, m.summary);
   auto* c = app.add_subcommand("quantize", "quantize a checkpoint into a packed file");
   c->footer(types);
   auto o = std::make_shared<Options>();
@@ -211,7 +238,10 @@ void add_quantize(CLI::App& app) {
       ->type_name("PATTERN");
   c->add_option("--tensor-type", o->tensor_types, "another type for some layers")
       ->type_name("PATTERN=TYPE");
-  c->add_option("--calib", o->calibration, "text to weight the channels with")->type_name("FILE");
+  c->add_option("--calib", o->calibration,
+                "text to calibrate on; \"self\": the model writes it (what "
+                "gptq and awq do where nothing is said), \"none\"")
+      ->type_name("FILE");
   c->add_option("--nsamples", o->nsamples, "calibration windows (default: 64)")
       ->check(CLI::Range(1, 1 << 20));
   c->add_option("--seqlen", o->seqlen, "tokens of a calibration window (default: 1024)")
@@ -221,6 +251,16 @@ void add_quantize(CLI::App& app) {
       ->check(CLI::Range(0.0, 10.0));
   c->add_option("--refine", o->refine, "gptq: rounds of refinement after the sweep (default: 2)")
       ->check(CLI::Range(0, 100));
+  c->add_option("--smooth-alpha", o->smooth_alpha,
+                "smoothquant: how much of an outlier moves into the weights (default: 0.5)")
+      ->check(CLI::Range(0.0, 1.0));
+  c->add_option(
+       "--correct-inputs", o->correct_inputs,
+       "gptq: make up for errors of earlier layers, from 0 (not) to 1, where held-out text "
+       "says that it helps")
+      ->check(CLI::Range(0.0, 1.0))
+      ->expected(0, 1)
+      ->default_str("0.5");
   c->add_flag("--no-order", o->no_order, "gptq: columns as they come, not by importance");
   c->add_flag("--no-search", o->no_search, "gptq: scales from the range of each group");
   c->add_flag("--static-groups", o->static_groups, "gptq: scales from the original weights");

@@ -61,16 +61,16 @@ std::span<float> sized(std::vector<float>& v, size_t n) {
   return v;
 }
 
-// mean = mean * keep + a^T b * add for tile (row, column) of [k, k]; a, b [m, k]
-void add_tile(int64_t m, int64_t k, const float* a, const float* b, int64_t row, int64_t column,
-              float keep, float add, float* mean) {
+// mean = mean * keep + a^T b * add for the tile at (row, column) of [n, k]; a [m, n], b [m, k]
+void add_tile(int64_t m, int64_t n, int64_t k, const float* a, const float* b, int64_t row,
+              int64_t column, float keep, float add, float* mean) {
   thread_local Buffer<float> transposed, panel, product;
-  const int64_t rows = std::min(kTile, k - row), columns = std::min(kTile, k - column);
+  const int64_t rows = std::min(kTile, n - row), columns = std::min(kTile, k - column);
   transposed.require(kTile * m);
   panel.require(32 * m);
   product.require(kTile * 32);
   for (int64_t t = 0; t < m; ++t) {
-    for (int64_t i = 0; i < rows; ++i) transposed[i * m + t] = a[t * k + row + i];
+    for (int64_t i = 0; i < rows; ++i) transposed[i * m + t] = a[t * n + row + i];
   }
   for (int64_t j0 = 0; j0 < columns; j0 += 32) {
     const int64_t width = std::min<int64_t>(32, columns - j0);
@@ -87,21 +87,22 @@ void add_tile(int64_t m, int64_t k, const float* a, const float* b, int64_t row,
   }
 }
 
-// mean of a^T b over `before` tokens takes in m more. `symmetric`: a is b, the lower triangle is a
-// copy of the upper one.
-void add_products(int64_t before, int64_t m, int64_t k, const float* a, const float* b,
-                  bool symmetric, Buffer<float>* mean) {
-  if (mean->size() != k * k) *mean = Buffer<float>(k * k);
+// mean [n, k] of a^T b over `before` tokens takes in m more. Where a is b, only the upper triangle
+// is worked out, and copied to the lower one.
+void add_products(int64_t before, int64_t m, int64_t n, int64_t k, const float* a, const float* b,
+                  Buffer<float>* mean) {
+  if (mean->size() != n * k) *mean = Buffer<float>(n * k);
+  const bool symmetric = a == b;
   const double all = static_cast<double>(before + m);
   const auto keep = static_cast<float>(static_cast<double>(before) / all),
              add = static_cast<float>(1 / all);
-  const int64_t tiles = ceil_div(k, kTile);
-  parallel_for(tiles * tiles, [&](int64_t i) {
-    const int64_t row = i / tiles * kTile, column = i % tiles * kTile;
+  const int64_t across = ceil_div(k, kTile);
+  parallel_for(ceil_div(n, kTile) * across, [&](int64_t i) {
+    const int64_t row = i / across * kTile, column = i % across * kTile;
     if (symmetric && column < row) return;
-    add_tile(m, k, a, b, row, column, keep, add, mean->data());
+    add_tile(m, n, k, a, b, row, column, keep, add, mean->data());
     if (!symmetric) return;
-    for (int64_t r = row; r < std::min(k, row + kTile); ++r) {
+    for (int64_t r = row; r < std::min(n, row + kTile); ++r) {
       for (int64_t c = std::max(r, column); c < std::min(k, column + kTile); ++c)
         (*mean)[c * k + r] = (*mean)[r * k + c];
     }
@@ -111,7 +112,8 @@ void add_products(int64_t before, int64_t m, int64_t k, const float* a, const fl
 }  // namespace
 
 void InputStatistics::add(const std::string& name, const StatisticsNeeds& needs, int64_t m,
-                          int64_t k, const float* x, const float* original) {
+                          int64_t k, const float* x, const float* original, const float* missing,
+                          int64_t hidden) {
   mean_square.resize(static_cast<size_t>(k));
   absmax.resize(static_cast<size_t>(k));
   const auto before = static_cast<double>(tokens), after = static_cast<double>(tokens + m);
@@ -133,8 +135,9 @@ void InputStatistics::add(const std::string& name, const StatisticsNeeds& needs,
       absmax[static_cast<size_t>(c)] = largest;
     }
   });
-  if (needs.gram) add_products(tokens, m, k, x, x, true, &gram);
-  if (needs.cross && original != nullptr) add_products(tokens, m, k, original, x, false, &cross);
+  if (needs.gram) add_products(tokens, m, k, k, x, x, &gram);
+  if (needs.cross && original != nullptr) add_products(tokens, m, k, k, original, x, &cross);
+  if (needs.cross && missing != nullptr) add_products(tokens, m, hidden, k, missing, x, &residual);
   tokens += m;
 }
 
@@ -239,17 +242,24 @@ InputStatistics Calibration::inputs(const Stage& stage, const StatisticsNeeds& n
   const std::string& name = stage.linears.front().name;
   const Block& block = options_.sequential ? *block_ : *original_;
   const bool cross = needs.cross && originals_ != nullptr;
+  const LinearRole role = stage.linears.front().role;
+  const bool adds = role == LinearRole::kOutput || role == LinearRole::kDown;
+  const auto hidden = static_cast<int64_t>(states_.hidden());
   InputStatistics out;
-  std::vector<float> x, original;
+  std::vector<float> x, original, missing;
   int64_t rows = 0;
   const auto flush = [&] {
-    if (rows > 0)
-      out.add(name, needs, rows, stage.k(), x.data(), cross ? original.data() : nullptr);
+    if (rows > 0) {
+      out.add(name, needs, rows, stage.k(), x.data(), cross ? original.data() : nullptr,
+              cross && adds ? missing.data() : nullptr, hidden);
+    }
     x.clear();
     original.clear();
+    missing.clear();
     rows = 0;
   };
   InputCapture capture(executor_, name);
+  std::vector<float> state, before;
   for (size_t w = 0; w < states_.windows(); ++w) {
     if (is_held_out(w) != held_out) continue;
     int64_t m = 0;
@@ -257,12 +267,15 @@ InputStatistics Calibration::inputs(const Stage& stage, const StatisticsNeeds& n
     const auto now = capture.take(&m);
     if (rows + m > kTokens) flush();
     x.insert(x.end(), now.begin(), now.end());
-    if (cross) {
-      originals_->run(capture, *original_, stage.sublayer, w, false);
-      const auto then = capture.take(&m);
-      original.insert(original.end(), then.begin(), then.end());
-    }
     rows += m;
+    if (!cross) continue;
+    originals_->run(capture, *original_, stage.sublayer, w, false);
+    const auto then = capture.take(&m);
+    original.insert(original.end(), then.begin(), then.end());
+    if (!adds) continue;
+    states_.load(w, &state);
+    originals_->load(w, &before);
+    for (size_t i = 0; i < state.size(); ++i) missing.push_back(before[i] - state[i]);
   }
   flush();
   return out;

@@ -20,7 +20,7 @@ namespace pith {
 struct StatisticsNeeds {
   bool mean_square = false;  // of each input channel
   bool gram = false;         // mean of x x^T
-  bool cross = false;        // mean of (what x would be in the uncompressed model) x^T
+  bool cross = false;        // how x differs from that of the uncompressed model
   bool output = false;       // what a sublayer makes of its input, see Calibration::output_error
   bool any() const { return mean_square || gram || cross || output; }
   StatisticsNeeds operator|(const StatisticsNeeds& b) const {
@@ -34,11 +34,16 @@ struct InputStatistics {
   std::vector<double> mean_square;  // [k]
   std::vector<float> absmax;        // [k], beside mean_square
   Buffer<float> gram;               // [k, k]
-  Buffer<float> cross;              // [k, k]: row of the original input, column of the actual one
+  // o is the input that the uncompressed model has here, r the hidden states that the stage's
+  // outputs are added to (where they are: o and down), less those of the uncompressed model.
+  Buffer<float> cross;     // [k, k]: mean of o x^T
+  Buffer<float> residual;  // [hidden, k]: mean of -r x^T; empty where nothing is added to
 
-  // x [m, k]; original the same or null. Error(kNumeric) naming `name` where x is not finite.
+  // x [m, k], original [m, k] or null, missing [m, hidden] (-r) or null. Error(kNumeric) naming
+  // `name` where x is not finite.
   void add(const std::string& name, const StatisticsNeeds& needs, int64_t m, int64_t k,
-           const float* x, const float* original);
+           const float* x, const float* original = nullptr, const float* missing = nullptr,
+           int64_t hidden = 0);
 };
 
 struct Stage {
@@ -58,6 +63,7 @@ class CalibrationStates {
                     const std::string& scratch_folder = "");
 
   size_t windows() const { return windows_.size(); }
+  uint64_t hidden() const { return spec_.hidden(); }
   int64_t tokens(size_t window) const { return static_cast<int64_t>(windows_[window].size()); }
   uint64_t bytes() const { return bytes_; }
   bool in_file() const { return file_.is_open(); }

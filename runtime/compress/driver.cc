@@ -234,7 +234,8 @@ class Driver {
       std::ranges::copy_if(stages, std::back_inserter(here),
                            [&](const Stage& stage) { return stage.sublayer == s; });
       if (calibration_) calibration_->begin(*block, original);
-      for (const auto& p : passes_) p->prepare(here, *block, calibration_.get());
+      const auto& sub = spec_.layers(loaded.layer).sublayers(s);
+      for (const auto& p : passes_) p->prepare(sub, here, *block, calibration_.get());
       original.sublayers[static_cast<size_t>(s)] = block->sublayers[static_cast<size_t>(s)];
       if (calibration_) calibration_->begin(*block, original);
       for (const auto& stage : here) {

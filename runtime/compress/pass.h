@@ -37,8 +37,9 @@ class Pass {
 
   // Changes of a sublayer that leave what it computes the same (scales moved from one linear into
   // another), before any of its stages is compressed. `calibration` is null where none runs.
-  virtual void prepare(std::span<const Stage> stages, Block& block, Calibration* calibration) {
-    (void)stages, (void)block, (void)calibration;
+  virtual void prepare(const proto::Sublayer& spec, std::span<const Stage> stages, Block& block,
+                       Calibration* calibration) {
+    (void)spec, (void)stages, (void)block, (void)calibration;
   }
 
   // Compresses the linears of a stage.

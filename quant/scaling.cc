@@ -1,0 +1,202 @@
+#include "quant/scaling.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/buffer.h"
+#include "core/error.h"
+#include "core/parallel.h"
+#include "quant/quantize_pass.h"
+#include "runtime/compress/driver.h"
+
+namespace pith {
+namespace {
+
+constexpr Scaling kTable[] = {
+    {"awq",
+     "scales of input channels by search, then rounding (awq+gptq: GPTQ after it)",
+     {.mean_square = true, .output = true},
+     scale_awq},
+    {"smoothquant",
+     "outliers of activations moved into the weights, for w8a8 and fp8",
+     {.mean_square = true},
+     scale_smoothquant},
+};
+
+// w[r, j] = w[r, j] * rows[r] * columns[j]; either may be empty.
+void scale_linear(Linear& linear, std::span<const float> rows, std::span<const float> columns) {
+  OwnedWeight out = allocate_weight(Encoding::dense(DType::kF32), linear.n, linear.k);
+  auto* w = reinterpret_cast<float*>(out.planes[0].bytes.data());
+  parallel_ranges(linear.n, 64, [&](int64_t begin, int64_t end) {
+    fast_rows(linear, begin, end - begin, w + begin * linear.k);
+    for (int64_t r = begin; r < end; ++r) {
+      const float by = rows.empty() ? 1 : rows[static_cast<size_t>(r)];
+      for (int64_t j = 0; j < linear.k; ++j)
+        w[r * linear.k + j] *= by * (columns.empty() ? 1 : columns[static_cast<size_t>(j)]);
+    }
+  });
+  for (size_t r = 0; r < linear.bias.size() && !rows.empty(); ++r) linear.bias[r] *= rows[r];
+  linear.terms.clear();
+  linear.terms.push_back({.w = std::move(out.weight), .up = {}});
+}
+
+bool is_output(const ScalingJob& job) {
+  return job.stage.linears.front().role == LinearRole::kOutput;
+}
+bool is_down(const ScalingJob& job) { return job.stage.linears.front().role == LinearRole::kDown; }
+bool can_fold(const ScalingJob& job) {
+  if (is_output(job)) return true;
+  if (is_down(job)) return job.spec.mlp().gated();
+  return job.spec.norm().kind() == proto::NORM_RMS;
+}
+
+// The row of v that makes input channel j of o.
+int64_t value_row(const proto::Attention& a, int64_t j) {
+  const int64_t d = a.head_dim();
+  return j / d / (a.heads() / a.kv_heads()) * d + j % d;
+}
+
+void normalize(std::vector<float>* s) {
+  for (float& v : *s) v = std::isfinite(v) && v > 0 ? v : 1;
+  const auto [low, high] = std::ranges::minmax_element(*s);
+  const float middle = std::sqrt(*low) * std::sqrt(*high);
+  for (float& v : *s) v = std::clamp(v / middle, 1e-4f, 1e4f);
+}
+
+// Per input channel over all linears of the stage: root mean square or largest magnitude.
+std::vector<float> of_weights(const ScalingJob& job, bool largest) {
+  const auto k = static_cast<size_t>(job.stage.k());
+  std::vector<double> sums(k);
+  int64_t rows = 0;
+  std::vector<float> w;
+  for (const auto& info : job.stage.linears) {
+    const Linear& linear = find_linear(job.block, info.sublayer, info.role);
+    w.resize(k);
+    for (int64_t r = 0; r < info.n; ++r) {
+      fast_rows(linear, r, 1, w.data());
+      for (size_t j = 0; j < k; ++j) {
+        const auto v = std::fabs(static_cast<double>(w[j]));
+        sums[j] = largest ? std::max(sums[j], v) : sums[j] + v * v;
+      }
+    }
+    rows += info.n;
+  }
+  std::vector<float> out(k);
+  for (size_t j = 0; j < k; ++j)
+    out[j] = static_cast<float>(largest ? sums[j] : std::sqrt(sums[j] / static_cast<double>(rows)));
+  return out;
+}
+
+// The block with this stage's linears rounded at scales s, and the scales taken out again: in place
+// of the activations being divided.
+Block rounded_at(const ScalingJob& job, const std::vector<float>& s,
+                 std::span<const float> channel_weight) {
+  Block out = job.block;
+  std::vector<float> inverse(s.size()), weights(channel_weight.begin(), channel_weight.end());
+  for (size_t j = 0; j < s.size(); ++j) {
+    inverse[j] = 1 / s[j];
+    weights[j] *= inverse[j] * inverse[j];
+  }
+  for (const auto& info : job.stage.linears)
+    scale_linear(find_linear(out, info.sublayer, info.role), {}, s);
+  PassReport ignored;
+  const StageJob rounding{job.settings, job.stage, job.encodings, out, nullptr, ignored};
+  for (size_t i = 0; i < job.stage.linears.size(); ++i) {
+    encode_linear(rounding, i, encode_rtn, weights.data(), {});
+    const auto& info = job.stage.linears[i];
+    scale_linear(find_linear(out, info.sublayer, info.role), {}, inverse);
+  }
+  return out;
+}
+
+}  // namespace
+
+std::span<const Scaling> scalings() { return kTable; }
+
+void share_scales(const ScalingJob& job, std::span<float> s) {
+  if (!is_output(job)) return;
+  const auto& a = job.spec.attention();
+  std::vector<double> logs(static_cast<size_t>(a.kv_heads() * a.head_dim()));
+  const double heads = static_cast<double>(a.heads()) / static_cast<double>(a.kv_heads());
+  for (size_t j = 0; j < s.size(); ++j) {
+    logs[static_cast<size_t>(value_row(a, static_cast<int64_t>(j)))] +=
+        std::log(static_cast<double>(s[j])) / heads;
+  }
+  for (size_t j = 0; j < s.size(); ++j) {
+    s[j] = static_cast<float>(
+        std::exp(logs[static_cast<size_t>(value_row(a, static_cast<int64_t>(j)))]));
+  }
+}
+
+bool fold_scales(const ScalingJob& job, std::span<const float> s) {
+  if (!can_fold(job)) return false;
+  auto& sub = job.block.sublayers[static_cast<size_t>(job.stage.sublayer)];
+  std::vector<float> inverse(s.size());
+  for (size_t j = 0; j < s.size(); ++j) inverse[j] = 1 / s[j];
+  if (is_output(job)) {
+    std::vector<float> rows(static_cast<size_t>(sub.attention->v.n));
+    for (size_t j = 0; j < s.size(); ++j) {
+      rows[static_cast<size_t>(value_row(job.spec.attention(), static_cast<int64_t>(j)))] =
+          inverse[j];
+    }
+    scale_linear(sub.attention->v, rows, {});
+  } else if (is_down(job)) {
+    scale_linear(sub.mlp->up, inverse, {});
+  } else {
+    for (size_t j = 0; j < s.size(); ++j) sub.norm.weight[j] *= inverse[j];
+  }
+  for (const auto& info : job.stage.linears)
+    scale_linear(find_linear(job.block, info.sublayer, info.role), {}, s);
+  return true;
+}
+
+void scale_smoothquant(const ScalingJob& job) {
+  if (!can_fold(job)) return;
+  const InputStatistics x = job.calibration.inputs(job.stage, {.mean_square = true});
+  const std::vector<float> w = of_weights(job, true);
+  std::vector<float> s(w.size());
+  const auto alpha = static_cast<float>(job.settings.smooth_alpha);
+  for (size_t j = 0; j < s.size(); ++j)
+    s[j] = std::pow(x.absmax[j], alpha) / std::pow(w[j], 1 - alpha);
+  normalize(&s);
+  share_scales(job, s);
+  fold_scales(job, s);
+}
+
+void scale_awq(const ScalingJob& job) {
+  if (!can_fold(job)) return;
+  if (std::ranges::all_of(job.encodings,
+                          [](const Encoding& e) { return e.kind == EncodingKind::kGgml; })) {
+    return;
+  }
+  const InputStatistics x = job.calibration.inputs(job.stage, {.mean_square = true});
+  const std::vector<float> channel_weight = channel_weights(x);
+  if (channel_weight.empty()) return;
+  const std::vector<float> w = of_weights(job, false);
+  constexpr int kSteps = 12;
+  constexpr int64_t kTokens = 2048;
+  std::vector<float> best;
+  double least = 0;
+  for (int i = 0; i <= kSteps; ++i) {
+    for (const bool by_weights : {false, true}) {
+      if (i == 0 && by_weights) continue;
+      const auto r = static_cast<float>(i) / kSteps;
+      std::vector<float> s(w.size());
+      for (size_t j = 0; j < s.size(); ++j) {
+        s[j] =
+            std::pow(std::sqrt(channel_weight[j]), r) / (by_weights ? std::pow(w[j], 1 - r) : 1.0f);
+      }
+      normalize(&s);
+      share_scales(job, s);
+      const double error = job.calibration.output_error(rounded_at(job, s, channel_weight),
+                                                        job.stage.sublayer, kTokens);
+      if (best.empty() || error < least) {
+        least = error;
+        best = std::move(s);
+      }
+    }
+  }
+  fold_scales(job, best);
+}
+
+}  // namespace pith
