@@ -20,6 +20,8 @@ int wire_type(const FieldDescriptor& field) {
     case FieldDescriptor::TYPE_FIXED64:
     case FieldDescriptor::TYPE_DOUBLE:
       return 1;
+    case FieldDescriptor::TYPE_FLOAT:
+      return 5;
     default:
       return 0;
   }

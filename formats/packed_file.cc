@@ -63,6 +63,7 @@ class ManifestChecker {
         weight(l.name(), t.weight(), inner, k);
         if (t.has_up()) weight(l.name(), t.up(), n, inner);
       }
+      if (l.has_input()) input(l.name(), l.input());
       if (l.has_bias()) plane(l.name(), l.bias(), PlaneKind::kCodes, static_cast<uint64_t>(n) * 4);
     }
     for (const auto& v : m.vectors()) {
@@ -135,6 +136,15 @@ class ManifestChecker {
       plane(item, w.planes(static_cast<int>(i)), layouts[i].kind, layouts[i].bytes);
     }
   }
+  void input(const std::string& item, const proto::InputRecord& r) const {
+    try {
+      const InputEncoding e = input_from(r);
+      if (!e.rounds()) fail(ErrorKind::kCorrupt, "a record of inputs that are not rounded");
+      pith::check(e);
+    } catch (const Error& e) {
+      refuse(item, fmt::format("has a wrong encoding of its inputs: {}", e.what()));
+    }
+  }
   void plane(const std::string& item, const proto::PlaneRecord& p, PlaneKind kind, uint64_t bytes) {
     if (p.kind() != static_cast<uint32_t>(kind))
       refuse(item, fmt::format("has a plane of kind {}", p.kind()));
@@ -156,13 +166,14 @@ class ManifestChecker {
   std::vector<const proto::PlaneRecord*> planes_;
 };
 
+uint8_t narrow(uint32_t v, uint32_t end, const char* what) {
+  if (v >= end) fail(ErrorKind::kCorrupt, "{} {} does not exist", what, v);
+  return static_cast<uint8_t>(v);
+}
+
 }  // namespace
 
 Encoding encoding_from(const proto::EncodingRecord& r) {
-  const auto narrow = [](uint32_t v, uint32_t end, const char* what) {
-    if (v >= end) fail(ErrorKind::kCorrupt, "{} {} does not exist", what, v);
-    return static_cast<uint8_t>(v);
-  };
   const auto types = static_cast<uint32_t>(dtypes().size());
   Encoding e;
   e.kind = static_cast<EncodingKind>(
@@ -189,6 +200,22 @@ proto::EncodingRecord record_of(const Encoding& e) {
   r.set_two_level(e.two_level);
   r.set_area(static_cast<uint32_t>(e.area));
   r.set_ggml(static_cast<uint32_t>(e.ggml));
+  return r;
+}
+
+InputEncoding input_from(const proto::InputRecord& r) {
+  InputEncoding e;
+  e.dtype = static_cast<DType>(narrow(r.dtype(), static_cast<uint32_t>(dtypes().size()), "dtype"));
+  e.scale = static_cast<InputScale>(narrow(r.scale(), 3, "scale of inputs"));
+  if (e.scale == InputScale::kTensor) e.value = r.value();
+  return e;
+}
+
+proto::InputRecord record_of(const InputEncoding& e) {
+  proto::InputRecord r;
+  r.set_dtype(static_cast<uint32_t>(e.dtype));
+  r.set_scale(static_cast<uint32_t>(e.scale));
+  if (e.scale == InputScale::kTensor) r.set_value(e.value);
   return r;
 }
 

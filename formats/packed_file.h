@@ -20,6 +20,7 @@
 #include "core/hash.h"
 #include "formats/checkpoint.h"
 #include "formats/encodings/encoding.h"
+#include "formats/encodings/input.h"
 #include "pith.pb.h"
 
 namespace pith {
@@ -43,6 +44,8 @@ bool looks_like_packed(std::span<const std::byte> first_bytes);
 
 Encoding encoding_from(const proto::EncodingRecord& record);
 proto::EncodingRecord record_of(const Encoding& e);
+InputEncoding input_from(const proto::InputRecord& record);
+proto::InputRecord record_of(const InputEncoding& e);
 
 class PackedFile {
  public:

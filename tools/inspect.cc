@@ -27,6 +27,7 @@ void inspect(const Options& o) {
   const auto source = open_model(o.model, o.tokenizer, false);
   const auto& spec = source->spec();
   std::map<std::string, std::pair<int64_t, uint64_t>> encodings;  // layers, bytes
+  std::map<std::string, int64_t> inputs;                          // layers that round them so
   uint64_t weights = 0, bytes = 0;
   Json linears = Json::array();
   for (const auto& info : linears_of(spec)) {
@@ -42,6 +43,11 @@ void inspect(const Options& o) {
                        {"columns", info.k},
                        {"encoding", to_string(e)},
                        {"bytes", b}});
+    const InputEncoding input = source->input(info);
+    if (!input.rounds()) continue;
+    inputs[to_string(input)] += 1;
+    linears.back()["inputs"] = to_string(input);
+    if (input.scale == InputScale::kTensor) linears.back()["input_scale"] = input.value;
   }
   const proto::Manifest* manifest = source->manifest();
   if (manifest != nullptr) {
@@ -71,6 +77,7 @@ void inspect(const Options& o) {
   for (const auto& [name, entry] : encodings)
     by_encoding[name] = {{"linears", entry.first}, {"bytes", entry.second}};
   j["encodings"] = by_encoding;
+  if (!inputs.empty()) j["inputs"] = inputs;
   j["linears"] = linears;
   if (manifest != nullptr) {
     const auto& p = manifest->provenance();
@@ -95,6 +102,8 @@ void inspect(const Options& o) {
     fmt::print("  encoding       {:<20} {:>4} linears {:>12}\n", name, entry.first,
                human_bytes(entry.second));
   }
+  for (const auto& [name, layers] : inputs)
+    fmt::print("  inputs         {:<20} {:>4} linears\n", name, layers);
   fmt::print("  tokenizer      {}\n", source->tokenizer().empty() ? "none" : "yes");
   if (manifest != nullptr) {
     const auto& p = manifest->provenance();
@@ -112,6 +121,7 @@ void inspect(const Options& o) {
     fmt::print("  {:<28} {:>8} x {:<6} {:<16} {:>10}", l["name"].get<std::string>(),
                l["rows"].get<int64_t>(), l["columns"].get<int64_t>(),
                l["encoding"].get<std::string>(), human_bytes(l["bytes"]));
+    if (l.contains("inputs")) fmt::print("  inputs {}", l["inputs"].get<std::string>());
     if (l.contains("relative_error"))
       fmt::print("  error {:.2e}  {}", l["relative_error"].get<double>(),
                  l["method"].get<std::string>());

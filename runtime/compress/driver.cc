@@ -340,6 +340,7 @@ class Driver {
         *record->mutable_bias() =
             writer_->add_plane(PlaneKind::kCodes, std::as_bytes(std::span(after.bias)));
       }
+      if (after.input.rounds()) *record->mutable_input() = record_of(after.input);
       const auto found = done.find(info.name);
       const LinearReport report = found == done.end()
                                       ? LinearReport{.method = "kept", .fallback = {}, .rows = {}}
@@ -380,6 +381,8 @@ class Driver {
     record->set_name(info.name);
     record->set_n(static_cast<uint64_t>(info.n));
     record->set_k(static_cast<uint64_t>(info.k));
+    const InputEncoding input = source_.input(info);
+    if (input.rounds()) *record->mutable_input() = record_of(input);
     const int64_t slab = slab_rows(to, info.n, info.k);
     Comparison comparison(ceil_div(info.n, slab));
     if (by == nullptr) {
@@ -501,6 +504,7 @@ class Driver {
       for (const auto& record : done.linears()) {
         if (record.name() != info.name) continue;
         Linear& linear = find_linear(block, info.sublayer, info.role);
+        linear.input = input_from(record.input());
         linear.terms.clear();
         for (const auto& t : record.terms()) {
           Term term{.w = stored_weight(t.weight()), .up = {}};

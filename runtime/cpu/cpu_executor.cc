@@ -52,15 +52,20 @@ class CpuExecutor final : public Executor {
   }
 
   void linear(const Linear& linear, Activation x, Activation y, bool add) override {
+    const bool rounds = linear.input.rounds();
+    if (rounds) rounded_.set(linear.input, x.f32(), x.m, x.n);
+    const auto multiply = [&](const Weight& w, float* to, bool sum) {
+      if (rounds) return matmul(kernels_, w, rounded_, to, sum, scratch_);
+      matmul(kernels_, w, x.f32(), x.m, to, sum, scratch_);
+    };
     bool sum = add;
     for (const auto& t : linear.terms) {
       if (t.up) {
         inner_.require(x.m * t.w.n);
-        const Activation inner{inner_.data(), x.m, t.w.n};
-        matmul(kernels_, t.w, x.f32(), x.m, inner.f32(), false, scratch_);
-        matmul(kernels_, *t.up, inner.f32(), x.m, y.f32(), sum, scratch_);
+        multiply(t.w, inner_.data(), false);
+        matmul(kernels_, *t.up, inner_.data(), x.m, y.f32(), sum, scratch_);
       } else {
-        matmul(kernels_, t.w, x.f32(), x.m, y.f32(), sum, scratch_);
+        multiply(t.w, y.f32(), sum);
       }
       sum = true;
     }
@@ -154,6 +159,7 @@ class CpuExecutor final : public Executor {
   const CpuKernels& kernels_ = cpu_kernels();
   std::array<Buffer<float>, static_cast<size_t>(Slot::kCount)> buffers_;
   Buffer<float> inner_;
+  RoundedInputs rounded_;
   MatmulScratch scratch_;
 };
 

@@ -33,6 +33,20 @@ struct CodeRow {
   int64_t group;        // a multiple of 16, or at least k
 };
 
+// int8 inputs of tokens t, at x + t * stride, with 0 from column k up to the next multiple of 4.
+struct IntInputs {
+  const int8_t* x;
+  int64_t stride;
+  const float* scales;  // [m]
+  const int32_t* sums;  // [m], of x over the columns
+};
+// 32 rows of integers of up to 8 bits.
+struct IntPanel {
+  const uint8_t* codes;  // [ceil(k/4), 32, 4]
+  const float* scales;   // [32]
+  const int32_t* zeros;  // [32]
+};
+
 struct CpuKernels {
   const char* name;  // "avx512"
 
@@ -46,6 +60,18 @@ struct CpuKernels {
   // The products of `rows` (1 to 4) rows with one x [k]; x has 0 up to the next multiple of 16
   void (*dot[static_cast<int>(CodeKind::kCount)])(const CodeRow* rows, int count, int64_t k,
                                                   const float* x, float* out);
+
+  // Products of integers, in int32 that wraps: exact where the result fits (int_matmul.h).
+  //
+  // to[k] = codes of 2 to 6 bits as bytes, and the codes behind them up to a multiple of 16
+  void (*unpack)(int bits, const uint8_t* codes, int64_t k, uint8_t* to);
+  // sums[ceil(k/step), 4]: four rows of codes times x, in steps of columns (a multiple of 16, or at
+  // least k); x has 0 up to the next multiple of 16
+  void (*int_dot)(const uint8_t* const* codes, int64_t k, int64_t step, const int8_t* x,
+                  int32_t* sums);
+  // c[m, n] (+)= float(sum of (code - zero) * x) * scale of the row * scale of the token, n <= 32
+  void (*int_gemm)(int64_t m, int64_t n, int64_t k, const IntInputs& x, const IntPanel& w, float* c,
+                   int64_t ldc, bool add);
 
   void (*f16_to_f32)(const uint16_t* from, int64_t n, float* to);
   void (*f32_to_f16)(const float* from, int64_t n, uint16_t* to);

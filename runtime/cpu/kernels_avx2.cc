@@ -140,6 +140,69 @@ inline V16 nf4_values(const uint8_t* p) {
   return {nf4_lookup(c.a), nf4_lookup(c.b)};
 }
 
+inline void store_bytes(uint8_t* p, V16 v) {
+  const __m256i words = _mm256_permute4x64_epi64(
+      _mm256_packs_epi32(_mm256_cvtps_epi32(v.a), _mm256_cvtps_epi32(v.b)), 0xd8);
+  _mm_storeu_si128(
+      reinterpret_cast<__m128i*>(p),
+      _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+}
+
+// Products of bytes as pairs of 16 bits, whose sum fits 32: multiplied as bytes (maddubs) they
+// would saturate. Of four codes the even ones are a pair, and the odd ones.
+struct Codes4 {
+  __m256i even_a, odd_a, even_b, odd_b;
+};
+struct Inputs4 {
+  __m256i even, odd;
+};
+inline __m256i load256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+inline Codes4 load_codes4(const uint8_t* p) {
+  const __m256i low = _mm256_set1_epi16(0xff), a = load256(p), b = load256(p + 32);
+  return {_mm256_and_si256(a, low), _mm256_srli_epi16(a, 8), _mm256_and_si256(b, low),
+          _mm256_srli_epi16(b, 8)};
+}
+inline Inputs4 broadcast4(const int8_t* p) {
+  int32_t four;
+  __builtin_memcpy(&four, p, 4);
+  const __m256i x = _mm256_set1_epi32(four);
+  return {_mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8), _mm256_srai_epi16(x, 8)};
+}
+inline I16 minus_product(const int32_t* p, int32_t factor) {
+  const __m256i f = _mm256_set1_epi32(factor), zero = _mm256_setzero_si256();
+  return {_mm256_sub_epi32(zero, _mm256_mullo_epi32(load256(p), f)),
+          _mm256_sub_epi32(zero, _mm256_mullo_epi32(load256(p + 8), f))};
+}
+inline I16 dot4(I16 sum, Codes4 c, Inputs4 x) {
+  sum.a = _mm256_add_epi32(sum.a, _mm256_madd_epi16(c.even_a, x.even));
+  sum.b = _mm256_add_epi32(sum.b, _mm256_madd_epi16(c.even_b, x.even));
+  sum.a = _mm256_add_epi32(sum.a, _mm256_madd_epi16(c.odd_a, x.odd));
+  sum.b = _mm256_add_epi32(sum.b, _mm256_madd_epi16(c.odd_b, x.odd));
+  return sum;
+}
+inline V16 to_float(I16 v) { return {_mm256_cvtepi32_ps(v.a), _mm256_cvtepi32_ps(v.b)}; }
+inline void dot_bytes(const uint8_t* const* rows, int64_t begin, int64_t end, const int8_t* x,
+                      int32_t* sums) {
+  __m256i sum[4];
+  for (int r = 0; r < 4; ++r) sum[r] = _mm256_setzero_si256();
+  for (int64_t i = begin; i < end; i += 16) {
+    const __m256i v = _mm256_cvtepi8_epi16(load128(x + i));
+    for (int r = 0; r < 4; ++r) {
+      const __m256i c = _mm256_cvtepu8_epi16(load128(rows[r] + i));
+      sum[r] = _mm256_add_epi32(sum[r], _mm256_madd_epi16(c, v));
+    }
+  }
+  // Each 128 bits: halves of two rows onto each other, then of four.
+  const auto fold2 = [](__m256i a, __m256i b) {
+    return _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+  };
+  const __m256i low = fold2(sum[0], sum[1]), high = fold2(sum[2], sum[3]);
+  const __m256i w8 =
+      _mm256_add_epi32(_mm256_unpacklo_epi64(low, high), _mm256_unpackhi_epi64(low, high));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(sums),
+                   _mm_add_epi32(_mm256_castsi256_si128(w8), _mm256_extracti128_si256(w8, 1)));
+}
+
 #include "runtime/cpu/kernels_body.h"
 
 }  // namespace

@@ -1,4 +1,4 @@
-// The kernels for AVX-512 (F, BW, VL, DQ): a V16 is one register.
+// The kernels for AVX-512 (F, BW, VL, DQ, VNNI): a V16 is one register.
 #ifndef PITH_SCALAR_ONLY
 #include <immintrin.h>
 
@@ -87,6 +87,55 @@ inline V16 codes(const uint8_t* p) {
 #include "runtime/cpu/nf4_table.h"
 inline V16 nf4_values(const uint8_t* p) {
   return _mm512_permutexvar_ps(unpack<4>(p), _mm512_load_ps(kNf4));
+}
+
+inline void store_bytes(uint8_t* p, V16 a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
+}
+
+// Codes have no sign and inputs have one: what VNNI multiplies. It adds up without saturation.
+using I16 = __m512i;
+using Codes4 = __m512i;
+using Inputs4 = __m512i;
+inline Codes4 load_codes4(const uint8_t* p) { return _mm512_loadu_si512(p); }
+inline Inputs4 broadcast4(const int8_t* p) {
+  int32_t four;
+  __builtin_memcpy(&four, p, 4);
+  return _mm512_set1_epi32(four);
+}
+inline I16 minus_product(const int32_t* p, int32_t factor) {
+  return _mm512_sub_epi32(_mm512_setzero_si512(),
+                          _mm512_mullo_epi32(_mm512_loadu_si512(p), _mm512_set1_epi32(factor)));
+}
+inline I16 dot4(I16 sum, Codes4 c, Inputs4 x) { return _mm512_dpbusd_epi32(sum, c, x); }
+inline V16 to_float(I16 a) { return _mm512_cvtepi32_ps(a); }
+inline void dot_bytes(const uint8_t* const* rows, int64_t begin, int64_t end, const int8_t* x,
+                      int32_t* sums) {
+  __m512i sum[4];
+  for (int r = 0; r < 4; ++r) sum[r] = _mm512_setzero_si512();
+  int64_t i = begin;
+  for (; i + 64 <= end; i += 64) {
+    const __m512i v = _mm512_loadu_si512(x + i);
+    for (int r = 0; r < 4; ++r)
+      sum[r] = _mm512_dpbusd_epi32(sum[r], _mm512_loadu_si512(rows[r] + i), v);
+  }
+  if (i < end) {
+    const __mmask64 rest = (uint64_t{1} << (end - i)) - 1;
+    const __m512i v = _mm512_maskz_loadu_epi8(rest, x + i);
+    for (int r = 0; r < 4; ++r)
+      sum[r] = _mm512_dpbusd_epi32(sum[r], _mm512_maskz_loadu_epi8(rest, rows[r] + i), v);
+  }
+  // Each 128 bits: halves of two rows onto each other, then of four.
+  const auto fold2 = [](__m512i a, __m512i b) {
+    return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+  };
+  const __m512i low = fold2(sum[0], sum[1]), high = fold2(sum[2], sum[3]);
+  const __m512i w16 =
+      _mm512_add_epi32(_mm512_unpacklo_epi64(low, high), _mm512_unpackhi_epi64(low, high));
+  const __m256i w8 =
+      _mm256_add_epi32(_mm512_castsi512_si256(w16), _mm512_extracti64x4_epi64(w16, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(sums),
+                   _mm_add_epi32(_mm256_castsi256_si128(w8), _mm256_extracti128_si256(w8, 1)));
 }
 
 #include "runtime/cpu/kernels_body.h"

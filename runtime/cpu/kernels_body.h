@@ -182,6 +182,84 @@ void panel(const float* rows, int64_t count, int64_t ld, int64_t k, float* to) {
   }
 }
 
+// ---- Products of integers
+// ----------------------------------------------------------------------------------------------
+
+template <int bits>
+void unpack_row(const uint8_t* from, int64_t k, uint8_t* to) {
+  for (int64_t i = 0; i < k; i += 16) store_bytes(to + i, codes<bits>(from + i / 8 * bits));
+}
+
+void unpack_codes(int bits, const uint8_t* from, int64_t k, uint8_t* to) {
+  switch (bits) {
+    case 2:
+      return unpack_row<2>(from, k, to);
+    case 3:
+      return unpack_row<3>(from, k, to);
+    case 4:
+      return unpack_row<4>(from, k, to);
+    case 5:
+      return unpack_row<5>(from, k, to);
+    default:
+      return unpack_row<6>(from, k, to);
+  }
+}
+
+void int_dot(const uint8_t* const* rows, int64_t k, int64_t step, const int8_t* x, int32_t* sums) {
+  for (int64_t i = 0; i < k; i += step, sums += 4) dot_bytes(rows, i, min64(k, i + step), x, sums);
+}
+
+// M tokens by 16 N rows from `row` on, in registers; the last vector of rows has `last` of them.
+template <int M, int N>
+void int_tile(int64_t k, const IntInputs& x, int64_t token, const IntPanel& w, int64_t row,
+              float* c, int64_t ldc, bool keep, int64_t last) {
+  const int8_t* const inputs = x.x + token * x.stride;
+  const uint8_t* const codes = w.codes + 4 * row;
+  I16 sums[M][N];
+  for (int i = 0; i < M; ++i) {
+    for (int j = 0; j < N; ++j)
+      sums[i][j] = minus_product(w.zeros + row + 16 * j, x.sums[token + i]);
+  }
+  for (int64_t p = 0; p < k; p += 4) {
+    Codes4 four[N];
+    for (int j = 0; j < N; ++j) four[j] = load_codes4(codes + 32 * p + 64 * j);
+    for (int i = 0; i < M; ++i) {
+      const Inputs4 v = broadcast4(inputs + i * x.stride + p);
+      for (int j = 0; j < N; ++j) sums[i][j] = dot4(sums[i][j], four[j], v);
+    }
+  }
+  for (int j = 0; j < N; ++j) {
+    const V16 scales = load(w.scales + row + 16 * j);
+    const int64_t lanes = j + 1 < N ? 16 : last;
+    for (int i = 0; i < M; ++i) {
+      float* const to = c + (token + i) * ldc + row + 16 * j;
+      const V16 y = mul(mul(to_float(sums[i][j]), scales), set1(x.scales[token + i]));
+      store_first(to, keep ? add(load_first(to, lanes), y) : y, lanes);
+    }
+  }
+}
+
+template <int N>
+void int_column(int64_t m, int64_t k, const IntInputs& x, const IntPanel& w, int64_t row, float* c,
+                int64_t ldc, bool keep, int64_t last) {
+  int64_t t = 0;
+  const auto step = [&]<int M>() {
+    int_tile<M, N>(k, x, t, w, row, c, ldc, keep, last);
+    t += M;
+  };
+  while (m - t >= kTileRows) step.template operator()<kTileRows>();
+  if (kTileRows > 8 && m - t >= 8) step.template operator()<8>();
+  if (kTileRows > 4 && m - t >= 4) step.template operator()<4>();
+  if (m - t >= 2) step.template operator()<2>();
+  while (m - t >= 1) step.template operator()<1>();
+}
+
+void int_gemm(int64_t m, int64_t n, int64_t k, const IntInputs& x, const IntPanel& w, float* c,
+              int64_t ldc, bool keep) {
+  if (kTileVectors == 2 && n > 16) return int_column<2>(m, k, x, w, 0, c, ldc, keep, n - 16);
+  for (int64_t r = 0; r < n; r += 16) int_column<1>(m, k, x, w, r, c, ldc, keep, min64(16, n - r));
+}
+
 // ---- Elementwise
 // -----------------------------------------------------------------------------------------------------
 
@@ -310,8 +388,8 @@ void narrow_f16(const float* from, int64_t n, uint16_t* to) {
     f<F32>, f<F16>, f<BF16>, f<F8E4M3>, f<F8E5M2>, f<Packed<2>>, f<Packed<3>>, f<Packed<4>>, \
         f<Packed<5>>, f<Packed<6>>, f<Packed<8>>, f<Nf4>                                     \
   }
-#define PITH_KERNEL_TABLE(name)                                                              \
-  {                                                                                          \
-    name, gemm, panel, PITH_BY_CODES(decode_row), PITH_BY_CODES(dot), widen_f16, narrow_f16, \
-        rms_norm, silu_mul, softmax_step, scale, log_sum_exp                                 \
+#define PITH_KERNEL_TABLE(name)                                                               \
+  {                                                                                           \
+    name, gemm, panel, PITH_BY_CODES(decode_row), PITH_BY_CODES(dot), unpack_codes, int_dot,  \
+        int_gemm, widen_f16, narrow_f16, rms_norm, silu_mul, softmax_step, scale, log_sum_exp \
   }

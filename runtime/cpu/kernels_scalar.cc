@@ -140,6 +140,51 @@ inline V16 nf4_values(const uint8_t* p) {
   return each([&](int i) { return kNf4[(p[i / 2] >> (i % 2 * 4)) & 15]; });
 }
 
+// The integers of the vector as bytes.
+inline void store_bytes(uint8_t* p, V16 a) {
+  for (int i = 0; i < 16; ++i) p[i] = static_cast<uint8_t>(static_cast<int>(a.v[i]));
+}
+
+// Sums of integers wrap: what a step passes through may be beyond int32 where its end is not.
+struct I16 {
+  uint32_t v[16];
+};
+struct Codes4 {  // four codes of each lane
+  const uint8_t* p;
+};
+struct Inputs4 {  // the same four inputs for all lanes
+  int x[4];
+};
+inline Codes4 load_codes4(const uint8_t* p) { return {p}; }
+inline Inputs4 broadcast4(const int8_t* p) { return {{p[0], p[1], p[2], p[3]}}; }
+inline I16 minus_product(const int32_t* p, int32_t factor) {
+  I16 r;
+  for (int i = 0; i < 16; ++i)
+    r.v[i] = 0u - static_cast<uint32_t>(p[i]) * static_cast<uint32_t>(factor);
+  return r;
+}
+inline I16 dot4(I16 sum, Codes4 c, Inputs4 x) {
+  for (int i = 0; i < 16; ++i) {
+    const uint8_t* p = c.p + 4 * i;
+    sum.v[i] +=
+        static_cast<uint32_t>(p[0] * x.x[0] + p[1] * x.x[1] + p[2] * x.x[2] + p[3] * x.x[3]);
+  }
+  return sum;
+}
+inline V16 to_float(I16 a) {
+  return each([&](int i) { return static_cast<float>(static_cast<int32_t>(a.v[i])); });
+}
+// sums[r] = products of codes [begin, end) of row r with x. Both have whole units of 16, x zeros
+// from the end on.
+inline void dot_bytes(const uint8_t* const* rows, int64_t begin, int64_t end, const int8_t* x,
+                      int32_t* sums) {
+  for (int r = 0; r < 4; ++r) {
+    uint32_t sum = 0;
+    for (int64_t i = begin; i < end; ++i) sum += static_cast<uint32_t>(rows[r][i] * x[i]);
+    sums[r] = static_cast<int32_t>(sum);
+  }
+}
+
 #include "runtime/cpu/kernels_body.h"
 
 }  // namespace

@@ -223,6 +223,13 @@ void matmul(const CpuKernels& kernels, const Weight& w, const float* x, int64_t 
   });
 }
 
+void matmul(const CpuKernels& kernels, const Weight& w, RoundedInputs& x, float* y, bool add,
+            MatmulScratch& scratch) {
+  if (x.encoding().dtype == DType::kI8 && has_int_matmul(w.encoding))
+    return int_matmul(kernels, w, x, y, add, scratch.ints);
+  matmul(kernels, w, x.values(), x.m(), y, add, scratch);
+}
+
 std::vector<std::string> fallback_notes() {
   const std::lock_guard lock(notes_mutex);
   return {notes.begin(), notes.end()};

@@ -11,7 +11,9 @@
 
 #include "core/buffer.h"
 #include "formats/encodings/encoding.h"
+#include "runtime/cpu/int_matmul.h"
 #include "runtime/cpu/kernels.h"
+#include "runtime/cpu/rounded_inputs.h"
 
 namespace pith {
 
@@ -19,10 +21,17 @@ inline constexpr int64_t kPanelRows = 8;
 
 struct MatmulScratch {
   Buffer<float> x;  // x with rows padded to a multiple of 16
+  IntMatmulScratch ints;
 };
 
 void matmul(const CpuKernels& kernels, const Weight& w, const float* x, int64_t m, float* y,
             bool add, MatmulScratch& scratch);
+
+// The same of rounded inputs. int8 inputs times a weight of integers are multiplied in integers
+// (int_matmul.h); fp8 inputs, and other weights, by conversion: the f32 numbers that the rounded
+// inputs stand for, as above.
+void matmul(const CpuKernels& kernels, const Weight& w, RoundedInputs& x, float* y, bool add,
+            MatmulScratch& scratch);
 
 // Rows of a weight as f32, by the kernels where there are some. Bit for bit what decode_rows gives.
 void decode_with_kernels(const CpuKernels& kernels, const Weight& w, int64_t row, int64_t rows,

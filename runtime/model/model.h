@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "formats/encodings/encoding.h"
+#include "formats/encodings/input.h"
 #include "runtime/model/spec.h"
 
 namespace pith {
@@ -18,12 +19,13 @@ struct Term {
   std::optional<Weight> up;  // [n, r]
 };
 
-// y[m, n] = sum of terms over x[m, k] + bias
+// y[m, n] = sum of terms over x[m, k] + bias, x as `input` rounds it: all terms see the same.
 struct Linear {
   std::string name;
   int64_t n = 0, k = 0;
   std::vector<Term> terms;
   std::vector<float> bias;  // [n], or empty
+  InputEncoding input = {};
 
   uint64_t bytes() const;
 };

@@ -129,10 +129,14 @@ class PackedSource final : public ModelSource {
       if (t.has_up()) term.up = file_.weight(t.up());
       out.terms.push_back(std::move(term));
     }
+    out.input = input(info);
     return out;
   }
   Encoding encoding(const LinearInfo& info) const override {
     return encoding_from(record(info.name).terms(0).weight().encoding());
+  }
+  InputEncoding input(const LinearInfo& info) const override {
+    return input_from(record(info.name).input());
   }
   void rows(const LinearInfo& info, int64_t row, int64_t rows, float* out) const override {
     dense_rows(linear(info), row, rows, out);

@@ -28,6 +28,7 @@ class ModelSource {
   virtual Linear linear(const LinearInfo& info) const = 0;
   // How its weight is stored, without reading it (of the first term).
   virtual Encoding encoding(const LinearInfo& info) const = 0;
+  virtual InputEncoding input(const LinearInfo&) const { return {}; }
   // Rows of the weight as f32 [rows, k]: reads only those.
   virtual void rows(const LinearInfo& info, int64_t row, int64_t rows, float* out) const = 0;
   virtual std::vector<float> bias(const LinearInfo& info) const = 0;

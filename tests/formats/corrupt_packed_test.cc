@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <functional>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -99,6 +100,15 @@ std::string repeated(const std::string& bytes, uint64_t times) {
   return out;
 }
 EncodingRecord ggml(GgmlType type) { return record_of(Encoding::of_ggml(type)); }
+
+MakeFile input(uint32_t dtype, uint32_t scale, float value) {
+  return manifest([=](Manifest& m) {
+    auto* r = m.mutable_linears(0)->mutable_input();
+    r->set_dtype(dtype);
+    r->set_scale(scale);
+    r->set_value(value);
+  });
+}
 
 struct CorruptCase {
   const char* name;
@@ -405,6 +415,25 @@ const CorruptCase kRecordCases[] = {
     {"ggml_rows_cut_through_a_block",
      encoding(0, [](EncodingRecord& e) { e = ggml(GgmlType::kQ4_0); }), kCorrupt,
      "needs a multiple of 32"},
+
+    // Inputs.
+    {"inputs_of_nothing", manifest([](Manifest& m) { m.mutable_linears(0)->mutable_input(); }),
+     kCorrupt, "\"a\" has a wrong encoding of its inputs: a record of inputs that are not rounded"},
+    {"inputs_f16", input(1, 0, 0), kCorrupt, "inputs are rounded to i8 or f8e4m3, not to f16"},
+    {"inputs_f8e5m2", input(4, 0, 0), kCorrupt, "not to f8e5m2"},
+    {"inputs_u8", input(6, 1, 1), kCorrupt, "not to u8"},
+    {"inputs_of_an_unknown_type", input(9, 0, 0), kCorrupt, "dtype 9 does not exist"},
+    {"inputs_of_type_256_and_5", input(261, 0, 0), kCorrupt, "dtype 261 does not exist"},
+    {"inputs_of_an_unknown_scale", input(5, 3, 0), kCorrupt, "scale of inputs 3 does not exist"},
+    {"inputs_of_scale_2_32_less_1", input(5, ~0u, 0), kCorrupt,
+     "scale of inputs 4294967295 does not exist"},
+    {"input_scale_missing", input(5, 1, 0), kCorrupt, "0 is no scale of inputs"},
+    {"input_scale_negative", input(3, 1, -0.5f), kCorrupt, "-0.5 is no scale of inputs"},
+    {"input_scale_subnormal", input(3, 1, 0x1p-127f), kCorrupt, "is no scale of inputs"},
+    {"input_scale_nan", input(5, 1, std::numeric_limits<float>::quiet_NaN()), kCorrupt,
+     "nan is no scale of inputs"},
+    {"input_scale_infinite", input(5, 1, std::numeric_limits<float>::infinity()), kCorrupt,
+     "inf is no scale of inputs"},
 
     // Planes.
     {"plane_missing", manifest([](Manifest& m) {

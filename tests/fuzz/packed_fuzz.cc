@@ -46,6 +46,9 @@ Weight weight_of(std::span<const std::byte> file, uint64_t end, const proto::Wei
 
 void decode_some(std::span<const std::byte> file, const PackedLayout& layout) {
   for (const auto& l : layout.manifest.linears()) {
+    const InputEncoding input = input_from(l.input());
+    check(input);
+    require(input_from(record_of(input)) == input);
     Linear linear{.name = l.name(),
                   .n = static_cast<int64_t>(l.n()),
                   .k = static_cast<int64_t>(l.k()),

@@ -1,0 +1,105 @@
+#include "runtime/cpu/rounded_inputs.h"
+
+#include <algorithm>
+#include <bit>
+#include <limits>
+
+#include "core/bytes.h"
+#include "core/parallel.h"
+
+namespace pith {
+namespace {
+
+// The sum of a number below 2^22 and this has no room for a fraction: it rounds to nearest even.
+constexpr float kRound = 0x1.8p23f;
+
+// Magnitudes are ordered as their bits, and integers are compared without branches.
+int32_t magnitude(float v) { return std::bit_cast<int32_t>(v) & 0x7fffffff; }
+
+// The scale of n inputs: NaN where one is not finite.
+float scale_of(const InputEncoding& e, const float* x, int64_t n) {
+  int32_t top = 0;
+  for (int64_t i = 0; i < n; ++i) top = std::max(top, magnitude(x[i]));
+  if (top >= 0x7f800000) return std::numeric_limits<float>::quiet_NaN();
+  if (e.scale == InputScale::kTensor) return e.value;
+  const float s = std::bit_cast<float>(top) / (e.dtype == DType::kI8 ? 127.0f : 448.0f);
+  return s < 0x1p-126f ? 0 : s;
+}
+
+float within(float v, float limit) {
+  const int32_t sign = std::bit_cast<int32_t>(v) & ~0x7fffffff;
+  return std::bit_cast<float>(std::min(magnitude(v), std::bit_cast<int32_t>(limit)) | sign);
+}
+
+// x / s, s > 0
+float to_int8(float x, float s) { return (within(x / s, 127) + kRound) - kRound; }
+float to_f8e4m3(float x, float s) {
+  const float v = within(x / s, 448);
+  // As kRound, for three bits behind the leading one; steps below 2^-6 are as large as there.
+  const int32_t exponent = std::max(magnitude(v), std::bit_cast<int32_t>(0x1p-6f)) & 0x7f800000;
+  const float round = std::bit_cast<float>(exponent + (20 << 23) + 0x400000);
+  return (v + round) - round;
+}
+
+}  // namespace
+
+void RoundedInputs::set(const InputEncoding& encoding, const float* x, int64_t m, int64_t k) {
+  encoding_ = encoding;
+  x_ = x;
+  m_ = m;
+  k_ = k;
+  stride_ = static_cast<int64_t>(round_up(static_cast<uint64_t>(k), 64));
+  block_ = encoding.scale == InputScale::kBlock128 ? 128 : std::max<int64_t>(k, 1);
+  has_codes_ = has_values_ = false;
+}
+
+template <class F>
+void RoundedInputs::each_block(F f) {
+  const int64_t grain = std::max<int64_t>(1, (1 << 14) / std::max<int64_t>(1, k_));
+  parallel_ranges(m_, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      for (int64_t c = 0; c < k_; c += block_)
+        f(x_ + t * k_ + c, std::min(block_, k_ - c), t, c / block_);
+    }
+  });
+}
+
+const int8_t* RoundedInputs::codes() {
+  if (has_codes_) return codes_.data();
+  codes_.require(m_ * stride_);
+  scales_.require(ceil_div(k_, block_) * m_);
+  each_block([&](const float* x, int64_t n, int64_t t, int64_t b) {
+    const float s = scale_of(encoding_, x, n);
+    scales_[b * m_ + t] = s;
+    int8_t* to = codes_.data() + t * stride_ + b * block_;
+    if (s > 0) {
+      for (int64_t i = 0; i < n; ++i)
+        to[i] = static_cast<int8_t>(static_cast<int32_t>(to_int8(x[i], s)));
+    } else {
+      std::fill(to, to + n, int8_t{0});
+    }
+    if (b * block_ + n == k_) std::fill(to + n, codes_.data() + (t + 1) * stride_, int8_t{0});
+  });
+  has_codes_ = true;
+  return codes_.data();
+}
+
+const float* RoundedInputs::values() {
+  if (has_values_) return values_.data();
+  values_.require(m_ * k_);
+  each_block([&](const float* x, int64_t n, int64_t t, int64_t b) {
+    const float s = scale_of(encoding_, x, n);
+    float* to = values_.data() + t * k_ + b * block_;
+    if (!(s > 0)) {
+      std::fill(to, to + n, s);  // 0 or NaN
+    } else if (encoding_.dtype == DType::kI8) {
+      for (int64_t i = 0; i < n; ++i) to[i] = to_int8(x[i], s) * s;
+    } else {
+      for (int64_t i = 0; i < n; ++i) to[i] = to_f8e4m3(x[i], s) * s;
+    }
+  });
+  has_values_ = true;
+  return values_.data();
+}
+
+}  // namespace pith

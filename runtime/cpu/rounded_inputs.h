@@ -1,0 +1,45 @@
+// The inputs of a linear layer, rounded as formats/encodings/input.h defines it: as int8 codes with
+// scales for products of integers, or as the f32 numbers that those stand for.
+//
+// Plain C++ for every instruction level, so that all levels multiply the same numbers. Threads
+// share out tokens. Not thread-safe itself.
+#pragma once
+
+#include "core/buffer.h"
+#include "formats/encodings/input.h"
+
+namespace pith {
+
+class RoundedInputs {
+ public:
+  // x [m, k] is looked at until the next call.
+  void set(const InputEncoding& encoding, const float* x, int64_t m, int64_t k);
+
+  const InputEncoding& encoding() const { return encoding_; }
+  int64_t m() const { return m_; }
+  int64_t k() const { return k_; }
+
+  // Codes of kI8: token t at codes() + t * stride(), then 0 up to the next token. Made when first
+  // asked for, and the scales with them.
+  const int8_t* codes();
+  int64_t stride() const { return stride_; }
+  // [ceil(k / block()), m]: block() columns of a token have one scale.
+  const float* scales() const { return scales_.data(); }
+  int64_t block() const { return block_; }
+
+  // [m, k], scale * code as f32. Made when first asked for.
+  const float* values();
+
+ private:
+  template <class F>
+  void each_block(F f);  // f(x, columns, token, block) of every block of every token
+
+  InputEncoding encoding_;
+  const float* x_ = nullptr;
+  int64_t m_ = 0, k_ = 0, stride_ = 0, block_ = 0;
+  bool has_codes_ = false, has_values_ = false;
+  Buffer<int8_t> codes_;
+  Buffer<float> scales_, values_;
+};
+
+}  // namespace pith
