@@ -10,8 +10,10 @@
 // `correct_inputs`. It is kept for a linear where it lowers the error against y on windows that
 // were held out.
 
+#include <algorithm>
 #include <cmath>
 #include <map>
+#include <numeric>
 
 #include "core/buffer.h"
 #include "core/error.h"
@@ -74,45 +76,51 @@ void solve_correction(const InputStatistics& s, int64_t k, double damping, Corre
   for (int64_t i = 0; i < n * k; ++i) to->outputs[i] = static_cast<float>(b[k * k + i]);
 }
 
-// Mean of |y - Q x|^2 over held-out tokens, less the part that does not depend on Q.
-double error_on(const InputStatistics& held, const Linear& original, const Weight& rounded) {
-  const int64_t k = original.k;
+// The share of the move after which |y - W' x|^2 is least on the held-out tokens: with move M it is
+// <M, W C + R - W H> / <M H, M>.
+double best_share(const Correction& c, const Linear& linear) {
+  const int64_t k = linear.k;
   constexpr int64_t kRows = 48;
-  std::vector<double> sums(static_cast<size_t>((original.n + kRows - 1) / kRows));
-  parallel_ranges(original.n, kRows, [&](int64_t begin, int64_t end) {
-    thread_local Buffer<float> w, q, wc, qh;
+  const auto tiles = static_cast<size_t>((linear.n + kRows - 1) / kRows);
+  std::vector<double> gains(tiles), costs(tiles);
+  parallel_ranges(linear.n, kRows, [&](int64_t begin, int64_t end) {
+    thread_local Buffer<float> w, move, wc, wh, mh;
     const int64_t rows = end - begin;
-    for (auto* b : {&w, &q, &wc, &qh}) b->require(kRows * k);
-    fast_rows(original, begin, rows, w.data());
-    decode_with_kernels(cpu_kernels(), rounded, begin, rows, q.data());
-    cpu_kernels().gemm(rows, k, k, w.data(), k, held.cross.data(), k, wc.data(), k, false);
-    cpu_kernels().gemm(rows, k, k, q.data(), k, held.gram.data(), k, qh.data(), k, false);
-    if (!held.residual.empty()) {
-      for (int64_t i = 0; i < rows * k; ++i) wc[i] += held.residual[begin * k + i];
+    for (auto* b : {&w, &move, &wc, &wh, &mh}) b->require(kRows * k);
+    const auto times = [&](const Buffer<float>& a, const Buffer<float>& b, Buffer<float>* to) {
+      cpu_kernels().gemm(rows, k, k, a.data(), k, b.data(), k, to->data(), k, false);
+    };
+    fast_rows(linear, begin, rows, w.data());
+    times(w, c.inputs, &move);
+    times(w, c.held.cross, &wc);
+    times(w, c.held.gram, &wh);
+    for (int64_t i = 0; i < rows * k && !c.outputs.empty(); ++i) {
+      move[i] += c.outputs[begin * k + i];
+      wc[i] += c.held.residual[begin * k + i];
     }
-    double sum = 0;
+    times(move, c.held.gram, &mh);
+    double gain = 0, cost = 0;
     for (int64_t i = 0; i < rows * k; ++i) {
-      sum +=
-          static_cast<double>(q[i]) * (static_cast<double>(qh[i]) - 2 * static_cast<double>(wc[i]));
+      gain +=
+          static_cast<double>(move[i]) * (static_cast<double>(wc[i]) - static_cast<double>(wh[i]));
+      cost += static_cast<double>(move[i]) * static_cast<double>(mh[i]);
     }
-    sums[static_cast<size_t>(begin / kRows)] = sum;
+    gains[static_cast<size_t>(begin / kRows)] = gain;
+    costs[static_cast<size_t>(begin / kRows)] = cost;
   });
-  double total = 0;
-  for (const double s : sums) total += s;
-  return total;
+  const double gain = std::accumulate(gains.begin(), gains.end(), 0.0),
+               cost = std::accumulate(costs.begin(), costs.end(), 0.0);
+  return cost > 0 && std::isfinite(gain / cost) ? gain / cost : 0;
 }
 
-struct Rounded {
-  OwnedWeight weight;
-  LinearReport report;
-};
-
-// `correction` may be null.
-Rounded round_linear(const StageJob& job, size_t index, const Rung& rung,
-                     const Correction* correction) {
+void encode_with(const StageJob& job, size_t index, const Rung& rung,
+                 const Correction& correction) {
   const Encoding& e = job.encodings[index];
   const LinearInfo& info = job.stage.linears[index];
-  const Linear& linear = find_linear(job.block, info.sublayer, info.role);
+  Linear& linear = find_linear(job.block, info.sublayer, info.role);
+  double share = 0;
+  if (!correction.inputs.empty())
+    share = std::clamp(best_share(correction, linear), 0.0, rung.options.correct_inputs);
   OwnedWeight result = allocate_weight(e, info.n, info.k);
   LinearReport done;
   done.fallback = rung.fallback;
@@ -124,15 +132,15 @@ Rounded round_linear(const StageJob& job, size_t index, const Rung& rung,
     w.require((end - begin) * info.k);
     fast_rows(linear, begin, end - begin, w.data());
     require_finite_weights(info, begin, end - begin, w.data());
-    if (correction != nullptr) {
+    if (share > 0) {
       thread_local Buffer<float> moved;
       moved.require((end - begin) * info.k);
-      cpu_kernels().gemm(end - begin, info.k, info.k, w.data(), info.k, correction->inputs.data(),
+      cpu_kernels().gemm(end - begin, info.k, info.k, w.data(), info.k, correction.inputs.data(),
                          info.k, moved.data(), info.k, false);
-      const auto by = static_cast<float>(rung.options.correct_inputs);
+      const auto by = static_cast<float>(share);
       for (int64_t i = 0; i < (end - begin) * info.k; ++i) w[i] += by * moved[i];
-      if (!correction->outputs.empty()) {
-        const float* shift = correction->outputs.data() + begin * info.k;
+      if (!correction.outputs.empty()) {
+        const float* shift = correction.outputs.data() + begin * info.k;
         for (int64_t i = 0; i < (end - begin) * info.k; ++i) w[i] += by * shift[i];
       }
     }
@@ -151,25 +159,10 @@ Rounded round_linear(const StageJob& job, size_t index, const Rung& rung,
     all.norm += l.norm;
   }
   done.method = fmt::format("gptq, output error {:.2e}", all.norm > 0 ? all.error / all.norm : 0);
-  return {std::move(result), std::move(done)};
-}
-
-void encode_with(const StageJob& job, size_t index, const Rung& rung,
-                 const Correction& correction) {
-  const LinearInfo& info = job.stage.linears[index];
-  Linear& linear = find_linear(job.block, info.sublayer, info.role);
-  Rounded best = round_linear(job, index, rung, nullptr);
-  if (!correction.inputs.empty()) {
-    Rounded corrected = round_linear(job, index, rung, &correction);
-    if (error_on(correction.held, linear, corrected.weight.weight) <
-        error_on(correction.held, linear, best.weight.weight)) {
-      best = std::move(corrected);
-      best.report.method += ", inputs corrected";
-    }
-  }
+  if (share > 0) done.method += fmt::format(", inputs corrected by {:.2f}", share);
   linear.terms.clear();
-  linear.terms.push_back({.w = std::move(best.weight.weight), .up = {}});
-  job.report[info.name] = std::move(best.report);
+  linear.terms.push_back({.w = std::move(result.weight), .up = {}});
+  job.report[info.name] = std::move(done);
 }
 
 }  // namespace

@@ -66,11 +66,12 @@ class QuantizePass final : public Pass {
     return e;
   }
 
-  void prepare(const proto::Sublayer& spec, std::span<const Stage> stages, Block& block,
+  bool prepare(const proto::Sublayer& spec, std::span<const Stage> stages, Block& block,
                Calibration* calibration) override {
-    if (scaling_ == nullptr || calibration == nullptr) return;
+    if (scaling_ == nullptr || calibration == nullptr) return false;
     for (const auto& stage : stages)
       scaling_->apply({settings_, spec, stage, encodings_of(stage), block, *calibration});
+    return true;
   }
 
   void apply(const Stage& stage, Block& block, Calibration* calibration,

@@ -26,7 +26,7 @@ struct Options : Common, ModelOptions {
        two_level = false;
   int64_t nsamples = 64, seqlen = 1024;
   double damping = 0.01, smooth_alpha = 0.5;
-  double correct_inputs = 0;
+  double correct_inputs = 1;
   int refine = 2, max_fallbacks = 0;
   bool no_order = false, no_search = false, static_groups = false, no_sequential = false,
        no_propagate = false;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "core/bytes.h"
 #include "core/error.h"
@@ -13,15 +14,16 @@
 namespace pith {
 namespace {
 
-// Copies the input of one linear and does nothing from there on.
+// Copies the input of one linear, and does nothing from there on if `stop`.
 class InputCapture final : public ForwardingExecutor {
  public:
-  InputCapture(Executor& inner, const std::string& name) : ForwardingExecutor(inner), name_(name) {}
+  InputCapture(Executor& inner, const std::string& name, bool stop)
+      : ForwardingExecutor(inner), name_(name), stop_(stop) {}
 
   std::vector<float> take(int64_t* m) {
-    if (!done_) fail(ErrorKind::kUsage, "{} did not run on the calibration text", name_);
+    if (m_ == 0) fail(ErrorKind::kUsage, "{} did not run on the calibration text", name_);
     done_ = false;
-    *m = m_;
+    *m = std::exchange(m_, 0);
     return std::move(input_);
   }
 
@@ -34,7 +36,8 @@ class InputCapture final : public ForwardingExecutor {
     input_.resize(static_cast<size_t>(x.m * x.n));
     inner_.read(x, input_);
     m_ = x.m;
-    done_ = true;
+    done_ = stop_;
+    if (!stop_) inner_.linear(linear, x, y, add);
   }
   void rope(const proto::Rope& rope, int64_t head_dim, const Batch& batch, Activation x) override {
     if (!done_) inner_.rope(rope, head_dim, batch, x);
@@ -51,7 +54,7 @@ class InputCapture final : public ForwardingExecutor {
   const std::string& name_;
   std::vector<float> input_;
   int64_t m_ = 0;
-  bool done_ = false;
+  bool stop_, done_ = false;
 };
 
 constexpr int64_t kTile = 192;  // of a Gram matrix; 16 tiles of rows and 6 panels of the kernel
@@ -64,26 +67,31 @@ std::span<float> sized(std::vector<float>& v, size_t n) {
 // mean = mean * keep + a^T b * add for the tile at (row, column) of [n, k]; a [m, n], b [m, k]
 void add_tile(int64_t m, int64_t n, int64_t k, const float* a, const float* b, int64_t row,
               int64_t column, float keep, float add, float* mean) {
+  constexpr int64_t kDepth = 256, kStride = kDepth + 16;  // off a power of two: lines of their own
   thread_local Buffer<float> transposed, panel, product;
   const int64_t rows = std::min(kTile, n - row), columns = std::min(kTile, k - column);
-  transposed.require(kTile * m);
-  panel.require(32 * m);
-  product.require(kTile * 32);
-  for (int64_t t = 0; t < m; ++t) {
-    for (int64_t i = 0; i < rows; ++i) transposed[i * m + t] = a[t * n + row + i];
+  transposed.require(kTile * kStride);
+  panel.require(32 * kDepth);
+  product.require(kTile * kTile);
+  for (int64_t t0 = 0; t0 < m; t0 += kDepth) {
+    const int64_t depth = std::min(kDepth, m - t0);
+    for (int64_t t = 0; t < depth; ++t) {
+      const float* from = a + (t0 + t) * n + row;
+      for (int64_t i = 0; i < rows; ++i) transposed[i * kStride + t] = from[i];
+    }
+    for (int64_t j = 0; j < columns; j += 32) {
+      const int64_t width = std::min<int64_t>(32, columns - j);
+      for (int64_t t = 0; t < depth; ++t) {
+        const float* from = b + (t0 + t) * k + column + j;
+        std::copy(from, from + width, panel.data() + t * 32);
+      }
+      cpu_kernels().gemm(rows, width, depth, transposed.data(), kStride, panel.data(), 32,
+                         product.data() + j, kTile, t0 > 0);
+    }
   }
-  for (int64_t j0 = 0; j0 < columns; j0 += 32) {
-    const int64_t width = std::min<int64_t>(32, columns - j0);
-    for (int64_t t = 0; t < m; ++t) {
-      const float* from = b + t * k + column + j0;
-      std::copy(from, from + width, panel.data() + t * 32);
-    }
-    cpu_kernels().gemm(rows, width, m, transposed.data(), m, panel.data(), 32, product.data(), 32,
-                       false);
-    for (int64_t i = 0; i < rows; ++i) {
-      float* to = mean + (row + i) * k + column + j0;
-      for (int64_t j = 0; j < width; ++j) to[j] = to[j] * keep + product[i * 32 + j] * add;
-    }
+  for (int64_t i = 0; i < rows; ++i) {
+    float* to = mean + (row + i) * k + column;
+    for (int64_t j = 0; j < columns; ++j) to[j] = to[j] * keep + product[i * kTile + j] * add;
   }
 }
 
@@ -258,7 +266,7 @@ InputStatistics Calibration::inputs(const Stage& stage, const StatisticsNeeds& n
     missing.clear();
     rows = 0;
   };
-  InputCapture capture(executor_, name);
+  InputCapture capture(executor_, name, true), watch(executor_, name, false);
   std::vector<float> state, before;
   for (size_t w = 0; w < states_.windows(); ++w) {
     if (is_held_out(w) != held_out) continue;
@@ -269,16 +277,30 @@ InputStatistics Calibration::inputs(const Stage& stage, const StatisticsNeeds& n
     x.insert(x.end(), now.begin(), now.end());
     rows += m;
     if (!cross) continue;
-    originals_->run(capture, *original_, stage.sublayer, w, false);
-    const auto then = capture.take(&m);
+    if (adds) {
+      states_.load(w, &state);
+      originals_->load(w, &before);
+      for (size_t i = 0; i < state.size(); ++i) missing.push_back(before[i] - state[i]);
+    }
+    // The last stage of a sublayer: nobody asks for these states again. (A rewritten original would
+    // round in other places than the source, and a resumed run knows the source alone.)
+    const bool last = adds && !rewritten_;
+    originals_->run(last ? watch : capture, *original_, stage.sublayer, w, last);
+    if (last) originals_ahead_.insert(w);
+    const auto then = (last ? watch : capture).take(&m);
     original.insert(original.end(), then.begin(), then.end());
-    if (!adds) continue;
-    states_.load(w, &state);
-    originals_->load(w, &before);
-    for (size_t i = 0; i < state.size(); ++i) missing.push_back(before[i] - state[i]);
   }
   flush();
   return out;
+}
+
+void Calibration::advance(const Block& block, const Block& loaded, int sublayer) {
+  for (size_t w = 0; w < states_.windows(); ++w) {
+    states_.run(executor_, block, sublayer, w, true);
+    if (originals_ != nullptr && !originals_ahead_.contains(w))
+      originals_->run(executor_, loaded, sublayer, w, true);
+  }
+  originals_ahead_.clear();
 }
 
 double Calibration::output_error(const Block& candidate, int sublayer, int64_t tokens) {

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -99,10 +100,12 @@ class Calibration {
               const Options& options)
       : executor_(executor), states_(states), originals_(originals), options_(options) {}
 
-  // The block as it is, and as it was. Both stay where they are while it is worked on.
-  void begin(const Block& block, const Block& original) {
+  // The block as it is, and as it was. Both stay where they are while it is worked on. `rewritten`:
+  // the original is not the source's, but one that computes the same.
+  void begin(const Block& block, const Block& original, bool rewritten = false) {
     block_ = &block;
     original_ = &original;
+    rewritten_ = rewritten;
     reference_of_ = nullptr;
   }
 
@@ -110,6 +113,10 @@ class Calibration {
   // back.
   InputStatistics inputs(const Stage& stage, const StatisticsNeeds& needs, bool held_out = false);
   bool holds_out() const { return options_.hold_out > 0; }
+
+  // Runs all windows through a sublayer: the states by `block`, the originals by `loaded` (what the
+  // source has there).
+  void advance(const Block& block, const Block& loaded, int sublayer);
 
   // Mean square difference between what `candidate` and the original make of the same inputs in
   // one sublayer, over the first `tokens` tokens, relative to what the original adds to its input.
@@ -127,7 +134,9 @@ class Calibration {
   Options options_;
   const Block* block_ = nullptr;
   const Block* original_ = nullptr;
+  bool rewritten_ = false;
 
+  std::set<size_t> originals_ahead_;  // windows whose originals are behind the sublayer already
   std::vector<std::vector<float>> reference_;  // outputs of the original, by window
   double reference_norm_ = 0;
   const Block* reference_of_ = nullptr;

@@ -233,11 +233,12 @@ class Driver {
       std::vector<Stage> here;
       std::ranges::copy_if(stages, std::back_inserter(here),
                            [&](const Stage& stage) { return stage.sublayer == s; });
-      if (calibration_) calibration_->begin(*block, original);
+      if (calibration_) calibration_->begin(*block, original, false);
       const auto& sub = spec_.layers(loaded.layer).sublayers(s);
-      for (const auto& p : passes_) p->prepare(sub, here, *block, calibration_.get());
+      bool changed = false;
+      for (const auto& p : passes_) changed |= p->prepare(sub, here, *block, calibration_.get());
       original.sublayers[static_cast<size_t>(s)] = block->sublayers[static_cast<size_t>(s)];
-      if (calibration_) calibration_->begin(*block, original);
+      if (calibration_) calibration_->begin(*block, original, changed);
       for (const auto& stage : here) {
         check_interrupt();
         progress_.advance(static_cast<int64_t>(units_) - 1, stage.linears.front().name);
@@ -254,10 +255,7 @@ class Driver {
   }
 
   void propagate(const Block& block, const Block& loaded, int sublayer) {
-    for (size_t w = 0; w < states_->windows(); ++w) {
-      states_->run(*executor_, options_.propagate ? block : loaded, sublayer, w, true);
-      if (originals_) originals_->run(*executor_, loaded, sublayer, w, true);
-    }
+    calibration_->advance(options_.propagate ? block : loaded, loaded, sublayer);
   }
 
   // For the comparison of the finished file with its source.

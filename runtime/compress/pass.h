@@ -37,9 +37,11 @@ class Pass {
 
   // Changes of a sublayer that leave what it computes the same (scales moved from one linear into
   // another), before any of its stages is compressed. `calibration` is null where none runs.
-  virtual void prepare(const proto::Sublayer& spec, std::span<const Stage> stages, Block& block,
+  // Returns whether anything changed.
+  virtual bool prepare(const proto::Sublayer& spec, std::span<const Stage> stages, Block& block,
                        Calibration* calibration) {
     (void)spec, (void)stages, (void)block, (void)calibration;
+    return false;
   }
 
   // Compresses the linears of a stage.
