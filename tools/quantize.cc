@@ -9,6 +9,7 @@
 #include "core/rng.h"
 #include "formats/tokenizer/tokenizer.h"
 #include "quant/quantize_pass.h"
+#include "quant/rotate.h"
 #include "runtime/compress/driver.h"
 #include "runtime/compress/journal.h"
 #include "tools/command.h"
@@ -22,7 +23,7 @@ struct Options : Common, ModelOptions {
                       group = "", calibration;
   std::vector<std::string> ignore, tensor_types;
   bool symmetric = false, asymmetric = false, dry_run = false, bf16_scales = false,
-       two_level = false;
+       two_level = false, rotate = false;
   int64_t nsamples = 64, seqlen = 512;
   uint64_t seed = 0;
 };
@@ -88,7 +89,9 @@ void read_calibration(const Options& o, const ModelSource& source, CompressOptio
 
 void quantize(const Options& o) {
   o.apply();
-  const auto source = open_model(o.model, o.tokenizer, !o.no_verify);
+  const auto stored = open_model(o.model, o.tokenizer, !o.no_verify);
+  const auto rotated = o.rotate ? rotate_model(*stored, {.seed = o.seed}) : nullptr;
+  const ModelSource* source = rotated ? rotated.get() : stored.get();
   if (same_file(o.model, o.output) || source->reads(o.output))
     fail(ErrorKind::kUsage, "{}: the output is the input", o.output);
   const QuantizeSettings settings = settings_of(o);
@@ -200,6 +203,8 @@ void add_quantize(CLI::App& app) {
       ->check(CLI::Range(1, 1 << 20));
   c->add_option("--seqlen", o->seqlen, "tokens of a calibration window (default: 512)")
       ->check(CLI::Range(8, 1 << 20));
+  c->add_flag("--rotate", o->rotate,
+              "rotate the model first, so that no channel stands out; a tied head is untied");
   c->add_option("--seed", o->seed, "recorded; makes random choices the same");
   c->add_flag("--dry-run", o->dry_run,
               "print the plan of every layer, of memory and disk, and stop");

@@ -161,6 +161,23 @@ TEST_F(Command, a_dry_run_writes_nothing_and_tells_the_plan) {
   EXPECT_LE(size, plan["planned_output_bytes"].get<uint64_t>() + (16 << 10));
 }
 
+TEST_F(Command, a_rotated_model_answers_as_before_and_its_recipe_says_what_it_is) {
+  ASSERT_EQ(pith_run({"quantize", in(), out(), "f32", "--embedding-type", "f32", "--head-type",
+                      "f32", "--rotate", "--seed", "3", "-q"})
+                .exit_code,
+            0);
+  const auto inspected = pith_run({"inspect", out(), "--json", "-"});
+  EXPECT_NE(inspected.out.find("- rotate:"), std::string::npos) << inspected.out;
+  EXPECT_NE(inspected.out.find("seed: 3"), std::string::npos) << inspected.out;
+  std::string text;
+  for (int i = 0; i < 40; ++i) text += "the cat sat on the mat. ";
+  write_file(folder_.file("text"), as_bytes(text.data(), text.size()));
+  const auto r = pith_run({"eval", "kl", out(), "--base", in(), "-f", folder_.file("text"),
+                           "--protocol", "gptq-64", "--no-noise-floor", "-q", "--json", "-"});
+  ASSERT_EQ(r.exit_code, 0) << r.err;
+  EXPECT_LT(parse_json(r.out, "kl")["kl_mean"].get<double>(), 1e-6);
+}
+
 TEST_F(Command, inspect_has_the_keys_that_others_rely_on) {
   ASSERT_EQ(pith_run({"quantize", in(), out(), "w4", "-q"}).exit_code, 0);
   for (const auto& model : {in(), out()}) {
