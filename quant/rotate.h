@@ -1,6 +1,6 @@
 // A model with rotated weights: the same function at the same cost, but the few channels of large
-// magnitude that quantization suffers from are shared out among all. R1 and R2 of QuaRot (Ashkboos
-// et al. 2024, arXiv 2404.00456, section 4.1), done to the weights alone.
+// magnitude that quantization suffers from are shared out among all. QuaRot (Ashkboos et al. 2024,
+// arXiv 2404.00456), of which these are the rotations that cost nothing at run time.
 //
 //   residual  the stream x becomes x Q. An RMS norm without weights commutes with Q, so the weights
 //             of every norm on the stream go into what reads its output:

@@ -61,7 +61,7 @@ void CalibrationStates::run(Executor& executor, const proto::ModelSpec& spec, co
   for (size_t i = 0; i < windows_.size(); ++i) {
     check_interrupt();
     const auto m = static_cast<int64_t>(windows_[i].size());
-    if (!cache || cache->length() < m) cache = executor.make_cache(alone, 1, m, DType::kF32);
+    if (!cache || cache->length() < m) cache = executor.make_cache(alone, 1, m, KvType::kF32);
     const Activation x = executor.buffer(Slot::kHidden, m, static_cast<int64_t>(spec.hidden()));
     executor.write(states_[i], x);
     const Segment segment{0, 0, m};

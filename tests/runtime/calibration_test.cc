@@ -107,7 +107,7 @@ TEST_F(Calibration, blocks_see_the_inputs_that_the_whole_model_gives_them) {
                                                      test::random_tokens(1, 96, 3)};
   const auto by_block = observe(*cpu_, model, windows);
   CalibratingExecutor executor(*cpu_, {.input_squares = true});
-  const auto cache = executor.make_cache(model.spec, 1, 64, DType::kF32);
+  const auto cache = executor.make_cache(model.spec, 1, 64, KvType::kF32);
   for (const auto& w : windows) {
     const Segment segment{0, 0, static_cast<int64_t>(w.size())};
     forward_hidden(executor, model, {w, std::span(&segment, 1)}, *cache);
