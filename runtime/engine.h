@@ -15,7 +15,7 @@ namespace pith {
 
 struct EngineOptions {
   int64_t context = 0;  // tokens of the cache; 0: the model's own, at most 4096
-  DType cache = DType::kF16;
+  KvTypes cache = KvType::kF16;
   int64_t prefill_chunk = 512;
 };
 

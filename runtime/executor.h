@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/kv_types.h"
 #include "runtime/model/model.h"
 
 namespace pith {
@@ -67,7 +68,7 @@ class Executor {
   virtual std::string description() const = 0;
   virtual Activation buffer(Slot slot, int64_t m, int64_t n) = 0;
   virtual std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots,
-                                              int64_t length, DType type) = 0;
+                                              int64_t length, KvTypes types) = 0;
 
   // x[i] = row tokens[i] of the table
   virtual void embed(const Linear& table, std::span<const int32_t> tokens, Activation x) = 0;

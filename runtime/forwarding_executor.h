@@ -13,8 +13,8 @@ class ForwardingExecutor : public Executor {
   std::string description() const override { return inner_.description(); }
   Activation buffer(Slot slot, int64_t m, int64_t n) override { return inner_.buffer(slot, m, n); }
   std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots, int64_t length,
-                                      DType type) override {
-    return inner_.make_cache(spec, slots, length, type);
+                                      KvTypes types) override {
+    return inner_.make_cache(spec, slots, length, types);
   }
   void embed(const Linear& table, std::span<const int32_t> tokens, Activation x) override {
     inner_.embed(table, tokens, x);

@@ -19,6 +19,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 struct Options : Common, ModelOptions {
+  std::string cache;
   int64_t prompt = 512, generate = 64, repeats = 3;
 };
 
@@ -63,9 +64,11 @@ void bench(const Options& o) {
   const auto source = open_model(o.model, o.tokenizer, !o.no_verify);
   EngineOptions options;
   options.context = o.prompt + o.generate + 1;
+  if (!o.cache.empty()) options.cache = parse_kv_types(o.cache, options.cache);
   Engine engine(*source, options);
   const double load_seconds = seconds(begin_load);
   const auto& spec = engine.model().spec;
+  const uint64_t cache_bytes = engine.cache().bytes() / static_cast<uint64_t>(options.context);
   // What a token reads: every block and the head; of the embedding one row.
   uint64_t bytes = engine.model().bytes();
   if (!spec.tied_head()) bytes -= engine.model().embedding.bytes();
@@ -99,6 +102,8 @@ void bench(const Options& o) {
                   {"decode_tokens_per_s", d.median},
                   {"decode_tokens_per_s_range", {d.low, d.high}},
                   {"weight_bytes_per_token", bytes},
+                  {"cache", to_string(options.cache)},
+                  {"cache_bytes_per_token", cache_bytes},
                   {"read_bytes_per_s", b.median},
                   {"decode_bytes_per_s", read},
                   {"decode_bandwidth_fraction", read / b.median}};
@@ -113,6 +118,7 @@ void bench(const Options& o) {
       "         {} of weights a token, {:.1f} GB/s of the {:.1f} GB/s that this machine reads: "
       "{:.0f} %\n",
       human_bytes(bytes), read / 1e9, b.median / 1e9, 100 * read / b.median);
+  fmt::print("cache    {} a token, in {}\n", human_bytes(cache_bytes), to_string(options.cache));
   fmt::print("load     {:8.2f} s\n", load_seconds);
   for (const auto& name : fallback_notes())
     warn(fmt::format("no kernel for {}: decoded and multiplied as f32", name));
@@ -132,6 +138,7 @@ void add_bench(CLI::App& app) {
       ->check(CLI::Range(1, 1 << 20));
   c->add_option("--repetitions", o->repeats, "of both, median shown (default: 3)")
       ->check(CLI::Range(1, 1000));
+  c->add_option("--kv", o->cache, kCacheHelp)->type_name("TYPE");
   o->Common::add_to(*c);
   c->callback([o] { bench(*o); });
 }

@@ -33,6 +33,11 @@ struct Common {
   bool prints() const { return json != "-"; }  // whether standard output is for people
 };
 
+// Of --kv, for commands that generate and for those that evaluate.
+inline constexpr const char* kCacheHelp =
+    "numbers of the key and value cache: f32 f16 bf16 int8 fp8 int4, or k:TYPE,v:TYPE "
+    "(default: f16)";
+
 struct ModelOptions {
   std::string model, tokenizer;
   bool no_verify = false;

@@ -15,9 +15,13 @@ namespace pith::tools {
 namespace {
 
 struct Options : Common, ModelOptions {
-  std::string base, text, protocol = "gptq-2048";
+  std::string base, text, protocol = "gptq-2048", cache;
   int64_t max_windows = 0;
   bool no_noise_floor = false;
+
+  KvTypes cache_types() const {
+    return cache.empty() ? KvType::kF32 : parse_kv_types(cache, KvType::kF32);
+  }
 };
 
 struct Loaded {
@@ -70,16 +74,18 @@ void print_fallbacks() {
 
 void eval_ppl(const Options& o) {
   o.apply();
+  const KvTypes cache = o.cache_types();
   const Loaded m = load(o, o.model);
   const Text t = read_windows(o, *m.source);
   warn_same_text(*m.source, t.hash);
   const auto executor = make_cpu_executor();
   TerminalProgress progress(o.quiet);
-  const auto r = evaluate_perplexity(*executor, m.model, t.windows, progress);
+  const auto r = evaluate_perplexity(*executor, m.model, t.windows, progress, cache);
   print_fallbacks();
   o.write_json({{"model", o.model},
                 {"protocol", t.protocol.name()},
                 {"text_hash", fmt::format("{:016x}", t.hash)},
+                {"cache", to_string(cache)},
                 {"windows", t.windows.size()},
                 {"tokens", r.tokens},
                 {"nll", r.nll},
@@ -92,17 +98,20 @@ void eval_ppl(const Options& o) {
 
 void eval_kl(const Options& o) {
   o.apply();
+  const KvTypes cache = o.cache_types();
   const Loaded base = load(o, o.base);
   const Loaded candidate = load(o, o.model);
   const Text t = read_windows(o, *base.source);
   warn_same_text(*candidate.source, t.hash);
   const auto executor = make_cpu_executor();
   TerminalProgress progress(o.quiet);
-  const KlResult r = evaluate_kl(*executor, base.model, candidate.model, t.windows, progress);
+  const KlResult r =
+      evaluate_kl(*executor, base.model, candidate.model, t.windows, progress, nullptr, cache);
   Json j = {{"base", o.base},
             {"model", o.model},
             {"protocol", t.protocol.name()},
             {"text_hash", fmt::format("{:016x}", t.hash)},
+            {"cache", to_string(cache)},
             {"windows", t.windows.size()},
             {"tokens", r.tokens},
             {"kl_mean", r.kl_mean},
@@ -185,6 +194,10 @@ std::shared_ptr<Options> add(CLI::App& parent, const char* name, const char* wha
   if (windows) {
     c->add_option("--protocol", o->protocol,
                   "gptq-2048, llama-512, paragraph (any window length: gptq-512 ...)");
+    c->add_option("--kv", o->cache,
+                  "numbers of MODEL's key and value cache: f32 f16 bf16 int8 fp8 int4, or "
+                  "k:TYPE,v:TYPE (default: f32)")
+        ->type_name("TYPE");
     c->add_option("--max-windows,--chunks", o->max_windows, "only the first windows (default: all)")
         ->check(CLI::Range(0, 1 << 30));
   }

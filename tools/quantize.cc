@@ -9,6 +9,7 @@
 #include "core/rng.h"
 #include "formats/tokenizer/tokenizer.h"
 #include "quant/quantize_pass.h"
+#include "quant/rotate.h"
 #include "runtime/compress/driver.h"
 #include "runtime/compress/journal.h"
 #include "runtime/compress/self_text.h"
@@ -23,7 +24,7 @@ struct Options : Common, ModelOptions {
                       group = "", calibration;
   std::vector<std::string> ignore, tensor_types;
   bool symmetric = false, asymmetric = false, dry_run = false, bf16_scales = false,
-       two_level = false;
+       two_level = false, rotate = false;
   int64_t nsamples = 64, seqlen = 1024;
   double damping = 0.01, smooth_alpha = 0.5;
   double correct_inputs = 1;
@@ -119,7 +120,9 @@ void read_calibration(const Options& o, const std::string& from, const ModelSour
 
 void quantize(const Options& o) {
   o.apply();
-  const auto source = open_model(o.model, o.tokenizer, !o.no_verify);
+  const auto stored = open_model(o.model, o.tokenizer, !o.no_verify);
+  const auto rotated = o.rotate ? rotate_model(*stored, {.seed = o.seed}) : nullptr;
+  const ModelSource* source = rotated ? rotated.get() : stored.get();
   if (same_file(o.model, o.output) || source->reads(o.output))
     fail(ErrorKind::kUsage, "{}: the output is the input", o.output);
   const QuantizeSettings settings = settings_of(o);
@@ -246,6 +249,8 @@ void add_quantize(CLI::App& app) {
       ->check(CLI::Range(1, 1 << 20));
   c->add_option("--seqlen", o->seqlen, "tokens of a calibration window (default: 1024)")
       ->check(CLI::Range(8, 1 << 20));
+  c->add_flag("--rotate", o->rotate,
+              "rotate the model first, so that no channel stands out; a tied head is untied");
   c->add_option("--damp-percent", o->damping,
                 "gptq: added to the diagonal, as a share of its mean (default: 0.01)")
       ->check(CLI::Range(0.0, 10.0));
@@ -254,13 +259,10 @@ void add_quantize(CLI::App& app) {
   c->add_option("--smooth-alpha", o->smooth_alpha,
                 "smoothquant: how much of an outlier moves into the weights (default: 0.5)")
       ->check(CLI::Range(0.0, 1.0));
-  c->add_option(
-       "--correct-inputs", o->correct_inputs,
-       "gptq: make up for errors of earlier layers, from 0 (not) to 1, where held-out text "
-       "says that it helps")
-      ->check(CLI::Range(0.0, 1.0))
-      ->expected(0, 1)
-      ->default_str("0.5");
+  c->add_option("--correct-inputs", o->correct_inputs,
+                "gptq: make up for errors of earlier layers as far as held-out text says, at most "
+                "this share of the way; 0: not (default: 1)")
+      ->check(CLI::Range(0.0, 1.0));
   c->add_flag("--no-order", o->no_order, "gptq: columns as they come, not by importance");
   c->add_flag("--no-search", o->no_search, "gptq: scales from the range of each group");
   c->add_flag("--static-groups", o->static_groups, "gptq: scales from the original weights");

@@ -19,7 +19,7 @@ struct Options : Common, ModelOptions {
   std::string prompt, prompt_file, system;
   EngineOptions engine;
   GenerateOptions generate;
-  std::string cache = "f16";
+  std::string cache;
   bool parse_special = false;
 
   void add_to(CLI::App& c, const char* default_tokens) {
@@ -39,14 +39,13 @@ struct Options : Common, ModelOptions {
     c.add_option("--repeat-penalty", s.repetition_penalty, "above 1: against repetition");
     c.add_option("-s,--seed", s.seed, "the same seed gives the same text (default: 0)");
     c.add_option("-r,--stop", generate.stop, "text that ends the answer")->type_name("TEXT");
-    c.add_option("--cache-type", cache, "numbers of the key and value cache")
-        ->check(CLI::IsMember({"f16", "f32"}));
+    c.add_option("--kv,--cache-type", cache, kCacheHelp)->type_name("TYPE");
     Common::add_to(c);
   }
   void prepare() {
     apply();
     check_sampling(generate.sampling);
-    engine.cache = cache == "f32" ? DType::kF32 : DType::kF16;
+    if (!cache.empty()) engine.cache = parse_kv_types(cache, engine.cache);
   }
 };
 

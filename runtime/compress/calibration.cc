@@ -227,7 +227,7 @@ Activation CalibrationStates::run(Executor& executor, const Block& block, int su
     proto::ModelSpec alone;
     *alone.add_layers()->add_sublayers() = sub;
     cache_.reset();
-    cache_ = executor.make_cache(alone, 1, m, DType::kF32);
+    cache_ = executor.make_cache(alone, 1, m, KvType::kF32);
     cached_layer_ = block.layer;
     cached_sublayer_ = sublayer;
   }

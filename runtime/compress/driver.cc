@@ -35,8 +35,9 @@ StatisticsNeeds needs_of(const Passes& passes) {
   return all;
 }
 
-std::string recipe_of(const Passes& passes, const CompressOptions& options) {
-  std::string text = "passes:\n";
+std::string recipe_of(const ModelSource& source, const Passes& passes,
+                      const CompressOptions& options) {
+  std::string text = "passes:\n" + source.recipe();
   for (const auto& p : passes) text += p->recipe();
   if (!options.sequential) text += "sequential: false\n";
   if (!options.propagate) text += "propagate: false\n";
@@ -532,12 +533,13 @@ class Driver {
   }
 
   Journal::Fingerprint fingerprint() const {
-    return {{"tool", kToolVersion},
-            {"source", fmt::format("{:016x}", source_.hash())},
-            {"tokenizer", fmt::format("{:016x}", tokenizer_hash())},
-            {"recipe", fmt::format("{:016x}", hash64(as_bytes(recipe_of(passes_, options_))))},
-            {"calibration", fmt::format("{:016x}", calibration_hash())},
-            {"seed", fmt::format("{}", options_.seed)}};
+    return {
+        {"tool", kToolVersion},
+        {"source", fmt::format("{:016x}", source_.hash())},
+        {"tokenizer", fmt::format("{:016x}", tokenizer_hash())},
+        {"recipe", fmt::format("{:016x}", hash64(as_bytes(recipe_of(source_, passes_, options_))))},
+        {"calibration", fmt::format("{:016x}", calibration_hash())},
+        {"seed", fmt::format("{}", options_.seed)}};
   }
   uint64_t tokenizer_hash() const {
     const TokenizerFiles t = source_.tokenizer();
@@ -572,7 +574,7 @@ class Driver {
     while (name.size() > 1 && name.back() == '/') name.pop_back();
     p->set_source_name(valid_utf8_or_replaced(name.substr(name.rfind('/') + 1)));
     p->set_source_hash(hash64(std::as_bytes(std::span(hashes))));
-    p->set_recipe(recipe_of(passes_, options_));
+    p->set_recipe(recipe_of(source_, passes_, options_));
     p->set_calibration_hash(options_.calibration_hash);
     p->set_seed(options_.seed);
     p->set_parameters(parameter_count(spec_));

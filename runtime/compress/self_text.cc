@@ -33,7 +33,7 @@ std::vector<std::vector<int32_t>> write_windows(Executor& executor, const Model&
   const auto vocab = static_cast<int64_t>(spec.vocab());
   const int64_t together = std::min(count, windows_at_once(spec, length, cache_bytes));
   std::vector<std::vector<int32_t>> out(static_cast<size_t>(count));
-  const auto cache = executor.make_cache(spec, static_cast<int>(together), length, DType::kF16);
+  const auto cache = executor.make_cache(spec, static_cast<int>(together), length, KvType::kF16);
   progress.begin("writing calibration text", count * length);
   std::vector<float> logits;
   for (int64_t first = 0; first < count; first += together) {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "core/bytes.h"
 #include "core/error.h"
@@ -21,58 +20,18 @@ struct Tile {
 };
 
 struct Scratch {
-  Buffer<float> queries, keys, keys_transposed, values, scores, sums;
+  Buffer<float> queries, keys_transposed, scores, sums;
+  KvScratch cached;
 };
 
-// A block of cached rows as f32.
-const float* as_f32(const CpuKernels& kernels, DType type, const std::byte* from, int64_t n,
-                    Buffer<float>& scratch) {
-  if (type == DType::kF32) return reinterpret_cast<const float*>(from);
-  scratch.require(n);
-  kernels.f16_to_f32(reinterpret_cast<const uint16_t*>(from), n, scratch.data());
-  return scratch.data();
-}
-
 }  // namespace
-
-CpuKvCache::CpuKvCache(const proto::ModelSpec& spec, int slots, int64_t length, DType type)
-    : slots_(slots), length_(length), type_(type) {
-  if (type != DType::kF32 && type != DType::kF16) {
-    fail(ErrorKind::kUnsupported, "a cache of {}: f32 and f16 are supported", info(type).name);
-  }
-  for (const auto& layer : spec.layers()) {
-    for (const auto& s : layer.sublayers()) {
-      if (!s.has_attention()) continue;
-      const int64_t kv_heads = s.attention().kv_heads(), d = s.attention().head_dim();
-      const int64_t bytes = slots * kv_heads * length * d * info(type).bytes;
-      layers_.push_back({kv_heads, d, Buffer<std::byte>(bytes), Buffer<std::byte>(bytes)});
-    }
-  }
-}
-uint64_t CpuKvCache::bytes() const {
-  uint64_t total = 0;
-  for (const auto& l : layers_) total += static_cast<uint64_t>(l.keys.size() + l.values.size());
-  return total;
-}
-std::byte* CpuKvCache::at(Buffer<std::byte>& plane, const Layer& l, int slot, int64_t head,
-                          int64_t position) {
-  return plane.data() +
-         ((slot * l.kv_heads + head) * length_ + position) * l.head_dim * info(type_).bytes;
-}
-std::byte* CpuKvCache::keys(int index, int slot, int64_t head, int64_t position) {
-  auto& l = layers_[static_cast<size_t>(index)];
-  return at(l.keys, l, slot, head, position);
-}
-std::byte* CpuKvCache::values(int index, int slot, int64_t head, int64_t position) {
-  auto& l = layers_[static_cast<size_t>(index)];
-  return at(l.values, l, slot, head, position);
-}
 
 void attend(const CpuKernels& kernels, const proto::Attention& spec, int index, const Batch& batch,
             CpuKvCache& cache, Activation q, Activation k, Activation v, Activation out) {
   const int64_t d = spec.head_dim(), heads = spec.heads(), kv_heads = spec.kv_heads(),
                 group = heads / kv_heads;
-  const DType type = cache.type();
+  KvPlane& key_plane = cache.keys(index);
+  KvPlane& value_plane = cache.values(index);
   const auto scale = static_cast<float>(
       spec.scale() != 0 ? spec.scale() : 1.0 / std::sqrt(static_cast<double>(d)));
 
@@ -100,17 +59,9 @@ void attend(const CpuKernels& kernels, const proto::Attention& spec, int index, 
     parallel_ranges(seg.count, 64, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
         for (int64_t h = 0; h < kv_heads; ++h) {
-          const float* from_k = k.f32() + (row + t) * k.n + h * d;
-          const float* from_v = v.f32() + (row + t) * v.n + h * d;
-          std::byte* to_k = cache.keys(index, seg.slot, h, seg.begin + t);
-          std::byte* to_v = cache.values(index, seg.slot, h, seg.begin + t);
-          if (type == DType::kF32) {
-            std::memcpy(to_k, from_k, static_cast<size_t>(d) * 4);
-            std::memcpy(to_v, from_v, static_cast<size_t>(d) * 4);
-          } else {
-            kernels.f32_to_f16(from_k, d, reinterpret_cast<uint16_t*>(to_k));
-            kernels.f32_to_f16(from_v, d, reinterpret_cast<uint16_t*>(to_v));
-          }
+          const int64_t to = key_plane.row(seg.slot, h, seg.begin + t);
+          key_plane.write(kernels, to, k.f32() + (row + t) * k.n + h * d);
+          value_plane.write(kernels, to, v.f32() + (row + t) * v.n + h * d);
         }
       }
     });
@@ -118,7 +69,7 @@ void attend(const CpuKernels& kernels, const proto::Attention& spec, int index, 
   }
 
   const auto window = static_cast<int64_t>(spec.window());
-  const CodeKind key_kind = type == DType::kF32 ? CodeKind::kF32 : CodeKind::kF16;
+  const auto dot = kernels.dot[static_cast<size_t>(key_plane.kind())];
   parallel_for(static_cast<int64_t>(tiles.size()), [&](int64_t i) {
     thread_local Scratch scratch;
     const Tile& t = tiles[static_cast<size_t>(i)];
@@ -144,26 +95,26 @@ void attend(const CpuKernels& kernels, const proto::Attention& spec, int index, 
       return x.f32() + (t.row + r / group) * x.n + (t.kv_head * group + r % group) * d;
     };
     for (int64_t r = 0; r < rows; ++r) {
-      std::copy(head_at(q, r), head_at(q, r) + d, scratch.queries.data() + r * padded);
-      kernels.scale(scratch.queries.data() + r * padded, d, scale);
+      float* query = scratch.queries.data() + r * padded;
+      std::copy(head_at(q, r), head_at(q, r) + d, query);
+      if (key_plane.rotated()) rotate_head(query, d);
+      kernels.scale(query, d, scale);
     }
     for (int64_t key0 = begin; key0 <= last_position; key0 += kKeys) {
       const int64_t keys = std::min(kKeys, last_position + 1 - key0);
-      const std::byte* key_bytes = cache.keys(index, seg.slot, t.kv_head, key0);
+      const int64_t cached = key_plane.row(seg.slot, t.kv_head, key0);
       float* all_scores = scratch.scores.data();
       if (rows < kFewRows) {
+        CodeRow key_rows[kKeys];
+        key_plane.code_rows(kernels, cached, keys, scratch.cached, key_rows);
         for (int64_t j = 0; j < keys; j += 4) {
           const int few = static_cast<int>(std::min<int64_t>(4, keys - j));
-          CodeRow key_rows[4];
-          for (int c = 0; c < few; ++c)
-            key_rows[c] = {key_bytes + (j + c) * d * info(type).bytes, nullptr, nullptr, d};
-          for (int64_t r = 0; r < rows; ++r) {
-            kernels.dot[static_cast<size_t>(key_kind)](
-                key_rows, few, d, scratch.queries.data() + r * padded, all_scores + r * kKeys + j);
-          }
+          for (int64_t r = 0; r < rows; ++r)
+            dot(key_rows + j, few, d, scratch.queries.data() + r * padded,
+                all_scores + r * kKeys + j);
         }
       } else {
-        const float* key_rows = as_f32(kernels, type, key_bytes, keys * d, scratch.keys);
+        const float* key_rows = key_plane.read(kernels, cached, keys, scratch.cached);
         float* kt = scratch.keys_transposed.data();
         for (int64_t j = 0; j < keys; ++j) {
           for (int64_t c = 0; c < d; ++c) kt[c * kKeys + j] = key_rows[j * d + c];
@@ -171,8 +122,7 @@ void attend(const CpuKernels& kernels, const proto::Attention& spec, int index, 
         kernels.gemm(rows, keys, d, scratch.queries.data(), padded, kt, kKeys, all_scores, kKeys,
                      false);
       }
-      const float* value_rows = as_f32(
-          kernels, type, cache.values(index, seg.slot, t.kv_head, key0), keys * d, scratch.values);
+      const float* value_rows = value_plane.read(kernels, cached, keys, scratch.cached);
       for (int64_t r = 0; r < rows; ++r) {
         float* scores = all_scores + r * kKeys;
         const auto ri = static_cast<size_t>(r);

@@ -34,8 +34,8 @@ class CpuExecutor final : public Executor {
   }
 
   std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots, int64_t length,
-                                      DType type) override {
-    return std::make_unique<CpuKvCache>(spec, slots, length, type);
+                                      KvTypes types) override {
+    return std::make_unique<CpuKvCache>(spec, slots, length, types);
   }
 
   void embed(const Linear& table, std::span<const int32_t> tokens, Activation x) override {

@@ -42,7 +42,8 @@ std::vector<Group> group_windows(const std::vector<Window>& windows) {
 // Runs groups of windows through one model, keeping its cache.
 class Runner {
  public:
-  Runner(Executor& executor, const Model& model) : executor_(executor), model_(model) {}
+  Runner(Executor& executor, const Model& model, KvTypes types = KvType::kF32)
+      : executor_(executor), model_(model), types_(types) {}
 
   // Hidden states of all tokens of the group, copied: the next model may use the executor's
   // buffers.
@@ -50,7 +51,7 @@ class Runner {
     const auto slots = static_cast<int>(group.end - group.begin);
     if (!cache_ || cache_->slots() < slots || cache_->length() < group.longest) {
       cache_.reset();
-      cache_ = executor_.make_cache(model_.spec, slots, group.longest, DType::kF32);
+      cache_ = executor_.make_cache(model_.spec, slots, group.longest, types_);
     }
     std::vector<int32_t> tokens;
     std::vector<Segment> segments;
@@ -86,6 +87,7 @@ class Runner {
  private:
   Executor& executor_;
   const Model& model_;
+  KvTypes types_;
   std::unique_ptr<KvCache> cache_;
   std::vector<float> hidden_, logits_;
   int64_t tokens_ = 0;
@@ -108,6 +110,7 @@ void scored_rows(const std::vector<Window>& windows, const Group& g, std::vector
 struct Subject {
   Executor& executor;
   const Model& model;
+  KvTypes cache = KvType::kF32;
 };
 
 // Runs every model over every window and calls score(row index, target, logits of each model).
@@ -115,7 +118,7 @@ template <class Score>
 void for_each_scored(std::span<const Subject> subjects, const std::vector<Window>& windows,
                      Progress& progress, Score score) {
   std::vector<Runner> runners;
-  for (const auto& s : subjects) runners.emplace_back(s.executor, s.model);
+  for (const auto& s : subjects) runners.emplace_back(s.executor, s.model, s.cache);
   int64_t total = 0, done = 0, tokens = 0;
   for (const auto& w : windows) total += static_cast<int64_t>(w.tokens.size());
   progress.begin("evaluating", total);
@@ -182,10 +185,11 @@ double quantile(const std::vector<double>& sorted, double q) {
 }  // namespace
 
 PerplexityResult evaluate_perplexity(Executor& executor, const Model& model,
-                                     const std::vector<Window>& windows, Progress& progress) {
+                                     const std::vector<Window>& windows, Progress& progress,
+                                     KvTypes cache) {
   std::vector<double> nll(static_cast<size_t>(count_scored(windows)));
   const auto vocab = static_cast<int64_t>(model.spec.vocab());
-  const Subject subjects[] = {{executor, model}};
+  const Subject subjects[] = {{executor, model, cache}};
   for_each_scored(
       subjects, windows, progress,
       [&](int64_t i, int32_t target, std::span<const float* const> logits, int64_t row) {
@@ -196,7 +200,7 @@ PerplexityResult evaluate_perplexity(Executor& executor, const Model& model,
 
 KlResult evaluate_kl(Executor& executor, const Model& base, const Model& candidate,
                      const std::vector<Window>& windows, Progress& progress,
-                     Executor* candidate_executor) {
+                     Executor* candidate_executor, KvTypes candidate_cache) {
   if (base.spec.vocab() != candidate.spec.vocab()) {
     fail(ErrorKind::kUsage, "vocabularies of {} and {} tokens cannot be compared",
          base.spec.vocab(), candidate.spec.vocab());
@@ -205,8 +209,9 @@ KlResult evaluate_kl(Executor& executor, const Model& base, const Model& candida
   const auto vocab = static_cast<int64_t>(base.spec.vocab());
   std::vector<double> kl(n), base_nll(n), candidate_nll(n), change(n);
   std::vector<uint8_t> same(n);
-  const Subject subjects[] = {{executor, base},
-                              {candidate_executor ? *candidate_executor : executor, candidate}};
+  const Subject subjects[] = {
+      {executor, base},
+      {candidate_executor ? *candidate_executor : executor, candidate, candidate_cache}};
   for_each_scored(
       subjects, windows, progress,
       [&](int64_t index, int32_t target, std::span<const float* const> logits, int64_t row) {

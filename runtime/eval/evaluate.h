@@ -21,7 +21,8 @@ struct PerplexityResult {
 // text.
 PerplexityResult evaluate_perplexity(Executor& executor, const Model& model,
                                      const std::vector<Window>& windows,
-                                     Progress& progress = no_progress());
+                                     Progress& progress = no_progress(),
+                                     KvTypes cache = KvType::kF32);
 
 struct KlResult {
   int64_t tokens = 0;
@@ -34,10 +35,11 @@ struct KlResult {
   double ppl_ratio_error = 0;  // standard error, from the paired differences
 };
 
-// `candidate_executor` runs the candidate where it is not the base's.
+// `candidate_executor` runs the candidate where it is not the base's. The base has a cache in f32.
 KlResult evaluate_kl(Executor& executor, const Model& base, const Model& candidate,
                      const std::vector<Window>& windows, Progress& progress = no_progress(),
-                     Executor* candidate_executor = nullptr);
+                     Executor* candidate_executor = nullptr,
+                     KvTypes candidate_cache = KvType::kF32);
 
 // Logits [scored, vocab] of one window, for tests and for other measures.
 std::vector<float> window_logits(Executor& executor, const Model& model, const Window& window);

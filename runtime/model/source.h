@@ -23,6 +23,8 @@ class ModelSource {
   virtual uint64_t hash() const = 0;          // what "the same source" means for a journal
   virtual uint64_t tensor_bytes() const = 0;  // as stored
   virtual const proto::Manifest* manifest() const { return nullptr; }
+  // What was done to the numbers on the way here, as lines of a recipe before those of the passes.
+  virtual std::string recipe() const { return {}; }
   virtual bool reads(const std::string& file) const = 0;  // whether its tensors lie in this file
 
   virtual Linear linear(const LinearInfo& info) const = 0;

@@ -218,7 +218,7 @@ TEST(Engine, prefill_in_chunks_gives_the_logits_of_one_pass) {
   const auto tokens = test::random_tokens(50, 96, 1);
   std::vector<float> expected;
   for (const int64_t chunk : {512, 49, 25, 16, 7, 1}) {
-    Engine engine(tiny.source(), {.cache = DType::kF32, .prefill_chunk = chunk});
+    Engine engine(tiny.source(), {.cache = KvType::kF32, .prefill_chunk = chunk});
     const auto logits = engine.extend(tokens);
     EXPECT_EQ(engine.position(), 50);
     EXPECT_EQ(logits.size(), 96u);
@@ -229,7 +229,7 @@ TEST(Engine, prefill_in_chunks_gives_the_logits_of_one_pass) {
 
 TEST(Engine, rewinding_forgets_what_followed) {
   const test::TinyRuntime tiny;
-  Engine engine(tiny.source(), {.cache = DType::kF32});
+  Engine engine(tiny.source(), {.cache = KvType::kF32});
   const auto tokens = test::random_tokens(30, 96, 2);
   const std::span all(tokens);
   const auto expected = engine.extend(all);
@@ -265,8 +265,6 @@ TEST(Engine, takes_the_context_of_the_model_by_default) {
   const test::TinyRuntime tiny;
   EXPECT_EQ(Engine(tiny.source(), {}).context(), 64);
   EXPECT_EQ(Engine(tiny.source(), {.context = 100}).context(), 100);
-  EXPECT_PITH_ERROR(Engine(tiny.source(), {.cache = DType::kBF16}), ErrorKind::kUnsupported,
-                    "bf16");
 }
 
 }  // namespace

@@ -78,6 +78,9 @@ TEST_F(Command, usage_errors_exit_with_2) {
       {"run", in(), "-p", "a", "--temp", "-1"},
       {"run", in(), "-p", "a", "--top-p", "2"},
       {"run", in(), "-p", "a", "--cache-type", "q4"},
+      {"run", in(), "-p", "a", "--kv", "k:int8,k:int4"},
+      {"eval", "ppl", in(), "-f", folder_.file("text"), "--kv", "x:int8"},
+      {"bench", in(), "--kv", "int5"},
       {"chat", in()},  // no template
       {"inspect"},
       {"verify"},
@@ -159,6 +162,23 @@ TEST_F(Command, a_dry_run_writes_nothing_and_tells_the_plan) {
   const auto size = std::filesystem::file_size(out());
   EXPECT_GE(size, plan["planned_output_bytes"].get<uint64_t>());
   EXPECT_LE(size, plan["planned_output_bytes"].get<uint64_t>() + (16 << 10));
+}
+
+TEST_F(Command, a_rotated_model_answers_as_before_and_its_recipe_says_what_it_is) {
+  ASSERT_EQ(pith_run({"quantize", in(), out(), "f32", "--embedding-type", "f32", "--head-type",
+                      "f32", "--rotate", "--seed", "3", "-q"})
+                .exit_code,
+            0);
+  const auto inspected = pith_run({"inspect", out(), "--json", "-"});
+  EXPECT_NE(inspected.out.find("- rotate:"), std::string::npos) << inspected.out;
+  EXPECT_NE(inspected.out.find("seed: 3"), std::string::npos) << inspected.out;
+  std::string text;
+  for (int i = 0; i < 40; ++i) text += "the cat sat on the mat. ";
+  write_file(folder_.file("text"), as_bytes(text.data(), text.size()));
+  const auto r = pith_run({"eval", "kl", out(), "--base", in(), "-f", folder_.file("text"),
+                           "--protocol", "gptq-64", "--no-noise-floor", "-q", "--json", "-"});
+  ASSERT_EQ(r.exit_code, 0) << r.err;
+  EXPECT_LT(parse_json(r.out, "kl")["kl_mean"].get<double>(), 1e-6);
 }
 
 TEST_F(Command, inspect_has_the_keys_that_others_rely_on) {
@@ -270,7 +290,7 @@ TEST_F(Speaking, eval_ppl_has_the_keys_that_others_rely_on) {
   const auto r = pith_run({"eval", "ppl", model_, "-f", text_, "--protocol", "paragraph",
                            "--max-windows", "8", "-q", "--json", "-"});
   EXPECT_EQ(r.exit_code, 0) << r.err;
-  expect_keys(r.out, {"perplexity", "nll", "tokens", "protocol"});
+  expect_keys(r.out, {"perplexity", "nll", "tokens", "protocol", "cache"});
   EXPECT_EQ(parse_json(r.out, "ppl")["protocol"], "paragraph-512");
 }
 
@@ -285,12 +305,34 @@ TEST_F(Speaking, eval_kl_has_the_keys_that_others_rely_on) {
   EXPECT_GT(parse_json(r.out, "kl")["kl_mean"].get<double>(), 0);
 }
 
+TEST_F(Speaking, a_narrow_cache_costs_the_more_the_narrower_it_is) {
+  double last = 0;
+  for (const std::string kv : {"f32", "f16", "int8", "int4"}) {
+    const auto r =
+        pith_run({"eval", "kl", model_, "--base", model_, "-f", text_, "--protocol", "paragraph",
+                  "--max-windows", "8", "--no-noise-floor", "-q", "--json", "-", "--kv", kv});
+    ASSERT_EQ(r.exit_code, 0) << r.err;
+    const Json j = parse_json(r.out, "kl");
+    EXPECT_EQ(j["cache"], kv);
+    const double kl = j["kl_mean"];
+    if (kv == "f32") {
+      EXPECT_EQ(kl, 0);
+    } else {
+      EXPECT_GT(kl, last) << kv;
+    }
+    last = kl;
+  }
+  EXPECT_EQ(story({"--temp", "0", "--kv", "f16"}), story({"--temp", "0"}));
+  EXPECT_EQ(story({"--temp", "0", "--kv", "k:int8,v:int4"}).rfind("Once upon a time", 0), 0u);
+}
+
 TEST_F(Speaking, bench_has_the_keys_that_others_rely_on) {
   const auto r =
       pith_run({"bench", model_, "-p", "32", "-n", "8", "--repetitions", "1", "-q", "--json", "-"});
   EXPECT_EQ(r.exit_code, 0) << r.err;
-  expect_keys(r.out, {"prefill_tokens_per_s", "decode_tokens_per_s", "weight_bytes_per_token",
-                      "read_bytes_per_s", "decode_bandwidth_fraction"});
+  expect_keys(r.out,
+              {"prefill_tokens_per_s", "decode_tokens_per_s", "weight_bytes_per_token",
+               "read_bytes_per_s", "decode_bandwidth_fraction", "cache", "cache_bytes_per_token"});
 }
 
 TEST_F(Speaking, calibration_text_is_recorded_and_evaluation_on_it_warns) {

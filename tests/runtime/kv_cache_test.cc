@@ -1,0 +1,286 @@
+// What a cache gives back of what was put into it.
+
+#include "runtime/cpu/kv_cache.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/rng.h"
+#include "tests/support/encodings.h"
+#include "tests/support/kernel_levels.h"
+#include "tests/support/test_data.h"
+#include "tests/support/tiny_packed.h"
+
+namespace pith {
+namespace {
+
+constexpr KvType kTypes[] = {KvType::kF32,  KvType::kF16, KvType::kBF16,
+                             KvType::kInt8, KvType::kFp8, KvType::kInt4};
+constexpr int64_t kSizes[] = {2, 16, 24, 64, 72, 80, 96, 128};
+
+// How far the row may be from x where it is stored as `type`, by element.
+std::vector<float> allowed(KvType type, const std::vector<float>& x) {
+  float absmax = 0;
+  for (const float v : x) absmax = std::max(absmax, std::fabs(v));
+  std::vector<float> out(x.size());
+  for (size_t i = 0; i < x.size(); ++i) {
+    const float size = std::fabs(x[i]);
+    switch (type) {
+      case KvType::kF32:
+        break;
+      case KvType::kF16:
+        out[i] = size * 0x1p-11f;
+        break;
+      case KvType::kBF16:
+        out[i] = size * 0x1p-8f;
+        break;
+      case KvType::kInt8:  // half a step
+        out[i] = absmax / 127 * 0.5001f;
+        break;
+      case KvType::kFp8:  // four bits with the leading one, and a smallest step of 2^-9
+        out[i] = std::max(size * 0x1p-4f, absmax / 448 * 0x1p-10f) * 1.0001f;
+        break;
+      case KvType::kInt4: {  // half a step, and what scale and minimum are rounded by
+        const auto begin = x.begin() + static_cast<std::ptrdiff_t>(i / 32 * 32),
+                   end = x.begin() +
+                         static_cast<std::ptrdiff_t>(std::min(x.size(), i / 32 * 32 + 32));
+        const auto [low, high] = std::minmax_element(begin, end);
+        const float top = std::max(std::fabs(*low), std::fabs(*high));
+        out[i] = (*high - *low) / 15 * 0.51f + top * 0x1p-10f;
+        break;
+      }
+    }
+  }
+  return out;
+}
+
+// Rows of one channel that is 20 times as large as the others, and one of nothing but zeros.
+std::vector<float> outlier_rows(int64_t rows, int64_t n, uint64_t seed) {
+  auto x = test::uniform_values(rows * n, seed, 2);
+  for (int64_t r = 0; r < rows; ++r) x[static_cast<size_t>(r * n + 1)] *= 20;
+  std::fill_n(x.begin() + n, n, 0.0f);
+  return x;
+}
+
+struct Case {
+  KvType type;
+  int64_t size;
+  bool keys;
+  std::string name() const {
+    return fmt::format("{} of {} in {}", keys ? "keys" : "values", size, kv_type_name(type));
+  }
+};
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const KvType type : kTypes) {
+    for (const int64_t size : kSizes) {
+      for (const bool keys : {false, true}) all.push_back({type, size, keys});
+    }
+  }
+  return all;
+}
+
+TEST(KvCache, rows_come_back_within_the_rounding_of_their_type) {
+  constexpr int64_t kRows = 70;  // 2 slots of 5 heads of 7
+  for (const Case& c : cases()) {
+    const auto x = outlier_rows(kRows, c.size, 5);
+    for (const CpuKernels* kernels : test::kernel_levels()) {
+      KvPlane plane(c.type, c.keys, 2, 5, 7, c.size);
+      for (int64_t r = kRows - 1; r >= 0; --r) plane.write(*kernels, r, x.data() + r * c.size);
+      KvScratch scratch;
+      const float* got = plane.read(*kernels, 0, kRows, scratch);
+      for (int64_t r = 0; r < kRows; ++r) {
+        std::vector<float> expected(x.begin() + r * c.size, x.begin() + (r + 1) * c.size);
+        if (plane.rotated()) rotate_head(expected.data(), c.size);
+        const auto bounds = allowed(c.type, expected);
+        for (size_t i = 0; i < expected.size(); ++i) {
+          ASSERT_LE(std::fabs(got[r * c.size + static_cast<int64_t>(i)] - expected[i]), bounds[i])
+              << kernels->name << ", " << c.name() << ", row " << r << ", channel " << i << " is "
+              << expected[i];
+        }
+      }
+    }
+  }
+}
+
+TEST(KvCache, products_with_stored_rows_are_those_with_the_rows_read) {
+  constexpr int64_t kRows = 9;
+  for (const Case& c : cases()) {
+    const auto x = outlier_rows(kRows, c.size, 6);
+    std::vector<float> q = test::uniform_values(c.size, 8);
+    q.resize(static_cast<size_t>(c.size + 15) / 16 * 16);
+    for (const CpuKernels* kernels : test::kernel_levels()) {
+      KvPlane plane(c.type, c.keys, 1, 1, kRows, c.size);
+      for (int64_t r = 0; r < kRows; ++r) plane.write(*kernels, r, x.data() + r * c.size);
+      KvScratch scratch, other;
+      CodeRow rows[kRows];
+      plane.code_rows(*kernels, 0, kRows, scratch, rows);
+      const float* read = plane.read(*kernels, 0, kRows, other);
+      for (int64_t r = 0; r < kRows; ++r) {
+        float got = 0;
+        kernels->dot[static_cast<size_t>(plane.kind())](rows + r, 1, c.size, q.data(), &got);
+        double expected = 0, sizes = 0;
+        for (int64_t i = 0; i < c.size; ++i) {
+          const double product = static_cast<double>(q[static_cast<size_t>(i)]) *
+                                 static_cast<double>(read[r * c.size + i]);
+          expected += product;
+          sizes += std::fabs(product);
+        }
+        // Sums of codes meet the zero point last: they may be as large as the largest element.
+        float absmax = 0;
+        for (int64_t i = 0; i < c.size; ++i)
+          absmax = std::max(absmax, std::fabs(read[r * c.size + i]));
+        ASSERT_NEAR(static_cast<double>(got), expected,
+                    1e-6 * (sizes + static_cast<double>(absmax) * static_cast<double>(c.size)))
+            << kernels->name << ", " << c.name() << ", row " << r;
+      }
+    }
+  }
+}
+
+TEST(KvCache, zeros_stay_zeros) {
+  for (const Case& c : cases()) {
+    const std::vector<float> zeros(static_cast<size_t>(c.size));
+    for (const CpuKernels* kernels : test::kernel_levels()) {
+      KvPlane plane(c.type, c.keys, 1, 1, 2, c.size);
+      KvScratch scratch;
+      for (const int64_t row : {0, 1}) {  // the second was never written
+        if (row == 0) plane.write(*kernels, 0, zeros.data());
+        const float* got = plane.read(*kernels, row, 1, scratch);
+        ASSERT_TRUE(std::equal(zeros.begin(), zeros.end(), got)) << kernels->name << c.name();
+      }
+    }
+  }
+}
+
+// Nothing is a number in place of another: what cannot be stored is NaN, or infinite in f16.
+TEST(KvCache, numbers_that_are_not_finite_stay_so_and_spoil_their_row_alone) {
+  for (const Case& c : cases()) {
+    for (const float bad :
+         {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
+          -std::numeric_limits<float>::infinity()}) {
+      const auto good = test::uniform_values(c.size, 11);
+      auto spoiled = good;
+      spoiled[static_cast<size_t>(c.size - 1)] = bad;
+      const CpuKernels& kernels = *test::kernel_levels().front();
+      KvPlane plane(c.type, c.keys, 1, 1, 3, c.size);
+      KvScratch scratch;
+      plane.write(kernels, 0, good.data());
+      plane.write(kernels, 2, good.data());
+      plane.write(kernels, 1, spoiled.data());
+      const float* got = plane.read(kernels, 0, 3, scratch);
+      ASSERT_FALSE(std::isfinite(got[2 * c.size - 1])) << c.name() << " " << bad;
+      for (int64_t i = 0; i < c.size; ++i) {
+        ASSERT_TRUE(std::isfinite(got[i])) << c.name();
+        ASSERT_EQ(got[i], got[2 * c.size + i]) << c.name();
+      }
+    }
+  }
+}
+
+TEST(KvCache, numbers_at_the_ends_of_the_range_are_stored_or_become_infinite) {
+  for (const Case& c : cases()) {
+    const CpuKernels& kernels = *test::kernel_levels().front();
+    for (const float size : {1e-45f, 1e-38f, 1e-20f, 1e-6f, 6e4f, 1e6f, 1e30f}) {
+      auto x = test::uniform_values(c.size, 12, size);
+      x[0] = size;
+      KvPlane plane(c.type, c.keys, 1, 1, 1, c.size);
+      KvScratch scratch;
+      plane.write(kernels, 0, x.data());
+      const float* got = plane.read(kernels, 0, 1, scratch);
+      const bool narrow = c.type == KvType::kF16 || c.type == KvType::kInt4;
+      if (narrow && size > 3e4f) continue;
+      for (int64_t i = 0; i < c.size; ++i) {
+        ASSERT_LE(std::fabs(got[i]), std::max(12 * size, 1e-6f)) << c.name() << " " << size;
+      }
+    }
+  }
+}
+
+TEST(KvCache, rotating_heads_keeps_products_and_undoes_itself) {
+  for (const int64_t n : {1, 2, 15, 16, 24, 64, 80, 96, 128, 256}) {
+    auto a = test::uniform_values(n, 1), b = test::uniform_values(n, 2);
+    const auto product = [&] {
+      double sum = 0;
+      for (size_t i = 0; i < a.size(); ++i)
+        sum += static_cast<double>(a[i]) * static_cast<double>(b[i]);
+      return sum;
+    };
+    const auto a_before = a;
+    const double before = product();
+    rotate_head(a.data(), n);
+    rotate_head(b.data(), n);
+    EXPECT_NEAR(product(), before, 1e-6 * static_cast<double>(n)) << n;
+    rotate_head(a.data(), n);
+    for (size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], a_before[i], 1e-6f) << n;
+  }
+  std::vector<float> one(64);
+  one[7] = 8;
+  rotate_head(one.data(), 64);
+  for (const float v : one) EXPECT_EQ(std::fabs(v), 1.0f);
+}
+
+TEST(KvCache, keys_with_an_outlier_channel_lose_less_where_they_are_rotated) {
+  constexpr int64_t kSize = 64, kRows = 50;
+  const auto x = outlier_rows(kRows, kSize, 13);
+  const CpuKernels& kernels = *test::kernel_levels().front();
+  const auto error = [&](KvType type, bool keys) {
+    KvPlane plane(type, keys, 1, 1, kRows, kSize);
+    for (int64_t r = 0; r < kRows; ++r) plane.write(kernels, r, x.data() + r * kSize);
+    KvScratch scratch;
+    const float* got = plane.read(kernels, 0, kRows, scratch);
+    double sum = 0;
+    for (int64_t r = 0; r < kRows; ++r) {
+      std::vector<float> row(got + r * kSize, got + (r + 1) * kSize);
+      if (plane.rotated()) rotate_head(row.data(), kSize);
+      for (int64_t i = 0; i < kSize; ++i) {
+        const double d = static_cast<double>(row[static_cast<size_t>(i)]) -
+                         static_cast<double>(x[static_cast<size_t>(r * kSize + i)]);
+        sum += d * d;
+      }
+    }
+    return sum;
+  };
+  EXPECT_LT(error(KvType::kInt8, true), 0.5 * error(KvType::kInt8, false));
+  EXPECT_LT(error(KvType::kInt4, true), 0.8 * error(KvType::kInt4, false));
+}
+
+TEST(KvCache, sizes_are_what_is_allocated) {
+  const proto::ModelSpec spec = test::tiny_spec();
+  const auto& a = spec.layers(0).sublayers(0).attention();
+  const uint64_t rows = 3 * 10 * a.kv_heads(), d = a.head_dim();
+  const uint64_t expected[] = {rows * d * 4,   rows * d * 2,
+                               rows * d * 2,   rows * (d + 4),
+                               rows * (d + 4), rows * ((d + 7) / 8 * 4 + (d + 31) / 32 * 4)};
+  for (const KvType k : kTypes) {
+    for (const KvType v : kTypes) {
+      EXPECT_EQ(CpuKvCache(spec, 3, 10, {k, v}).bytes(),
+                expected[static_cast<size_t>(k)] + expected[static_cast<size_t>(v)]);
+    }
+  }
+}
+
+TEST(KvTypes, names_are_read_as_they_are_written) {
+  for (const KvType k : kTypes) {
+    for (const KvType v : kTypes) {
+      const KvTypes types{k, v};
+      EXPECT_EQ(parse_kv_types(to_string(types), KvType::kF16), types);
+    }
+  }
+  EXPECT_EQ(to_string(KvTypes{KvType::kInt8, KvType::kInt4}), "k:int8,v:int4");
+  EXPECT_EQ(to_string(KvTypes(KvType::kFp8)), "fp8");
+  const KvTypes only_keys{KvType::kInt8, KvType::kF32}, both{KvType::kF16, KvType::kInt4};
+  EXPECT_EQ(parse_kv_types("k:int8", KvType::kF32), only_keys);
+  EXPECT_EQ(parse_kv_types("v:int4,k:f16", KvType::kF32), both);
+  for (const char* text : {"", "q4", "INT8", "k:", "k:int8,", ",", "int8,int4", "k:int8,k:int4",
+                           "k:int8,v:int4,v:f16", "x:int8", "k:int8 ,v:int4", "k:f64"}) {
+    EXPECT_PITH_ERROR(parse_kv_types(text, KvType::kF16), ErrorKind::kUsage,
+                      "f32, f16, bf16, int8, fp8 or int4");
+  }
+}
+
+}  // namespace
+}  // namespace pith
