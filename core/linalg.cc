@@ -1,82 +1,190 @@
 #include "core/linalg.h"
 
-#include <cblas.h>
-
 #include <algorithm>
 #include <cmath>
 
+#include "core/buffer.h"
 #include "core/bytes.h"
 #include "core/parallel.h"
-
-extern "C" {
-void dpotrf_(const char* uplo, const int* n, double* a, const int* lda, int* info);
-void dposv_(const char* uplo, const int* n, const int* nrhs, double* a, const int* lda, double* b,
-            const int* ldb, int* info);
-}
 
 namespace pith {
 namespace {
 
-// OpenBLAS would start threads of its own under ours.
-const bool single_threaded = [] {
-  openblas_set_num_threads(1);
-  return true;
-}();
+constexpr int64_t kTile = 192;
+constexpr int kRows = 4, kVectors = 3, kLanes = 4;  // of c in registers: 12 vectors of AVX2
+constexpr int64_t kWidth = kVectors * kLanes;
 
-constexpr int64_t kTile = 256;
+// ---- c -= a b for packed tiles: a [rows, depth] at stride kTile, b [depth, kTile], c [rows,
+// kTile]
 
-// a = L L^T, lower triangular, row-major; reads and writes the lower triangle. Right-looking: a
-// diagonal tile, the tiles below it, then everything to the right of those.
-bool lower_cholesky(int64_t n, double* a) {
-  const int64_t tiles = ceil_div(n, kTile);
-  const auto begin = [](int64_t t) { return t * kTile; };
-  const auto size = [n](int64_t t) { return static_cast<int>(std::min(kTile, n - t * kTile)); };
-  const auto at = [&](int64_t i, int64_t j) { return a + begin(i) * n + begin(j); };
-  const int ld = static_cast<int>(n);
-  for (int64_t t = 0; t < tiles; ++t) {
-    const int width = size(t);
-    int info = 0;
-    dpotrf_("U", &width, at(t, t), &ld, &info);  // column-major upper is row-major lower
-    if (info != 0) return false;
-    parallel_for(tiles - t - 1, [&](int64_t i) {
-      const int64_t row = t + 1 + i;
-      cblas_dtrsm(CblasRowMajor, CblasRight, CblasLower, CblasTrans, CblasNonUnit, size(row), width,
-                  1.0, at(t, t), ld, at(row, t), ld);
-    });
-    const int64_t rest = tiles - t - 1;
-    parallel_for(rest * (rest + 1) / 2, [&](int64_t i) {
-      // Pairs (row, column) of the lower triangle, in one count.
-      auto r = static_cast<int64_t>((std::sqrt(8.0 * static_cast<double>(i) + 1) - 1) / 2);
-      while (r * (r + 1) / 2 > i) --r;
-      while ((r + 1) * (r + 2) / 2 <= i) ++r;
-      const int64_t row = t + 1 + r, column = t + 1 + i - r * (r + 1) / 2;
-      cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, size(row), size(column), width, -1.0,
-                  at(row, t), ld, at(column, t), ld, 1.0, at(row, column), ld);
-    });
+using V4 = double __attribute__((vector_size(32), aligned(8), may_alias));
+
+inline __attribute__((always_inline)) void subtract_product(int64_t rows, int64_t depth,
+                                                            const double* a, const double* b,
+                                                            double* c) {
+  for (int64_t j = 0; j < kTile; j += kWidth) {
+    for (int64_t i = 0; i < rows; i += kRows) {
+      V4 sums[kRows][kVectors];
+      for (int r = 0; r < kRows; ++r) {
+        for (int v = 0; v < kVectors; ++v)
+          sums[r][v] = *reinterpret_cast<const V4*>(c + (i + r) * kTile + j + v * kLanes);
+      }
+      for (int64_t p = 0; p < depth; ++p) {
+        const V4* row = reinterpret_cast<const V4*>(b + p * kTile + j);
+        for (int r = 0; r < kRows; ++r) {
+          const double x = -a[(i + r) * kTile + p];
+          const V4 factor = {x, x, x, x};
+          for (int v = 0; v < kVectors; ++v) sums[r][v] += factor * row[v];
+        }
+      }
+      for (int r = 0; r < kRows; ++r) {
+        for (int v = 0; v < kVectors; ++v)
+          *reinterpret_cast<V4*>(c + (i + r) * kTile + j + v * kLanes) = sums[r][v];
+      }
+    }
   }
-  for (int64_t i = 0; i < n; ++i) {
-    if (!(a[i * n + i] > 0) || !std::isfinite(a[i * n + i])) return false;
+}
+
+void subtract_plain(int64_t rows, int64_t depth, const double* a, const double* b, double* c) {
+  subtract_product(rows, depth, a, b, c);
+}
+#if defined(__x86_64__)
+__attribute__((target("avx2"))) void subtract_avx2(int64_t rows, int64_t depth, const double* a,
+                                                   const double* b, double* c) {
+  subtract_product(rows, depth, a, b, c);
+}
+#endif
+
+using Subtract = void (*)(int64_t, int64_t, const double*, const double*, double*);
+Subtract choose_subtract() {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx2")) return subtract_avx2;
+#endif
+  return subtract_plain;
+}
+const Subtract subtract = choose_subtract();
+
+// A tile of its own memory, rows beyond the matrix zero.
+struct Tile {
+  Buffer<double> data{kTile * kTile};
+
+  // `transposed`: to[j, i] = from[i, j].
+  void load(const double* from, int64_t stride, int64_t rows, int64_t columns, bool transposed) {
+    std::fill(data.begin(), data.end(), 0.0);
+    for (int64_t i = 0; i < rows; ++i) {
+      for (int64_t j = 0; j < columns; ++j)
+        data[transposed ? j * kTile + i : i * kTile + j] = from[i * stride + j];
+    }
+  }
+  void store(double* to, int64_t stride, int64_t rows, int64_t columns) const {
+    for (int64_t i = 0; i < rows; ++i)
+      std::copy(&data[i * kTile], &data[i * kTile] + columns, to + i * stride);
+  }
+};
+
+// c [rows, columns] -= a [rows, depth] b, b [depth, columns], or its transpose [columns, depth].
+void subtract_tile(double* c, int64_t c_stride, const double* a, int64_t a_stride, const double* b,
+                   int64_t b_stride, int64_t rows, int64_t columns, int64_t depth,
+                   bool b_transposed) {
+  thread_local Tile ta, tb, tc;
+  ta.load(a, a_stride, rows, depth, false);
+  if (b_transposed) {
+    tb.load(b, b_stride, columns, depth, true);
+  } else {
+    tb.load(b, b_stride, depth, columns, false);
+  }
+  tc.load(c, c_stride, rows, columns, false);
+  subtract(static_cast<int64_t>(round_up(static_cast<uint64_t>(rows), kRows)), depth,
+           ta.data.data(), tb.data.data(), tc.data.data());
+  tc.store(c, c_stride, rows, columns);
+}
+
+// a [n, n] = U U^T, upper triangle in place, column after column from the last.
+bool factor_tile(int64_t n, double* a, int64_t stride) {
+  for (int64_t j = n - 1; j >= 0; --j) {
+    double d = a[j * stride + j];
+    for (int64_t p = j + 1; p < n; ++p) d -= a[j * stride + p] * a[j * stride + p];
+    if (!(d > 0) || !std::isfinite(d)) return false;
+    d = std::sqrt(d);
+    a[j * stride + j] = d;
+    for (int64_t i = 0; i < j; ++i) {
+      double s = a[i * stride + j];
+      for (int64_t p = j + 1; p < n; ++p) s -= a[i * stride + p] * a[j * stride + p];
+      a[i * stride + j] = s / d;
+    }
   }
   return true;
+}
+
+// x U^T = b and x U = b for rows b [rows, n], in place; U [n, n] upper.
+void solve_transposed(int64_t rows, int64_t n, const double* u, int64_t u_stride, double* b,
+                      int64_t stride) {
+  for (int64_t r = 0; r < rows; ++r) {
+    double* x = b + r * stride;
+    for (int64_t j = n - 1; j >= 0; --j) {
+      double s = x[j];
+      for (int64_t p = j + 1; p < n; ++p) s -= x[p] * u[j * u_stride + p];
+      x[j] = s / u[j * u_stride + j];
+    }
+  }
+}
+void solve_upper(int64_t rows, int64_t n, const double* u, int64_t u_stride, double* b,
+                 int64_t stride) {
+  for (int64_t r = 0; r < rows; ++r) {
+    double* x = b + r * stride;
+    for (int64_t j = 0; j < n; ++j) {
+      x[j] /= u[j * u_stride + j];
+      for (int64_t p = j + 1; p < n; ++p) x[p] -= x[j] * u[j * u_stride + p];
+    }
+  }
 }
 
 }  // namespace
 
 bool upper_cholesky(int64_t n, double* a) {
-  (void)single_threaded;
-  // Backwards in memory is reversed in both dimensions: upper becomes lower, and back.
-  std::reverse(a, a + n * n);
-  const bool ok = lower_cholesky(n, a);
-  std::reverse(a, a + n * n);
-  return ok;
+  const int64_t tiles = ceil_div(n, kTile);
+  const auto size = [n](int64_t t) { return std::min(kTile, n - t * kTile); };
+  const auto at = [&](int64_t i, int64_t j) { return a + i * kTile * n + j * kTile; };
+  // From the last tile: the diagonal, the tiles above it, then what is up and to the left of those.
+  for (int64_t t = tiles - 1; t >= 0; --t) {
+    if (!factor_tile(size(t), at(t, t), n)) return false;
+    parallel_for(t,
+                 [&](int64_t i) { solve_transposed(size(i), size(t), at(t, t), n, at(i, t), n); });
+    parallel_for(t * t, [&](int64_t index) {
+      const int64_t i = index / t, j = index % t;
+      if (j >= i) {
+        subtract_tile(at(i, j), n, at(i, t), n, at(j, t), n, size(i), size(j), size(t), true);
+      }
+    });
+  }
+  return true;
 }
 
 bool solve_positive(int64_t n, double* a, int64_t columns, double* b) {
-  (void)single_threaded;
-  const int order = static_cast<int>(n), count = static_cast<int>(columns);
-  int info = 0;
-  dposv_("U", &order, &count, a, &order, b, &order, &info);
-  return info == 0;
+  if (!upper_cholesky(n, a)) return false;
+  const int64_t tiles = ceil_div(n, kTile);
+  const auto size = [n](int64_t t) { return std::min(kTile, n - t * kTile); };
+  const auto at = [&](int64_t i, int64_t j) { return a + i * kTile * n + j * kTile; };
+  parallel_ranges(columns, kTile, [&](int64_t begin, int64_t end) {
+    const int64_t rows = end - begin;
+    double* x = b + begin * n;
+    for (int64_t j = tiles - 1; j >= 0; --j) {  // x U^T = b
+      for (int64_t p = j + 1; p < tiles; ++p) {
+        subtract_tile(x + j * kTile, n, x + p * kTile, n, at(j, p), n, rows, size(j), size(p),
+                      true);
+      }
+      solve_transposed(rows, size(j), at(j, j), n, x + j * kTile, n);
+    }
+    for (int64_t j = 0; j < tiles; ++j) {  // x U = that
+      for (int64_t p = 0; p < j; ++p) {
+        subtract_tile(x + j * kTile, n, x + p * kTile, n, at(p, j), n, rows, size(j), size(p),
+                      false);
+      }
+      solve_upper(rows, size(j), at(j, j), n, x + j * kTile, n);
+    }
+  });
+  return true;
 }
 
 }  // namespace pith

@@ -34,6 +34,8 @@ class QuantizePass final : public Pass {
           "      refine: {}\n      correct_inputs: {}\n",
           g.damping, g.order, g.search, g.static_groups, g.refine, g.correct_inputs);
     }
+    if (settings_.input.rounds())
+      text += fmt::format("      inputs: {}\n", to_string(settings_.input));
     if (scaling_ != nullptr)
       text += fmt::format("      smooth_alpha: {}\n", settings_.smooth_alpha);
     if (!settings_.ignore.empty()) text += "      ignore:\n";
@@ -45,9 +47,11 @@ class QuantizePass final : public Pass {
   }
 
   StatisticsNeeds needs() const override {
-    if (method_.needs.gram && settings_.gptq.correct_inputs > 0)
-      return method_.needs | StatisticsNeeds{.cross = true};
-    return scaling_ != nullptr ? method_.needs | scaling_->needs : method_.needs;
+    StatisticsNeeds all = method_.needs;
+    if (scaling_ != nullptr) all = all | scaling_->needs;
+    if (method_.needs.gram && settings_.gptq.correct_inputs > 0) all.cross = true;
+    if (settings_.input.rounds()) all.mean_square = true;
+    return all;
   }
   uint64_t working_bytes(int64_t k) const override {
     return method_.needs.gram ? GptqFactor::working_bytes(k) : 0;
@@ -78,6 +82,31 @@ class QuantizePass final : public Pass {
              PassReport& report) override {
     const std::vector<Encoding> encodings = encodings_of(stage);
     const StageJob job{settings_, stage, encodings, block, calibration, report};
+    const InputEncoding input = input_of(stage, calibration);
+    round(job);
+    for (size_t i = 0; i < encodings.size(); ++i) {
+      const auto& info = stage.linears[i];
+      if (encodings[i].kind != EncodingKind::kGgml)
+        find_linear(block, info.sublayer, info.role).input = input;
+    }
+  }
+
+  // With the scale of a constant one from the text.
+  InputEncoding input_of(const Stage& stage, Calibration* calibration) const {
+    InputEncoding input = settings_.input;
+    if (!input.rounds() || input.scale != InputScale::kTensor) return input;
+    if (calibration == nullptr) {
+      fail(ErrorKind::kUsage, "a constant scale of inputs comes from calibration: --calib");
+    }
+    const auto s = calibration->inputs(stage, {.mean_square = true});
+    const float largest = *std::ranges::max_element(s.absmax);
+    input.value = largest > 0 ? largest / (input.dtype == DType::kI8 ? 127.0f : 448.0f) : 1.0f;
+    return input;
+  }
+
+  void round(const StageJob& job) const {
+    const Stage& stage = job.stage;
+    Calibration* calibration = job.calibration;
     if (method_.stage != nullptr && calibration != nullptr) return method_.stage(job);
     std::vector<float> weights;
     if (method_.needs.mean_square && calibration != nullptr)
@@ -149,6 +178,10 @@ constexpr TypeHelp kTypes[] = {
     {"w2", "2-bit integers with zero points, groups of 64: 2.3 bits, needs a calibrated method"},
     {"nf4", "4-bit normal floats, groups of 64: 4.25 bits"},
     {"fp8", "8-bit floats e4m3, one scale a row: 8 bits (also fp8e5m2, fp8-tensor, fp8-128x128)"},
+    {"w8a8", "8-bit integers, one scale a row, and 8-bit inputs, one scale a token"},
+    {"w4a8", "4-bit integers, 8-bit scales of groups of 128, and 8-bit inputs"},
+    {"fp8_dynamic", "8-bit floats e4m3, one scale a row, and inputs in e4m3, one scale a token"},
+    {"fp8_block", "the same with scales of 128 x 128 weights and of 128 inputs"},
     {"f16", "16-bit floats (also bf16, f32): dense"},
 };
 
@@ -215,6 +248,9 @@ Encoding encoding_for_type(const std::string& type, int64_t group, std::optional
   }
   if (t.ends_with("a16")) t.resize(t.size() - 3);
   if (t == "fp8_block") t = "fp8-128x128";
+  if (t == "fp8_dynamic" || t == "w8a8_fp8") t = "fp8";
+  if (t == "w8a8") t = "int8-row";
+  if (t == "w4a8") t = "int4-g128-s8";
   if (t == "int8" || t == "int4") t = "w" + t.substr(3);
   Encoding e;
   if (t.size() == 2 && t[0] == 'w' && t[1] >= '2' && t[1] <= '8') {
@@ -222,11 +258,9 @@ Encoding encoding_for_type(const std::string& type, int64_t group, std::optional
     e = Encoding::integer(bits, 64, symmetric.value_or(bits > 4));
   } else if (t == "nf4") {
     e = Encoding::nf4(64);
-  } else if (t.find("a8") != std::string::npos || t.find("a4") != std::string::npos ||
-             t == "fp8_dynamic") {
+  } else if (t.starts_with('w') && t.find('a') != std::string::npos) {
     fail(ErrorKind::kUnsupported,
-         "type \"{}\": quantized activations are not supported yet; weight-only types are w2 to "
-         "w8, fp8, nf4",
+         "type \"{}\": w8a8, w4a8, fp8_dynamic and fp8_block are the types with rounded inputs",
          type);
   } else {
     e = parse_encoding(t);
@@ -239,6 +273,15 @@ Encoding encoding_for_type(const std::string& type, int64_t group, std::optional
   if (symmetric && e.kind == EncodingKind::kInt) e.symmetric = *symmetric;
   ops(e.kind).check(e);
   return e;
+}
+
+InputEncoding input_for_type(const std::string& type) {
+  std::string t = type;
+  std::ranges::transform(t, t.begin(), [](unsigned char c) { return std::tolower(c); });
+  if (t == "w8a8" || t == "w4a8") return {.dtype = DType::kI8};
+  if (t == "fp8_dynamic" || t == "w8a8_fp8") return {.dtype = DType::kF8E4M3};
+  if (t == "fp8_block") return {.dtype = DType::kF8E4M3, .scale = InputScale::kBlock128};
+  return {};
 }
 
 bool matches_linear(const std::string& pattern, const LinearInfo& info) {

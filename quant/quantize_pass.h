@@ -19,6 +19,8 @@ struct QuantizeSettings {
   // A method of rounding (methods()), a scaling (scalings(), rounds by rtn), or "scaling+method".
   std::string method = "rtn";
   double smooth_alpha = 0.5;
+  // How the inputs of the blocks' linears are rounded. kTensor: the value comes from calibration.
+  InputEncoding input = {};
   GptqOptions gptq = {};
   // Patterns of linears: a whole name ("layers.3.mlp.down"), a role ("down", "head"), with * and ?,
   // or "re:" and a regular expression that is searched for. "lm_head" and "embed_tokens" mean head
@@ -32,6 +34,10 @@ struct QuantizeSettings {
 // Error(kUsage) with the list.
 Encoding encoding_for_type(const std::string& type, int64_t group = -1,
                            std::optional<bool> symmetric = {});
+
+// How the inputs are rounded that a type speaks of: w8a8 W4A8 FP8_DYNAMIC FP8_BLOCK; none for
+// others.
+InputEncoding input_for_type(const std::string& type);
 
 struct TypeHelp {
   const char* name;

@@ -9,7 +9,6 @@ build=(
   libfmt-dev nlohmann-json3-dev libcli11-dev  # text and settings
   libprotobuf-dev protobuf-compiler           # manifest of the packed file
   libpcre2-dev libutf8proc-dev libxxhash-dev  # tokenizers, checksums
-  libopenblas-dev                             # factorizations of calibration statistics
   libgtest-dev libgmock-dev libbenchmark-dev  # tests and benchmarks
 )
 demo=(python3 python3-pip)

@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
+#include <sstream>
 
 #include "core/error.h"
 #include "core/file.h"
@@ -14,6 +16,7 @@
 #include "runtime/compress/journal.h"
 #include "runtime/compress/self_text.h"
 #include "tools/command.h"
+#include "tools/mixed.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
@@ -22,6 +25,10 @@ namespace {
 struct Options : Common, ModelOptions {
   std::string output, type = "w4", method = "rtn", embedding_type = "w8", head_type = "w8",
                       group = "", calibration;
+  std::string target_size, type_file, plan_out;
+  std::vector<std::string> candidates;
+  double target_bpw = 0, max_kl = 0;
+  bool mixed() const { return !target_size.empty() || target_bpw > 0 || max_kl > 0; }
   std::vector<std::string> ignore, tensor_types;
   bool symmetric = false, asymmetric = false, dry_run = false, bf16_scales = false,
        two_level = false, rotate = false;
@@ -29,8 +36,8 @@ struct Options : Common, ModelOptions {
   double damping = 0.01, smooth_alpha = 0.5;
   double correct_inputs = 1;
   int refine = 2, max_fallbacks = 0;
-  bool no_order = false, no_search = false, static_groups = false, no_sequential = false,
-       no_propagate = false;
+  bool static_inputs = false, no_order = false, no_search = false, static_groups = false,
+       no_sequential = false, no_propagate = false;
   uint64_t seed = 0;
 };
 
@@ -51,6 +58,22 @@ int64_t group_of(const std::string& text) {
   return g;
 }
 
+// "90M"; decimal units, as sizes are printed.
+uint64_t size_of(const std::string& text) {
+  if (text.empty()) return 0;
+  double v = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), v);
+  const std::string unit(end, text.data() + text.size());
+  const double by = unit.empty()  ? 1
+                    : unit == "k" ? 1e3
+                    : unit == "M" ? 1e6
+                    : unit == "G" ? 1e9
+                                  : 0;
+  if (error != std::errc() || by == 0 || !(v > 0) || v * by > 1e18)
+    fail(ErrorKind::kUsage, "--target-size {}: a number of bytes, or of k, M or G", text);
+  return static_cast<uint64_t>(v * by);
+}
+
 QuantizeSettings settings_of(const Options& o) {
   QuantizeSettings s;
   s.linears = encoding_for_type(o.type, group_of(o.group), symmetry(o));
@@ -66,8 +89,22 @@ QuantizeSettings settings_of(const Options& o) {
             .refine = o.refine,
             .correct_inputs = o.correct_inputs};
   s.smooth_alpha = o.smooth_alpha;
+  s.input = input_for_type(o.type);
+  if (o.static_inputs) {
+    if (!s.input.rounds() || s.input.scale == InputScale::kBlock128)
+      fail(ErrorKind::kUsage, "--static-inputs: type {} has no scale of inputs to fix", o.type);
+    s.input.scale = InputScale::kTensor;
+  }
   s.ignore = o.ignore;
-  for (const auto& t : o.tensor_types) {
+  std::vector<std::string> types;
+  if (!o.type_file.empty()) {
+    std::istringstream lines(read_text_file(o.type_file, 16 << 20));
+    for (std::string line; std::getline(lines, line);) {
+      if (!line.empty() && line[0] != '#') types.push_back(line);
+    }
+  }
+  types.insert(types.end(), o.tensor_types.begin(), o.tensor_types.end());
+  for (const auto& t : types) {
     const size_t eq = t.rfind('=');
     if (eq == std::string::npos || eq == 0)
       fail(ErrorKind::kUsage, "--tensor-type {}: PATTERN=TYPE is expected", t);
@@ -118,42 +155,17 @@ void read_calibration(const Options& o, const std::string& from, const ModelSour
   }
 }
 
-void quantize(const Options& o) {
-  o.apply();
-  const auto stored = open_model(o.model, o.tokenizer, !o.no_verify);
-  const auto rotated = o.rotate ? rotate_model(*stored, {.seed = o.seed}) : nullptr;
-  const ModelSource* source = rotated ? rotated.get() : stored.get();
-  if (same_file(o.model, o.output) || source->reads(o.output))
-    fail(ErrorKind::kUsage, "{}: the output is the input", o.output);
-  const QuantizeSettings settings = settings_of(o);
+// One compression with these settings.
+void run(const Options& o, const ModelSource& source, const QuantizeSettings& settings,
+         const CompressOptions& options, Progress& progress) {
   Passes passes;
   passes.push_back(make_quantize_pass(settings));
-  const StatisticsNeeds needs = passes.back()->needs();
-  const std::string calibration = !o.calibration.empty()       ? o.calibration
-                                  : needs.gram || needs.output ? "self"
-                                                               : "none";
-  CompressOptions options;
-  options.output = o.output;
-  options.seed = o.seed;
-  options.max_fallbacks = o.max_fallbacks;
-  options.sequential = !o.no_sequential;
-  options.propagate = !o.no_propagate;
-  TerminalProgress progress(o.quiet);
-  if (calibration != "none") read_calibration(o, calibration, *source, progress, &options);
-  for (const auto& pattern : o.ignore) {
-    bool matched = false;
-    for (const auto& info : linears_of(source->spec()))
-      matched = matched || matches_linear(pattern, info);
-    if (!matched && pattern != "lm_head")
-      warn(fmt::format("--ignore {} matches no layer", pattern));
-  }
-
-  const CompressPlan plan = plan_compression(*source, passes, options);
+  const CompressPlan plan = plan_compression(source, passes, options);
   Json j = {{"source", o.model},
             {"output", o.output},
             {"type", to_string(settings.linears)},
             {"method", settings.method},
-            {"parameters", parameter_count(source->spec())},
+            {"parameters", parameter_count(source.spec())},
             {"bits_per_weight", plan.bits_per_weight},
             {"source_bytes", plan.source_bytes},
             {"planned_output_bytes", plan.output_bytes},
@@ -187,7 +199,7 @@ void quantize(const Options& o) {
   }
 
   const auto begin = std::chrono::steady_clock::now();
-  const CompressReport report = compress(*source, passes, options, progress);
+  const CompressReport report = compress(source, passes, options, progress);
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   j["file_bytes"] = report.file_bytes;
@@ -205,6 +217,59 @@ void quantize(const Options& o) {
     fmt::print("went on after {} finished parts of an interrupted run\n", report.resumed_units);
   fmt::print("wrote {} in {:.1f} s; largest relative error {:.2e} in {}\n",
              human_bytes(report.file_bytes), seconds, report.worst_error, report.worst_linear);
+}
+
+bool scales(const std::string& method) {
+  return std::ranges::any_of(scalings(), [&](const auto& s) { return method.starts_with(s.name); });
+}
+
+void quantize(const Options& o) {
+  o.apply();
+  const auto stored = open_model(o.model, o.tokenizer, !o.no_verify);
+  const auto rotated = o.rotate ? rotate_model(*stored, {.seed = o.seed}) : nullptr;
+  const ModelSource* source = rotated ? rotated.get() : stored.get();
+  if (same_file(o.model, o.output) || source->reads(o.output))
+    fail(ErrorKind::kUsage, "{}: the output is the input", o.output);
+  QuantizeSettings settings = settings_of(o);
+  CompressOptions options;
+  options.output = o.output;
+  options.seed = o.seed;
+  options.max_fallbacks = o.max_fallbacks;
+  options.sequential = !o.no_sequential;
+  options.propagate = !o.no_propagate;
+  const StatisticsNeeds needs = make_quantize_pass(settings)->needs();
+  const std::string calibration =
+      !o.calibration.empty() ? o.calibration
+      : needs.gram || needs.output || o.mixed() || (o.static_inputs) || scales(o.method) ? "self"
+                                                                                         : "none";
+  TerminalProgress progress(o.quiet);
+  if (calibration != "none") read_calibration(o, calibration, *source, progress, &options);
+  for (const auto& pattern : o.ignore) {
+    bool matched = false;
+    for (const auto& info : linears_of(source->spec()))
+      matched = matched || matches_linear(pattern, info);
+    if (!matched && pattern != "lm_head")
+      warn(fmt::format("--ignore {} matches no layer", pattern));
+  }
+  if (!o.mixed()) {
+    run(o, *source, settings, options, progress);
+    return;
+  }
+  if (options.calibration.empty())
+    fail(ErrorKind::kUsage, "mixed precision measures on text: --calib");
+  MixedOptions asked{.target_bytes = size_of(o.target_size),
+                     .target_bpw = o.target_bpw,
+                     .max_kl = o.max_kl,
+                     .candidates = {},
+                     .plan_out = o.plan_out,
+                     .prints = o.prints() && !o.quiet};
+  for (const auto& type : o.candidates) asked.candidates.push_back(encoding_for_type(type));
+  Mixed mixed(asked, *source, settings, options, progress);
+  if (o.max_kl <= 0) {
+    run(o, *source, mixed.for_size(), options, progress);
+  } else {
+    mixed.search_for_kl([&](const QuantizeSettings& s) { run(o, *source, s, options, progress); });
+  }
 }
 
 }  // namespace
@@ -263,6 +328,24 @@ void add_quantize(CLI::App& app) {
                 "gptq: make up for errors of earlier layers as far as held-out text says, at most "
                 "this share of the way; 0: not (default: 1)")
       ->check(CLI::Range(0.0, 1.0));
+  c->add_flag("--static-inputs", o->static_inputs,
+              "w8a8, fp8_dynamic: one constant scale of inputs a layer, from the calibration text");
+  c->add_option("--target-size", o->target_size,
+                "mixed precision: the best file of at most this size (bytes, or with k M G)")
+      ->type_name("SIZE");
+  c->add_option("--target-bpw", o->target_bpw,
+                "mixed precision: of at most so many bits per weight")
+      ->check(CLI::Range(1.0, 16.0));
+  c->add_option("--max-kl", o->max_kl,
+                "mixed precision: the smallest file whose mean KL divergence is about this")
+      ->check(CLI::Range(1e-6, 10.0));
+  c->add_option("--candidates", o->candidates,
+                "types that mixed precision chooses from (default: w2 to w8 in groups of 64, and "
+                "w3 w4 in groups of 32)")
+      ->type_name("TYPE");
+  c->add_option("--tensor-type-file", o->type_file,
+                "lines PATTERN=TYPE, as --plan-out writes them");
+  c->add_option("--plan-out", o->plan_out, "write the chosen types as such lines");
   c->add_flag("--no-order", o->no_order, "gptq: columns as they come, not by importance");
   c->add_flag("--no-search", o->no_search, "gptq: scales from the range of each group");
   c->add_flag("--static-groups", o->static_groups, "gptq: scales from the original weights");

@@ -86,14 +86,13 @@ class SetInput final : public Pass {
   explicit SetInput(const InputEncoding& e) : e_(e) {}
   std::string recipe() const override { return "  - set_input\n"; }
   std::optional<Encoding> encoding(const LinearInfo&) const override { return {}; }
-  void apply(const std::vector<LinearInfo>& linears, Block& block, const BlockStatistics&,
-             PassReport&) override {
-    for (const auto& info : linears) {
+  void apply(const Stage& stage, Block& block, Calibration*, PassReport&) override {
+    for (const auto& info : stage.linears) {
       if (info.role == LinearRole::kDown) find_linear(block, info.sublayer, info.role).input = e_;
     }
   }
   std::string encode_rows(const LinearInfo&, const Encoding&, int64_t, int64_t, const float*, float,
-                          MutablePlanes) override {
+                          MutablePlanes, uint64_t*) override {
     return "";
   }
 

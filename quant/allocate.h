@@ -1,0 +1,51 @@
+// Mixed precision: which encoding each group of linears gets, for a size or a divergence that is
+// asked for.
+//
+// A group is the linears of a stage (they share their input, and kernels may fuse them), the
+// embedding, or the head. Each group is rounded alone, to each candidate, in an otherwise untouched
+// model, and the divergence of its output measured on a few tokens: the true cost of that choice.
+// Costs are taken to add up (they do above some 3 bits); the choice is then greedy on the lower
+// convex hull of each group: the step that gains most KL per byte first.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/progress.h"
+#include "quant/quantize_pass.h"
+
+namespace pith {
+
+struct Choice {
+  Encoding encoding;
+  uint64_t bytes = 0;
+  double kl = 0;  // of the model with this group alone rounded so
+};
+struct AllocationGroup {
+  std::vector<LinearInfo> linears;
+  std::vector<Choice> choices;  // by bytes
+  size_t chosen = 0;
+};
+
+// Measures every choice on `tokens` (one window). `settings` says which linears are left out
+// (ignore, and those with an override) and how the others are rounded (rtn).
+std::vector<AllocationGroup> measure_choices(const ModelSource& source,
+                                             const QuantizeSettings& settings,
+                                             const std::vector<Encoding>& candidates,
+                                             const std::vector<int32_t>& tokens,
+                                             Progress& progress = no_progress());
+
+// Chooses so that the bytes are at most `budget` and the sum of KL is small. False where even the
+// smallest choices do not fit: those are then chosen.
+bool choose_for_bytes(std::vector<AllocationGroup>& groups, uint64_t budget);
+// Chooses few bytes so that the sum of KL is at most `kl`. False where the largest exceed it.
+bool choose_for_kl(std::vector<AllocationGroup>& groups, double kl);
+
+uint64_t chosen_bytes(const std::vector<AllocationGroup>& groups);
+double chosen_kl(const std::vector<AllocationGroup>& groups);
+
+// The choice as lines "NAME=TYPE", for people and for --tensor-type-file; and as overrides.
+std::vector<std::pair<std::string, Encoding>> overrides_of(
+    const std::vector<AllocationGroup>& groups);
+
+}  // namespace pith

@@ -1,0 +1,127 @@
+#include "tools/mixed.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "runtime/eval/evaluate.h"
+#include "tools/terminal.h"
+
+namespace pith::tools {
+namespace {
+
+std::vector<Encoding> usual_candidates() {
+  std::vector<Encoding> out;
+  for (const char* type : {"int2-g64-asym", "int3-g64-asym", "int3-g32-asym", "int4-g64-asym",
+                           "int4-g32-asym", "int5-g64", "int6-g64", "int8-g64"}) {
+    out.push_back(parse_encoding(type));
+  }
+  return out;
+}
+
+}  // namespace
+
+Mixed::Mixed(const MixedOptions& o, const ModelSource& source, const QuantizeSettings& settings,
+             CompressOptions& options, Progress& progress)
+    : o_(o), source_(source), settings_(settings), options_(options), progress_(progress) {
+  constexpr size_t kTokens = 256, kKept = 4;
+  auto& windows = options.calibration;
+  if (o.max_kl > 0) {
+    if (windows.size() < 2 * kKept)
+      fail(ErrorKind::kUsage,
+           "--max-kl keeps {} windows of the calibration text apart: {} are too few", kKept,
+           windows.size());
+    kept_.assign(windows.end() - kKept, windows.end());
+    windows.resize(windows.size() - kKept);
+  }
+  std::vector<int32_t> probe = windows.front();
+  for (size_t i = 1; i < windows.size() && probe.size() < kTokens; ++i)
+    probe.insert(probe.end(), windows[i].begin(), windows[i].end());
+  probe.resize(std::min({probe.size(), kTokens, static_cast<size_t>(source.spec().context())}));
+  groups_ = measure_choices(
+      source, settings, o.candidates.empty() ? usual_candidates() : o.candidates, probe, progress);
+  if (groups_.empty()) fail(ErrorKind::kUsage, "mixed precision: no layer is left to choose for");
+}
+
+QuantizeSettings Mixed::chosen(bool final) {
+  QuantizeSettings out = settings_;
+  std::string lines;
+  for (const auto& [name, e] : overrides_of(groups_)) {
+    out.overrides.emplace_back(name, e);
+    lines += fmt::format("{}={}\n", name, to_string(e));
+  }
+  if (final && o_.prints) fmt::print("{}", lines);
+  if (!o_.plan_out.empty()) {
+    NewFile file(o_.plan_out);
+    file.file().write(0, std::as_bytes(std::span(lines)));
+    file.commit();
+  }
+  return out;
+}
+
+QuantizeSettings Mixed::for_size() {
+  Passes passes;
+  passes.push_back(make_quantize_pass(settings_));
+  const CompressPlan plan = plan_compression(source_, passes, {});
+  uint64_t free = 0, weights = 0, planes = 0;  // of the groups; of all linears
+  std::vector<std::string> names;
+  for (const auto& g : groups_) {
+    for (const auto& l : g.linears) names.push_back(l.name);
+  }
+  for (const auto& l : plan.linears) {
+    weights += static_cast<uint64_t>(l.info.n * l.info.k);
+    planes += l.bytes;
+    if (std::ranges::find(names, l.info.name) != names.end()) free += l.bytes;
+  }
+  // Beside the planes of the groups: the tokenizer, other planes, alignment, and the manifest.
+  constexpr uint64_t kRecord = 700, kAlignment = 3 * 256;
+  const uint64_t rest = plan.output_bytes - free + names.size() * (kRecord + kAlignment) + 4096;
+  const auto asked = static_cast<uint64_t>(o_.target_bpw * static_cast<double>(weights) / 8);
+  const uint64_t total = o_.target_bytes > 0 ? o_.target_bytes : asked,
+                 fixed = o_.target_bytes > 0 ? rest : planes - free;
+  if (total <= fixed || !choose_for_bytes(groups_, total - fixed)) {
+    fail(ErrorKind::kUsage, "{} cannot be had: the smallest choices make {}", human_bytes(total),
+         human_bytes(fixed + chosen_bytes(groups_)));
+  }
+  return chosen(true);
+}
+
+double Mixed::measure() {
+  const Model base = load_model(source_);
+  const auto packed = open_model(options_.output);
+  const Model model = load_model(*packed);
+  std::vector<Window> windows;
+  for (const auto& w : kept_) windows.push_back({w, 0});
+  const auto executor = make_cpu_executor();
+  return evaluate_kl(*executor, base, model, windows, progress_).kl_mean;
+}
+
+void Mixed::search_for_kl(const std::function<void(const QuantizeSettings&)>& compress) {
+  double ratio = 1;  // of what comes out to the sum of the costs: methods do better than rtn
+  for (int i = 0; i < 5; ++i) {
+    const bool enough = choose_for_kl(groups_, o_.max_kl / ratio);
+    compress(chosen(false));
+    const double kl = measure();
+    if (o_.prints)
+      fmt::print("KL divergence {:.5f} on {} windows that were kept apart (asked for: {:.5f})\n",
+                 kl, kept_.size(), o_.max_kl);
+    if (std::fabs(kl / o_.max_kl - 1) <= 0.1) return;
+    if (enough && kl < o_.max_kl && chosen_bytes(groups_) == [&] {
+          auto smallest = groups_;
+          for (auto& g : smallest) g.chosen = 0;
+          return chosen_bytes(smallest);
+        }()) {
+      return;  // nothing smaller to choose
+    }
+    if (!enough && kl > o_.max_kl) {
+      fail(ErrorKind::kNumeric, "a KL divergence of {} cannot be had from these candidates: {:.5f}",
+           o_.max_kl, kl);
+    }
+    ratio = kl / chosen_kl(groups_);
+  }
+  warn(fmt::format("the KL divergence did not come within 10 % of {}", o_.max_kl));
+}
+
+}  // namespace pith::tools

@@ -1,0 +1,50 @@
+// Mixed precision for `pith quantize`: measures what each choice costs, and chooses for a size or
+// a divergence.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/progress.h"
+#include "quant/allocate.h"
+#include "runtime/compress/driver.h"
+
+namespace pith::tools {
+
+struct MixedOptions {
+  uint64_t target_bytes = 0;  // of the file; 0: not asked for
+  double target_bpw = 0;      // of the linears
+  double max_kl = 0;
+  std::vector<Encoding> candidates;  // empty: the usual ones
+  std::string plan_out;
+  bool prints = true;
+};
+
+class Mixed {
+ public:
+  // Measures. Takes windows of the calibration text: the first to measure on, and for max_kl the
+  // last four out of it, to see what came of it.
+  Mixed(const MixedOptions& o, const ModelSource& source, const QuantizeSettings& settings,
+        CompressOptions& options, Progress& progress);
+
+  QuantizeSettings for_size();
+  // Calls `compress` with settings until the KL of the output on the windows that were kept is
+  // within 10 % of the budget or less; says so where it cannot be had. Error(kNumeric) where even
+  // the largest choices exceed it.
+  void search_for_kl(const std::function<void(const QuantizeSettings&)>& compress);
+
+ private:
+  QuantizeSettings chosen(bool final);
+  double measure();
+
+  const MixedOptions o_;
+  const ModelSource& source_;
+  QuantizeSettings settings_;
+  const CompressOptions& options_;
+  Progress& progress_;
+  std::vector<std::vector<int32_t>> kept_;
+  std::vector<AllocationGroup> groups_;
+};
+
+}  // namespace pith::tools
