@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/interrupt.h"
 #include "core/parallel.h"
+#include "quant/gptq_stage.h"
 #include "runtime/compress/driver.h"
 #include "runtime/cpu/kernels.h"
 #include "runtime/forward.h"
@@ -142,56 +143,89 @@ std::vector<Step> hull_steps(const std::vector<AllocationGroup>& groups) {
 
 }  // namespace
 
-std::vector<AllocationGroup> measure_choices(const ModelSource& source,
-                                             const QuantizeSettings& settings,
-                                             const std::vector<Encoding>& candidates,
-                                             const std::vector<int32_t>& tokens,
-                                             Progress& progress) {
+std::vector<AllocationGroup> measure_choices(
+    const ModelSource& source, const QuantizeSettings& settings,
+    const std::vector<Encoding>& candidates, const std::vector<int32_t>& tokens,
+    const std::vector<std::vector<int32_t>>& calibration_windows, Progress& progress) {
   const Model model = load_model(source);
   Probe probe(model, tokens);
   std::vector<AllocationGroup> groups;
-  const auto add = [&](const std::vector<LinearInfo>& linears) {
+  const auto infos = linears_of(model.spec);
+  progress.begin("measuring choices", model.spec.layers_size() + 1);
+
+  // Linears that are not left out, their choices in order of bytes.
+  const auto group_of = [&](const std::vector<LinearInfo>& linears) {
     AllocationGroup g;
     for (const auto& info : linears) {
       if (!left_out(settings, info)) g.linears.push_back(info);
     }
-    if (!g.linears.empty()) groups.push_back(std::move(g));
-  };
-  const auto infos = linears_of(model.spec);
-  for (const auto& info : infos) {
-    if (info.layer < 0) add({info});
-  }
-  for (int l = 0; l < model.spec.layers_size(); ++l) {
-    for (const auto& stage : stages_of(model.spec, l)) add(stage.linears);
-  }
-  progress.begin("measuring choices", static_cast<int64_t>(groups.size()));
-  for (size_t i = 0; i < groups.size(); ++i) {
-    auto& g = groups[i];
     for (const auto& e : candidates) {
       Choice c{.encoding = e};
       for (const auto& info : g.linears) c.bytes += encoded_bytes(e, info.n, info.k);
-      const LinearInfo& first = g.linears.front();
-      if (first.layer >= 0) {
-        Block block = model.blocks[static_cast<size_t>(first.layer)];
-        for (const auto& info : g.linears)
-          round_linear(e, &find_linear(block, info.sublayer, info.role));
-        c.kl = probe.kl_with(block);
-      } else {
-        Model tables{.spec = model.spec,
-                     .embedding = model.embedding,
-                     .blocks = {},
-                     .final_norm = model.final_norm,
-                     .own_head = model.own_head};
-        round_linear(e,
-                     first.role == LinearRole::kEmbedding ? &tables.embedding : &*tables.own_head);
-        c.kl = probe.kl_with_tables(tables);
-      }
       g.choices.push_back(c);
     }
     std::ranges::stable_sort(g.choices, std::less{}, &Choice::bytes);
     const auto same = [](const Choice& a, const Choice& b) { return a.bytes == b.bytes; };
     g.choices.erase(std::unique(g.choices.begin(), g.choices.end(), same), g.choices.end());
-    progress.advance(static_cast<int64_t>(i) + 1, g.linears.front().name);
+    return g;
+  };
+
+  for (const auto& info : infos) {
+    if (info.layer >= 0) continue;
+    auto g = group_of({info});
+    if (g.linears.empty()) continue;
+    for (auto& c : g.choices) {
+      Model tables{.spec = model.spec,
+                   .embedding = model.embedding,
+                   .blocks = {},
+                   .final_norm = model.final_norm,
+                   .own_head = model.own_head};
+      round_linear(c.encoding,
+                   info.role == LinearRole::kEmbedding ? &tables.embedding : &*tables.own_head);
+      c.kl = probe.kl_with_tables(tables);
+    }
+    groups.push_back(std::move(g));
+  }
+
+  const bool gptq = find_method(settings.method).needs.gram && !calibration_windows.empty();
+  const auto executor = make_cpu_executor();
+  std::unique_ptr<CalibrationStates> states;
+  std::unique_ptr<Calibration> calibration;
+  if (gptq) {
+    states = std::make_unique<CalibrationStates>(*executor, model.spec, model.embedding,
+                                                 calibration_windows);
+    calibration =
+        std::make_unique<Calibration>(*executor, *states, nullptr, Calibration::Options{});
+  }
+  QuantizeSettings fast = settings;
+  fast.gptq.correct_inputs = 0;
+  fast.gptq.refine = 0;
+  for (const auto& block : model.blocks) {
+    progress.advance(block.layer + 1, fmt::format("layer {}", block.layer));
+    if (gptq) calibration->begin(block, block);
+    int sublayer = 0;
+    for (const auto& all : stages_of(model.spec, block.layer)) {
+      auto g = group_of(all.linears);
+      if (gptq && all.sublayer > sublayer) calibration->advance(block, block, sublayer++);
+      if (g.linears.empty()) continue;
+      const Stage stage{all.sublayer, g.linears};
+      std::unique_ptr<GptqStage> known;
+      if (gptq) known = std::make_unique<GptqStage>(stage, fast.gptq, *calibration);
+      for (auto& c : g.choices) {
+        Block changed = block;
+        if (gptq) {
+          PassReport ignored;
+          const std::vector<Encoding> encodings(g.linears.size(), c.encoding);
+          known->round({fast, stage, encodings, changed, calibration.get(), ignored});
+        } else {
+          for (const auto& info : g.linears)
+            round_linear(c.encoding, &find_linear(changed, info.sublayer, info.role));
+        }
+        c.kl = probe.kl_with(changed);
+      }
+      groups.push_back(std::move(g));
+    }
+    if (gptq) calibration->advance(block, block, sublayer);
   }
   progress.end();
   return groups;
@@ -212,15 +246,10 @@ bool choose_for_bytes(std::vector<AllocationGroup>& groups, uint64_t budget) {
   for (auto& g : groups) g.chosen = 0;
   uint64_t bytes = chosen_bytes(groups);
   if (bytes > budget) return false;
-  std::vector<bool> stopped(groups.size());  // a step that did not fit ends its group's way
   for (const auto& s : hull_steps(groups)) {
     auto& g = groups[s.group];
-    if (stopped[s.group]) continue;
     const uint64_t more = g.choices[s.to].bytes - g.choices[g.chosen].bytes;
-    if (bytes + more > budget) {
-      stopped[s.group] = true;
-      continue;
-    }
+    if (bytes + more > budget) continue;
     bytes += more;
     g.chosen = s.to;
   }

@@ -28,11 +28,14 @@ struct AllocationGroup {
 };
 
 // Measures every choice on `tokens` (one window). `settings` says which linears are left out
-// (ignore, and those with an override) and how the others are rounded (rtn).
+// (ignore, and those with an override) and how the others are rounded: by GPTQ, from statistics of
+// `calibration` (some thousand tokens do), where the method is that; else by rtn, as tables always
+// are.
 std::vector<AllocationGroup> measure_choices(const ModelSource& source,
                                              const QuantizeSettings& settings,
                                              const std::vector<Encoding>& candidates,
                                              const std::vector<int32_t>& tokens,
+                                             const std::vector<std::vector<int32_t>>& calibration,
                                              Progress& progress = no_progress());
 
 // Chooses so that the bytes are at most `budget` and the sum of KL is small. False where even the

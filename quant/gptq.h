@@ -33,7 +33,7 @@ struct GptqOptions {
   bool search = true;          // scales by search; else from the range
   bool static_groups = false;  // scales from the original weights
   int refine = 2;
-  double correct_inputs = 1;  // 0 to 1: how far the target may move, see gptq_stage.cc
+  double correct_inputs = 1;  // 0 to 1: how far the target may move, see gptq_stage.h
 
   friend bool operator==(const GptqOptions&, const GptqOptions&) = default;
 };

@@ -1,14 +1,4 @@
-// GPTQ over the linears of a stage. Where the Gram matrix cannot be factored as asked, the ladder:
-// damping 0.1, then 1, then its diagonal alone (weighted rounding), then rounding without data.
-// Every rung but the first is reported as a fallback.
-//
-// Input correction (GPTAQ, Li et al. 2025; Qronos, Zhang et al. 2025): the inputs x of a stage
-// carry the errors of what was compressed before it, o are those of the uncompressed model. Rather
-// than W x the rounded layer is to give W o, and where its output is added to hidden states that
-// miss something by now, that too: y = W o - r. On average (W C + R) (H + damping)^-1 does that
-// best, C = mean of o x^T, R = mean of -r x^T. The target of rounding moves from W towards it by
-// `correct_inputs`. It is kept for a linear where it lowers the error against y on windows that
-// were held out.
+#include "quant/gptq_stage.h"
 
 #include <algorithm>
 #include <cmath>
@@ -167,47 +157,63 @@ void encode_with(const StageJob& job, size_t index, const Rung& rung,
 
 }  // namespace
 
-void quantize_stage_gptq(const StageJob& job) {
-  InputStatistics s;
-  Correction correct;
-  std::string unusable;
-  const StatisticsNeeds needs = {
-      .mean_square = true,
-      .gram = true,
-      .cross = job.settings.gptq.correct_inputs > 0 && job.calibration->holds_out()};
+struct GptqStage::State {
+  GptqOptions options;
+  InputStatistics inputs;
+  Correction correction;
+  std::string unusable;           // why there are none
+  std::vector<float> weights;     // of channels
+  std::map<int64_t, Rung> rungs;  // by group size
+};
+
+GptqStage::GptqStage(const Stage& stage, const GptqOptions& options, Calibration& calibration)
+    : state_(std::make_unique<State>()) {
+  State& s = *state_;
+  s.options = options;
+  const StatisticsNeeds needs = {.mean_square = true,
+                                 .gram = true,
+                                 .cross = options.correct_inputs > 0 && calibration.holds_out()};
   try {
-    s = job.calibration->inputs(job.stage, needs);
+    s.inputs = calibration.inputs(stage, needs);
     if (needs.cross) {
-      correct.held = job.calibration->inputs(job.stage, needs, true);
-      solve_correction(s, job.stage.k(), job.settings.gptq.damping, &correct);
+      s.correction.held = calibration.inputs(stage, needs, true);
+      solve_correction(s.inputs, stage.k(), options.damping, &s.correction);
     }
+    s.weights = channel_weights(s.inputs);
   } catch (const Error& e) {
     if (e.kind() != ErrorKind::kNumeric) throw;
-    unusable = std::string(e.what()) + ": rounding without data";
+    s.unusable = std::string(e.what()) + ": rounding without data";
   }
-  const std::vector<float> weights = unusable.empty() ? channel_weights(s) : std::vector<float>();
-  std::map<int64_t, Rung> rungs;  // by group size
+}
+GptqStage::~GptqStage() = default;
+
+void GptqStage::round(const StageJob& job) {
+  State& s = *state_;
   for (size_t i = 0; i < job.encodings.size(); ++i) {
     const Encoding& e = job.encodings[i];
     if (e.kind == EncodingKind::kGgml) continue;
     const bool integers = e.kind == EncodingKind::kInt && !e.two_level;
-    LinearReport done{.method = "rtn weighted by inputs", .fallback = unusable, .rows = {}};
-    if (!weights.empty() && integers) {
+    LinearReport done{.method = "rtn weighted by inputs", .fallback = s.unusable, .rows = {}};
+    if (!s.weights.empty() && integers) {
       const int64_t group = e.group == 0 ? job.stage.k() : e.group;
-      auto [it, is_new] = rungs.try_emplace(group);
-      if (is_new) it->second = climb(s, job.stage.k(), group, job.settings.gptq);
+      auto [it, is_new] = s.rungs.try_emplace(group);
+      if (is_new) it->second = climb(s.inputs, job.stage.k(), group, s.options);
       if (it->second.factor) {
-        encode_with(job, i, it->second, correct);
+        encode_with(job, i, it->second, s.correction);
         continue;
       }
       done.fallback = it->second.fallback;
     }
-    if (weights.empty()) {
+    if (s.weights.empty()) {
       done.method = "rtn";
       if (done.fallback.empty()) done.fallback = "its inputs are all zero: rounding without data";
     }
-    encode_linear(job, i, encode_rtn, weights.empty() ? nullptr : weights.data(), done);
+    encode_linear(job, i, encode_rtn, s.weights.empty() ? nullptr : s.weights.data(), done);
   }
+}
+
+void quantize_stage_gptq(const StageJob& job) {
+  GptqStage(job.stage, job.settings.gptq, *job.calibration).round(job);
 }
 
 }  // namespace pith

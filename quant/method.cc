@@ -56,6 +56,11 @@ std::span<const Method> methods() { return kTable; }
 
 const Method& find_method(std::string_view name) {
   std::string known;
+  if (const size_t plus = name.find('+'); plus != std::string_view::npos)
+    return find_method(name.substr(plus + 1));
+  for (const auto& s : scalings()) {
+    if (name == s.name) return find_method("rtn");
+  }
   for (const auto& m : kTable) {
     if (name == m.name) return m;
     known += std::string(known.empty() ? "" : ", ") + m.name;

@@ -55,7 +55,8 @@ struct Method {
 };
 
 std::span<const Method> methods();
-const Method& find_method(std::string_view name);  // Error(kUsage) listing them
+// The rounding of "gptq", "awq+gptq", ...; Error(kUsage) listing them.
+const Method& find_method(std::string_view name);
 
 // Quantizes one linear of a stage row by row. channel_weight [k] or null.
 void encode_linear(const StageJob& job, size_t linear, void (*encode)(const RowJob&),
@@ -75,7 +76,7 @@ void encode_minmax(const RowJob& job);
 // candidates. See rtn.cc.
 void encode_rtn(const RowJob& job);
 
-// GPTQ over the linears of a stage, with its ladder of fallbacks. See gptq.h and gptq_stage.cc.
+// GPTQ over the linears of a stage, with its ladder of fallbacks. See gptq.h and gptq_stage.h.
 void quantize_stage_gptq(const StageJob& job);
 
 }  // namespace pith

@@ -20,7 +20,7 @@ class QuantizePass final : public Pass {
   explicit QuantizePass(const QuantizeSettings& settings)
       : settings_(settings),
         scaling_(find_scaling(settings.method)),
-        method_(find_method(rounding_of(settings.method))) {}
+        method_(find_method(settings.method)) {}
 
   std::string recipe() const override {
     std::string text = fmt::format(
@@ -145,11 +145,6 @@ class QuantizePass final : public Pass {
       fail(ErrorKind::kUsage, "method \"{}\": {} is not a scaling (awq, smoothquant)", method,
            first);
     return nullptr;
-  }
-  static std::string rounding_of(const std::string& method) {
-    if (const size_t plus = method.find('+'); plus != std::string::npos)
-      return method.substr(plus + 1);
-    return find_scaling(method) != nullptr ? "rtn" : method;
   }
 
   QuantizeSettings settings_;

@@ -18,7 +18,7 @@ struct QuantizeSettings {
   Encoding head = Encoding::integer(8, 64);
   // A method of rounding (methods()), a scaling (scalings(), rounds by rtn), or "scaling+method".
   std::string method = "rtn";
-  double smooth_alpha = 0.5;
+  double smooth_alpha = 0;  // 0: the one that changes the output of each sublayer least
   // How the inputs of the blocks' linears are rounded. kTensor: the value comes from calibration.
   InputEncoding input = {};
   GptqOptions gptq = {};

@@ -12,6 +12,8 @@
 namespace pith {
 namespace {
 
+constexpr int64_t kSearchTokens = 2048;
+
 constexpr Scaling kTable[] = {
     {"awq",
      "scales of input channels by search, then rounding (awq+gptq: GPTQ after it)",
@@ -154,13 +156,51 @@ void scale_smoothquant(const ScalingJob& job) {
   if (!can_fold(job)) return;
   const InputStatistics x = job.calibration.inputs(job.stage, {.mean_square = true});
   const std::vector<float> w = of_weights(job, true);
-  std::vector<float> s(w.size());
-  const auto alpha = static_cast<float>(job.settings.smooth_alpha);
-  for (size_t j = 0; j < s.size(); ++j)
-    s[j] = std::pow(x.absmax[j], alpha) / std::pow(w[j], 1 - alpha);
-  normalize(&s);
-  share_scales(job, s);
-  fold_scales(job, s);
+  const auto scales_at = [&](float alpha) {
+    std::vector<float> s(w.size());
+    for (size_t j = 0; j < s.size(); ++j)
+      s[j] = std::pow(x.absmax[j], alpha) / std::pow(w[j], 1 - alpha);
+    normalize(&s);
+    share_scales(job, s);
+    return s;
+  };
+  if (job.settings.smooth_alpha > 0) {
+    fold_scales(job, scales_at(static_cast<float>(job.settings.smooth_alpha)));
+    return;
+  }
+  // The block as it would run: folded, weights and inputs rounded.
+  const auto error_of = [&](const std::vector<float>& s) {
+    Block candidate = job.block;
+    const ScalingJob folding{job.settings,  job.spec,  job.stage,
+                             job.encodings, candidate, job.calibration};
+    if (!s.empty()) fold_scales(folding, s);
+    PassReport ignored;
+    const StageJob rounding{job.settings, job.stage, job.encodings, candidate, nullptr, ignored};
+    for (size_t i = 0; i < job.stage.linears.size(); ++i) {
+      encode_linear(rounding, i, encode_rtn, nullptr, {});
+      const auto& info = job.stage.linears[i];
+      auto& input = find_linear(candidate, info.sublayer, info.role).input;
+      input = job.settings.input;
+      if (input.scale == InputScale::kTensor) {
+        float largest = 0;
+        for (size_t j = 0; j < x.absmax.size(); ++j)
+          largest = std::max(largest, x.absmax[j] / (s.empty() ? 1 : s[j]));
+        input.value = largest > 0 ? largest / (input.dtype == DType::kI8 ? 127.0f : 448.0f) : 1.0f;
+      }
+    }
+    return job.calibration.output_error(candidate, job.stage.sublayer, kSearchTokens);
+  };
+  std::vector<float> best;  // none
+  double least = error_of(best);
+  for (const float alpha : {0.3f, 0.4f, 0.5f, 0.6f, 0.7f, 0.8f, 0.9f}) {
+    auto s = scales_at(alpha);
+    const double error = error_of(s);
+    if (error < least) {
+      least = error;
+      best = std::move(s);
+    }
+  }
+  if (!best.empty()) fold_scales(job, best);
 }
 
 void scale_awq(const ScalingJob& job) {
@@ -174,7 +214,6 @@ void scale_awq(const ScalingJob& job) {
   if (channel_weight.empty()) return;
   const std::vector<float> w = of_weights(job, false);
   constexpr int kSteps = 12;
-  constexpr int64_t kTokens = 2048;
   std::vector<float> best;
   double least = 0;
   for (int i = 0; i <= kSteps; ++i) {
@@ -189,7 +228,7 @@ void scale_awq(const ScalingJob& job) {
       normalize(&s);
       share_scales(job, s);
       const double error = job.calibration.output_error(rounded_at(job, s, channel_weight),
-                                                        job.stage.sublayer, kTokens);
+                                                        job.stage.sublayer, kSearchTokens);
       if (best.empty() || error < least) {
         least = error;
         best = std::move(s);

@@ -14,8 +14,8 @@ namespace {
 
 std::vector<Encoding> usual_candidates() {
   std::vector<Encoding> out;
-  for (const char* type : {"int2-g64-asym", "int3-g64-asym", "int3-g32-asym", "int4-g64-asym",
-                           "int4-g32-asym", "int5-g64", "int6-g64", "int8-g64"}) {
+  for (const char* type : {"int2-g64-asym", "int3-g64-asym", "int4-g64-asym", "int4-g32-asym",
+                           "int5-g64", "int6-g64", "int8-g64"}) {
     out.push_back(parse_encoding(type));
   }
   return out;
@@ -26,7 +26,7 @@ std::vector<Encoding> usual_candidates() {
 Mixed::Mixed(const MixedOptions& o, const ModelSource& source, const QuantizeSettings& settings,
              CompressOptions& options, Progress& progress)
     : o_(o), source_(source), settings_(settings), options_(options), progress_(progress) {
-  constexpr size_t kTokens = 256, kKept = 4;
+  constexpr size_t kTokens = 256, kKept = 4, kStatistics = 8192;
   auto& windows = options.calibration;
   if (o.max_kl > 0) {
     if (windows.size() < 2 * kKept)
@@ -40,8 +40,15 @@ Mixed::Mixed(const MixedOptions& o, const ModelSource& source, const QuantizeSet
   for (size_t i = 1; i < windows.size() && probe.size() < kTokens; ++i)
     probe.insert(probe.end(), windows[i].begin(), windows[i].end());
   probe.resize(std::min({probe.size(), kTokens, static_cast<size_t>(source.spec().context())}));
-  groups_ = measure_choices(
-      source, settings, o.candidates.empty() ? usual_candidates() : o.candidates, probe, progress);
+  std::vector<std::vector<int32_t>> some;
+  size_t tokens = 0;
+  for (size_t i = 0; i < windows.size() && tokens < kStatistics; ++i) {
+    some.push_back(windows[i]);
+    tokens += windows[i].size();
+  }
+  groups_ =
+      measure_choices(source, settings, o.candidates.empty() ? usual_candidates() : o.candidates,
+                      probe, some, progress);
   if (groups_.empty()) fail(ErrorKind::kUsage, "mixed precision: no layer is left to choose for");
 }
 
@@ -61,30 +68,38 @@ QuantizeSettings Mixed::chosen(bool final) {
   return out;
 }
 
-QuantizeSettings Mixed::for_size() {
+CompressPlan Mixed::plan_of_choice() const {
+  QuantizeSettings settings = settings_;
+  for (const auto& o : overrides_of(groups_)) settings.overrides.push_back(o);
   Passes passes;
-  passes.push_back(make_quantize_pass(settings_));
-  const CompressPlan plan = plan_compression(source_, passes, {});
-  uint64_t free = 0, weights = 0, planes = 0;  // of the groups; of all linears
-  std::vector<std::string> names;
-  for (const auto& g : groups_) {
-    for (const auto& l : g.linears) names.push_back(l.name);
+  passes.push_back(make_quantize_pass(settings));
+  return plan_compression(source_, passes, {});
+}
+
+QuantizeSettings Mixed::for_size() {
+  // What the choices make beside their own bytes (the tokenizer, other planes, alignment, the
+  // manifest) is seen from the plan of a choice: so choose, look, and choose again with what is
+  // left.
+  constexpr uint64_t kRecord = 520;  // of a linear in the manifest, and of its vectors
+  const auto size = [&] {
+    const CompressPlan plan = plan_of_choice();
+    if (o_.target_bytes > 0) return plan.output_bytes + plan.linears.size() * kRecord;
+    uint64_t planes = 0;
+    for (const auto& l : plan.linears) planes += l.bytes;
+    return planes;
+  };
+  uint64_t weights = 0;
+  for (const auto& info : linears_of(source_.spec()))
+    weights += static_cast<uint64_t>(info.n * info.k);
+  const auto target = o_.target_bytes > 0
+                          ? o_.target_bytes
+                          : static_cast<uint64_t>(o_.target_bpw * static_cast<double>(weights) / 8);
+  choose_for_bytes(groups_, 0);  // the smallest
+  if (size() > target) {
+    fail(ErrorKind::kUsage, "{} cannot be had: the smallest choices make {}", human_bytes(target),
+         human_bytes(size()));
   }
-  for (const auto& l : plan.linears) {
-    weights += static_cast<uint64_t>(l.info.n * l.info.k);
-    planes += l.bytes;
-    if (std::ranges::find(names, l.info.name) != names.end()) free += l.bytes;
-  }
-  // Beside the planes of the groups: the tokenizer, other planes, alignment, and the manifest.
-  constexpr uint64_t kRecord = 700, kAlignment = 3 * 256;
-  const uint64_t rest = plan.output_bytes - free + names.size() * (kRecord + kAlignment) + 4096;
-  const auto asked = static_cast<uint64_t>(o_.target_bpw * static_cast<double>(weights) / 8);
-  const uint64_t total = o_.target_bytes > 0 ? o_.target_bytes : asked,
-                 fixed = o_.target_bytes > 0 ? rest : planes - free;
-  if (total <= fixed || !choose_for_bytes(groups_, total - fixed)) {
-    fail(ErrorKind::kUsage, "{} cannot be had: the smallest choices make {}", human_bytes(total),
-         human_bytes(fixed + chosen_bytes(groups_)));
-  }
+  for (int i = 0; i < 4; ++i) choose_for_bytes(groups_, chosen_bytes(groups_) + target - size());
   return chosen(true);
 }
 

@@ -36,6 +36,7 @@ class Mixed {
 
  private:
   QuantizeSettings chosen(bool final);
+  CompressPlan plan_of_choice() const;
   double measure();
 
   const MixedOptions o_;

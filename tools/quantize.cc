@@ -33,7 +33,7 @@ struct Options : Common, ModelOptions {
   bool symmetric = false, asymmetric = false, dry_run = false, bf16_scales = false,
        two_level = false, rotate = false;
   int64_t nsamples = 64, seqlen = 1024;
-  double damping = 0.01, smooth_alpha = 0.5;
+  double damping = 0.01, smooth_alpha = 0;
   double correct_inputs = 1;
   int refine = 2, max_fallbacks = 0;
   bool static_inputs = false, no_order = false, no_search = false, static_groups = false,
@@ -322,7 +322,7 @@ void add_quantize(CLI::App& app) {
   c->add_option("--refine", o->refine, "gptq: rounds of refinement after the sweep (default: 2)")
       ->check(CLI::Range(0, 100));
   c->add_option("--smooth-alpha", o->smooth_alpha,
-                "smoothquant: how much of an outlier moves into the weights (default: 0.5)")
+                "smoothquant: how much of an outlier moves into the weights (default: by search)")
       ->check(CLI::Range(0.0, 1.0));
   c->add_option("--correct-inputs", o->correct_inputs,
                 "gptq: make up for errors of earlier layers as far as held-out text says, at most "
@@ -341,7 +341,7 @@ void add_quantize(CLI::App& app) {
       ->check(CLI::Range(1e-6, 10.0));
   c->add_option("--candidates", o->candidates,
                 "types that mixed precision chooses from (default: w2 to w8 in groups of 64, and "
-                "w3 w4 in groups of 32)")
+                "w4 in groups of 32)")
       ->type_name("TYPE");
   c->add_option("--tensor-type-file", o->type_file,
                 "lines PATTERN=TYPE, as --plan-out writes them");

@@ -1,0 +1,34 @@
+// GPTQ over the linears of a stage. Where the Gram matrix cannot be factored as asked, the ladder:
+// damping 0.1, then 1, then its diagonal alone (weighted rounding), then rounding without data.
+// Every rung but the first is reported as a fallback.
+//
+// Input correction (GPTAQ, Li et al. 2025; Qronos, Zhang et al. 2025): the inputs x of a stage
+// carry the errors of what was compressed before it, o are those of the uncompressed model. Rather
+// than W x the rounded layer is to give W o, and where its output is added to hidden states that
+// miss something by now, that too: y = W o - r. On average (W C + R) (H + damping)^-1 does that
+// best, C = mean of o x^T, R = mean of -r x^T. The target of rounding moves from W towards it by
+// `correct_inputs`. It is kept for a linear where it lowers the error against y on windows that
+// were held out.
+#pragma once
+
+#include <memory>
+
+#include "quant/gptq.h"
+
+namespace pith {
+
+// What GPTQ knows of the inputs of a stage; rounds its linears, as often as asked.
+class GptqStage {
+ public:
+  // Takes the statistics from the text.
+  GptqStage(const Stage& stage, const GptqOptions& options, Calibration& calibration);
+  ~GptqStage();
+
+  void round(const StageJob& job);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace pith
