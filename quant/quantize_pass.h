@@ -13,7 +13,7 @@
 namespace pith {
 
 struct QuantizeSettings {
-  Encoding linears;  // of every block
+  Encoding linears = {};  // of every block
   Encoding embedding = Encoding::integer(8, 64);
   Encoding head = Encoding::integer(8, 64);
   // A method of rounding (methods()), a scaling (scalings(), rounds by rtn), or "scaling+method".

@@ -3,6 +3,7 @@
 
 #include "quant/quantize_pass.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -68,7 +69,7 @@ class Quantize : public testing::Test {
   uint64_t quantize(const std::string& type, const std::string& method, bool calibrated = false,
                     Progress& progress = no_progress()) {
     CompressOptions options{.output = output(), .calibration = {}};
-    if (calibrated) options.calibration = some_windows(5, 40, source_->spec().vocab());
+    if (calibrated) options.calibration = some_windows(16, 40, source_->spec().vocab());
     compress(*source_, passes(type, method), options, progress);
     EXPECT_FALSE(file_exists(output() + ".work"));
     return bytes_of(output());
@@ -140,6 +141,75 @@ TEST_F(Quantize, goes_on_after_every_unit_to_the_same_bytes) {
       EXPECT_EQ(quantize("w4", "rtn", calibrated), expected) << "after " << units << " units";
     }
   }
+}
+
+constexpr struct {
+  const char *type, *method;
+} kCalibrated[] = {{"w3", "gptq"},          {"w4", "awq"},   {"int4-row", "awq+gptq"},
+                   {"w8a8", "smoothquant"}, {"nf4", "gptq"}, {"w4a8", "gptq"}};
+
+TEST_F(Quantize, calibrated_methods_give_the_same_bytes_for_any_number_of_threads) {
+  for (const auto& c : kCalibrated) {
+    set_threads(1);
+    const uint64_t expected = quantize(c.type, c.method, true);
+    for (const int threads : {2, 3, 7}) {
+      set_threads(threads);
+      EXPECT_EQ(quantize(c.type, c.method, true), expected)
+          << c.type << " " << c.method << ", " << threads << " threads";
+    }
+  }
+}
+
+TEST_F(Quantize, calibrated_methods_go_on_after_every_unit_to_the_same_bytes) {
+  for (const auto& c : kCalibrated) {
+    const uint64_t expected = quantize(c.type, c.method, true);
+    for (int64_t units = 2; units < source_->spec().layers_size() + 3; ++units) {
+      remove_file(output());
+      StopAfter stop(units);
+      EXPECT_PITH_ERROR(quantize(c.type, c.method, true, stop), ErrorKind::kCancelled, "enough");
+      EXPECT_EQ(quantize(c.type, c.method, true), expected)
+          << c.type << " " << c.method << " after " << units << " units";
+    }
+  }
+}
+
+TEST_F(Quantize, gptq_says_where_it_had_to_fall_back_and_refuses_more_of_that_than_allowed) {
+  // Inputs of `down` that are not finite: silu(gate) * up beyond the largest float.
+  test::write_tiny_checkpoint(folder_.file("huge"),
+                              test::tiny_config({.hidden = 128, .ffn = 208, .vocab = 301}),
+                              DType::kF32, [](const std::string& name, std::vector<float>& w) {
+                                if (name.find("layers.2.mlp.up") == std::string::npos &&
+                                    name.find("layers.2.mlp.gate") == std::string::npos)
+                                  return;
+                                for (float& v : w) v *= 1e19f;
+                              });
+  const auto source = open_model(folder_.file("huge"));
+  CompressOptions options{.output = output(), .calibration = {}};
+  options.calibration = some_windows(5, 40, 301);
+  const auto with = [&] {
+    Passes p;
+    p.push_back(
+        make_quantize_pass({.linears = encoding_for_type("int4-g64-asym-bf16"), .method = "gptq"}));
+    return compress(*source, p, options);
+  };
+  EXPECT_PITH_ERROR(with(), ErrorKind::kNumeric, "layers.2.mlp.down");
+  EXPECT_FALSE(file_exists(output()));
+}
+
+TEST_F(Quantize, gptq_records_its_loss_and_how_far_inputs_were_corrected) {
+  CompressOptions options{.output = output(), .calibration = {}};
+  options.calibration = some_windows(16, 40, source_->spec().vocab());
+  compress(*source_, passes("w3", "gptq"), options);
+  const auto result = open_model(output());
+  int corrected = 0;
+  for (const auto& l : result->manifest()->linears()) {
+    if (l.name() == "embedding" || l.name() == "head") continue;
+    EXPECT_THAT(l.method(), testing::HasSubstr("gptq, output error")) << l.name();
+    EXPECT_EQ(l.fallback(), "");
+    EXPECT_NE(l.meant(), 0u);
+    corrected += l.method().find("corrected") != std::string::npos;
+  }
+  EXPECT_GT(corrected, 0);
 }
 
 TEST_F(Quantize, refuses_to_go_on_with_other_settings) {

@@ -20,7 +20,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-class Kill : public testing::TestWithParam<bool> {  // with calibration?
+class Kill : public testing::TestWithParam<std::string> {  // the method, or "" for no calibration
  protected:
   Kill() {
     test::write_tiny_checkpoint(
@@ -42,9 +42,10 @@ class Kill : public testing::TestWithParam<bool> {  // with calibration?
   std::vector<std::string> command(const std::string& to) const {
     std::vector<std::string> c = {PITH_PROGRAM, "quantize", folder_.file("in"), to, "w4", "-q",
                                   "-t",         "2"};
-    if (GetParam()) {
+    if (!GetParam().empty()) {
       const std::vector<std::string> more = {
-          "--calib", folder_.file("calibration.txt"), "--nsamples", "4", "--seqlen", "64"};
+          "--method",   GetParam(), "--calib",  folder_.file("calibration.txt"),
+          "--nsamples", "8",        "--seqlen", "64"};
       c.insert(c.end(), more.begin(), more.end());
     }
     return c;
@@ -157,8 +158,8 @@ TEST_P(Kill, a_second_process_is_refused_while_the_first_runs) {
   EXPECT_FALSE(file_exists(output() + ".work"));
 }
 
-INSTANTIATE_TEST_SUITE_P(Calibrated, Kill, testing::Bool(), [](const auto& with) {
-  return with.param ? "with_calibration" : "without_calibration";
+INSTANTIATE_TEST_SUITE_P(Methods, Kill, testing::Values("", "rtn", "gptq"), [](const auto& method) {
+  return method.param.empty() ? std::string("without_calibration") : "calibrated_" + method.param;
 });
 
 }  // namespace
