@@ -16,6 +16,7 @@ namespace {
 
 struct Options : Common, ModelOptions {
   std::string base, text, protocol = "gptq-2048", cache;
+  std::vector<std::string> also;
   int64_t max_windows = 0;
   bool no_noise_floor = false;
 
@@ -96,36 +97,62 @@ void eval_ppl(const Options& o) {
              r.standard_error, t.protocol.name(), t.windows.size(), r.tokens, r.nll);
 }
 
+Json json_of(const KlResult& r) {
+  return {{"kl_mean", r.kl_mean},
+          {"kl_standard_error", r.kl_standard_error},
+          {"kl_median", r.kl_median},
+          {"kl_p99", r.kl_p99},
+          {"kl_p999", r.kl_p999},
+          {"kl_max", r.kl_max},
+          {"same_top", r.same_top},
+          {"rms_probability_change", r.rms_probability_change},
+          {"perplexity", r.candidate.perplexity},
+          {"base_perplexity", r.base.perplexity},
+          {"ppl_ratio", r.ppl_ratio},
+          {"ppl_ratio_standard_error", r.ppl_ratio_error}};
+}
+
+void print(const KlResult& r) {
+  fmt::print(
+      "KL divergence  mean {:.6f} +- {:.6f}  median {:.6f}  99% {:.5f}  99.9% {:.5f}  max {:.4f}\n",
+      r.kl_mean, r.kl_standard_error, r.kl_median, r.kl_p99, r.kl_p999, r.kl_max);
+  fmt::print("same top token {:.3f} %   rms change of probability {:.4f} %\n", 100 * r.same_top,
+             100 * r.rms_probability_change);
+  fmt::print("perplexity     {:.4f}, base {:.4f}, ratio {:.5f} +- {:.5f}\n", r.candidate.perplexity,
+             r.base.perplexity, r.ppl_ratio, r.ppl_ratio_error);
+}
+
 void eval_kl(const Options& o) {
   o.apply();
   const KvTypes cache = o.cache_types();
   const Loaded base = load(o, o.base);
-  const Loaded candidate = load(o, o.model);
+  std::vector<std::string> paths = {o.model};
+  paths.insert(paths.end(), o.also.begin(), o.also.end());
+  std::vector<Loaded> loaded;
+  for (const auto& path : paths) loaded.push_back(load(o, path));
   const Text t = read_windows(o, *base.source);
-  warn_same_text(*candidate.source, t.hash);
+  std::vector<KlCandidate> candidates;
+  for (const auto& l : loaded) {
+    warn_same_text(*l.source, t.hash);
+    candidates.push_back({.model = l.model, .cache = cache});
+  }
   const auto executor = make_cpu_executor();
   TerminalProgress progress(o.quiet);
-  const KlResult r =
-      evaluate_kl(*executor, base.model, candidate.model, t.windows, progress, nullptr, cache);
-  Json j = {{"base", o.base},
+  const std::vector<KlResult> results =
+      evaluate_kl(*executor, base.model, candidates, t.windows, progress);
+  Json j = json_of(results.front());
+  j.update({{"base", o.base},
             {"model", o.model},
             {"protocol", t.protocol.name()},
             {"text_hash", fmt::format("{:016x}", t.hash)},
             {"cache", to_string(cache)},
             {"windows", t.windows.size()},
-            {"tokens", r.tokens},
-            {"kl_mean", r.kl_mean},
-            {"kl_standard_error", r.kl_standard_error},
-            {"kl_median", r.kl_median},
-            {"kl_p99", r.kl_p99},
-            {"kl_p999", r.kl_p999},
-            {"kl_max", r.kl_max},
-            {"same_top", r.same_top},
-            {"rms_probability_change", r.rms_probability_change},
-            {"perplexity", r.candidate.perplexity},
-            {"base_perplexity", r.base.perplexity},
-            {"ppl_ratio", r.ppl_ratio},
-            {"ppl_ratio_standard_error", r.ppl_ratio_error}};
+            {"tokens", results.front().tokens}});
+  for (size_t i = 1; i < results.size(); ++i) {
+    Json other = json_of(results[i]);
+    other["model"] = paths[i];
+    j["also"].push_back(other);
+  }
   if (!o.no_noise_floor) {
     // A few windows are enough to tell the size of what bf16 does.
     std::vector<Window> few;
@@ -137,26 +164,24 @@ void eval_kl(const Options& o) {
     }
     const Model rounded = load_dense_model(*base.source, DType::kBF16);
     Bf16Executor bf16(*executor);
-    const KlResult floor = evaluate_kl(*executor, base.model, rounded, few, no_progress(), &bf16);
+    const KlCandidate floor_of[] = {{.model = rounded, .executor = &bf16}};
+    const KlResult floor = evaluate_kl(*executor, base.model, floor_of, few).front();
     j["noise_floor_kl_mean"] = floor.kl_mean;
     j["noise_floor_tokens"] = floor.tokens;
   }
   print_fallbacks();
   o.write_json(j);
   if (!o.prints()) return;
-  fmt::print(
-      "KL divergence  mean {:.6f} +- {:.6f}  median {:.6f}  99% {:.5f}  99.9% {:.5f}  max {:.4f}\n",
-      r.kl_mean, r.kl_standard_error, r.kl_median, r.kl_p99, r.kl_p999, r.kl_max);
-  fmt::print("same top token {:.3f} %   rms change of probability {:.4f} %\n", 100 * r.same_top,
-             100 * r.rms_probability_change);
-  fmt::print("perplexity     {:.4f}, base {:.4f}, ratio {:.5f} +- {:.5f}\n", r.candidate.perplexity,
-             r.base.perplexity, r.ppl_ratio, r.ppl_ratio_error);
+  for (size_t i = 0; i < results.size(); ++i) {
+    if (results.size() > 1) fmt::print("{}\n", paths[i]);
+    print(results[i]);
+  }
   if (!o.no_noise_floor) {
     fmt::print("noise floor    {:.2e} mean KL of the base in bf16, {} tokens\n",
                j["noise_floor_kl_mean"].get<double>(), j["noise_floor_tokens"].get<int64_t>());
   }
   fmt::print("protocol       {}, {} windows, {} tokens\n", t.protocol.name(), t.windows.size(),
-             r.tokens);
+             results.front().tokens);
 }
 
 void eval_choice(const Options& o) {
@@ -216,6 +241,8 @@ void add_eval(CLI::App& app) {
   auto o = add(*c, "kl", "KL divergence of MODEL from --base on the same tokens", true, eval_kl);
   auto* kl = c->get_subcommand("kl");
   kl->add_option("--base", o->base, "the original")->required()->type_name("MODEL");
+  kl->add_option("--also", o->also, "more models to measure against the same base")
+      ->type_name("MODEL");
   kl->add_flag("--no-noise-floor", o->no_noise_floor, "do not measure the base in bf16");
   add(*c, "choice", "accuracy on multiple choice", false, eval_choice);
 }

@@ -198,48 +198,23 @@ PerplexityResult evaluate_perplexity(Executor& executor, const Model& model,
   return perplexity_of(nll);
 }
 
-KlResult evaluate_kl(Executor& executor, const Model& base, const Model& candidate,
-                     const std::vector<Window>& windows, Progress& progress,
-                     Executor* candidate_executor, KvTypes candidate_cache) {
-  if (base.spec.vocab() != candidate.spec.vocab()) {
-    fail(ErrorKind::kUsage, "vocabularies of {} and {} tokens cannot be compared",
-         base.spec.vocab(), candidate.spec.vocab());
-  }
-  const auto n = static_cast<size_t>(count_scored(windows));
-  const auto vocab = static_cast<int64_t>(base.spec.vocab());
-  std::vector<double> kl(n), base_nll(n), candidate_nll(n), change(n);
-  std::vector<uint8_t> same(n);
-  const Subject subjects[] = {
-      {executor, base},
-      {candidate_executor ? *candidate_executor : executor, candidate, candidate_cache}};
-  for_each_scored(
-      subjects, windows, progress,
-      [&](int64_t index, int32_t target, std::span<const float* const> logits, int64_t row) {
-        const auto i = static_cast<size_t>(index);
-        const float* p = logits[0] + row * vocab;
-        const float* q = logits[1] + row * vocab;
-        const double lse_p = cpu_kernels().log_sum_exp(p, vocab),
-                     lse_q = cpu_kernels().log_sum_exp(q, vocab);
-        double sum = 0;
-        int64_t top_p = 0, top_q = 0;
-        for (int64_t t = 0; t < vocab; ++t) {
-          const double lp = static_cast<double>(p[t]) - lse_p,
-                       lq = static_cast<double>(q[t]) - lse_q;
-          if (lp > -40) sum += std::exp(lp) * (lp - lq);  // below: less than 1e-17 each
-          if (p[t] > p[top_p]) top_p = t;
-          if (q[t] > q[top_q]) top_q = t;
-        }
-        kl[i] = sum < 0 ? 0 : sum;  // NaN stays
-        same[i] = top_p == top_q;
-        base_nll[i] = lse_p - static_cast<double>(p[target]);
-        candidate_nll[i] = lse_q - static_cast<double>(q[target]);
-        change[i] = std::exp(-candidate_nll[i]) - std::exp(-base_nll[i]);
-      });
+namespace {
+
+// By scored token.
+struct Tokens {
+  std::vector<double> kl, nll, change;
+  std::vector<uint8_t> same;
+
+  explicit Tokens(size_t n) : kl(n), nll(n), change(n), same(n) {}
+};
+
+KlResult result_of(const std::vector<double>& base_nll, Tokens& t) {
+  const size_t n = base_nll.size();
   KlResult r;
   r.tokens = static_cast<int64_t>(n);
   r.base = perplexity_of(base_nll);
-  r.candidate = perplexity_of(candidate_nll);
-  const Mean mean = mean_of(kl);
+  r.candidate = perplexity_of(t.nll);
+  const Mean mean = mean_of(t.kl);
   if (!std::isfinite(mean.mean)) fail(ErrorKind::kNumeric, "the divergence is not finite");
   r.kl_mean = mean.mean;
   r.kl_standard_error = mean.standard_error;
@@ -247,21 +222,75 @@ KlResult evaluate_kl(Executor& executor, const Model& base, const Model& candida
   std::vector<double> difference(n);
   int64_t equal = 0;
   for (size_t i = 0; i < n; ++i) {
-    squares += change[i] * change[i];
-    difference[i] = candidate_nll[i] - base_nll[i];
-    equal += same[i];
+    squares += t.change[i] * t.change[i];
+    difference[i] = t.nll[i] - base_nll[i];
+    equal += t.same[i];
   }
-  std::ranges::sort(kl);
-  r.kl_median = quantile(kl, 0.5);
-  r.kl_p99 = quantile(kl, 0.99);
-  r.kl_p999 = quantile(kl, 0.999);
-  r.kl_max = kl.back();
+  std::ranges::sort(t.kl);
+  r.kl_median = quantile(t.kl, 0.5);
+  r.kl_p99 = quantile(t.kl, 0.99);
+  r.kl_p999 = quantile(t.kl, 0.999);
+  r.kl_max = t.kl.back();
   r.same_top = static_cast<double>(equal) / static_cast<double>(n);
   r.rms_probability_change = std::sqrt(squares / static_cast<double>(n));
   const Mean d = mean_of(difference);
   r.ppl_ratio = std::exp(d.mean);
   r.ppl_ratio_error = r.ppl_ratio * d.standard_error;
   return r;
+}
+
+}  // namespace
+
+std::vector<KlResult> evaluate_kl(Executor& executor, const Model& base,
+                                  std::span<const KlCandidate> candidates,
+                                  const std::vector<Window>& windows, Progress& progress) {
+  std::vector<Subject> subjects = {{executor, base}};
+  for (const auto& c : candidates) {
+    if (base.spec.vocab() != c.model.spec.vocab()) {
+      fail(ErrorKind::kUsage, "vocabularies of {} and {} tokens cannot be compared",
+           base.spec.vocab(), c.model.spec.vocab());
+    }
+    subjects.push_back({c.executor ? *c.executor : executor, c.model, c.cache});
+  }
+  const auto n = static_cast<size_t>(count_scored(windows));
+  const auto vocab = static_cast<int64_t>(base.spec.vocab());
+  std::vector<double> base_nll(n);
+  std::vector<Tokens> tokens(candidates.size(), Tokens(n));
+  for_each_scored(
+      subjects, windows, progress,
+      [&](int64_t index, int32_t target, std::span<const float* const> logits, int64_t row) {
+        const auto i = static_cast<size_t>(index);
+        const float* p = logits[0] + row * vocab;
+        const double lse_p = cpu_kernels().log_sum_exp(p, vocab);
+        base_nll[i] = lse_p - static_cast<double>(p[target]);
+        for (size_t c = 0; c < tokens.size(); ++c) {
+          const float* q = logits[c + 1] + row * vocab;
+          const double lse_q = cpu_kernels().log_sum_exp(q, vocab);
+          double sum = 0;
+          int64_t top_p = 0, top_q = 0;
+          for (int64_t t = 0; t < vocab; ++t) {
+            const double lp = static_cast<double>(p[t]) - lse_p,
+                         lq = static_cast<double>(q[t]) - lse_q;
+            if (lp > -40) sum += std::exp(lp) * (lp - lq);  // below: less than 1e-17 each
+            if (p[t] > p[top_p]) top_p = t;
+            if (q[t] > q[top_q]) top_q = t;
+          }
+          Tokens& to = tokens[c];
+          to.kl[i] = sum < 0 ? 0 : sum;  // NaN stays
+          to.same[i] = top_p == top_q;
+          to.nll[i] = lse_q - static_cast<double>(q[target]);
+          to.change[i] = std::exp(-to.nll[i]) - std::exp(-base_nll[i]);
+        }
+      });
+  std::vector<KlResult> out;
+  for (auto& t : tokens) out.push_back(result_of(base_nll, t));
+  return out;
+}
+
+KlResult evaluate_kl(Executor& executor, const Model& base, const Model& candidate,
+                     const std::vector<Window>& windows, Progress& progress) {
+  const KlCandidate one[] = {{candidate}};
+  return evaluate_kl(executor, base, one, windows, progress).front();
 }
 
 std::vector<float> window_logits(Executor& executor, const Model& model, const Window& window) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "core/progress.h"
@@ -35,11 +36,21 @@ struct KlResult {
   double ppl_ratio_error = 0;  // standard error, from the paired differences
 };
 
-// `candidate_executor` runs the candidate where it is not the base's. The base has a cache in f32.
+struct KlCandidate {
+  const Model& model;
+  Executor* executor = nullptr;  // null: the base's
+  KvTypes cache = KvType::kF32;
+};
+
+// Every candidate against the base, which runs once, with a cache in f32. One window's hidden
+// states of each are in memory at a time.
+std::vector<KlResult> evaluate_kl(Executor& executor, const Model& base,
+                                  std::span<const KlCandidate> candidates,
+                                  const std::vector<Window>& windows,
+                                  Progress& progress = no_progress());
+// One candidate.
 KlResult evaluate_kl(Executor& executor, const Model& base, const Model& candidate,
-                     const std::vector<Window>& windows, Progress& progress = no_progress(),
-                     Executor* candidate_executor = nullptr,
-                     KvTypes candidate_cache = KvType::kF32);
+                     const std::vector<Window>& windows, Progress& progress = no_progress());
 
 // Logits [scored, vocab] of one window, for tests and for other measures.
 std::vector<float> window_logits(Executor& executor, const Model& model, const Window& window);
