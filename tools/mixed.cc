@@ -60,11 +60,7 @@ QuantizeSettings Mixed::chosen(bool final) {
     lines += fmt::format("{}={}\n", name, to_string(e));
   }
   if (final && o_.prints) fmt::print("{}", lines);
-  if (!o_.plan_out.empty()) {
-    NewFile file(o_.plan_out);
-    file.file().write(0, std::as_bytes(std::span(lines)));
-    file.commit();
-  }
+  if (!o_.plan_out.empty()) write_file(o_.plan_out, std::as_bytes(std::span(lines)));
   return out;
 }
 

@@ -25,7 +25,7 @@ namespace {
 struct Options : Common, ModelOptions {
   std::string output, type = "w4", method = "rtn", embedding_type = "w8", head_type = "w8",
                       group = "", calibration;
-  std::string target_size, type_file, plan_out;
+  std::string memory, target_size, type_file, plan_out;
   std::vector<std::string> candidates;
   double target_bpw = 0, max_kl = 0;
   bool mixed() const { return !target_size.empty() || target_bpw > 0 || max_kl > 0; }
@@ -59,7 +59,7 @@ int64_t group_of(const std::string& text) {
 }
 
 // "90M"; decimal units, as sizes are printed.
-uint64_t size_of(const std::string& text) {
+uint64_t size_of(const char* option, const std::string& text) {
   if (text.empty()) return 0;
   double v = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), v);
@@ -70,7 +70,7 @@ uint64_t size_of(const std::string& text) {
                     : unit == "G" ? 1e9
                                   : 0;
   if (error != std::errc() || by == 0 || !(v > 0) || v * by > 1e18)
-    fail(ErrorKind::kUsage, "--target-size {}: a number of bytes, or of k, M or G", text);
+    fail(ErrorKind::kUsage, "{} {}: a number of bytes, or of k, M or G", option, text);
   return static_cast<uint64_t>(v * by);
 }
 
@@ -234,6 +234,7 @@ void quantize(const Options& o) {
   CompressOptions options;
   options.output = o.output;
   options.seed = o.seed;
+  if (!o.memory.empty()) options.memory = size_of("--memory", o.memory);
   options.max_fallbacks = o.max_fallbacks;
   options.sequential = !o.no_sequential;
   options.propagate = !o.no_propagate;
@@ -257,7 +258,7 @@ void quantize(const Options& o) {
   }
   if (options.calibration.empty())
     fail(ErrorKind::kUsage, "mixed precision measures on text: --calib");
-  MixedOptions asked{.target_bytes = size_of(o.target_size),
+  MixedOptions asked{.target_bytes = size_of("--target-size", o.target_size),
                      .target_bpw = o.target_bpw,
                      .max_kl = o.max_kl,
                      .candidates = {},
@@ -343,6 +344,9 @@ void add_quantize(CLI::App& app) {
                 "types that mixed precision chooses from (default: w2 to w8 in groups of 64, and "
                 "w4 in groups of 32)")
       ->type_name("TYPE");
+  c->add_option("--memory", o->memory,
+                "calibration states that would take more go to a file beside the output")
+      ->type_name("SIZE");
   c->add_option("--tensor-type-file", o->type_file,
                 "lines PATTERN=TYPE, as --plan-out writes them");
   c->add_option("--plan-out", o->plan_out, "write the chosen types as such lines");

@@ -69,6 +69,13 @@ TEST_F(Command, usage_errors_exit_with_2) {
       {"quantize", in(), out(), "w4", "--threads", "few"},
       {"quantize", in(), out(), "w4", "--calib", folder_.file("text")},  // too short
       {"quantize", in(), out(), "fp8", "-g", "64"},
+      {"quantize", in(), out(), "w4", "--method", "awq+magic"},
+      {"quantize", in(), out(), "w4", "--method", "rtn+gptq"},
+      {"quantize", in(), out(), "w4", "--static-inputs"},
+      {"quantize", in(), out(), "w4", "--target-size", "many"},
+      {"quantize", in(), out(), "w4", "--target-size", "1M", "--calib", "none"},
+      {"quantize", in(), out(), "w4", "--max-kl", "0"},
+      {"quantize", in(), out(), "w4", "--memory", "-1"},
       {"eval"},
       {"eval", "ppl", in()},
       {"eval", "ppl", in(), "-f", folder_.file("text"), "--protocol", "magic"},
@@ -162,6 +169,57 @@ TEST_F(Command, a_dry_run_writes_nothing_and_tells_the_plan) {
   const auto size = std::filesystem::file_size(out());
   EXPECT_GE(size, plan["planned_output_bytes"].get<uint64_t>());
   EXPECT_LE(size, plan["planned_output_bytes"].get<uint64_t>() + (16 << 10));
+}
+
+TEST_F(Command, mixed_precision_keeps_to_a_size_and_its_plan_can_be_used_again) {
+  const std::string plan = folder_.file("plan.txt");
+  const std::vector<std::string> common = {
+      "quantize", in(),         out(), "w4",       "--method", "gptq",   "-q", "--calib",
+      "self",     "--nsamples", "8",   "--seqlen", "48",       "--json", "-"};
+  auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), common.begin(), common.end());
+    return pith_run(more);
+  };
+  const auto smallest = with({"--target-bpw", "1"});
+  EXPECT_EQ(smallest.exit_code, 2) << "1 bit per weight cannot be had";
+  const auto r = with({"--target-size", "90k", "--plan-out", plan});
+  ASSERT_EQ(r.exit_code, 0) << r.err;
+  const auto size = std::filesystem::file_size(out());
+  EXPECT_LE(size, 90000u);
+  EXPECT_GT(size, 60000u);
+  const auto bytes = read_file(out(), 1 << 20);
+  const std::string lines = read_text_file(plan, 1 << 20);
+  EXPECT_NE(lines.find("layers.1.mlp.down=int"), std::string::npos) << lines;
+  const auto again = with({"--tensor-type-file", plan});
+  ASSERT_EQ(again.exit_code, 0) << again.err;
+  EXPECT_EQ(read_file(out(), 1 << 20), bytes);
+
+  const auto bpw = with({"--target-bpw", "4.5"});
+  ASSERT_EQ(bpw.exit_code, 0) << bpw.err;
+  EXPECT_LE(parse_json(bpw.out, "output")["bits_per_weight"].get<double>(), 4.5);
+}
+
+TEST_F(Command, a_divergence_that_cannot_be_had_exits_with_5) {
+  const auto r = pith_run({"quantize", in(), out(), "w4", "-q", "--calib", "self", "--nsamples",
+                           "12", "--seqlen", "48", "--max-kl", "0.00001", "--candidates", "w2"});
+  EXPECT_EQ(r.exit_code, 5) << r.err;
+  const auto reached = pith_run({"quantize", in(), out(), "w4", "-q", "--calib", "self",
+                                 "--nsamples", "12", "--seqlen", "48", "--max-kl", "0.02"});
+  EXPECT_EQ(reached.exit_code, 0) << reached.err;
+}
+
+TEST_F(Command, types_with_rounded_inputs_run_and_say_so) {
+  for (const char* type : {"w8a8", "w4a8", "fp8_dynamic", "fp8_block", "W8A8"}) {
+    const auto r = pith_run({"quantize", in(), out(), type, "-q"});
+    ASSERT_EQ(r.exit_code, 0) << type << ": " << r.err;
+    const auto kl = pith_run({"inspect", out(), "--json", "-"});
+    ASSERT_EQ(kl.exit_code, 0) << kl.err;
+    EXPECT_NE(kl.out.find("inputs"), std::string::npos) << type;
+  }
+  const auto fixed =
+      pith_run({"quantize", in(), out(), "w8a8", "--method", "smoothquant", "--static-inputs", "-q",
+                "--calib", "self", "--nsamples", "8", "--seqlen", "48"});
+  EXPECT_EQ(fixed.exit_code, 0) << fixed.err;
 }
 
 TEST_F(Command, a_rotated_model_answers_as_before_and_its_recipe_says_what_it_is) {
