@@ -215,7 +215,7 @@ std::vector<AllocationGroup> measure_choices(
         Block changed = block;
         if (gptq) {
           PassReport ignored;
-          const std::vector<Encoding> encodings(g.linears.size(), c.encoding);
+          const std::vector<std::optional<Encoding>> encodings(g.linears.size(), c.encoding);
           known->round({fast, stage, encodings, changed, calibration.get(), ignored});
         } else {
           for (const auto& info : g.linears)

@@ -105,7 +105,7 @@ double best_share(const Correction& c, const Linear& linear) {
 
 void encode_with(const StageJob& job, size_t index, const Rung& rung,
                  const Correction& correction) {
-  const Encoding& e = job.encodings[index];
+  const Encoding& e = *job.encodings[index];
   const LinearInfo& info = job.stage.linears[index];
   Linear& linear = find_linear(job.block, info.sublayer, info.role);
   double share = 0;
@@ -190,8 +190,8 @@ GptqStage::~GptqStage() = default;
 void GptqStage::round(const StageJob& job) {
   State& s = *state_;
   for (size_t i = 0; i < job.encodings.size(); ++i) {
-    const Encoding& e = job.encodings[i];
-    if (e.kind == EncodingKind::kGgml) continue;
+    if (!job.encodings[i]) continue;
+    const Encoding& e = *job.encodings[i];
     const bool integers = e.kind == EncodingKind::kInt && !e.two_level;
     LinearReport done{.method = "rtn weighted by inputs", .fallback = s.unusable, .rows = {}};
     if (!s.weights.empty() && integers) {

@@ -39,7 +39,7 @@ struct QuantizeSettings;
 struct StageJob {
   const QuantizeSettings& settings;
   const Stage& stage;
-  const std::vector<Encoding>& encodings;  // of stage.linears; kGgml: leave it as it is
+  const std::vector<std::optional<Encoding>>& encodings;  // of stage.linears; none: as it is
   Block& block;
   Calibration* calibration;  // null: no text
   PassReport& report;

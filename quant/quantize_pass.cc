@@ -54,7 +54,11 @@ class QuantizePass final : public Pass {
     return all;
   }
   uint64_t working_bytes(int64_t k) const override {
-    return method_.needs.gram ? GptqFactor::working_bytes(k) : 0;
+    if (!method_.needs.gram) return 0;
+    // Input correction: products with the original inputs, the same of held-out windows, and what
+    // is solved for, in f64 and in f32; as much again for hidden states where they are missed.
+    const auto n = static_cast<uint64_t>(k);
+    return GptqFactor::working_bytes(k) + (settings_.gptq.correct_inputs > 0 ? n * n * 56 : 0);
   }
 
   std::optional<Encoding> encoding(const LinearInfo& info) const override {
@@ -80,14 +84,13 @@ class QuantizePass final : public Pass {
 
   void apply(const Stage& stage, Block& block, Calibration* calibration,
              PassReport& report) override {
-    const std::vector<Encoding> encodings = encodings_of(stage);
+    const auto encodings = encodings_of(stage);
     const StageJob job{settings_, stage, encodings, block, calibration, report};
     const InputEncoding input = input_of(stage, calibration);
     round(job);
     for (size_t i = 0; i < encodings.size(); ++i) {
       const auto& info = stage.linears[i];
-      if (encodings[i].kind != EncodingKind::kGgml)
-        find_linear(block, info.sublayer, info.role).input = input;
+      if (encodings[i]) find_linear(block, info.sublayer, info.role).input = input;
     }
   }
 
@@ -129,10 +132,9 @@ class QuantizePass final : public Pass {
   }
 
  private:
-  std::vector<Encoding> encodings_of(const Stage& stage) const {
-    std::vector<Encoding> out;
-    for (const auto& info : stage.linears)
-      out.push_back(encoding(info).value_or(Encoding::of_ggml(GgmlType::kF32)));
+  std::vector<std::optional<Encoding>> encodings_of(const Stage& stage) const {
+    std::vector<std::optional<Encoding>> out;
+    for (const auto& info : stage.linears) out.push_back(encoding(info));
     return out;
   }
   // The scaling in "awq", "awq+gptq"; null where there is none.
@@ -186,8 +188,8 @@ std::span<const TypeHelp> type_help() { return kTypes; }
 
 void encode_linear(const StageJob& job, size_t index, void (*encode)(const RowJob&),
                    const float* channel_weight, const LinearReport& report) {
-  const Encoding& e = job.encodings[index];
-  if (e.kind == EncodingKind::kGgml) return;
+  if (!job.encodings[index]) return;
+  const Encoding& e = *job.encodings[index];
   const LinearInfo& info = job.stage.linears[index];
   Linear& linear = find_linear(job.block, info.sublayer, info.role);
   const float absmax =

@@ -205,10 +205,7 @@ void scale_smoothquant(const ScalingJob& job) {
 
 void scale_awq(const ScalingJob& job) {
   if (!can_fold(job)) return;
-  if (std::ranges::all_of(job.encodings,
-                          [](const Encoding& e) { return e.kind == EncodingKind::kGgml; })) {
-    return;
-  }
+  if (std::ranges::none_of(job.encodings, [](const auto& e) { return e.has_value(); })) return;
   const InputStatistics x = job.calibration.inputs(job.stage, {.mean_square = true});
   const std::vector<float> channel_weight = channel_weights(x);
   if (channel_weight.empty()) return;

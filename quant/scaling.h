@@ -29,7 +29,7 @@ struct ScalingJob {
   const QuantizeSettings& settings;
   const proto::Sublayer& spec;
   const Stage& stage;
-  const std::vector<Encoding>& encodings;  // of stage.linears; kGgml: not rounded
+  const std::vector<std::optional<Encoding>>& encodings;  // of stage.linears; none: not rounded
   Block& block;
   Calibration& calibration;
 };

@@ -285,6 +285,8 @@ InputStatistics Calibration::inputs(const Stage& stage, const StatisticsNeeds& n
     // The last stage of a sublayer: nobody asks for these states again. (A rewritten original would
     // round in other places than the source, and a resumed run knows the source alone.)
     const bool last = adds && !rewritten_;
+    if (originals_ahead_.contains(w))
+      fail(ErrorKind::kUsage, "{}: inputs of the uncompressed model were taken before", name);
     originals_->run(last ? watch : capture, *original_, stage.sublayer, w, last);
     if (last) originals_ahead_.insert(w);
     const auto then = (last ? watch : capture).take(&m);

@@ -245,11 +245,9 @@ class Driver {
         progress_.advance(static_cast<int64_t>(units_) - 1, stage.linears.front().name);
         for (const auto& p : passes_) p->apply(stage, *block, calibration_.get(), done);
       }
-      if (states_ && loaded.layer + 1 < spec_.layers_size()) {
-        propagate(*block, loaded, s);
-      } else if (states_ && s + 1 < spec_.layers(loaded.layer).sublayers_size()) {
-        propagate(*block, loaded, s);
-      }
+      const bool last = loaded.layer + 1 == spec_.layers_size() &&
+                        s + 1 == spec_.layers(loaded.layer).sublayers_size();
+      if (states_ && !last) propagate(*block, loaded, s);
     }
     check_and_write(linears_of_layer(loaded.layer), original, *block, done, u);
     write_vectors(loaded.layer, u, block);

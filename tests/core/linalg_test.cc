@@ -73,8 +73,8 @@ TEST(Linalg, matrices_that_are_not_positive_definite_are_refused) {
   EXPECT_FALSE(upper_cholesky(2, equal_columns.data()));
   std::vector<double> negative = {1, 0, 0, -1};
   EXPECT_FALSE(upper_cholesky(2, negative.data()));
-  for (const double bad : {std::numeric_limits<double>::quiet_NaN(),
-                           std::numeric_limits<double>::infinity()}) {
+  for (const double bad :
+       {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
     auto a = positive_matrix(300, 0.1, 2);
     a[7 * 300 + 7] = bad;
     EXPECT_FALSE(upper_cholesky(300, a.data())) << bad;
