@@ -296,6 +296,39 @@ InputStatistics Calibration::inputs(const Stage& stage, const StatisticsNeeds& n
   return out;
 }
 
+InputStatistics head_inputs(Executor& executor, const ModelSource& source,
+                            const std::vector<std::vector<int32_t>>& windows, int64_t tokens,
+                            const StatisticsNeeds& needs) {
+  const auto& spec = source.spec();
+  std::vector<std::vector<int32_t>> some;
+  int64_t taken = 0;
+  for (size_t i = 0; i < windows.size() && taken < tokens; ++i) {
+    some.push_back(windows[i]);
+    taken += static_cast<int64_t>(windows[i].size());
+  }
+  CalibrationStates states(executor, spec, source.linear(linears_of(spec).front()), some);
+  for (int l = 0; l < spec.layers_size(); ++l) {
+    const Block block = load_block(source, l);
+    for (int s = 0; s < spec.layers(l).sublayers_size(); ++s) {
+      for (size_t w = 0; w < some.size(); ++w) states.run(executor, block, s, w, true);
+    }
+  }
+  const auto hidden = static_cast<int64_t>(spec.hidden());
+  const NormWeights norm =
+      load_norm(source, spec.final_norm(), {"final_norm", VectorRole::kFinalNorm, -1, 0, hidden});
+  InputStatistics out;
+  std::vector<float> x;
+  for (size_t w = 0; w < some.size(); ++w) {
+    states.load(w, &x);
+    const Activation at = executor.buffer(Slot::kHidden, states.tokens(w), hidden);
+    executor.write(x, at);
+    if (norm.spec.kind() != proto::NORM_NONE) executor.norm(norm, at, at);
+    executor.read(at, x);
+    out.add("head", needs, states.tokens(w), hidden, x.data());
+  }
+  return out;
+}
+
 void Calibration::advance(const Block& block, const Block& loaded, int sublayer) {
   for (size_t w = 0; w < states_.windows(); ++w) {
     states_.run(executor_, block, sublayer, w, true);

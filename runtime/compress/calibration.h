@@ -15,6 +15,7 @@
 #include "core/buffer.h"
 #include "core/file.h"
 #include "runtime/forwarding_executor.h"
+#include "runtime/model/source.h"
 
 namespace pith {
 
@@ -87,6 +88,12 @@ class CalibrationStates {
   std::unique_ptr<KvCache> cache_;
   int cached_layer_ = -1, cached_sublayer_ = -1;
 };
+
+// Of the inputs of the head of the uncompressed model, over the first `tokens` tokens of the
+// windows.
+InputStatistics head_inputs(Executor& executor, const ModelSource& source,
+                            const std::vector<std::vector<int32_t>>& windows, int64_t tokens,
+                            const StatisticsNeeds& needs);
 
 // The calibration text as the passes see it while they work on one block.
 class Calibration {

@@ -181,6 +181,9 @@ class Driver {
         for (int s = 0; s < spec_.layers(l).sublayers_size(); ++s) propagate(block, loaded, s);
       }
     }
+    calibration_.reset();
+    states_.reset();
+    originals_.reset();
     unit("head", [&](proto::JournalUnit* u) {
       if (!spec_.tied_head()) stream(linears_.back(), u);
       write_vectors(-1, u);
@@ -198,8 +201,6 @@ class Driver {
       if (!l.fallback().empty()) report.fallbacks.push_back(l.name() + ": " + l.fallback());
     }
     report.file_bytes = writer.finish(manifest);
-    states_.reset();
-    originals_.reset();
     const CheckResult checked =
         check_result(journal.data().path(), source_, check_tokens(), progress_);
     report.check_kl = checked.kl;
@@ -409,6 +410,16 @@ class Driver {
           absmax = std::max(absmax, std::fabs(w[static_cast<size_t>(i)]));
       }
     }
+    const bool multiplied = info.role == LinearRole::kHead || spec_.tied_head();
+    const StatisticsNeeds needs = by->needs();
+    InputStatistics inputs;
+    if (multiplied && (needs.gram || needs.mean_square) && !options_.calibration.empty()) {
+      constexpr int64_t kTokens = 16384;
+      const auto executor = make_cpu_executor();
+      inputs = head_inputs(*executor, source_, options_.calibration, kTokens,
+                           {.mean_square = true, .gram = needs.gram});
+    }
+    by->begin_table(info, to, inputs.tokens > 0 ? &inputs : nullptr);
     auto* weight = record->add_terms()->mutable_weight();
     *weight->mutable_encoding() = record_of(to);
     weight->set_n(static_cast<uint64_t>(info.n));

@@ -48,6 +48,12 @@ class Pass {
   virtual void apply(const Stage& stage, Block& block, Calibration* calibration,
                      PassReport& report) = 0;
 
+  // Before the rows of the embedding or head come: what is known of the inputs that it is
+  // multiplied with (a tied embedding is the head); null where nothing is.
+  virtual void begin_table(const LinearInfo& info, const Encoding& e,
+                           const InputStatistics* inputs) {
+    (void)info, (void)e, (void)inputs;
+  }
   // Embedding and head are too large for a block: rows [row, row + rows) of `info`, f32 [rows, k],
   // into planes of encoding(). `meant`: see LinearReport::rows. Returns what was done.
   virtual std::string encode_rows(const LinearInfo& info, const Encoding& e, int64_t row,
