@@ -219,10 +219,6 @@ void run(const Options& o, const ModelSource& source, const QuantizeSettings& se
              human_bytes(report.file_bytes), seconds, report.worst_error, report.worst_linear);
 }
 
-bool scales(const std::string& method) {
-  return std::ranges::any_of(scalings(), [&](const auto& s) { return method.starts_with(s.name); });
-}
-
 void quantize(const Options& o) {
   o.apply();
   const auto stored = open_model(o.model, o.tokenizer, !o.no_verify);
@@ -239,10 +235,10 @@ void quantize(const Options& o) {
   options.sequential = !o.no_sequential;
   options.propagate = !o.no_propagate;
   const StatisticsNeeds needs = make_quantize_pass(settings)->needs();
-  const std::string calibration =
-      !o.calibration.empty() ? o.calibration
-      : needs.gram || needs.output || o.mixed() || (o.static_inputs) || scales(o.method) ? "self"
-                                                                                         : "none";
+  const bool needs_text = needs.gram || needs.output || o.mixed() || o.static_inputs;
+  const std::string calibration = !o.calibration.empty() ? o.calibration
+                                  : needs_text           ? "self"
+                                                         : "none";
   TerminalProgress progress(o.quiet);
   if (calibration != "none") read_calibration(o, calibration, *source, progress, &options);
   for (const auto& pattern : o.ignore) {

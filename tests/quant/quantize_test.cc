@@ -344,8 +344,20 @@ TEST(Types, nonsense_is_a_usage_error) {
   EXPECT_PITH_ERROR(encoding_for_type("w4", 48), ErrorKind::kUsage, "48");
   EXPECT_PITH_ERROR(encoding_for_type("fp8", 64), ErrorKind::kUsage, "no groups");
   EXPECT_PITH_ERROR(encoding_for_type("w11"), ErrorKind::kUsage, "w11");
-  EXPECT_PITH_ERROR(encoding_for_type("W8A8"), ErrorKind::kUnsupported, "weight-only");
-  EXPECT_PITH_ERROR(encoding_for_type("W4A8"), ErrorKind::kUnsupported, "weight-only");
+  EXPECT_PITH_ERROR(encoding_for_type("W4A4"), ErrorKind::kUnsupported, "rounded inputs");
+}
+
+TEST(Types, with_rounded_inputs_say_how_the_weights_and_the_inputs_are_stored) {
+  const struct {
+    const char *type, *weights, *inputs;
+  } cases[] = {
+      {"w8a8", "int8-row", "i8-token"},       {"W4A8", "int4-g128-s8", "i8-token"},
+      {"FP8_DYNAMIC", "fp8", "f8e4m3-token"}, {"fp8_block", "fp8-128x128", "f8e4m3-block128"},
+      {"w4", "int4-g64-asym", "f32"},         {"fp8", "fp8", "f32"}};
+  for (const auto& c : cases) {
+    EXPECT_EQ(encoding_for_type(c.type), parse_encoding(c.weights)) << c.type;
+    EXPECT_EQ(to_string(input_for_type(c.type)), c.inputs) << c.type;
+  }
 }
 
 }  // namespace
