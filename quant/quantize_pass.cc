@@ -114,7 +114,7 @@ class QuantizePass final : public Pass {
     std::vector<float> weights;
     if (method_.needs.mean_square && calibration != nullptr)
       weights = channel_weights(calibration->inputs(stage, {.mean_square = true}));
-    LinearReport done{.method = method_.name, .fallback = {}, .rows = {}};
+    LinearReport done{.method = row_method(), .fallback = {}, .rows = {}};
     if (!weights.empty()) done.method += " weighted by inputs";
     for (size_t i = 0; i < stage.linears.size(); ++i)
       encode_linear(job, i, method_.encode, weights.empty() ? nullptr : weights.data(), done);
@@ -150,11 +150,13 @@ class QuantizePass final : public Pass {
     } catch (const Error& error) {
       throw Error(error.kind(), info.name + ": " + error.what());
     }
-    const std::string name = method_.stage == nullptr ? method_.name : "rtn";
-    return weights == nullptr ? name : name + " weighted by inputs";
+    return weights == nullptr ? row_method() : row_method() + " weighted by inputs";
   }
 
  private:
+  // What the method does row by row: without a text, and to tables.
+  std::string row_method() const { return method_.stage == nullptr ? method_.name : "rtn"; }
+
   std::vector<std::optional<Encoding>> encodings_of(const Stage& stage) const {
     std::vector<std::optional<Encoding>> out;
     for (const auto& info : stage.linears) out.push_back(encoding(info));

@@ -21,7 +21,7 @@ constexpr Scaling kTable[] = {
      scale_awq},
     {"smoothquant",
      "outliers of activations moved into the weights, for w8a8 and fp8",
-     {.mean_square = true},
+     {.mean_square = true, .output = true},
      scale_smoothquant},
 };
 

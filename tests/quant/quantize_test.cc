@@ -196,6 +196,12 @@ TEST_F(Quantize, gptq_says_where_it_had_to_fall_back_and_refuses_more_of_that_th
   EXPECT_FALSE(file_exists(output()));
 }
 
+TEST_F(Quantize, gptq_without_a_text_is_recorded_as_the_rounding_that_it_is) {
+  quantize("w3", "gptq");
+  const auto result = open_model(output());
+  for (const auto& l : result->manifest()->linears()) EXPECT_EQ(l.method(), "rtn") << l.name();
+}
+
 TEST_F(Quantize, gptq_records_its_loss_and_how_far_inputs_were_corrected) {
   CompressOptions options{.output = output(), .calibration = {}};
   options.calibration = some_windows(16, 40, source_->spec().vocab());

@@ -216,6 +216,13 @@ TEST_F(Command, types_with_rounded_inputs_run_and_say_so) {
     ASSERT_EQ(kl.exit_code, 0) << kl.err;
     EXPECT_NE(kl.out.find("inputs"), std::string::npos) << type;
   }
+  // Methods that need a text have the model write it.
+  for (const char* method : {"smoothquant", "awq", "gptq"}) {
+    const auto r = pith_run({"quantize", in(), out(), "w8a8", "--method", method, "-q",
+                             "--nsamples", "8", "--seqlen", "48", "--dry-run", "--json", "-"});
+    ASSERT_EQ(r.exit_code, 0) << r.err;
+    EXPECT_EQ(parse_json(r.out, "output")["calibration_tokens"].get<int>(), 8 * 48) << method;
+  }
   const auto fixed =
       pith_run({"quantize", in(), out(), "w8a8", "--method", "smoothquant", "--static-inputs", "-q",
                 "--calib", "self", "--nsamples", "8", "--seqlen", "48"});
