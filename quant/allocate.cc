@@ -2,27 +2,41 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "core/error.h"
 #include "core/interrupt.h"
 #include "core/parallel.h"
 #include "quant/gptq_stage.h"
 #include "runtime/compress/driver.h"
-#include "runtime/cpu/kernels.h"
+#include "runtime/cpu/matmul.h"
+#include "runtime/eval/divergence.h"
 #include "runtime/forward.h"
 
 namespace pith {
 namespace {
 
-// Runs one window through a model from any block on, and compares with what it gave untouched.
+constexpr double kSmallError = 0.05;  // up to which divergence grows in proportion to it
+constexpr int kMeasured = 2;          // choices of a group with a small error
+
+// Runs windows through a model from any block on, and compares the later half of each, where tokens
+// have something to look back to, with what the model gave untouched.
 class Probe {
  public:
-  Probe(const Model& model, const std::vector<int32_t>& tokens)
-      : model_(model), tokens_(tokens), executor_(make_cpu_executor()) {
-    const auto m = static_cast<int64_t>(tokens.size());
-    cache_ = executor_->make_cache(model.spec, 1, m, KvType::kF32);
+  Probe(const Model& model, const std::vector<std::vector<int32_t>>& windows)
+      : model_(model), executor_(make_cpu_executor()) {
+    int64_t longest = 0;
+    for (const auto& w : windows) {
+      const auto n = static_cast<int64_t>(w.size()), before = static_cast<int64_t>(tokens_.size());
+      segments_.push_back({static_cast<int>(segments_.size()), 0, n});
+      for (int64_t i = n / 2; i < n; ++i) rows_.push_back(before + i);
+      tokens_.insert(tokens_.end(), w.begin(), w.end());
+      longest = std::max(longest, n);
+    }
+    cache_ =
+        executor_->make_cache(model.spec, static_cast<int>(windows.size()), longest, KvType::kF32);
     const Activation x = hidden();
-    executor_->embed(model.embedding, tokens, x);
+    executor_->embed(model.embedding, tokens_, x);
     for (const auto& block : model.blocks) {
       executor_->read(x, states_.emplace_back(static_cast<size_t>(x.m * x.n)));
       run_block(block, x);
@@ -37,14 +51,14 @@ class Probe {
     run_block(block, x);
     for (size_t l = static_cast<size_t>(block.layer) + 1; l < model_.blocks.size(); ++l)
       run_block(model_.blocks[l], x);
-    return divergence(logits(model_, x));
+    return mean_kl(base_, logits(model_, x), static_cast<int64_t>(model_.spec.vocab()));
   }
   // The same with other tables; `changed` has no blocks.
   double kl_with_tables(const Model& changed) {
     const Activation x = hidden();
     executor_->embed(changed.embedding, tokens_, x);
     for (const auto& block : model_.blocks) run_block(block, x);
-    return divergence(logits(changed, x));
+    return mean_kl(base_, logits(changed, x), static_cast<int64_t>(model_.spec.vocab()));
   }
 
  private:
@@ -54,56 +68,66 @@ class Probe {
   }
   void run_block(const Block& block, Activation x) {
     check_interrupt();
-    const Segment segment{0, 0, x.m};
     forward_block(*executor_, model_.spec, block, attention_count(model_.spec, block.layer),
-                  {tokens_, std::span(&segment, 1)}, *cache_, x);
+                  {tokens_, segments_}, *cache_, x);
   }
   std::vector<float> logits(const Model& model, Activation x) {
-    std::vector<int64_t> rows(tokens_.size());
-    for (size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<int64_t>(i);
-    const Activation l = forward_head(*executor_, model, x, rows);
+    const Activation l = forward_head(*executor_, model, x, rows_);
     std::vector<float> out(static_cast<size_t>(l.m * l.n));
     executor_->read(l, out);
     return out;
   }
-  double divergence(const std::vector<float>& now) const {
-    const size_t vocab = now.size() / tokens_.size();
-    std::vector<double> kl(tokens_.size());
-    parallel_for(static_cast<int64_t>(kl.size()), [&](int64_t i) {
-      const float* p = base_.data() + static_cast<size_t>(i) * vocab;
-      const float* q = now.data() + static_cast<size_t>(i) * vocab;
-      const double lse_p = cpu_kernels().log_sum_exp(p, static_cast<int64_t>(vocab)),
-                   lse_q = cpu_kernels().log_sum_exp(q, static_cast<int64_t>(vocab));
-      for (size_t t = 0; t < vocab; ++t) {
-        const double lp = static_cast<double>(p[t]) - lse_p;
-        if (lp < -25) continue;
-        kl[static_cast<size_t>(i)] += std::exp(lp) * (lp - (static_cast<double>(q[t]) - lse_q));
-      }
-    });
-    double sum = 0;
-    for (const double v : kl) sum += v;
-    return std::max(0.0, sum / static_cast<double>(kl.size()));
-  }
 
   const Model& model_;
-  const std::vector<int32_t>& tokens_;
+  std::vector<int32_t> tokens_;
+  std::vector<Segment> segments_;
+  std::vector<int64_t> rows_;
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<KvCache> cache_;
   std::vector<std::vector<float>> states_;  // before each block
   std::vector<float> base_;
 };
 
-void round_linear(const Encoding& e, Linear* linear) {
-  OwnedWeight out = allocate_weight(e, linear->n, linear->k);
-  parallel_ranges(linear->n, slab_rows(e, linear->n, linear->k), [&](int64_t begin, int64_t end) {
-    thread_local Buffer<float> w;
-    w.require((end - begin) * linear->k);
-    fast_rows(*linear, begin, end - begin, w.data());
-    encode_rtn(
-        {e, linear->n, linear->k, begin, end - begin, w.data(), nullptr, 0, out.planes, nullptr});
+// Squared, as a share of the weights.
+double weight_error(const Linear& before, const Linear& after) {
+  std::vector<double> error(static_cast<size_t>(before.n)), norm(error.size());
+  parallel_ranges(before.n, 64, [&](int64_t begin, int64_t end) {
+    thread_local Buffer<float> w, q;
+    w.require(before.k);
+    q.require(before.k);
+    for (int64_t r = begin; r < end; ++r) {
+      fast_rows(before, r, 1, w.data());
+      fast_rows(after, r, 1, q.data());
+      for (int64_t i = 0; i < before.k; ++i) {
+        const double v = static_cast<double>(w[i]), d = v - static_cast<double>(q[i]);
+        error[static_cast<size_t>(r)] += d * d;
+        norm[static_cast<size_t>(r)] += v * v;
+      }
+    }
   });
-  linear->terms.clear();
-  linear->terms.push_back({.w = std::move(out.weight), .up = {}});
+  const double all = std::accumulate(norm.begin(), norm.end(), 0.0);
+  return all > 0 ? std::accumulate(error.begin(), error.end(), 0.0) / all : 0;
+}
+
+void round_linear(const Encoding& e, Linear& linear) {
+  set_weight(linear, encode_rows_of(linear, e, encode_rtn, nullptr, nullptr));
+}
+
+// Takes what was measured where the error is small for noise about a divergence in proportion to
+// the error, which it then is, and knows from it that of the choices that were not measured.
+void smooth(std::vector<Choice>& choices) {
+  double sum = 0;
+  int n = 0;
+  for (const auto& c : choices) {
+    if (c.measured && c.error > 0 && c.error <= kSmallError && c.kl > 0) {
+      sum += std::log(c.kl / c.error);
+      ++n;
+    }
+  }
+  const double slope = n > 0 ? std::exp(sum / n) : 0;
+  for (auto& c : choices) {
+    if (c.error <= kSmallError && slope > 0) c.kl = slope * c.error;
+  }
 }
 
 bool left_out(const QuantizeSettings& settings, const LinearInfo& info) {
@@ -145,10 +169,10 @@ std::vector<Step> hull_steps(const std::vector<AllocationGroup>& groups) {
 
 std::vector<AllocationGroup> measure_choices(
     const ModelSource& source, const QuantizeSettings& settings,
-    const std::vector<Encoding>& candidates, const std::vector<int32_t>& tokens,
+    const std::vector<Encoding>& candidates, const std::vector<std::vector<int32_t>>& windows,
     const std::vector<std::vector<int32_t>>& calibration_windows, Progress& progress) {
   const Model model = load_model(source);
-  Probe probe(model, tokens);
+  Probe probe(model, windows);
   std::vector<AllocationGroup> groups;
   const auto infos = linears_of(model.spec);
   progress.begin("measuring choices", model.spec.layers_size() + 1);
@@ -181,7 +205,7 @@ std::vector<AllocationGroup> measure_choices(
                    .final_norm = model.final_norm,
                    .own_head = model.own_head};
       round_linear(c.encoding,
-                   info.role == LinearRole::kEmbedding ? &tables.embedding : &*tables.own_head);
+                   info.role == LinearRole::kEmbedding ? tables.embedding : *tables.own_head);
       c.kl = probe.kl_with_tables(tables);
     }
     groups.push_back(std::move(g));
@@ -211,18 +235,28 @@ std::vector<AllocationGroup> measure_choices(
       const Stage stage{all.sublayer, g.linears};
       std::unique_ptr<GptqStage> known;
       if (gptq) known = std::make_unique<GptqStage>(stage, fast.gptq, *calibration);
+      int small = 0;
       for (auto& c : g.choices) {
         Block changed = block;
-        if (gptq) {
-          PassReport ignored;
-          const std::vector<std::optional<Encoding>> encodings(g.linears.size(), c.encoding);
-          known->round({fast, stage, encodings, changed, calibration.get(), ignored});
-        } else {
-          for (const auto& info : g.linears)
-            round_linear(c.encoding, &find_linear(changed, info.sublayer, info.role));
+        PassReport report;
+        const std::vector<std::optional<Encoding>> encodings(g.linears.size(), c.encoding);
+        if (gptq) known->round({fast, stage, encodings, changed, calibration.get(), report});
+        for (const auto& info : g.linears) {
+          double error = report[info.name].error;
+          if (!gptq) {
+            Linear& linear = find_linear(changed, info.sublayer, info.role);
+            const Linear before = linear;
+            round_linear(c.encoding, linear);
+            error = weight_error(before, linear);
+          }
+          c.error += error / static_cast<double>(g.linears.size());
         }
+        c.measured = c.error == 0 || small < kMeasured;
+        if (!c.measured) continue;
         c.kl = probe.kl_with(changed);
+        small += c.error > 0 && c.error <= kSmallError;
       }
+      smooth(g.choices);
       groups.push_back(std::move(g));
     }
     if (gptq) calibration->advance(block, block, sublayer);

@@ -3,9 +3,12 @@
 //
 // A group is the linears of a stage (they share their input, and kernels may fuse them), the
 // embedding, or the head. Each group is rounded alone, to each candidate, in an otherwise untouched
-// model, and the divergence of its output measured on a few tokens: the true cost of that choice.
-// Costs are taken to add up (they do above some 3 bits); the choice is then greedy on the lower
-// convex hull of each group: the step that gains most KL per byte first.
+// model. The divergence of the model's output is measured on a few tokens for the smallest
+// candidates, until two of them have a small error. Few tokens make a noisy divergence, but the
+// error of a rounding is known without noise, and small errors cause divergence in proportion to
+// them: so the two together give the slope of a group, and the slope the cost of all candidates
+// with small errors. Costs are taken to add up (they do above some 3 bits); the choice is then
+// greedy on the lower convex hull of each group: the step that gains most KL per byte first.
 #pragma once
 
 #include <string>
@@ -19,7 +22,9 @@ namespace pith {
 struct Choice {
   Encoding encoding;
   uint64_t bytes = 0;
-  double kl = 0;  // of the model with this group alone rounded so
+  double kl = 0;     // of the model with this group alone rounded so
+  double error = 0;  // squared, of the outputs (of the weights without a text), as a share of them
+  bool measured = true;  // kl; else it follows from the error
 };
 struct AllocationGroup {
   std::vector<LinearInfo> linears;
@@ -27,14 +32,14 @@ struct AllocationGroup {
   size_t chosen = 0;
 };
 
-// Measures every choice on `tokens` (one window). `settings` says which linears are left out
-// (ignore, and those with an override) and how the others are rounded: by GPTQ, from statistics of
-// `calibration` (some thousand tokens do), where the method is that; else by rtn, as tables always
-// are.
+// Measures on the later halves of `windows`, all at once. `settings` says which linears are left
+// out (ignore, and those with an override) and how the others are rounded: by GPTQ, from statistics
+// of `calibration` (some thousand tokens do), where the method is that; else by rtn, as tables
+// always are.
 std::vector<AllocationGroup> measure_choices(const ModelSource& source,
                                              const QuantizeSettings& settings,
                                              const std::vector<Encoding>& candidates,
-                                             const std::vector<int32_t>& tokens,
+                                             const std::vector<std::vector<int32_t>>& windows,
                                              const std::vector<std::vector<int32_t>>& calibration,
                                              Progress& progress = no_progress());
 

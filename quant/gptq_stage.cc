@@ -11,6 +11,7 @@
 #include "core/parallel.h"
 #include "quant/gptq.h"
 #include "quant/quantize_pass.h"
+#include "runtime/compress/check.h"
 #include "runtime/compress/driver.h"
 #include "runtime/cpu/matmul.h"
 
@@ -121,7 +122,7 @@ void encode_with(const StageJob& job, size_t index, const Rung& rung,
     thread_local Buffer<float> w;
     w.require((end - begin) * info.k);
     fast_rows(linear, begin, end - begin, w.data());
-    require_finite_weights(info, begin, end - begin, w.data());
+    check_finite(info.name, begin, info.k, {w.data(), static_cast<size_t>((end - begin) * info.k)});
     if (share > 0) {
       thread_local Buffer<float> moved;
       moved.require((end - begin) * info.k);
@@ -148,10 +149,10 @@ void encode_with(const StageJob& job, size_t index, const Rung& rung,
     all.error += l.error;
     all.norm += l.norm;
   }
-  done.method = fmt::format("gptq, output error {:.2e}", all.norm > 0 ? all.error / all.norm : 0);
+  done.error = all.norm > 0 ? all.error / all.norm : 0;
+  done.method = fmt::format("gptq, output error {:.2e}", done.error);
   if (share > 0) done.method += fmt::format(", inputs corrected by {:.2f}", share);
-  linear.terms.clear();
-  linear.terms.push_back({.w = std::move(result.weight), .up = {}});
+  set_weight(linear, std::move(result));
   job.report[info.name] = std::move(done);
 }
 

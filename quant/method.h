@@ -62,8 +62,16 @@ const Method& find_method(std::string_view name);
 void encode_linear(const StageJob& job, size_t linear, void (*encode)(const RowJob&),
                    const float* channel_weight, const LinearReport& report);
 
-// Error(kNumeric) naming the weight that is not finite.
-void require_finite_weights(const LinearInfo& info, int64_t row, int64_t rows, const float* w);
+// All rows of a linear; the hash of each as the method meant it to `meant` [n], or null. Errors
+// name the linear.
+OwnedWeight encode_rows_of(const Linear& linear, const Encoding& e, void (*encode)(const RowJob&),
+                           const float* channel_weight, uint64_t* meant);
+
+// Puts a weight in the place of all terms.
+inline void set_weight(Linear& linear, OwnedWeight weight) {
+  linear.terms.clear();
+  linear.terms.push_back({.w = std::move(weight.weight), .up = {}});
+}
 
 // Mean squares of inputs as weights of channels: at a mean of 1, so that products stay in range; a
 // channel that was never active keeps a little weight. Empty where none was active.

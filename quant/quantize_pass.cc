@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "core/parallel.h"
 #include "formats/tokenizer/regex.h"
+#include "runtime/compress/check.h"
 #include "runtime/compress/driver.h"
 
 namespace pith {
@@ -213,42 +214,38 @@ constexpr TypeHelp kTypes[] = {
 
 std::span<const TypeHelp> type_help() { return kTypes; }
 
+OwnedWeight encode_rows_of(const Linear& linear, const Encoding& e, void (*encode)(const RowJob&),
+                           const float* channel_weight, uint64_t* meant) {
+  const float absmax =
+      e.kind == EncodingKind::kFp8 && e.area == ScaleArea::kTensor ? absmax_of(linear) : 0;
+  OwnedWeight result = allocate_weight(e, linear.n, linear.k);
+  parallel_ranges(linear.n, slab_rows(e, linear.n, linear.k), [&](int64_t begin, int64_t end) {
+    thread_local Buffer<float> w;
+    w.require((end - begin) * linear.k);
+    fast_rows(linear, begin, end - begin, w.data());
+    check_finite(linear.name, begin, linear.k,
+                 {w.data(), static_cast<size_t>((end - begin) * linear.k)});
+    try {
+      encode({e, linear.n, linear.k, begin, end - begin, w.data(), channel_weight, absmax,
+              result.planes, meant == nullptr ? nullptr : meant + begin});
+    } catch (const Error& error) {
+      throw Error(error.kind(), linear.name + ": " + error.what());
+    }
+  });
+  return result;
+}
+
 void encode_linear(const StageJob& job, size_t index, void (*encode)(const RowJob&),
                    const float* channel_weight, const LinearReport& report) {
   if (!job.encodings[index]) return;
-  const Encoding& e = *job.encodings[index];
   const LinearInfo& info = job.stage.linears[index];
   Linear& linear = find_linear(job.block, info.sublayer, info.role);
-  const float absmax =
-      e.kind == EncodingKind::kFp8 && e.area == ScaleArea::kTensor ? absmax_of(linear) : 0;
-  OwnedWeight result = allocate_weight(e, info.n, info.k);
   LinearReport done = report;
   done.rows.resize(static_cast<size_t>(info.n));
-  parallel_ranges(info.n, slab_rows(e, info.n, info.k), [&](int64_t begin, int64_t end) {
-    thread_local Buffer<float> w;
-    w.require((end - begin) * info.k);
-    fast_rows(linear, begin, end - begin, w.data());
-    require_finite_weights(info, begin, end - begin, w.data());
-    try {
-      encode({e, info.n, info.k, begin, end - begin, w.data(), channel_weight, absmax,
-              result.planes, done.rows.data() + begin});
-    } catch (const Error& error) {
-      throw Error(error.kind(), info.name + ": " + error.what());
-    }
-  });
+  set_weight(linear, encode_rows_of(linear, *job.encodings[index], encode, channel_weight,
+                                    done.rows.data()));
   if (done.rows[0] == 0) done.rows.clear();  // the method does not say
-  linear.terms.clear();
-  linear.terms.push_back({.w = std::move(result.weight), .up = {}});
   job.report[info.name] = std::move(done);
-}
-
-void require_finite_weights(const LinearInfo& info, int64_t row, int64_t rows, const float* w) {
-  for (int64_t i = 0; i < rows * info.k; ++i) {
-    if (!std::isfinite(w[i])) {
-      fail(ErrorKind::kNumeric, "{}: weight [{}, {}] is {}", info.name, row + i / info.k,
-           i % info.k, w[i]);
-    }
-  }
 }
 
 std::vector<float> channel_weights(const InputStatistics& s) {

@@ -38,8 +38,7 @@ void scale_linear(Linear& linear, std::span<const float> rows, std::span<const f
     }
   });
   for (size_t r = 0; r < linear.bias.size() && !rows.empty(); ++r) linear.bias[r] *= rows[r];
-  linear.terms.clear();
-  linear.terms.push_back({.w = std::move(out.weight), .up = {}});
+  set_weight(linear, std::move(out));
 }
 
 bool is_output(const ScalingJob& job) {

@@ -2,10 +2,15 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
+#include <map>
 
+#include "core/bytes.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "core/hash.h"
+#include "core/json.h"
 #include "runtime/eval/evaluate.h"
 #include "tools/terminal.h"
 
@@ -15,10 +20,65 @@ namespace {
 std::vector<Encoding> usual_candidates() {
   std::vector<Encoding> out;
   for (const char* type : {"int2-g64-asym", "int3-g64-asym", "int4-g64-asym", "int4-g32-asym",
-                           "int5-g64", "int6-g64", "int8-g64"}) {
+                           "int5-g64-asym", "int6-g64-asym", "int8-g64"}) {
     out.push_back(parse_encoding(type));
   }
   return out;
+}
+
+void write_costs(const std::string& path, const std::string& key,
+                 const std::vector<AllocationGroup>& groups) {
+  Json j = {{"of", key}, {"groups", Json::array()}};
+  for (const auto& g : groups) {
+    Json& group = j["groups"].emplace_back();
+    for (const auto& info : g.linears) group["linears"].push_back(info.name);
+    for (const auto& c : g.choices) {
+      group["choices"].push_back({{"type", to_string(c.encoding)},
+                                  {"bytes", c.bytes},
+                                  {"kl", c.kl},
+                                  {"error", c.error},
+                                  {"measured", c.measured}});
+    }
+  }
+  const std::string text = j.dump(1) + "\n";
+  write_file(path, std::as_bytes(std::span(text)));
+}
+
+std::vector<AllocationGroup> read_costs(const std::string& path, const std::string& key,
+                                        const proto::ModelSpec& spec) {
+  constexpr uint64_t kMax = 64 << 20;
+  const auto bytes = read_file(path, kMax);
+  const Json j =
+      parse_json(std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()), path);
+  if (json_string(j, "of", path) != key) {
+    fail(ErrorKind::kUsage,
+         "{}: the costs of another model, text, method or other candidates; remove it to measure "
+         "again",
+         path);
+  }
+  std::map<std::string, LinearInfo> infos;
+  for (const auto& info : linears_of(spec)) infos.emplace(info.name, info);
+  std::vector<AllocationGroup> groups;
+  for (const auto& group : json_member(j, "groups", path)) {
+    AllocationGroup& g = groups.emplace_back();
+    for (const auto& name : json_member(group, "linears", path)) {
+      const auto it = name.is_string() ? infos.find(name.get<std::string>()) : infos.end();
+      if (it == infos.end()) fail(ErrorKind::kCorrupt, "{}: no such linear: {}", path, name.dump());
+      g.linears.push_back(it->second);
+    }
+    for (const auto& choice : json_member(group, "choices", path)) {
+      Choice& c = g.choices.emplace_back();
+      c.encoding = parse_encoding(json_string(choice, "type", path));
+      c.kl = json_number(choice, "kl", path);
+      for (const auto& info : g.linears) c.bytes += encoded_bytes(c.encoding, info.n, info.k);
+    }
+    if (g.linears.empty() || g.choices.empty() ||
+        !std::ranges::is_sorted(g.choices, std::less_equal{}, &Choice::bytes)) {
+      fail(ErrorKind::kCorrupt, "{}: a group without linears, or choices that are not in order",
+           path);
+    }
+  }
+  return groups;
 }
 
 }  // namespace
@@ -26,7 +86,7 @@ std::vector<Encoding> usual_candidates() {
 Mixed::Mixed(const MixedOptions& o, const ModelSource& source, const QuantizeSettings& settings,
              CompressOptions& options, Progress& progress)
     : o_(o), source_(source), settings_(settings), options_(options), progress_(progress) {
-  constexpr size_t kTokens = 256, kKept = 4, kStatistics = 8192;
+  constexpr size_t kKept = 4;
   auto& windows = options.calibration;
   if (o.max_kl > 0) {
     if (windows.size() < 2 * kKept)
@@ -36,20 +96,37 @@ Mixed::Mixed(const MixedOptions& o, const ModelSource& source, const QuantizeSet
     kept_.assign(windows.end() - kKept, windows.end());
     windows.resize(windows.size() - kKept);
   }
-  std::vector<int32_t> probe = windows.front();
-  for (size_t i = 1; i < windows.size() && probe.size() < kTokens; ++i)
-    probe.insert(probe.end(), windows[i].begin(), windows[i].end());
-  probe.resize(std::min({probe.size(), kTokens, static_cast<size_t>(source.spec().context())}));
-  std::vector<std::vector<int32_t>> some;
+  measure_costs(o.candidates.empty() ? usual_candidates() : o.candidates);
+  if (groups_.empty()) fail(ErrorKind::kUsage, "mixed precision: no layer is left to choose for");
+}
+
+void Mixed::measure_costs(const std::vector<Encoding>& candidates) {
+  constexpr size_t kTokens = 256, kProbes = 3, kStatistics = 16384;
+  const auto& windows = options_.calibration;
+  // Measured at the end of the text, rounded by what its beginning says of the inputs.
+  std::vector<std::vector<int32_t>> probes, some;
+  for (size_t i = 0; i < std::min(kProbes, windows.size()); ++i) {
+    const auto& w = windows[windows.size() - 1 - i];
+    probes.emplace_back(w.begin(), w.begin() + static_cast<int64_t>(std::min(kTokens, w.size())));
+  }
   size_t tokens = 0;
   for (size_t i = 0; i < windows.size() && tokens < kStatistics; ++i) {
     some.push_back(windows[i]);
     tokens += windows[i].size();
   }
-  groups_ =
-      measure_choices(source, settings, o.candidates.empty() ? usual_candidates() : o.candidates,
-                      probe, some, progress);
-  if (groups_.empty()) fail(ErrorKind::kUsage, "mixed precision: no layer is left to choose for");
+  Hasher about;
+  about.add(as_bytes(make_quantize_pass(settings_)->recipe()));
+  for (const auto& e : candidates) about.add(as_bytes(to_string(e)));
+  for (const auto* all : {&probes, &some}) {
+    for (const auto& w : *all) about.add(std::as_bytes(std::span(w)));
+  }
+  const std::string key = fmt::format("{:016x}-{:016x}", source_.hash(), about.value());
+  if (!o_.costs.empty() && file_exists(o_.costs)) {
+    groups_ = read_costs(o_.costs, key, source_.spec());
+    return;
+  }
+  groups_ = measure_choices(source_, settings_, candidates, probes, some, progress_);
+  if (!o_.costs.empty()) write_costs(o_.costs, key, groups_);
 }
 
 QuantizeSettings Mixed::chosen(bool final) {
@@ -99,7 +176,7 @@ QuantizeSettings Mixed::for_size() {
   return chosen(true);
 }
 
-double Mixed::measure() {
+double Mixed::measure_result() {
   const Model base = load_model(source_);
   const auto packed = open_model(options_.output);
   const Model model = load_model(*packed);
@@ -114,7 +191,7 @@ void Mixed::search_for_kl(const std::function<void(const QuantizeSettings&)>& co
   for (int i = 0; i < 5; ++i) {
     const bool enough = choose_for_kl(groups_, o_.max_kl / ratio);
     compress(chosen(false));
-    const double kl = measure();
+    const double kl = measure_result();
     if (o_.prints)
       fmt::print("KL divergence {:.5f} on {} windows that were kept apart (asked for: {:.5f})\n",
                  kl, kept_.size(), o_.max_kl);

@@ -18,6 +18,7 @@ struct MixedOptions {
   double max_kl = 0;
   std::vector<Encoding> candidates;  // empty: the usual ones
   std::string plan_out;
+  std::string costs;  // file: where the costs of choices are kept between runs; empty: nowhere
   bool prints = true;
 };
 
@@ -35,9 +36,10 @@ class Mixed {
   void search_for_kl(const std::function<void(const QuantizeSettings&)>& compress);
 
  private:
+  void measure_costs(const std::vector<Encoding>& candidates);
   QuantizeSettings chosen(bool final);
   CompressPlan plan_of_choice() const;
-  double measure();
+  double measure_result();
 
   const MixedOptions o_;
   const ModelSource& source_;

@@ -25,7 +25,7 @@ namespace {
 struct Options : Common, ModelOptions {
   std::string output, type = "w4", method = "rtn", embedding_type = "w8", head_type = "w8",
                       group = "", calibration;
-  std::string memory, target_size, type_file, plan_out;
+  std::string memory, target_size, type_file, plan_out, costs;
   std::vector<std::string> candidates;
   double target_bpw = 0, max_kl = 0;
   bool mixed() const { return !target_size.empty() || target_bpw > 0 || max_kl > 0; }
@@ -204,6 +204,7 @@ void run(const Options& o, const ModelSource& source, const QuantizeSettings& se
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   j["file_bytes"] = report.file_bytes;
   j["seconds"] = seconds;
+  for (const auto& [name, s] : report.seconds) j["seconds_by_phase"][name] = s;
   j["worst_relative_error"] = report.worst_error;
   j["worst_linear"] = report.worst_linear;
   j["resumed_units"] = report.resumed_units;
@@ -217,6 +218,11 @@ void run(const Options& o, const ModelSource& source, const QuantizeSettings& se
     fmt::print("went on after {} finished parts of an interrupted run\n", report.resumed_units);
   fmt::print("wrote {} in {:.1f} s; largest relative error {:.2e} in {}\n",
              human_bytes(report.file_bytes), seconds, report.worst_error, report.worst_linear);
+  if (o.quiet) return;
+  std::string phases;
+  for (const auto& [name, s] : report.seconds)
+    phases += fmt::format("{}{} {:.1f} s", phases.empty() ? "" : ", ", name, s);
+  fmt::print("time: {}\n", phases);
 }
 
 void quantize(const Options& o) {
@@ -259,6 +265,7 @@ void quantize(const Options& o) {
                      .max_kl = o.max_kl,
                      .candidates = {},
                      .plan_out = o.plan_out,
+                     .costs = o.costs,
                      .prints = o.prints() && !o.quiet};
   for (const auto& type : o.candidates) asked.candidates.push_back(encoding_for_type(type));
   Mixed mixed(asked, *source, settings, options, progress);
@@ -346,6 +353,9 @@ void add_quantize(CLI::App& app) {
   c->add_option("--tensor-type-file", o->type_file,
                 "lines PATTERN=TYPE, as --plan-out writes them");
   c->add_option("--plan-out", o->plan_out, "write the chosen types as such lines");
+  c->add_option("--costs", o->costs,
+                "mixed precision: keep what the choices cost in this file, for the next size")
+      ->type_name("FILE");
   c->add_flag("--no-order", o->no_order, "gptq: columns as they come, not by importance");
   c->add_flag("--no-search", o->no_search, "gptq: scales from the range of each group");
   c->add_flag("--static-groups", o->static_groups, "gptq: scales from the original weights");

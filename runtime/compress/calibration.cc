@@ -244,8 +244,18 @@ Activation CalibrationStates::run(Executor& executor, const Block& block, int su
   return x;
 }
 
+void CalibrationStates::run_all(Executor& executor, const ModelSource& source) {
+  for (int l = 0; l < spec_.layers_size(); ++l) {
+    const Block block = load_block(source, l);
+    for (int s = 0; s < spec_.layers(l).sublayers_size(); ++s) {
+      for (size_t w = 0; w < windows_.size(); ++w) run(executor, block, s, w, true);
+    }
+  }
+}
+
 InputStatistics Calibration::inputs(const Stage& stage, const StatisticsNeeds& needs,
                                     bool held_out) {
+  const Phases::Scope phase(phases_, "inputs");
   constexpr int64_t kTokens = 1024;  // that go into a Gram matrix at a time
   const std::string& name = stage.linears.front().name;
   const Block& block = options_.sequential ? *block_ : *original_;
@@ -258,6 +268,7 @@ InputStatistics Calibration::inputs(const Stage& stage, const StatisticsNeeds& n
   int64_t rows = 0;
   const auto flush = [&] {
     if (rows > 0) {
+      const Phases::Scope gram(phases_, "Gram matrices");
       out.add(name, needs, rows, stage.k(), x.data(), cross ? original.data() : nullptr,
               cross && adds ? missing.data() : nullptr, hidden);
     }
@@ -307,15 +318,9 @@ InputStatistics head_inputs(Executor& executor, const ModelSource& source,
     taken += static_cast<int64_t>(windows[i].size());
   }
   CalibrationStates states(executor, spec, source.linear(linears_of(spec).front()), some);
-  for (int l = 0; l < spec.layers_size(); ++l) {
-    const Block block = load_block(source, l);
-    for (int s = 0; s < spec.layers(l).sublayers_size(); ++s) {
-      for (size_t w = 0; w < some.size(); ++w) states.run(executor, block, s, w, true);
-    }
-  }
+  states.run_all(executor, source);
   const auto hidden = static_cast<int64_t>(spec.hidden());
-  const NormWeights norm =
-      load_norm(source, spec.final_norm(), {"final_norm", VectorRole::kFinalNorm, -1, 0, hidden});
+  const NormWeights norm = load_final_norm(source);
   InputStatistics out;
   std::vector<float> x;
   for (size_t w = 0; w < some.size(); ++w) {
@@ -330,6 +335,7 @@ InputStatistics head_inputs(Executor& executor, const ModelSource& source,
 }
 
 void Calibration::advance(const Block& block, const Block& loaded, int sublayer) {
+  const Phases::Scope phase(phases_, "propagation");
   for (size_t w = 0; w < states_.windows(); ++w) {
     states_.run(executor_, block, sublayer, w, true);
     if (originals_ != nullptr && !originals_ahead_.contains(w))

@@ -14,6 +14,7 @@
 
 #include "core/buffer.h"
 #include "core/file.h"
+#include "core/phases.h"
 #include "runtime/forwarding_executor.h"
 #include "runtime/model/source.h"
 
@@ -74,6 +75,8 @@ class CalibrationStates {
   // Runs one window through a sublayer of a block; its state becomes the output if `keep`. Returns
   // the output, which lies in Slot::kHidden.
   Activation run(Executor& executor, const Block& block, int sublayer, size_t window, bool keep);
+  // Runs all windows through all blocks of a model, which is loaded block by block.
+  void run_all(Executor& executor, const ModelSource& source);
 
  private:
   void store(size_t window, const std::vector<float>& from);
@@ -101,11 +104,16 @@ class Calibration {
   struct Options {
     bool sequential = true;  // a stage sees what the compressed stages before it make
     int hold_out = 0;        // every so many windows are kept for measuring; 0: none
+    Phases* phases = nullptr;
   };
   // `originals` (states of the uncompressed model) may be null where no pass asks for `cross`.
   Calibration(Executor& executor, CalibrationStates& states, CalibrationStates* originals,
               const Options& options)
-      : executor_(executor), states_(states), originals_(originals), options_(options) {}
+      : executor_(executor),
+        states_(states),
+        originals_(originals),
+        options_(options),
+        phases_(options.phases != nullptr ? *options.phases : own_phases_) {}
 
   // The block as it is, and as it was. Both stay where they are while it is worked on. `rewritten`:
   // the original is not the source's, but one that computes the same.
@@ -139,6 +147,8 @@ class Calibration {
   CalibrationStates& states_;
   CalibrationStates* originals_;
   Options options_;
+  Phases own_phases_;
+  Phases& phases_;
   const Block* block_ = nullptr;
   const Block* original_ = nullptr;
   bool rewritten_ = false;

@@ -10,7 +10,7 @@
 #include "core/parallel.h"
 #include "runtime/compress/calibration.h"
 #include "runtime/compress/driver.h"
-#include "runtime/cpu/kernels.h"
+#include "runtime/eval/divergence.h"
 #include "runtime/forward.h"
 
 namespace pith {
@@ -36,15 +36,9 @@ std::vector<float> logits_of(const ModelSource& source, const std::vector<int32_
   ends.spec = spec;
   ends.embedding = source.linear(linears.front());
   if (!spec.tied_head()) ends.own_head = source.linear(linears.back());
-  ends.final_norm =
-      load_norm(source, spec.final_norm(),
-                {"final_norm", VectorRole::kFinalNorm, -1, 0, static_cast<int64_t>(spec.hidden())});
+  ends.final_norm = load_final_norm(source);
   CalibrationStates states(*executor, spec, ends.embedding, {tokens});
-  for (int l = 0; l < spec.layers_size(); ++l) {
-    const Block block = load_block(source, l);
-    for (int s = 0; s < spec.layers(l).sublayers_size(); ++s)
-      states.run(*executor, block, s, 0, true);
-  }
+  states.run_all(*executor, source);
   const auto m = static_cast<int64_t>(tokens.size());
   std::vector<float> hidden;
   states.load(0, &hidden);
@@ -59,6 +53,14 @@ std::vector<float> logits_of(const ModelSource& source, const std::vector<int32_
 }
 
 }  // namespace
+
+void check_finite(const std::string& name, int64_t row, int64_t k, std::span<const float> w) {
+  for (size_t i = 0; i < w.size(); ++i) {
+    if (std::isfinite(w[i])) continue;
+    const auto at = static_cast<int64_t>(i);
+    fail(ErrorKind::kNumeric, "{}: weight [{}, {}] is {}", name, row + at / k, at % k, w[i]);
+  }
+}
 
 uint64_t row_hash(const float* row, int64_t k) {
   return hash64(std::as_bytes(std::span(row, static_cast<size_t>(k))));
@@ -125,23 +127,9 @@ CheckResult check_result(const std::string& path, const ModelSource& source,
   CheckResult result;
   result.tokens = static_cast<int64_t>(tokens.size());
   const auto base = logits_of(source, tokens), now = logits_of(*packed, tokens);
-  const size_t vocab = base.size() / tokens.size();
-  double entropy = 0;
-  for (size_t t = 0; t < tokens.size(); ++t) {
-    const float* p = base.data() + t * vocab;
-    const float* q = now.data() + t * vocab;
-    const double lse_p = cpu_kernels().log_sum_exp(p, static_cast<int64_t>(vocab)),
-                 lse_q = cpu_kernels().log_sum_exp(q, static_cast<int64_t>(vocab));
-    for (size_t i = 0; i < vocab; ++i) {
-      const double lp = static_cast<double>(p[i]) - lse_p, weight = std::exp(lp);
-      if (weight == 0) continue;
-      result.kl += weight * (lp - (static_cast<double>(q[i]) - lse_q));
-      entropy -= weight * lp;
-    }
-  }
-  result.kl /= static_cast<double>(tokens.size());
-  entropy /= static_cast<double>(tokens.size());
-  const double uniform = std::log(static_cast<double>(vocab)) - entropy;
+  const auto vocab = static_cast<int64_t>(source.spec().vocab());
+  result.kl = mean_kl(base, now, vocab);
+  const double uniform = mean_kl(base, std::vector<float>(base.size()), vocab);
   if (!(result.kl <= std::max(5.0, uniform))) {
     fail(ErrorKind::kNumeric,
          "the compressed model has lost its source: KL divergence {:.3f} over {} tokens (knowing "

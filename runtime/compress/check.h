@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -9,6 +10,9 @@
 #include "runtime/model/source.h"
 
 namespace pith {
+
+// w: rows of k weights, from `row` on. Error(kNumeric) naming the one that is not finite.
+void check_finite(const std::string& name, int64_t row, int64_t k, std::span<const float> w);
 
 // XXH3-64 of one row of decoded weights, f32 [k].
 uint64_t row_hash(const float* row, int64_t k);

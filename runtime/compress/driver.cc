@@ -47,6 +47,10 @@ std::string recipe_of(const ModelSource& source, const Passes& passes,
 // What calibration measures against is kept apart from what it fits: one window of eight.
 constexpr int kHoldOut = 8;
 
+bool holds_out(const StatisticsNeeds& needs, const CompressOptions& options) {
+  return needs.cross && options.calibration.size() >= kHoldOut;
+}
+
 // Hash of numbers and squared error of slabs, joined in order of the rows.
 struct Comparison {
   std::vector<uint64_t> hashes;
@@ -67,15 +71,6 @@ struct Comparison {
     return n > 0 ? e / n : 0;
   }
 };
-
-// w: rows of k weights, from `row` on.
-void check_finite(const std::string& name, int64_t row, int64_t k, std::span<const float> w) {
-  for (size_t i = 0; i < w.size(); ++i) {
-    if (std::isfinite(w[i])) continue;
-    const auto at = static_cast<int64_t>(i);
-    fail(ErrorKind::kNumeric, "{}: weight [{}, {}] is {}", name, row + at / k, at % k, w[i]);
-  }
-}
 
 void compare_slab(const std::string& name, int64_t slab, int64_t row, int64_t k,
                   std::span<const float> original, std::span<const float> result, Comparison* to) {
@@ -168,10 +163,13 @@ class Driver {
     unit("embedding", [&](proto::JournalUnit* u) { stream(embedding, u); });
 
     const StatisticsNeeds needs = needs_of(passes_);
-    if (needs.any() && !options_.calibration.empty()) begin_calibration(embedding, needs);
+    const bool blocks_done = journal.done().size() >= 2 + static_cast<size_t>(spec_.layers_size());
+    if (needs.any() && !options_.calibration.empty() && !blocks_done)
+      begin_calibration(embedding, needs);
     for (int l = 0; l < spec_.layers_size(); ++l) {
       Block block, loaded;
       const bool was_done = !unit(fmt::format("layer {}", l), [&](proto::JournalUnit* u) {
+        const Phases::Scope phase(phases_, "reading");
         loaded = load_block(source_, l);
         compress_block(loaded, &block, u);
       });
@@ -196,16 +194,18 @@ class Driver {
         report.worst_error = l.relative_error();
         report.worst_linear = l.name();
       }
-    }
-    for (const auto& l : manifest.linears()) {
       if (!l.fallback().empty()) report.fallbacks.push_back(l.name() + ": " + l.fallback());
     }
-    report.file_bytes = writer.finish(manifest);
-    const CheckResult checked =
-        check_result(journal.data().path(), source_, check_tokens(), progress_);
-    report.check_kl = checked.kl;
-    report.check_tokens = checked.tokens;
-    journal.finish();
+    {
+      const Phases::Scope phase(phases_, "checking");
+      report.file_bytes = writer.finish(manifest);
+      const CheckResult checked =
+          check_result(journal.data().path(), source_, check_tokens(), progress_);
+      report.check_kl = checked.kl;
+      report.check_tokens = checked.tokens;
+      journal.finish();
+    }
+    report.seconds = phases_.seconds();
     return report;
   }
 
@@ -218,11 +218,12 @@ class Driver {
                                                  options_.memory, scratch);
     };
     states_ = make();
-    if (needs.cross) originals_ = make();
-    const bool measures = needs.cross && options_.calibration.size() >= kHoldOut;
+    // How far inputs are corrected is measured on windows that are held out: without them, not.
+    const bool measures = holds_out(needs, options_);
+    if (measures) originals_ = make();
     calibration_ = std::make_unique<Calibration>(
         *executor_, *states_, originals_.get(),
-        Calibration::Options{options_.sequential, measures ? kHoldOut : 0});
+        Calibration::Options{options_.sequential, measures ? kHoldOut : 0, &phases_});
   }
 
   // Sublayer by sublayer: function-preserving changes, then each stage, then on with the states.
@@ -238,12 +239,16 @@ class Driver {
       if (calibration_) calibration_->begin(*block, original, false);
       const auto& sub = spec_.layers(loaded.layer).sublayers(s);
       bool changed = false;
-      for (const auto& p : passes_) changed |= p->prepare(sub, here, *block, calibration_.get());
+      {
+        const Phases::Scope phase(phases_, "scaling");
+        for (const auto& p : passes_) changed |= p->prepare(sub, here, *block, calibration_.get());
+      }
       original.sublayers[static_cast<size_t>(s)] = block->sublayers[static_cast<size_t>(s)];
       if (calibration_) calibration_->begin(*block, original, changed);
       for (const auto& stage : here) {
         check_interrupt();
         progress_.advance(static_cast<int64_t>(units_) - 1, stage.linears.front().name);
+        const Phases::Scope phase(phases_, "rounding");
         for (const auto& p : passes_) p->apply(stage, *block, calibration_.get(), done);
       }
       const bool last = loaded.layer + 1 == spec_.layers_size() &&
@@ -307,9 +312,10 @@ class Driver {
   // Compares every linear with what it was, and writes it.
   void check_and_write(const std::vector<LinearInfo>& linears, const Block& original, Block& block,
                        const PassReport& done, proto::JournalUnit* u) {
+    const Phases::Scope phase(phases_, "writing");
+    Block from = original;
     for (const auto& info : linears) {
       check_interrupt();
-      Block from = original;
       const Linear& before = find_linear(from, info.sublayer, info.role);
       const Linear& after = find_linear(block, info.sublayer, info.role);
       const int64_t slab = slab_rows(after.terms[0].w.encoding, info.n, info.k);
@@ -366,6 +372,7 @@ class Driver {
 
   // A large table, slab by slab: never whole in memory.
   void stream(const LinearInfo& info, proto::JournalUnit* u) {
+    const Phases::Scope phase(phases_, "tables");
     const Encoding from = source_.encoding(info);
     Encoding to = from;
     Pass* by = nullptr;
@@ -601,6 +608,7 @@ class Driver {
   Progress& progress_;
   std::vector<LinearInfo> linears_;
   PackedWriter* writer_ = nullptr;
+  Phases phases_;
   Journal* journal_ = nullptr;
   std::unique_ptr<Executor> executor_;  // calibration's, where it runs
   std::unique_ptr<CalibrationStates> states_, originals_;
@@ -669,9 +677,9 @@ CompressPlan plan_compression(const ModelSource& source, const Passes& passes,
       states += w.size() * spec.hidden() * sizeof(float);
     }
     if (states > options.memory) {
-      plan.scratch_bytes = states * (needs.cross ? 2 : 1);
+      plan.scratch_bytes = states * (holds_out(needs, options) ? 2 : 1);
     } else {
-      plan.memory_bytes += states * (needs.cross ? 2 : 1);
+      plan.memory_bytes += states * (holds_out(needs, options) ? 2 : 1);
     }
     for (const auto& p : passes) {
       uint64_t widest = 0;

@@ -56,6 +56,7 @@ struct CompressReport {
   std::vector<std::string> fallbacks;  // "layers.3.mlp.down: why"
   double check_kl = 0;                 // of the finished file against the source, on a few tokens
   int64_t check_tokens = 0;
+  std::vector<std::pair<std::string, double>> seconds;  // by phase
 };
 
 using Passes = std::vector<std::unique_ptr<Pass>>;

@@ -17,6 +17,7 @@ namespace pith {
 struct LinearReport {
   std::string method;    // for the record: "gptq, damping 0.1"
   std::string fallback;  // why it is not what was asked for; empty: it is
+  double error = 0;      // squared, of the output on the text as a share of it; 0: not worked out
   // XXH3-64 of each row as the method meant it to be decoded (f32 [k]); empty: it does not say.
   std::vector<uint64_t> rows;
 };

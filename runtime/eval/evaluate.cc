@@ -7,6 +7,7 @@
 #include "core/interrupt.h"
 #include "core/parallel.h"
 #include "runtime/cpu/kernels.h"
+#include "runtime/eval/divergence.h"
 #include "runtime/forward.h"
 
 namespace pith {
@@ -262,22 +263,14 @@ std::vector<KlResult> evaluate_kl(Executor& executor, const Model& base,
         const auto i = static_cast<size_t>(index);
         const float* p = logits[0] + row * vocab;
         const double lse_p = cpu_kernels().log_sum_exp(p, vocab);
+        const auto top_p = std::max_element(p, p + vocab) - p;
         base_nll[i] = lse_p - static_cast<double>(p[target]);
         for (size_t c = 0; c < tokens.size(); ++c) {
           const float* q = logits[c + 1] + row * vocab;
           const double lse_q = cpu_kernels().log_sum_exp(q, vocab);
-          double sum = 0;
-          int64_t top_p = 0, top_q = 0;
-          for (int64_t t = 0; t < vocab; ++t) {
-            const double lp = static_cast<double>(p[t]) - lse_p,
-                         lq = static_cast<double>(q[t]) - lse_q;
-            if (lp > -40) sum += std::exp(lp) * (lp - lq);  // below: less than 1e-17 each
-            if (p[t] > p[top_p]) top_p = t;
-            if (q[t] > q[top_q]) top_q = t;
-          }
           Tokens& to = tokens[c];
-          to.kl[i] = sum < 0 ? 0 : sum;  // NaN stays
-          to.same[i] = top_p == top_q;
+          to.kl[i] = kl_divergence(p, lse_p, q, lse_q, vocab);
+          to.same[i] = std::max_element(q, q + vocab) - q == top_p;
           to.nll[i] = lse_q - static_cast<double>(q[target]);
           to.change[i] = std::exp(-to.nll[i]) - std::exp(-base_nll[i]);
         }

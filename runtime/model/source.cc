@@ -206,9 +206,7 @@ Model make_model(const ModelSource& source, FunctionRef<Linear(const LinearInfo&
     if (info.role == LinearRole::kHead) m.own_head = load(info);
   }
   for (int l = 0; l < m.spec.layers_size(); ++l) m.blocks.push_back(make_block(source, l, load));
-  m.final_norm = load_norm(
-      source, m.spec.final_norm(),
-      {"final_norm", VectorRole::kFinalNorm, -1, 0, static_cast<int64_t>(m.spec.hidden())});
+  m.final_norm = load_final_norm(source);
   return m;
 }
 
@@ -229,6 +227,13 @@ NormWeights load_norm(const ModelSource& source, const proto::Norm& norm, const 
   NormWeights out{.spec = norm, .weight = {}};
   if (norm.kind() != proto::NORM_NONE) out.weight = source.vector(info);
   return out;
+}
+
+NormWeights load_final_norm(const ModelSource& source) {
+  const auto& spec = source.spec();
+  return load_norm(
+      source, spec.final_norm(),
+      {"final_norm", VectorRole::kFinalNorm, -1, 0, static_cast<int64_t>(spec.hidden())});
 }
 
 Block load_block(const ModelSource& source, int layer) {

@@ -44,6 +44,7 @@ std::unique_ptr<ModelSource> open_model(const std::string& path,
 
 Block load_block(const ModelSource& source, int layer);
 NormWeights load_norm(const ModelSource& source, const proto::Norm& norm, const VectorInfo& info);
+NormWeights load_final_norm(const ModelSource& source);
 Model load_model(const ModelSource& source);
 
 // The same model with every linear re-encoded as `dtype`: the noise floor of an evaluation.
