@@ -68,7 +68,11 @@ std::vector<AllocationGroup> read_costs(const std::string& path, const std::stri
     }
     for (const auto& choice : json_member(group, "choices", path)) {
       Choice& c = g.choices.emplace_back();
-      c.encoding = parse_encoding(json_string(choice, "type", path));
+      try {
+        c.encoding = parse_encoding(json_string(choice, "type", path));
+      } catch (const Error& e) {
+        throw Error(ErrorKind::kCorrupt, path + ": " + e.what());
+      }
       c.kl = json_number(choice, "kl", path);
       for (const auto& info : g.linears) c.bytes += encoded_bytes(c.encoding, info.n, info.k);
     }

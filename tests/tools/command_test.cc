@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <map>
 #include <thread>
 
 #include "core/file.h"
@@ -193,6 +194,28 @@ TEST_F(Command, mixed_precision_keeps_to_a_size_and_its_plan_can_be_used_again) 
   const auto again = with({"--tensor-type-file", plan});
   ASSERT_EQ(again.exit_code, 0) << again.err;
   EXPECT_EQ(read_file(out(), 1 << 20), bytes);
+
+  // Costs that were kept serve other sizes, and nothing but what they were measured for.
+  const std::string costs = folder_.file("costs.json");
+  ASSERT_EQ(with({"--target-size", "90k", "--costs", costs}).exit_code, 0);
+  EXPECT_EQ(read_file(out(), 1 << 20), bytes);
+  const std::string measured = read_text_file(costs, 1 << 20);
+  const auto larger = with({"--target-size", "95k", "--costs", costs});
+  ASSERT_EQ(larger.exit_code, 0) << larger.err;
+  EXPECT_GT(std::filesystem::file_size(out()), size);
+  EXPECT_EQ(read_text_file(costs, 1 << 20), measured);
+  const auto others = with({"--target-size", "90k", "--costs", costs, "--candidates", "w4", "w8"});
+  EXPECT_EQ(others.exit_code, 2);
+  EXPECT_NE(others.err.find("remove it"), std::string::npos) << others.err;
+  for (const auto& [from, to] : std::map<std::string, std::string>{
+           {"\"int8-g64\"", "\"int9-g64\""}, {"\"kl\"", "\"cl\""}, {"layers.0", "layers.9"}}) {
+    std::string broken = measured;
+    broken.replace(broken.find(from), from.size(), to);
+    write_file(costs, as_bytes(broken.data(), broken.size()));
+    const auto refused = with({"--target-size", "90k", "--costs", costs});
+    EXPECT_NE(refused.exit_code, 0) << to;
+    EXPECT_NE(refused.err.find("costs.json"), std::string::npos) << refused.err;
+  }
 
   const auto bpw = with({"--target-bpw", "4.5"});
   ASSERT_EQ(bpw.exit_code, 0) << bpw.err;
