@@ -196,8 +196,8 @@ float absmax_of(const Linear& linear) {
 
 constexpr TypeHelp kTypes[] = {
     {"w8", "8-bit integers, groups of 64: 8.25 bits per weight, no loss to speak of"},
-    {"w6", "6-bit integers, groups of 64: 6.25 bits"},
-    {"w5", "5-bit integers, groups of 64: 5.25 bits"},
+    {"w6", "6-bit integers with zero points, groups of 64: 6.34 bits"},
+    {"w5", "5-bit integers with zero points, groups of 64: 5.33 bits"},
     {"w4", "4-bit integers with zero points, groups of 64: 4.31 bits, the usual choice"},
     {"w3", "3-bit integers with zero points, groups of 64: 3.3 bits, visible loss"},
     {"w2", "2-bit integers with zero points, groups of 64: 2.3 bits, needs a calibrated method"},
@@ -276,7 +276,7 @@ Encoding encoding_for_type(const std::string& type, int64_t group, std::optional
   Encoding e;
   if (t.size() == 2 && t[0] == 'w' && t[1] >= '2' && t[1] <= '8') {
     const int bits = t[1] - '0';
-    e = Encoding::integer(bits, 64, symmetric.value_or(bits > 4));
+    e = Encoding::integer(bits, 64, symmetric.value_or(bits == 8));
   } else if (t == "nf4") {
     e = Encoding::nf4(64);
   } else if (t.starts_with('w') && t.find('a') != std::string::npos) {

@@ -133,27 +133,37 @@ void Mixed::measure_costs(const std::vector<Encoding>& candidates) {
   if (!o_.costs.empty()) write_costs(o_.costs, key, groups_);
 }
 
-QuantizeSettings Mixed::chosen(bool final) {
+QuantizeSettings Mixed::chosen() const {
   QuantizeSettings out = settings_;
-  std::string lines;
-  for (const auto& [name, e] : overrides_of(groups_)) {
-    out.overrides.emplace_back(name, e);
-    lines += fmt::format("{}={}\n", name, to_string(e));
-  }
-  if (final && o_.prints) fmt::print("{}", lines);
-  if (!o_.plan_out.empty()) write_file(o_.plan_out, std::as_bytes(std::span(lines)));
+  for (const auto& o : overrides_of(groups_)) out.overrides.push_back(o);
   return out;
 }
 
 CompressPlan Mixed::plan_of_choice() const {
-  QuantizeSettings settings = settings_;
-  for (const auto& o : overrides_of(groups_)) settings.overrides.push_back(o);
   Passes passes;
-  passes.push_back(make_quantize_pass(settings));
+  passes.push_back(make_quantize_pass(chosen()));
   return plan_compression(source_, passes, {});
 }
 
-QuantizeSettings Mixed::for_size() {
+void Mixed::tell_choice() const {
+  std::string lines;
+  for (const auto& [name, e] : overrides_of(groups_))
+    lines += fmt::format("{}={}\n", name, to_string(e));
+  if (o_.prints) fmt::print("{}", lines);
+  if (!o_.plan_out.empty()) write_file(o_.plan_out, std::as_bytes(std::span(lines)));
+}
+
+QuantizeSettings Mixed::by_costs() {
+  if (o_.max_kl > 0) {
+    choose_for_kl(groups_, o_.max_kl);
+  } else {
+    choose_for_size();
+  }
+  tell_choice();
+  return chosen();
+}
+
+void Mixed::choose_for_size() {
   // What the choices make beside their own bytes (the tokenizer, other planes, alignment, the
   // manifest) is seen from the plan of a choice: so choose, look, and choose again with what is
   // left.
@@ -177,7 +187,6 @@ QuantizeSettings Mixed::for_size() {
          human_bytes(size()));
   }
   for (int i = 0; i < 4; ++i) choose_for_bytes(groups_, chosen_bytes(groups_) + target - size());
-  return chosen(true);
 }
 
 double Mixed::measure_result() {
@@ -190,22 +199,22 @@ double Mixed::measure_result() {
   return evaluate_kl(*executor, base, model, windows, progress_).kl_mean;
 }
 
-void Mixed::search_for_kl(const std::function<void(const QuantizeSettings&)>& compress) {
-  double ratio = 1;  // of what comes out to the sum of the costs: methods do better than rtn
+double Mixed::search_for_kl(const std::function<void(const QuantizeSettings&)>& compress) {
+  auto smallest = groups_;
+  for (auto& g : smallest) g.chosen = 0;
+  double ratio = 1, kl = 0;  // ratio: of what comes out to the sum of the costs
   for (int i = 0; i < 5; ++i) {
     const bool enough = choose_for_kl(groups_, o_.max_kl / ratio);
-    compress(chosen(false));
-    const double kl = measure_result();
+    compress(chosen());
+    kl = measure_result();
     if (o_.prints)
       fmt::print("KL divergence {:.5f} on {} windows that were kept apart (asked for: {:.5f})\n",
                  kl, kept_.size(), o_.max_kl);
-    if (std::fabs(kl / o_.max_kl - 1) <= 0.1) return;
-    if (enough && kl < o_.max_kl && chosen_bytes(groups_) == [&] {
-          auto smallest = groups_;
-          for (auto& g : smallest) g.chosen = 0;
-          return chosen_bytes(smallest);
-        }()) {
-      return;  // nothing smaller to choose
+    const bool near = std::fabs(kl / o_.max_kl - 1) <= 0.1;
+    const bool no_smaller = kl < o_.max_kl && chosen_bytes(groups_) == chosen_bytes(smallest);
+    if (near || no_smaller) {
+      tell_choice();
+      return kl;
     }
     if (!enough && kl > o_.max_kl) {
       fail(ErrorKind::kNumeric, "a KL divergence of {} cannot be had from these candidates: {:.5f}",
@@ -213,7 +222,9 @@ void Mixed::search_for_kl(const std::function<void(const QuantizeSettings&)>& co
     }
     ratio = kl / chosen_kl(groups_);
   }
+  tell_choice();
   warn(fmt::format("the KL divergence did not come within 10 % of {}", o_.max_kl));
+  return kl;
 }
 
 }  // namespace pith::tools

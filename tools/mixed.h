@@ -29,15 +29,18 @@ class Mixed {
   Mixed(const MixedOptions& o, const ModelSource& source, const QuantizeSettings& settings,
         CompressOptions& options, Progress& progress);
 
-  QuantizeSettings for_size();
+  // The choice for the size; for a divergence, as far as the costs tell.
+  QuantizeSettings by_costs();
   // Calls `compress` with settings until the KL of the output on the windows that were kept is
-  // within 10 % of the budget or less; says so where it cannot be had. Error(kNumeric) where even
-  // the largest choices exceed it.
-  void search_for_kl(const std::function<void(const QuantizeSettings&)>& compress);
+  // within 10 % of the budget or less, at most five times; returns the last KL. Error(kNumeric)
+  // where even the largest choices exceed the budget.
+  double search_for_kl(const std::function<void(const QuantizeSettings&)>& compress);
 
  private:
   void measure_costs(const std::vector<Encoding>& candidates);
-  QuantizeSettings chosen(bool final);
+  void choose_for_size();
+  QuantizeSettings chosen() const;
+  void tell_choice() const;  // printed, and to plan_out
   CompressPlan plan_of_choice() const;
   double measure_result();
 

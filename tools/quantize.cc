@@ -155,8 +155,8 @@ void read_calibration(const Options& o, const std::string& from, const ModelSour
   }
 }
 
-// One compression with these settings.
-void run(const Options& o, const ModelSource& source, const QuantizeSettings& settings,
+// One compression with these settings; what became of it.
+Json run(const Options& o, const ModelSource& source, const QuantizeSettings& settings,
          const CompressOptions& options, Progress& progress) {
   Passes passes;
   passes.push_back(make_quantize_pass(settings));
@@ -194,8 +194,7 @@ void run(const Options& o, const ModelSource& source, const QuantizeSettings& se
       }
     }
     j["linears"] = linears;
-    o.write_json(j);
-    return;
+    return j;
   }
 
   const auto begin = std::chrono::steady_clock::now();
@@ -211,18 +210,18 @@ void run(const Options& o, const ModelSource& source, const QuantizeSettings& se
   j["fallbacks"] = report.fallbacks;
   j["check_kl"] = report.check_kl;
   j["check_tokens"] = report.check_tokens;
-  o.write_json(j);
-  if (!o.prints()) return;
+  if (!o.prints()) return j;
   for (const auto& f : report.fallbacks) fmt::print("fallback: {}\n", f);
   if (report.resumed_units > 0)
     fmt::print("went on after {} finished parts of an interrupted run\n", report.resumed_units);
   fmt::print("wrote {} in {:.1f} s; largest relative error {:.2e} in {}\n",
              human_bytes(report.file_bytes), seconds, report.worst_error, report.worst_linear);
-  if (o.quiet) return;
+  if (o.quiet) return j;
   std::string phases;
   for (const auto& [name, s] : report.seconds)
     phases += fmt::format("{}{} {:.1f} s", phases.empty() ? "" : ", ", name, s);
   fmt::print("time: {}\n", phases);
+  return j;
 }
 
 void quantize(const Options& o) {
@@ -255,7 +254,7 @@ void quantize(const Options& o) {
       warn(fmt::format("--ignore {} matches no layer", pattern));
   }
   if (!o.mixed()) {
-    run(o, *source, settings, options, progress);
+    o.write_json(run(o, *source, settings, options, progress));
     return;
   }
   if (options.calibration.empty())
@@ -269,10 +268,14 @@ void quantize(const Options& o) {
                      .prints = o.prints() && !o.quiet};
   for (const auto& type : o.candidates) asked.candidates.push_back(encoding_for_type(type));
   Mixed mixed(asked, *source, settings, options, progress);
-  if (o.max_kl <= 0) {
-    run(o, *source, mixed.for_size(), options, progress);
+  if (o.max_kl <= 0 || o.dry_run) {
+    o.write_json(run(o, *source, mixed.by_costs(), options, progress));
   } else {
-    mixed.search_for_kl([&](const QuantizeSettings& s) { run(o, *source, s, options, progress); });
+    Json last;
+    const double kl = mixed.search_for_kl(
+        [&](const QuantizeSettings& s) { last = run(o, *source, s, options, progress); });
+    last["kl"] = kl;
+    o.write_json(last);
   }
 }
 

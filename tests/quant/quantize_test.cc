@@ -295,9 +295,9 @@ TEST_F(Quantize, gives_layers_the_type_of_the_last_pattern_that_matches) {
   EXPECT_EQ(types.at("layers.1.mlp.down"), "nf4-g64");
   EXPECT_EQ(types.at("layers.2.mlp.up"), "int4-g32-asym");
   EXPECT_EQ(types.at("layers.0.attention.v"), "bf16");  // ignored counts most
-  EXPECT_EQ(types.at("layers.1.attention.v"), "int5-g64");
+  EXPECT_EQ(types.at("layers.1.attention.v"), "int5-g64-asym");
   EXPECT_EQ(types.at("embedding"), "f16");
-  EXPECT_EQ(types.at("head"), "int6-g64");
+  EXPECT_EQ(types.at("head"), "int6-g64-asym");
 }
 
 TEST_F(Quantize, a_layer_that_is_ignored_keeps_its_bytes) {
