@@ -51,7 +51,8 @@ class QuantizePass final : public Pass {
     StatisticsNeeds all = method_.needs;
     if (scaling_ != nullptr) all = all | scaling_->needs;
     if (method_.needs.gram && settings_.gptq.correct_inputs > 0) all.cross = true;
-    if (settings_.input.rounds()) all.mean_square = true;
+    if (settings_.input.rounds() && settings_.input.scale == InputScale::kTensor)
+      all.mean_square = true;
     return all;
   }
   uint64_t working_bytes(int64_t k) const override {
@@ -103,8 +104,7 @@ class QuantizePass final : public Pass {
       fail(ErrorKind::kUsage, "a constant scale of inputs comes from calibration: --calib");
     }
     const auto s = calibration->inputs(stage, {.mean_square = true});
-    const float largest = *std::ranges::max_element(s.absmax);
-    input.value = largest > 0 ? largest / (input.dtype == DType::kI8 ? 127.0f : 448.0f) : 1.0f;
+    input.value = tensor_scale(input, *std::ranges::max_element(s.absmax));
     return input;
   }
 

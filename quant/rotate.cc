@@ -149,12 +149,8 @@ class RotatedSource final : public ModelSource {
     }
   }
   // Norms of queries and keys act by head, behind the linears that read the stream.
-  bool is_on_stream(const VectorInfo& info) const {
-    if (info.layer < 0) return true;
-    for (int s = 0; s < spec_.layers(info.layer).sublayers_size(); ++s) {
-      if (info.name == sublayer_prefix(spec_, info.layer, s) + "norm") return true;
-    }
-    return false;
+  static bool is_on_stream(const VectorInfo& info) {
+    return info.role == VectorRole::kNorm || info.role == VectorRole::kFinalNorm;
   }
 
   const Orthogonal* residual() const { return residual_ ? &*residual_ : nullptr; }

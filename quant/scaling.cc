@@ -184,7 +184,7 @@ void scale_smoothquant(const ScalingJob& job) {
         float largest = 0;
         for (size_t j = 0; j < x.absmax.size(); ++j)
           largest = std::max(largest, x.absmax[j] / (s.empty() ? 1 : s[j]));
-        input.value = largest > 0 ? largest / (input.dtype == DType::kI8 ? 127.0f : 448.0f) : 1.0f;
+        input.value = tensor_scale(input, largest);
       }
     }
     return job.calibration.output_error(candidate, job.stage.sublayer, kSearchTokens);

@@ -31,6 +31,14 @@ struct InputEncoding {
   friend bool operator==(const InputEncoding&, const InputEncoding&) = default;
 };
 
+inline float largest_code(const InputEncoding& e) {
+  return e.dtype == DType::kI8 ? 127.0f : 448.0f;
+}
+// kTensor for inputs up to `absmax`.
+inline float tensor_scale(const InputEncoding& e, float absmax) {
+  return absmax > 0 ? absmax / largest_code(e) : 1.0f;
+}
+
 std::string to_string(const InputEncoding& e);  // "i8-token", "f8e4m3-tensor", "f32"
 void check(const InputEncoding& e);             // Error(kUsage) for nonsense
 

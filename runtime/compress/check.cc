@@ -66,7 +66,7 @@ uint64_t row_hash(const float* row, int64_t k) {
   return hash64(std::as_bytes(std::span(row, static_cast<size_t>(k))));
 }
 
-uint64_t check_linear(const std::string& path, const Linear& linear, bool may_be_constant) {
+DecodedLinear check_linear(const std::string& path, const Linear& linear) {
   const int64_t slab = slab_rows(linear.terms[0].w.encoding, linear.n, linear.k);
   const int64_t slabs = (linear.n + slab - 1) / slab;
   std::vector<float> low(static_cast<size_t>(slabs)), high(low.size());
@@ -90,11 +90,9 @@ uint64_t check_linear(const std::string& path, const Linear& linear, bool may_be
     for (int64_t r = begin; r < end; ++r)
       hashes[static_cast<size_t>(r)] = row_hash(w.data() + (r - begin) * linear.k, linear.k);
   });
-  if (!may_be_constant && linear.n * linear.k > 1 &&
-      *std::ranges::min_element(low) == *std::ranges::max_element(high)) {
-    fail(ErrorKind::kNumeric, "{}: every weight of {} is {}", path, linear.name, low[0]);
-  }
-  return hash64(std::as_bytes(std::span(hashes)));
+  const bool constant =
+      linear.n * linear.k > 1 && *std::ranges::min_element(low) == *std::ranges::max_element(high);
+  return {hash64(std::as_bytes(std::span(hashes))), constant};
 }
 
 CheckResult check_result(const std::string& path, const ModelSource& source,
@@ -107,15 +105,11 @@ CheckResult check_result(const std::string& path, const ModelSource& source,
   for (size_t i = 0; i < infos.size(); ++i) {
     check_interrupt();
     const Linear linear = packed->linear(infos[i]);
-    uint64_t hash;
-    try {
-      hash = check_linear(path, linear);
-    } catch (const Error&) {
-      if (!is_constant(source.linear(infos[i]))) throw;
-      hash = check_linear(path, linear, true);
-    }
+    const DecodedLinear decoded = check_linear(path, linear);
+    if (decoded.constant && !is_constant(source.linear(infos[i])))
+      fail(ErrorKind::kNumeric, "{}: all weights of {} are the same", path, infos[i].name);
     const auto& record = file.manifest().linears(static_cast<int>(i));
-    if (record.name() == infos[i].name && record.meant() != 0 && record.meant() != hash) {
+    if (record.name() == infos[i].name && record.meant() != 0 && record.meant() != decoded.hash) {
       fail(ErrorKind::kNumeric,
            "{}: {} does not decode to the numbers that the method meant; the file is not kept",
            path, infos[i].name);

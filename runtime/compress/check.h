@@ -17,10 +17,12 @@ void check_finite(const std::string& name, int64_t row, int64_t k, std::span<con
 // XXH3-64 of one row of decoded weights, f32 [k].
 uint64_t row_hash(const float* row, int64_t k);
 
-// Decodes a linear of a packed file. Error(kNumeric) where a number is not finite, or where all are
-// the same (`may_be_constant`: where that is how it should be). Returns the hash of the hashes of
-// its rows.
-uint64_t check_linear(const std::string& path, const Linear& linear, bool may_be_constant = false);
+struct DecodedLinear {
+  uint64_t hash = 0;      // of the hashes of its rows
+  bool constant = false;  // all of several weights are the same
+};
+// Decodes a linear of a packed file. Error(kNumeric) where a number is not finite.
+DecodedLinear check_linear(const std::string& path, const Linear& linear);
 
 struct CheckResult {
   double kl = 0;  // mean KL(source || file) over the tokens, nats

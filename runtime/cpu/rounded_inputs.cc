@@ -22,7 +22,7 @@ float scale_of(const InputEncoding& e, const float* x, int64_t n) {
   for (int64_t i = 0; i < n; ++i) top = std::max(top, magnitude(x[i]));
   if (top >= 0x7f800000) return std::numeric_limits<float>::quiet_NaN();
   if (e.scale == InputScale::kTensor) return e.value;
-  const float s = std::bit_cast<float>(top) / (e.dtype == DType::kI8 ? 127.0f : 448.0f);
+  const float s = std::bit_cast<float>(top) / largest_code(e);
   return s < 0x1p-126f ? 0 : s;
 }
 
