@@ -126,7 +126,7 @@ void smooth(std::vector<Choice>& choices) {
   }
   const double slope = n > 0 ? std::exp(sum / n) : 0;
   for (auto& c : choices) {
-    if (c.error <= kSmallError && slope > 0) c.kl = slope * c.error;
+    if (c.error > 0 && c.error <= kSmallError && slope > 0) c.kl = slope * c.error;
   }
 }
 

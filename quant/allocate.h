@@ -23,7 +23,8 @@ struct Choice {
   Encoding encoding;
   uint64_t bytes = 0;
   double kl = 0;     // of the model with this group alone rounded so
-  double error = 0;  // squared, of the outputs (of the weights without a text), as a share of them
+  double error = 0;  // squared, of the outputs (of the weights without a text), as a share of them;
+                     // 0: not known
   bool measured = true;  // kl; else it follows from the error
 };
 struct AllocationGroup {

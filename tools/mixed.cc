@@ -47,9 +47,7 @@ void write_costs(const std::string& path, const std::string& key,
 std::vector<AllocationGroup> read_costs(const std::string& path, const std::string& key,
                                         const proto::ModelSpec& spec) {
   constexpr uint64_t kMax = 64 << 20;
-  const auto bytes = read_file(path, kMax);
-  const Json j =
-      parse_json(std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()), path);
+  const Json j = parse_json(read_text_file(path, kMax), path);
   if (json_string(j, "of", path) != key) {
     fail(ErrorKind::kUsage,
          "{}: the costs of another model, text, method or other candidates; remove it to measure "

@@ -86,16 +86,17 @@ TEST(Allocate, measures_less_divergence_for_more_bits_and_leaves_out_what_is_lef
     const auto groups =
         measure_choices(tiny.source(), settings,
                         {Encoding::integer(2, 32, false), Encoding::integer(4, 32, false),
-                         Encoding::integer(8, 32)},
+                         Encoding::nf4(16), Encoding::integer(8, 32)},
                         {test::random_tokens(40, 96, 9), test::random_tokens(33, 96, 8)}, windows);
     const bool own_head = !tiny.source().spec().tied_head();
     EXPECT_EQ(groups.size(), 3u * 3 + own_head);
     for (const auto& g : groups) {
-      ASSERT_EQ(g.choices.size(), 3u);
+      ASSERT_EQ(g.choices.size(), 4u);
       EXPECT_NE(g.linears.front().role, LinearRole::kOutput);
       EXPECT_LT(g.choices[0].bytes, g.choices[1].bytes);
       EXPECT_GT(g.choices[0].kl, 2 * g.choices[1].kl) << g.linears.front().name;
-      EXPECT_GT(g.choices[1].kl, 2 * g.choices[2].kl) << g.linears.front().name;
+      EXPECT_GT(g.choices[1].kl, 2 * g.choices[3].kl) << g.linears.front().name;
+      EXPECT_GT(g.choices[2].kl, 2 * g.choices[3].kl) << "GPTQ knows no error of nf4";
     }
   }
 }
