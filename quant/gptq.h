@@ -48,6 +48,8 @@ class GptqFactor {
 
   static uint64_t working_bytes(int64_t k);
 
+  static constexpr int64_t kBlock = 128;  // columns at most
+
   // Columns in the order of their rounding: places. A block is whole groups, or a piece of one that
   // is wider than a block.
   struct Group {
