@@ -2,17 +2,32 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "core/bytes.h"
+#include "core/dtype.h"
 #include "core/error.h"
 #include "core/linalg.h"
 #include "core/parallel.h"
+#include "formats/encodings/fp8.h"
 #include "formats/encodings/int_group.h"
 #include "quant/group_search.h"
+#include "runtime/compress/check.h"
 #include "runtime/cpu/kernels.h"
 
 namespace pith {
 namespace {
+
+Levels levels_of(const Encoding& e) {
+  switch (e.kind) {
+    case EncodingKind::kFp8:
+      return e.dtype == DType::kF8E4M3 ? Levels::kE4M3 : Levels::kE5M2;
+    case EncodingKind::kNf4:
+      return Levels::kNf4;
+    default:
+      return Levels::kIntegers;
+  }
+}
 
 // Some rows of a linear, in the factor's order of columns, each scaled by a power of two to a
 // magnitude near 1.
@@ -27,6 +42,7 @@ class Tile {
         first_(first),
         rows_(rows),
         lanes_(static_cast<int64_t>(round_up(static_cast<uint64_t>(rows), 16))),
+        levels_(levels_of(job.encoding)),
         top_(static_cast<float>((1 << job.encoding.bits) - 1)),
         kernels_(cpu_kernels()),
         grid_(grid_kernels()),
@@ -48,15 +64,19 @@ class Tile {
   GptqLoss run() {
     sweep();
     for (int i = 0; i < options_.refine; ++i) {
-      refit();
+      if (has_own_scales()) refit();
       descend();
     }
-    if (options_.refine > 0) refit();
+    if (options_.refine > 0 && has_own_scales()) refit();
     store();
     return loss();
   }
 
  private:
+  bool is_fp8() const { return job_.encoding.kind == EncodingKind::kFp8; }
+  // Each row its own, so that one row's may change.
+  bool has_own_scales() const { return !is_fp8() || job_.encoding.area == ScaleArea::kRow; }
+
   // [rows][columns] at a stride, to [columns][lanes], and back.
   void to_lanes(const float* from, int64_t stride, int64_t columns, float* to) const {
     for (int64_t p = 0; p < columns; ++p) {
@@ -75,10 +95,26 @@ class Tile {
     const int e = exponent_[static_cast<size_t>(r)];
     float real = std::ldexp(s, e);
     if (std::fabs(real) < 0x1p-126f) return 0;
+    if (is_fp8()) return s;
     const DType type = job_.encoding.scale;
     real = type == DType::kF16 ? f16_to_f32(f32_to_f16(real)) : bf16_to_f32(f32_to_bf16(real));
     if (!std::isfinite(real)) return s;  // store_scales will say so
     return std::ldexp(real, -e);
+  }
+
+  // As the reference encoder left it: from the original weights.
+  float fp8_scale_of(int64_t r, const GptqFactor::Group& group) const {
+    const Encoding& e = job_.encoding;
+    const int64_t row = job_.row + first_ + r;
+    if (e.area == ScaleArea::kTensor) return fp8_scale(e, job_.tensor_absmax, row);
+    float s;
+    std::memcpy(&s, fp8_scale_bytes(row, group), sizeof s);
+    return s;
+  }
+  std::byte* fp8_scale_bytes(int64_t row, const GptqFactor::Group& group) const {
+    const int64_t column = f_.order[static_cast<size_t>(group.begin)];
+    return find_plane(job_.to, PlaneKind::kScales).data() +
+           fp8_scale_index(job_.encoding, f_.k, row, column) * 4;
   }
 
   // The scale and zero of group g for numbers x [rows, width] at a stride.
@@ -91,10 +127,18 @@ class Tile {
         scale_[at] = zero_[at] = 0;
         continue;
       }
-      const GridChoice c = options_.search ? search_.run(x + r * stride, weights, width)
-                                           : search_.range(x + r * stride, width);
-      scale_[at] = as_stored(r, c.scale);
-      zero_[at] = c.zero;
+      if (is_fp8()) {
+        scale_[at] = std::ldexp(fp8_scale_of(r, group), -exponent_[static_cast<size_t>(r)]);
+        zero_[at] = 0;
+      } else if (levels_ == Levels::kNf4) {
+        scale_[at] = as_stored(r, search_nf4(x + r * stride, weights, width));
+        zero_[at] = 0;
+      } else {
+        const GridChoice c = options_.search ? search_.run(x + r * stride, weights, width)
+                                             : search_.range(x + r * stride, width);
+        scale_[at] = as_stored(r, c.scale);
+        zero_[at] = c.zero;
+      }
     }
   }
 
@@ -149,10 +193,10 @@ class Tile {
           choose_scales(g, free.data(), n, f_.variance.data() + p);
         }
         set_scales(g);
-        grid_.sweep({lanes_, p - b.begin, end - b.begin, width, lanes.data(), original.data(),
-                     b.feedback.data() + b.begin * width, width, f_.variance.data() + b.begin,
-                     lane_scale_, lane_inverse_, lane_zero_, top_, codes.data(), error.data(),
-                     loss.data()});
+        grid_.sweep({levels_, lanes_, p - b.begin, end - b.begin, width, lanes.data(),
+                     original.data(), b.feedback.data() + b.begin * width, width,
+                     f_.variance.data() + b.begin, lane_scale_, lane_inverse_, lane_zero_, top_,
+                     codes.data(), error.data(), loss.data()});
         p = end;
       }
       from_lanes(codes.data(), width, f_.k, codes_.data() + b.begin);
@@ -234,7 +278,7 @@ class Tile {
     if (!solve_positive(groups, a, 1, b)) return;
     for (size_t g = 0; g < n; ++g) {
       const float s = as_stored(r, static_cast<float>(b[g]));
-      if (!std::isfinite(s)) return;
+      if (!std::isfinite(s) || (levels_ != Levels::kIntegers && s < 0)) return;
       next[g] = static_cast<double>(s);
     }
     // Without the constant w H w^T.
@@ -274,9 +318,9 @@ class Tile {
         while (f_.groups[g].end <= p) ++g;
         const int64_t end = std::min(b.end, f_.groups[g].end);
         set_scales(g);
-        grid_.descend({lanes_, p - b.begin, end - b.begin, width, gradient.data(), value.data(),
-                       codes.data(), b.gram.data() + b.begin * width, width, lane_scale_,
-                       lane_inverse_, lane_zero_, top_});
+        grid_.descend({levels_, lanes_, p - b.begin, end - b.begin, width, gradient.data(),
+                       value.data(), codes.data(), b.gram.data() + b.begin * width, width,
+                       lane_scale_, lane_inverse_, lane_zero_, top_});
         p = end;
       }
       from_lanes(codes.data(), width, f_.k, codes_.data() + b.begin);
@@ -291,6 +335,7 @@ class Tile {
   }
 
   void store() {
+    if (is_fp8()) return store_fp8();
     const auto groups = f_.groups.size();
     std::vector<float> scales(groups);
     std::vector<uint8_t> zeros(groups), codes(static_cast<size_t>(f_.k));
@@ -302,11 +347,35 @@ class Tile {
         zeros[index] = static_cast<uint8_t>(zero_[at]);
       }
       for (int64_t p = 0; p < f_.k; ++p) {
+        const float code = codes_[r * f_.k + p];
         codes[static_cast<size_t>(f_.order[static_cast<size_t>(p)])] =
-            static_cast<uint8_t>(codes_[r * f_.k + p]);
+            levels_ == Levels::kNf4 ? nearest_nf4(code) : static_cast<uint8_t>(code);
       }
       store_scales(job_.encoding, layout_, job_.to, job_.row + first_ + r, scales);
       store_row(job_, layout_, first_ + r, scales, zeros, codes);
+    }
+  }
+
+  void store_fp8() {
+    std::vector<float> meant(static_cast<size_t>(f_.k));
+    auto* codes = find_plane(job_.to, PlaneKind::kCodes).data();
+    const bool e4m3 = levels_ == Levels::kE4M3;
+    for (int64_t r = 0; r < rows_; ++r) {
+      const int64_t row = job_.row + first_ + r;
+      for (size_t g = 0; g < f_.groups.size(); ++g) {
+        const auto& group = f_.groups[g];
+        const float s = std::ldexp(scale_[static_cast<int64_t>(g) * lanes_ + r],
+                                   exponent_[static_cast<size_t>(r)]);
+        if (has_own_scales()) std::memcpy(fp8_scale_bytes(row, group), &s, sizeof s);
+        for (int64_t p = group.begin; p < group.end; ++p) {
+          const int64_t column = f_.order[static_cast<size_t>(p)];
+          const float v = codes_[r * f_.k + p];
+          codes[row * f_.k + column] =
+              static_cast<std::byte>(e4m3 ? f32_to_f8e4m3(v) : f32_to_f8e5m2(v));
+          meant[static_cast<size_t>(column)] = v * s;
+        }
+      }
+      if (job_.meant != nullptr) job_.meant[first_ + r] = row_hash(meant.data(), f_.k);
     }
   }
 
@@ -335,6 +404,7 @@ class Tile {
   const RowJob& job_;
   GroupLayout layout_;
   int64_t first_, rows_, lanes_;
+  Levels levels_;
   float top_;
   const CpuKernels& kernels_;
   const GridKernels& grid_;
@@ -348,6 +418,7 @@ class Tile {
 }  // namespace
 
 GptqLoss encode_gptq(const GptqFactor& factor, const GptqOptions& options, const RowJob& job) {
+  if (job.encoding.kind == EncodingKind::kFp8) encode_minmax(job);  // which sets the scales
   constexpr int64_t kRows = 48;  // 4 tiles of the matrix kernel, 3 vectors of lanes
   const int64_t tiles = ceil_div(job.rows, kRows);
   std::vector<GptqLoss> losses(static_cast<size_t>(tiles));
@@ -361,6 +432,20 @@ GptqLoss encode_gptq(const GptqFactor& factor, const GptqOptions& options, const
     all.norm += l.norm;
   }
   return all;
+}
+
+bool gptq_takes(const Encoding& e) {
+  return e.kind == EncodingKind::kFp8 ||
+         ((e.kind == EncodingKind::kInt || e.kind == EncodingKind::kNf4) && !e.two_level);
+}
+
+int64_t gptq_group(const Encoding& e, int64_t k) {
+  if (e.kind == EncodingKind::kFp8) return e.area == ScaleArea::kBlock128 ? 128 : k;
+  return e.group == 0 ? k : e.group;
+}
+
+int64_t gptq_rows(const Encoding& e) {
+  return e.kind == EncodingKind::kFp8 && e.area == ScaleArea::kBlock128 ? 128 : 1;
 }
 
 }  // namespace pith

@@ -74,7 +74,15 @@ struct GptqLoss {
   double error = 0, norm = 0;  // sums over rows of (w - q) H (w - q)^T and w H w^T
 };
 
-// Rows of a linear: job.encoding is of kInt, its group that of the factor.
+// Whether encode_gptq takes it: integers and nf4 with scales of one level, and fp8.
+bool gptq_takes(const Encoding& e);
+// The group of the factor that it needs: of columns with one scale.
+int64_t gptq_group(const Encoding& e, int64_t k);
+// Rows that belong into one job, if more than one do.
+int64_t gptq_rows(const Encoding& e);
+
+// Rows of a linear. The scales of fp8 are those of plain rounding; where each row has its own,
+// refinement fits them.
 GptqLoss encode_gptq(const GptqFactor& factor, const GptqOptions& options, const RowJob& job);
 
 }  // namespace pith

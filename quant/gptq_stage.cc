@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "core/buffer.h"
+#include "core/bytes.h"
 #include "core/error.h"
 #include "core/linalg.h"
 #include "core/parallel.h"
@@ -116,9 +117,11 @@ void encode_with(const StageJob& job, size_t index, const Rung& rung,
   LinearReport done;
   done.fallback = rung.fallback;
   done.rows.resize(static_cast<size_t>(info.n));
-  constexpr int64_t kRows = 48;
-  std::vector<GptqLoss> losses(static_cast<size_t>((info.n + kRows - 1) / kRows));
-  parallel_ranges(info.n, kRows, [&](int64_t begin, int64_t end) {
+  const int64_t tile = std::max<int64_t>(48, gptq_rows(e));
+  const bool by_tensor = e.kind == EncodingKind::kFp8 && e.area == ScaleArea::kTensor;
+  const float absmax = by_tensor ? absmax_of(linear) : 0;
+  std::vector<GptqLoss> losses(static_cast<size_t>(ceil_div(info.n, tile)));
+  parallel_ranges(info.n, tile, [&](int64_t begin, int64_t end) {
     thread_local Buffer<float> w;
     w.require((end - begin) * info.k);
     fast_rows(linear, begin, end - begin, w.data());
@@ -136,10 +139,10 @@ void encode_with(const StageJob& job, size_t index, const Rung& rung,
       }
     }
     try {
-      losses[static_cast<size_t>(begin / kRows)] =
+      losses[static_cast<size_t>(begin / tile)] =
           encode_gptq(*rung.factor, rung.options,
-                      {e, info.n, info.k, begin, end - begin, w.data(), nullptr, 0, result.planes,
-                       done.rows.data() + begin});
+                      {e, info.n, info.k, begin, end - begin, w.data(), nullptr, absmax,
+                       result.planes, done.rows.data() + begin});
     } catch (const Error& error) {
       throw Error(error.kind(), info.name + ": " + error.what());
     }
@@ -193,10 +196,9 @@ void GptqStage::round(const StageJob& job) {
   for (size_t i = 0; i < job.encodings.size(); ++i) {
     if (!job.encodings[i]) continue;
     const Encoding& e = *job.encodings[i];
-    const bool integers = e.kind == EncodingKind::kInt && !e.two_level;
     LinearReport done{.method = "rtn weighted by inputs", .fallback = s.unusable, .rows = {}};
-    if (!s.weights.empty() && integers) {
-      const int64_t group = e.group == 0 ? job.stage.k() : e.group;
+    if (!s.weights.empty() && gptq_takes(e)) {
+      const int64_t group = gptq_group(e, job.stage.k());
       auto [it, is_new] = s.rungs.try_emplace(group);
       if (is_new) it->second = climb(s.inputs, job.stage.k(), group, s.options);
       if (it->second.factor) {

@@ -9,10 +9,15 @@ namespace pith {
 
 inline constexpr int64_t kMaxLanes = 64;
 
+// What a number is rounded to, in units of its scale: integers from -zero to top - zero, or the
+// numbers of an 8-bit float or of nf4 (zero is 0).
+enum class Levels : uint8_t { kIntegers, kE4M3, kE5M2, kNf4 };
+
 // Columns [begin, end) of one group, for `lanes` rows of a matrix at a time (a multiple of 16, at
 // most kMaxLanes). Arrays [columns][lanes] unless said otherwise; columns are counted from the
 // begin of a block.
 struct SweepJob {
+  Levels levels;
   int64_t lanes, begin, end, reach;  // what a column misses is passed on to those before `reach`
   float* target;                     // what a column should become, now that others are rounded
   const float* original;
@@ -21,16 +26,17 @@ struct SweepJob {
   const float* variance;                // [columns]: what a squared miss costs
   const float *scale, *inverse, *zero;  // [lanes]
   float top;
-  float *codes, *error;  // out: codes, original - value
+  float *codes, *error;  // out: level + zero, original - value
   float* loss;           // [lanes], added to
 };
 
 // The same shape of work, for rounding again when all else is fixed.
 struct DescentJob {
+  Levels levels;
   int64_t lanes, begin, end, reach;
   float* gradient;    // (value - original) H, kept up to date up to `reach`
   float* value;       // in and out
-  float* codes;       // out
+  float* codes;       // out: level + zero
   const float* gram;  // [columns, stride]
   int64_t stride;
   const float *scale, *inverse, *zero;

@@ -2,6 +2,10 @@
 #ifndef PITH_SCALAR_ONLY
 #include "quant/grid.h"
 
+#include <bit>
+
+#include "formats/encodings/int_group.h"
+
 namespace pith {
 namespace {
 #include "quant/grid_body.h"

@@ -66,7 +66,44 @@ void codes(const float* x, int64_t n, float inverse, float low, float high, uint
   }
 }
 
-void sweep(const SweepJob& j) {
+inline float nearest_integer(float v, float low, float high) {
+  return bound(round_even(v), low, high);
+}
+// `bits` behind the leading one, exponents from `least` on. Adding 1.5 * 2^(e + 23 - bits) leaves
+// the f32 adder no more room than that.
+template <int kBits>
+inline float nearest_float(float v, float least, float top) {
+  v = bound(v, -top, top);
+  const auto magnitude = std::bit_cast<int32_t>(v) & 0x7f800000;
+  const auto lowest = std::bit_cast<int32_t>(least);
+  const int32_t exponent = magnitude > lowest ? magnitude : lowest;
+  const auto round = std::bit_cast<float>(exponent + ((23 - kBits) << 23) + 0x400000);
+  return (v + round) - round;
+}
+inline float nearest_nf4(float v) {
+  float level = kNf4Values[0];
+  for (size_t i = 0; i < 15; ++i)
+    level = v > (kNf4Values[i] + kNf4Values[i + 1]) / 2 ? kNf4Values[i + 1] : level;
+  return level;
+}
+
+// run(nearest) with the rounding of these levels
+template <class Run>
+inline void with_levels(Levels levels, Run run) {
+  switch (levels) {
+    case Levels::kIntegers:
+      return run([](float v, float low, float high) { return nearest_integer(v, low, high); });
+    case Levels::kE4M3:
+      return run([](float v, float, float) { return nearest_float<3>(v, 0x1p-6f, 448); });
+    case Levels::kE5M2:
+      return run([](float v, float, float) { return nearest_float<2>(v, 0x1p-14f, 57344); });
+    case Levels::kNf4:
+      return run([](float v, float, float) { return nearest_nf4(v); });
+  }
+}
+
+template <class Nearest>
+inline void sweep_with(const SweepJob& j, Nearest nearest) {
   const int64_t lanes = j.lanes;
   for (int64_t p = j.begin; p < j.end; ++p) {
     float* t = j.target + p * lanes;
@@ -75,7 +112,7 @@ void sweep(const SweepJob& j) {
     float* e = j.error + p * lanes;
     const float d = j.variance[p];
     for (int64_t l = 0; l < lanes; ++l) {
-      const float q = bound(round_even(t[l] * j.inverse[l]), -j.zero[l], j.top - j.zero[l]);
+      const float q = nearest(t[l] * j.inverse[l], -j.zero[l], j.top - j.zero[l]);
       const float value = j.scale[l] * q;
       const float miss = t[l] - value;
       c[l] = q + j.zero[l];
@@ -91,7 +128,8 @@ void sweep(const SweepJob& j) {
   }
 }
 
-void descend(const DescentJob& j) {
+template <class Nearest>
+inline void descend_with(const DescentJob& j, Nearest nearest) {
   const int64_t lanes = j.lanes;
   for (int64_t p = j.begin; p < j.end; ++p) {
     float* g = j.gradient + p * lanes;
@@ -103,7 +141,7 @@ void descend(const DescentJob& j) {
     float any = 0;
     for (int64_t l = 0; l < lanes; ++l) {
       const float wanted = v[l] - g[l] * inverse_h;
-      const float q = bound(round_even(wanted * j.inverse[l]), -j.zero[l], j.top - j.zero[l]);
+      const float q = nearest(wanted * j.inverse[l], -j.zero[l], j.top - j.zero[l]);
       const float value = j.scale[l] * q;
       change[l] = value - v[l];
       v[l] = value;
@@ -117,4 +155,11 @@ void descend(const DescentJob& j) {
       for (int64_t l = 0; l < lanes; ++l) later[l] += change[l] * f;
     }
   }
+}
+
+void sweep(const SweepJob& j) {
+  with_levels(j.levels, [&](auto nearest) { sweep_with(j, nearest); });
+}
+void descend(const DescentJob& j) {
+  with_levels(j.levels, [&](auto nearest) { descend_with(j, nearest); });
 }

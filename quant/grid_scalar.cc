@@ -1,6 +1,10 @@
 // Grid kernels, scalar: see grid.h.
 #include "quant/grid.h"
 
+#include <bit>
+
+#include "formats/encodings/int_group.h"
+
 namespace pith {
 namespace {
 #include "quant/grid_body.h"

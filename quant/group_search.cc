@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "formats/encodings/int_group.h"
+
 namespace pith {
 
 GroupSearch::GroupSearch(const Encoding& e, const GridKernels& grid)
@@ -75,6 +77,33 @@ int scale_row(const float* x, int64_t k, float* scaled) {
   const float half = std::ldexp(1.0f, -e / 2), rest = std::ldexp(1.0f, -e - (-e / 2));
   for (int64_t i = 0; i < k; ++i) scaled[i] = x[i] * half * rest;
   return e;
+}
+
+uint8_t nearest_nf4(float v) {
+  uint8_t c = 0;
+  for (size_t i = 0; i < 15; ++i) c += v > (kNf4Values[i] + kNf4Values[i + 1]) / 2;
+  return c;
+}
+
+float search_nf4(const float* x, const float* w, int64_t n) {
+  float absmax = 0, best_gain = 0, best_scale = 0;
+  for (int64_t i = 0; i < n; ++i) absmax = std::max(absmax, std::fabs(x[i]));
+  const auto attempt = [&](float scale) {
+    if (scale == 0) return;
+    float xd = 0, dd = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      const float d = kNf4Values[nearest_nf4(x[i] / scale)];
+      xd += w[i] * x[i] * d;
+      dd += w[i] * d * d;
+    }
+    if (dd > 0 && xd * xd / dd > best_gain) {
+      best_gain = xd * xd / dd;
+      best_scale = xd / dd;
+    }
+  };
+  for (int i = 0; i <= 8; ++i) attempt(absmax * (1.04f - 0.04f * static_cast<float>(i)));
+  attempt(best_scale);
+  return best_scale;
 }
 
 }  // namespace pith

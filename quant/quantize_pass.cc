@@ -127,13 +127,12 @@ class QuantizePass final : public Pass {
     table_factor_.reset();
     if (inputs == nullptr) return;
     table_weights_ = channel_weights(*inputs);
-    if (!inputs->gram.empty() && e.kind == EncodingKind::kInt && !e.two_level) {
+    if (!inputs->gram.empty() && gptq_takes(e)) {
       // A tied table is looked up as well, where every column counts alike: damping is that. 3 to
       // 10 did best of 0.01 to 10 on TinyStories-656K, where 0.01 is worse than plain rounding.
       GptqOptions options = settings_.gptq;
       if (info.role == LinearRole::kEmbedding) options.damping = 5;
-      table_factor_ =
-          GptqFactor::make(inputs->gram.data(), info.k, e.group == 0 ? info.k : e.group, options);
+      table_factor_ = GptqFactor::make(inputs->gram.data(), info.k, gptq_group(e, info.k), options);
     }
   }
 
@@ -182,18 +181,6 @@ class QuantizePass final : public Pass {
   std::unique_ptr<GptqFactor> table_factor_;
 };
 
-float absmax_of(const Linear& linear) {
-  std::vector<float> maxima(static_cast<size_t>(linear.n));
-  parallel_for(linear.n, [&](int64_t r) {
-    thread_local Buffer<float> w;
-    w.require(linear.k);
-    fast_rows(linear, r, 1, w.data());
-    for (int64_t i = 0; i < linear.k; ++i)
-      maxima[static_cast<size_t>(r)] = std::max(maxima[static_cast<size_t>(r)], std::fabs(w[i]));
-  });
-  return *std::ranges::max_element(maxima);
-}
-
 constexpr TypeHelp kTypes[] = {
     {"w8", "8-bit integers, groups of 64: 8.25 bits per weight, no loss to speak of"},
     {"w6", "6-bit integers with zero points, groups of 64: 6.34 bits"},
@@ -213,6 +200,18 @@ constexpr TypeHelp kTypes[] = {
 }  // namespace
 
 std::span<const TypeHelp> type_help() { return kTypes; }
+
+float absmax_of(const Linear& linear) {
+  std::vector<float> maxima(static_cast<size_t>(linear.n));
+  parallel_for(linear.n, [&](int64_t r) {
+    thread_local Buffer<float> w;
+    w.require(linear.k);
+    fast_rows(linear, r, 1, w.data());
+    for (int64_t i = 0; i < linear.k; ++i)
+      maxima[static_cast<size_t>(r)] = std::max(maxima[static_cast<size_t>(r)], std::fabs(w[i]));
+  });
+  return *std::ranges::max_element(maxima);
+}
 
 OwnedWeight encode_rows_of(const Linear& linear, const Encoding& e, void (*encode)(const RowJob&),
                            const float* channel_weight, uint64_t* meant) {

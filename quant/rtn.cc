@@ -68,13 +68,6 @@ void encode_nf4(const RowJob& job) {
   const auto groups = static_cast<size_t>(l.groups);
   std::vector<float> scales(groups), weights(static_cast<size_t>(job.k)), scaled(weights.size());
   std::vector<uint8_t> codes(static_cast<size_t>(job.k));
-  float middles[15];
-  for (size_t i = 0; i < 15; ++i) middles[i] = (kNf4Values[i] + kNf4Values[i + 1]) / 2;
-  const auto nearest = [&](float v) {
-    size_t c = 0;
-    for (const float m : middles) c += v > m;
-    return c;
-  };
   for (int64_t r = 0; r < job.rows; ++r) {
     const float* x = job.w + r * job.k;
     const int exponent = scale_row(x, job.k, scaled.data());
@@ -82,33 +75,15 @@ void encode_nf4(const RowJob& job) {
     for (size_t g = 0; g < groups; ++g) {
       const int64_t begin = l.group_begin(static_cast<int64_t>(g)),
                     end = l.group_end(static_cast<int64_t>(g));
-      float absmax = 0, best_gain = 0, best_scale = 0;
-      for (int64_t i = begin; i < end; ++i)
-        absmax = std::max(absmax, std::fabs(scaled[static_cast<size_t>(i)]));
-      const auto attempt = [&](float scale) {
-        if (scale == 0) return;
-        float xd = 0, dd = 0;
-        for (int64_t i = begin; i < end; ++i) {
-          const float v = scaled[static_cast<size_t>(i)];
-          const float d = kNf4Values[nearest(v / scale)];
-          xd += weights[static_cast<size_t>(i)] * v * d;
-          dd += weights[static_cast<size_t>(i)] * d * d;
-        }
-        if (dd > 0 && xd * xd / dd > best_gain) {
-          best_gain = xd * xd / dd;
-          best_scale = xd / dd;
-        }
-      };
-      for (int i = 0; i <= 8; ++i) attempt(absmax * (1.04f - 0.04f * static_cast<float>(i)));
-      attempt(best_scale);
-      scales[g] = std::ldexp(best_scale, exponent);
+      const float scale = search_nf4(scaled.data() + begin, weights.data() + begin, end - begin);
+      scales[g] = std::ldexp(scale, exponent);
     }
     store_scales(e, l, job.to, job.row + r, scales);
     for (size_t g = 0; g < groups; ++g) {
       const float s = scales[g];
       for (int64_t i = l.group_begin(static_cast<int64_t>(g));
            i < l.group_end(static_cast<int64_t>(g)); ++i) {
-        codes[static_cast<size_t>(i)] = static_cast<uint8_t>(s != 0 ? nearest(x[i] / s) : 7);
+        codes[static_cast<size_t>(i)] = s != 0 ? nearest_nf4(x[i] / s) : uint8_t{7};
       }
     }
     store_row(job, l, r, scales, {}, codes);

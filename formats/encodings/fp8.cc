@@ -54,12 +54,10 @@ std::vector<PlaneLayout> planes(const Encoding& e, int64_t n, int64_t k) {
 }
 
 float scale_at(const Weight& w, int64_t row, int64_t column) {
-  int64_t i = 0;
-  if (w.encoding.area == ScaleArea::kRow) i = row;
-  if (w.encoding.area == ScaleArea::kBlock128)
-    i = row / kBlock * ceil_div(w.k, kBlock) + column / kBlock;
   float s;
-  std::memcpy(&s, w.plane(PlaneKind::kScales).data() + i * 4, 4);
+  std::memcpy(
+      &s, w.plane(PlaneKind::kScales).data() + fp8_scale_index(w.encoding, w.k, row, column) * 4,
+      4);
   return s;
 }
 
@@ -67,12 +65,10 @@ void encode(const Encoding& e, int64_t, int64_t k, int64_t row, int64_t rows, co
             float tensor_absmax, MutablePlanes to) {
   require_finite(row, rows, k, w);
   const bool e4m3 = e.dtype == DType::kF8E4M3;
-  const float top = e4m3 ? 448.0f : 57344.0f;
   auto* codes = find_plane(to, PlaneKind::kCodes).data() + row * k;
   auto* scales = find_plane(to, PlaneKind::kScales).data();
   const int64_t area_rows = e.area == ScaleArea::kBlock128 ? kBlock : 1;
   const int64_t area_columns = e.area == ScaleArea::kBlock128 ? kBlock : std::max<int64_t>(k, 1);
-  const int64_t across = ceil_div(k, area_columns);
   for (int64_t r0 = 0; r0 < rows; r0 += area_rows) {
     for (int64_t c0 = 0; c0 < k; c0 += area_columns) {
       const int64_t r1 = std::min(rows, r0 + area_rows), c1 = std::min(k, c0 + area_columns);
@@ -81,14 +77,9 @@ void encode(const Encoding& e, int64_t, int64_t k, int64_t row, int64_t rows, co
         for (int64_t c = c0; c < c1; ++c) absmax = std::max(absmax, std::fabs(w[r * k + c]));
       }
       if (e.area == ScaleArea::kTensor) absmax = tensor_absmax;
-      float s = absmax / top;
-      if (!std::isfinite(s))
-        fail(ErrorKind::kNumeric, "row {}: a scale of {} is not finite", row + r0, s);
-      if (s < 0x1p-126f) s = 0;  // a group of (almost) zeros is a group of zeros
-      const float inverse = s != 0 ? 1 / s : 0;
-      const int64_t index =
-          e.area == ScaleArea::kTensor ? 0 : (row + r0) / area_rows * across + c0 / area_columns;
-      if (e.area != ScaleArea::kTensor || row + r0 == 0) std::memcpy(scales + index * 4, &s, 4);
+      const float s = fp8_scale(e, absmax, row + r0), inverse = s != 0 ? 1 / s : 0;
+      if (e.area != ScaleArea::kTensor || row + r0 == 0)
+        std::memcpy(scales + fp8_scale_index(e, k, row + r0, c0) * 4, &s, 4);
       for (int64_t r = r0; r < r1; ++r) {
         for (int64_t c = c0; c < c1; ++c) {
           const float v = w[r * k + c] * inverse;
@@ -113,6 +104,24 @@ void decode(const Weight& w, int64_t row, int64_t rows, float* out) {
 }
 
 }  // namespace
+
+float fp8_scale(const Encoding& e, float absmax, int64_t row) {
+  const float s = absmax / (e.dtype == DType::kF8E4M3 ? 448.0f : 57344.0f);
+  if (!std::isfinite(s)) fail(ErrorKind::kNumeric, "row {}: a scale of {} is not finite", row, s);
+  return s < 0x1p-126f ? 0 : s;  // an area of (almost) zeros is an area of zeros
+}
+
+int64_t fp8_scale_index(const Encoding& e, int64_t k, int64_t row, int64_t column) {
+  switch (e.area) {
+    case ScaleArea::kTensor:
+      return 0;
+    case ScaleArea::kRow:
+      return row;
+    case ScaleArea::kBlock128:
+      break;
+  }
+  return row / kBlock * ceil_div(k, kBlock) + column / kBlock;
+}
 
 const EncodingOps kFp8Ops = {
     EncodingKind::kFp8, "fp8", format, parse, check, planes, encode, decode};

@@ -7,5 +7,12 @@
 #include "formats/encodings/encoding.h"
 
 namespace pith {
+
+// The scale of an area whose largest magnitude is absmax. Error(kNumeric) naming `row` where it is
+// not finite; 0 where it is below 2^-126.
+float fp8_scale(const Encoding& e, float absmax, int64_t row);
+// Where it lies in kScales, k columns a row.
+int64_t fp8_scale_index(const Encoding& e, int64_t k, int64_t row, int64_t column);
+
 extern const EncodingOps kFp8Ops;
 }  // namespace pith

@@ -7,6 +7,7 @@
 
 #include "core/parallel.h"
 #include "runtime/compress/calibration.h"
+#include "runtime/compress/check.h"
 #include "tests/support/encodings.h"
 
 namespace pith {
@@ -47,6 +48,12 @@ double loss_of(const std::vector<float>& gram, int64_t n, int64_t k, const std::
   return total;
 }
 
+float absmax_of(const std::vector<float>& w) {
+  float out = 0;
+  for (const float v : w) out = std::max(out, std::fabs(v));
+  return out;
+}
+
 struct Result {
   OwnedWeight w;
   GptqLoss loss;
@@ -55,10 +62,11 @@ struct Result {
 Result run(const Encoding& e, int64_t n, int64_t k, const std::vector<float>& w,
            const std::vector<float>& gram, const GptqOptions& options = {}) {
   Result out{allocate_weight(e, n, k), {}, std::vector<uint64_t>(static_cast<size_t>(n))};
-  const auto factor = GptqFactor::make(gram.data(), k, e.group == 0 ? k : e.group, options);
+  const auto factor = GptqFactor::make(gram.data(), k, gptq_group(e, k), options);
   if (!factor) throw std::runtime_error("no factor");
-  out.loss = encode_gptq(*factor, options,
-                         {e, n, k, 0, n, w.data(), nullptr, 0, out.w.planes, out.meant.data()});
+  out.loss =
+      encode_gptq(*factor, options,
+                  {e, n, k, 0, n, w.data(), nullptr, absmax_of(w), out.w.planes, out.meant.data()});
   return out;
 }
 
@@ -154,6 +162,35 @@ TEST(Gptq, loses_less_than_rounding_and_refinement_never_loses) {
                  refine = loss_of(gram, n, c.k, w, refined.w.weight, 0.01);
     EXPECT_LT(sweep, 0.8 * rounded) << to_string(e) << " k " << c.k;
     EXPECT_LT(refine, sweep * (1 + 1e-6)) << to_string(e) << " k " << c.k;
+  }
+}
+
+TEST(Gptq, rounds_to_8_bit_and_normal_floats_as_to_integers) {
+  const int64_t n = 150, k = 300;
+  const auto w = test::uniform_values(n * k, 3);
+  const auto gram = make_gram(600, k, 4);
+  for (const char* name :
+       {"fp8e4m3-row", "fp8e5m2-row", "fp8e4m3-tensor", "fp8e4m3-128x128", "nf4-g64", "nf4-row"}) {
+    const Encoding e = parse_encoding(name);
+    ASSERT_TRUE(gptq_takes(e));
+    OwnedWeight rtn = allocate_weight(e, n, k);
+    std::vector<float> diagonal(static_cast<size_t>(k));
+    for (size_t i = 0; i < diagonal.size(); ++i) diagonal[i] = gram[i * diagonal.size() + i];
+    encode_rtn({e, n, k, 0, n, w.data(), diagonal.data(), absmax_of(w), rtn.planes, nullptr});
+    const double rounded = loss_of(gram, n, k, w, rtn.weight, 0.01);
+    const auto swept = run(e, n, k, w, gram, {.refine = 0}), refined = run(e, n, k, w, gram);
+    const double sweep = loss_of(gram, n, k, w, swept.w.weight, 0.01),
+                 refine = loss_of(gram, n, k, w, refined.w.weight, 0.01);
+    EXPECT_LT(sweep, 0.6 * rounded) << name;
+    EXPECT_LT(refine, sweep * (1 + 1e-6)) << name;
+    const double all = loss_of(gram, n, k, std::vector<float>(w.size()),
+                               encode(Encoding::dense(DType::kF32), n, k, w.data()), 0.01);
+    EXPECT_NEAR(refined.loss.error / refined.loss.norm, refine / all, 1e-3 * refine / all) << name;
+    std::vector<float> row(static_cast<size_t>(k));
+    for (int64_t r = 0; r < n; ++r) {
+      decode_rows(refined.w.weight, r, 1, row.data());
+      ASSERT_EQ(refined.meant[static_cast<size_t>(r)], row_hash(row.data(), k)) << name;
+    }
   }
 }
 
