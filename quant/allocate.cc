@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "core/bytes.h"
 #include "core/error.h"
 #include "core/interrupt.h"
 #include "core/parallel.h"
@@ -136,35 +137,6 @@ bool left_out(const QuantizeSettings& settings, const LinearInfo& info) {
          std::ranges::any_of(settings.overrides, [&](const auto& o) { return matches(o.first); });
 }
 
-struct Step {
-  double gain;  // KL per byte
-  size_t group, to;
-};
-
-// The steps along the lower convex hull of each group, the best first.
-std::vector<Step> hull_steps(const std::vector<AllocationGroup>& groups) {
-  std::vector<Step> steps;
-  for (size_t g = 0; g < groups.size(); ++g) {
-    const auto& c = groups[g].choices;
-    for (size_t at = 0; at + 1 < c.size();) {
-      size_t best = at;
-      double gain = 0;
-      for (size_t to = at + 1; to < c.size(); ++to) {
-        const double by = (c[at].kl - c[to].kl) / static_cast<double>(c[to].bytes - c[at].bytes);
-        if (by > gain) {
-          gain = by;
-          best = to;
-        }
-      }
-      if (best == at) break;
-      steps.push_back({gain, g, best});
-      at = best;
-    }
-  }
-  std::ranges::stable_sort(steps, [](const Step& a, const Step& b) { return a.gain > b.gain; });
-  return steps;
-}
-
 }  // namespace
 
 std::vector<AllocationGroup> measure_choices(
@@ -277,26 +249,59 @@ double chosen_kl(const std::vector<AllocationGroup>& groups) {
 }
 
 bool choose_for_bytes(std::vector<AllocationGroup>& groups, uint64_t budget) {
-  for (auto& g : groups) g.chosen = 0;
-  uint64_t bytes = chosen_bytes(groups);
-  if (bytes > budget) return false;
-  for (const auto& s : hull_steps(groups)) {
-    auto& g = groups[s.group];
-    const uint64_t more = g.choices[s.to].bytes - g.choices[g.chosen].bytes;
-    if (bytes + more > budget) continue;
-    bytes += more;
-    g.chosen = s.to;
+  uint64_t least = 0, most = 0;
+  for (auto& g : groups) {
+    g.chosen = 0;
+    least += g.choices.front().bytes;
+    most += g.choices.back().bytes;
+  }
+  if (least > budget) return false;
+  // kl[u]: the least of the groups so far with u units beyond their smallest choices.
+  constexpr size_t kUnits = 1 << 16;
+  const uint64_t unit = (std::min(budget, most) - least) / kUnits + 1;
+  const size_t units = (std::min(budget, most) - least) / unit;
+  std::vector<double> kl(units + 1), next(units + 1);
+  std::vector<std::vector<uint8_t>> taken(groups.size(), std::vector<uint8_t>(units + 1));
+  const auto cost = [&](const AllocationGroup& g, size_t c) {
+    return static_cast<size_t>(ceil_div(g.choices[c].bytes - g.choices.front().bytes, unit));
+  };
+  for (size_t g = 0; g < groups.size(); ++g) {
+    for (size_t c = 0; c < groups[g].choices.size(); ++c) {
+      const size_t by = cost(groups[g], c);
+      const double more = groups[g].choices[c].kl;
+      for (size_t u = by; u <= units; ++u) {
+        if (c > 0 && !(kl[u - by] + more < next[u])) continue;
+        next[u] = kl[u - by] + more;
+        taken[g][u] = static_cast<uint8_t>(c);
+      }
+    }
+    std::swap(kl, next);
+  }
+  size_t left = units;
+  for (size_t g = groups.size(); g-- > 0;) {
+    groups[g].chosen = taken[g][left];
+    left -= cost(groups[g], groups[g].chosen);
   }
   return true;
 }
 
 bool choose_for_kl(std::vector<AllocationGroup>& groups, double kl) {
-  for (auto& g : groups) g.chosen = 0;
-  for (const auto& s : hull_steps(groups)) {
-    if (chosen_kl(groups) <= kl) return true;
-    groups[s.group].chosen = s.to;
+  uint64_t low = 0, high = 0;  // bytes that are too few, or just enough; bytes that are enough
+  for (const auto& g : groups) {
+    low += g.choices.front().bytes;
+    high += g.choices.back().bytes;
   }
-  return chosen_kl(groups) <= kl;
+  choose_for_bytes(groups, low);
+  if (chosen_kl(groups) <= kl) return true;
+  choose_for_bytes(groups, high);
+  if (chosen_kl(groups) > kl) return false;
+  const uint64_t enough = (high - low) / 1000;
+  while (high - low > enough + 1) {
+    const uint64_t middle = low + (high - low) / 2;
+    choose_for_bytes(groups, middle);
+    (chosen_kl(groups) <= kl ? high : low) = middle;
+  }
+  return choose_for_bytes(groups, high);
 }
 
 std::vector<std::pair<std::string, Encoding>> overrides_of(

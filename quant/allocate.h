@@ -8,7 +8,7 @@
 // error of a rounding is known without noise, and small errors cause divergence in proportion to
 // them: so the two together give the slope of a group, and the slope the cost of all candidates
 // with small errors. Costs are taken to add up (they do above some 3 bits); the choice is then
-// greedy on the lower convex hull of each group: the step that gains most KL per byte first.
+// the best there is, by dynamic programming over the bytes in 65,536 steps.
 #pragma once
 
 #include <string>

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
 
 #include "core/bytes.h"
 #include "core/error.h"
@@ -17,10 +18,12 @@
 namespace pith::tools {
 namespace {
 
+// Zero points are worth their bytes but in narrow layers, where the codes of 16 share a unit.
 std::vector<Encoding> usual_candidates() {
   std::vector<Encoding> out;
-  for (const char* type : {"int2-g64-asym", "int3-g64-asym", "int4-g64-asym", "int4-g32-asym",
-                           "int5-g64-asym", "int6-g64-asym", "int8-g64"}) {
+  for (const char* type :
+       {"int2-g64-asym", "int3-g64", "int3-g64-asym", "int4-g128", "int4-g64", "int4-g64-asym",
+        "int4-g32-asym", "int5-g64", "int5-g64-asym", "int6-g64", "int6-g64-asym", "int8-g64"}) {
     out.push_back(parse_encoding(type));
   }
   return out;
@@ -198,30 +201,49 @@ double Mixed::measure_result() {
 }
 
 double Mixed::search_for_kl(const std::function<void(const QuantizeSettings&)>& compress) {
-  auto smallest = groups_;
-  for (auto& g : smallest) g.chosen = 0;
-  double ratio = 1, kl = 0;  // ratio: of what comes out to the sum of the costs
-  for (int i = 0; i < 5; ++i) {
-    const bool enough = choose_for_kl(groups_, o_.max_kl / ratio);
+  constexpr int kTries = 5;
+  struct Try {
+    double cost, kl;  // the sum of the costs, and what came out
+  };
+  std::optional<Try> under, over;
+  double cost = o_.max_kl;  // to choose for
+  const auto attempt = [&] {
+    const bool enough = choose_for_kl(groups_, cost);
     compress(chosen());
-    kl = measure_result();
+    const double kl = measure_result();
     if (o_.prints)
       fmt::print("KL divergence {:.5f} on {} windows that were kept apart (asked for: {:.5f})\n",
                  kl, kept_.size(), o_.max_kl);
+    if (!enough && kl > o_.max_kl) {
+      fail(ErrorKind::kNumeric, "a KL divergence of {} cannot be had from these candidates: {:.5f}",
+           o_.max_kl, kl);
+    }
+    (kl > o_.max_kl ? over : under) = Try{chosen_kl(groups_), kl};
+    return kl;
+  };
+  auto smallest = groups_;
+  for (auto& g : smallest) g.chosen = 0;
+  double kl = 0;
+  for (int i = 0; i < kTries; ++i) {
+    kl = attempt();
     const bool near = std::fabs(kl / o_.max_kl - 1) <= 0.1;
     const bool no_smaller = kl < o_.max_kl && chosen_bytes(groups_) == chosen_bytes(smallest);
     if (near || no_smaller) {
       tell_choice();
       return kl;
     }
-    if (!enough && kl > o_.max_kl) {
-      fail(ErrorKind::kNumeric, "a KL divergence of {} cannot be had from these candidates: {:.5f}",
-           o_.max_kl, kl);
+    cost = chosen_kl(groups_) * o_.max_kl / kl;
+    if (under && over) {
+      const double share = std::log(o_.max_kl / under->kl) / std::log(over->kl / under->kl);
+      cost = under->cost * std::pow(over->cost / under->cost, share);
     }
-    ratio = kl / chosen_kl(groups_);
+  }
+  warn(fmt::format("the KL divergence did not come within 10 % of {}", o_.max_kl));
+  if (kl > o_.max_kl && under) {
+    cost = under->cost;
+    kl = attempt();
   }
   tell_choice();
-  warn(fmt::format("the KL divergence did not come within 10 % of {}", o_.max_kl));
   return kl;
 }
 

@@ -346,9 +346,10 @@ void add_quantize(CLI::App& app) {
   c->add_option("--max-kl", o->max_kl,
                 "mixed precision: the smallest file whose mean KL divergence is about this")
       ->check(CLI::Range(1e-6, 10.0));
-  c->add_option("--candidates", o->candidates,
-                "types that mixed precision chooses from (default: w2 to w8 in groups of 64, and "
-                "w4 in groups of 32)")
+  c->add_option(
+       "--candidates", o->candidates,
+       "types that mixed precision chooses from (default: w2 to w8 in groups of 64 with and "
+       "without zero points, w4 in groups of 32 and 128)")
       ->type_name("TYPE");
   c->add_option("--memory", o->memory,
                 "calibration states that would take more go to a file beside the output")

@@ -49,7 +49,7 @@ TEST(Allocate, stays_within_the_bytes_and_comes_near_the_best_of_all_choices) {
     const uint64_t budget = (least + most) / 2;
     ASSERT_TRUE(choose_for_bytes(groups, budget));
     EXPECT_LE(chosen_bytes(groups), budget);
-    EXPECT_LE(chosen_kl(groups), 1.6 * best_of_all(groups, budget));
+    EXPECT_LE(chosen_kl(groups), 1.0001 * best_of_all(groups, budget));
     EXPECT_FALSE(choose_for_bytes(groups, least - 1));
     EXPECT_EQ(chosen_bytes(groups), least);
     ASSERT_TRUE(choose_for_bytes(groups, most));
