@@ -170,7 +170,8 @@ struct GptqStage::State {
   std::map<int64_t, Rung> rungs;  // by group size
 };
 
-GptqStage::GptqStage(const Stage& stage, const GptqOptions& options, Calibration& calibration)
+GptqStage::GptqStage(const Stage& stage, const GptqOptions& options, Calibration& calibration,
+                     const InputEncoding& input)
     : state_(std::make_unique<State>()) {
   State& s = *state_;
   s.options = options;
@@ -178,9 +179,9 @@ GptqStage::GptqStage(const Stage& stage, const GptqOptions& options, Calibration
                                  .gram = true,
                                  .cross = options.correct_inputs > 0 && calibration.holds_out()};
   try {
-    s.inputs = calibration.inputs(stage, needs);
+    s.inputs = calibration.inputs(stage, needs, false, input);
     if (needs.cross) {
-      s.correction.held = calibration.inputs(stage, needs, true);
+      s.correction.held = calibration.inputs(stage, needs, true, input);
       solve_correction(s.inputs, stage.k(), options.damping, &s.correction);
     }
     s.weights = channel_weights(s.inputs);
@@ -216,7 +217,7 @@ void GptqStage::round(const StageJob& job) {
 }
 
 void quantize_stage_gptq(const StageJob& job) {
-  GptqStage(job.stage, job.settings.gptq, *job.calibration).round(job);
+  GptqStage(job.stage, job.settings.gptq, *job.calibration, job.input).round(job);
 }
 
 }  // namespace pith

@@ -20,8 +20,10 @@ namespace pith {
 // What GPTQ knows of the inputs of a stage; rounds its linears, as often as asked.
 class GptqStage {
  public:
-  // Takes the statistics from the text.
-  GptqStage(const Stage& stage, const GptqOptions& options, Calibration& calibration);
+  // Takes the statistics from the text, of the inputs as they will be rounded: in directions where
+  // there is little but that noise, weights may not grow.
+  GptqStage(const Stage& stage, const GptqOptions& options, Calibration& calibration,
+            const InputEncoding& input = {});
   ~GptqStage();
 
   void round(const StageJob& job);

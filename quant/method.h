@@ -43,6 +43,7 @@ struct StageJob {
   Block& block;
   Calibration* calibration;  // null: no text
   PassReport& report;
+  InputEncoding input = {};  // how the stage will round its inputs
 };
 
 // A method rounds rows one by one, or (where it has `stage`) all linears with one input together.

@@ -87,9 +87,8 @@ class QuantizePass final : public Pass {
   void apply(const Stage& stage, Block& block, Calibration* calibration,
              PassReport& report) override {
     const auto encodings = encodings_of(stage);
-    const StageJob job{settings_, stage, encodings, block, calibration, report};
     const InputEncoding input = input_of(stage, calibration);
-    round(job);
+    round({settings_, stage, encodings, block, calibration, report, input});
     for (size_t i = 0; i < encodings.size(); ++i) {
       const auto& info = stage.linears[i];
       if (encodings[i]) find_linear(block, info.sublayer, info.role).input = input;

@@ -9,6 +9,7 @@
 #include "core/interrupt.h"
 #include "core/parallel.h"
 #include "runtime/cpu/kernels.h"
+#include "runtime/cpu/rounded_inputs.h"
 #include "runtime/forward.h"
 
 namespace pith {
@@ -253,8 +254,8 @@ void CalibrationStates::run_all(Executor& executor, const ModelSource& source) {
   }
 }
 
-InputStatistics Calibration::inputs(const Stage& stage, const StatisticsNeeds& needs,
-                                    bool held_out) {
+InputStatistics Calibration::inputs(const Stage& stage, const StatisticsNeeds& needs, bool held_out,
+                                    const InputEncoding& rounding) {
   const Phases::Scope phase(phases_, "inputs");
   constexpr int64_t kTokens = 1024;  // that go into a Gram matrix at a time
   const std::string& name = stage.linears.front().name;
@@ -265,6 +266,7 @@ InputStatistics Calibration::inputs(const Stage& stage, const StatisticsNeeds& n
   const auto hidden = static_cast<int64_t>(states_.hidden());
   InputStatistics out;
   std::vector<float> x, original, missing;
+  RoundedInputs rounded;
   int64_t rows = 0;
   const auto flush = [&] {
     if (rows > 0) {
@@ -285,7 +287,12 @@ InputStatistics Calibration::inputs(const Stage& stage, const StatisticsNeeds& n
     states_.run(capture, block, stage.sublayer, w, false);
     const auto now = capture.take(&m);
     if (rows + m > kTokens) flush();
-    x.insert(x.end(), now.begin(), now.end());
+    if (rounding.rounds()) {
+      rounded.set(rounding, now.data(), m, stage.k());
+      x.insert(x.end(), rounded.values(), rounded.values() + m * stage.k());
+    } else {
+      x.insert(x.end(), now.begin(), now.end());
+    }
     rows += m;
     if (!cross) continue;
     if (adds) {

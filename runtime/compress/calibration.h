@@ -125,8 +125,10 @@ class Calibration {
   }
 
   // Of the inputs of a stage, as the block is now. `held_out`: over the windows that were kept
-  // back.
-  InputStatistics inputs(const Stage& stage, const StatisticsNeeds& needs, bool held_out = false);
+  // back. `rounding`: of the inputs as the stage will see them; those of the uncompressed model are
+  // not rounded.
+  InputStatistics inputs(const Stage& stage, const StatisticsNeeds& needs, bool held_out = false,
+                         const InputEncoding& rounding = {});
   bool holds_out() const { return options_.hold_out > 0; }
 
   // Runs all windows through a sublayer: the states by `block`, the originals by `loaded` (what the

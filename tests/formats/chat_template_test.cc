@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
-#include <chrono>
+#include <ctime>
 
 #include "core/error.h"
 #include "core/file.h"
@@ -331,13 +331,13 @@ TEST(ChatTemplate, hostile_templates_end_in_an_error_soon) {
   const long peak_before = resident_peak_kib();
   for (const Row& row : rows) {
     SCOPED_TRACE(row.what);
-    const auto begin = std::chrono::steady_clock::now();
+    const std::clock_t begin = std::clock();  // of this process: others may have the processor
     EXPECT_PITH_ERROR(render(row.source), ErrorKind::kCorrupt, row.message);
-    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+    const double took = static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
     if (!kSanitized) {
-      EXPECT_LT(took.count(), 1.0);
+      EXPECT_LT(took, 2.0);
     }
-    RecordProperty(row.what, std::to_string(took.count()));
+    RecordProperty(row.what, std::to_string(took));
   }
   if (!kSanitized) {
     EXPECT_LT(resident_peak_kib() - peak_before, 256 * 1024);

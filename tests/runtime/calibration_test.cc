@@ -196,6 +196,22 @@ TEST_F(CalibrationTest, held_out_windows_are_seen_apart) {
   EXPECT_EQ(calibration.inputs(stages[0], {.mean_square = true}, true).tokens, 20);
 }
 
+TEST_F(CalibrationTest, inputs_are_rounded_as_the_stage_will_round_them) {
+  CalibrationStates states(*cpu_, model_.spec, model_.embedding, {test::random_tokens(20, 96, 1)});
+  Calibration calibration(*cpu_, states, nullptr, {});
+  calibration.begin(model_.blocks[0], model_.blocks[0]);
+  const Stage stage = stages_of(model_.spec, 0)[0];
+  const auto plain = calibration.inputs(stage, kAll);
+  const InputEncoding coarse{.dtype = DType::kI8, .scale = InputScale::kTensor, .value = 0.25f};
+  const auto rounded = calibration.inputs(stage, kAll, false, coarse);
+  int moved = 0;
+  for (size_t i = 0; i < plain.absmax.size(); ++i) {
+    EXPECT_EQ(rounded.absmax[i], 0.25f * std::nearbyint(plain.absmax[i] / 0.25f)) << i;
+    moved += rounded.absmax[i] != plain.absmax[i];
+  }
+  EXPECT_GT(moved, 0);
+}
+
 TEST_F(CalibrationTest, output_error_is_zero_for_the_original_and_one_for_nothing) {
   CalibrationStates states(*cpu_, model_.spec, model_.embedding, {test::random_tokens(30, 96, 1)});
   Calibration calibration(*cpu_, states, nullptr, {});
