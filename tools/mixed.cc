@@ -101,7 +101,9 @@ Mixed::Mixed(const MixedOptions& o, const ModelSource& source, const QuantizeSet
     kept_.assign(windows.end() - kKept, windows.end());
     windows.resize(windows.size() - kKept);
   }
-  measure_costs(o.candidates.empty() ? usual_candidates() : o.candidates);
+  const auto candidates = o.candidates.empty() ? usual_candidates() : o.candidates;
+  require_possible(candidates);
+  measure_costs(candidates);
   if (groups_.empty()) fail(ErrorKind::kUsage, "mixed precision: no layer is left to choose for");
 }
 
@@ -140,10 +142,42 @@ QuantizeSettings Mixed::chosen() const {
   return out;
 }
 
-CompressPlan Mixed::plan_of_choice() const {
+uint64_t Mixed::target() const {
+  if (o_.target_bytes > 0) return o_.target_bytes;
+  uint64_t weights = 0;
+  for (const auto& info : linears_of(source_.spec()))
+    weights += static_cast<uint64_t>(info.n * info.k);
+  return static_cast<uint64_t>(o_.target_bpw * static_cast<double>(weights) / 8);
+}
+
+uint64_t Mixed::size_with(const QuantizeSettings& settings) const {
+  constexpr uint64_t kRecord = 520;  // of a linear in the manifest, and of its vectors
   Passes passes;
-  passes.push_back(make_quantize_pass(chosen()));
-  return plan_compression(source_, passes, {});
+  passes.push_back(make_quantize_pass(settings));
+  const CompressPlan plan = plan_compression(source_, passes, {});
+  if (o_.target_bytes > 0) return plan.output_bytes + plan.linears.size() * kRecord;
+  uint64_t planes = 0;
+  for (const auto& l : plan.linears) planes += l.bytes;
+  return planes;
+}
+
+// Before minutes are spent on measuring.
+void Mixed::require_possible(const std::vector<Encoding>& candidates) const {
+  if (target() == 0) return;
+  QuantizeSettings smallest = settings_;
+  smallest.overrides.clear();
+  for (const auto& info : linears_of(source_.spec())) {
+    smallest.overrides.emplace_back(
+        info.name, *std::ranges::min_element(candidates, {}, [&](const Encoding& e) {
+          return encoded_bytes(e, info.n, info.k);
+        }));
+  }
+  for (const auto& o : settings_.overrides) smallest.overrides.push_back(o);
+  const uint64_t size = size_with(smallest);
+  if (size > target()) {
+    fail(ErrorKind::kUsage, "{} cannot be had: the smallest choices make {}", human_bytes(target()),
+         human_bytes(size));
+  }
 }
 
 void Mixed::tell_choice() const {
@@ -168,26 +202,9 @@ void Mixed::choose_for_size() {
   // What the choices make beside their own bytes (the tokenizer, other planes, alignment, the
   // manifest) is seen from the plan of a choice: so choose, look, and choose again with what is
   // left.
-  constexpr uint64_t kRecord = 520;  // of a linear in the manifest, and of its vectors
-  const auto size = [&] {
-    const CompressPlan plan = plan_of_choice();
-    if (o_.target_bytes > 0) return plan.output_bytes + plan.linears.size() * kRecord;
-    uint64_t planes = 0;
-    for (const auto& l : plan.linears) planes += l.bytes;
-    return planes;
-  };
-  uint64_t weights = 0;
-  for (const auto& info : linears_of(source_.spec()))
-    weights += static_cast<uint64_t>(info.n * info.k);
-  const auto target = o_.target_bytes > 0
-                          ? o_.target_bytes
-                          : static_cast<uint64_t>(o_.target_bpw * static_cast<double>(weights) / 8);
   choose_for_bytes(groups_, 0);  // the smallest
-  if (size() > target) {
-    fail(ErrorKind::kUsage, "{} cannot be had: the smallest choices make {}", human_bytes(target),
-         human_bytes(size()));
-  }
-  for (int i = 0; i < 4; ++i) choose_for_bytes(groups_, chosen_bytes(groups_) + target - size());
+  for (int i = 0; i < 4; ++i)
+    choose_for_bytes(groups_, chosen_bytes(groups_) + target() - size_with(chosen()));
 }
 
 double Mixed::measure_result() {

@@ -41,7 +41,9 @@ class Mixed {
   void choose_for_size();
   QuantizeSettings chosen() const;
   void tell_choice() const;  // printed, and to plan_out
-  CompressPlan plan_of_choice() const;
+  uint64_t target() const;   // bytes; 0: not asked for
+  uint64_t size_with(const QuantizeSettings& settings) const;
+  void require_possible(const std::vector<Encoding>& candidates) const;
   double measure_result();
 
   const MixedOptions o_;

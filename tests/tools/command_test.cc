@@ -204,7 +204,7 @@ TEST_F(Command, mixed_precision_keeps_to_a_size_and_its_plan_can_be_used_again) 
   ASSERT_EQ(larger.exit_code, 0) << larger.err;
   EXPECT_GT(std::filesystem::file_size(out()), size);
   EXPECT_EQ(read_text_file(costs, 1 << 20), measured);
-  const auto others = with({"--target-size", "90k", "--costs", costs, "--candidates", "w4", "w8"});
+  const auto others = with({"--target-size", "200k", "--costs", costs, "--candidates", "w4", "w8"});
   EXPECT_EQ(others.exit_code, 2);
   EXPECT_NE(others.err.find("remove it"), std::string::npos) << others.err;
   for (const auto& [from, to] : std::map<std::string, std::string>{
