@@ -131,6 +131,12 @@ void smooth(std::vector<Choice>& choices) {
   }
 }
 
+uint64_t largest_bytes(const std::vector<AllocationGroup>& groups) {
+  uint64_t sum = 0;
+  for (const auto& g : groups) sum += g.choices.back().bytes;
+  return sum;
+}
+
 bool left_out(const QuantizeSettings& settings, const LinearInfo& info) {
   const auto matches = [&](const auto& pattern) { return matches_linear(pattern, info); };
   return std::ranges::any_of(settings.ignore, matches) ||
@@ -217,9 +223,8 @@ std::vector<AllocationGroup> measure_choices(
           double error = report[info.name].error;
           if (!gptq) {
             Linear& linear = find_linear(changed, info.sublayer, info.role);
-            const Linear before = linear;
             round_linear(c.encoding, linear);
-            error = weight_error(before, linear);
+            error = weight_error(find_linear(block, info.sublayer, info.role), linear);
           }
           c.error += error / static_cast<double>(g.linears.size());
         }
@@ -237,6 +242,11 @@ std::vector<AllocationGroup> measure_choices(
   return groups;
 }
 
+uint64_t smallest_bytes(const std::vector<AllocationGroup>& groups) {
+  uint64_t sum = 0;
+  for (const auto& g : groups) sum += g.choices.front().bytes;
+  return sum;
+}
 uint64_t chosen_bytes(const std::vector<AllocationGroup>& groups) {
   uint64_t sum = 0;
   for (const auto& g : groups) sum += g.choices[g.chosen].bytes;
@@ -249,12 +259,8 @@ double chosen_kl(const std::vector<AllocationGroup>& groups) {
 }
 
 bool choose_for_bytes(std::vector<AllocationGroup>& groups, uint64_t budget) {
-  uint64_t least = 0, most = 0;
-  for (auto& g : groups) {
-    g.chosen = 0;
-    least += g.choices.front().bytes;
-    most += g.choices.back().bytes;
-  }
+  for (auto& g : groups) g.chosen = 0;
+  const uint64_t least = smallest_bytes(groups), most = largest_bytes(groups);
   if (least > budget) return false;
   // kl[u]: the least of the groups so far with u units beyond their smallest choices.
   constexpr size_t kUnits = 1 << 16;
@@ -286,11 +292,7 @@ bool choose_for_bytes(std::vector<AllocationGroup>& groups, uint64_t budget) {
 }
 
 bool choose_for_kl(std::vector<AllocationGroup>& groups, double kl) {
-  uint64_t low = 0, high = 0;  // bytes that are too few, or just enough; bytes that are enough
-  for (const auto& g : groups) {
-    low += g.choices.front().bytes;
-    high += g.choices.back().bytes;
-  }
+  uint64_t low = smallest_bytes(groups), high = largest_bytes(groups);  // too few; enough
   choose_for_bytes(groups, low);
   if (chosen_kl(groups) <= kl) return true;
   choose_for_bytes(groups, high);

@@ -50,6 +50,7 @@ bool choose_for_bytes(std::vector<AllocationGroup>& groups, uint64_t budget);
 // Chooses few bytes so that the sum of KL is at most `kl`. False where the largest exceed it.
 bool choose_for_kl(std::vector<AllocationGroup>& groups, double kl);
 
+uint64_t smallest_bytes(const std::vector<AllocationGroup>& groups);
 uint64_t chosen_bytes(const std::vector<AllocationGroup>& groups);
 double chosen_kl(const std::vector<AllocationGroup>& groups);
 

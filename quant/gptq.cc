@@ -106,7 +106,7 @@ class Tile {
   float fp8_scale_of(int64_t r, const GptqFactor::Group& group) const {
     const Encoding& e = job_.encoding;
     const int64_t row = job_.row + first_ + r;
-    if (e.area == ScaleArea::kTensor) return fp8_scale(e, job_.tensor_absmax, row);
+    if (e.has_tensor_scale()) return fp8_scale(e, job_.tensor_absmax, row);
     float s;
     std::memcpy(&s, fp8_scale_bytes(row, group), sizeof s);
     return s;
@@ -442,10 +442,6 @@ bool gptq_takes(const Encoding& e) {
 int64_t gptq_group(const Encoding& e, int64_t k) {
   if (e.kind == EncodingKind::kFp8) return e.area == ScaleArea::kBlock128 ? 128 : k;
   return e.group == 0 ? k : e.group;
-}
-
-int64_t gptq_rows(const Encoding& e) {
-  return e.kind == EncodingKind::kFp8 && e.area == ScaleArea::kBlock128 ? 128 : 1;
 }
 
 }  // namespace pith

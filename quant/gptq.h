@@ -78,8 +78,6 @@ struct GptqLoss {
 bool gptq_takes(const Encoding& e);
 // The group of the factor that it needs: of columns with one scale.
 int64_t gptq_group(const Encoding& e, int64_t k);
-// Rows that belong into one job, if more than one do.
-int64_t gptq_rows(const Encoding& e);
 
 // Rows of a linear. The scales of fp8 are those of plain rounding; where each row has its own,
 // refinement fits them.

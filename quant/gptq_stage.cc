@@ -117,9 +117,9 @@ void encode_with(const StageJob& job, size_t index, const Rung& rung,
   LinearReport done;
   done.fallback = rung.fallback;
   done.rows.resize(static_cast<size_t>(info.n));
-  const int64_t tile = std::max<int64_t>(48, gptq_rows(e));
-  const bool by_tensor = e.kind == EncodingKind::kFp8 && e.area == ScaleArea::kTensor;
-  const float absmax = by_tensor ? absmax_of(linear) : 0;
+  // Few rows, so that threads share a small matrix out as well; but whole areas of one scale.
+  const int64_t tile = std::max<int64_t>(48, row_step(e, info.n, info.k));
+  const float absmax = e.has_tensor_scale() ? absmax_of(linear) : 0;
   std::vector<GptqLoss> losses(static_cast<size_t>(ceil_div(info.n, tile)));
   parallel_ranges(info.n, tile, [&](int64_t begin, int64_t end) {
     thread_local Buffer<float> w;

@@ -79,12 +79,6 @@ int scale_row(const float* x, int64_t k, float* scaled) {
   return e;
 }
 
-uint8_t nearest_nf4(float v) {
-  uint8_t c = 0;
-  for (size_t i = 0; i < 15; ++i) c += v > (kNf4Values[i] + kNf4Values[i + 1]) / 2;
-  return c;
-}
-
 float search_nf4(const float* x, const float* w, int64_t n) {
   float absmax = 0, best_gain = 0, best_scale = 0;
   for (int64_t i = 0; i < n; ++i) absmax = std::max(absmax, std::fabs(x[i]));

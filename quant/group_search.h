@@ -50,8 +50,6 @@ class GroupSearch {
 // The scale of a group of 4-bit normal floats x with weights w: ranges shrunk in steps, then what
 // loses least, s = sum(w x d) / sum(w d^2).
 float search_nf4(const float* x, const float* w, int64_t n);
-// Index of the level of nf4 next to v.
-uint8_t nearest_nf4(float v);
 
 // scaled = x * 2^-e with the largest magnitude in [1, 2); returns e. Nothing is rounded by that,
 // and neither tiny nor huge weights leave the range of f32 when they are squared.

@@ -68,6 +68,7 @@ void encode_linear(const StageJob& job, size_t linear, void (*encode)(const RowJ
 OwnedWeight encode_rows_of(const Linear& linear, const Encoding& e, void (*encode)(const RowJob&),
                            const float* channel_weight, uint64_t* meant);
 
+// RowJob::tensor_absmax, where the encoding asks for it.
 float absmax_of(const Linear& linear);
 
 // Puts a weight in the place of all terms.

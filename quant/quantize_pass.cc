@@ -214,8 +214,7 @@ float absmax_of(const Linear& linear) {
 
 OwnedWeight encode_rows_of(const Linear& linear, const Encoding& e, void (*encode)(const RowJob&),
                            const float* channel_weight, uint64_t* meant) {
-  const float absmax =
-      e.kind == EncodingKind::kFp8 && e.area == ScaleArea::kTensor ? absmax_of(linear) : 0;
+  const float absmax = e.has_tensor_scale() ? absmax_of(linear) : 0;
   OwnedWeight result = allocate_weight(e, linear.n, linear.k);
   parallel_ranges(linear.n, slab_rows(e, linear.n, linear.k), [&](int64_t begin, int64_t end) {
     thread_local Buffer<float> w;

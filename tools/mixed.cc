@@ -238,13 +238,11 @@ double Mixed::search_for_kl(const std::function<void(const QuantizeSettings&)>& 
     (kl > o_.max_kl ? over : under) = Try{chosen_kl(groups_), kl};
     return kl;
   };
-  auto smallest = groups_;
-  for (auto& g : smallest) g.chosen = 0;
   double kl = 0;
   for (int i = 0; i < kTries; ++i) {
     kl = attempt();
     const bool near = std::fabs(kl / o_.max_kl - 1) <= 0.1;
-    const bool no_smaller = kl < o_.max_kl && chosen_bytes(groups_) == chosen_bytes(smallest);
+    const bool no_smaller = kl < o_.max_kl && chosen_bytes(groups_) == smallest_bytes(groups_);
     if (near || no_smaller) {
       tell_choice();
       return kl;

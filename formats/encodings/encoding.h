@@ -59,6 +59,8 @@ struct Encoding {
   ScaleArea area = ScaleArea::kRow;  // fp8
   GgmlType ggml = GgmlType::kQ4_0;   // ggml
 
+  bool has_tensor_scale() const { return kind == EncodingKind::kFp8 && area == ScaleArea::kTensor; }
+
   friend bool operator==(const Encoding&, const Encoding&) = default;
 
   static Encoding dense(DType dtype) { return {.dtype = dtype}; }

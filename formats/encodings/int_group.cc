@@ -174,14 +174,6 @@ void encode_int(const Encoding& e, int64_t n, int64_t k, int64_t row, int64_t ro
   }
 }
 
-uint8_t nearest_nf4(float v) {
-  // Midpoints between neighbours; ties go to the lower code.
-  uint8_t code = 0;
-  for (size_t i = 0; i + 1 < kNf4Values.size(); ++i)
-    code += v > (kNf4Values[i] + kNf4Values[i + 1]) / 2;
-  return code;
-}
-
 void encode_nf4(const Encoding& e, int64_t n, int64_t k, int64_t row, int64_t rows, const float* w,
                 float, MutablePlanes to) {
   require_finite(row, rows, k, w);
@@ -273,6 +265,13 @@ void unpack_unit(int bits, const std::byte* from, uint8_t* codes) {
     default:
       fail(ErrorKind::kUsage, "{} bits cannot be unpacked", bits);
   }
+}
+
+uint8_t nearest_nf4(float v) {
+  uint8_t code = 0;
+  for (size_t i = 0; i + 1 < kNf4Values.size(); ++i)
+    code += v > (kNf4Values[i] + kNf4Values[i + 1]) / 2;
+  return code;
 }
 
 GroupLayout::GroupLayout(const Encoding& e, int64_t rows, int64_t columns)

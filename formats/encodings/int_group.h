@@ -26,6 +26,8 @@
 namespace pith {
 
 extern const std::array<float, 16> kNf4Values;
+// The code of the value next to v; ties go to the lower one.
+uint8_t nearest_nf4(float v);
 
 struct GroupLayout {
   GroupLayout(const Encoding& e, int64_t n, int64_t k);

@@ -313,10 +313,9 @@ class Driver {
   void check_and_write(const std::vector<LinearInfo>& linears, const Block& original, Block& block,
                        const PassReport& done, proto::JournalUnit* u) {
     const Phases::Scope phase(phases_, "writing");
-    Block from = original;
     for (const auto& info : linears) {
       check_interrupt();
-      const Linear& before = find_linear(from, info.sublayer, info.role);
+      const Linear& before = find_linear(original, info.sublayer, info.role);
       const Linear& after = find_linear(block, info.sublayer, info.role);
       const int64_t slab = slab_rows(after.terms[0].w.encoding, info.n, info.k);
       Comparison comparison(ceil_div(info.n, slab));
@@ -408,7 +407,7 @@ class Driver {
     }
 
     float absmax = 0;
-    if (to.kind == EncodingKind::kFp8 && to.area == ScaleArea::kTensor) {
+    if (to.has_tensor_scale()) {
       std::vector<float> w(static_cast<size_t>(slab * info.k));
       for (int64_t begin = 0; begin < info.n; begin += slab) {
         const int64_t rows = std::min(slab, info.n - begin);
@@ -620,10 +619,12 @@ class Driver {
 
 }  // namespace
 
+int64_t row_step(const Encoding& e, int64_t n, int64_t k) {
+  return e.has_tensor_scale() ? 1 : row_unit(e, n, k);
+}
+
 int64_t slab_rows(const Encoding& e, int64_t n, int64_t k) {
-  int64_t unit = row_unit(e, n, k);
-  if (e.kind == EncodingKind::kFp8 && e.area == ScaleArea::kTensor)
-    unit = 1;                            // its one scale is known beforehand
+  const int64_t unit = row_step(e, n, k);
   constexpr int64_t kWeights = 1 << 18;  // 1 MiB of f32
   return std::min(n, unit * std::max<int64_t>(1, kWeights / std::max<int64_t>(1, unit * k)));
 }

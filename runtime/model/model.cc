@@ -77,6 +77,10 @@ Linear& find_linear(Block& block, int sublayer, LinearRole role) {
        role_name(role));
 }
 
+const Linear& find_linear(const Block& block, int sublayer, LinearRole role) {
+  return find_linear(const_cast<Block&>(block), sublayer, role);
+}
+
 uint64_t Model::bytes() const {
   uint64_t total = embedding.bytes() + (own_head ? own_head->bytes() : 0);
   for (const auto& b : blocks) {

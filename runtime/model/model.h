@@ -59,6 +59,7 @@ struct Block {
 
 // The linear of a block by role; Error(kUsage) where it has none.
 Linear& find_linear(Block& block, int sublayer, LinearRole role);
+const Linear& find_linear(const Block& block, int sublayer, LinearRole role);
 
 // The vector of a block; Error(kUsage) where it has none.
 std::vector<float>& find_vector(Block& block, const VectorInfo& info);
