@@ -26,7 +26,7 @@
 namespace pith {
 
 inline constexpr uint64_t kPlaneAlignment = 256;
-inline constexpr uint32_t kPackedVersion = 1;
+inline constexpr uint32_t kPackedVersion = 2;
 inline constexpr uint64_t kMaxManifestBytes = 32 << 20;
 inline constexpr uint64_t kMaxManifestRecords = 1 << 20;  // messages inside of messages
 

@@ -30,37 +30,53 @@ const std::array<float, 16> kNf4Values = {-1.0f,
 
 namespace {
 
-template <int bits>
-void pack(const uint8_t* codes, std::byte* to) {
-  uint8_t out[2 * bits + 1] = {};
-  for (int i = 0; i < 16; ++i) {
-    const int bit = i * bits;
-    const unsigned v = static_cast<unsigned>(codes[i]) << (bit % 8);
-    out[bit / 8] = static_cast<uint8_t>(out[bit / 8] | v);
-    out[bit / 8 + 1] = static_cast<uint8_t>(out[bit / 8 + 1] | v >> 8);
-  }
-  std::memcpy(to, out, 2 * bits);
-}
-
-template <int bits>
-void unpack(const std::byte* from, uint8_t* codes) {
-  constexpr unsigned mask = (1u << bits) - 1;
-  for (int i = 0; i < 16; ++i) {
-    const int bit = i * bits;
-    uint16_t v;
-    std::memcpy(&v, from + bit / 8, 2);
-    codes[i] = static_cast<uint8_t>((static_cast<unsigned>(v) >> (bit % 8)) & mask);
-  }
-}
-
 float load_scale(DType type, const std::byte* p) {
   float s;
   to_f32(type, p, &s, 1);
   return s;
 }
 
-std::byte* row_of(MutablePlanes to, PlaneKind kind, int64_t row, uint64_t row_bytes) {
-  return find_plane(to, kind).data() + static_cast<uint64_t>(row) * row_bytes;
+// Where the tile of a row begins.
+std::byte* tile_of(MutablePlanes to, PlaneKind kind, int64_t row, uint64_t tile_bytes) {
+  return find_plane(to, kind).data() +
+         static_cast<uint64_t>(row / GroupLayout::kTileRows) * tile_bytes;
+}
+const std::byte* tile_of(const Weight& w, PlaneKind kind, int64_t row, uint64_t tile_bytes) {
+  return w.plane(kind).data() + static_cast<uint64_t>(row / GroupLayout::kTileRows) * tile_bytes;
+}
+
+// The words of one row in a unit: `to` and `from` point at that row's place in its first line.
+void store_unit(int bits, const uint8_t* codes, std::byte* to) {
+  int below = 0;
+  for (const int part : code_parts(bits)) {
+    const int codes_of_word = part == 0 ? 32 : 32 / part;
+    for (int word = 0; word < part; ++word, to += 64) {
+      uint32_t v = 0;
+      for (int i = 0; i < codes_of_word; ++i) {
+        const uint32_t bit = static_cast<uint32_t>(i % 4 * 8 + i / 4 * part);
+        const uint32_t code = codes[word * codes_of_word + i];
+        v |= (code >> below & ((1u << part) - 1)) << bit;
+      }
+      std::memcpy(to, &v, 4);
+    }
+    below += part;
+  }
+}
+void load_unit(int bits, const std::byte* from, uint8_t* codes) {
+  int below = 0;
+  for (const int part : code_parts(bits)) {
+    const int codes_of_word = part == 0 ? 32 : 32 / part;
+    for (int word = 0; word < part; ++word, from += 64) {
+      uint32_t v;
+      std::memcpy(&v, from, 4);
+      for (int i = 0; i < codes_of_word; ++i) {
+        const uint32_t code = v >> (i % 4 * 8 + i / 4 * part) & ((1u << part) - 1);
+        uint8_t& c = codes[word * codes_of_word + i];
+        c = static_cast<uint8_t>(below == 0 ? code : c | code << below);
+      }
+    }
+    below += part;
+  }
 }
 
 // ---- Table rows ----
@@ -125,14 +141,14 @@ void check(const Encoding& e) {
 std::vector<PlaneLayout> planes(const Encoding& e, int64_t n, int64_t k) {
   const GroupLayout l(e, n, k);
   std::vector<PlaneLayout> out;
-  const auto add = [&](PlaneKind kind, uint64_t row_bytes) {
-    out.push_back(
-        {kind, checked_mul(static_cast<uint64_t>(n), row_bytes, "plane size"), 1, row_bytes});
+  const auto add = [&](PlaneKind kind, int64_t rows, uint64_t bytes) {
+    const auto count = static_cast<uint64_t>(ceil_div(n, rows));
+    out.push_back({kind, checked_mul(count, bytes, "plane size"), rows, bytes});
   };
-  add(PlaneKind::kCodes, l.code_row_bytes);
-  add(PlaneKind::kScales, static_cast<uint64_t>(l.groups) * (e.two_level ? 1 : 2));
-  if (!e.symmetric) add(PlaneKind::kZeros, l.zero_row_bytes);
-  if (e.two_level) add(PlaneKind::kRowScales, 2);
+  add(PlaneKind::kCodes, GroupLayout::kTileRows, l.code_tile_bytes);
+  add(PlaneKind::kScales, GroupLayout::kTileRows, l.scale_tile_bytes);
+  if (!e.symmetric) add(PlaneKind::kZeros, GroupLayout::kTileRows, l.zero_tile_bytes);
+  if (e.two_level) add(PlaneKind::kRowScales, 1, 2);
   return out;
 }
 
@@ -203,8 +219,8 @@ template <class Value>
 void decode_groups(const Weight& w, int64_t row, int64_t rows, float* out, Value value) {
   const GroupLayout l(w.encoding, w.n, w.k);
   std::vector<float> scales(static_cast<size_t>(l.groups));
-  std::vector<uint8_t> zeros(round_up(static_cast<uint64_t>(l.groups), 16)),
-      codes(round_up(static_cast<uint64_t>(l.k), 16));
+  std::vector<uint8_t> zeros(scales.size()),
+      codes(static_cast<size_t>(l.units * GroupLayout::kUnitColumns));
   for (int64_t r = 0; r < rows; ++r) {
     load_scales(w, l, row + r, scales.data());
     if (w.encoding.kind == EncodingKind::kInt) load_zeros(w, l, row + r, zeros.data());
@@ -228,45 +244,6 @@ void decode_nf4(const Weight& w, int64_t row, int64_t rows, float* out) {
 
 }  // namespace
 
-void pack_unit(int bits, const uint8_t* codes, std::byte* to) {
-  switch (bits) {
-    case 2:
-      return pack<2>(codes, to);
-    case 3:
-      return pack<3>(codes, to);
-    case 4:
-      return pack<4>(codes, to);
-    case 5:
-      return pack<5>(codes, to);
-    case 6:
-      return pack<6>(codes, to);
-    case 8:
-      std::memcpy(to, codes, 16);
-      return;
-    default:
-      fail(ErrorKind::kUsage, "{} bits cannot be packed", bits);
-  }
-}
-void unpack_unit(int bits, const std::byte* from, uint8_t* codes) {
-  switch (bits) {
-    case 2:
-      return unpack<2>(from, codes);
-    case 3:
-      return unpack<3>(from, codes);
-    case 4:
-      return unpack<4>(from, codes);
-    case 5:
-      return unpack<5>(from, codes);
-    case 6:
-      return unpack<6>(from, codes);
-    case 8:
-      std::memcpy(codes, from, 16);
-      return;
-    default:
-      fail(ErrorKind::kUsage, "{} bits cannot be unpacked", bits);
-  }
-}
-
 uint8_t nearest_nf4(float v) {
   uint8_t code = 0;
   for (size_t i = 0; i + 1 < kNf4Values.size(); ++i)
@@ -280,10 +257,10 @@ GroupLayout::GroupLayout(const Encoding& e, int64_t rows, int64_t columns)
       group(e.group == 0 ? std::max<int64_t>(columns, 1) : e.group),
       groups(ceil_div(columns, group)),
       bits(e.bits),
-      code_row_bytes(static_cast<uint64_t>(ceil_div(columns, 16)) *
-                     static_cast<uint64_t>(2 * e.bits)),
-      zero_row_bytes(static_cast<uint64_t>(ceil_div(groups, 16)) *
-                     static_cast<uint64_t>(2 * e.bits)) {}
+      units(ceil_div(columns, kUnitColumns)),
+      code_tile_bytes(static_cast<uint64_t>(units) * static_cast<uint64_t>(64 * e.bits)),
+      scale_tile_bytes(static_cast<uint64_t>(groups) * (e.two_level ? 16 : 32)),
+      zero_tile_bytes(static_cast<uint64_t>(groups) * static_cast<uint64_t>(2 * e.bits)) {}
 
 void store_scales(const Encoding& e, const GroupLayout& l, MutablePlanes to, int64_t row,
                   std::span<float> scales) {
@@ -300,83 +277,92 @@ void store_scales(const Encoding& e, const GroupLayout& l, MutablePlanes to, int
     std::memset(p, 0, 2);  // its inverse may be beyond f32: such a group is one of zeros
     return 0.0f;
   };
+  std::byte* p = tile_of(to, PlaneKind::kScales, row, l.scale_tile_bytes);
   if (!e.two_level) {
-    std::byte* p = row_of(to, PlaneKind::kScales, row, static_cast<uint64_t>(l.groups) * 2);
+    p += 2 * (row % GroupLayout::kTileRows);
     for (float& s : scales) {
       s = round(s, p);
-      p += 2;
+      p += 32;
     }
     return;
   }
+  p += row % GroupLayout::kTileRows;
   float absmax = 0;
   for (const float s : scales) {
     if (!std::isfinite(s)) refuse(s);
     absmax = std::max(absmax, std::fabs(s));
   }
-  const float row_scale = round(absmax / 127, row_of(to, PlaneKind::kRowScales, row, 2));
+  const float row_scale =
+      round(absmax / 127, find_plane(to, PlaneKind::kRowScales).data() + 2 * row);
   const float inverse = row_scale != 0 ? 1 / row_scale : 0;
-  std::byte* p = row_of(to, PlaneKind::kScales, row, static_cast<uint64_t>(l.groups));
   for (float& s : scales) {
     const float code = std::clamp(std::nearbyint(s * inverse), -127.0f, 127.0f);
     const auto stored = static_cast<int8_t>(code);
-    *p++ = static_cast<std::byte>(stored);
+    *p = static_cast<std::byte>(stored);
+    p += 16;
     s = row_scale * static_cast<float>(stored);
   }
 }
 
-namespace {
-
-void store_packed(int bits, std::span<const uint8_t> codes, std::byte* to) {
-  const size_t whole = codes.size() / 16 * 16;
-  for (size_t i = 0; i < whole; i += 16, to += 2 * bits) pack_unit(bits, codes.data() + i, to);
-  if (whole < codes.size()) {
-    uint8_t last[16] = {};
-    std::copy(codes.begin() + static_cast<std::ptrdiff_t>(whole), codes.end(), last);
-    pack_unit(bits, last, to);
-  }
-}
-
-// [count] rounded up to 16 codes are written.
-void load_packed(int bits, const std::byte* from, int64_t count, uint8_t* codes) {
-  for (int64_t i = 0; i < count; i += 16, from += 2 * bits) unpack_unit(bits, from, codes + i);
-}
-
-const std::byte* row_of(const Weight& w, PlaneKind kind, int64_t row, uint64_t row_bytes) {
-  return w.plane(kind).data() + static_cast<uint64_t>(row) * row_bytes;
-}
-
-}  // namespace
-
 void store_zeros(const GroupLayout& l, MutablePlanes to, int64_t row,
                  std::span<const uint8_t> zeros) {
-  store_packed(l.bits, zeros, row_of(to, PlaneKind::kZeros, row, l.zero_row_bytes));
+  std::byte* unit = tile_of(to, PlaneKind::kZeros, row, l.zero_tile_bytes);
+  const auto begin = static_cast<int>(row % GroupLayout::kTileRows) * l.bits;
+  for (const uint8_t zero : zeros) {
+    for (int i = 0; i < l.bits; ++i) {
+      const int bit = begin + i;
+      const auto mask = static_cast<std::byte>(1 << bit % 8);
+      unit[bit / 8] = (zero >> i & 1) != 0 ? unit[bit / 8] | mask : unit[bit / 8] & ~mask;
+    }
+    unit += 2 * l.bits;
+  }
 }
 void store_codes(const GroupLayout& l, MutablePlanes to, int64_t row,
                  std::span<const uint8_t> codes) {
-  store_packed(l.bits, codes, row_of(to, PlaneKind::kCodes, row, l.code_row_bytes));
+  constexpr auto kColumns = static_cast<size_t>(GroupLayout::kUnitColumns);
+  std::byte* unit =
+      tile_of(to, PlaneKind::kCodes, row, l.code_tile_bytes) + 4 * (row % GroupLayout::kTileRows);
+  for (size_t c = 0; c < codes.size(); c += kColumns, unit += 64 * l.bits) {
+    if (codes.size() - c >= kColumns) {
+      store_unit(l.bits, codes.data() + c, unit);
+    } else {
+      uint8_t last[kColumns] = {};
+      std::ranges::copy(codes.subspan(c), last);
+      store_unit(l.bits, last, unit);
+    }
+  }
 }
 
 void load_scales(const Weight& w, const GroupLayout& l, int64_t row, float* scales) {
   const Encoding& e = w.encoding;
+  const std::byte* p = tile_of(w, PlaneKind::kScales, row, l.scale_tile_bytes);
+  const int64_t place = row % GroupLayout::kTileRows;
   if (!e.two_level) {
-    to_f32(e.scale, row_of(w, PlaneKind::kScales, row, static_cast<uint64_t>(l.groups) * 2), scales,
-           static_cast<size_t>(l.groups));
+    for (int64_t g = 0; g < l.groups; ++g) scales[g] = load_scale(e.scale, p + 32 * g + 2 * place);
     return;
   }
-  const float row_scale = load_scale(e.scale, row_of(w, PlaneKind::kRowScales, row, 2));
-  const std::byte* p = row_of(w, PlaneKind::kScales, row, static_cast<uint64_t>(l.groups));
+  const float row_scale = load_scale(e.scale, w.plane(PlaneKind::kRowScales).data() + 2 * row);
   for (int64_t g = 0; g < l.groups; ++g)
-    scales[g] = row_scale * static_cast<float>(static_cast<int8_t>(p[g]));
+    scales[g] = row_scale * static_cast<float>(static_cast<int8_t>(p[16 * g + place]));
 }
 void load_zeros(const Weight& w, const GroupLayout& l, int64_t row, uint8_t* zeros) {
   if (w.encoding.symmetric) {
     std::fill(zeros, zeros + l.groups, static_cast<uint8_t>(1 << (l.bits - 1)));
-  } else {
-    load_packed(l.bits, row_of(w, PlaneKind::kZeros, row, l.zero_row_bytes), l.groups, zeros);
+    return;
+  }
+  const std::byte* unit = tile_of(w, PlaneKind::kZeros, row, l.zero_tile_bytes);
+  const auto begin = static_cast<int>(row % GroupLayout::kTileRows) * l.bits;
+  for (int64_t g = 0; g < l.groups; ++g, unit += 2 * l.bits) {
+    uint16_t v;  // of which the second byte may be of what follows
+    std::memcpy(&v, unit + begin / 8, 2);
+    zeros[g] = static_cast<uint8_t>(v >> begin % 8 & ((1 << l.bits) - 1));
   }
 }
 void load_codes(const Weight& w, const GroupLayout& l, int64_t row, uint8_t* codes) {
-  load_packed(l.bits, row_of(w, PlaneKind::kCodes, row, l.code_row_bytes), l.k, codes);
+  const std::byte* unit =
+      tile_of(w, PlaneKind::kCodes, row, l.code_tile_bytes) + 4 * (row % GroupLayout::kTileRows);
+  for (int64_t u = 0; u < l.units; ++u, unit += 64 * l.bits)
+    load_unit(l.bits, unit, codes + u * GroupLayout::kUnitColumns);
 }
 
 const EncodingOps kIntOps = {EncodingKind::kInt, "int",     format, parse, check, planes,

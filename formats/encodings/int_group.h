@@ -3,15 +3,23 @@
 //   kInt  w = s * (q - z)         q in [0, 2^bits), z = 2^(bits-1) where symmetric, else an integer
 //   in the same range kNf4  w = s * kNf4Values[q]   (Dettmers et al. 2023, QLoRA, appendix E)
 //
-// evaluated in f32: the difference is exact, one rounding for the product. Planes of [n, k] with G
-// = ceil(k / group) groups a row:
+// evaluated in f32: the difference is exact, one rounding for the product.
 //
-//   kCodes      [n] rows of ceil(k/16) units; a unit is 16 codes in 2*bits bytes, code i in bits
-//   [i*bits, (i+1)*bits) of the
-//               unit read as one little-endian number. Codes beyond k are 0.
-//   kScales     [n, G] f16 or bf16; where two_level int8, s = row_scale * value (f32 product)
+// Rows stand in tiles of 16, so that a kernel reads one 64-byte line for 16 of them, and columns in
+// units of 32; what is missing at the end of either is 0. Planes of [n, k] with G = ceil(k / group)
+// groups a row:
+//
+//   kCodes      [ceil(n/16), ceil(k/32), bits, 16] words of 32 bits, little-endian: the words of a
+//               unit of a row stand a line apart. Codes are split in parts of 8, 4, 2 or 1 bits (3
+//               = 2 + 1, 5 = 4 + 1, 6 = 4 + 2), the low and larger part first; a part of p bits
+//               takes p words. Column i of the unit has its part in word i / (32/p), byte i % 4,
+//               from bit p * (i / 4 % (8/p)) of the byte on: a mask and a shift leave four
+//               neighbours in the four bytes of a lane.
+//   kScales     [ceil(n/16), G, 16] f16 or bf16; where two_level int8, s = row_scale * value (f32
+//               product)
 //   kRowScales  [n] f16 or bf16, two_level only
-//   kZeros      asymmetric only: [n] rows of ceil(G/16) units packed like codes
+//   kZeros      asymmetric only: [ceil(n/16), G] units of 16 codes in 2*bits bytes, code i in bits
+//               [i*bits, (i+1)*bits) of the unit read as one little-endian number
 //
 // A method chooses scales and zeros, stores them, reads back what the rounding left of them, and
 // then chooses codes for those: store_scales, store_zeros, store_codes.
@@ -30,14 +38,18 @@ extern const std::array<float, 16> kNf4Values;
 uint8_t nearest_nf4(float v);
 
 struct GroupLayout {
+  static constexpr int64_t kTileRows = 16, kUnitColumns = 32;
+
   GroupLayout(const Encoding& e, int64_t n, int64_t k);
 
   int64_t n, k;
   int64_t group;   // of weights; k where the encoding says 0
   int64_t groups;  // per row
   int bits;
-  uint64_t code_row_bytes;
-  uint64_t zero_row_bytes;
+  int64_t units;  // per row
+  uint64_t code_tile_bytes;
+  uint64_t scale_tile_bytes;
+  uint64_t zero_tile_bytes;
 
   int64_t group_begin(int64_t g) const { return g * group; }
   int64_t group_end(int64_t g) const { return std::min(k, (g + 1) * group); }
@@ -54,12 +66,16 @@ void store_codes(const GroupLayout& layout, MutablePlanes to, int64_t row,
 
 void load_scales(const Weight& w, const GroupLayout& layout, int64_t row, float* scales);
 void load_zeros(const Weight& w, const GroupLayout& layout, int64_t row,
-                uint8_t* zeros);  // symmetric: 2^(bits-1)
-void load_codes(const Weight& w, const GroupLayout& layout, int64_t row, uint8_t* codes);  // [k]
+                uint8_t* zeros);  // [groups]; symmetric: 2^(bits-1)
+// codes [k], and the 0 behind them up to a multiple of 32
+void load_codes(const Weight& w, const GroupLayout& layout, int64_t row, uint8_t* codes);
 
-// 16 codes of `bits` to and from 2*bits bytes; the reader touches one byte more.
-void pack_unit(int bits, const uint8_t* codes, std::byte* to);
-void unpack_unit(int bits, const std::byte* from, uint8_t* codes);
+// The parts that codes of `bits` are split in, the low one first: {4, 2} of 6, {4, 0} of 4.
+constexpr std::array<int, 2> code_parts(int bits) {
+  for (const int low : {8, 4, 2})
+    if (bits >= low) return {low, bits - low};
+  return {bits, 0};
+}
 
 extern const EncodingOps kIntOps;
 extern const EncodingOps kNf4Ops;

@@ -7,40 +7,52 @@
 
 namespace pith {
 
-// How the elements of a row are stored, for the kernels: the encodings that have one.
-enum class CodeKind : uint8_t {
-  kF32,
-  kF16,
-  kBF16,
-  kF8E4M3,
-  kF8E5M2,
-  kInt2,
-  kInt3,
-  kInt4,
-  kInt5,
-  kInt6,
-  kInt8,
-  kNf4,
-  kCount
-};
+// How the elements of a row are stored, for the kernels: dense and fp8 weights, caches. Integers
+// are units of 16 codes in 2*bits bytes, code i in bits [i*bits, (i+1)*bits).
+enum class CodeKind : uint8_t { kF32, kF16, kBF16, kF8E4M3, kF8E5M2, kInt4, kInt8, kCount };
 
-// One row of a weight, its scales unpacked. Element i is scale[i / group] * (value(code i) - zero[i
-// / group]).
+// One row, its scales unpacked. Element i is scale[i / group] * (value(code i) - zero[i / group]).
 struct CodeRow {
-  const void* codes;    // as the plane has them; 64 bytes behind are readable
+  const void* codes;    // 64 bytes behind are readable
   const float* scales;  // [ceil(k / group)], or null: 1
-  const float* zeros;   // the same, or null: 0 (integers: 2^(bits-1))
+  const float* zeros;   // the same, or null: 0
   int64_t group;        // a multiple of 16, or at least k
 };
 
-// int8 inputs of tokens t, at x + t * stride, with 0 from column k up to the next multiple of 4.
+// The codes of a tile of 16 rows of integers or nf4 (formats/encodings/int_group.h), scales and
+// zeros unpacked. Element [r, i] is scales[i / group, r] * (code - zeros[i / group, r]).
+struct GroupTile {
+  int bits;  // 0: nf4
+  const uint8_t* codes;
+  const float* scales;  // [ceil(k / group), 16]
+  const float* zeros;   // the same; null: 0
+  int64_t group;        // a multiple of 16, or at least k
+};
+
+// How rows are cut for products of integers: a step of columns has one zero and one int8 factor of
+// the weight, a piece of steps one f32 scale of it, a block of pieces one of the inputs.
+struct IntCut {
+  int64_t step;  // columns: a multiple of 16, or at least k
+  int64_t steps, pieces;
+  int64_t steps_of_piece, pieces_of_block;
+};
+// int8 inputs of tokens t, at x + t * stride, with 0 from column k up to the next multiple of 32.
 struct IntInputs {
   const int8_t* x;
   int64_t stride;
-  const float* scales;  // [m]
-  const int32_t* sums;  // [m], of x over the columns
+  const float* scales;  // [blocks, m]
+  const int32_t* sums;  // of x: [steps, m]
+  int64_t m;
 };
-// 32 rows of integers of up to 8 bits.
+// 16 rows of codes as they lie.
+struct IntTile {
+  int bits;
+  const uint8_t* codes;
+  const float* scales;     // [pieces, 16]
+  const int32_t* zeros;    // [steps, 16]
+  const int32_t* factors;  // [steps, 16], or null: 1
+};
+// 32 rows of integers of up to 8 bits, columns of one piece.
 struct IntPanel {
   const uint8_t* codes;  // [ceil(k/4), 32, 4]
   const float* scales;   // [32]
@@ -61,17 +73,30 @@ struct CpuKernels {
   void (*dot[static_cast<int>(CodeKind::kCount)])(const CodeRow* rows, int count, int64_t k,
                                                   const float* x, float* out);
 
+  // Of tiles of integers in groups. to[k, 32]: column by column, 16 rows at to; as the reference
+  // decoder gives them.
+  void (*tile_panel)(const GroupTile& tile, int64_t k, float* to);
+  // y[t, r] (+)= the products of the 16 rows with m tokens at x + t * ldx, for the first `rows` of
+  // them
+  void (*tile_rows)(const GroupTile& tile, int64_t k, const float* x, int64_t ldx, int64_t m,
+                    float* y, int64_t ldy, int64_t rows, bool add);
+
   // Products of integers, in int32 that wraps: exact where the result fits (int_matmul.h).
   //
-  // to[k] = codes of 2 to 6 bits as bytes, and the codes behind them up to a multiple of 16
-  void (*unpack)(int bits, const uint8_t* codes, int64_t k, uint8_t* to);
-  // sums[ceil(k/step), 4]: four rows of codes times x, in steps of columns (a multiple of 16, or at
-  // least k); x has 0 up to the next multiple of 16
-  void (*int_dot)(const uint8_t* const* codes, int64_t k, int64_t step, const int8_t* x,
-                  int32_t* sums);
-  // c[m, n] (+)= float(sum of (code - zero) * x) * scale of the row * scale of the token, n <= 32
-  void (*int_gemm)(int64_t m, int64_t n, int64_t k, const IntInputs& x, const IntPanel& w, float* c,
-                   int64_t ldc, bool add);
+  // The codes of a tile as bytes, [8 * units, 16, 4], at lines of 32 rows
+  void (*unpack)(int bits, const uint8_t* codes, int64_t units, uint8_t* to);
+  // Units of 16 codes packed in 2*bits bytes: the zeros of a tile
+  void (*unpack_zeros)(int bits, const uint8_t* from, int64_t units, int32_t* to);
+  // y[t, r] (+)= the sum over pieces of float(sum of (code - zero) * factor * x) * (scale of the
+  // row * scale of the token), one fused multiply-add each, for the first `rows` rows
+  void (*int_rows)(const IntTile& w, const IntCut& cut, int64_t k, const IntInputs& x, float* y,
+                   int64_t ldy, int64_t rows, bool add);
+  // The same of one piece: c[m, 32], the bits of every code at most `bits`
+  void (*int_gemm)(int bits, int64_t m, int64_t k, const IntInputs& x, const IntPanel& w, float* c,
+                   bool add);
+  // In place of 16 rows of codes in a panel of columns [4 * ceil(columns/4)]: code * factor +
+  // offset [16] each; false where one does not fit 8 bits
+  bool (*widen)(int64_t columns, const int32_t* factors, const int32_t* offsets, uint8_t* codes);
 
   void (*f16_to_f32)(const uint16_t* from, int64_t n, float* to);
   void (*f32_to_f16)(const float* from, int64_t n, uint16_t* to);

@@ -41,6 +41,7 @@ inline V16 div(V16 x, V16 y) { return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.
 inline V16 fma(V16 x, V16 y, V16 z) {
   return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
 }
+inline V16 fused(V16 a, V16 b, V16 c) { return fma(a, b, c); }
 inline V16 max(V16 x, V16 y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
 inline V16 min(V16 x, V16 y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
 inline V16 round_nearest(V16 x) {
@@ -119,15 +120,10 @@ inline I16 unpack(const uint8_t* p) {
   return {half(0), half(1)};
 }
 template <int bits>
-inline V16 codes(const uint8_t* p) {
-  I16 c;
-  if constexpr (bits == 8)
-    c = load_u8(p);
-  else
-    c = unpack<bits>(p);
-  return {_mm256_cvtepi32_ps(c.a), _mm256_cvtepi32_ps(c.b)};
+inline I16 packed_codes(const uint8_t* p) {
+  if constexpr (bits == 8) return load_u8(p);
+  return unpack<bits>(p);
 }
-
 #include "runtime/cpu/nf4_table.h"
 // A table of 16 as two of 8: the lookup takes the low three bits, the fourth picks the table.
 inline __m256 nf4_lookup(__m256i c) {
@@ -135,73 +131,97 @@ inline __m256 nf4_lookup(__m256i c) {
   const __m256 high = _mm256_permutevar8x32_ps(_mm256_load_ps(kNf4 + 8), c);
   return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(c, 28)));
 }
-inline V16 nf4_values(const uint8_t* p) {
-  const I16 c = unpack<4>(p);
-  return {nf4_lookup(c.a), nf4_lookup(c.b)};
-}
 
-inline void store_bytes(uint8_t* p, V16 v) {
-  const __m256i words = _mm256_permute4x64_epi64(
-      _mm256_packs_epi32(_mm256_cvtps_epi32(v.a), _mm256_cvtps_epi32(v.b)), 0xd8);
-  _mm_storeu_si128(
-      reinterpret_cast<__m128i*>(p),
-      _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
-}
-
-// Products of bytes as pairs of 16 bits, whose sum fits 32: multiplied as bytes (maddubs) they
-// would saturate. Of four codes the even ones are a pair, and the odd ones.
-struct Codes4 {
-  __m256i even_a, odd_a, even_b, odd_b;
-};
-struct Inputs4 {
-  __m256i even, odd;
-};
 inline __m256i load256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
-inline Codes4 load_codes4(const uint8_t* p) {
-  const __m256i low = _mm256_set1_epi16(0xff), a = load256(p), b = load256(p + 32);
-  return {_mm256_and_si256(a, low), _mm256_srli_epi16(a, 8), _mm256_and_si256(b, low),
-          _mm256_srli_epi16(b, 8)};
+inline void store256(void* p, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
+using Bytes = I16;
+inline Bytes load_bytes(const uint8_t* p) { return {load256(p), load256(p + 32)}; }
+inline void store_bytes(uint8_t* p, Bytes v) {
+  store256(p, v.a);
+  store256(p + 32, v.b);
 }
-inline Inputs4 broadcast4(const int8_t* p) {
-  int32_t four;
-  __builtin_memcpy(&four, p, 4);
-  const __m256i x = _mm256_set1_epi32(four);
-  return {_mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8), _mm256_srai_epi16(x, 8)};
+inline void store_ints(int32_t* p, I16 v) {
+  store256(p, v.a);
+  store256(p + 8, v.b);
 }
+template <int mask>
+inline Bytes masked(Bytes v) {
+  const __m256i m = _mm256_set1_epi8(mask);
+  return {_mm256_and_si256(v.a, m), _mm256_and_si256(v.b, m)};
+}
+template <int by>
+inline Bytes shifted(Bytes v) {
+  if constexpr (by > 0) return {_mm256_srli_epi32(v.a, by), _mm256_srli_epi32(v.b, by)};
+  if constexpr (by < 0) return {_mm256_slli_epi32(v.a, -by), _mm256_slli_epi32(v.b, -by)};
+  return v;
+}
+inline Bytes joined(Bytes x, Bytes y) {
+  return {_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)};
+}
+template <int byte, bool nf4>
+inline V16 byte_values(Bytes v) {
+  const __m256i low = _mm256_set1_epi32(0xff);
+  const Bytes c = shifted<8 * byte>(v);
+  const __m256i a = _mm256_and_si256(c.a, low), b = _mm256_and_si256(c.b, low);
+  if constexpr (nf4) return {nf4_lookup(a), nf4_lookup(b)};
+  return {_mm256_cvtepi32_ps(a), _mm256_cvtepi32_ps(b)};
+}
+
+constexpr int64_t kFewColumns = 256;  // whose inputs' sum fits 16 bits
 inline I16 minus_product(const int32_t* p, int32_t factor) {
   const __m256i f = _mm256_set1_epi32(factor), zero = _mm256_setzero_si256();
   return {_mm256_sub_epi32(zero, _mm256_mullo_epi32(load256(p), f)),
           _mm256_sub_epi32(zero, _mm256_mullo_epi32(load256(p + 8), f))};
 }
-inline I16 dot4(I16 sum, Codes4 c, Inputs4 x) {
-  sum.a = _mm256_add_epi32(sum.a, _mm256_madd_epi16(c.even_a, x.even));
-  sum.b = _mm256_add_epi32(sum.b, _mm256_madd_epi16(c.even_b, x.even));
-  sum.a = _mm256_add_epi32(sum.a, _mm256_madd_epi16(c.odd_a, x.odd));
-  sum.b = _mm256_add_epi32(sum.b, _mm256_madd_epi16(c.odd_b, x.odd));
-  return sum;
+inline I16 minus_small_product(const int32_t* p, int32_t factor) {
+  const __m256i f = _mm256_set1_epi32(-factor & 0xffff);
+  return {_mm256_madd_epi16(load256(p), f), _mm256_madd_epi16(load256(p + 8), f)};
+}
+inline I16 times(I16 v, const int32_t* p) {
+  return {_mm256_mullo_epi32(v.a, load256(p)), _mm256_mullo_epi32(v.b, load256(p + 8))};
+}
+inline I16 plus(I16 x, I16 y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
+
+// Bytes multiplied as bytes (maddubs) are added in pairs to 16 bits that saturate: two products of
+// up to 6 bits fit (2 * 63 * 127), and eight of up to 4 bits (8 * 15 * 127 < 2^15). Codes of 8 bits
+// go as pairs of 16 bits, the even ones and the odd ones.
+inline __m256i broadcast4(const int8_t* x) {
+  int32_t four;
+  __builtin_memcpy(&four, x, 4);
+  return _mm256_set1_epi32(four);
+}
+inline __m256i add_pairs(__m256i sum, __m256i pairs) {
+  return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+inline __m256i dot_wide(__m256i sum, __m256i c, __m256i even, __m256i odd) {
+  sum =
+      _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_and_si256(c, _mm256_set1_epi16(0xff)), even));
+  return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_srli_epi16(c, 8), odd));
+}
+template <int bits>
+inline I16 dot4(I16 sum, Bytes c, const int8_t* p) {
+  const __m256i x = broadcast4(p);
+  if constexpr (bits < 8)
+    return {add_pairs(sum.a, _mm256_maddubs_epi16(c.a, x)),
+            add_pairs(sum.b, _mm256_maddubs_epi16(c.b, x))};
+  const __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8), odd = _mm256_srai_epi16(x, 8);
+  return {dot_wide(sum.a, c.a, even, odd), dot_wide(sum.b, c.b, even, odd)};
+}
+template <int bits>
+inline I16 dot16(I16 sum, const Bytes* c, const int8_t* x) {
+  if constexpr (bits > 4) {
+    for (int i = 0; i < 4; ++i) sum = dot4<bits>(sum, c[i], x + 4 * i);
+    return sum;
+  }
+  __m256i a = _mm256_setzero_si256(), b = a;
+  for (int i = 0; i < 4; ++i) {
+    const __m256i v = broadcast4(x + 4 * i);
+    a = _mm256_add_epi16(a, _mm256_maddubs_epi16(c[i].a, v));
+    b = _mm256_add_epi16(b, _mm256_maddubs_epi16(c[i].b, v));
+  }
+  return {add_pairs(sum.a, a), add_pairs(sum.b, b)};
 }
 inline V16 to_float(I16 v) { return {_mm256_cvtepi32_ps(v.a), _mm256_cvtepi32_ps(v.b)}; }
-inline void dot_bytes(const uint8_t* const* rows, int64_t begin, int64_t end, const int8_t* x,
-                      int32_t* sums) {
-  __m256i sum[4];
-  for (int r = 0; r < 4; ++r) sum[r] = _mm256_setzero_si256();
-  for (int64_t i = begin; i < end; i += 16) {
-    const __m256i v = _mm256_cvtepi8_epi16(load128(x + i));
-    for (int r = 0; r < 4; ++r) {
-      const __m256i c = _mm256_cvtepu8_epi16(load128(rows[r] + i));
-      sum[r] = _mm256_add_epi32(sum[r], _mm256_madd_epi16(c, v));
-    }
-  }
-  // Each 128 bits: halves of two rows onto each other, then of four.
-  const auto fold2 = [](__m256i a, __m256i b) {
-    return _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
-  };
-  const __m256i low = fold2(sum[0], sum[1]), high = fold2(sum[2], sum[3]);
-  const __m256i w8 =
-      _mm256_add_epi32(_mm256_unpacklo_epi64(low, high), _mm256_unpackhi_epi64(low, high));
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(sums),
-                   _mm_add_epi32(_mm256_castsi256_si128(w8), _mm256_extracti128_si256(w8, 1)));
-}
 
 #include "runtime/cpu/kernels_body.h"
 

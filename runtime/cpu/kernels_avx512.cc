@@ -28,6 +28,7 @@ inline V16 sub(V16 a, V16 b) { return _mm512_sub_ps(a, b); }
 inline V16 mul(V16 a, V16 b) { return _mm512_mul_ps(a, b); }
 inline V16 div(V16 a, V16 b) { return _mm512_div_ps(a, b); }
 inline V16 fma(V16 a, V16 b, V16 c) { return _mm512_fmadd_ps(a, b, c); }
+inline V16 fused(V16 a, V16 b, V16 c) { return fma(a, b, c); }
 inline V16 max(V16 a, V16 b) { return _mm512_max_ps(a, b); }
 inline V16 min(V16 a, V16 b) { return _mm512_min_ps(a, b); }
 inline V16 round_nearest(V16 a) {
@@ -80,63 +81,58 @@ inline __m512i unpack(const uint8_t* p) {  // the code in the low bits of each l
                            _mm512_load_si512(kUnpack<bits>.shifts));
 }
 template <int bits>
-inline V16 codes(const uint8_t* p) {
-  if constexpr (bits == 8) return _mm512_cvtepi32_ps(load_u8(p));
-  return _mm512_cvtepi32_ps(_mm512_and_si512(unpack<bits>(p), _mm512_set1_epi32((1 << bits) - 1)));
+inline __m512i packed_codes(const uint8_t* p) {
+  if constexpr (bits == 8) return load_u8(p);
+  return _mm512_and_si512(unpack<bits>(p), _mm512_set1_epi32((1 << bits) - 1));
 }
 #include "runtime/cpu/nf4_table.h"
-inline V16 nf4_values(const uint8_t* p) {
-  return _mm512_permutexvar_ps(unpack<4>(p), _mm512_load_ps(kNf4));
-}
 
-inline void store_bytes(uint8_t* p, V16 a) {
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
+using I16 = __m512i;
+using Bytes = __m512i;
+inline Bytes load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
+inline void store_bytes(uint8_t* p, Bytes a) { _mm512_storeu_si512(p, a); }
+inline void store_ints(int32_t* p, I16 a) { _mm512_storeu_si512(p, a); }
+template <int mask>
+inline Bytes masked(Bytes a) {
+  return _mm512_and_si512(a, _mm512_set1_epi8(mask));
+}
+template <int by>
+inline Bytes shifted(Bytes a) {
+  if constexpr (by > 0) return _mm512_srli_epi32(a, by);
+  if constexpr (by < 0) return _mm512_slli_epi32(a, -by);
+  return a;
+}
+inline Bytes joined(Bytes a, Bytes b) { return _mm512_or_si512(a, b); }
+template <int byte, bool nf4>
+inline V16 byte_values(Bytes a) {
+  const __m512i c = shifted<8 * byte>(a);  // the lookup takes the low four bits
+  if constexpr (nf4) return _mm512_permutexvar_ps(c, _mm512_load_ps(kNf4));
+  return _mm512_cvtepi32_ps(byte == 3 ? c : _mm512_and_si512(c, _mm512_set1_epi32(0xff)));
 }
 
 // Codes have no sign and inputs have one: what VNNI multiplies. It adds up without saturation.
-using I16 = __m512i;
-using Codes4 = __m512i;
-using Inputs4 = __m512i;
-inline Codes4 load_codes4(const uint8_t* p) { return _mm512_loadu_si512(p); }
-inline Inputs4 broadcast4(const int8_t* p) {
-  int32_t four;
-  __builtin_memcpy(&four, p, 4);
-  return _mm512_set1_epi32(four);
-}
+constexpr int64_t kFewColumns = 256;  // whose inputs' sum fits 16 bits
 inline I16 minus_product(const int32_t* p, int32_t factor) {
   return _mm512_sub_epi32(_mm512_setzero_si512(),
                           _mm512_mullo_epi32(_mm512_loadu_si512(p), _mm512_set1_epi32(factor)));
 }
-inline I16 dot4(I16 sum, Codes4 c, Inputs4 x) { return _mm512_dpbusd_epi32(sum, c, x); }
-inline V16 to_float(I16 a) { return _mm512_cvtepi32_ps(a); }
-inline void dot_bytes(const uint8_t* const* rows, int64_t begin, int64_t end, const int8_t* x,
-                      int32_t* sums) {
-  __m512i sum[4];
-  for (int r = 0; r < 4; ++r) sum[r] = _mm512_setzero_si512();
-  int64_t i = begin;
-  for (; i + 64 <= end; i += 64) {
-    const __m512i v = _mm512_loadu_si512(x + i);
-    for (int r = 0; r < 4; ++r)
-      sum[r] = _mm512_dpbusd_epi32(sum[r], _mm512_loadu_si512(rows[r] + i), v);
-  }
-  if (i < end) {
-    const __mmask64 rest = (uint64_t{1} << (end - i)) - 1;
-    const __m512i v = _mm512_maskz_loadu_epi8(rest, x + i);
-    for (int r = 0; r < 4; ++r)
-      sum[r] = _mm512_dpbusd_epi32(sum[r], _mm512_maskz_loadu_epi8(rest, rows[r] + i), v);
-  }
-  // Each 128 bits: halves of two rows onto each other, then of four.
-  const auto fold2 = [](__m512i a, __m512i b) {
-    return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-  };
-  const __m512i low = fold2(sum[0], sum[1]), high = fold2(sum[2], sum[3]);
-  const __m512i w16 =
-      _mm512_add_epi32(_mm512_unpacklo_epi64(low, high), _mm512_unpackhi_epi64(low, high));
-  const __m256i w8 =
-      _mm256_add_epi32(_mm512_castsi512_si256(w16), _mm512_extracti64x4_epi64(w16, 1));
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(sums),
-                   _mm_add_epi32(_mm256_castsi256_si128(w8), _mm256_extracti128_si256(w8, 1)));
+inline I16 minus_small_product(const int32_t* p, int32_t factor) {
+  return _mm512_madd_epi16(_mm512_loadu_si512(p), _mm512_set1_epi32(-factor & 0xffff));
 }
+inline I16 times(I16 a, const int32_t* p) { return _mm512_mullo_epi32(a, _mm512_loadu_si512(p)); }
+inline I16 plus(I16 a, I16 b) { return _mm512_add_epi32(a, b); }
+template <int>
+inline I16 dot4(I16 sum, Bytes c, const int8_t* x) {
+  int32_t four;
+  __builtin_memcpy(&four, x, 4);
+  return _mm512_dpbusd_epi32(sum, c, _mm512_set1_epi32(four));
+}
+template <int bits>
+inline I16 dot16(I16 sum, const Bytes* c, const int8_t* x) {
+  for (int i = 0; i < 4; ++i) sum = dot4<bits>(sum, c[i], x + 4 * i);
+  return sum;
+}
+inline V16 to_float(I16 a) { return _mm512_cvtepi32_ps(a); }
 
 #include "runtime/cpu/kernels_body.h"
 

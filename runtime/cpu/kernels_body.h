@@ -37,13 +37,7 @@ struct F8E5M2 : Plain<uint8_t, F8E5M2> {
 template <int bits>
 struct Packed {
   static V16 load(const void* row, int64_t i) {
-    return codes<bits>(static_cast<const uint8_t*>(row) + i / 8 * bits);
-  }
-  static V16 load_last(const void* row, int64_t i, int64_t) { return load(row, i); }
-};
-struct Nf4 {
-  static V16 load(const void* row, int64_t i) {
-    return nf4_values(static_cast<const uint8_t*>(row) + i / 2);
+    return to_float(packed_codes<bits>(static_cast<const uint8_t*>(row) + i / 8 * bits));
   }
   static V16 load_last(const void* row, int64_t i, int64_t) { return load(row, i); }
 };
@@ -182,69 +176,270 @@ void panel(const float* rows, int64_t count, int64_t ld, int64_t k, float* to) {
   }
 }
 
+// ---- Tiles of 16 rows of codes in groups
+// ---------------------------------------------------------------------------------------------------
+
+// Four columns of a half unit (16 columns) each: the four neighbours of a row in the bytes of its
+// lane.
+struct Half {
+  Bytes c[4];
+};
+
+template <int bits, int half>
+inline Half load_half(const uint8_t* unit) {
+  Half h;
+  if constexpr (bits == 8) {
+    for (int i = 0; i < 4; ++i) h.c[i] = load_bytes(unit + 64 * (4 * half + i));
+  } else if constexpr (bits >= 4) {
+    for (int i = 0; i < 2; ++i) {
+      const Bytes line = load_bytes(unit + 64 * (2 * half + i));
+      h.c[2 * i] = masked<0x0f>(line);
+      h.c[2 * i + 1] = masked<0x0f>(shifted<4>(line));
+    }
+  } else {
+    const Bytes line = load_bytes(unit + 64 * half);
+    h.c[0] = masked<3>(line);
+    h.c[1] = masked<3>(shifted<2>(line));
+    h.c[2] = masked<3>(shifted<4>(line));
+    h.c[3] = masked<3>(shifted<6>(line));
+  }
+  if constexpr (bits == 6) {
+    const Bytes line = load_bytes(unit + 64 * (4 + half));
+    h.c[0] = joined(h.c[0], masked<0x30>(shifted<-4>(line)));
+    h.c[1] = joined(h.c[1], masked<0x30>(shifted<-2>(line)));
+    h.c[2] = joined(h.c[2], masked<0x30>(line));
+    h.c[3] = joined(h.c[3], masked<0x30>(shifted<2>(line)));
+  } else if constexpr (bits == 5 || bits == 3) {
+    constexpr int at = bits - 1;  // where the last bit goes
+    const Bytes line = load_bytes(unit + 64 * at);
+    h.c[0] = joined(h.c[0], masked<1 << at>(shifted<4 * half + 0 - at>(line)));
+    h.c[1] = joined(h.c[1], masked<1 << at>(shifted<4 * half + 1 - at>(line)));
+    h.c[2] = joined(h.c[2], masked<1 << at>(shifted<4 * half + 2 - at>(line)));
+    h.c[3] = joined(h.c[3], masked<1 << at>(shifted<4 * half + 3 - at>(line)));
+  }
+  return h;
+}
+
+// f(codes, column) of every half unit of columns [begin, end); begin is a multiple of 16.
+template <int bits, class F>
+inline void each_half(const uint8_t* codes, int64_t begin, int64_t end, F f) {
+  int64_t i = begin;
+  if (i % 32 != 0 && i < end) {
+    f(load_half<bits, 1>(codes + i / 32 * (64 * bits)), i);
+    i += 16;
+  }
+  for (; i + 16 < end; i += 32) {
+    const uint8_t* const unit = codes + i / 32 * (64 * bits);
+    f(load_half<bits, 0>(unit), i);
+    f(load_half<bits, 1>(unit), i + 16);
+  }
+  if (i < end) f(load_half<bits, 0>(codes + i / 32 * (64 * bits)), i);
+}
+
+// g<bits>() for the bits of a tile.
+template <class G>
+inline void with_bits(int bits, G g) {
+  switch (bits) {
+    case 2:
+      return g.template operator()<2>();
+    case 3:
+      return g.template operator()<3>();
+    case 4:
+      return g.template operator()<4>();
+    case 5:
+      return g.template operator()<5>();
+    case 6:
+      return g.template operator()<6>();
+    default:
+      return g.template operator()<8>();
+  }
+}
+
+// f(values of the 16 rows, column) for columns [begin, end).
+template <int bits, bool nf4, class F>
+inline void each_column(const uint8_t* codes, int64_t begin, int64_t end, F f) {
+  each_half<bits>(codes, begin, end, [&](const Half& h, int64_t column) {
+    for (int i = 0; i < 4; ++i) {
+      const int64_t at = column + 4 * i;
+      if (at + 4 <= end) {
+        f(byte_values<0, nf4>(h.c[i]), at);
+        f(byte_values<1, nf4>(h.c[i]), at + 1);
+        f(byte_values<2, nf4>(h.c[i]), at + 2);
+        f(byte_values<3, nf4>(h.c[i]), at + 3);
+        continue;
+      }
+      if (at < end) f(byte_values<0, nf4>(h.c[i]), at);
+      if (at + 1 < end) f(byte_values<1, nf4>(h.c[i]), at + 1);
+      if (at + 2 < end) f(byte_values<2, nf4>(h.c[i]), at + 2);
+    }
+  });
+}
+
+template <int bits, bool nf4>
+void tile_panel_of(const GroupTile& tile, int64_t k, float* to) {
+  for (int64_t begin = 0, g = 0; begin < k; begin += tile.group, ++g) {
+    const V16 s = load(tile.scales + 16 * g);
+    const V16 z = tile.zeros ? load(tile.zeros + 16 * g) : set1(0.0f);
+    each_column<bits, nf4>(tile.codes, begin, min64(k, begin + tile.group),
+                           [&](V16 v, int64_t i) { store(to + 32 * i, mul(s, sub(v, z))); });
+  }
+}
+void tile_panel(const GroupTile& tile, int64_t k, float* to) {
+  if (tile.bits == 0) return tile_panel_of<4, true>(tile, k, to);
+  with_bits(tile.bits, [&]<int bits>() { tile_panel_of<bits, false>(tile, k, to); });
+}
+
+// sum over groups of s * (sum of code * x - z * sum of x)
+template <int bits, bool nf4, int M>
+void tile_rows_of(const GroupTile& tile, int64_t k, const float* x, int64_t ldx, float* y,
+                  int64_t ldy, int64_t rows, bool keep) {
+  V16 total[M];
+  for (int t = 0; t < M; ++t) total[t] = set1(0.0f);
+  for (int64_t begin = 0, g = 0; begin < k; begin += tile.group, ++g) {
+    V16 part[M];
+    float sums[M] = {};
+    for (int t = 0; t < M; ++t) part[t] = set1(0.0f);
+    each_column<bits, nf4>(tile.codes, begin, min64(k, begin + tile.group), [&](V16 v, int64_t i) {
+      for (int t = 0; t < M; ++t) {
+        part[t] = fma(v, set1(x[t * ldx + i]), part[t]);
+        sums[t] += x[t * ldx + i];
+      }
+    });
+    for (int t = 0; t < M; ++t) {
+      if (tile.zeros) part[t] = fma(load(tile.zeros + 16 * g), set1(-sums[t]), part[t]);
+      total[t] = fma(load(tile.scales + 16 * g), part[t], total[t]);
+    }
+  }
+  for (int t = 0; t < M; ++t) {
+    float* const to = y + t * ldy;
+    store_first(to, keep ? add(load_first(to, rows), total[t]) : total[t], rows);
+  }
+}
+
+// step<M>(t) for tokens t of m, four at a time.
+template <class G>
+inline void by_tokens(int64_t m, G step) {
+  int64_t t = 0;
+  for (; m - t >= 4; t += 4) step.template operator()<4>(t);
+  if (m - t >= 2) {
+    step.template operator()<2>(t);
+    t += 2;
+  }
+  if (t < m) step.template operator()<1>(t);
+}
+
+void tile_rows(const GroupTile& tile, int64_t k, const float* x, int64_t ldx, int64_t m, float* y,
+               int64_t ldy, int64_t rows, bool keep) {
+  by_tokens(m, [&]<int M>(int64_t t) {
+    const float* const from = x + t * ldx;
+    float* const to = y + t * ldy;
+    if (tile.bits == 0) return tile_rows_of<4, true, M>(tile, k, from, ldx, to, ldy, rows, keep);
+    with_bits(tile.bits, [&]<int bits>() {
+      tile_rows_of<bits, false, M>(tile, k, from, ldx, to, ldy, rows, keep);
+    });
+  });
+}
+
 // ---- Products of integers
 // ----------------------------------------------------------------------------------------------
 
-template <int bits>
-void unpack_row(const uint8_t* from, int64_t k, uint8_t* to) {
-  for (int64_t i = 0; i < k; i += 16) store_bytes(to + i, codes<bits>(from + i / 8 * bits));
+void unpack_tile(int bits, const uint8_t* codes, int64_t units, uint8_t* to) {
+  with_bits(bits, [&]<int b>() {
+    each_half<b>(codes, 0, 32 * units, [&](const Half& h, int64_t column) {
+      for (int i = 0; i < 4; ++i) store_bytes(to + 32 * column + 128 * i, h.c[i]);
+    });
+  });
 }
 
-void unpack_codes(int bits, const uint8_t* from, int64_t k, uint8_t* to) {
-  switch (bits) {
-    case 2:
-      return unpack_row<2>(from, k, to);
-    case 3:
-      return unpack_row<3>(from, k, to);
-    case 4:
-      return unpack_row<4>(from, k, to);
-    case 5:
-      return unpack_row<5>(from, k, to);
-    default:
-      return unpack_row<6>(from, k, to);
+void unpack_zeros(int bits, const uint8_t* from, int64_t units, int32_t* to) {
+  with_bits(bits, [&]<int b>() {
+    for (int64_t i = 0; i < units; ++i) store_ints(to + 16 * i, packed_codes<b>(from + 2 * b * i));
+  });
+}
+
+template <int bits, int M>
+void int_rows_of(const IntTile& w, const IntCut& cut, int64_t k, const IntInputs& x, int64_t token,
+                 float* y, int64_t ldy, int64_t rows, bool keep) {
+  const int8_t* const inputs = x.x + token * x.stride;
+  V16 total[M];
+  for (int t = 0; t < M; ++t) total[t] = keep ? load_first(y + t * ldy, rows) : set1(0.0f);
+  const bool few = cut.step <= kFewColumns;
+  for (int64_t p = 0, step = 0; p < cut.pieces; ++p) {
+    I16 sum[M];
+    const int64_t end_of_piece = min64(cut.steps, step + cut.steps_of_piece);
+    for (bool first = true; step < end_of_piece; ++step, first = false) {
+      I16 part[M];
+      for (int t = 0; t < M; ++t) {
+        const int32_t x_sum = x.sums[step * x.m + token + t];
+        const int32_t* const zeros = w.zeros + 16 * step;
+        part[t] = few ? minus_small_product(zeros, x_sum) : minus_product(zeros, x_sum);
+      }
+      each_half<bits>(w.codes, step * cut.step, min64(k, (step + 1) * cut.step),
+                      [&](const Half& h, int64_t column) {
+                        for (int t = 0; t < M; ++t)
+                          part[t] = dot16<bits>(part[t], h.c, inputs + t * x.stride + column);
+                      });
+      for (int t = 0; t < M; ++t) {
+        if (w.factors) part[t] = times(part[t], w.factors + 16 * step);
+        sum[t] = first ? part[t] : plus(sum[t], part[t]);
+      }
+    }
+    const V16 scales = load(w.scales + 16 * p);
+    const float* const x_scales = x.scales + p / cut.pieces_of_block * x.m + token;
+    for (int t = 0; t < M; ++t)
+      total[t] = fused(to_float(sum[t]), mul(scales, set1(x_scales[t])), total[t]);
   }
+  for (int t = 0; t < M; ++t) store_first(y + t * ldy, total[t], rows);
 }
 
-void int_dot(const uint8_t* const* rows, int64_t k, int64_t step, const int8_t* x, int32_t* sums) {
-  for (int64_t i = 0; i < k; i += step, sums += 4) dot_bytes(rows, i, min64(k, i + step), x, sums);
+void int_rows(const IntTile& w, const IntCut& cut, int64_t k, const IntInputs& x, float* y,
+              int64_t ldy, int64_t rows, bool keep) {
+  by_tokens(x.m, [&]<int M>(int64_t t) {
+    with_bits(w.bits, [&]<int bits>() {
+      int_rows_of<bits, M>(w, cut, k, x, t, y + t * ldy, ldy, rows, keep);
+    });
+  });
 }
 
-// M tokens by 16 N rows from `row` on, in registers; the last vector of rows has `last` of them.
-template <int M, int N>
+// M tokens by 16 N rows from `row` on, in registers.
+template <int bits, int M, int N>
 void int_tile(int64_t k, const IntInputs& x, int64_t token, const IntPanel& w, int64_t row,
-              float* c, int64_t ldc, bool keep, int64_t last) {
+              float* c, bool keep) {
   const int8_t* const inputs = x.x + token * x.stride;
   const uint8_t* const codes = w.codes + 4 * row;
   I16 sums[M][N];
+  const bool few = k <= kFewColumns;
   for (int i = 0; i < M; ++i) {
-    for (int j = 0; j < N; ++j)
-      sums[i][j] = minus_product(w.zeros + row + 16 * j, x.sums[token + i]);
+    for (int j = 0; j < N; ++j) {
+      const int32_t* const zeros = w.zeros + row + 16 * j;
+      sums[i][j] = few ? minus_small_product(zeros, x.sums[token + i])
+                       : minus_product(zeros, x.sums[token + i]);
+    }
   }
   for (int64_t p = 0; p < k; p += 4) {
-    Codes4 four[N];
-    for (int j = 0; j < N; ++j) four[j] = load_codes4(codes + 32 * p + 64 * j);
+    Bytes four[N];
+    for (int j = 0; j < N; ++j) four[j] = load_bytes(codes + 32 * p + 64 * j);
     for (int i = 0; i < M; ++i) {
-      const Inputs4 v = broadcast4(inputs + i * x.stride + p);
-      for (int j = 0; j < N; ++j) sums[i][j] = dot4(sums[i][j], four[j], v);
+      for (int j = 0; j < N; ++j)
+        sums[i][j] = dot4<bits>(sums[i][j], four[j], inputs + i * x.stride + p);
     }
   }
   for (int j = 0; j < N; ++j) {
     const V16 scales = load(w.scales + row + 16 * j);
-    const int64_t lanes = j + 1 < N ? 16 : last;
     for (int i = 0; i < M; ++i) {
-      float* const to = c + (token + i) * ldc + row + 16 * j;
-      const V16 y = mul(mul(to_float(sums[i][j]), scales), set1(x.scales[token + i]));
-      store_first(to, keep ? add(load_first(to, lanes), y) : y, lanes);
+      float* const to = c + (token + i) * 32 + row + 16 * j;
+      store(to, fused(to_float(sums[i][j]), mul(scales, set1(x.scales[token + i])),
+                      keep ? load(to) : set1(0.0f)));
     }
   }
 }
 
-template <int N>
-void int_column(int64_t m, int64_t k, const IntInputs& x, const IntPanel& w, int64_t row, float* c,
-                int64_t ldc, bool keep, int64_t last) {
+template <int bits, int N>
+void int_column(int64_t k, const IntInputs& x, int64_t m, const IntPanel& w, int64_t row, float* c,
+                bool keep) {
   int64_t t = 0;
   const auto step = [&]<int M>() {
-    int_tile<M, N>(k, x, t, w, row, c, ldc, keep, last);
+    int_tile<bits, M, N>(k, x, t, w, row, c, keep);
     t += M;
   };
   while (m - t >= kTileRows) step.template operator()<kTileRows>();
@@ -254,10 +449,32 @@ void int_column(int64_t m, int64_t k, const IntInputs& x, const IntPanel& w, int
   while (m - t >= 1) step.template operator()<1>();
 }
 
-void int_gemm(int64_t m, int64_t n, int64_t k, const IntInputs& x, const IntPanel& w, float* c,
-              int64_t ldc, bool keep) {
-  if (kTileVectors == 2 && n > 16) return int_column<2>(m, k, x, w, 0, c, ldc, keep, n - 16);
-  for (int64_t r = 0; r < n; r += 16) int_column<1>(m, k, x, w, r, c, ldc, keep, min64(16, n - r));
+template <int bits>
+void int_gemm_of(int64_t m, int64_t k, const IntInputs& x, const IntPanel& w, float* c, bool keep) {
+  for (int64_t r = 0; r < 32; r += 16 * kTileVectors)
+    int_column<bits, kTileVectors>(k, x, m, w, r, c, keep);
+}
+void int_gemm(int bits, int64_t m, int64_t k, const IntInputs& x, const IntPanel& w, float* c,
+              bool keep) {
+  if (bits < 8) return int_gemm_of<6>(m, k, x, w, c, keep);
+  int_gemm_of<8>(m, k, x, w, c, keep);
+}
+
+bool widen(int64_t columns, const int32_t* factors, const int32_t* offsets, uint8_t* codes) {
+  int32_t by_byte[64], offset[64];
+  for (int i = 0; i < 64; ++i) {
+    by_byte[i] = factors[i / 4];
+    offset[i] = offsets[i / 4];
+  }
+  int32_t beyond = 0;
+  for (int64_t c = 0; c < columns; c += 4, codes += 128) {
+    for (int i = 0; i < 64; ++i) {
+      const int32_t v = codes[i] * by_byte[i] + offset[i];
+      beyond |= v;
+      codes[i] = static_cast<uint8_t>(v);
+    }
+  }
+  return (beyond & ~255) == 0;
 }
 
 // ---- Elementwise
@@ -383,13 +600,11 @@ void narrow_f16(const float* from, int64_t n, uint16_t* to) {
   }
 }
 
-#define PITH_BY_CODES(f)                                                                     \
-  {                                                                                          \
-    f<F32>, f<F16>, f<BF16>, f<F8E4M3>, f<F8E5M2>, f<Packed<2>>, f<Packed<3>>, f<Packed<4>>, \
-        f<Packed<5>>, f<Packed<6>>, f<Packed<8>>, f<Nf4>                                     \
-  }
-#define PITH_KERNEL_TABLE(name)                                                               \
-  {                                                                                           \
-    name, gemm, panel, PITH_BY_CODES(decode_row), PITH_BY_CODES(dot), unpack_codes, int_dot,  \
-        int_gemm, widen_f16, narrow_f16, rms_norm, silu_mul, softmax_step, scale, log_sum_exp \
+#define PITH_BY_CODES(f) \
+  { f<F32>, f<F16>, f<BF16>, f<F8E4M3>, f<F8E5M2>, f<Packed<4>>, f<Packed<8>> }
+#define PITH_KERNEL_TABLE(name)                                                                \
+  {                                                                                            \
+    name, gemm, panel, PITH_BY_CODES(decode_row), PITH_BY_CODES(dot), tile_panel, tile_rows,   \
+        unpack_tile, unpack_zeros, int_rows, int_gemm, widen, widen_f16, narrow_f16, rms_norm, \
+        silu_mul, softmax_step, scale, log_sum_exp                                             \
   }

@@ -60,6 +60,9 @@ inline V16 div(V16 a, V16 b) {
 inline V16 fma(V16 a, V16 b, V16 c) {
   return each([&](int i) { return a.v[i] * b.v[i] + c.v[i]; });
 }  // may round twice
+inline V16 fused(V16 a, V16 b, V16 c) {  // rounds once
+  return each([&](int i) { return __builtin_fmaf(a.v[i], b.v[i], c.v[i]); });
+}
 inline V16 max(V16 a, V16 b) {
   return each([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
 }
@@ -125,64 +128,89 @@ inline V16 load_f8e5m2(const uint8_t* p) {
   });
 }
 
-// 16 codes of `bits` packed into 2*bits bytes, as numbers.
-template <int bits>
-inline V16 codes(const uint8_t* p) {
-  return each([&](int i) {
-    const int bit = i * bits;
-    const uint32_t pair =
-        p[bit / 8] | (bits == 8 ? 0u : static_cast<uint32_t>(p[bit / 8 + 1]) << 8);
-    return static_cast<float>((pair >> (bit % 8)) & ((1u << bits) - 1));
-  });
-}
 #include "runtime/cpu/nf4_table.h"
-inline V16 nf4_values(const uint8_t* p) {
-  return each([&](int i) { return kNf4[(p[i / 2] >> (i % 2 * 4)) & 15]; });
-}
-
-// The integers of the vector as bytes.
-inline void store_bytes(uint8_t* p, V16 a) {
-  for (int i = 0; i < 16; ++i) p[i] = static_cast<uint8_t>(static_cast<int>(a.v[i]));
-}
 
 // Sums of integers wrap: what a step passes through may be beyond int32 where its end is not.
 struct I16 {
   uint32_t v[16];
 };
-struct Codes4 {  // four codes of each lane
-  const uint8_t* p;
-};
-struct Inputs4 {  // the same four inputs for all lanes
-  int x[4];
-};
-inline Codes4 load_codes4(const uint8_t* p) { return {p}; }
-inline Inputs4 broadcast4(const int8_t* p) { return {{p[0], p[1], p[2], p[3]}}; }
-inline I16 minus_product(const int32_t* p, int32_t factor) {
+template <class F>
+inline I16 each_int(F f) {
   I16 r;
-  for (int i = 0; i < 16; ++i)
-    r.v[i] = 0u - static_cast<uint32_t>(p[i]) * static_cast<uint32_t>(factor);
+  for (int i = 0; i < 16; ++i) r.v[i] = f(i);
   return r;
 }
-inline I16 dot4(I16 sum, Codes4 c, Inputs4 x) {
-  for (int i = 0; i < 16; ++i) {
-    const uint8_t* p = c.p + 4 * i;
-    sum.v[i] +=
-        static_cast<uint32_t>(p[0] * x.x[0] + p[1] * x.x[1] + p[2] * x.x[2] + p[3] * x.x[3]);
-  }
+inline void store_ints(int32_t* p, I16 a) { std::memcpy(p, a.v, sizeof a.v); }
+
+// 16 codes of `bits` packed into 2*bits bytes.
+template <int bits>
+inline I16 packed_codes(const uint8_t* p) {
+  return each_int([&](int i) {
+    const int bit = i * bits;
+    const uint32_t pair =
+        p[bit / 8] | (bits == 8 ? 0u : static_cast<uint32_t>(p[bit / 8 + 1]) << 8);
+    return (pair >> (bit % 8)) & ((1u << bits) - 1);
+  });
+}
+
+// Four bytes of each lane, shifted (right, or left by what is negative) as lanes, masked as bytes.
+using Bytes = I16;
+inline Bytes load_bytes(const uint8_t* p) {
+  Bytes r;
+  std::memcpy(r.v, p, sizeof r.v);
+  return r;
+}
+inline void store_bytes(uint8_t* p, Bytes a) { std::memcpy(p, a.v, sizeof a.v); }
+template <int mask>
+inline Bytes masked(Bytes a) {
+  return each_int([&](int i) { return a.v[i] & 0x01010101u * mask; });
+}
+template <int by>
+inline Bytes shifted(Bytes a) {
+  return each_int([&](int i) { return by > 0 ? a.v[i] >> (by & 31) : a.v[i] << (-by & 31); });
+}
+inline Bytes joined(Bytes a, Bytes b) {
+  return each_int([&](int i) { return a.v[i] | b.v[i]; });
+}
+// One byte of each lane as a number, or the value of nf4 that it is the code of.
+template <int byte, bool nf4>
+inline V16 byte_values(Bytes a) {
+  return each([&](int i) {
+    const uint32_t c = a.v[i] >> 8 * byte & 0xff;
+    return nf4 ? kNf4[c & 15] : static_cast<float>(c);
+  });
+}
+
+constexpr int64_t kFewColumns = 256;  // whose inputs' sum fits 16 bits
+inline I16 minus_product(const int32_t* p, int32_t factor) {
+  return each_int(
+      [&](int i) { return 0u - static_cast<uint32_t>(p[i]) * static_cast<uint32_t>(factor); });
+}
+inline I16 minus_small_product(const int32_t* p, int32_t factor) {
+  return minus_product(p, factor);
+}
+inline I16 times(I16 a, const int32_t* p) {
+  return each_int([&](int i) { return a.v[i] * static_cast<uint32_t>(p[i]); });
+}
+inline I16 plus(I16 a, I16 b) {
+  return each_int([&](int i) { return a.v[i] + b.v[i]; });
+}
+// Four codes of a row times four inputs, the same for all rows; codes of `bits` at most.
+template <int bits>
+inline I16 dot4(I16 sum, Bytes c, const int8_t* x) {
+  return each_int([&](int i) {
+    int32_t s = 0;
+    for (int j = 0; j < 4; ++j) s += static_cast<int32_t>(c.v[i] >> 8 * j & 0xff) * x[j];
+    return sum.v[i] + static_cast<uint32_t>(s);
+  });
+}
+template <int bits>
+inline I16 dot16(I16 sum, const Bytes* c, const int8_t* x) {
+  for (int i = 0; i < 4; ++i) sum = dot4<bits>(sum, c[i], x + 4 * i);
   return sum;
 }
 inline V16 to_float(I16 a) {
   return each([&](int i) { return static_cast<float>(static_cast<int32_t>(a.v[i])); });
-}
-// sums[r] = products of codes [begin, end) of row r with x. Both have whole units of 16, x zeros
-// from the end on.
-inline void dot_bytes(const uint8_t* const* rows, int64_t begin, int64_t end, const int8_t* x,
-                      int32_t* sums) {
-  for (int r = 0; r < 4; ++r) {
-    uint32_t sum = 0;
-    for (int64_t i = begin; i < end; ++i) sum += static_cast<uint32_t>(rows[r][i] * x[i]);
-    sums[r] = static_cast<int32_t>(sum);
-  }
 }
 
 #include "runtime/cpu/kernels_body.h"

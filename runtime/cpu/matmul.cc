@@ -8,7 +8,7 @@
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/parallel.h"
-#include "formats/encodings/int_group.h"
+#include "runtime/cpu/group_tiles.h"
 
 namespace pith {
 namespace {
@@ -21,97 +21,76 @@ void note_fallback(const Encoding& e) {
   notes.insert(to_string(e));
 }
 
-// Per thread, kept between calls: scales and zeros of up to four rows.
+// Per thread, kept between calls: scales of up to four rows, or of a tile of 16.
 struct RowScratch {
-  std::vector<float> scales[4], zeros[4], middle;
-  std::vector<uint8_t> codes;
-  Buffer<float> decoded, panel;
+  std::vector<float> scales[4];
+  Buffer<float> tile_scales, tile_zeros, decoded, panel;
+  Buffer<int32_t> integers;
 };
 RowScratch& row_scratch() {
   thread_local RowScratch scratch;
   return scratch;
 }
 
-// Finds rows of a weight for the kernels.
-class RowReader {
- public:
-  RowReader(const CpuKernels& kernels, const Weight& w)
-      : kernels_(kernels), w_(w), codes_(w.plane(PlaneKind::kCodes).data()) {
-    const Encoding& e = w.encoding;
-    if (e.kind == EncodingKind::kInt || e.kind == EncodingKind::kNf4) {
-      layout_ = GroupLayout(e, w.n, w.k);
-      row_bytes_ = layout_.code_row_bytes;
-    } else {
-      row_bytes_ = static_cast<uint64_t>(w.k) * info(e.dtype).bytes;
-    }
-  }
+bool in_groups(const Encoding& e) {
+  return e.kind == EncodingKind::kInt || e.kind == EncodingKind::kNf4;
+}
 
-  CodeRow row(int64_t r, RowScratch& scratch, int slot) const {
-    CodeRow out{codes_ + static_cast<uint64_t>(r) * row_bytes_, nullptr, nullptr, w_.k};
-    const Encoding& e = w_.encoding;
-    if (e.kind == EncodingKind::kDense) return out;
-    auto& scales = scratch.scales[slot];
-    if (e.kind == EncodingKind::kFp8) {
-      fp8_scales(r, &scales);
-      if (e.area == ScaleArea::kBlock128) out.group = 128;
-    } else {
-      scales.resize(static_cast<size_t>(layout_.groups));
-      if (e.scale == DType::kF16 && !e.two_level) {
-        const auto* halves = reinterpret_cast<const uint16_t*>(w_.plane(PlaneKind::kScales).data());
-        kernels_.f16_to_f32(halves + r * layout_.groups, layout_.groups, scales.data());
-      } else {
-        load_scales(w_, layout_, r, scales.data());
-      }
-      out.group = layout_.group;
-      if (e.kind == EncodingKind::kInt) load_zeros_f32(r, scratch, slot, &out);
-    }
-    out.scales = scales.data();
-    return out;
+// A row of dense or fp8 for the kernels.
+CodeRow code_row(const Weight& w, int64_t r, RowScratch& scratch, int slot) {
+  const Encoding& e = w.encoding;
+  const uint64_t row_bytes = static_cast<uint64_t>(w.k) * info(e.dtype).bytes;
+  CodeRow out{w.plane(PlaneKind::kCodes).data() + static_cast<uint64_t>(r) * row_bytes, nullptr,
+              nullptr, w.k};
+  if (e.kind == EncodingKind::kDense) return out;
+  int64_t count = 1, first = 0;
+  if (e.area == ScaleArea::kRow) first = r;
+  if (e.area == ScaleArea::kBlock128) {
+    out.group = 128;
+    count = ceil_div(w.k, 128);
+    first = r / 128 * count;
   }
+  auto& scales = scratch.scales[slot];
+  scales.resize(static_cast<size_t>(count));
+  std::memcpy(scales.data(), w.plane(PlaneKind::kScales).data() + first * 4,
+              static_cast<size_t>(count) * 4);
+  out.scales = scales.data();
+  return out;
+}
 
- private:
-  void fp8_scales(int64_t r, std::vector<float>* scales) const {
-    int64_t count = 1, first = 0;
-    if (w_.encoding.area == ScaleArea::kRow) first = r;
-    if (w_.encoding.area == ScaleArea::kBlock128) {
-      count = ceil_div(w_.k, 128);
-      first = r / 128 * count;
-    }
-    scales->resize(static_cast<size_t>(count));
-    std::memcpy(scales->data(), w_.plane(PlaneKind::kScales).data() + first * 4,
-                static_cast<size_t>(count) * 4);
-  }
-  void load_zeros_f32(int64_t r, RowScratch& scratch, int slot, CodeRow* out) const {
-    const auto groups = static_cast<size_t>(layout_.groups);
-    if (w_.encoding.symmetric) {  // the same number for all: filled once for a layer
-      const auto middle = static_cast<float>(1 << (layout_.bits - 1));
-      if (scratch.middle.size() < groups || scratch.middle[0] != middle)
-        scratch.middle.assign(groups, middle);
-      out->zeros = scratch.middle.data();
-      return;
-    }
-    auto& zeros = scratch.zeros[slot];
-    scratch.codes.resize(round_up(groups, 16));
-    load_zeros(w_, layout_, r, scratch.codes.data());
-    zeros.assign(scratch.codes.begin(), scratch.codes.begin() + layout_.groups);
-    out->zeros = zeros.data();
-  }
+GroupTile group_tile(const GroupTiles& tiles, const Encoding& e, int64_t tile,
+                     RowScratch& scratch) {
+  const int64_t count = 16 * tiles.layout().groups;
+  scratch.tile_scales.require(count);
+  tiles.scales(tile, scratch.tile_scales.data());
+  GroupTile out{e.kind == EncodingKind::kNf4 ? 0 : e.bits, tiles.codes(tile),
+                scratch.tile_scales.data(), nullptr, tiles.layout().group};
+  if (e.kind == EncodingKind::kNf4) return out;
+  scratch.integers.require(count);
+  scratch.tile_zeros.require(count);
+  tiles.zeros(tile, scratch.integers.data());
+  std::copy_n(scratch.integers.data(), count, scratch.tile_zeros.data());
+  out.zeros = scratch.tile_zeros.data();
+  return out;
+}
 
-  const CpuKernels& kernels_;
-  const Weight& w_;
-  const std::byte* codes_;
-  uint64_t row_bytes_;
-  GroupLayout layout_{Encoding::integer(4, 0), 1, 1};
-};
-
-void decode_tile(const CpuKernels& kernels, const Weight& w, CodeKind kind, int64_t row,
-                 int64_t rows, float* out) {
-  if (kind == CodeKind::kCount) return decode_rows(w, row, rows, out);
-  const RowReader reader(kernels, w);
-  for (int64_t r = 0; r < rows; ++r) {
-    kernels.decode[static_cast<size_t>(kind)](reader.row(row + r, row_scratch(), 0), w.k,
-                                              out + r * w.k);
+// The panel [k, 32] of up to 32 rows of w from `row` on, a multiple of 16 where w is in groups;
+// what stands for rows that are missing is finite.
+void make_panel(const CpuKernels& kernels, const Weight& w, int64_t row, int64_t rows,
+                RowScratch& scratch) {
+  scratch.panel.require(32 * w.k);
+  float* const panel = scratch.panel.data();
+  if (in_groups(w.encoding)) {
+    const GroupTiles tiles(kernels, w);
+    for (int64_t slot = 0; slot < rows; slot += 16) {
+      const GroupTile tile = group_tile(tiles, w.encoding, (row + slot) / 16, scratch);
+      kernels.tile_panel(tile, w.k, panel + slot);
+    }
+    return;
   }
+  scratch.decoded.require(32 * w.k);
+  decode_with_kernels(kernels, w, row, rows, scratch.decoded.data());
+  kernels.panel(scratch.decoded.data(), rows, w.k, w.k, panel);
 }
 
 // Rows of w against few rows of x: products straight from the codes.
@@ -119,7 +98,6 @@ void multiply_rows(const CpuKernels& kernels, const Weight& w, CodeKind kind, co
                    int64_t x_stride, int64_t m, int64_t begin, int64_t end, float* y, bool add) {
   RowScratch& scratch = row_scratch();
   const bool reference = kind == CodeKind::kCount;
-  const RowReader reader(kernels, w);
   for (int64_t r = begin; r < end; r += 4) {
     const int count = static_cast<int>(std::min<int64_t>(4, end - r));
     CodeRow rows[4];
@@ -129,7 +107,7 @@ void multiply_rows(const CpuKernels& kernels, const Weight& w, CodeKind kind, co
     }
     for (int i = 0; i < count; ++i) {
       rows[i] = reference ? CodeRow{scratch.decoded.data() + i * w.k, nullptr, nullptr, w.k}
-                          : reader.row(r + i, scratch, i);
+                          : code_row(w, r + i, scratch, i);
     }
     const auto dot = kernels.dot[static_cast<size_t>(reference ? CodeKind::kF32 : kind)];
     for (int64_t t = 0; t < m; ++t) {
@@ -143,14 +121,20 @@ void multiply_rows(const CpuKernels& kernels, const Weight& w, CodeKind kind, co
   }
 }
 
+void multiply_tiles(const CpuKernels& kernels, const Weight& w, const float* x, int64_t m,
+                    int64_t begin, int64_t end, float* y, bool add) {
+  const GroupTiles tiles(kernels, w);
+  for (int64_t r = begin; r < end; r += 16) {
+    const GroupTile tile = group_tile(tiles, w.encoding, r / 16, row_scratch());
+    kernels.tile_rows(tile, w.k, x, w.k, m, y + r, w.n, std::min<int64_t>(16, end - r), add);
+  }
+}
+
 // 32 rows of w against many rows of x: decoded once, in pieces of k that fit the cache.
-void multiply_panel(const CpuKernels& kernels, const Weight& w, CodeKind kind, const float* x,
-                    int64_t m, int64_t begin, int64_t rows, float* y, bool add) {
+void multiply_panel(const CpuKernels& kernels, const Weight& w, const float* x, int64_t m,
+                    int64_t begin, int64_t rows, float* y, bool add) {
   RowScratch& scratch = row_scratch();
-  scratch.decoded.require(32 * w.k);
-  scratch.panel.require(32 * w.k);
-  decode_tile(kernels, w, kind, begin, rows, scratch.decoded.data());
-  kernels.panel(scratch.decoded.data(), rows, w.k, w.k, scratch.panel.data());
+  make_panel(kernels, w, begin, rows, scratch);
   constexpr int64_t kDepth = 512;  // 64 KiB of panel at a time
   for (int64_t p = 0; p < w.k; p += kDepth) {
     const int64_t depth = std::min(kDepth, w.k - p);
@@ -168,23 +152,6 @@ CodeKind code_kind(const Encoding& e) {
       if (e.dtype == DType::kF16) return CodeKind::kF16;
       if (e.dtype == DType::kBF16) return CodeKind::kBF16;
       return CodeKind::kCount;
-    case EncodingKind::kInt:
-      switch (e.bits) {
-        case 2:
-          return CodeKind::kInt2;
-        case 3:
-          return CodeKind::kInt3;
-        case 4:
-          return CodeKind::kInt4;
-        case 5:
-          return CodeKind::kInt5;
-        case 6:
-          return CodeKind::kInt6;
-        default:
-          return CodeKind::kInt8;
-      }
-    case EncodingKind::kNf4:
-      return CodeKind::kNf4;
     case EncodingKind::kFp8:
       return e.dtype == DType::kF8E4M3 ? CodeKind::kF8E4M3 : CodeKind::kF8E5M2;
     default:
@@ -192,18 +159,45 @@ CodeKind code_kind(const Encoding& e) {
   }
 }
 
+int64_t tile_grain(const Weight& w) {
+  const int64_t k = std::max<int64_t>(1, w.k);
+  return std::max<int64_t>(16, (1 << 16) / k / 16 * 16);
+}
+
 void decode_with_kernels(const CpuKernels& kernels, const Weight& w, int64_t row, int64_t rows,
                          float* out) {
-  decode_tile(kernels, w, code_kind(w.encoding), row, rows, out);
+  RowScratch& scratch = row_scratch();
+  const CodeKind kind = code_kind(w.encoding);
+  if (in_groups(w.encoding) && row % 16 == 0) {
+    for (int64_t first = 0; first < rows; first += 32) {
+      const int64_t count = std::min<int64_t>(32, rows - first);
+      make_panel(kernels, w, row + first, count, scratch);
+      for (int64_t r = 0; r < count; ++r) {
+        float* const to = out + (first + r) * w.k;
+        for (int64_t i = 0; i < w.k; ++i) to[i] = scratch.panel[32 * i + r];
+      }
+    }
+    return;
+  }
+  if (kind == CodeKind::kCount) return decode_rows(w, row, rows, out);
+  for (int64_t r = 0; r < rows; ++r) {
+    kernels.decode[static_cast<size_t>(kind)](code_row(w, row + r, scratch, 0), w.k, out + r * w.k);
+  }
 }
 
 void matmul(const CpuKernels& kernels, const Weight& w, const float* x, int64_t m, float* y,
             bool add, MatmulScratch& scratch) {
   const CodeKind kind = code_kind(w.encoding);
-  if (kind == CodeKind::kCount) note_fallback(w.encoding);
+  if (kind == CodeKind::kCount && !in_groups(w.encoding)) note_fallback(w.encoding);
   if (m >= kPanelRows) {
     parallel_ranges(w.n, 32, [&](int64_t begin, int64_t end) {
-      multiply_panel(kernels, w, kind, x, m, begin, end - begin, y, add);
+      multiply_panel(kernels, w, x, m, begin, end - begin, y, add);
+    });
+    return;
+  }
+  if (in_groups(w.encoding)) {
+    parallel_ranges(w.n, tile_grain(w), [&](int64_t begin, int64_t end) {
+      multiply_tiles(kernels, w, x, m, begin, end, y, add);
     });
     return;
   }

@@ -37,8 +37,12 @@ void matmul(const CpuKernels& kernels, const Weight& w, RoundedInputs& x, float*
 void decode_with_kernels(const CpuKernels& kernels, const Weight& w, int64_t row, int64_t rows,
                          float* out);
 
-// kCount: no kernel.
+// kCount: none, a kernel for tiles (integers and nf4 in groups), or no kernel at all.
 CodeKind code_kind(const Encoding& e);
+
+// Rows that a thread takes at a time where they stand in tiles: few, so that a descheduled thread
+// holds little.
+int64_t tile_grain(const Weight& w);
 
 // The encodings met so far that have no kernel, for the user to hear of once; empty most of the
 // time.

@@ -48,7 +48,8 @@ void RoundedInputs::set(const InputEncoding& encoding, const float* x, int64_t m
   x_ = x;
   m_ = m;
   k_ = k;
-  stride_ = static_cast<int64_t>(round_up(static_cast<uint64_t>(k), 64));
+  // A line beside a multiple of lines: tokens one below the other do not share sets of the cache.
+  stride_ = static_cast<int64_t>(round_up(static_cast<uint64_t>(k), 128)) + 64;
   block_ = encoding.scale == InputScale::kBlock128 ? 128 : std::max<int64_t>(k, 1);
   has_codes_ = has_values_ = false;
 }

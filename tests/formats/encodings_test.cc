@@ -175,12 +175,13 @@ TEST(Encodings, planes_have_the_sizes_of_their_layouts) {
 
 TEST(Encodings, sizes_are_those_of_the_format) {
   EXPECT_EQ(encoded_bytes(Encoding::dense(DType::kBF16), 3, 5), 30u);
-  // 4 units of 8 bytes and 2 f16 scales a row; with zeros a unit of 8 bytes more.
-  EXPECT_EQ(encoded_bytes(Encoding::integer(4, 32), 10, 64), 10u * (4 * 8 + 2 * 2));
-  EXPECT_EQ(encoded_bytes(Encoding::integer(4, 32, false), 10, 64), 10u * (4 * 8 + 2 * 2 + 8));
+  // Whole tiles of 16 rows: 2 units of 16 bytes and 2 f16 scales a row; of zeros half a byte each.
+  EXPECT_EQ(encoded_bytes(Encoding::integer(4, 32), 32, 64), 32u * (2 * 16 + 2 * 2));
+  EXPECT_EQ(encoded_bytes(Encoding::integer(4, 32, false), 32, 64), 32u * (2 * 16 + 2 * 2 + 1));
+  EXPECT_EQ(encoded_bytes(Encoding::integer(4, 32, false), 17, 64), 32u * (2 * 16 + 2 * 2 + 1));
   EXPECT_EQ(encoded_bytes(Encoding::integer(3, 64, true, DType::kF16, true), 2, 172),
-            2u * (11 * 6 + 3 + 2));
-  EXPECT_EQ(encoded_bytes(Encoding::nf4(0), 2, 17), 2u * (2 * 8 + 2));
+            16u * (6 * 12 + 3) + 2u * 2);
+  EXPECT_EQ(encoded_bytes(Encoding::nf4(0), 2, 17), 16u * (16 + 2));
   EXPECT_EQ(encoded_bytes(Encoding::fp8(DType::kF8E4M3, ScaleArea::kTensor), 7, 9), 63u + 4);
   EXPECT_EQ(encoded_bytes(Encoding::fp8(DType::kF8E4M3, ScaleArea::kRow), 7, 9), 63u + 28);
   EXPECT_EQ(encoded_bytes(Encoding::fp8(DType::kF8E4M3, ScaleArea::kBlock128), 129, 257),
@@ -428,7 +429,7 @@ TEST(Encodings, fp8_codes_decode_as_the_dtype_does) {
 TEST(Encodings, codes_zeros_and_scales_load_as_they_were_stored) {
   for (const Encoding& e : test::writable_encodings()) {
     if (e.kind != EncodingKind::kInt && e.kind != EncodingKind::kNf4) continue;
-    for (const Shape s : {Shape{1, 1}, {3, 17}, {4, 172}, {2, 2100}}) {
+    for (const Shape s : {Shape{1, 1}, {3, 17}, {20, 172}, {2, 2100}}) {
       SCOPED_TRACE(shape_name(e, s));
       OwnedWeight owned = allocate_weight(e, s.n, s.k);
       const GroupLayout l(e, s.n, s.k);
@@ -459,7 +460,7 @@ TEST(Encodings, codes_zeros_and_scales_load_as_they_were_stored) {
         ASSERT_EQ(zeros, e.symmetric ? std::vector<uint8_t>(static_cast<size_t>(l.groups),
                                                             static_cast<uint8_t>(1 << (e.bits - 1)))
                                      : random_codes(l.groups, seed + 100));
-        std::vector<uint8_t> codes(round_up(static_cast<uint64_t>(s.k), 16));
+        std::vector<uint8_t> codes(round_up(static_cast<uint64_t>(s.k), 32));
         load_codes(owned.weight, l, r, codes.data());
         for (size_t i = static_cast<size_t>(s.k); i < codes.size(); ++i) ASSERT_EQ(codes[i], 0);
         codes.resize(static_cast<size_t>(s.k));
@@ -511,24 +512,66 @@ TEST(Encodings, scales_that_do_not_fit_are_refused_by_row) {
   }
 }
 
-TEST(Encodings, packed_units_are_little_endian_numbers) {
+// Where int_group.h says that a code lies, part by part, and nothing elsewhere.
+TEST(Encodings, codes_lie_in_words_of_16_rows) {
   for (const int bits : test::kIntBits) {
-    uint8_t codes[16];
-    for (int i = 0; i < 16; ++i) codes[i] = static_cast<uint8_t>((i * 37 + 11) & ((1 << bits) - 1));
-    std::byte packed[17] = {};
-    pack_unit(bits, codes, packed);
-    for (int i = 0; i < 16 * bits; ++i) {
-      const bool bit = (static_cast<unsigned>(packed[i / 8]) >> (i % 8) & 1) != 0;
-      ASSERT_EQ(bit, (codes[i / bits] >> (i % bits) & 1) != 0) << bits << " bits, bit " << i;
+    const Encoding e = Encoding::integer(bits, 32, false);
+    const int64_t n = 18, k = 70;
+    OwnedWeight w = allocate_weight(e, n, k);
+    const GroupLayout l(e, n, k);
+    Rng rng(static_cast<uint64_t>(bits));
+    std::vector<std::vector<uint8_t>> codes(n), zeros(n);
+    const auto random = [&](int64_t count) {
+      std::vector<uint8_t> out(static_cast<size_t>(count));
+      for (auto& c : out) c = static_cast<uint8_t>(rng.next() % (1u << bits));
+      return out;
+    };
+    for (int64_t r = 0; r < n; ++r) {
+      codes[static_cast<size_t>(r)] = random(k);
+      zeros[static_cast<size_t>(r)] = random(l.groups);
+      store_codes(l, w.planes, r, codes[static_cast<size_t>(r)]);
+      store_zeros(l, w.planes, r, zeros[static_cast<size_t>(r)]);
     }
-    uint8_t back[16];
-    unpack_unit(bits, packed, back);
-    EXPECT_TRUE(std::ranges::equal(back, codes)) << bits;
+    const auto bit_of = [](std::span<const std::byte> plane, int64_t bit) {
+      return static_cast<unsigned>(plane[static_cast<size_t>(bit / 8)]) >> (bit % 8) & 1;
+    };
+    const auto code_plane = w.weight.plane(PlaneKind::kCodes);
+    ASSERT_EQ(code_plane.size(), static_cast<size_t>(2 * 3 * bits * 64));
+    const std::vector<int> parts = bits == 3   ? std::vector{2, 1}
+                                   : bits == 5 ? std::vector{4, 1}
+                                   : bits == 6 ? std::vector{4, 2}
+                                               : std::vector{bits};
+    int64_t set = 0, expected_set = 0;
+    for (int64_t i = 0; i < static_cast<int64_t>(code_plane.size()) * 8; ++i)
+      set += bit_of(code_plane, i);
+    for (int64_t r = 0; r < n; ++r) {
+      for (int64_t c = 0; c < k; ++c) {
+        const int64_t unit = (r / 16 * 3 + c / 32) * bits * 64, i = c % 32;
+        int64_t line = 0;
+        int below = 0;
+        for (const int part : parts) {
+          const int64_t byte = unit + (line + i / (32 / part)) * 64 + r % 16 * 4 + i % 4;
+          for (int b = 0; b < part; ++b) {
+            const unsigned expected =
+                codes[static_cast<size_t>(r)][static_cast<size_t>(c)] >> (below + b) & 1u;
+            expected_set += expected;
+            ASSERT_EQ(bit_of(code_plane, 8 * byte + i / 4 * part % 8 + b), expected)
+                << bits << " bits, row " << r << ", column " << c;
+          }
+          line += part;
+          below += part;
+        }
+      }
+      for (int64_t g = 0; g < l.groups; ++g) {
+        for (int b = 0; b < bits; ++b) {
+          const int64_t bit = (r / 16 * l.groups + g) * 16 * bits + r % 16 * bits + b;
+          ASSERT_EQ(bit_of(w.weight.plane(PlaneKind::kZeros), bit),
+                    zeros[static_cast<size_t>(r)][static_cast<size_t>(g)] >> b & 1u);
+        }
+      }
+    }
+    EXPECT_EQ(set, expected_set) << "what stands for missing rows and columns is 0";
   }
-  uint8_t codes[16] = {};
-  std::byte packed[32];
-  EXPECT_PITH_ERROR(pack_unit(7, codes, packed), ErrorKind::kUsage, "7 bits");
-  EXPECT_PITH_ERROR(unpack_unit(1, packed, codes), ErrorKind::kUsage, "1 bits");
 }
 
 // ---- Views ----
@@ -576,10 +619,10 @@ TEST(Encodings, slices_keep_the_bytes_alive) {
   Weight slice;
   std::vector<float> expected(3 * 40);
   {
-    const auto w = test::weight_values(8, 40, 10);
-    const Weight weight = encode(Encoding::integer(5, 16, false), 8, 40, w.data());
-    slice = slice_rows(weight, 4, 3);
-    decode_rows(weight, 4, 3, expected.data());
+    const auto w = test::weight_values(19, 40, 10);
+    const Weight weight = encode(Encoding::integer(5, 16, false), 19, 40, w.data());
+    slice = slice_rows(weight, 16, 3);
+    decode_rows(weight, 16, 3, expected.data());
   }
   EXPECT_EQ(decode_all(slice), expected);
 }

@@ -225,9 +225,9 @@ TEST(PackedFile, empty_planes_share_their_offset_with_the_next_one) {
 TEST(PackedFile, a_version_from_the_future_is_unsupported_rather_than_corrupt) {
   const std::string file = test::smallest_packed();
   test::PackedHeader h = test::packed_header(file);
-  h.version = 2;
+  h.version = 3;
   EXPECT_PITH_ERROR(parse(test::with_packed_header(file, h)), ErrorKind::kUnsupported,
-                    "format version 2");
+                    "format version 3");
 }
 
 TEST(PackedFile, fields_of_a_later_version_are_passed_over) {
@@ -347,11 +347,11 @@ TEST(PackedFileDamage, the_message_says_which_plane_or_gap_is_wrong) {
     const OnDisk disk(damaged);
     disk.packed->check_planes();
   };
-  const auto second = planes_of(test::packed_manifest(file))[1]->offset();
-  EXPECT_PITH_ERROR(open_with(second), ErrorKind::kCorrupt,
-                    fmt::format("at offset {} is wrong", second));
-  EXPECT_PITH_ERROR(open_with(second - 1), ErrorKind::kCorrupt,
-                    fmt::format("byte {} between planes is not zero", second - 1));
+  const auto third = planes_of(test::packed_manifest(file))[2]->offset();
+  EXPECT_PITH_ERROR(open_with(third), ErrorKind::kCorrupt,
+                    fmt::format("at offset {} is wrong", third));
+  EXPECT_PITH_ERROR(open_with(third - 1), ErrorKind::kCorrupt,
+                    fmt::format("byte {} between planes is not zero", third - 1));
   EXPECT_PITH_ERROR(open_with(64), ErrorKind::kCorrupt, "byte 64 between planes is not zero");
 }
 

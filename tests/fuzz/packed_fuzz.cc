@@ -1,8 +1,8 @@
-// The input is a packed file, or else a manifest. A file gets right sizes and checksums in its
-// header first. Then, of either, the manifest is taken and a file made that fits it where that
-// takes little: planes one behind the other, of the sizes that their encodings need, of bytes
-// counted up. What parses is checked as a model, and rows of every weight are decoded; a plane that
-// is shorter than its decoder believes is found by the sanitizer.
+// The input is a packed file, or else a manifest. A file gets the version, right sizes and
+// checksums in its header first. Then, of either, the manifest is taken and a file made that fits
+// it where that takes little: planes one behind the other, of the sizes that their encodings need,
+// of bytes counted up. What parses is checked as a model, and rows of every weight are decoded; a
+// plane that is shorter than its decoder believes is found by the sanitizer.
 
 #include <cstddef>
 #include <cstdint>
@@ -146,7 +146,7 @@ void try_manifest(const std::string& bytes) {
   std::string file(sizeof(test::PackedHeader), '\0');
   test::PackedHeader h{};
   std::memcpy(h.magic, test::kPackedMagic, sizeof(h.magic));
-  h.version = 1;
+  h.version = kPackedVersion;
   h.header_bytes = 64;
   proto::Manifest m;
   Placer placer;
@@ -175,8 +175,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   test::PackedHeader h = test::packed_header(input);
   if (h.manifest_offset < 64 || h.manifest_offset > size) return 0;
+  h.version = kPackedVersion;
   const std::string manifest = input.substr(h.manifest_offset);
-  try_file(test::with_manifest_bytes(input, manifest));
+  try_file(test::with_manifest_bytes(test::with_packed_header(input, h), manifest));
   try_manifest(manifest);
   return 0;
 }

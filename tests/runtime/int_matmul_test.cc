@@ -61,13 +61,15 @@ std::vector<float> by_definition(const Weight& w, RoundedInputs& x,
                                  const std::vector<float>& added) {
   const GroupLayout l(w.encoding, w.n, w.k);
   const bool two_level = w.encoding.two_level;
-  const int64_t piece =
-      std::min({two_level ? w.k : l.group, x.block(), int64_t{65536}});  // columns of one product
+  // Columns of one product: with int8 factors, as many as cannot overflow.
+  const int64_t largest = w.encoding.bits == 8 ? 255 : (1 << w.encoding.bits) - 1;
+  const int64_t exact = INT32_MAX / (largest * 127 * (two_level ? 128 : 1)) / 128 * 128;
+  const int64_t piece = std::min({two_level ? w.k : l.group, x.block(), exact});
   std::vector<float> y = added;
   y.resize(static_cast<size_t>(x.m() * w.n));
   std::vector<float> scales(static_cast<size_t>(l.groups));
   std::vector<uint8_t> zeros(round_up(static_cast<uint64_t>(l.groups), 16)),
-      codes(round_up(static_cast<uint64_t>(l.k), 16));
+      codes(round_up(static_cast<uint64_t>(l.k), 32));
   const int8_t* inputs = x.codes();
   for (int64_t r = 0; r < w.n; ++r) {
     load_zeros(w, l, r, zeros.data());
@@ -85,13 +87,14 @@ std::vector<float> by_definition(const Weight& w, RoundedInputs& x,
           const int64_t weight = codes[static_cast<size_t>(i)] - zeros[static_cast<size_t>(g)];
           const auto* group_scales =
               reinterpret_cast<const int8_t*>(w.plane(PlaneKind::kScales).data());
-          const int64_t factor = two_level ? group_scales[r * l.groups + g] : 1;
+          const int64_t factor =
+              two_level ? group_scales[(r / 16 * l.groups + g) * 16 + r % 16] : 1;
           sum += weight * factor * inputs[t * x.stride() + i];
         }
         const float scale = scales[two_level ? 0 : static_cast<size_t>(c / l.group)];
-        const float part = static_cast<float>(sum) * scale * x.scales()[c / x.block() * x.m() + t];
+        const float both = scale * x.scales()[c / x.block() * x.m() + t];
         float& to = y[static_cast<size_t>(t * w.n + r)];
-        to = added.empty() && c == 0 ? part : to + part;
+        to = std::fma(static_cast<float>(sum), both, added.empty() && c == 0 ? 0.0f : to);
       }
     }
   }

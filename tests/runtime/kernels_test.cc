@@ -95,85 +95,65 @@ TEST(Kernels, all_small_floats_decode_to_the_bits_of_the_reference) {
   }
 }
 
-// A row as the kernels want it, its scales and zeros, and what it stands for.
-struct RowCase {
-  std::vector<float> scales, zeros;
-  CodeRow row;
-  std::vector<float> decoded;
-  double condition = 0;  // what rounding errors of a product with x are in proportion to
-};
-
-// Row r of w; x is what it will be multiplied with.
-RowCase row_case(const Weight& w, int64_t r, const std::vector<float>& x) {
-  RowCase c;
-  c.decoded.resize(static_cast<size_t>(w.k));
-  decode_rows(w, r, 1, c.decoded.data());
-  const Encoding& e = w.encoding;
-  const auto layout = plane_layouts(e, w.n, w.k)[0];
-  c.row = {w.plane(PlaneKind::kCodes).data() + static_cast<uint64_t>(r) * layout.unit_bytes,
-           nullptr, nullptr, w.k};
-  if (e.kind == EncodingKind::kInt || e.kind == EncodingKind::kNf4) {
-    const GroupLayout l(e, w.n, w.k);
-    c.scales.resize(static_cast<size_t>(l.groups));
-    load_scales(w, l, r, c.scales.data());
-    c.row.scales = c.scales.data();
-    c.row.group = l.group;
-    if (e.kind == EncodingKind::kInt) {
-      std::vector<uint8_t> zeros(round_up(static_cast<uint64_t>(l.groups), 16));
-      load_zeros(w, l, r, zeros.data());
-      c.zeros.assign(zeros.begin(), zeros.begin() + l.groups);
-      c.row.zeros = c.zeros.data();
+// Rows of each kind of codes, with scales and zeros or without, as a product in float64.
+TEST(Kernels, products_of_rows_equal_float64) {
+  for (int kind = 0; kind < static_cast<int>(CodeKind::kCount); ++kind) {
+    for (const int64_t k : {1, 15, 16, 17, 31, 63, 64, 129, 172, 576, 2051}) {
+      for (const int64_t group : {int64_t{16}, int64_t{32}, int64_t{128}, k}) {
+        auto x = test::uniform_values(k, 12);
+        x.resize(round_up(static_cast<uint64_t>(k), 16));
+        const auto groups = static_cast<size_t>(ceil_div(k, group));
+        const size_t row_bytes = static_cast<size_t>(k) * 4 + kSlack;
+        std::vector<std::byte> codes(4 * row_bytes);
+        Rng rng(static_cast<uint64_t>(k));
+        for (auto& b : codes) b = static_cast<std::byte>(rng.next() & 0x3f);  // finite numbers
+        const auto scales = test::uniform_values(static_cast<int64_t>(4 * groups), 13),
+                   zeros = test::uniform_values(static_cast<int64_t>(4 * groups), 14, 8);
+        for_levels([&](const CpuKernels& kernels) {
+          for (const bool scaled : {false, true}) {
+            CodeRow rows[4];
+            double expected[4] = {}, condition[4] = {};
+            for (size_t r = 0; r < 4; ++r) {
+              rows[r] = {codes.data() + r * row_bytes, nullptr, nullptr, k};
+              std::vector<float> plain(static_cast<size_t>(k));
+              kernels.decode[kind](rows[r], k, plain.data());
+              if (scaled)
+                rows[r] = {rows[r].codes, scales.data() + r * groups, zeros.data() + r * groups,
+                           group};
+              for (size_t i = 0; i < plain.size(); ++i) {
+                const size_t g = r * groups + i / static_cast<size_t>(group);
+                const double s = scaled ? dbl(scales[g]) : 1, z = scaled ? dbl(zeros[g]) : 0;
+                expected[r] += s * (dbl(plain[i]) - z) * dbl(x[i]);
+                condition[r] +=
+                    std::fabs(s * dbl(x[i])) * (std::fabs(dbl(plain[i])) + 2 * std::fabs(z));
+              }
+            }
+            for (int count = 1; count <= 4; ++count) {
+              float got[5] = {-7, -7, -7, -7, -7};
+              kernels.dot[kind](rows, count, k, x.data(), got);
+              for (int r = 0; r < count; ++r)
+                ASSERT_NEAR(dbl(got[r]), expected[r], 2e-6 * condition[r] + 1e-30)
+                    << "kind " << kind << ", k = " << k << ", row " << r << " of " << count;
+              for (int r = count; r < 5; ++r) ASSERT_EQ(got[r], -7);
+            }
+          }
+        });
+      }
     }
   }
-  for (int64_t i = 0; i < w.k; ++i) {
-    const auto at = static_cast<size_t>(i);
-    double size = std::fabs(dbl(c.decoded[at]));
-    // Integers are summed before their zero is taken off.
-    if (!c.zeros.empty()) {
-      const auto g = static_cast<size_t>(i / c.row.group);
-      size += 2 * std::fabs(dbl(c.scales[g])) * dbl(c.zeros[g]);
-    }
-    c.condition += size * std::fabs(dbl(x[at]));
-  }
-  return c;
 }
 
-TEST(Kernels, products_of_rows_equal_float64) {
-  std::vector<Encoding> encodings = {Encoding::dense(DType::kF32), Encoding::dense(DType::kF16),
-                                     Encoding::dense(DType::kBF16)};
-  for (const int bits : test::kIntBits) {
-    for (const int64_t group : test::kGroupSizes) {
-      encodings.push_back(Encoding::integer(bits, group));
-      encodings.push_back(Encoding::integer(bits, group, false));
-    }
-  }
-  for (const int64_t group : test::kGroupSizes) encodings.push_back(Encoding::nf4(group));
-  for (const Encoding& e : encodings) {
-    for (const int64_t k : {1, 15, 16, 17, 31, 63, 64, 129, 172, 576, 2051}) {
-      const auto values = test::weight_values(4, k, 11);
-      const Weight w = encode(e, 4, k, values.data());
-      auto x = test::uniform_values(k, 12);
-      x.resize(round_up(static_cast<uint64_t>(k), 16));
-      std::vector<RowCase> cases;
-      for (int64_t r = 0; r < 4; ++r) cases.push_back(row_case(w, r, x));
-      for_levels([&](const CpuKernels& kernels) {
-        for (int count = 1; count <= 4; ++count) {
-          CodeRow rows[4];
-          for (int r = 0; r < count; ++r) rows[r] = cases[static_cast<size_t>(r)].row;
-          float got[5] = {-7, -7, -7, -7, -7};
-          kernels.dot[static_cast<size_t>(code_kind(e))](rows, count, k, x.data(), got);
-          for (int r = 0; r < count; ++r) {
-            const RowCase& c = cases[static_cast<size_t>(r)];
-            double expected = 0;
-            for (size_t i = 0; i < c.decoded.size(); ++i) expected += dbl(c.decoded[i]) * dbl(x[i]);
-            ASSERT_NEAR(dbl(got[r]), expected, 2e-6 * c.condition + 1e-30)
-                << to_string(e) << ", k = " << k << ", row " << r << " of " << count;
-          }
-          for (int r = count; r < 5; ++r) ASSERT_EQ(got[r], -7);
-        }
-      });
-    }
-  }
+TEST(Kernels, integers_of_rows_are_units_of_little_endian_numbers) {
+  for_levels([](const CpuKernels& kernels) {
+    std::vector<uint8_t> codes(16 + kSlack);
+    for (size_t i = 0; i < 16; ++i) codes[i] = static_cast<uint8_t>(37 * i + 11);
+    float got[16];
+    const CodeRow row{codes.data(), nullptr, nullptr, 16};
+    kernels.decode[static_cast<int>(CodeKind::kInt8)](row, 16, got);
+    for (size_t i = 0; i < 16; ++i) ASSERT_EQ(got[i], codes[i]);
+    kernels.decode[static_cast<int>(CodeKind::kInt4)](row, 16, got);
+    for (size_t i = 0; i < 16; ++i) ASSERT_EQ(got[i], codes[i / 2] >> (i % 2 * 4) & 15);
+  });
 }
 
 // ---- Matrix product ----
