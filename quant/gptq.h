@@ -28,7 +28,7 @@
 namespace pith {
 
 struct GptqOptions {
-  double damping = 0.01;  // of the mean of the diagonal, added to it
+  double damping = 0.3;  // of the mean of the diagonal, added to it
   bool order = true;
   bool search = true;          // scales by search; else from the range
   bool static_groups = false;  // scales from the original weights

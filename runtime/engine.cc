@@ -33,7 +33,7 @@ size_t showable(const std::string& text, const std::vector<std::string>& stops) 
 
 Engine::Engine(const ModelSource& source, const EngineOptions& options)
     : model_(load_model(source)),
-      executor_(make_cpu_executor()),
+      executor_(make_cpu_executor(options.inputs)),
       prefill_chunk_(options.prefill_chunk) {
   if (prefill_chunk_ < 1) fail(ErrorKind::kUsage, "prefill chunks of {} tokens", prefill_chunk_);
   const auto own = static_cast<int64_t>(model_.spec.context());

@@ -8,8 +8,10 @@
 #include "core/error.h"
 #include "core/parallel.h"
 #include "core/rng.h"
+#include "quant/quantize_pass.h"
 #include "runtime/cpu/matmul.h"
 #include "runtime/engine.h"
+#include "runtime/model/synthetic.h"
 #include "tools/command.h"
 #include "tools/terminal.h"
 
@@ -18,9 +20,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-struct Options : Common, ModelOptions {
-  std::string cache;
-  int64_t prompt = 512, generate = 64, repeats = 3;
+struct Options : Common, ModelOptions, InputsOption {
+  std::string cache, synthetic, type = "w4", table_type = "w8";
+  int64_t prompt = 512, generate = 64, repeats = 3, depth = 0;
 };
 
 double seconds(Clock::time_point from) {
@@ -58,12 +60,45 @@ double read_bandwidth() {
   return best;
 }
 
+// Operations per second of a kernel that does nothing else, on all threads.
+double peak(double (*run)(int64_t)) {
+  constexpr int64_t kRounds = 1 << 18;
+  double best = 0;
+  for (int repeat = 0; repeat < 3; ++repeat) {
+    std::vector<double> done(static_cast<size_t>(8 * thread_count()));
+    const auto begin = Clock::now();
+    parallel_for(static_cast<int64_t>(done.size()),
+                 [&](int64_t i) { done[static_cast<size_t>(i)] = run(kRounds); });
+    best = std::max(best, std::accumulate(done.begin(), done.end(), 0.0) / seconds(begin));
+  }
+  return best;
+}
+
+// Multiply-adds of a token's linears, two operations each.
+double operations(const Model& model) {
+  double total = 0;
+  for (const auto& l : linears_of(model.spec)) {
+    if (l.role != LinearRole::kEmbedding && l.role != LinearRole::kHead)
+      total += 2.0 * static_cast<double>(l.n * l.k);
+  }
+  return total;
+}
+
+std::unique_ptr<ModelSource> source_of(const Options& o) {
+  if (o.synthetic.empty()) return open_model(o.model, o.tokenizer, !o.no_verify);
+  return make_synthetic(o.synthetic, {encoding_for_type(o.type), encoding_for_type(o.table_type),
+                                      input_for_type(o.type)});
+}
+
 void bench(const Options& o) {
   o.apply();
+  if (o.model.empty() == o.synthetic.empty())
+    fail(ErrorKind::kUsage, "bench takes a model or --synthetic SHAPE");
   const auto begin_load = Clock::now();
-  const auto source = open_model(o.model, o.tokenizer, !o.no_verify);
+  const auto source = source_of(o);
   EngineOptions options;
-  options.context = o.prompt + o.generate + 1;
+  options.context = o.depth + o.prompt + o.generate + 1;
+  options.inputs = o.inputs();
   if (!o.cache.empty()) options.cache = parse_kv_types(o.cache, options.cache);
   Engine engine(*source, options);
   const double load_seconds = seconds(begin_load);
@@ -73,27 +108,33 @@ void bench(const Options& o) {
   uint64_t bytes = engine.model().bytes();
   if (!spec.tied_head()) bytes -= engine.model().embedding.bytes();
 
-  std::vector<int32_t> tokens(static_cast<size_t>(o.prompt));
+  std::vector<int32_t> tokens(static_cast<size_t>(std::max(o.prompt, o.depth)));
   Rng rng(1);
   for (auto& t : tokens) t = static_cast<int32_t>(rng.next() % spec.vocab());
-  std::vector<double> prefill, decode, bandwidth;
+  if (o.depth > 0) engine.extend(std::span(tokens).first(static_cast<size_t>(o.depth)));
+  std::vector<double> prefill, decode, bandwidth, int_ops, float_ops;
   for (int64_t r = 0; r < o.repeats;
        ++r) {  // interleaved: what the machine does beside hits all alike
     bandwidth.push_back(read_bandwidth());
-    engine.rewind(0);
+    int_ops.push_back(peak(cpu_kernels().int_peak));
+    float_ops.push_back(peak(cpu_kernels().float_peak));
+    engine.rewind(o.depth);
     auto begin = Clock::now();
-    engine.extend(tokens);
+    engine.extend(std::span(tokens).first(static_cast<size_t>(o.prompt)));
     prefill.push_back(static_cast<double>(o.prompt) / seconds(begin));
     begin = Clock::now();
     for (int64_t i = 0; i < o.generate; ++i) engine.extend(std::span(tokens).first(1));
     decode.push_back(static_cast<double>(o.generate) / seconds(begin));
   }
-  const Figures p = figures(prefill), d = figures(decode), b = figures(bandwidth);
+  const Figures p = figures(prefill), d = figures(decode), b = figures(bandwidth),
+                i8 = figures(int_ops), f32 = figures(float_ops);
   const double read = static_cast<double>(bytes) * d.median;
-  const Json j = {{"model", o.model},
+  const double ops = operations(engine.model()) * p.median;
+  const Json j = {{"model", o.model.empty() ? o.synthetic + " " + o.type : o.model},
                   {"executor", engine.executor().description()},
                   {"threads", thread_count()},
                   {"load_seconds", load_seconds},
+                  {"depth", o.depth},
                   {"prompt_tokens", o.prompt},
                   {"generated_tokens", o.generate},
                   {"repeats", o.repeats},
@@ -104,6 +145,9 @@ void bench(const Options& o) {
                   {"weight_bytes_per_token", bytes},
                   {"cache", to_string(options.cache)},
                   {"cache_bytes_per_token", cache_bytes},
+                  {"int8_peak_ops_per_s", i8.high},
+                  {"f32_peak_ops_per_s", f32.high},
+                  {"prefill_ops_per_s", ops},
                   {"read_bytes_per_s", b.median},
                   {"decode_bytes_per_s", read},
                   {"decode_bandwidth_fraction", read / b.median}};
@@ -112,6 +156,10 @@ void bench(const Options& o) {
   fmt::print("{}\n", engine.executor().description());
   fmt::print("prefill  {:8.1f} tokens/s  ({:.1f} to {:.1f}), {} tokens\n", p.median, p.low, p.high,
              o.prompt);
+  fmt::print(
+      "         {:.0f} GOP/s in linear layers; this machine: {:.0f} in int8 ({:.0f} %), {:.0f} in "
+      "f32 ({:.0f} %)\n",
+      ops / 1e9, i8.high / 1e9, 100 * ops / i8.high, f32.high / 1e9, 100 * ops / f32.high);
   fmt::print("decode   {:8.1f} tokens/s  ({:.1f} to {:.1f}), {} tokens after them\n", d.median,
              d.low, d.high, o.generate);
   fmt::print(
@@ -130,8 +178,17 @@ void add_bench(CLI::App& app) {
   auto* c = app.add_subcommand("bench",
                                "tokens per second, and how much of the memory's bandwidth that is");
   auto o = std::make_shared<Options>();
-  o->ModelOptions::add_to(*c, "MODEL",
-                          "an HF folder, a GGUF file, a llama2.c file or a .pith file");
+  o->ModelOptions::add_to(*c, "MODEL", "an HF folder, a GGUF file, a llama2.c file or a .pith file")
+      ->required(false);
+  o->InputsOption::add_to(*c);
+  c->add_option("--synthetic", o->synthetic,
+                fmt::format("a model of this shape with random weights: {}",
+                            fmt::join(synthetic_shapes(), " ")))
+      ->type_name("SHAPE");
+  c->add_option("--type", o->type, "of its weights, as `pith quantize` names them (default: w4)");
+  c->add_option("--table-type", o->table_type, "of its embedding and head (default: w8)");
+  c->add_option("-d,--depth", o->depth, "tokens that are in the cache before (default: 0)")
+      ->check(CLI::Range(0, 1 << 20));
   c->add_option("-p,--n-prompt", o->prompt, "tokens of prefill (default: 512)")
       ->check(CLI::Range(1, 1 << 20));
   c->add_option("-n,--n-gen", o->generate, "tokens of decode (default: 64)")

@@ -36,13 +36,20 @@ void Common::write_json(const Json& j) const {
   }
 }
 
-void ModelOptions::add_to(CLI::App& command, const char* positional, const char* what) {
-  command.add_option(positional, model, what)->required()->type_name("MODEL");
+CLI::Option* ModelOptions::add_to(CLI::App& command, const char* positional, const char* what) {
+  auto* option = command.add_option(positional, model, what)->required()->type_name("MODEL");
   command
       .add_option("--tokenizer", tokenizer, "a tokenizer file that does not lie beside the model")
       ->type_name("FILE");
   command.add_flag("--no-verify", no_verify,
                    "do not check the checksums of a packed file while loading");
+  return option;
+}
+
+void InputsOption::add_to(CLI::App& command) {
+  command.add_flag("--exact-inputs", exact_inputs,
+                   "multiply weights of integers with inputs as they are (default: with inputs of "
+                   "8 bits and a scale for each group, several times as fast)");
 }
 
 int run(int argc, const char* const* argv) {

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/json.h"
+#include "runtime/executor.h"
 
 namespace pith::tools {
 
@@ -42,7 +43,15 @@ struct ModelOptions {
   std::string model, tokenizer;
   bool no_verify = false;
 
-  void add_to(CLI::App& command, const char* positional, const char* what);
+  CLI::Option* add_to(CLI::App& command, const char* positional, const char* what);
+};
+
+// Of commands that run a model.
+struct InputsOption {
+  bool exact_inputs = false;
+
+  void add_to(CLI::App& command);
+  CpuInputs inputs() const { return exact_inputs ? CpuInputs::kF32 : CpuInputs::kInt8; }
 };
 
 }  // namespace pith::tools

@@ -33,7 +33,7 @@ struct Options : Common, ModelOptions {
   bool symmetric = false, asymmetric = false, dry_run = false, bf16_scales = false,
        two_level = false, rotate = false;
   int64_t nsamples = 64, seqlen = 1024;
-  double damping = 0.01, smooth_alpha = 0;
+  double damping = 0.3, smooth_alpha = 0;
   double correct_inputs = 1;
   int refine = 2, max_fallbacks = 0;
   bool static_inputs = false, no_order = false, no_search = false, static_groups = false,
@@ -324,7 +324,7 @@ void add_quantize(CLI::App& app) {
   c->add_flag("--rotate", o->rotate,
               "rotate the model first, so that no channel stands out; a tied head is untied");
   c->add_option("--damp-percent", o->damping,
-                "gptq: added to the diagonal, as a share of its mean (default: 0.01)")
+                "gptq: added to the diagonal, as a share of its mean (default: 0.3)")
       ->check(CLI::Range(0.0, 10.0));
   c->add_option("--refine", o->refine, "gptq: rounds of refinement after the sweep (default: 2)")
       ->check(CLI::Range(0, 100));

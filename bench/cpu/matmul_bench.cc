@@ -1,12 +1,14 @@
 // matmul() for every encoding that can be written, at n = k = 4096 and m = 1 (decoding one
-// sequence), 8 (the smallest batch that takes the panel path) and 512 (prefill), beside the
-// bandwidth of plain reading.
+// sequence) to 512 (prefill), beside the
+// bandwidth of plain reading; with 57344 rows, more than caches hold, where it says memory.
+// f32_inputs: inputs as they are; int8_inputs: rounded on the fly.
 //
-//   build/release/bin/matmul_bench --benchmark_filter='/m:1$'
+//   build/release/bin/matmul_bench --benchmark_filter='int8_inputs/int4.*/m:1/'
 //
 // bytes_per_second counts the planes of the weight once, x and y; flops are 2 m n k. At m = 1 the
 // bound is read_bandwidth, at m = 512 f32 arithmetic.
 #include <benchmark/benchmark.h>
+#include <fmt/format.h>
 
 #include <cstring>
 #include <map>
@@ -22,7 +24,7 @@
 namespace pith {
 namespace {
 
-constexpr int64_t kN = 4096, kK = 4096;
+constexpr int64_t kN = 4096, kK = 4096, kLargeN = 57344;
 
 constexpr const char* kEncodings[] = {
     "f32",           "f16",           "bf16",
@@ -43,32 +45,38 @@ Buffer<float> random_matrix(int64_t rows, int64_t columns, uint64_t stream) {
 }
 
 // One weight is kept: the benchmarks run encoding by encoding.
-const Weight& weight(const std::string& name) {
+const Weight& weight(const std::string& name, int64_t n) {
   static std::string kept;
   static Weight w;
-  if (kept != name) {
-    static const Buffer<float> values = random_matrix(kN, kK, 1);
-    w = encode(parse_encoding(name), kN, kK, values.data());
+  if (kept != name || w.n != n) {
+    const Buffer<float> values = random_matrix(n, kK, 1);
+    w = encode(parse_encoding(name), n, kK, values.data());
     kept = name;
   }
   return w;
 }
 
-void run_matmul(benchmark::State& state, const char* name, int64_t m) {
-  const Weight& w = weight(name);
+void run_matmul(benchmark::State& state, const char* name, int64_t n, int64_t m, bool int8) {
+  const Weight& w = weight(name, n);
   const Buffer<float> x = random_matrix(m, kK, 2);
-  Buffer<float> y(m * kN);
+  Buffer<float> y(m * n);
   MatmulScratch scratch;
+  RoundedInputs rounded;
   for (auto _ : state) {
-    matmul(cpu_kernels(), w, x.data(), m, y.data(), false, scratch);
+    if (int8) {
+      rounded.set_blocks(input_block(w.encoding), x.data(), m, kK);
+      matmul(cpu_kernels(), w, rounded, y.data(), false, scratch);
+    } else {
+      matmul(cpu_kernels(), w, x.data(), m, y.data(), false, scratch);
+    }
     benchmark::DoNotOptimize(y.data());
     benchmark::ClobberMemory();
   }
   const auto once = static_cast<int64_t>(w.bytes()) + 4 * (x.size() + y.size());
   state.SetBytesProcessed(state.iterations() * once);
-  state.counters["flops"] = benchmark::Counter(2.0 * static_cast<double>(m * kN * kK),
+  state.counters["flops"] = benchmark::Counter(2.0 * static_cast<double>(m * n * kK),
                                                benchmark::Counter::kIsIterationInvariantRate);
-  state.counters["bits"] = 8.0 * static_cast<double>(w.bytes()) / static_cast<double>(kN * kK);
+  state.counters["bits"] = 8.0 * static_cast<double>(w.bytes()) / static_cast<double>(n * kK);
 }
 
 // What reading alone takes, by all threads, from memory that no cache holds.
@@ -91,12 +99,18 @@ void read_bandwidth(benchmark::State& state) {
 void register_all() {
   benchmark::RegisterBenchmark("read_bandwidth", read_bandwidth)->UseRealTime();
   for (const char* name : kEncodings) {
-    for (const int64_t m : {1, 8, 512}) {
-      benchmark::RegisterBenchmark(
-          ("matmul/" + std::string(name) + "/m:" + std::to_string(m)).c_str(),
-          [name, m](benchmark::State& state) { run_matmul(state, name, m); })
-          ->UseRealTime()
-          ->Unit(benchmark::kMicrosecond);
+    for (const bool int8 : {false, true}) {
+      if (int8 && !has_int_matmul(parse_encoding(name))) continue;
+      const auto add = [&](const char* from, int64_t n, int64_t m) {
+        benchmark::RegisterBenchmark(
+            fmt::format("{}/{}/{}/m:{}", int8 ? "int8_inputs" : "f32_inputs", name, from, m)
+                .c_str(),
+            [=](benchmark::State& state) { run_matmul(state, name, n, m, int8); })
+            ->UseRealTime()
+            ->Unit(benchmark::kMicrosecond);
+      };
+      for (const int64_t m : {1, 4, 8, 32, 512}) add("cache", kN, m);
+      add("memory", kLargeN, 1);
     }
   }
 }

@@ -23,6 +23,8 @@ float gelu_tanh(float x) {
 
 class CpuExecutor final : public Executor {
  public:
+  explicit CpuExecutor(CpuInputs inputs) : inputs_(inputs) {}
+
   std::string description() const override {
     return fmt::format("CPU, {}, {} threads", kernels_.name, thread_count());
   }
@@ -55,8 +57,10 @@ class CpuExecutor final : public Executor {
     const bool rounds = linear.input.rounds();
     if (rounds) rounded_.set(linear.input, x.f32(), x.m, x.n);
     const auto multiply = [&](const Weight& w, float* to, bool sum) {
-      if (rounds) return matmul(kernels_, w, rounded_, to, sum, scratch_);
-      matmul(kernels_, w, x.f32(), x.m, to, sum, scratch_);
+      if (!rounds && (inputs_ == CpuInputs::kF32 || !has_int_matmul(w.encoding)))
+        return matmul(kernels_, w, x.f32(), x.m, to, sum, scratch_);
+      if (!rounds) rounded_.set_blocks(input_block(w.encoding), x.f32(), x.m, x.n);
+      matmul(kernels_, w, rounded_, to, sum, scratch_);
     };
     bool sum = add;
     for (const auto& t : linear.terms) {
@@ -156,6 +160,7 @@ class CpuExecutor final : public Executor {
     });
   }
 
+  const CpuInputs inputs_;
   const CpuKernels& kernels_ = cpu_kernels();
   std::array<Buffer<float>, static_cast<size_t>(Slot::kCount)> buffers_;
   Buffer<float> inner_;
@@ -165,6 +170,8 @@ class CpuExecutor final : public Executor {
 
 }  // namespace
 
-std::unique_ptr<Executor> make_cpu_executor() { return std::make_unique<CpuExecutor>(); }
+std::unique_ptr<Executor> make_cpu_executor(CpuInputs inputs) {
+  return std::make_unique<CpuExecutor>(inputs);
+}
 
 }  // namespace pith

@@ -35,6 +35,18 @@ class GroupTiles {
   // [groups, 16]
   void zeros(int64_t tile, int32_t* to) const;
 
+  // As they lie: f16 of one level, units of zeros; null for others.
+  const uint16_t* half_scales(int64_t tile) const {
+    const bool halves = w_.encoding.scale == DType::kF16 && !w_.encoding.two_level;
+    return halves ? reinterpret_cast<const uint16_t*>(at(scales_, tile, layout_.scale_tile_bytes))
+                  : nullptr;
+  }
+  const uint8_t* packed_zeros(int64_t tile) const {
+    return w_.encoding.symmetric
+               ? nullptr
+               : reinterpret_cast<const uint8_t*>(at(zeros_, tile, layout_.zero_tile_bytes));
+  }
+
  private:
   static const std::byte* at(const std::byte* plane, int64_t tile, uint64_t bytes) {
     return plane + static_cast<uint64_t>(tile) * bytes;

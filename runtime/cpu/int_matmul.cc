@@ -11,8 +11,9 @@
 namespace pith {
 namespace {
 
-constexpr int64_t kPanel = 32;   // rows
-constexpr int64_t kTokens = 96;  // at a time: their part of y stays in the cache
+constexpr int64_t kPanel = 32;        // rows
+constexpr int64_t kPanelTokens = 16;  // so many are worth unpacking a panel for
+constexpr int64_t kTokens = 96;       // at a time: their part of y stays in the cache
 
 // Columns whose sum of (code - zero) * factor * x fits int32.
 int64_t exact_columns(const Encoding& e) {
@@ -38,6 +39,15 @@ struct TileScratch {
   Buffer<uint8_t> panel;
   Buffer<int32_t> zeros, factors, group_zeros;
   Buffer<float> scales, group_scales, y;
+  int32_t zero = 0;  // all of the first `same_zeros` zeros are this
+  int64_t same_zeros = 0;
+
+  void fill_zeros(int32_t value, int64_t count) {
+    if (zero == value && same_zeros >= count) return;
+    std::fill_n(zeros.data(), count, value);
+    zero = value;
+    same_zeros = count;
+  }
 };
 TileScratch& tile_scratch() {
   thread_local TileScratch scratch;
@@ -56,7 +66,7 @@ class IntProduct {
         cut_(cut_of(w.encoding, layout_, x.block())),
         y_(y),
         add_(add) {
-    const bool panel = x.m() >= kPanelRows;
+    const bool panel = x.m() >= kPanelTokens;
     x_ = {x.codes(), x.stride(), x.scales(), nullptr, x.m()};
     scratch.step_sums.require(cut_.steps * x_.m);
     x_.sums = scratch.step_sums.data();
@@ -72,9 +82,21 @@ class IntProduct {
   void multiply_tiles(int64_t begin, int64_t end) const {
     TileScratch& s = tile_scratch();
     for (int64_t row = begin; row < end; row += 16) {
-      load(row / 16, 0, 16, s);
-      const IntTile tile{layout_.bits, tiles_.codes(row / 16), s.scales.data(), s.zeros.data(),
-                         two_level_ ? s.factors.data() : nullptr};
+      const int64_t t = row / 16;
+      IntTile tile{};
+      tile.bits = layout_.bits;
+      tile.codes = tiles_.codes(t);
+      if (cut_.pieces == layout_.groups) tile.half_scales = tiles_.half_scales(t);
+      if (cut_.steps == layout_.groups) tile.packed_zeros = tiles_.packed_zeros(t);
+      if (tile.half_scales == nullptr) {
+        load_scales(t, 0, 16, s);
+        tile.scales = s.scales.data();
+        if (two_level_) tile.factors = s.factors.data();
+      }
+      if (tile.packed_zeros == nullptr) {
+        load_zeros(t, 0, 16, s);
+        tile.zeros = s.zeros.data();
+      }
       kernels_.int_rows(tile, cut_, w_.k, x_, y_ + row, w_.n, std::min<int64_t>(16, end - row),
                         add_);
     }
@@ -90,10 +112,11 @@ class IntProduct {
       const int64_t slot = row - begin;
       uint8_t* const codes = s.panel.data() + 4 * slot;
       kernels_.unpack(layout_.bits, tiles_.codes(row / 16), layout_.units, codes);
-      load(row / 16, slot, kPanel, s);
+      load_scales(row / 16, slot, kPanel, s);
+      load_zeros(row / 16, slot, kPanel, s);
       if (two_level_ && !widen(slot, s, codes)) return multiply_tiles(begin, end);
     }
-    if (two_level_) std::fill(s.zeros.begin(), s.zeros.end(), 128);
+    if (two_level_) s.fill_zeros(128, cut_.pieces * kPanel);
     s.y.require(kTokens * kPanel);
     const int64_t piece = cut_.step * cut_.steps_of_piece;
     for (int64_t t = 0; t < x_.m; t += kTokens) {
@@ -133,26 +156,31 @@ class IntProduct {
     });
   }
 
-  // Scales, zeros and factors of a tile to rows [slot, slot + 16) of `rows`.
-  void load(int64_t tile, int64_t slot, int64_t rows, TileScratch& s) const {
+  // Scales and factors of a tile to rows [slot, slot + 16) of `rows`.
+  void load_scales(int64_t tile, int64_t slot, int64_t rows, TileScratch& s) const {
     s.scales.require(cut_.pieces * rows);
-    s.zeros.require(cut_.steps * rows);
     if (two_level_) {
       s.factors.require(cut_.steps * rows);
       float row_scales[16];
       tiles_.row_scales(tile, row_scales);
       for (int64_t p = 0; p < cut_.pieces; ++p)
         std::copy(row_scales, row_scales + 16, s.scales.data() + p * rows + slot);
-      const int8_t* const factors = tiles_.factors(tile);
-      spread(factors, cut_.steps, slot, rows, s.factors.data());
-    } else if (cut_.pieces == layout_.groups && rows == 16) {
-      tiles_.scales(tile, s.scales.data());
-    } else {
-      s.group_scales.require(16 * layout_.groups);
-      tiles_.scales(tile, s.group_scales.data());
-      spread(s.group_scales.data(), cut_.pieces, slot, rows, s.scales.data());
+      spread(tiles_.factors(tile), cut_.steps, slot, rows, s.factors.data());
+      return;
     }
-    if (cut_.steps == layout_.groups && rows == 16) return tiles_.zeros(tile, s.zeros.data());
+    s.group_scales.require(16 * layout_.groups);
+    tiles_.scales(tile, s.group_scales.data());
+    spread(s.group_scales.data(), cut_.pieces, slot, rows, s.scales.data());
+  }
+
+  // Its zeros.
+  void load_zeros(int64_t tile, int64_t slot, int64_t rows, TileScratch& s) const {
+    if (cut_.steps * rows > s.zeros.size()) {
+      s.zeros = Buffer<int32_t>(cut_.steps * rows);
+      s.same_zeros = 0;
+    }
+    if (w_.encoding.symmetric) return s.fill_zeros(1 << (layout_.bits - 1), cut_.steps * rows);
+    s.same_zeros = 0;
     s.group_zeros.require(16 * layout_.groups);
     tiles_.zeros(tile, s.group_zeros.data());
     spread(s.group_zeros.data(), cut_.steps, slot, rows, s.zeros.data());
@@ -199,10 +227,14 @@ class IntProduct {
 
 bool has_int_matmul(const Encoding& e) { return e.kind == EncodingKind::kInt; }
 
+int64_t input_block(const Encoding& e) {
+  return e.group == 0 ? 128 : std::min<int64_t>(e.group, 128);
+}
+
 void int_matmul(const CpuKernels& kernels, const Weight& w, RoundedInputs& x, float* y, bool add,
                 IntMatmulScratch& scratch) {
   const IntProduct product(kernels, w, x, y, add, scratch);
-  if (x.m() >= kPanelRows) {
+  if (x.m() >= kPanelTokens) {
     parallel_ranges(w.n, kPanel,
                     [&](int64_t begin, int64_t end) { product.multiply_panel(begin, end); });
     return;

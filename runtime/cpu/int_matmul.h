@@ -7,8 +7,8 @@
 // two levels of scales the int8 scales of groups are factors of the integer sum, so that a piece is
 // not cut at groups, but where 128 times as much might not fit.
 //
-// m < kPanelRows: 16 rows at a time, codes as they lie. Else 32 rows are unpacked once into a panel
-// for all tokens. Where (code - zero) * int8 scale does not fit 8 bits in a tile of two-level
+// Fewer than 16 tokens: 16 rows at a time, codes as they lie. Else 32 rows are unpacked once into a
+// panel for all tokens. Where (code - zero) * int8 scale does not fit 8 bits in a tile of two-level
 // weights (Lin et al. 2024, QServe, make weights where it always does), the tile goes the way of
 // few tokens. An element of y is the same bits whichever way it went, on every instruction level,
 // and whatever stands beside it.
@@ -27,6 +27,8 @@ struct IntMatmulScratch {
 
 // Whether weights like this can be multiplied in integers.
 bool has_int_matmul(const Encoding& e);
+// Columns for one scale of inputs that are rounded for the sake of such a weight alone.
+int64_t input_block(const Encoding& e);
 
 void int_matmul(const CpuKernels& kernels, const Weight& w, RoundedInputs& x, float* y, bool add,
                 IntMatmulScratch& scratch);

@@ -5,6 +5,10 @@
 
 #include <cstdint>
 
+// Sums stay in registers only where all that handles them is inlined.
+#define PITH_INLINE [[gnu::always_inline]] inline
+#define PITH_INLINED __attribute__((always_inline))  // behind the parameters of a lambda
+
 namespace pith {
 
 // How the elements of a row are stored, for the kernels: dense and fp8 weights, caches. Integers
@@ -44,13 +48,16 @@ struct IntInputs {
   const int32_t* sums;  // of x: [steps, m]
   int64_t m;
 };
-// 16 rows of codes as they lie.
+// 16 rows of codes as they lie. Where there are no scales and zeros unpacked, those that lie beside
+// the codes are taken, one for each group.
 struct IntTile {
   int bits;
   const uint8_t* codes;
-  const float* scales;     // [pieces, 16]
-  const int32_t* zeros;    // [steps, 16]
-  const int32_t* factors;  // [steps, 16], or null: 1
+  const float* scales;          // [pieces, 16], or null:
+  const uint16_t* half_scales;  // the same in f16
+  const int32_t* zeros;         // [steps, 16], or null:
+  const uint8_t* packed_zeros;  // units of 16 in 2*bits bytes
+  const int32_t* factors;       // [steps, 16], or null: 1
 };
 // 32 rows of integers of up to 8 bits, columns of one piece.
 struct IntPanel {
@@ -97,6 +104,11 @@ struct CpuKernels {
   // In place of 16 rows of codes in a panel of columns [4 * ceil(columns/4)]: code * factor +
   // offset [16] each; false where one does not fit 8 bits
   bool (*widen)(int64_t columns, const int32_t* factors, const int32_t* offsets, uint8_t* codes);
+
+  // Nothing but multiply-adds in registers, n rounds of them, for the ceilings of benchmarks; the
+  // number of operations, two each.
+  double (*int_peak)(int64_t n);
+  double (*float_peak)(int64_t n);
 
   void (*f16_to_f32)(const uint16_t* from, int64_t n, float* to);
   void (*f32_to_f16)(const float* from, int64_t n, uint16_t* to);

@@ -168,14 +168,14 @@ inline V16 byte_values(Bytes v) {
 }
 
 constexpr int64_t kFewColumns = 256;  // whose inputs' sum fits 16 bits
-inline I16 minus_product(const int32_t* p, int32_t factor) {
-  const __m256i f = _mm256_set1_epi32(factor), zero = _mm256_setzero_si256();
-  return {_mm256_sub_epi32(zero, _mm256_mullo_epi32(load256(p), f)),
-          _mm256_sub_epi32(zero, _mm256_mullo_epi32(load256(p + 8), f))};
+inline I16 load_ints(const int32_t* p) { return {load256(p), load256(p + 8)}; }
+inline I16 minus_product(I16 v, int32_t factor) {
+  const __m256i f = _mm256_set1_epi32(-factor);
+  return {_mm256_mullo_epi32(v.a, f), _mm256_mullo_epi32(v.b, f)};
 }
-inline I16 minus_small_product(const int32_t* p, int32_t factor) {
+inline I16 minus_small_product(I16 v, int32_t factor) {
   const __m256i f = _mm256_set1_epi32(-factor & 0xffff);
-  return {_mm256_madd_epi16(load256(p), f), _mm256_madd_epi16(load256(p + 8), f)};
+  return {_mm256_madd_epi16(v.a, f), _mm256_madd_epi16(v.b, f)};
 }
 inline I16 times(I16 v, const int32_t* p) {
   return {_mm256_mullo_epi32(v.a, load256(p)), _mm256_mullo_epi32(v.b, load256(p + 8))};
@@ -208,19 +208,25 @@ inline I16 dot4(I16 sum, Bytes c, const int8_t* p) {
   return {dot_wide(sum.a, c.a, even, odd), dot_wide(sum.b, c.b, even, odd)};
 }
 template <int bits>
-inline I16 dot16(I16 sum, const Bytes* c, const int8_t* x) {
+PITH_INLINE void dot16(I16* sums, const Bytes* c, const int8_t* x) {
   if constexpr (bits > 4) {
-    for (int i = 0; i < 4; ++i) sum = dot4<bits>(sum, c[i], x + 4 * i);
-    return sum;
+    sums[0] = dot4<bits>(sums[0], c[0], x);
+    sums[1] = dot4<bits>(sums[1], c[1], x + 4);
+    sums[0] = dot4<bits>(sums[0], c[2], x + 8);
+    sums[1] = dot4<bits>(sums[1], c[3], x + 12);
+    return;
   }
-  __m256i a = _mm256_setzero_si256(), b = a;
-  for (int i = 0; i < 4; ++i) {
-    const __m256i v = broadcast4(x + 4 * i);
-    a = _mm256_add_epi16(a, _mm256_maddubs_epi16(c[i].a, v));
-    b = _mm256_add_epi16(b, _mm256_maddubs_epi16(c[i].b, v));
-  }
-  return {add_pairs(sum.a, a), add_pairs(sum.b, b)};
+  const auto pairs = [&](__m256i Bytes::*half) {
+    const auto product = [&](int i) {
+      return _mm256_maddubs_epi16(c[i].*half, broadcast4(x + 4 * i));
+    };
+    return _mm256_add_epi16(_mm256_add_epi16(product(0), product(1)),
+                            _mm256_add_epi16(product(2), product(3)));
+  };
+  sums[0].a = add_pairs(sums[0].a, pairs(&Bytes::a));
+  sums[0].b = add_pairs(sums[0].b, pairs(&Bytes::b));
 }
+inline I16 no_ints() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
 inline V16 to_float(I16 v) { return {_mm256_cvtepi32_ps(v.a), _mm256_cvtepi32_ps(v.b)}; }
 
 #include "runtime/cpu/kernels_body.h"

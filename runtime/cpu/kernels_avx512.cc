@@ -112,12 +112,12 @@ inline V16 byte_values(Bytes a) {
 
 // Codes have no sign and inputs have one: what VNNI multiplies. It adds up without saturation.
 constexpr int64_t kFewColumns = 256;  // whose inputs' sum fits 16 bits
-inline I16 minus_product(const int32_t* p, int32_t factor) {
-  return _mm512_sub_epi32(_mm512_setzero_si512(),
-                          _mm512_mullo_epi32(_mm512_loadu_si512(p), _mm512_set1_epi32(factor)));
+inline I16 load_ints(const int32_t* p) { return _mm512_loadu_si512(p); }
+inline I16 minus_product(I16 a, int32_t factor) {
+  return _mm512_mullo_epi32(a, _mm512_set1_epi32(-factor));
 }
-inline I16 minus_small_product(const int32_t* p, int32_t factor) {
-  return _mm512_madd_epi16(_mm512_loadu_si512(p), _mm512_set1_epi32(-factor & 0xffff));
+inline I16 minus_small_product(I16 a, int32_t factor) {
+  return _mm512_madd_epi16(a, _mm512_set1_epi32(-factor & 0xffff));
 }
 inline I16 times(I16 a, const int32_t* p) { return _mm512_mullo_epi32(a, _mm512_loadu_si512(p)); }
 inline I16 plus(I16 a, I16 b) { return _mm512_add_epi32(a, b); }
@@ -125,13 +125,18 @@ template <int>
 inline I16 dot4(I16 sum, Bytes c, const int8_t* x) {
   int32_t four;
   __builtin_memcpy(&four, x, 4);
-  return _mm512_dpbusd_epi32(sum, c, _mm512_set1_epi32(four));
-}
-template <int bits>
-inline I16 dot16(I16 sum, const Bytes* c, const int8_t* x) {
-  for (int i = 0; i < 4; ++i) sum = dot4<bits>(sum, c[i], x + 4 * i);
+  // _mm512_dpbusd_epi32, of which gcc 12 copies the sum to another register and back.
+  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(c), "v"(_mm512_set1_epi32(four)));
   return sum;
 }
+template <int bits>
+PITH_INLINE void dot16(I16* sums, const Bytes* c, const int8_t* x) {
+  sums[0] = dot4<bits>(sums[0], c[0], x);
+  sums[1] = dot4<bits>(sums[1], c[1], x + 4);
+  sums[0] = dot4<bits>(sums[0], c[2], x + 8);
+  sums[1] = dot4<bits>(sums[1], c[3], x + 12);
+}
+inline I16 no_ints() { return _mm512_setzero_si512(); }
 inline V16 to_float(I16 a) { return _mm512_cvtepi32_ps(a); }
 
 #include "runtime/cpu/kernels_body.h"

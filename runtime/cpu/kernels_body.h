@@ -6,6 +6,20 @@
 
 inline V16 load16(const float* p) { return load(p); }
 
+// f(0), f(1), ... f(n - 1), each a constant: arrays of vectors that only such indices touch live in
+// registers. (Loops are unrolled too late for that.)
+template <int i>
+struct Index {
+  constexpr operator int() const { return i; }
+};
+template <int n, class F>
+PITH_INLINE void unrolled(F f) {
+  if constexpr (n > 0) {
+    unrolled<n - 1>(f);
+    f(Index<n - 1>());
+  }
+}
+
 // ---- Elements of a row, 16 at a time
 // ---------------------------------------------------------------------------------
 
@@ -186,7 +200,7 @@ struct Half {
 };
 
 template <int bits, int half>
-inline Half load_half(const uint8_t* unit) {
+PITH_INLINE Half load_half(const uint8_t* unit) {
   Half h;
   if constexpr (bits == 8) {
     for (int i = 0; i < 4; ++i) h.c[i] = load_bytes(unit + 64 * (4 * half + i));
@@ -222,18 +236,19 @@ inline Half load_half(const uint8_t* unit) {
 
 // f(codes, column) of every half unit of columns [begin, end); begin is a multiple of 16.
 template <int bits, class F>
-inline void each_half(const uint8_t* codes, int64_t begin, int64_t end, F f) {
+PITH_INLINE void each_half(const uint8_t* codes, int64_t begin, int64_t end, F f) {
+  const uint8_t* unit = codes + static_cast<uint64_t>(begin) / 32 * (64 * bits);
   int64_t i = begin;
   if (i % 32 != 0 && i < end) {
-    f(load_half<bits, 1>(codes + i / 32 * (64 * bits)), i);
+    f(load_half<bits, 1>(unit), i);
     i += 16;
+    unit += 64 * bits;
   }
-  for (; i + 16 < end; i += 32) {
-    const uint8_t* const unit = codes + i / 32 * (64 * bits);
+  for (; i + 16 < end; i += 32, unit += 64 * bits) {
     f(load_half<bits, 0>(unit), i);
     f(load_half<bits, 1>(unit), i + 16);
   }
-  if (i < end) f(load_half<bits, 0>(codes + i / 32 * (64 * bits)), i);
+  if (i < end) f(load_half<bits, 0>(unit), i);
 }
 
 // g<bits>() for the bits of a tile.
@@ -255,22 +270,16 @@ inline void with_bits(int bits, G g) {
   }
 }
 
-// f(values of the 16 rows, column) for columns [begin, end).
+// f(values of the 16 rows, column, column % 4) for columns [begin, end).
 template <int bits, bool nf4, class F>
-inline void each_column(const uint8_t* codes, int64_t begin, int64_t end, F f) {
-  each_half<bits>(codes, begin, end, [&](const Half& h, int64_t column) {
+PITH_INLINE void each_column(const uint8_t* codes, int64_t begin, int64_t end, F f) {
+  each_half<bits>(codes, begin, end, [&](const Half& h, int64_t column) PITH_INLINED {
     for (int i = 0; i < 4; ++i) {
       const int64_t at = column + 4 * i;
-      if (at + 4 <= end) {
-        f(byte_values<0, nf4>(h.c[i]), at);
-        f(byte_values<1, nf4>(h.c[i]), at + 1);
-        f(byte_values<2, nf4>(h.c[i]), at + 2);
-        f(byte_values<3, nf4>(h.c[i]), at + 3);
-        continue;
-      }
-      if (at < end) f(byte_values<0, nf4>(h.c[i]), at);
-      if (at + 1 < end) f(byte_values<1, nf4>(h.c[i]), at + 1);
-      if (at + 2 < end) f(byte_values<2, nf4>(h.c[i]), at + 2);
+      if (at < end) f(byte_values<0, nf4>(h.c[i]), at, Index<0>());
+      if (at + 1 < end) f(byte_values<1, nf4>(h.c[i]), at + 1, Index<1>());
+      if (at + 2 < end) f(byte_values<2, nf4>(h.c[i]), at + 2, Index<2>());
+      if (at + 3 < end) f(byte_values<3, nf4>(h.c[i]), at + 3, Index<3>());
     }
   });
 }
@@ -281,7 +290,8 @@ void tile_panel_of(const GroupTile& tile, int64_t k, float* to) {
     const V16 s = load(tile.scales + 16 * g);
     const V16 z = tile.zeros ? load(tile.zeros + 16 * g) : set1(0.0f);
     each_column<bits, nf4>(tile.codes, begin, min64(k, begin + tile.group),
-                           [&](V16 v, int64_t i) { store(to + 32 * i, mul(s, sub(v, z))); });
+                           [&](V16 v, int64_t i, auto)
+                               PITH_INLINED { store(to + 32 * i, mul(s, sub(v, z))); });
   }
 }
 void tile_panel(const GroupTile& tile, int64_t k, float* to) {
@@ -289,31 +299,41 @@ void tile_panel(const GroupTile& tile, int64_t k, float* to) {
   with_bits(tile.bits, [&]<int bits>() { tile_panel_of<bits, false>(tile, k, to); });
 }
 
+float sum_of(const float* x, int64_t n) {
+  V16 sums = set1(0.0f);
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) sums = add(sums, load(x + i));
+  if (i < n) sums = add(sums, load_first(x + i, n - i));
+  return sum(sums);
+}
+
 // sum over groups of s * (sum of code * x - z * sum of x)
 template <int bits, bool nf4, int M>
 void tile_rows_of(const GroupTile& tile, int64_t k, const float* x, int64_t ldx, float* y,
                   int64_t ldy, int64_t rows, bool keep) {
   V16 total[M];
-  for (int t = 0; t < M; ++t) total[t] = set1(0.0f);
+  unrolled<M>([&](auto t) { total[t] = set1(0.0f); });
   for (int64_t begin = 0, g = 0; begin < k; begin += tile.group, ++g) {
-    V16 part[M];
-    float sums[M] = {};
-    for (int t = 0; t < M; ++t) part[t] = set1(0.0f);
-    each_column<bits, nf4>(tile.codes, begin, min64(k, begin + tile.group), [&](V16 v, int64_t i) {
-      for (int t = 0; t < M; ++t) {
-        part[t] = fma(v, set1(x[t * ldx + i]), part[t]);
-        sums[t] += x[t * ldx + i];
-      }
+    const int64_t end = min64(k, begin + tile.group);
+    V16 part[4 * M];  // four of a token, so that additions need not wait for each other
+    unrolled<4 * M>([&](auto i) { part[i] = set1(0.0f); });
+    each_column<bits, nf4>(tile.codes, begin, end, [&](V16 v, int64_t i, auto place) PITH_INLINED {
+      unrolled<M>([&](auto t) {
+        V16& to = part[4 * t + place];
+        to = fma(v, set1(x[t * ldx + i]), to);
+      });
     });
-    for (int t = 0; t < M; ++t) {
-      if (tile.zeros) part[t] = fma(load(tile.zeros + 16 * g), set1(-sums[t]), part[t]);
-      total[t] = fma(load(tile.scales + 16 * g), part[t], total[t]);
-    }
+    unrolled<M>([&](auto t) {
+      V16 sum = add(add(part[4 * t], part[4 * t + 1]), add(part[4 * t + 2], part[4 * t + 3]));
+      if (tile.zeros)
+        sum = fma(load(tile.zeros + 16 * g), set1(-sum_of(x + t * ldx + begin, end - begin)), sum);
+      total[t] = fma(load(tile.scales + 16 * g), sum, total[t]);
+    });
   }
-  for (int t = 0; t < M; ++t) {
+  unrolled<M>([&](auto t) {
     float* const to = y + t * ldy;
     store_first(to, keep ? add(load_first(to, rows), total[t]) : total[t], rows);
-  }
+  });
 }
 
 // step<M>(t) for tokens t of m, four at a time.
@@ -345,7 +365,7 @@ void tile_rows(const GroupTile& tile, int64_t k, const float* x, int64_t ldx, in
 
 void unpack_tile(int bits, const uint8_t* codes, int64_t units, uint8_t* to) {
   with_bits(bits, [&]<int b>() {
-    each_half<b>(codes, 0, 32 * units, [&](const Half& h, int64_t column) {
+    each_half<b>(codes, 0, 32 * units, [&](const Half& h, int64_t column) PITH_INLINED {
       for (int i = 0; i < 4; ++i) store_bytes(to + 32 * column + 128 * i, h.c[i]);
     });
   });
@@ -357,39 +377,50 @@ void unpack_zeros(int bits, const uint8_t* from, int64_t units, int32_t* to) {
   });
 }
 
+// Bytes of codes that are asked for before they are needed: of the next tiles, which lie behind.
+constexpr int64_t kAhead = 4096;
+
 template <int bits, int M>
 void int_rows_of(const IntTile& w, const IntCut& cut, int64_t k, const IntInputs& x, int64_t token,
                  float* y, int64_t ldy, int64_t rows, bool keep) {
   const int8_t* const inputs = x.x + token * x.stride;
-  V16 total[M];
-  for (int t = 0; t < M; ++t) total[t] = keep ? load_first(y + t * ldy, rows) : set1(0.0f);
   const bool few = cut.step <= kFewColumns;
+  V16 total[M];
+  unrolled<M>([&](auto t) { total[t] = keep ? load_first(y + t * ldy, rows) : set1(0.0f); });
   for (int64_t p = 0, step = 0; p < cut.pieces; ++p) {
     I16 sum[M];
     const int64_t end_of_piece = min64(cut.steps, step + cut.steps_of_piece);
     for (bool first = true; step < end_of_piece; ++step, first = false) {
-      I16 part[M];
-      for (int t = 0; t < M; ++t) {
-        const int32_t x_sum = x.sums[step * x.m + token + t];
-        const int32_t* const zeros = w.zeros + 16 * step;
-        part[t] = few ? minus_small_product(zeros, x_sum) : minus_product(zeros, x_sum);
-      }
-      each_half<bits>(w.codes, step * cut.step, min64(k, (step + 1) * cut.step),
-                      [&](const Half& h, int64_t column) {
-                        for (int t = 0; t < M; ++t)
-                          part[t] = dot16<bits>(part[t], h.c, inputs + t * x.stride + column);
-                      });
-      for (int t = 0; t < M; ++t) {
-        if (w.factors) part[t] = times(part[t], w.factors + 16 * step);
-        sum[t] = first ? part[t] : plus(sum[t], part[t]);
-      }
+      // Two sums of a token, so that additions need not wait for each other.
+      I16 part[2 * M];
+      const int32_t* const x_sums = x.sums + step * x.m + token;
+      const I16 zeros = w.zeros ? load_ints(w.zeros + 16 * step)
+                                : packed_codes<bits>(w.packed_zeros + 2 * bits * step);
+      unrolled<M>([&](auto t) {
+        part[2 * t] = few ? minus_small_product(zeros, x_sums[t]) : minus_product(zeros, x_sums[t]);
+        part[2 * t + 1] = no_ints();
+      });
+      each_half<bits>(
+          w.codes, step * cut.step, min64(k, (step + 1) * cut.step),
+          [&](const Half& h, int64_t column) PITH_INLINED {
+            const uint8_t* const ahead = w.codes + column * (2 * bits) + kAhead;
+            unrolled<(bits + 1) / 2>([&](auto i) { __builtin_prefetch(ahead + 64 * i); });
+            unrolled<M>(
+                [&](auto t) { dot16<bits>(part + 2 * t, h.c, inputs + t * x.stride + column); });
+          });
+      unrolled<M>([&](auto t) {
+        I16 all = plus(part[2 * t], part[2 * t + 1]);
+        if (w.factors) all = times(all, w.factors + 16 * step);
+        sum[t] = first ? all : plus(sum[t], all);
+      });
     }
-    const V16 scales = load(w.scales + 16 * p);
+    const V16 scales = w.scales ? load(w.scales + 16 * p) : load_f16(w.half_scales + 16 * p);
     const float* const x_scales = x.scales + p / cut.pieces_of_block * x.m + token;
-    for (int t = 0; t < M; ++t)
+    unrolled<M>([&](auto t) {
       total[t] = fused(to_float(sum[t]), mul(scales, set1(x_scales[t])), total[t]);
+    });
   }
-  for (int t = 0; t < M; ++t) store_first(y + t * ldy, total[t], rows);
+  unrolled<M>([&](auto t) { store_first(y + t * ldy, total[t], rows); });
 }
 
 void int_rows(const IntTile& w, const IntCut& cut, int64_t k, const IntInputs& x, float* y,
@@ -407,31 +438,27 @@ void int_tile(int64_t k, const IntInputs& x, int64_t token, const IntPanel& w, i
               float* c, bool keep) {
   const int8_t* const inputs = x.x + token * x.stride;
   const uint8_t* const codes = w.codes + 4 * row;
-  I16 sums[M][N];
+  I16 sums[M * N];
   const bool few = k <= kFewColumns;
-  for (int i = 0; i < M; ++i) {
-    for (int j = 0; j < N; ++j) {
-      const int32_t* const zeros = w.zeros + row + 16 * j;
-      sums[i][j] = few ? minus_small_product(zeros, x.sums[token + i])
-                       : minus_product(zeros, x.sums[token + i]);
-    }
-  }
+  unrolled<M * N>([&](auto i) {
+    const I16 zeros = load_ints(w.zeros + row + 16 * (i % N));
+    const int32_t x_sum = x.sums[token + i / N];
+    sums[i] = few ? minus_small_product(zeros, x_sum) : minus_product(zeros, x_sum);
+  });
   for (int64_t p = 0; p < k; p += 4) {
     Bytes four[N];
-    for (int j = 0; j < N; ++j) four[j] = load_bytes(codes + 32 * p + 64 * j);
-    for (int i = 0; i < M; ++i) {
-      for (int j = 0; j < N; ++j)
-        sums[i][j] = dot4<bits>(sums[i][j], four[j], inputs + i * x.stride + p);
-    }
+    unrolled<N>([&](auto j) { four[j] = load_bytes(codes + 32 * p + 64 * j); });
+    unrolled<M * N>(
+        [&](auto i) { sums[i] = dot4<bits>(sums[i], four[i % N], inputs + i / N * x.stride + p); });
   }
-  for (int j = 0; j < N; ++j) {
-    const V16 scales = load(w.scales + row + 16 * j);
-    for (int i = 0; i < M; ++i) {
-      float* const to = c + (token + i) * 32 + row + 16 * j;
-      store(to, fused(to_float(sums[i][j]), mul(scales, set1(x.scales[token + i])),
-                      keep ? load(to) : set1(0.0f)));
-    }
-  }
+  V16 scales[N];
+  unrolled<N>([&](auto j) { scales[j] = load(w.scales + row + 16 * j); });
+  unrolled<M * N>([&](auto i) {
+    const int64_t t = token + i / N;
+    float* const to = c + t * 32 + row + 16 * (i % N);
+    store(to, fused(to_float(sums[i]), mul(scales[i % N], set1(x.scales[t])),
+                    keep ? load(to) : set1(0.0f)));
+  });
 }
 
 template <int bits, int N>
@@ -475,6 +502,43 @@ bool widen(int64_t columns, const int32_t* factors, const int32_t* offsets, uint
     }
   }
   return (beyond & ~255) == 0;
+}
+
+// ---- Ceilings
+// -------------------------------------------------------------------------------------------------------------
+
+double int_peak(int64_t n) {
+  constexpr int kSums = kTileRows * kTileVectors;
+  uint8_t codes[64] = {1, 2, 3};
+  const int8_t x[4] = {1, 2, 3, 4};
+  I16 sums[kSums];
+  const Bytes c = load_bytes(codes);
+  unrolled<kSums>([&](auto i) { sums[i] = minus_product(no_ints(), i); });
+  for (int64_t p = 0; p < n; ++p) {
+    unrolled<kSums>([&](auto i) { sums[i] = dot4<6>(sums[i], c, x); });
+    __asm__ volatile("" : : : "memory");
+  }
+  unrolled<kSums - 1>([&](auto i) { sums[kSums - 1] = plus(sums[kSums - 1], sums[i]); });
+  int32_t kept[16];
+  store_ints(kept, sums[kSums - 1]);
+  __asm__ volatile("" : : "r"(kept) : "memory");
+  return 2.0 * 64 * kSums * static_cast<double>(n);
+}
+
+double float_peak(int64_t n) {
+  constexpr int kSums = kTileRows * kTileVectors;
+  V16 sums[kSums];
+  const V16 a = set1(0.5f), b = set1(0.25f);
+  unrolled<kSums>([&](auto i) { sums[i] = set1(static_cast<float>(i)); });
+  for (int64_t p = 0; p < n; ++p) {
+    unrolled<kSums>([&](auto i) { sums[i] = fma(sums[i], a, b); });
+    __asm__ volatile("" : : : "memory");
+  }
+  unrolled<kSums - 1>([&](auto i) { sums[kSums - 1] = add(sums[kSums - 1], sums[i]); });
+  float kept[16];
+  store(kept, sums[kSums - 1]);
+  __asm__ volatile("" : : "r"(kept) : "memory");
+  return 2.0 * 16 * kSums * static_cast<double>(n);
 }
 
 // ---- Elementwise
@@ -605,6 +669,6 @@ void narrow_f16(const float* from, int64_t n, uint16_t* to) {
 #define PITH_KERNEL_TABLE(name)                                                                \
   {                                                                                            \
     name, gemm, panel, PITH_BY_CODES(decode_row), PITH_BY_CODES(dot), tile_panel, tile_rows,   \
-        unpack_tile, unpack_zeros, int_rows, int_gemm, widen, widen_f16, narrow_f16, rms_norm, \
-        silu_mul, softmax_step, scale, log_sum_exp                                             \
+        unpack_tile, unpack_zeros, int_rows, int_gemm, widen, int_peak, float_peak, widen_f16, \
+        narrow_f16, rms_norm, silu_mul, softmax_step, scale, log_sum_exp                       \
   }

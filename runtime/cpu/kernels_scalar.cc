@@ -182,13 +182,15 @@ inline V16 byte_values(Bytes a) {
 }
 
 constexpr int64_t kFewColumns = 256;  // whose inputs' sum fits 16 bits
-inline I16 minus_product(const int32_t* p, int32_t factor) {
-  return each_int(
-      [&](int i) { return 0u - static_cast<uint32_t>(p[i]) * static_cast<uint32_t>(factor); });
+inline I16 load_ints(const int32_t* p) {
+  I16 r;
+  std::memcpy(r.v, p, sizeof r.v);
+  return r;
 }
-inline I16 minus_small_product(const int32_t* p, int32_t factor) {
-  return minus_product(p, factor);
+inline I16 minus_product(I16 a, int32_t factor) {
+  return each_int([&](int i) { return 0u - a.v[i] * static_cast<uint32_t>(factor); });
 }
+inline I16 minus_small_product(I16 a, int32_t factor) { return minus_product(a, factor); }
 inline I16 times(I16 a, const int32_t* p) {
   return each_int([&](int i) { return a.v[i] * static_cast<uint32_t>(p[i]); });
 }
@@ -204,11 +206,12 @@ inline I16 dot4(I16 sum, Bytes c, const int8_t* x) {
     return sum.v[i] + static_cast<uint32_t>(s);
   });
 }
+// 16 columns, shared out between two sums.
 template <int bits>
-inline I16 dot16(I16 sum, const Bytes* c, const int8_t* x) {
-  for (int i = 0; i < 4; ++i) sum = dot4<bits>(sum, c[i], x + 4 * i);
-  return sum;
+PITH_INLINE void dot16(I16* sums, const Bytes* c, const int8_t* x) {
+  for (int i = 0; i < 4; ++i) sums[i % 2] = dot4<bits>(sums[i % 2], c[i], x + 4 * i);
 }
+inline I16 no_ints() { return {}; }
 inline V16 to_float(I16 a) {
   return each([&](int i) { return static_cast<float>(static_cast<int32_t>(a.v[i])); });
 }

@@ -54,6 +54,11 @@ void RoundedInputs::set(const InputEncoding& encoding, const float* x, int64_t m
   has_codes_ = has_values_ = false;
 }
 
+void RoundedInputs::set_blocks(int64_t block, const float* x, int64_t m, int64_t k) {
+  set({DType::kI8, InputScale::kToken}, x, m, k);
+  block_ = block;
+}
+
 template <class F>
 void RoundedInputs::each_block(F f) {
   const int64_t grain = std::max<int64_t>(1, (1 << 14) / std::max<int64_t>(1, k_));

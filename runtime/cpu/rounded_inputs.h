@@ -14,6 +14,8 @@ class RoundedInputs {
  public:
   // x [m, k] is looked at until the next call.
   void set(const InputEncoding& encoding, const float* x, int64_t m, int64_t k);
+  // As int8, one scale for `block` columns of a token.
+  void set_blocks(int64_t block, const float* x, int64_t m, int64_t k);
 
   const InputEncoding& encoding() const { return encoding_; }
   int64_t m() const { return m_; }
