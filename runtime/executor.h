@@ -97,8 +97,8 @@ class Executor {
 // How the CPU multiplies weights of integers whose layers do not round their inputs themselves.
 enum class CpuInputs : uint8_t {
   kF32,   // as they are
-  kInt8,  // rounded on the fly, in blocks as long as the weight's groups (16 to 128 columns):
-          // several times faster, for an error like that of an 8-bit weight
+  kInt8,  // rounded on the fly, one scale for 32 columns (16 where the weight's groups are so
+          // short): several times faster, for an error like that of an 8-bit weight
 };
 std::unique_ptr<Executor> make_cpu_executor(CpuInputs inputs = CpuInputs::kF32);
 

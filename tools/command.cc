@@ -49,7 +49,7 @@ CLI::Option* ModelOptions::add_to(CLI::App& command, const char* positional, con
 void InputsOption::add_to(CLI::App& command) {
   command.add_flag("--exact-inputs", exact_inputs,
                    "multiply weights of integers with inputs as they are (default: with inputs of "
-                   "8 bits and a scale for each group, several times as fast)");
+                   "8 bits, one scale for 32 of them, several times as fast)");
 }
 
 int run(int argc, const char* const* argv) {

@@ -31,6 +31,8 @@ IntCut cut_of(const Encoding& e, const GroupLayout& l, int64_t block) {
   cut.pieces = ceil_div(l.k, piece);
   cut.steps_of_piece = ceil_div(piece, cut.step);
   cut.pieces_of_block = ceil_div(block, piece);
+  cut.steps_of_group = std::max<int64_t>(1, l.group / cut.step);
+  cut.pieces_of_group = std::max<int64_t>(1, l.group / piece);
   return cut;
 }
 
@@ -64,6 +66,7 @@ class IntProduct {
         tiles_(kernels, w),
         layout_(tiles_.layout()),
         cut_(cut_of(w.encoding, layout_, x.block())),
+        whole_steps_(layout_.group % cut_.step == 0),
         y_(y),
         add_(add) {
     const bool panel = x.m() >= kPanelTokens;
@@ -86,8 +89,10 @@ class IntProduct {
       IntTile tile{};
       tile.bits = layout_.bits;
       tile.codes = tiles_.codes(t);
-      if (cut_.pieces == layout_.groups) tile.half_scales = tiles_.half_scales(t);
-      if (cut_.steps == layout_.groups) tile.packed_zeros = tiles_.packed_zeros(t);
+      if (whole_steps_) {
+        tile.half_scales = tiles_.half_scales(t);
+        tile.packed_zeros = tiles_.packed_zeros(t);
+      }
       if (tile.half_scales == nullptr) {
         load_scales(t, 0, 16, s);
         tile.scales = s.scales.data();
@@ -165,12 +170,13 @@ class IntProduct {
       tiles_.row_scales(tile, row_scales);
       for (int64_t p = 0; p < cut_.pieces; ++p)
         std::copy(row_scales, row_scales + 16, s.scales.data() + p * rows + slot);
-      spread(tiles_.factors(tile), cut_.steps, slot, rows, s.factors.data());
+      spread(tiles_.factors(tile), cut_.steps, cut_.step, slot, rows, s.factors.data());
       return;
     }
     s.group_scales.require(16 * layout_.groups);
     tiles_.scales(tile, s.group_scales.data());
-    spread(s.group_scales.data(), cut_.pieces, slot, rows, s.scales.data());
+    spread(s.group_scales.data(), cut_.pieces, cut_.step * cut_.steps_of_piece, slot, rows,
+           s.scales.data());
   }
 
   // Its zeros.
@@ -183,15 +189,15 @@ class IntProduct {
     s.same_zeros = 0;
     s.group_zeros.require(16 * layout_.groups);
     tiles_.zeros(tile, s.group_zeros.data());
-    spread(s.group_zeros.data(), cut_.steps, slot, rows, s.zeros.data());
+    spread(s.group_zeros.data(), cut_.steps, cut_.step, slot, rows, s.zeros.data());
   }
 
-  // What groups [groups, 16] have, to the pieces or steps that they are cut in.
+  // What groups [groups, 16] have, to the `count` pieces or steps of `width` columns.
   template <class From, class To>
-  void spread(const From* from, int64_t count, int64_t slot, int64_t rows, To* to) const {
-    const int64_t of_group = std::max<int64_t>(1, count / layout_.groups);
+  void spread(const From* from, int64_t count, int64_t width, int64_t slot, int64_t rows,
+              To* to) const {
     for (int64_t i = 0; i < count; ++i) {
-      const From* const group = from + 16 * std::min(layout_.groups - 1, i / of_group);
+      const From* const group = from + 16 * (i * width / layout_.group);
       std::copy(group, group + 16, to + i * rows + slot);
     }
   }
@@ -217,6 +223,7 @@ class IntProduct {
   const GroupTiles tiles_;
   const GroupLayout& layout_;
   const IntCut cut_;
+  const bool whole_steps_;  // no step has columns of two groups
   IntInputs x_;
   float* const y_;
   const bool add_;
@@ -228,7 +235,7 @@ class IntProduct {
 bool has_int_matmul(const Encoding& e) { return e.kind == EncodingKind::kInt; }
 
 int64_t input_block(const Encoding& e) {
-  return e.group == 0 ? 128 : std::min<int64_t>(e.group, 128);
+  return e.group == 0 ? 32 : std::min<int64_t>(e.group, 32);
 }
 
 void int_matmul(const CpuKernels& kernels, const Weight& w, RoundedInputs& x, float* y, bool add,
@@ -239,7 +246,7 @@ void int_matmul(const CpuKernels& kernels, const Weight& w, RoundedInputs& x, fl
                     [&](int64_t begin, int64_t end) { product.multiply_panel(begin, end); });
     return;
   }
-  parallel_ranges(w.n, tile_grain(w),
+  parallel_ranges(w.n, row_grain(w, 16),
                   [&](int64_t begin, int64_t end) { product.multiply_tiles(begin, end); });
 }
 

@@ -39,6 +39,7 @@ struct IntCut {
   int64_t step;  // columns: a multiple of 16, or at least k
   int64_t steps, pieces;
   int64_t steps_of_piece, pieces_of_block;
+  int64_t steps_of_group, pieces_of_group;  // of what lies beside the codes; at least 1
 };
 // int8 inputs of tokens t, at x + t * stride, with 0 from column k up to the next multiple of 32.
 struct IntInputs {
@@ -48,8 +49,8 @@ struct IntInputs {
   const int32_t* sums;  // of x: [steps, m]
   int64_t m;
 };
-// 16 rows of codes as they lie. Where there are no scales and zeros unpacked, those that lie beside
-// the codes are taken, one for each group.
+// 16 rows of codes as they lie. Where no scales or zeros are unpacked, those beside the codes are
+// taken, which lie by groups.
 struct IntTile {
   int bits;
   const uint8_t* codes;

@@ -159,9 +159,10 @@ CodeKind code_kind(const Encoding& e) {
   }
 }
 
-int64_t tile_grain(const Weight& w) {
-  const int64_t k = std::max<int64_t>(1, w.k);
-  return std::max<int64_t>(16, (1 << 16) / k / 16 * 16);
+int64_t row_grain(const Weight& w, int64_t unit) {
+  const int64_t long_enough = (1 << 18) / std::max<int64_t>(1, w.k);
+  const int64_t for_all = w.n / (4 * thread_count());
+  return std::max<int64_t>(1, std::min(long_enough, for_all) / unit) * unit;
 }
 
 void decode_with_kernels(const CpuKernels& kernels, const Weight& w, int64_t row, int64_t rows,
@@ -196,7 +197,7 @@ void matmul(const CpuKernels& kernels, const Weight& w, const float* x, int64_t 
     return;
   }
   if (in_groups(w.encoding)) {
-    parallel_ranges(w.n, tile_grain(w), [&](int64_t begin, int64_t end) {
+    parallel_ranges(w.n, row_grain(w, 16), [&](int64_t begin, int64_t end) {
       multiply_tiles(kernels, w, x, m, begin, end, y, add);
     });
     return;
@@ -210,9 +211,7 @@ void matmul(const CpuKernels& kernels, const Weight& w, const float* x, int64_t 
       std::copy(x + t * w.k, x + (t + 1) * w.k, scratch.x.data() + t * stride);
     x = scratch.x.data();
   }
-  // Tiles of some 16 K weights: small enough that a descheduled thread holds little.
-  const int64_t grain = std::max<int64_t>(4, (1 << 15) / std::max<int64_t>(1, w.k) / 4 * 4);
-  parallel_ranges(w.n, grain, [&](int64_t begin, int64_t end) {
+  parallel_ranges(w.n, row_grain(w, 4), [&](int64_t begin, int64_t end) {
     multiply_rows(kernels, w, kind, x, stride, m, begin, end, y, add);
   });
 }

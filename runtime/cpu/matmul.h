@@ -40,9 +40,10 @@ void decode_with_kernels(const CpuKernels& kernels, const Weight& w, int64_t row
 // kCount: none, a kernel for tiles (integers and nf4 in groups), or no kernel at all.
 CodeKind code_kind(const Encoding& e);
 
-// Rows that a thread takes at a time where they stand in tiles: few, so that a descheduled thread
-// holds little.
-int64_t tile_grain(const Weight& w);
+// Rows that a thread takes at a time, a multiple of `unit`: so many that memory is read in long
+// runs (2^18 weights), but few enough that all threads get some and none waits long for one that
+// sleeps.
+int64_t row_grain(const Weight& w, int64_t unit);
 
 // The encodings met so far that have no kernel, for the user to hear of once; empty most of the
 // time.

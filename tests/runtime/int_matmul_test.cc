@@ -110,16 +110,19 @@ std::vector<float> product(const CpuKernels& kernels, const Weight& w, RoundedIn
   return y;
 }
 
-void expect_as_defined(const Weight& w, const InputEncoding& e, const std::vector<float>& values,
-                       int64_t m, const std::vector<float>& added) {
-  RoundedInputs x;
-  x.set(e, values.data(), m, w.k);
+void expect_as_defined(const Weight& w, RoundedInputs& x, const std::vector<float>& added) {
   const auto expected = by_definition(w, x, added);
   for (const CpuKernels* kernels : test::kernel_levels()) {
     ASSERT_EQ(product(*kernels, w, x, added), expected)
         << kernels->name << ", " << to_string(w.encoding) << " " << w.n << " x " << w.k
-        << ", inputs " << to_string(e) << ", m = " << m;
+        << ", inputs " << to_string(x.encoding()) << " by " << x.block() << ", m = " << x.m();
   }
+}
+void expect_as_defined(const Weight& w, const InputEncoding& e, const std::vector<float>& values,
+                       int64_t m, const std::vector<float>& added) {
+  RoundedInputs x;
+  x.set(e, values.data(), m, w.k);
+  expect_as_defined(w, x, added);
 }
 
 class IntMatmul : public testing::Test {
@@ -141,6 +144,26 @@ TEST_F(IntMatmul, is_as_defined_on_every_level) {
             expect_as_defined(w, input, x, m, added);
             if (HasFatalFailure()) return;
           }
+        }
+      }
+    }
+  }
+}
+
+// Blocks of inputs shorter than the weight's groups, as long, and longer.
+TEST_F(IntMatmul, blocks_of_inputs_need_not_be_groups) {
+  const int64_t n = 33;
+  for (const Encoding& e : integer_encodings()) {
+    for (const int64_t k : {96, 300, 576}) {
+      const auto values = test::weight_values(n, k, 3);
+      const Weight w = encode(e, n, k, values.data());
+      const auto inputs = test::uniform_values(17 * k, 4);
+      for (const int64_t block : {16, 32, 64, 128}) {
+        for (const int64_t m : {1, 6, 17}) {
+          RoundedInputs x;
+          x.set_blocks(block, inputs.data(), m, k);
+          expect_as_defined(w, x, {});
+          if (HasFatalFailure()) return;
         }
       }
     }
