@@ -41,7 +41,7 @@ evaluations=()
 for text in "$@"; do
   result=$out/eval-$(basename "$text").json
   "$pith" eval kl "${files[0]}" --base "$model" ${files[1]:+--also "${files[@]:1}"} --text "$text" \
-    --protocol "$protocol" --max-windows "$windows" -q --json "$result" >/dev/null
+    --protocol "$protocol" --max-windows "$windows" --exact-inputs -q --json "$result" >/dev/null
   evaluations+=("$result")
 done
 python3 "$here/table.py" "$out" "$(IFS=,; echo "${names[*]}")" "$(IFS=,; echo "${files[*]}")" "${evaluations[@]}"
