@@ -349,6 +349,33 @@ TEST_F(IntMatmul, other_types_go_by_conversion) {
   }
 }
 
+// To run a model, inputs of integers are rounded where the layer does not say so; of others not.
+TEST_F(IntMatmul, an_executor_rounds_the_inputs_of_integers_alone) {
+  const int64_t n = 40, k = 576, m = 17;
+  const auto values = test::weight_values(n, k, 1);
+  auto x = test::uniform_values(m * k, 2);
+  const auto exact = make_cpu_executor(), rounding = make_cpu_executor(CpuInputs::kInt8);
+  for (const Encoding& e : test::encoding_families()) {
+    Linear linear{.name = "a", .n = n, .k = k, .terms = {}, .bias = {}};
+    linear.terms.push_back({encode(e, n, k, values.data()), {}});
+    std::vector<float> a(static_cast<size_t>(m * n)), b(a.size());
+    exact->linear(linear, {x.data(), m, k}, {a.data(), m, n}, false);
+    rounding->linear(linear, {x.data(), m, k}, {b.data(), m, n}, false);
+    if (!has_int_matmul(e)) {
+      ASSERT_EQ(a, b) << to_string(e);
+      continue;
+    }
+    double error = 0, size = 0;
+    for (size_t i = 0; i < a.size(); ++i) {
+      error += std::pow(static_cast<double>(a[i] - b[i]), 2);
+      size += std::pow(static_cast<double>(a[i]), 2);
+    }
+    // Steps of 1/127 of the largest of 32 uniform inputs: 1/(127 sqrt(12)) of 1, whose own root
+    // mean square is 1/sqrt(3).
+    ASSERT_NEAR(std::sqrt(error / size), 0.0045, 0.002) << to_string(e);
+  }
+}
+
 // y += bias + W8 x' + up (down x'), x' rounded once for all terms.
 TEST_F(IntMatmul, layers_round_their_inputs_for_all_terms) {
   const int64_t n = 40, k = 64, r = 8;

@@ -89,6 +89,10 @@ TEST_F(Command, usage_errors_exit_with_2) {
       {"run", in(), "-p", "a", "--kv", "k:int8,k:int4"},
       {"eval", "ppl", in(), "-f", folder_.file("text"), "--kv", "x:int8"},
       {"bench", in(), "--kv", "int5"},
+      {"bench"},
+      {"bench", in(), "--synthetic", "llama-1b"},
+      {"bench", "--synthetic", "llama-3b"},
+      {"bench", "--synthetic", "llama-1b", "--type", "int7"},
       {"chat", in()},  // no template
       {"inspect"},
       {"verify"},
@@ -428,7 +432,8 @@ TEST_F(Speaking, bench_has_the_keys_that_others_rely_on) {
   EXPECT_EQ(r.exit_code, 0) << r.err;
   expect_keys(r.out,
               {"prefill_tokens_per_s", "decode_tokens_per_s", "weight_bytes_per_token",
-               "read_bytes_per_s", "decode_bandwidth_fraction", "cache", "cache_bytes_per_token"});
+               "read_bytes_per_s", "decode_bandwidth_fraction", "cache", "cache_bytes_per_token",
+               "int8_peak_ops_per_s", "f32_peak_ops_per_s", "prefill_ops_per_s"});
 }
 
 TEST_F(Speaking, calibration_text_is_recorded_and_evaluation_on_it_warns) {
