@@ -377,16 +377,17 @@ void unpack_zeros(int bits, const uint8_t* from, int64_t units, int32_t* to) {
   });
 }
 
-// 0, 1, 2, ..., each of them `times` times.
-struct Repeated {
-  int64_t times, value = 0, given = 0;
-  int64_t next() {
-    if (given == times) {
-      given = 0;
-      ++value;
+// Whether the next in a row of equal groups is the first of its group, and which group that is.
+struct Groups {
+  int64_t length, group = -1, left = 0;
+  bool begins() {
+    if (left > 0) {
+      --left;
+      return false;
     }
-    ++given;
-    return value;
+    left = length - 1;
+    ++group;
+    return true;
   }
 };
 
@@ -400,7 +401,9 @@ void int_rows_of(const IntTile& w, const IntCut& cut, int64_t k, const IntInputs
   const bool few = cut.step <= kFewColumns;
   V16 total[M];
   unrolled<M>([&](auto t) { total[t] = keep ? load_first(y + t * ldy, rows) : set1(0.0f); });
-  Repeated zero_at{cut.steps_of_group}, scale_at{cut.pieces_of_group};
+  Groups of_steps{cut.steps_of_group}, of_pieces{cut.pieces_of_group};
+  I16 zeros = no_ints();
+  V16 scales = set1(0.0f);
   for (int64_t p = 0, step = 0; p < cut.pieces; ++p) {
     I16 sum[M];
     const int64_t end_of_piece = min64(cut.steps, step + cut.steps_of_piece);
@@ -408,8 +411,11 @@ void int_rows_of(const IntTile& w, const IntCut& cut, int64_t k, const IntInputs
       // Two sums of a token, so that additions need not wait for each other.
       I16 part[2 * M];
       const int32_t* const x_sums = x.sums + step * x.m + token;
-      const I16 zeros = w.zeros ? load_ints(w.zeros + 16 * step)
-                                : packed_codes<bits>(w.packed_zeros + 2 * bits * zero_at.next());
+      if (w.zeros) {
+        zeros = load_ints(w.zeros + 16 * step);
+      } else if (of_steps.begins()) {
+        zeros = packed_codes<bits>(w.packed_zeros + 2 * bits * of_steps.group);
+      }
       unrolled<M>([&](auto t) {
         part[2 * t] = few ? minus_small_product(zeros, x_sums[t]) : minus_product(zeros, x_sums[t]);
         part[2 * t + 1] = no_ints();
@@ -428,8 +434,11 @@ void int_rows_of(const IntTile& w, const IntCut& cut, int64_t k, const IntInputs
         sum[t] = first ? all : plus(sum[t], all);
       });
     }
-    const V16 scales =
-        w.scales ? load(w.scales + 16 * p) : load_f16(w.half_scales + 16 * scale_at.next());
+    if (w.scales) {
+      scales = load(w.scales + 16 * p);
+    } else if (of_pieces.begins()) {
+      scales = load_f16(w.half_scales + 16 * of_pieces.group);
+    }
     const float* const x_scales = x.scales + p / cut.pieces_of_block * x.m + token;
     unrolled<M>([&](auto t) {
       total[t] = fused(to_float(sum[t]), mul(scales, set1(x_scales[t])), total[t]);
