@@ -233,8 +233,8 @@ PackedLayout parse_packed(std::span<const std::byte> file, const std::string& na
   if (h.header_xxh3 != hash64(hashed_part(h)))
     fail(ErrorKind::kCorrupt, "{}: header checksum is wrong", name);
   if (h.version != kPackedVersion) {
-    fail(ErrorKind::kUnsupported, "{}: format version {}, this program reads {}", name, h.version,
-         kPackedVersion);
+    fail(ErrorKind::kUnsupported, "{}: format version {}, this program reads {}{}", name, h.version,
+         kPackedVersion, h.version == 1 ? ": make it again from its source" : "");
   }
   if (h.header_bytes != kHeaderBytes || h.reserved != 0)
     fail(ErrorKind::kCorrupt, "{}: header is malformed", name);
