@@ -1,12 +1,12 @@
 // matmul() for every encoding that can be written, at n = k = 4096 and m = 1 (decoding one
-// sequence) to 512 (prefill), beside the
-// bandwidth of plain reading; with 57344 rows, more than caches hold, where it says memory.
-// f32_inputs: inputs as they are; int8_inputs: rounded on the fly.
+// sequence) to 512 (prefill), beside the bandwidth of plain reading; with 57344 rows, more than
+// caches hold, where it says memory. f32_inputs: inputs as they are; int8_inputs: rounded on the
+// fly.
 //
 //   build/release/bin/matmul_bench --benchmark_filter='int8_inputs/int4.*/m:1/'
 //
 // bytes_per_second counts the planes of the weight once, x and y; flops are 2 m n k. At m = 1 the
-// bound is read_bandwidth, at m = 512 f32 arithmetic.
+// bound is read_bandwidth, at m = 512 arithmetic.
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 

@@ -47,7 +47,7 @@ def main():
     results = []
     for pair in args.pair:
         shape, kind, file = pair.split(":", 2)
-        ours, theirs, ceilings = [], [], []
+        ours, theirs = [], []
         for _ in range(args.rounds):
             ours.append(run_pith(args.pith, shape, kind, args))
             theirs.append(run_llama(args.llama_bench, file, args))

@@ -17,7 +17,7 @@ constexpr int64_t kTokens = 96;       // at a time: their part of y stays in the
 
 // Columns whose sum of (code - zero) * factor * x fits int32.
 int64_t exact_columns(const Encoding& e) {
-  const int64_t largest = (e.bits == 8 ? 255 : (1 << e.bits) - 1) * 127;
+  const int64_t largest = ((1 << e.bits) - 1) * 127;
   const int64_t columns = INT32_MAX / (e.two_level ? 128 * largest : largest);
   return columns / 128 * 128;
 }
