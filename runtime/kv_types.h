@@ -2,7 +2,7 @@
 // errors of keys than the output does from errors of values.
 //
 //   f32 f16 bf16   as they are
-//   int8           s (q - 128), one f32 s a token and head: the largest magnitude is 127 s
+//   int8           s q, one f32 s a token and head: the largest magnitude is 127 s
 //   fp8            s e4m3(q), the same: the largest magnitude is 448 s
 //   int4           m + s q in groups of 32 channels of a token and head, s and m f16: the range of
 //                  the group

@@ -10,143 +10,235 @@
 namespace pith {
 namespace {
 
-constexpr int64_t kKeys = 64;     // of a block
-constexpr int64_t kRows = 64;     // of a tile: queries times the heads that share a key head
-constexpr int64_t kFewRows = 12;  // below: keys are multiplied as they lie, not transposed first
+constexpr int64_t kKeys = 64;    // of a block
+constexpr int64_t kChunk = 256;  // keys, a multiple of kKeys
+constexpr int64_t kRows = 64;    // of a tile: queries times the heads that share a key head
 
 struct Tile {
   int64_t segment, kv_head, first, count;  // queries [first, first + count) of the segment
   int64_t row;                             // of the first query in q and out
 };
 
+// What rows have summed up over some keys: of values [rows, d] times exp(score - top).
+struct Sums {
+  float* values;
+  float* top;    // [rows]
+  float* total;  // [rows], of exp(score - top)
+
+  static int64_t size(int64_t rows, int64_t d) { return rows * (d + 2); }
+  static Sums in(float* memory, int64_t rows, int64_t d) {
+    return {memory, memory + rows * d, memory + rows * (d + 1)};
+  }
+};
+
 struct Scratch {
-  Buffer<float> queries, keys_transposed, scores, sums;
+  Buffer<float> queries, scores, sums;
   KvScratch cached;
+};
+Scratch& thread_scratch() {
+  thread_local Scratch scratch;
+  return scratch;
+}
+
+class Attending {
+ public:
+  Attending(const CpuKernels& kernels, const proto::Attention& spec, int index, const Batch& batch,
+            CpuKvCache& cache, Activation q, Activation out)
+      : kernels_(kernels),
+        batch_(batch),
+        keys_(cache.keys(index)),
+        values_(cache.values(index)),
+        q_(q),
+        out_(out),
+        d_(spec.head_dim()),
+        kv_heads_(spec.kv_heads()),
+        group_(spec.heads() / kv_heads_),
+        window_(static_cast<int64_t>(spec.window())),
+        scale_(static_cast<float>(spec.scale() != 0 ? spec.scale()
+                                                    : 1.0 / std::sqrt(static_cast<double>(d_)))) {
+    const int64_t queries_of_tile = std::max<int64_t>(1, kRows / group_);
+    int64_t row = 0;
+    for (size_t s = 0; s < batch.segments.size(); ++s) {
+      const Segment& seg = batch.segments[s];
+      if (seg.slot < 0 || seg.slot >= cache.slots() || seg.begin < 0 ||
+          seg.begin + seg.count > cache.length()) {
+        fail(ErrorKind::kUsage, "tokens {} to {} of sequence {} do not fit a cache of {} x {}",
+             seg.begin, seg.begin + seg.count, seg.slot, cache.slots(), cache.length());
+      }
+      for (int64_t first = 0; first < seg.count; first += queries_of_tile) {
+        const int64_t count = std::min(queries_of_tile, seg.count - first);
+        for (int64_t h = 0; h < kv_heads_; ++h)
+          tiles_.push_back({static_cast<int64_t>(s), h, first, count, row + first});
+      }
+      row += seg.count;
+    }
+  }
+
+  // Queries of a key head one after the other, [kv_heads, m, group, d], scaled and rotated as the
+  // keys are.
+  void prepare(Buffer<float>& queries) {
+    queries.require(q_.m * q_.n);
+    queries_ = {queries.data(), static_cast<size_t>(q_.m * q_.n)};
+    parallel_ranges(q_.m, 16, [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) {
+        for (int64_t h = 0; h < kv_heads_; ++h) {
+          float* const to = queries.data() + (h * q_.m + t) * group_ * d_;
+          std::copy_n(q_.f32() + t * q_.n + h * group_ * d_, group_ * d_, to);
+          if (keys_.rotated()) {
+            for (int64_t g = 0; g < group_; ++g) rotate_head(to + g * d_, d_);
+          }
+          kernels_.scale(to, group_ * d_, scale_);
+        }
+      }
+    });
+  }
+
+  // Before anything else: every query sees the keys of its own segment up to itself.
+  void store(Activation k, Activation v) {
+    int64_t row = 0;
+    for (const auto& seg : batch_.segments) {
+      constexpr int64_t kSome = 4 * KvPlane::kTile;  // positions, so that no two threads share one
+      const int64_t begin = seg.begin / kSome, end = ceil_div(seg.begin + seg.count, kSome);
+      parallel_for(end - begin, [&](int64_t i) {
+        const int64_t from = std::max(seg.begin, (begin + i) * kSome),
+                      to = std::min(seg.begin + seg.count, (begin + i + 1) * kSome);
+        for (int64_t p = from; p < to; ++p) {
+          const int64_t t = row + p - seg.begin;
+          for (int64_t h = 0; h < kv_heads_; ++h) {
+            keys_.write(kernels_, seg.slot * kv_heads_ + h, p, k.f32() + t * k.n + h * d_);
+            values_.write(kernels_, seg.slot * kv_heads_ + h, p, v.f32() + t * v.n + h * d_);
+          }
+        }
+      });
+      row += seg.count;
+    }
+  }
+
+  void run() {
+    const auto count = static_cast<int64_t>(tiles_.size());
+    int64_t chunks = 0, rows = 0;  // the most that a tile has
+    for (const Tile& t : tiles_) {
+      chunks = std::max(chunks, last_chunk(t) - first_chunk(t) + 1);
+      rows = std::max(rows, t.count * group_);
+    }
+    if (chunks == 1 || count >= 4 * thread_count()) {
+      return parallel_for(count, [&](int64_t i) {
+        const Tile& t = tiles_[static_cast<size_t>(i)];
+        Buffer<float>& memory = thread_scratch().sums;
+        const int64_t size = Sums::size(rows, d_);
+        memory.require(2 * size);
+        const Sums all = Sums::in(memory.data(), rows, d_),
+                   next = Sums::in(memory.data() + size, rows, d_);
+        for (int64_t c = first_chunk(t); c <= last_chunk(t); ++c) {
+          sum_chunk(t, c, c == first_chunk(t) ? all : next);
+          if (c > first_chunk(t)) join(t, all, next);
+        }
+        write(t, all);
+      });
+    }
+    Buffer<float>& memory = thread_scratch().sums;
+    const int64_t size = Sums::size(rows, d_);
+    memory.require(count * chunks * size);
+    const auto sums = [&](int64_t tile, int64_t chunk) {
+      return Sums::in(memory.data() + (tile * chunks + chunk) * size, rows, d_);
+    };
+    parallel_for(count * chunks, [&](int64_t i) {
+      const Tile& t = tiles_[static_cast<size_t>(i / chunks)];
+      const int64_t chunk = first_chunk(t) + i % chunks;
+      if (chunk <= last_chunk(t)) sum_chunk(t, chunk, sums(i / chunks, i % chunks));
+    });
+    parallel_for(count, [&](int64_t i) {
+      const Tile& t = tiles_[static_cast<size_t>(i)];
+      for (int64_t c = 1; c <= last_chunk(t) - first_chunk(t); ++c) join(t, sums(i, 0), sums(i, c));
+      write(t, sums(i, 0));
+    });
+  }
+
+ private:
+  const Segment& segment(const Tile& t) const {
+    return batch_.segments[static_cast<size_t>(t.segment)];
+  }
+  int64_t position(const Tile& t) const { return segment(t).begin + t.first; }  // of the first
+  int64_t first_key(const Tile& t) const {
+    return window_ > 0 ? std::max<int64_t>(0, position(t) - window_ + 1) : 0;
+  }
+  int64_t first_chunk(const Tile& t) const { return first_key(t) / kChunk; }
+  int64_t last_chunk(const Tile& t) const { return (position(t) + t.count - 1) / kChunk; }
+
+  // Rows of a tile: query r / group, head r % group of those that share the key head.
+  void sum_chunk(const Tile& t, int64_t chunk, const Sums& to) const {
+    Scratch& s = thread_scratch();
+    const int64_t rows = t.count * group_, slot_head = segment(t).slot * kv_heads_ + t.kv_head;
+    s.scores.require(rows * kKeys);
+    const float* const queries = queries_.data() + (t.kv_head * q_.m + t.row) * group_ * d_;
+    std::fill_n(to.values, rows * d_, 0.0f);
+    std::fill_n(to.top, rows, -3.0e38f);
+    std::fill_n(to.total, rows, 0.0f);
+    const int64_t begin = std::max(chunk * kChunk, first_key(t) / kKeys * kKeys),
+                  end = std::min((chunk + 1) * kChunk, position(t) + t.count);
+    for (int64_t key = begin; key < end; key += kKeys) {
+      const int64_t keys = std::min(kKeys, end - key);
+      keys_.scores(kernels_, slot_head, key, keys, rows, queries, s.scores.data(), kKeys, s.cached);
+      for (int64_t r = 0; r < rows; ++r) {
+        float* const scores = s.scores.data() + r * kKeys;
+        const int64_t at = position(t) + r / group_;  // sees keys [low, high) of the block
+        const int64_t low = window_ > 0 ? std::max<int64_t>(0, at - window_ + 1 - key) : 0,
+                      high = std::min(keys, at + 1 - key);
+        if (low >= high) {
+          std::fill_n(scores, keys, 0.0f);
+          continue;
+        }
+        const float factor =
+            kernels_.softmax_step(scores + low, high - low, &to.top[r], &to.total[r]);
+        if (factor != 1) kernels_.scale(to.values + r * d_, d_, factor);
+        std::fill(scores, scores + low, 0.0f);
+        std::fill(scores + high, scores + keys, 0.0f);
+      }
+      values_.weigh(kernels_, slot_head, key, keys, rows, s.scores.data(), kKeys, to.values,
+                    s.cached);
+    }
+  }
+
+  void join(const Tile& t, const Sums& all, const Sums& next) const {
+    for (int64_t r = 0; r < t.count * group_; ++r) {
+      const float top = std::max(all.top[r], next.top[r]), a = std::exp(all.top[r] - top),
+                  b = std::exp(next.top[r] - top);
+      all.top[r] = top;
+      all.total[r] = all.total[r] * a + next.total[r] * b;
+      float* const to = all.values + r * d_;
+      const float* const from = next.values + r * d_;
+      for (int64_t i = 0; i < d_; ++i) to[i] = to[i] * a + from[i] * b;
+    }
+  }
+
+  void write(const Tile& t, const Sums& sums) const {
+    for (int64_t r = 0; r < t.count * group_; ++r) {
+      float* const to =
+          out_.f32() + (t.row + r / group_) * out_.n + (t.kv_head * group_ + r % group_) * d_;
+      std::copy_n(sums.values + r * d_, d_, to);
+      kernels_.scale(to, d_, 1.0f / sums.total[r]);
+    }
+  }
+
+  const CpuKernels& kernels_;
+  const Batch& batch_;
+  KvPlane& keys_;
+  KvPlane& values_;
+  const Activation q_, out_;
+  const int64_t d_, kv_heads_, group_, window_;
+  const float scale_;
+  std::span<const float> queries_;
+  std::vector<Tile> tiles_;
 };
 
 }  // namespace
 
 void attend(const CpuKernels& kernels, const proto::Attention& spec, int index, const Batch& batch,
             CpuKvCache& cache, Activation q, Activation k, Activation v, Activation out) {
-  const int64_t d = spec.head_dim(), heads = spec.heads(), kv_heads = spec.kv_heads(),
-                group = heads / kv_heads;
-  KvPlane& key_plane = cache.keys(index);
-  KvPlane& value_plane = cache.values(index);
-  const auto scale = static_cast<float>(
-      spec.scale() != 0 ? spec.scale() : 1.0 / std::sqrt(static_cast<double>(d)));
-
-  const int64_t queries_per_tile = std::max<int64_t>(1, kRows / group);
-  std::vector<Tile> tiles;
-  int64_t row = 0;
-  for (size_t s = 0; s < batch.segments.size(); ++s) {
-    const Segment& seg = batch.segments[s];
-    if (seg.slot < 0 || seg.slot >= cache.slots() || seg.begin < 0 ||
-        seg.begin + seg.count > cache.length()) {
-      fail(ErrorKind::kUsage, "tokens {} to {} of sequence {} do not fit a cache of {} x {}",
-           seg.begin, seg.begin + seg.count, seg.slot, cache.slots(), cache.length());
-    }
-    for (int64_t first = 0; first < seg.count; first += queries_per_tile) {
-      const int64_t count = std::min(queries_per_tile, seg.count - first);
-      for (int64_t h = 0; h < kv_heads; ++h)
-        tiles.push_back({static_cast<int64_t>(s), h, first, count, row + first});
-    }
-    row += seg.count;
-  }
-
-  // The new keys and values first: every query sees those of its own segment up to itself.
-  row = 0;
-  for (const auto& seg : batch.segments) {
-    parallel_ranges(seg.count, 64, [&](int64_t begin, int64_t end) {
-      for (int64_t t = begin; t < end; ++t) {
-        for (int64_t h = 0; h < kv_heads; ++h) {
-          const int64_t to = key_plane.row(seg.slot, h, seg.begin + t);
-          key_plane.write(kernels, to, k.f32() + (row + t) * k.n + h * d);
-          value_plane.write(kernels, to, v.f32() + (row + t) * v.n + h * d);
-        }
-      }
-    });
-    row += seg.count;
-  }
-
-  const auto window = static_cast<int64_t>(spec.window());
-  const auto dot = kernels.dot[static_cast<size_t>(key_plane.kind())];
-  parallel_for(static_cast<int64_t>(tiles.size()), [&](int64_t i) {
-    thread_local Scratch scratch;
-    const Tile& t = tiles[static_cast<size_t>(i)];
-    const Segment& seg = batch.segments[static_cast<size_t>(t.segment)];
-    const int64_t rows =
-        t.count * group;  // row r: query r / group, head r % group of those that share the key head
-    const int64_t first_position = seg.begin + t.first,
-                  last_position = first_position + t.count - 1;
-    // Blocks begin at multiples of their size whatever the window, so that sums do not depend on
-    // how a prompt was cut into chunks.
-    const int64_t begin =
-        window > 0 ? std::max<int64_t>(0, first_position - window + 1) / kKeys * kKeys : 0;
-    const int64_t padded = ceil_div(d, 16) * 16;
-    scratch.queries.require(rows * padded);
-    scratch.keys_transposed.require(kKeys * d);
-    scratch.scores.require(rows * kKeys);
-    scratch.sums.require(rows * d);
-    std::fill(scratch.sums.begin(), scratch.sums.begin() + rows * d, 0.0f);
-    std::fill(scratch.queries.begin(), scratch.queries.begin() + rows * padded, 0.0f);
-    std::vector<float> top(static_cast<size_t>(rows), -3.0e38f),
-        total(static_cast<size_t>(rows), 0.0f);
-    const auto head_at = [&](const Activation& x, int64_t r) {
-      return x.f32() + (t.row + r / group) * x.n + (t.kv_head * group + r % group) * d;
-    };
-    for (int64_t r = 0; r < rows; ++r) {
-      float* query = scratch.queries.data() + r * padded;
-      std::copy(head_at(q, r), head_at(q, r) + d, query);
-      if (key_plane.rotated()) rotate_head(query, d);
-      kernels.scale(query, d, scale);
-    }
-    for (int64_t key0 = begin; key0 <= last_position; key0 += kKeys) {
-      const int64_t keys = std::min(kKeys, last_position + 1 - key0);
-      const int64_t cached = key_plane.row(seg.slot, t.kv_head, key0);
-      float* all_scores = scratch.scores.data();
-      if (rows < kFewRows) {
-        CodeRow key_rows[kKeys];
-        key_plane.code_rows(kernels, cached, keys, scratch.cached, key_rows);
-        for (int64_t j = 0; j < keys; j += 4) {
-          const int few = static_cast<int>(std::min<int64_t>(4, keys - j));
-          for (int64_t r = 0; r < rows; ++r)
-            dot(key_rows + j, few, d, scratch.queries.data() + r * padded,
-                all_scores + r * kKeys + j);
-        }
-      } else {
-        const float* key_rows = key_plane.read(kernels, cached, keys, scratch.cached);
-        float* kt = scratch.keys_transposed.data();
-        for (int64_t j = 0; j < keys; ++j) {
-          for (int64_t c = 0; c < d; ++c) kt[c * kKeys + j] = key_rows[j * d + c];
-        }
-        kernels.gemm(rows, keys, d, scratch.queries.data(), padded, kt, kKeys, all_scores, kKeys,
-                     false);
-      }
-      const float* value_rows = value_plane.read(kernels, cached, keys, scratch.cached);
-      for (int64_t r = 0; r < rows; ++r) {
-        float* scores = all_scores + r * kKeys;
-        const auto ri = static_cast<size_t>(r);
-        const int64_t position = first_position + r / group;
-        const int64_t low = window > 0 ? std::max<int64_t>(0, position - window + 1 - key0) : 0;
-        const int64_t high =
-            std::min(keys, position + 1 - key0);  // sees keys [low, high) of the block
-        if (low >= high) {
-          std::fill(scores, scores + keys, 0.0f);
-          continue;
-        }
-        const float factor = kernels.softmax_step(scores + low, high - low, &top[ri], &total[ri]);
-        if (factor != 1) kernels.scale(scratch.sums.data() + r * d, d, factor);
-        std::fill(scores, scores + low, 0.0f);
-        std::fill(scores + high, scores + keys, 0.0f);
-      }
-      kernels.gemm(rows, d, keys, all_scores, kKeys, value_rows, d, scratch.sums.data(), d, true);
-    }
-    for (int64_t r = 0; r < rows; ++r) {
-      float* to = head_at(out, r);
-      std::copy(scratch.sums.data() + r * d, scratch.sums.data() + (r + 1) * d, to);
-      kernels.scale(to, d, 1.0f / total[static_cast<size_t>(r)]);
-    }
-  });
+  Attending attending(kernels, spec, index, batch, cache, q, out);
+  attending.prepare(thread_scratch().queries);
+  attending.store(k, v);
+  attending.run();
 }
 
 }  // namespace pith

@@ -5,9 +5,12 @@
 
 namespace pith {
 
-// Online softmax over blocks of 64 keys, f32 throughout. A tile is the queries of all heads that
-// share a key head, up to 64 rows. What a row sums up, and in which order, depends on its position
-// and on how many rows its tile has, never on threads.
+// Softmax over blocks of 64 keys, one after the other with a maximum that goes on, in f32
+// throughout. A tile is the queries of all heads that share a key head, up to 64 rows: what is
+// cached is read and decoded once for all of them. Blocks make chunks, whose sums are joined in
+// order; where there are few tiles (decoding), threads share out the chunks. Blocks and chunks are
+// counted from position 0, so that a row is the same bits whichever rows stand beside it, however a
+// prompt was cut, and on any number of threads.
 void attend(const CpuKernels& kernels, const proto::Attention& spec, int index, const Batch& batch,
             CpuKvCache& cache, Activation q, Activation k, Activation v, Activation out);
 

@@ -11,9 +11,19 @@
 
 namespace pith {
 
-// How the elements of a row are stored, for the kernels: dense and fp8 weights, caches. Integers
-// are units of 16 codes in 2*bits bytes, code i in bits [i*bits, (i+1)*bits).
-enum class CodeKind : uint8_t { kF32, kF16, kBF16, kF8E4M3, kF8E5M2, kInt4, kInt8, kCount };
+// How the elements of a row are stored, for the kernels: dense and fp8 weights, caches. Two codes
+// of kInt4 are a byte, the first in its low bits, and have no sign; those of kInt8 have one.
+enum class CodeKind : uint8_t {
+  kF32,
+  kF16,
+  kBF16,
+  kF8E4M3,
+  kF8E5M2,
+  kFloats,  // how many of floats there are
+  kInt4 = kFloats,
+  kInt8,
+  kCount
+};
 
 // One row, its scales unpacked. Element i is scale[i / group] * (value(code i) - zero[i / group]).
 struct CodeRow {
@@ -21,6 +31,15 @@ struct CodeRow {
   const float* scales;  // [ceil(k / group)], or null: 1
   const float* zeros;   // the same, or null: 0
   int64_t group;        // a multiple of 16, or at least k
+};
+
+// 16 rows, column by column: code r of [16 i, 16 i + 16) is that of row r in column i. Element [r,
+// i] is scales[i / group, r] * (value(code) - zeros[i / group, r]).
+struct CodeColumns {
+  const void* codes;    // 64 bytes behind are readable
+  const float* scales;  // [ceil(k / group), 16], or null: 1
+  const float* zeros;   // the same, or null: 0
+  int64_t group;
 };
 
 // The codes of a tile of 16 rows of integers or nf4 (formats/encodings/int_group.h), scales and
@@ -77,9 +96,25 @@ struct CpuKernels {
   void (*panel)(const float* rows, int64_t count, int64_t ld, int64_t k, float* to);
   // out[k] = the elements, bit for bit as the reference decoder gives them
   void (*decode[static_cast<int>(CodeKind::kCount)])(const CodeRow& row, int64_t k, float* out);
-  // The products of `rows` (1 to 4) rows with one x [k]; x has 0 up to the next multiple of 16
-  void (*dot[static_cast<int>(CodeKind::kCount)])(const CodeRow* rows, int count, int64_t k,
-                                                  const float* x, float* out);
+  // The products of `rows` (1 to 4) rows of floats, without zeros, with one x [k]; x has 0 up to
+  // the next multiple of 16
+  void (*dot[static_cast<int>(CodeKind::kFloats)])(const CodeRow* rows, int count, int64_t k,
+                                                   const float* x, float* out);
+  // Attention of few queries (1 to 4 rows) straight from the codes of a cache; bit for bit what
+  // decoding and gemm give. Tiles and rows follow each other at `step` bytes of codes, their scales
+  // and zeros without gaps.
+  //
+  // to[r, key] = the products of rows [rows, d] with 16 keys of each tile
+  void (*scores[static_cast<int>(CodeKind::kCount)])(int64_t rows, const float* x, int64_t d,
+                                                     const CodeColumns& keys, int64_t step,
+                                                     int64_t tiles, float* to, int64_t ld);
+  // to[r, d] += the sum over n keys of weights[r, key] * value[key]; d is a multiple of 16
+  void (*weigh[static_cast<int>(CodeKind::kCount)])(int64_t rows, const float* weights, int64_t ld,
+                                                    const CodeRow& values, int64_t step, int64_t n,
+                                                    int64_t d, float* to);
+  // to[i * ld, 16] = column i, for i < k
+  void (*columns[static_cast<int>(CodeKind::kCount)])(const CodeColumns& rows, int64_t k, float* to,
+                                                      int64_t ld);
 
   // Of tiles of integers in groups. to[k, 32]: column by column, 16 rows at to; as the reference
   // decoder gives them.

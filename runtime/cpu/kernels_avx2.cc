@@ -103,6 +103,11 @@ inline V16 load_f8e5m2(const uint8_t* p) {
   const I16 c = load_u8(p);
   return {f8_to_f32<21>(c.a, 0x1p112f), f8_to_f32<21>(c.b, 0x1p112f)};
 }
+inline V16 load_i8(const int8_t* p) {
+  const __m128i c = load128(p);
+  return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(c)),
+          _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(c, 8)))};
+}
 
 #include "runtime/cpu/unpack_tables.h"
 

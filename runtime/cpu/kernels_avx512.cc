@@ -70,6 +70,10 @@ inline V16 load_f8(const uint8_t* p, float rescale) {
 }
 inline V16 load_f8e4m3(const uint8_t* p) { return load_f8<20>(p, 0x1p120f); }
 inline V16 load_f8e5m2(const uint8_t* p) { return load_f8<21>(p, 0x1p112f); }
+inline V16 load_i8(const int8_t* p) {
+  return _mm512_cvtepi32_ps(
+      _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
 
 #include "runtime/cpu/unpack_tables.h"
 

@@ -48,6 +48,9 @@ struct F8E4M3 : Plain<uint8_t, F8E4M3> {
 struct F8E5M2 : Plain<uint8_t, F8E5M2> {
   static V16 read(const uint8_t* p) { return load_f8e5m2(p); }
 };
+struct I8 : Plain<int8_t, I8> {
+  static V16 read(const int8_t* p) { return load_i8(p); }
+};
 template <int bits>
 struct Packed {
   static V16 load(const void* row, int64_t i) {
@@ -70,31 +73,37 @@ void decode_row(const CodeRow& row, int64_t k, float* out) {
   }
 }
 
-// sum over groups of s * (sum of code * x - z * sum of x)
+template <class Codes>
+void decode_columns(const CodeColumns& rows, int64_t k, float* to, int64_t ld) {
+  for (int64_t begin = 0, g = 0; begin < k; begin += rows.group, ++g) {
+    const V16 s = rows.scales ? load(rows.scales + 16 * g) : set1(1.0f);
+    const V16 z = rows.zeros ? load(rows.zeros + 16 * g) : set1(0.0f);
+    for (int64_t i = begin; i < min64(k, begin + rows.group); ++i)
+      store(to + i * ld, mul(s, sub(Codes::load(rows.codes, 16 * i), z)));
+  }
+}
+
+// sum over groups of s * (sum of code * x)
 template <class Codes, int R>
 void dot_rows(const CodeRow* rows, int64_t k, const float* x, float* out) {
   V16 total[R];
   for (int r = 0; r < R; ++r) total[r] = set1(0.0f);
   const int64_t group = rows[0].group;
-  const bool has_zeros = rows[0].zeros != nullptr;
   for (int64_t begin = 0, g = 0; begin < k; begin += group, ++g) {
     const int64_t end = min64(k, begin + group);
-    V16 part[R], x_sum = set1(0.0f);
+    V16 part[R];
     for (int r = 0; r < R; ++r) part[r] = set1(0.0f);
     int64_t i = begin;
     for (; i + 16 <= end; i += 16) {
       const V16 v = load(x + i);
-      x_sum = add(x_sum, v);
       for (int r = 0; r < R; ++r) part[r] = fma(Codes::load(rows[r].codes, i), v, part[r]);
     }
     if (i < end) {
       const V16 v = load(x + i);
-      x_sum = add(x_sum, v);
       for (int r = 0; r < R; ++r)
         part[r] = fma(Codes::load_last(rows[r].codes, i, end - i), v, part[r]);
     }
     for (int r = 0; r < R; ++r) {
-      if (has_zeros) part[r] = fma(set1(-rows[r].zeros[g]), x_sum, part[r]);
       total[r] =
           rows[r].scales ? fma(set1(rows[r].scales[g]), part[r], total[r]) : add(part[r], total[r]);
     }
@@ -170,9 +179,25 @@ void gemm_column(int64_t m, int64_t k, const float* a, int64_t lda, const float*
   while (m - i >= 1) step.template operator()<1>();
 }
 
+// Whole columns of so few rows that tiles of the usual width would have too few sums to keep the
+// multipliers busy; how many columns that were.
+template <int M>
+int64_t gemm_few(int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb,
+                 float* c, int64_t ldc, bool keep) {
+  constexpr int N = 2 * kTileVectors;
+  int64_t j = 0;
+  for (; n - j >= 16 * N; j += 16 * N)
+    gemm_tile<M, N, true>(k, a, lda, b + j, ldb, c + j, ldc, keep, 16);
+  return j;
+}
+
 void gemm(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb,
           float* c, int64_t ldc, bool keep) {
   int64_t j = 0;
+  constexpr int64_t kFew = kTileRows / 4;
+  if (m == 1) j = gemm_few<1>(n, k, a, lda, b, ldb, c, ldc, keep);
+  if (m == 2 && kFew >= 2) j = gemm_few<2>(n, k, a, lda, b, ldb, c, ldc, keep);
+  if (m == 3 && kFew >= 3) j = gemm_few<3>(n, k, a, lda, b, ldb, c, ldc, keep);
   for (; n - j >= 16 * kTileVectors; j += 16 * kTileVectors) {
     gemm_column<kTileVectors, true>(m, k, a, lda, b + j, ldb, c + j, ldc, keep, 16);
   }
@@ -188,6 +213,127 @@ void panel(const float* rows, int64_t count, int64_t ld, int64_t k, float* to) {
       for (int64_t p = p0; p < p1; ++p) to[p * 32 + r] = r < count ? rows[r * ld + p] : 0.0f;
     }
   }
+}
+
+// ---- Attention from the codes of a cache
+// -----------------------------------------------------------------------------------
+
+// Bytes of codes that are asked for before they are needed: what is needed next lies behind.
+constexpr int64_t kAhead = 4096;
+
+template <class Codes, int M, int N>
+void score_tiles(const float* x, int64_t d, const CodeColumns& keys, int64_t step, float* to,
+                 int64_t ld) {
+  V16 sums[M * N];
+  unrolled<M * N>([&](auto i) { sums[i] = set1(0.0f); });
+  const auto* const codes = static_cast<const uint8_t*>(keys.codes);
+  const int64_t groups = (d + keys.group - 1) / keys.group;
+  for (int64_t begin = 0, g = 0; begin < d; begin += keys.group, ++g) {
+    const int64_t end = min64(d, begin + keys.group);
+    const auto columns = [&](auto value) PITH_INLINED {
+      for (int64_t c = begin; c < end; ++c) {
+        V16 of_keys[N];
+        unrolled<N>([&](auto j) {
+          const uint8_t* const tile = codes + j * step;
+          __builtin_prefetch(tile + N * step + c * (step / d));
+          of_keys[j] = value(Codes::load(tile, 16 * c), j);
+        });
+        unrolled<M * N>(
+            [&](auto i) { sums[i] = fma(set1(x[i / N * d + c]), of_keys[i % N], sums[i]); });
+      }
+    };
+    if (!keys.scales) {
+      columns([](V16 v, auto) PITH_INLINED { return v; });
+      continue;
+    }
+    V16 s[N], z[N];
+    unrolled<N>([&](auto j) {
+      s[j] = load(keys.scales + 16 * (j * groups + g));
+      z[j] = keys.zeros ? load(keys.zeros + 16 * (j * groups + g)) : set1(0.0f);
+    });
+    columns([&](V16 v, auto j) PITH_INLINED { return mul(s[j], sub(v, z[j])); });
+  }
+  unrolled<M * N>([&](auto i) { store(to + i / N * ld + 16 * (i % N), sums[i]); });
+}
+
+// f<M>() for the number of rows.
+template <class F>
+inline void with_rows(int64_t rows, F f) {
+  switch (rows) {
+    case 1:
+      return f.template operator()<1>();
+    case 2:
+      return f.template operator()<2>();
+    case 3:
+      return f.template operator()<3>();
+    default:
+      return f.template operator()<4>();
+  }
+}
+
+constexpr int kFewVectors = kTileVectors > 1 ? 4 : 1;  // whose sums for 4 rows fit the registers
+
+template <class Codes>
+void scores(int64_t rows, const float* x, int64_t d, const CodeColumns& keys, int64_t step,
+            int64_t tiles, float* to, int64_t ld) {
+  const int64_t groups = (d + keys.group - 1) / keys.group;
+  with_rows(rows, [&]<int M>() {
+    CodeColumns at = keys;
+    const auto some = [&]<int N>(int64_t t) {
+      score_tiles<Codes, M, N>(x, d, at, step, to + 16 * t, ld);
+      at.codes = static_cast<const uint8_t*>(at.codes) + N * step;
+      if (at.scales) at.scales += 16 * N * groups;
+      if (at.zeros) at.zeros += 16 * N * groups;
+    };
+    int64_t t = 0;
+    for (; tiles - t >= kFewVectors; t += kFewVectors) some.template operator()<kFewVectors>(t);
+    for (; t < tiles; ++t) some.template operator()<1>(t);
+  });
+}
+
+template <class Codes, int M, int N>
+void weigh_columns(const float* weights, int64_t ld, const CodeRow& values, int64_t step, int64_t n,
+                   int64_t column, int64_t d, float* to) {
+  V16 sums[M * N];
+  unrolled<M * N>([&](auto i) { sums[i] = load(to + i / N * d + column + 16 * (i % N)); });
+  const int64_t groups = (d + values.group - 1) / values.group;
+  const auto* codes = static_cast<const uint8_t*>(values.codes);
+  const auto keys = [&](auto value) PITH_INLINED {
+    for (int64_t key = 0; key < n; ++key, codes += step) {
+      V16 of_key[N];
+      unrolled<N>([&](auto j) {
+        if (64 * j < step) __builtin_prefetch(codes + kAhead + 64 * j);
+      });
+      unrolled<N>(
+          [&](auto j) { of_key[j] = value(Codes::load(codes, column + 16 * j), key, 16 * j); });
+      unrolled<M * N>(
+          [&](auto i) { sums[i] = fma(set1(weights[i / N * ld + key]), of_key[i % N], sums[i]); });
+    }
+  };
+  if (!values.scales) {
+    keys([](V16 v, int64_t, int64_t) PITH_INLINED { return v; });
+  } else if (groups == 1) {
+    keys([&](V16 v, int64_t key, int64_t) PITH_INLINED {
+      return mul(set1(values.scales[key]), sub(v, set1(values.zeros ? values.zeros[key] : 0)));
+    });
+  } else {
+    keys([&](V16 v, int64_t key, int64_t at) PITH_INLINED {
+      const int64_t g = key * groups + (column + at) / values.group;
+      return mul(set1(values.scales[g]), sub(v, set1(values.zeros ? values.zeros[g] : 0)));
+    });
+  }
+  unrolled<M * N>([&](auto i) { store(to + i / N * d + column + 16 * (i % N), sums[i]); });
+}
+
+template <class Codes>
+void weigh(int64_t rows, const float* weights, int64_t ld, const CodeRow& values, int64_t step,
+           int64_t n, int64_t d, float* to) {
+  with_rows(rows, [&]<int M>() {
+    int64_t c = 0;
+    for (; d - c >= 16 * kFewVectors; c += 16 * kFewVectors)
+      weigh_columns<Codes, M, kFewVectors>(weights, ld, values, step, n, c, d, to);
+    for (; c < d; c += 16) weigh_columns<Codes, M, 1>(weights, ld, values, step, n, c, d, to);
+  });
 }
 
 // ---- Tiles of 16 rows of codes in groups
@@ -390,9 +536,6 @@ struct Groups {
     return true;
   }
 };
-
-// Bytes of codes that are asked for before they are needed: of the next tiles, which lie behind.
-constexpr int64_t kAhead = 4096;
 
 template <int bits, int M>
 void int_rows_of(const IntTile& w, const IntCut& cut, int64_t k, const IntInputs& x, int64_t token,
@@ -688,11 +831,13 @@ void narrow_f16(const float* from, int64_t n, uint16_t* to) {
   }
 }
 
+#define PITH_BY_FLOATS(f) f<F32>, f<F16>, f<BF16>, f<F8E4M3>, f<F8E5M2>
 #define PITH_BY_CODES(f) \
-  { f<F32>, f<F16>, f<BF16>, f<F8E4M3>, f<F8E5M2>, f<Packed<4>>, f<Packed<8>> }
-#define PITH_KERNEL_TABLE(name)                                                                \
-  {                                                                                            \
-    name, gemm, panel, PITH_BY_CODES(decode_row), PITH_BY_CODES(dot), tile_panel, tile_rows,   \
-        unpack_tile, unpack_zeros, int_rows, int_gemm, widen, int_peak, float_peak, widen_f16, \
-        narrow_f16, rms_norm, silu_mul, softmax_step, scale, log_sum_exp                       \
+  { PITH_BY_FLOATS(f), f<Packed<4>>, f<I8> }
+#define PITH_KERNEL_TABLE(name)                                                                  \
+  {                                                                                              \
+    name, gemm, panel, PITH_BY_CODES(decode_row), {PITH_BY_FLOATS(dot)}, PITH_BY_CODES(scores),  \
+        PITH_BY_CODES(weigh), PITH_BY_CODES(decode_columns), tile_panel, tile_rows, unpack_tile, \
+        unpack_zeros, int_rows, int_gemm, widen, int_peak, float_peak, widen_f16, narrow_f16,    \
+        rms_norm, silu_mul, softmax_step, scale, log_sum_exp                                     \
   }

@@ -127,6 +127,9 @@ inline V16 load_f8e5m2(const uint8_t* p) {
     return from_bits((c & 0x80u) << 24 | (c & 0x7fu) << 21) * 0x1p112f;
   });
 }
+inline V16 load_i8(const int8_t* p) {
+  return each([&](int i) { return static_cast<float>(p[i]); });
+}
 
 #include "runtime/cpu/nf4_table.h"
 

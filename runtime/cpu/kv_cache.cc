@@ -11,8 +11,8 @@
 namespace pith {
 namespace {
 
-constexpr int64_t kGroup = 32;  // of int4
-constexpr float kMiddle = 128;  // of int8
+constexpr int64_t kGroup = 32;   // of int4
+constexpr int64_t kFewRows = 8;  // up to which codes are not decoded once for all
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 struct Layout {
@@ -57,7 +57,7 @@ float encode_int8(const float* x, int64_t n, uint8_t* codes) {
   const float inverse = 1 / scale;
   for (int64_t i = 0; i < n; ++i) {
     const float q = scale > 0 ? std::clamp(round_small(x[i] * inverse), -127.0f, 127.0f) : 0;
-    codes[i] = static_cast<uint8_t>(static_cast<int>(q + kMiddle));
+    codes[i] = static_cast<uint8_t>(static_cast<int>(q));
   }
   return scale;
 }
@@ -109,16 +109,16 @@ void rotate_head(float* x, int64_t n) {
   for (int64_t i = 0; i < n; ++i) x[i] *= factor;
 }
 
-KvPlane::KvPlane(KvType type, bool keys, int slots, int64_t kv_heads, int64_t length,
-                 int64_t head_dim)
+KvPlane::KvPlane(KvType type, bool keys, int64_t heads, int64_t length, int64_t head_dim)
     : type_(type),
+      keys_(keys),
       rotated_(keys && layout(type).rotated_keys),
-      kv_heads_(kv_heads),
-      length_(length),
+      heads_(heads),
+      length_(keys ? ceil_div(length, kTile) * kTile : length),
       head_dim_(head_dim),
       groups_(ceil_div(head_dim, kGroup)),
       row_bytes_(type == KvType::kInt4 ? int4_bytes(head_dim) : head_dim * layout(type).bits / 8) {
-  const int64_t rows = slots * kv_heads * length;
+  const int64_t rows = heads_ * length_;
   codes_ = Buffer<std::byte>(rows * row_bytes_);
   if (layout(type).row_scale) scales_ = Buffer<float>(rows);
   if (type == KvType::kInt4) {
@@ -132,92 +132,186 @@ uint64_t KvPlane::bytes() const {
          group_scales_.span().size_bytes() + group_minima_.span().size_bytes();
 }
 
-void KvPlane::write(const CpuKernels& kernels, int64_t row, const float* x) {
+void KvPlane::encode(const CpuKernels& kernels, const float* x, std::byte* codes, float* scale,
+                     uint16_t* group_scales, uint16_t* group_minima) const {
+  auto* bytes = reinterpret_cast<uint8_t*>(codes);
+  switch (type_) {
+    case KvType::kF32:
+      std::memcpy(codes, x, static_cast<size_t>(row_bytes_));
+      break;
+    case KvType::kF16:
+      kernels.f32_to_f16(x, head_dim_, reinterpret_cast<uint16_t*>(codes));
+      break;
+    case KvType::kBF16:
+      from_f32(DType::kBF16, x, codes, static_cast<size_t>(head_dim_));
+      break;
+    case KvType::kInt8:
+      *scale = encode_int8(x, head_dim_, bytes);
+      break;
+    case KvType::kFp8:
+      *scale = encode_fp8(x, head_dim_, bytes);
+      break;
+    case KvType::kInt4:
+      for (int64_t g = 0; g < groups_; ++g) {
+        const int64_t begin = g * kGroup;
+        encode_int4(x + begin, std::min(kGroup, head_dim_ - begin), bytes + begin / 2,
+                    group_scales + g, group_minima + g);
+      }
+      break;
+  }
+}
+
+namespace {
+
+template <class T>
+void scatter(const std::byte* from, int64_t n, std::byte* to) {
+  for (int64_t i = 0; i < n; ++i)
+    std::memcpy(to + KvPlane::kTile * i * sizeof(T), from + i * sizeof(T), sizeof(T));
+}
+
+}  // namespace
+
+void KvPlane::write(const CpuKernels& kernels, int64_t head, int64_t position, const float* x) {
+  const int64_t at = row(head, position);
+  float* const scale = scales_.empty() ? nullptr : scales_.data() + at;
+  if (!keys_) {
+    return encode(kernels, x, codes_.data() + at * row_bytes_, scale,
+                  group_scales_.data() + at * groups_, group_minima_.data() + at * groups_);
+  }
   thread_local Buffer<float> turned;
+  thread_local Buffer<std::byte> codes;
+  thread_local Buffer<uint16_t> halves;
   if (rotated_) {
     turned.require(head_dim_);
     std::copy_n(x, head_dim_, turned.data());
     rotate_head(turned.data(), head_dim_);
     x = turned.data();
   }
-  std::byte* to = codes_.data() + row * row_bytes_;
-  auto* bytes = reinterpret_cast<uint8_t*>(to);
-  switch (type_) {
-    case KvType::kF32:
-      std::memcpy(to, x, static_cast<size_t>(row_bytes_));
+  codes.require(row_bytes_);
+  halves.require(2 * groups_);
+  encode(kernels, x, codes.data(), scale, halves.data(), halves.data() + groups_);
+  const int64_t tile = at / kTile, lane = at % kTile;
+  std::byte* const to = codes_.data() + tile * kTile * row_bytes_;
+  switch (layout(type_).bits) {
+    case 32:
+      return scatter<uint32_t>(codes.data(), head_dim_, to + lane * 4);
+    case 16:
+      return scatter<uint16_t>(codes.data(), head_dim_, to + lane * 2);
+    case 8:
+      return scatter<uint8_t>(codes.data(), head_dim_, to + lane);
+    default:
       break;
-    case KvType::kF16:
-      kernels.f32_to_f16(x, head_dim_, reinterpret_cast<uint16_t*>(to));
-      break;
-    case KvType::kBF16:
-      from_f32(DType::kBF16, x, to, static_cast<size_t>(head_dim_));
-      break;
-    case KvType::kInt8:
-      scales_[row] = encode_int8(x, head_dim_, bytes);
-      break;
-    case KvType::kFp8:
-      scales_[row] = encode_fp8(x, head_dim_, bytes);
-      break;
-    case KvType::kInt4:
-      for (int64_t g = 0; g < groups_; ++g) {
-        const int64_t at = row * groups_ + g, begin = g * kGroup;
-        encode_int4(x + begin, std::min(kGroup, head_dim_ - begin), bytes + begin / 2,
-                    &group_scales_[at], &group_minima_[at]);
-      }
-      break;
+  }
+  const int own = static_cast<int>(lane % 2 * 4), other = 4 - own;
+  for (int64_t i = 0; i < head_dim_; ++i) {
+    const int code = std::to_integer<int>(codes[i / 2]) >> (i % 2 * 4) & 15;
+    std::byte& both = to[(kTile * i + lane) / 2];
+    both = (both & std::byte(15 << other)) | std::byte(code << own);
+  }
+  for (int64_t g = 0; g < groups_; ++g) {
+    group_scales_[(tile * groups_ + g) * kTile + lane] = halves[g];
+    group_minima_[(tile * groups_ + g) * kTile + lane] = halves[groups_ + g];
   }
 }
 
-CodeKind KvPlane::kind() const { return layout(type_).kind; }
-
-void KvPlane::code_rows(const CpuKernels& kernels, int64_t row, int64_t count, KvScratch& scratch,
-                        CodeRow* out) const {
-  const float* scales = nullptr;
-  const float* zeros = nullptr;
-  if (layout(type_).row_scale) scales = scales_.data() + row;
-  if (type_ == KvType::kInt4) {
-    const int64_t n = count * groups_;
-    scratch.scales.require(n);
-    scratch.zeros.require(n);
-    kernels.f16_to_f32(group_scales_.data() + row * groups_, n, scratch.scales.data());
-    kernels.f16_to_f32(group_minima_.data() + row * groups_, n, scratch.zeros.data());
-    for (int64_t i = 0; i < n; ++i) {
-      const float s = scratch.scales[i];
-      scratch.zeros[i] = s > 0 ? -scratch.zeros[i] / s : 0;
-    }
-    scales = scratch.scales.data();
-    zeros = scratch.zeros.data();
-  }
-  const bool int4 = type_ == KvType::kInt4;
-  const int64_t step = int4 ? groups_ : 1;
-  for (int64_t i = 0; i < count; ++i) {
-    out[i] = {codes(row + i), scales ? scales + i * step : nullptr,
-              int4                     ? zeros + i * step
-              : type_ == KvType::kInt8 ? &kMiddle
-                                       : nullptr,
-              int4 ? kGroup : head_dim_};
-  }
+void KvPlane::unpack_groups(const CpuKernels& kernels, int64_t group, int64_t count,
+                            KvScratch& scratch) const {
+  scratch.scales.require(count);
+  scratch.zeros.require(count);
+  float* const scales = scratch.scales.data();
+  float* const zeros = scratch.zeros.data();
+  kernels.f16_to_f32(group_scales_.data() + group, count, scales);
+  kernels.f16_to_f32(group_minima_.data() + group, count, zeros);
+  for (int64_t i = 0; i < count; ++i) zeros[i] = scales[i] > 0 ? -zeros[i] / scales[i] : 0;
 }
 
-const float* KvPlane::read(const CpuKernels& kernels, int64_t row, int64_t count,
+CodeRow KvPlane::code_rows(const CpuKernels& kernels, int64_t row, int64_t count,
                            KvScratch& scratch) const {
-  if (type_ == KvType::kF32) return reinterpret_cast<const float*>(codes(row));
-  scratch.rows.require(count * head_dim_);
+  const std::byte* const codes = codes_.data() + row * row_bytes_;
+  if (type_ != KvType::kInt4)
+    return {codes, scales_.empty() ? nullptr : scales_.data() + row, nullptr, head_dim_};
+  unpack_groups(kernels, row * groups_, count * groups_, scratch);
+  return {codes, scratch.scales.data(), scratch.zeros.data(), kGroup};
+}
+
+CodeColumns KvPlane::code_columns(const CpuKernels& kernels, int64_t tile, int64_t count,
+                                  KvScratch& scratch) const {
+  const std::byte* const codes = codes_.data() + tile * kTile * row_bytes_;
+  if (type_ != KvType::kInt4)
+    return {codes, scales_.empty() ? nullptr : scales_.data() + tile * kTile, nullptr, head_dim_};
+  unpack_groups(kernels, tile * groups_ * kTile, count * groups_ * kTile, scratch);
+  return {codes, scratch.scales.data(), scratch.zeros.data(), kGroup};
+}
+
+const float* KvPlane::rows(const CpuKernels& kernels, int64_t head, int64_t first, int64_t count,
+                           KvScratch& scratch) const {
+  CodeRow from = code_rows(kernels, row(head, first), count, scratch);
+  if (type_ == KvType::kF32) return static_cast<const float*>(from.codes);
+  scratch.numbers.require(count * head_dim_);
+  float* const to = scratch.numbers.data();
   if (type_ == KvType::kF16) {
-    kernels.f16_to_f32(reinterpret_cast<const uint16_t*>(codes(row)), count * head_dim_,
-                       scratch.rows.data());
-    return scratch.rows.data();
+    kernels.f16_to_f32(static_cast<const uint16_t*>(from.codes), count * head_dim_, to);
+    return to;
   }
-  constexpr int64_t kPiece = 64;
-  const auto decode = kernels.decode[static_cast<size_t>(kind())];
-  for (int64_t begin = 0; begin < count; begin += kPiece) {
-    const int64_t n = std::min(kPiece, count - begin);
-    CodeRow rows[kPiece];
-    code_rows(kernels, row + begin, n, scratch, rows);
-    for (int64_t i = 0; i < n; ++i)
-      decode(rows[i], head_dim_, scratch.rows.data() + (begin + i) * head_dim_);
+  const auto decode = kernels.decode[static_cast<size_t>(layout(type_).kind)];
+  const int64_t groups = ceil_div(head_dim_, from.group);
+  for (int64_t i = 0; i < count; ++i) {
+    decode(from, head_dim_, to + i * head_dim_);
+    from.codes = static_cast<const std::byte*>(from.codes) + row_bytes_;
+    if (from.scales) from.scales += groups;
+    if (from.zeros) from.zeros += groups;
   }
-  return scratch.rows.data();
+  return to;
+}
+
+const float* KvPlane::columns(const CpuKernels& kernels, int64_t head, int64_t first, int64_t count,
+                              KvScratch& scratch) const {
+  const int64_t tiles = ceil_div(count, kTile);
+  CodeColumns from = code_columns(kernels, row(head, first) / kTile, tiles, scratch);
+  scratch.numbers.require(tiles * kTile * head_dim_);
+  float* const to = scratch.numbers.data();
+  const auto decode = kernels.columns[static_cast<size_t>(layout(type_).kind)];
+  const int64_t groups = ceil_div(head_dim_, from.group);
+  for (int64_t i = 0; i < tiles; ++i) {
+    decode(from, head_dim_, to + i * kTile, tiles * kTile);
+    from.codes = static_cast<const std::byte*>(from.codes) + kTile * row_bytes_;
+    if (from.scales) from.scales += groups * kTile;
+    if (from.zeros) from.zeros += groups * kTile;
+  }
+  return to;
+}
+
+void KvPlane::scores(const CpuKernels& kernels, int64_t head, int64_t first, int64_t count,
+                     int64_t rows, const float* x, float* to, int64_t ld,
+                     KvScratch& scratch) const {
+  const int64_t tiles = ceil_div(count, kTile);
+  if (rows > kFewRows) {
+    const float* const keys = columns(kernels, head, first, count, scratch);
+    return kernels.gemm(rows, tiles * kTile, head_dim_, x, head_dim_, keys, tiles * kTile, to, ld,
+                        false);
+  }
+  const CodeColumns keys = code_columns(kernels, row(head, first) / kTile, tiles, scratch);
+  const auto scores = kernels.scores[static_cast<size_t>(layout(type_).kind)];
+  for (int64_t r = 0; r < rows; r += 4) {
+    scores(std::min<int64_t>(4, rows - r), x + r * head_dim_, head_dim_, keys, kTile * row_bytes_,
+           tiles, to + r * ld, ld);
+  }
+}
+
+void KvPlane::weigh(const CpuKernels& kernels, int64_t head, int64_t first, int64_t count,
+                    int64_t rows, const float* weights, int64_t ld, float* to,
+                    KvScratch& scratch) const {
+  if (rows > kFewRows || head_dim_ % 16 != 0) {
+    const float* const values = this->rows(kernels, head, first, count, scratch);
+    return kernels.gemm(rows, head_dim_, count, weights, ld, values, head_dim_, to, head_dim_,
+                        true);
+  }
+  const CodeRow values = code_rows(kernels, row(head, first), count, scratch);
+  const auto weigh = kernels.weigh[static_cast<size_t>(layout(type_).kind)];
+  for (int64_t r = 0; r < rows; r += 4) {
+    weigh(std::min<int64_t>(4, rows - r), weights + r * ld, ld, values, row_bytes_, count,
+          head_dim_, to + r * head_dim_);
+  }
 }
 
 CpuKvCache::CpuKvCache(const proto::ModelSpec& spec, int slots, int64_t length, KvTypes types)
@@ -226,8 +320,8 @@ CpuKvCache::CpuKvCache(const proto::ModelSpec& spec, int slots, int64_t length, 
     for (const auto& s : layer.sublayers()) {
       if (!s.has_attention()) continue;
       const int64_t kv_heads = s.attention().kv_heads(), d = s.attention().head_dim();
-      layers_.push_back({KvPlane(types.keys, true, slots, kv_heads, length, d),
-                         KvPlane(types.values, false, slots, kv_heads, length, d)});
+      layers_.push_back({KvPlane(types.keys, true, slots * kv_heads, length, d),
+                         KvPlane(types.values, false, slots * kv_heads, length, d)});
     }
   }
 }

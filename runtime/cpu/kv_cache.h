@@ -11,41 +11,61 @@ namespace pith {
 
 // Reused between calls.
 struct KvScratch {
-  Buffer<float> rows, scales, zeros;
+  Buffer<float> numbers, scales, zeros;
 };
 
-// The keys or the values of one attention: rows of head_dim numbers, [slot][kv_head][length].
-// Different threads may write different rows.
+// The keys or the values of one attention: numbers [head][position][head_dim], where the heads are
+// those of all slots. Values lie by rows. Keys lie in tiles of 16 positions, column by column, so
+// that a query meets 16 keys side by side. Different threads may write different tiles.
 class KvPlane {
  public:
-  KvPlane(KvType type, bool keys, int slots, int64_t kv_heads, int64_t length, int64_t head_dim);
+  static constexpr int64_t kTile = 16;  // positions
+
+  KvPlane(KvType type, bool keys, int64_t heads, int64_t length, int64_t head_dim);
 
   uint64_t bytes() const;
-  int64_t row(int slot, int64_t head, int64_t position) const {
-    return (slot * kv_heads_ + head) * length_ + position;
-  }
   // Whether rows are stored rotated: queries are to be rotated as well (rotate_head).
   bool rotated() const { return rotated_; }
 
-  // x [head_dim] into a row. One number that is not finite makes NaN of all that share its scale.
-  void write(const CpuKernels& kernels, int64_t row, const float* x);
-  // Rows [row, row + count) as f32 [count, head_dim], in `scratch` or where they lie.
-  const float* read(const CpuKernels& kernels, int64_t row, int64_t count,
+  // x [head_dim] of a position. One number that is not finite makes NaN of all that share its
+  // scale.
+  void write(const CpuKernels& kernels, int64_t head, int64_t position, const float* x);
+  // Keys. to[r, i] = the product of x[r] and the key of position first + i, for [0, rows) and [0,
+  // count); what is behind that in the last tile may be anything. `first` is a multiple of kTile.
+  void scores(const CpuKernels& kernels, int64_t head, int64_t first, int64_t count, int64_t rows,
+              const float* x, float* to, int64_t ld, KvScratch& scratch) const;
+  // Values. to[r, head_dim] += the sum over i in [0, count) of weights[r, i] times the value of
+  // position first + i.
+  void weigh(const CpuKernels& kernels, int64_t head, int64_t first, int64_t count, int64_t rows,
+             const float* weights, int64_t ld, float* to, KvScratch& scratch) const;
+
+  // Values of positions [first, first + count) as f32 [count, head_dim], in `scratch` or where they
+  // lie.
+  const float* rows(const CpuKernels& kernels, int64_t head, int64_t first, int64_t count,
                     KvScratch& scratch) const;
-  // The same rows for kernels.dot[kind()].
-  CodeKind kind() const;
-  void code_rows(const CpuKernels& kernels, int64_t row, int64_t count, KvScratch& scratch,
-                 CodeRow* out) const;
+  // Keys of the same as f32 [head_dim, ld], ld = count up to a multiple of kTile; `first` is a
+  // multiple of it.
+  const float* columns(const CpuKernels& kernels, int64_t head, int64_t first, int64_t count,
+                       KvScratch& scratch) const;
 
  private:
-  const std::byte* codes(int64_t row) const { return codes_.data() + row * row_bytes_; }
+  int64_t row(int64_t head, int64_t position) const { return head * length_ + position; }
+  void encode(const CpuKernels& kernels, const float* x, std::byte* codes, float* scale,
+              uint16_t* group_scales, uint16_t* group_minima) const;
+  // `count` tiles or rows for the kernels, scales and zeros without gaps.
+  CodeColumns code_columns(const CpuKernels& kernels, int64_t tile, int64_t count,
+                           KvScratch& scratch) const;
+  CodeRow code_rows(const CpuKernels& kernels, int64_t row, int64_t count,
+                    KvScratch& scratch) const;
+  void unpack_groups(const CpuKernels& kernels, int64_t group, int64_t count,
+                     KvScratch& scratch) const;
 
   KvType type_;
-  bool rotated_;
-  int64_t kv_heads_, length_, head_dim_, groups_, row_bytes_;
+  bool keys_, rotated_;
+  int64_t heads_, length_, head_dim_, groups_, row_bytes_;
   Buffer<std::byte> codes_;
   Buffer<float> scales_;                          // int8, fp8: [row]
-  Buffer<uint16_t> group_scales_, group_minima_;  // int4: [row][group]
+  Buffer<uint16_t> group_scales_, group_minima_;  // int4: [row][group], of keys [tile][group][16]
 };
 
 class CpuKvCache final : public KvCache {

@@ -148,7 +148,7 @@ TEST_F(Attention, equals_float64_for_all_shapes_of_heads_windows_and_caches) {
                          {1, 1, 2, 0, 1}, {9, 3, 64, 0, 0.01}};
   for (const Heads& h : cases) {
     for (const KvType type : {KvType::kF32, KvType::kF16}) {
-      for (const int64_t tokens : {1, 33, 150}) {
+      for (const int64_t tokens : {1, 33, 300}) {
         std::vector<Sequence> all{Sequence(h, tokens, 30)};
         const auto expected = reference(h, all[0], tokens, type);
         for (const CpuKernels* kernels : test::kernel_levels()) {
@@ -167,18 +167,21 @@ TEST_F(Attention, equals_float64_for_all_shapes_of_heads_windows_and_caches) {
 Sequence stored_sequence(const CpuKernels& kernels, const Heads& h, const Sequence& s,
                          int64_t tokens, KvTypes types) {
   Sequence out = s;
-  const int64_t d = h.size;
-  const auto store = [&](KvType type, bool keys, std::vector<float>& x) {
-    const int64_t rows = tokens * h.key;
-    KvPlane plane(type, keys, 1, 1, rows, d);
-    for (int64_t r = 0; r < rows; ++r) plane.write(kernels, r, x.data() + r * d);
-    KvScratch scratch;
-    std::copy_n(plane.read(kernels, 0, rows, scratch), rows * d, x.begin());
-    if (!plane.rotated()) return;
-    for (int64_t r = 0; r < rows; ++r) rotate_head(x.data() + r * d, d);
-  };
-  store(types.keys, true, out.k);
-  store(types.values, false, out.v);
+  const int64_t d = h.size, rows = tokens * h.key;
+  KvScratch scratch;
+  KvPlane keys(types.keys, true, 1, rows, d), values(types.values, false, 1, rows, d);
+  for (int64_t r = 0; r < rows; ++r) {
+    keys.write(kernels, 0, r, s.k.data() + r * d);
+    values.write(kernels, 0, r, s.v.data() + r * d);
+  }
+  std::copy_n(values.rows(kernels, 0, 0, rows, scratch), rows * d, out.v.begin());
+  const float* const columns = keys.columns(kernels, 0, 0, rows, scratch);
+  const int64_t ld = (rows + 15) / 16 * 16;
+  for (int64_t r = 0; r < rows; ++r) {
+    float* const key = out.k.data() + r * d;
+    for (int64_t i = 0; i < d; ++i) key[i] = columns[i * ld + r];
+    if (keys.rotated()) rotate_head(key, d);
+  }
   return out;
 }
 
@@ -259,22 +262,23 @@ TEST_F(Attention, one_spoiled_key_spoils_those_that_see_it) {
   }
 }
 
-// Not the same bits: a tile of few rows multiplies keys as they lie, another one transposed.
-TEST_F(Attention, chunks_give_what_one_pass_gives) {
-  constexpr int64_t kTokens = 200;
-  for (const Heads& h : {Heads{4, 2, 24}, Heads{4, 2, 24, 70}, Heads{2, 2, 64, 64}}) {
-    for (const CpuKernels* kernels : test::kernel_levels()) {
-      std::vector<Sequence> all{Sequence(h, kTokens, 40)};
-      const auto whole = run_whole(*kernels, h, kTokens, KvType::kF16, all, {{0, 0, kTokens}});
-      for (const int64_t chunk : {1, 7, 32, 64, 150}) {
-        std::vector<Piece> pieces;
-        for (int64_t t = 0; t < kTokens; t += chunk)
-          pieces.push_back({0, t, std::min(chunk, kTokens - t)});
-        const auto pieced = run_whole(*kernels, h, kTokens, KvType::kF16, all, pieces);
-        ASSERT_EQ(pieced.size(), whole.size());
-        for (size_t i = 0; i < whole.size(); ++i) {
-          ASSERT_NEAR(pieced[i], whole[i], 2e-6)
-              << kernels->name << ", chunks of " << chunk << ", window " << h.window;
+TEST_F(Attention, chunks_give_the_bits_that_one_pass_gives) {
+  constexpr int64_t kTokens = 600;
+  for (const Heads& h :
+       {Heads{4, 2, 24}, Heads{3, 1, 16, 70}, Heads{2, 2, 64, 64}, Heads{8, 1, 16, 300}}) {
+    for (const KvTypes& types :
+         {KvTypes(KvType::kF16), KvTypes(KvType::kF32), KvTypes(KvType::kInt8, KvType::kInt4),
+          KvTypes(KvType::kInt4, KvType::kFp8)}) {
+      for (const CpuKernels* kernels : test::kernel_levels()) {
+        std::vector<Sequence> all{Sequence(h, kTokens, 40)};
+        const auto whole = run_whole(*kernels, h, kTokens, types, all, {{0, 0, kTokens}});
+        for (const int64_t chunk : {1, 7, 64, 255}) {
+          std::vector<Piece> pieces;
+          for (int64_t t = 0; t < kTokens; t += chunk)
+            pieces.push_back({0, t, std::min(chunk, kTokens - t)});
+          ASSERT_EQ(run_whole(*kernels, h, kTokens, types, all, pieces), whole)
+              << kernels->name << ", chunks of " << chunk << ", window " << h.window << ", "
+              << to_string(types);
         }
       }
     }
@@ -353,8 +357,9 @@ TEST_F(Attention, tokens_outside_of_the_cache_are_refused) {
 
 TEST_F(Attention, caches_know_their_size) {
   const auto spec = spec_of({4, 2, 24});
-  EXPECT_EQ(CpuKvCache(spec, 3, 10, KvType::kF32).bytes(), 2u * 3 * 10 * 2 * 24 * 4);
-  EXPECT_EQ(CpuKvCache(spec, 3, 10, KvType::kF16).bytes(), 2u * 3 * 10 * 2 * 24 * 2);
+  // Keys in tiles of 16 positions.
+  EXPECT_EQ(CpuKvCache(spec, 3, 10, KvType::kF32).bytes(), 3u * (16 + 10) * 2 * 24 * 4);
+  EXPECT_EQ(CpuKvCache(spec, 3, 10, KvType::kF16).bytes(), 3u * (16 + 10) * 2 * 24 * 2);
   EXPECT_PITH_ERROR(CpuKvCache(spec, 1 << 10, int64_t{1} << 40, KvType::kF32), ErrorKind::kMemory,
                     "");
 }

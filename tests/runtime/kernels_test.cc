@@ -95,9 +95,9 @@ TEST(Kernels, all_small_floats_decode_to_the_bits_of_the_reference) {
   }
 }
 
-// Rows of each kind of codes, with scales and zeros or without, as a product in float64.
+// Rows of each kind of floats, with scales or without, as a product in float64.
 TEST(Kernels, products_of_rows_equal_float64) {
-  for (int kind = 0; kind < static_cast<int>(CodeKind::kCount); ++kind) {
+  for (int kind = 0; kind < static_cast<int>(CodeKind::kFloats); ++kind) {
     for (const int64_t k : {1, 15, 16, 17, 31, 63, 64, 129, 172, 576, 2051}) {
       for (const int64_t group : {int64_t{16}, int64_t{32}, int64_t{128}, k}) {
         auto x = test::uniform_values(k, 12);
@@ -107,8 +107,7 @@ TEST(Kernels, products_of_rows_equal_float64) {
         std::vector<std::byte> codes(4 * row_bytes);
         Rng rng(static_cast<uint64_t>(k));
         for (auto& b : codes) b = static_cast<std::byte>(rng.next() & 0x3f);  // finite numbers
-        const auto scales = test::uniform_values(static_cast<int64_t>(4 * groups), 13),
-                   zeros = test::uniform_values(static_cast<int64_t>(4 * groups), 14, 8);
+        const auto scales = test::uniform_values(static_cast<int64_t>(4 * groups), 13);
         for_levels([&](const CpuKernels& kernels) {
           for (const bool scaled : {false, true}) {
             CodeRow rows[4];
@@ -117,15 +116,12 @@ TEST(Kernels, products_of_rows_equal_float64) {
               rows[r] = {codes.data() + r * row_bytes, nullptr, nullptr, k};
               std::vector<float> plain(static_cast<size_t>(k));
               kernels.decode[kind](rows[r], k, plain.data());
-              if (scaled)
-                rows[r] = {rows[r].codes, scales.data() + r * groups, zeros.data() + r * groups,
-                           group};
+              if (scaled) rows[r] = {rows[r].codes, scales.data() + r * groups, nullptr, group};
               for (size_t i = 0; i < plain.size(); ++i) {
                 const size_t g = r * groups + i / static_cast<size_t>(group);
-                const double s = scaled ? dbl(scales[g]) : 1, z = scaled ? dbl(zeros[g]) : 0;
-                expected[r] += s * (dbl(plain[i]) - z) * dbl(x[i]);
-                condition[r] +=
-                    std::fabs(s * dbl(x[i])) * (std::fabs(dbl(plain[i])) + 2 * std::fabs(z));
+                const double product = (scaled ? dbl(scales[g]) : 1) * dbl(plain[i]) * dbl(x[i]);
+                expected[r] += product;
+                condition[r] += std::fabs(product);
               }
             }
             for (int count = 1; count <= 4; ++count) {
@@ -143,17 +139,54 @@ TEST(Kernels, products_of_rows_equal_float64) {
   }
 }
 
-TEST(Kernels, integers_of_rows_are_units_of_little_endian_numbers) {
+TEST(Kernels, integers_of_rows_are_signed_bytes_and_nibbles) {
   for_levels([](const CpuKernels& kernels) {
     std::vector<uint8_t> codes(16 + kSlack);
     for (size_t i = 0; i < 16; ++i) codes[i] = static_cast<uint8_t>(37 * i + 11);
     float got[16];
     const CodeRow row{codes.data(), nullptr, nullptr, 16};
     kernels.decode[static_cast<int>(CodeKind::kInt8)](row, 16, got);
-    for (size_t i = 0; i < 16; ++i) ASSERT_EQ(got[i], codes[i]);
+    for (size_t i = 0; i < 16; ++i) ASSERT_EQ(got[i], static_cast<int8_t>(codes[i]));
     kernels.decode[static_cast<int>(CodeKind::kInt4)](row, 16, got);
     for (size_t i = 0; i < 16; ++i) ASSERT_EQ(got[i], codes[i / 2] >> (i % 2 * 4) & 15);
   });
+}
+
+// As rows of which each is one column after the other.
+TEST(Kernels, columns_of_16_rows_are_the_rows_that_decode_gives) {
+  for (int kind = 0; kind < static_cast<int>(CodeKind::kCount); ++kind) {
+    for (const int64_t k : {1, 2, 16, 31, 80}) {
+      for (const int64_t group : {int64_t{16}, int64_t{32}, k}) {
+        const int64_t groups = ceil_div(k, group);
+        std::vector<std::byte> codes(static_cast<size_t>(16 * k) * 4 + kSlack);
+        Rng rng(static_cast<uint64_t>(k));
+        for (auto& b : codes) b = static_cast<std::byte>(rng.next() & 0x3f);  // finite numbers
+        const auto scales = test::uniform_values(16 * groups, 13),
+                   zeros = test::uniform_values(16 * groups, 14, 8);
+        for_levels([&](const CpuKernels& kernels) {
+          for (const bool scaled : {false, true}) {
+            std::vector<float> plain(static_cast<size_t>(16 * k));
+            kernels.decode[kind]({codes.data(), nullptr, nullptr, 16 * k}, 16 * k, plain.data());
+            const int64_t ld = 23;
+            std::vector<float> got(static_cast<size_t>(k * ld), -7);
+            CodeColumns rows{codes.data(), nullptr, nullptr, group};
+            if (scaled) rows = {codes.data(), scales.data(), zeros.data(), group};
+            kernels.columns[kind](rows, k, got.data(), ld);
+            for (int64_t i = 0; i < k * ld; ++i) {
+              const int64_t column = i / ld, r = i % ld;
+              float expected = -7;
+              if (r < 16) {
+                const auto g = static_cast<size_t>(column / group * 16 + r);
+                const float v = plain[static_cast<size_t>(16 * column + r)];
+                expected = scaled ? scales[g] * (v - zeros[g]) : v;
+              }
+              ASSERT_EQ(got[static_cast<size_t>(i)], expected) << "kind " << kind << " k " << k;
+            }
+          }
+        });
+      }
+    }
+  }
 }
 
 // ---- Matrix product ----

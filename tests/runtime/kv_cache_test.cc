@@ -83,21 +83,40 @@ std::vector<Case> cases() {
   return all;
 }
 
+// Positions [0, count) of a head, row by row.
+std::vector<float> read(const CpuKernels& kernels, const KvPlane& plane, bool keys, int64_t head,
+                        int64_t count, int64_t n) {
+  KvScratch scratch;
+  std::vector<float> out(static_cast<size_t>(count * n));
+  if (!keys) {
+    std::copy_n(plane.rows(kernels, head, 0, count, scratch), count * n, out.begin());
+    return out;
+  }
+  const float* const columns = plane.columns(kernels, head, 0, count, scratch);
+  const int64_t ld = (count + 15) / 16 * 16;
+  for (int64_t p = 0; p < count; ++p) {
+    for (int64_t i = 0; i < n; ++i) out[static_cast<size_t>(p * n + i)] = columns[i * ld + p];
+  }
+  return out;
+}
+
 TEST(KvCache, rows_come_back_within_the_rounding_of_their_type) {
-  constexpr int64_t kRows = 70;  // 2 slots of 5 heads of 7
+  constexpr int64_t kRows = 70;  // 2 heads of 35
   for (const Case& c : cases()) {
     const auto x = outlier_rows(kRows, c.size, 5);
     for (const CpuKernels* kernels : test::kernel_levels()) {
-      KvPlane plane(c.type, c.keys, 2, 5, 7, c.size);
-      for (int64_t r = kRows - 1; r >= 0; --r) plane.write(*kernels, r, x.data() + r * c.size);
-      KvScratch scratch;
-      const float* got = plane.read(*kernels, 0, kRows, scratch);
+      KvPlane plane(c.type, c.keys, 2, kRows / 2, c.size);
+      for (int64_t r = kRows - 1; r >= 0; --r)
+        plane.write(*kernels, r / (kRows / 2), r % (kRows / 2), x.data() + r * c.size);
+      std::vector<float> got = read(*kernels, plane, c.keys, 0, kRows / 2, c.size);
+      const auto second = read(*kernels, plane, c.keys, 1, kRows / 2, c.size);
+      got.insert(got.end(), second.begin(), second.end());
       for (int64_t r = 0; r < kRows; ++r) {
         std::vector<float> expected(x.begin() + r * c.size, x.begin() + (r + 1) * c.size);
         if (plane.rotated()) rotate_head(expected.data(), c.size);
         const auto bounds = allowed(c.type, expected);
         for (size_t i = 0; i < expected.size(); ++i) {
-          ASSERT_LE(std::fabs(got[r * c.size + static_cast<int64_t>(i)] - expected[i]), bounds[i])
+          ASSERT_LE(std::fabs(got[static_cast<size_t>(r * c.size) + i] - expected[i]), bounds[i])
               << kernels->name << ", " << c.name() << ", row " << r << ", channel " << i << " is "
               << expected[i];
         }
@@ -106,36 +125,26 @@ TEST(KvCache, rows_come_back_within_the_rounding_of_their_type) {
   }
 }
 
-TEST(KvCache, products_with_stored_rows_are_those_with_the_rows_read) {
-  constexpr int64_t kRows = 9;
+TEST(KvCache, positions_from_the_middle_on_are_those_of_the_whole) {
+  constexpr int64_t kRows = 50;
   for (const Case& c : cases()) {
     const auto x = outlier_rows(kRows, c.size, 6);
-    std::vector<float> q = test::uniform_values(c.size, 8);
-    q.resize(static_cast<size_t>(c.size + 15) / 16 * 16);
     for (const CpuKernels* kernels : test::kernel_levels()) {
-      KvPlane plane(c.type, c.keys, 1, 1, kRows, c.size);
-      for (int64_t r = 0; r < kRows; ++r) plane.write(*kernels, r, x.data() + r * c.size);
-      KvScratch scratch, other;
-      CodeRow rows[kRows];
-      plane.code_rows(*kernels, 0, kRows, scratch, rows);
-      const float* read = plane.read(*kernels, 0, kRows, other);
-      for (int64_t r = 0; r < kRows; ++r) {
-        float got = 0;
-        kernels->dot[static_cast<size_t>(plane.kind())](rows + r, 1, c.size, q.data(), &got);
-        double expected = 0, sizes = 0;
-        for (int64_t i = 0; i < c.size; ++i) {
-          const double product = static_cast<double>(q[static_cast<size_t>(i)]) *
-                                 static_cast<double>(read[r * c.size + i]);
-          expected += product;
-          sizes += std::fabs(product);
+      KvPlane plane(c.type, c.keys, 1, kRows, c.size);
+      for (int64_t r = 0; r < kRows; ++r) plane.write(*kernels, 0, r, x.data() + r * c.size);
+      const auto all = read(*kernels, plane, c.keys, 0, kRows, c.size);
+      KvScratch scratch;
+      for (const int64_t first : {16, 32, 48}) {
+        const int64_t count = kRows - first, ld = (count + 15) / 16 * 16;
+        const float* const got = c.keys ? plane.columns(*kernels, 0, first, count, scratch)
+                                        : plane.rows(*kernels, 0, first, count, scratch);
+        for (int64_t p = 0; p < count; ++p) {
+          for (int64_t i = 0; i < c.size; ++i) {
+            ASSERT_EQ(c.keys ? got[i * ld + p] : got[p * c.size + i],
+                      all[static_cast<size_t>((first + p) * c.size + i)])
+                << kernels->name << ", " << c.name();
+          }
         }
-        // Sums of codes meet the zero point last: they may be as large as the largest element.
-        float absmax = 0;
-        for (int64_t i = 0; i < c.size; ++i)
-          absmax = std::max(absmax, std::fabs(read[r * c.size + i]));
-        ASSERT_NEAR(static_cast<double>(got), expected,
-                    1e-6 * (sizes + static_cast<double>(absmax) * static_cast<double>(c.size)))
-            << kernels->name << ", " << c.name() << ", row " << r;
       }
     }
   }
@@ -145,13 +154,10 @@ TEST(KvCache, zeros_stay_zeros) {
   for (const Case& c : cases()) {
     const std::vector<float> zeros(static_cast<size_t>(c.size));
     for (const CpuKernels* kernels : test::kernel_levels()) {
-      KvPlane plane(c.type, c.keys, 1, 1, 2, c.size);
-      KvScratch scratch;
-      for (const int64_t row : {0, 1}) {  // the second was never written
-        if (row == 0) plane.write(*kernels, 0, zeros.data());
-        const float* got = plane.read(*kernels, row, 1, scratch);
-        ASSERT_TRUE(std::equal(zeros.begin(), zeros.end(), got)) << kernels->name << c.name();
-      }
+      KvPlane plane(c.type, c.keys, 1, 2, c.size);
+      plane.write(*kernels, 0, 0, zeros.data());  // the second is never written
+      const auto got = read(*kernels, plane, c.keys, 0, 2, c.size);
+      for (const float v : got) ASSERT_EQ(v, 0) << kernels->name << c.name();
     }
   }
 }
@@ -166,16 +172,16 @@ TEST(KvCache, numbers_that_are_not_finite_stay_so_and_spoil_their_row_alone) {
       auto spoiled = good;
       spoiled[static_cast<size_t>(c.size - 1)] = bad;
       const CpuKernels& kernels = *test::kernel_levels().front();
-      KvPlane plane(c.type, c.keys, 1, 1, 3, c.size);
-      KvScratch scratch;
-      plane.write(kernels, 0, good.data());
-      plane.write(kernels, 2, good.data());
-      plane.write(kernels, 1, spoiled.data());
-      const float* got = plane.read(kernels, 0, 3, scratch);
-      ASSERT_FALSE(std::isfinite(got[2 * c.size - 1])) << c.name() << " " << bad;
-      for (int64_t i = 0; i < c.size; ++i) {
+      KvPlane plane(c.type, c.keys, 1, 3, c.size);
+      plane.write(kernels, 0, 0, good.data());
+      plane.write(kernels, 0, 2, good.data());
+      plane.write(kernels, 0, 1, spoiled.data());
+      const auto got = read(kernels, plane, c.keys, 0, 3, c.size);
+      const auto n = static_cast<size_t>(c.size);
+      ASSERT_FALSE(std::isfinite(got[2 * n - 1])) << c.name() << " " << bad;
+      for (size_t i = 0; i < n; ++i) {
         ASSERT_TRUE(std::isfinite(got[i])) << c.name();
-        ASSERT_EQ(got[i], got[2 * c.size + i]) << c.name();
+        ASSERT_EQ(got[i], got[2 * n + i]) << c.name();
       }
     }
   }
@@ -187,15 +193,13 @@ TEST(KvCache, numbers_at_the_ends_of_the_range_are_stored_or_become_infinite) {
     for (const float size : {1e-45f, 1e-38f, 1e-20f, 1e-6f, 6e4f, 1e6f, 1e30f}) {
       auto x = test::uniform_values(c.size, 12, size);
       x[0] = size;
-      KvPlane plane(c.type, c.keys, 1, 1, 1, c.size);
-      KvScratch scratch;
-      plane.write(kernels, 0, x.data());
-      const float* got = plane.read(kernels, 0, 1, scratch);
+      KvPlane plane(c.type, c.keys, 1, 1, c.size);
+      plane.write(kernels, 0, 0, x.data());
+      const auto got = read(kernels, plane, c.keys, 0, 1, c.size);
       const bool narrow = c.type == KvType::kF16 || c.type == KvType::kInt4;
       if (narrow && size > 3e4f) continue;
-      for (int64_t i = 0; i < c.size; ++i) {
-        ASSERT_LE(std::fabs(got[i]), std::max(12 * size, 1e-6f)) << c.name() << " " << size;
-      }
+      for (const float v : got)
+        ASSERT_LE(std::fabs(v), std::max(12 * size, 1e-6f)) << c.name() << " " << size;
     }
   }
 }
@@ -228,13 +232,12 @@ TEST(KvCache, keys_with_an_outlier_channel_lose_less_where_they_are_rotated) {
   const auto x = outlier_rows(kRows, kSize, 13);
   const CpuKernels& kernels = *test::kernel_levels().front();
   const auto error = [&](KvType type, bool keys) {
-    KvPlane plane(type, keys, 1, 1, kRows, kSize);
-    for (int64_t r = 0; r < kRows; ++r) plane.write(kernels, r, x.data() + r * kSize);
-    KvScratch scratch;
-    const float* got = plane.read(kernels, 0, kRows, scratch);
+    KvPlane plane(type, keys, 1, kRows, kSize);
+    for (int64_t r = 0; r < kRows; ++r) plane.write(kernels, 0, r, x.data() + r * kSize);
+    const auto got = read(kernels, plane, keys, 0, kRows, kSize);
     double sum = 0;
     for (int64_t r = 0; r < kRows; ++r) {
-      std::vector<float> row(got + r * kSize, got + (r + 1) * kSize);
+      std::vector<float> row(got.begin() + r * kSize, got.begin() + (r + 1) * kSize);
       if (plane.rotated()) rotate_head(row.data(), kSize);
       for (int64_t i = 0; i < kSize; ++i) {
         const double d = static_cast<double>(row[static_cast<size_t>(i)]) -
@@ -251,14 +254,13 @@ TEST(KvCache, keys_with_an_outlier_channel_lose_less_where_they_are_rotated) {
 TEST(KvCache, sizes_are_what_is_allocated) {
   const proto::ModelSpec spec = test::tiny_spec();
   const auto& a = spec.layers(0).sublayers(0).attention();
-  const uint64_t rows = 3 * 10 * a.kv_heads(), d = a.head_dim();
-  const uint64_t expected[] = {rows * d * 4,   rows * d * 2,
-                               rows * d * 2,   rows * (d + 4),
-                               rows * (d + 4), rows * ((d + 7) / 8 * 4 + (d + 31) / 32 * 4)};
+  const uint64_t d = a.head_dim();
+  const uint64_t row[] = {d * 4, d * 2, d * 2, d + 4, d + 4, (d + 7) / 8 * 4 + (d + 31) / 32 * 4};
   for (const KvType k : kTypes) {
     for (const KvType v : kTypes) {
-      EXPECT_EQ(CpuKvCache(spec, 3, 10, {k, v}).bytes(),
-                expected[static_cast<size_t>(k)] + expected[static_cast<size_t>(v)]);
+      EXPECT_EQ(
+          CpuKvCache(spec, 3, 10, {k, v}).bytes(),  // keys in tiles of 16
+          3 * a.kv_heads() * (16 * row[static_cast<size_t>(k)] + 10 * row[static_cast<size_t>(v)]));
     }
   }
 }
