@@ -46,6 +46,7 @@ struct Segment {
   int slot = 0;
   int64_t begin = 0;
   int64_t count = 0;
+  friend bool operator==(const Segment&, const Segment&) = default;
 };
 struct Batch {
   std::span<const int32_t> tokens;  // of all segments, in order
@@ -76,6 +77,14 @@ class Executor {
   virtual void norm(const NormWeights& norm, Activation x, Activation y) = 0;
   // y = x W^T + bias, or y += that
   virtual void linear(const Linear& linear, Activation x, Activation y, bool add) = 0;
+  // y = x W^T + bias of several linears of one input, in one go where the backend can.
+  struct To {
+    const Linear* linear;
+    Activation y;
+  };
+  virtual void linears(Activation x, std::span<const To> all) {
+    for (const auto& to : all) linear(*to.linear, x, to.y, false);
+  }
   // Rotates each head of x [m, heads * head_dim] by its token's position.
   virtual void rope(const proto::Rope& rope, int64_t head_dim, const Batch& batch,
                     Activation x) = 0;

@@ -12,9 +12,7 @@ void attention_sublayer(Executor& e, const proto::Attention& spec, const Attenti
   const Activation q = e.buffer(Slot::kQuery, m, heads * d);
   const Activation k = e.buffer(Slot::kKey, m, kv_heads * d);
   const Activation v = e.buffer(Slot::kValue, m, kv_heads * d);
-  e.linear(w.q, normed, q, false);
-  e.linear(w.k, normed, k, false);
-  e.linear(w.v, normed, v, false);
+  e.linears(normed, {{{&w.q, q}, {&w.k, k}, {&w.v, v}}});
   if (spec.query_norm().kind() != proto::NORM_NONE) {
     const Activation by_head = q.reshaped(m * heads, d);
     e.norm(w.query_norm, by_head, by_head);
@@ -36,13 +34,13 @@ void mlp_sublayer(Executor& e, const proto::Mlp& spec, const MlpWeights& w, Acti
                   Activation x) {
   const auto width = static_cast<int64_t>(spec.width());
   const Activation up = e.buffer(Slot::kUp, x.m, width);
-  e.linear(w.up, normed, up, false);
   Activation inner = up;
   if (spec.gated()) {
     inner = e.buffer(Slot::kGate, x.m, width);
-    e.linear(w.gate, normed, inner, false);
+    e.linears(normed, {{{&w.gate, inner}, {&w.up, up}}});
     e.activate(spec.activation(), inner, up);
   } else {
+    e.linear(w.up, normed, up, false);
     e.activate(spec.activation(), inner, {});
   }
   e.linear(w.down, inner, x, true);

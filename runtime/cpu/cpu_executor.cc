@@ -73,19 +73,52 @@ class CpuExecutor final : public Executor {
       }
       sum = true;
     }
-    if (linear.bias.empty()) return;
-    each_row(y, [&](int64_t i) {
-      float* row = y.f32() + i * y.n;
-      for (int64_t j = 0; j < y.n; ++j) row[j] += linear.bias[static_cast<size_t>(j)];
+    add_bias(linear, y);
+  }
+
+  // The inputs are rounded once, and threads share out the rows of all.
+  void linears(Activation x, std::span<const To> all) override {
+    const Linear& first = *all.front().linear;
+    const auto block = [](const Linear& l) { return input_block(l.terms.front().w.encoding); };
+    const bool alike = std::ranges::all_of(all, [&](const To& to) {
+      const Linear& l = *to.linear;
+      if (l.terms.size() != 1 || l.terms.front().up || l.input != first.input) return false;
+      if (!has_int_matmul(l.terms.front().w.encoding)) return false;
+      return l.input.rounds() ? l.input.dtype == DType::kI8
+                              : inputs_ == CpuInputs::kInt8 && block(l) == block(first);
     });
+    if (!alike) return Executor::linears(x, all);
+    if (first.input.rounds()) {
+      rounded_.set(first.input, x.f32(), x.m, x.n);
+    } else {
+      rounded_.set_blocks(block(first), x.f32(), x.m, x.n);
+    }
+    products_.clear();
+    for (const To& to : all) products_.push_back({&to.linear->terms.front().w, to.y.f32(), false});
+    int_matmul(kernels_, rounded_, products_);
+    for (const To& to : all) add_bias(*to.linear, to.y);
   }
 
   void rope(const proto::Rope& rope, int64_t head_dim, const Batch& batch, Activation x) override {
-    int64_t row = 0;
-    for (const auto& s : batch.segments) {
-      rotate(rope_table(rope, s.begin + s.count), rope, head_dim, s, x.f32() + row * x.n, x.n);
-      row += s.count;
-    }
+    set_angles(rope, batch, x.m);
+    const auto half = static_cast<int64_t>(rope.dims() / 2), heads = x.n / head_dim;
+    const int64_t step = rope.interleaved() ? 2 : 1, apart = rope.interleaved() ? 1 : half;
+    parallel_ranges(x.m, 16, [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) {
+        const float* const cosines = angles_.cosines.data() + t * half;
+        const float* const sines = angles_.sines.data() + t * half;
+        for (int64_t h = 0; h < heads; ++h) {
+          float* const p = x.f32() + t * x.n + h * head_dim;
+          for (int64_t i = 0; i < half; ++i) {
+            float& a = p[i * step];
+            float& b = p[i * step + apart];
+            const float a0 = a, b0 = b;
+            a = a0 * cosines[i] - b0 * sines[i];
+            b = b0 * cosines[i] + a0 * sines[i];
+          }
+        }
+      }
+    });
   }
 
   void attention(const proto::Attention& spec, int index, const Batch& batch, KvCache& cache,
@@ -132,40 +165,57 @@ class CpuExecutor final : public Executor {
     });
   }
 
-  void rotate(const RopeTable& table, const proto::Rope& rope, int64_t head_dim, const Segment& s,
-              float* x, int64_t width) {
-    const auto half = static_cast<int64_t>(table.frequency.size());
-    const int64_t heads = width / head_dim;
-    parallel_ranges(s.count, 16, [&](int64_t begin, int64_t end) {
-      std::vector<float> cosines(static_cast<size_t>(half)), sines(cosines.size());
-      for (int64_t t = begin; t < end; ++t) {
-        for (size_t i = 0; i < cosines.size(); ++i) {
-          const double angle = static_cast<double>(s.begin + t) * table.frequency[i];
-          cosines[i] = static_cast<float>(std::cos(angle) * table.amplitude);
-          sines[i] = static_cast<float>(std::sin(angle) * table.amplitude);
-        }
-        for (int64_t h = 0; h < heads; ++h) {
-          float* p = x + t * width + h * head_dim;
-          const int64_t step = rope.interleaved() ? 2 : 1, apart = rope.interleaved() ? 1 : half;
-          for (int64_t i = 0; i < half; ++i) {
-            float& a = p[i * step];
-            float& b = p[i * step + apart];
-            const float c = cosines[static_cast<size_t>(i)], sn = sines[static_cast<size_t>(i)];
-            const float a0 = a, b0 = b;
-            a = a0 * c - b0 * sn;
-            b = b0 * c + a0 * sn;
-          }
-        }
-      }
+  void add_bias(const Linear& linear, Activation y) {
+    if (linear.bias.empty()) return;
+    each_row(y, [&](int64_t i) {
+      float* row = y.f32() + i * y.n;
+      for (int64_t j = 0; j < y.n; ++j) row[j] += linear.bias[static_cast<size_t>(j)];
     });
   }
 
+  // Of every token of a batch; most layers turn by the same.
+  void set_angles(const proto::Rope& rope, const Batch& batch, int64_t tokens) {
+    rope.SerializeToString(&angles_.asked);
+    if (angles_.asked == angles_.rope && std::ranges::equal(angles_.segments, batch.segments))
+      return;
+    angles_.rope.clear();
+    angles_.segments.assign(batch.segments.begin(), batch.segments.end());
+    const auto half = static_cast<int64_t>(rope.dims() / 2);
+    angles_.cosines.require(tokens * half);
+    angles_.sines.require(tokens * half);
+    int64_t row = 0;
+    for (const auto& s : batch.segments) {
+      const RopeTable table = rope_table(rope, s.begin + s.count);
+      parallel_ranges(s.count, 16, [&](int64_t begin, int64_t end) {
+        for (int64_t t = begin; t < end; ++t) {
+          for (int64_t i = 0; i < half; ++i) {
+            const double angle =
+                static_cast<double>(s.begin + t) * table.frequency[static_cast<size_t>(i)];
+            angles_.cosines[(row + t) * half + i] =
+                static_cast<float>(std::cos(angle) * table.amplitude);
+            angles_.sines[(row + t) * half + i] =
+                static_cast<float>(std::sin(angle) * table.amplitude);
+          }
+        }
+      });
+      row += s.count;
+    }
+    angles_.rope = angles_.asked;
+  }
+
+  struct Angles {
+    std::string rope, asked;  // as bytes
+    std::vector<Segment> segments;
+    Buffer<float> cosines, sines;  // [tokens, dims / 2]
+  };
   const CpuInputs inputs_;
   const CpuKernels& kernels_ = cpu_kernels();
   std::array<Buffer<float>, static_cast<size_t>(Slot::kCount)> buffers_;
   Buffer<float> inner_;
   RoundedInputs rounded_;
   MatmulScratch scratch_;
+  std::vector<IntProductTo> products_;
+  Angles angles_;
 };
 
 }  // namespace

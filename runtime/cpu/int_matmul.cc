@@ -58,29 +58,30 @@ TileScratch& tile_scratch() {
 
 class IntProduct {
  public:
-  IntProduct(const CpuKernels& kernels, const Weight& w, RoundedInputs& x, float* y, bool add,
-             IntMatmulScratch& scratch)
+  IntProduct(const CpuKernels& kernels, RoundedInputs& x, const IntProductTo& product)
       : kernels_(kernels),
-        w_(w),
-        two_level_(w.encoding.two_level),
-        tiles_(kernels, w),
+        w_(*product.w),
+        two_level_(w_.encoding.two_level),
+        tiles_(kernels, w_),
         layout_(tiles_.layout()),
-        cut_(cut_of(w.encoding, layout_, x.block())),
+        cut_(cut_of(w_.encoding, layout_, x.block())),
         whole_steps_(layout_.group % cut_.step == 0),
-        y_(y),
-        add_(add) {
-    const bool panel = x.m() >= kPanelTokens;
-    x_ = {x.codes(), x.stride(), x.scales(), nullptr, x.m()};
-    scratch.step_sums.require(cut_.steps * x_.m);
-    x_.sums = scratch.step_sums.data();
-    sum_inputs(cut_.step, cut_.steps, scratch.step_sums.data());
-    piece_sums_ = x_.sums;
-    if (!panel || cut_.steps == cut_.pieces) return;
-    scratch.piece_sums.require(cut_.pieces * x_.m);
-    piece_sums_ = scratch.piece_sums.data();
-    sum_inputs(cut_.step * cut_.steps_of_piece, cut_.pieces, scratch.piece_sums.data());
+        y_(product.y),
+        add_(product.add) {
+    const int8_t* const codes = x.codes();
+    x_ = {codes, x.stride(), x.scales(), x.sums(cut_.step), x.m()};
+    piece_sums_ = x.m() >= kPanelTokens ? x.sums(cut_.step * cut_.steps_of_piece) : nullptr;
   }
 
+  int64_t rows() const { return w_.n; }
+
+  void multiply(int64_t begin, int64_t end) const {
+    if (x_.m < kPanelTokens) return multiply_tiles(begin, end);
+    for (int64_t row = begin; row < end; row += kPanel)
+      multiply_panel(row, std::min(end, row + kPanel));
+  }
+
+ private:
   // Rows [begin, end) of w, 16 at a time, against few tokens.
   void multiply_tiles(int64_t begin, int64_t end) const {
     TileScratch& s = tile_scratch();
@@ -143,22 +144,6 @@ class IntProduct {
       }
       each_row_of_y([&](float* y, float* mine) { std::copy(mine, mine + end - begin, y); });
     }
-  }
-
- private:
-  // to[pieces, m]: of the inputs in pieces of `width` columns.
-  void sum_inputs(int64_t width, int64_t pieces, int32_t* to) const {
-    const int64_t grain = std::max<int64_t>(1, (1 << 15) / std::max<int64_t>(1, w_.k));
-    parallel_ranges(x_.m, grain, [&](int64_t begin, int64_t end) {
-      for (int64_t t = begin; t < end; ++t) {
-        for (int64_t p = 0; p < pieces; ++p) {
-          const int8_t* x = x_.x + t * x_.stride + p * width;
-          int32_t sum = 0;
-          for (int64_t i = 0, n = std::min(width, w_.k - p * width); i < n; ++i) sum += x[i];
-          to[p * x_.m + t] = sum;
-        }
-      }
-    });
   }
 
   // Scales and factors of a tile to rows [slot, slot + 16) of `rows`.
@@ -238,16 +223,21 @@ int64_t input_block(const Encoding& e) {
   return e.group == 0 ? 32 : std::min<int64_t>(e.group, 32);
 }
 
-void int_matmul(const CpuKernels& kernels, const Weight& w, RoundedInputs& x, float* y, bool add,
-                IntMatmulScratch& scratch) {
-  const IntProduct product(kernels, w, x, y, add, scratch);
-  if (x.m() >= kPanelTokens) {
-    parallel_ranges(w.n, kPanel,
-                    [&](int64_t begin, int64_t end) { product.multiply_panel(begin, end); });
-    return;
-  }
-  parallel_ranges(w.n, row_grain(w, 16),
-                  [&](int64_t begin, int64_t end) { product.multiply_tiles(begin, end); });
+void int_matmul(const CpuKernels& kernels, RoundedInputs& x,
+                std::span<const IntProductTo> products) {
+  std::vector<IntProduct> all;
+  all.reserve(products.size());
+  int64_t rows = 0;
+  for (const IntProductTo& p : products) rows += all.emplace_back(kernels, x, p).rows();
+  const int64_t grain = x.m() >= kPanelTokens ? kPanel : row_grain(rows, x.k(), kPanel);
+  const auto pieces = [&](const IntProduct& p) { return ceil_div(p.rows(), grain); };
+  int64_t count = 0;
+  for (const auto& p : all) count += pieces(p);
+  parallel_for(count, [&](int64_t i) {
+    auto p = all.begin();
+    for (; i >= pieces(*p); ++p) i -= pieces(*p);
+    p->multiply(i * grain, std::min(p->rows(), (i + 1) * grain));
+  });
 }
 
 }  // namespace pith

@@ -14,23 +14,27 @@
 // and whatever stands beside it.
 #pragma once
 
-#include "core/buffer.h"
+#include <span>
+
 #include "formats/encodings/encoding.h"
 #include "runtime/cpu/kernels.h"
 #include "runtime/cpu/rounded_inputs.h"
 
 namespace pith {
 
-struct IntMatmulScratch {
-  Buffer<int32_t> step_sums, piece_sums;
-};
-
 // Whether weights like this can be multiplied in integers.
 bool has_int_matmul(const Encoding& e);
 // Columns for one scale of inputs that are rounded for the sake of such a weight alone.
 int64_t input_block(const Encoding& e);
 
-void int_matmul(const CpuKernels& kernels, const Weight& w, RoundedInputs& x, float* y, bool add,
-                IntMatmulScratch& scratch);
+// y [m, n] (+)= x w^T
+struct IntProductTo {
+  const Weight* w;
+  float* y;
+  bool add;
+};
+// Several of the same inputs, in one loop over all their rows.
+void int_matmul(const CpuKernels& kernels, RoundedInputs& x,
+                std::span<const IntProductTo> products);
 
 }  // namespace pith

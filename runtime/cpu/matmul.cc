@@ -159,9 +159,9 @@ CodeKind code_kind(const Encoding& e) {
   }
 }
 
-int64_t row_grain(const Weight& w, int64_t unit) {
-  const int64_t long_enough = (1 << 18) / std::max<int64_t>(1, w.k);
-  const int64_t for_all = w.n / (4 * thread_count());
+int64_t row_grain(int64_t n, int64_t k, int64_t unit) {
+  const int64_t long_enough = (1 << 18) / std::max<int64_t>(1, k);
+  const int64_t for_all = n / (4 * thread_count());
   return std::max<int64_t>(1, std::min(long_enough, for_all) / unit) * unit;
 }
 
@@ -197,7 +197,7 @@ void matmul(const CpuKernels& kernels, const Weight& w, const float* x, int64_t 
     return;
   }
   if (in_groups(w.encoding)) {
-    parallel_ranges(w.n, row_grain(w, 16), [&](int64_t begin, int64_t end) {
+    parallel_ranges(w.n, row_grain(w.n, w.k, 16), [&](int64_t begin, int64_t end) {
       multiply_tiles(kernels, w, x, m, begin, end, y, add);
     });
     return;
@@ -211,7 +211,7 @@ void matmul(const CpuKernels& kernels, const Weight& w, const float* x, int64_t 
       std::copy(x + t * w.k, x + (t + 1) * w.k, scratch.x.data() + t * stride);
     x = scratch.x.data();
   }
-  parallel_ranges(w.n, row_grain(w, 4), [&](int64_t begin, int64_t end) {
+  parallel_ranges(w.n, row_grain(w.n, w.k, 4), [&](int64_t begin, int64_t end) {
     multiply_rows(kernels, w, kind, x, stride, m, begin, end, y, add);
   });
 }
@@ -219,7 +219,7 @@ void matmul(const CpuKernels& kernels, const Weight& w, const float* x, int64_t 
 void matmul(const CpuKernels& kernels, const Weight& w, RoundedInputs& x, float* y, bool add,
             MatmulScratch& scratch) {
   if (x.encoding().dtype == DType::kI8 && has_int_matmul(w.encoding))
-    return int_matmul(kernels, w, x, y, add, scratch.ints);
+    return int_matmul(kernels, x, {{{&w, y, add}}});
   matmul(kernels, w, x.values(), x.m(), y, add, scratch);
 }
 

@@ -21,7 +21,6 @@ inline constexpr int64_t kPanelRows = 8;
 
 struct MatmulScratch {
   Buffer<float> x;  // x with rows padded to a multiple of 16
-  IntMatmulScratch ints;
 };
 
 void matmul(const CpuKernels& kernels, const Weight& w, const float* x, int64_t m, float* y,
@@ -43,7 +42,7 @@ CodeKind code_kind(const Encoding& e);
 // Rows that a thread takes at a time, a multiple of `unit`: so many that memory is read in long
 // runs (2^18 weights), but few enough that all threads get some and none waits long for one that
 // sleeps.
-int64_t row_grain(const Weight& w, int64_t unit);
+int64_t row_grain(int64_t n, int64_t k, int64_t unit);
 
 // The encodings met so far that have no kernel, for the user to hear of once; empty most of the
 // time.

@@ -52,6 +52,7 @@ void RoundedInputs::set(const InputEncoding& encoding, const float* x, int64_t m
   stride_ = static_cast<int64_t>(round_up(static_cast<uint64_t>(k), 128)) + 64;
   block_ = encoding.scale == InputScale::kBlock128 ? 128 : std::max<int64_t>(k, 1);
   has_codes_ = has_values_ = false;
+  sums_count_ = 0;
 }
 
 void RoundedInputs::set_blocks(int64_t block, const float* x, int64_t m, int64_t k) {
@@ -88,6 +89,30 @@ const int8_t* RoundedInputs::codes() {
   });
   has_codes_ = true;
   return codes_.data();
+}
+
+const int32_t* RoundedInputs::sums(int64_t width) {
+  for (size_t i = 0; i < sums_count_; ++i) {
+    if (sums_[i].width == width) return sums_[i].sums.data();
+  }
+  const int8_t* const all = codes();
+  if (sums_count_ == sums_.size()) sums_.emplace_back();
+  Sums& made = sums_[sums_count_++];
+  made.width = width;
+  const int64_t pieces = ceil_div(k_, width);
+  made.sums.require(pieces * m_);
+  const int64_t grain = std::max<int64_t>(1, (1 << 15) / std::max<int64_t>(1, k_));
+  parallel_ranges(m_, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      for (int64_t p = 0; p < pieces; ++p) {
+        const int8_t* const x = all + t * stride_ + p * width;
+        int32_t sum = 0;
+        for (int64_t i = 0, n = std::min(width, k_ - p * width); i < n; ++i) sum += x[i];
+        made.sums[p * m_ + t] = sum;
+      }
+    }
+  });
+  return made.sums.data();
 }
 
 const float* RoundedInputs::values() {

@@ -5,6 +5,8 @@
 // share out tokens. Not thread-safe itself.
 #pragma once
 
+#include <vector>
+
 #include "core/buffer.h"
 #include "formats/encodings/input.h"
 
@@ -28,6 +30,9 @@ class RoundedInputs {
   // [ceil(k / block()), m]: block() columns of a token have one scale.
   const float* scales() const { return scales_.data(); }
   int64_t block() const { return block_; }
+  // [ceil(k / width), m]: sums of the codes in pieces of `width` columns. Made when first asked
+  // for.
+  const int32_t* sums(int64_t width);
 
   // [m, k], scale * code as f32. Made when first asked for.
   const float* values();
@@ -41,6 +46,12 @@ class RoundedInputs {
   int64_t m_ = 0, k_ = 0, stride_ = 0, block_ = 0;
   bool has_codes_ = false, has_values_ = false;
   Buffer<int8_t> codes_;
+  struct Sums {
+    int64_t width = 0;
+    Buffer<int32_t> sums;
+  };
+  std::vector<Sums> sums_;  // the first `sums_count_` hold
+  size_t sums_count_ = 0;
   Buffer<float> scales_, values_;
 };
 
