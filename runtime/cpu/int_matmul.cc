@@ -14,6 +14,7 @@ namespace {
 constexpr int64_t kPanel = 32;        // rows
 constexpr int64_t kPanelTokens = 16;  // so many are worth unpacking a panel for
 constexpr int64_t kTokens = 96;       // at a time: their part of y stays in the cache
+constexpr int64_t kDepth = 2048;      // columns at a time: 64 KiB of a panel
 
 // Columns whose sum of (code - zero) * factor * x fits int32.
 int64_t exact_columns(const Encoding& e) {
@@ -39,7 +40,7 @@ IntCut cut_of(const Encoding& e, const GroupLayout& l, int64_t block) {
 // Per thread, kept between calls: what belongs to a tile of 16 rows or to a panel of 32.
 struct TileScratch {
   Buffer<uint8_t> panel;
-  Buffer<int32_t> zeros, factors, group_zeros;
+  Buffer<int32_t> zeros, factors, group_zeros, offsets, rest;
   Buffer<float> scales, group_scales, y;
   int32_t zero = 0;  // all of the first `same_zeros` zeros are this
   int64_t same_zeros = 0;
@@ -70,7 +71,8 @@ class IntProduct {
         add_(product.add) {
     const int8_t* const codes = x.codes();
     x_ = {codes, x.stride(), x.scales(), x.sums(cut_.step), x.m()};
-    piece_sums_ = x.m() >= kPanelTokens ? x.sums(cut_.step * cut_.steps_of_piece) : nullptr;
+    if (x.m() >= kPanelTokens)
+      panel_x_ = {x.unsigned_codes(), x.stride(), x.scales(), x_.sums, x.m()};
   }
 
   int64_t rows() const { return w_.n; }
@@ -114,36 +116,53 @@ class IntProduct {
     const int64_t lines = 8 * layout_.units;  // of four columns
     s.panel.require(4 * kPanel * lines);
     if (end - begin <= 16) std::fill(s.panel.begin(), s.panel.end(), uint8_t{0});
+    s.offsets.require(cut_.pieces * kPanel);
+    std::fill_n(s.offsets.data(), cut_.pieces * kPanel, 0);
+    const bool wide = layout_.bits == 8 && !w_.encoding.symmetric;  // code - zero may have 9 bits
+    if (wide) s.rest.require(cut_.pieces * kPanel);
     for (int64_t row = begin; row < end; row += 16) {
       const int64_t slot = row - begin;
-      uint8_t* const codes = s.panel.data() + 4 * slot;
-      kernels_.unpack(layout_.bits, tiles_.codes(row / 16), layout_.units, codes);
+      kernels_.unpack(layout_.bits, tiles_.codes(row / 16), layout_.units,
+                      s.panel.data() + 4 * slot);
       load_scales(row / 16, slot, kPanel, s);
       load_zeros(row / 16, slot, kPanel, s);
-      if (two_level_ && !widen(slot, s, codes)) return multiply_tiles(begin, end);
+      if (!center(slot, wide, s)) return multiply_tiles(begin, end);
     }
-    if (two_level_) s.fill_zeros(128, cut_.pieces * kPanel);
+    for (int64_t i = 0; i < cut_.pieces * kPanel; ++i) s.offsets[i] *= -128;
     s.y.require(kTokens * kPanel);
-    const int64_t piece = cut_.step * cut_.steps_of_piece;
-    for (int64_t t = 0; t < x_.m; t += kTokens) {
-      const int64_t count = std::min(kTokens, x_.m - t);
+    const int64_t depth = std::max<int64_t>(1, kDepth / (cut_.step * cut_.steps_of_piece));
+    const IntPanel panel{s.panel.data(), s.scales.data(), s.offsets.data(),
+                         wide ? s.rest.data() : nullptr};
+    for (int64_t t = 0; t < panel_x_.m; t += kTokens) {
+      const int64_t count = std::min(kTokens, panel_x_.m - t);
       const auto each_row_of_y = [&](auto copy) {
         for (int64_t i = 0; i < count; ++i)
           copy(y_ + (t + i) * w_.n + begin, s.y.data() + i * kPanel);
       };
       if (add_) each_row_of_y([&](float* y, float* mine) { std::copy(y, y + end - begin, mine); });
-      for (int64_t p = 0; p < cut_.pieces; ++p) {
-        const int64_t column = p * piece;
-        const IntInputs x{x_.x + t * x_.stride + column, x_.stride,
-                          x_.scales + p / cut_.pieces_of_block * x_.m + t,
-                          piece_sums_ + p * x_.m + t, count};
-        const IntPanel panel{s.panel.data() + column * kPanel, s.scales.data() + p * kPanel,
-                             s.zeros.data() + p * kPanel};
-        kernels_.int_gemm(two_level_ ? 8 : layout_.bits, count, std::min(piece, w_.k - column), x,
-                          panel, s.y.data(), add_ || p > 0);
+      for (int64_t p = 0; p < cut_.pieces; p += depth) {
+        kernels_.int_gemm(two_level_ ? 8 : layout_.bits, cut_, p, std::min(cut_.pieces, p + depth),
+                          w_.k, panel_x_, t, count, panel, s.y.data(), add_ || p > 0);
       }
       each_row_of_y([&](float* y, float* mine) { std::copy(mine, mine + end - begin, y); });
     }
+  }
+
+  // Codes of 16 rows to (code - zero) * factor, where that fits.
+  bool center(int64_t slot, bool wide, TileScratch& s) const {
+    constexpr int32_t k128[16] = {128, 128, 128, 128, 128, 128, 128, 128,
+                                  128, 128, 128, 128, 128, 128, 128, 128};
+    bool fits = true;
+    for (int64_t i = 0; i < cut_.steps; ++i) {
+      const int64_t column = i * cut_.step, at = i * kPanel + slot;
+      const int32_t* const zeros = s.zeros.data() + at;
+      for (int64_t r = 0; r < 16 && wide; ++r) s.rest[at + r] = zeros[r] - 128;
+      fits &= kernels_.center(std::min(cut_.step, w_.k - column), wide ? k128 : zeros,
+                              two_level_ ? s.factors.data() + at : nullptr,
+                              s.panel.data() + column * kPanel + 4 * slot,
+                              s.offsets.data() + i / cut_.steps_of_piece * kPanel + slot);
+    }
+    return fits;
   }
 
   // Scales and factors of a tile to rows [slot, slot + 16) of `rows`.
@@ -187,21 +206,6 @@ class IntProduct {
     }
   }
 
-  // codes = (code - zero) * int8 factor + 128, where that fits.
-  bool widen(int64_t slot, const TileScratch& s, uint8_t* codes) const {
-    bool fits = true;
-    for (int64_t i = 0; i < cut_.steps; ++i) {
-      const int64_t column = i * cut_.step;
-      const int32_t* const factors = s.factors.data() + i * kPanel + slot;
-      int32_t offsets[16];
-      for (int64_t r = 0; r < 16; ++r)
-        offsets[r] = 128 - s.zeros.data()[i * kPanel + slot + r] * factors[r];
-      fits &= kernels_.widen(std::min(cut_.step, w_.k - column), factors, offsets,
-                             codes + column * kPanel);
-    }
-    return fits;
-  }
-
   const CpuKernels& kernels_;
   const Weight& w_;
   const bool two_level_;
@@ -212,7 +216,7 @@ class IntProduct {
   IntInputs x_;
   float* const y_;
   const bool add_;
-  const int32_t* piece_sums_;  // [pieces, m]
+  PanelInputs panel_x_{};
 };
 
 }  // namespace

@@ -79,11 +79,20 @@ struct IntTile {
   const uint8_t* packed_zeros;  // units of 16 in 2*bits bytes
   const int32_t* factors;       // [steps, 16], or null: 1
 };
-// 32 rows of integers of up to 8 bits, columns of one piece.
+// The same inputs plus 128, for panels.
+struct PanelInputs {
+  const uint8_t* x;  // 0 from column k on
+  int64_t stride;
+  const float* scales;  // [blocks, m]
+  const int32_t* sums;  // of the inputs without the 128: [pieces, m]
+  int64_t m;
+};
+// 32 rows of integers without their zeros, (code - zero) * factor, which fit 8 bits with a sign.
 struct IntPanel {
-  const uint8_t* codes;  // [ceil(k/4), 32, 4]
-  const float* scales;   // [32]
-  const int32_t* zeros;  // [32]
+  const uint8_t* codes;    // [ceil(k/4), 32, 4], 0 from column k on
+  const float* scales;     // [pieces, 32]
+  const int32_t* offsets;  // -128 times the sum of the codes: [pieces, 32]
+  const int32_t* rest;     // what is left of the zeros: [pieces, 32], or null
 };
 
 struct CpuKernels {
@@ -134,12 +143,14 @@ struct CpuKernels {
   // row * scale of the token), one fused multiply-add each, for the first `rows` rows
   void (*int_rows)(const IntTile& w, const IntCut& cut, int64_t k, const IntInputs& x, float* y,
                    int64_t ldy, int64_t rows, bool add);
-  // The same of one piece: c[m, 32], the bits of every code at most `bits`
-  void (*int_gemm)(int bits, int64_t m, int64_t k, const IntInputs& x, const IntPanel& w, float* c,
+  // Unpacked codes of 16 rows in a panel, in place, from codes without a sign to IntPanel's, and
+  // their sums [16] added to `sums`; false where one does not fit 8 bits. No factors: 1.
+  bool (*center)(int64_t columns, const int32_t* zeros, const int32_t* factors, uint8_t* codes,
+                 int32_t* sums);
+  // c[m, 32] (+)= what int_rows gives, of pieces [begin, end), for tokens [token, token + m)
+  void (*int_gemm)(int bits, const IntCut& cut, int64_t begin, int64_t end, int64_t k,
+                   const PanelInputs& x, int64_t token, int64_t m, const IntPanel& w, float* c,
                    bool add);
-  // In place of 16 rows of codes in a panel of columns [4 * ceil(columns/4)]: code * factor +
-  // offset [16] each; false where one does not fit 8 bits
-  bool (*widen)(int64_t columns, const int32_t* factors, const int32_t* offsets, uint8_t* codes);
 
   // Nothing but multiply-adds in registers, n rounds of them, for the ceilings of benchmarks; the
   // number of operations, two each.

@@ -133,6 +133,13 @@ inline I16 dot4(I16 sum, Bytes c, const int8_t* x) {
   asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(c), "v"(_mm512_set1_epi32(four)));
   return sum;
 }
+template <int>
+inline I16 dot_signed(I16 sum, const uint8_t* x, Bytes c) {
+  int32_t four;
+  __builtin_memcpy(&four, x, 4);
+  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(_mm512_set1_epi32(four)), "v"(c));
+  return sum;
+}
 template <int bits>
 PITH_INLINE void dot16(I16* sums, const Bytes* c, const int8_t* x) {
   sums[0] = dot4<bits>(sums[0], c[0], x);

@@ -599,76 +599,106 @@ void int_rows(const IntTile& w, const IntCut& cut, int64_t k, const IntInputs& x
   });
 }
 
-// M tokens by 16 N rows from `row` on, in registers.
-template <int bits, int M, int N>
-void int_tile(int64_t k, const IntInputs& x, int64_t token, const IntPanel& w, int64_t row,
-              float* c, bool keep) {
-  const int8_t* const inputs = x.x + token * x.stride;
-  const uint8_t* const codes = w.codes + 4 * row;
-  I16 sums[M * N];
-  const bool few = k <= kFewColumns;
-  unrolled<M * N>([&](auto i) {
-    const I16 zeros = load_ints(w.zeros + row + 16 * (i % N));
-    const int32_t x_sum = x.sums[token + i / N];
-    sums[i] = few ? minus_small_product(zeros, x_sum) : minus_product(zeros, x_sum);
-  });
-  for (int64_t p = 0; p < k; p += 4) {
-    Bytes four[N];
-    unrolled<N>([&](auto j) { four[j] = load_bytes(codes + 32 * p + 64 * j); });
-    unrolled<M * N>(
-        [&](auto i) { sums[i] = dot4<bits>(sums[i], four[i % N], inputs + i / N * x.stride + p); });
-  }
-  V16 scales[N];
-  unrolled<N>([&](auto j) { scales[j] = load(w.scales + row + 16 * j); });
-  unrolled<M * N>([&](auto i) {
-    const int64_t t = token + i / N;
-    float* const to = c + t * 32 + row + 16 * (i % N);
-    store(to, fused(to_float(sums[i]), mul(scales[i % N], set1(x.scales[t])),
-                    keep ? load(to) : set1(0.0f)));
-  });
-}
-
-template <int bits, int N>
-void int_column(int64_t k, const IntInputs& x, int64_t m, const IntPanel& w, int64_t row, float* c,
-                bool keep) {
-  int64_t t = 0;
-  const auto step = [&]<int M>() {
-    int_tile<bits, M, N>(k, x, t, w, row, c, keep);
-    t += M;
-  };
-  while (m - t >= kTileRows) step.template operator()<kTileRows>();
-  if (kTileRows > 8 && m - t >= 8) step.template operator()<8>();
-  if (kTileRows > 4 && m - t >= 4) step.template operator()<4>();
-  if (m - t >= 2) step.template operator()<2>();
-  while (m - t >= 1) step.template operator()<1>();
-}
-
-template <int bits>
-void int_gemm_of(int64_t m, int64_t k, const IntInputs& x, const IntPanel& w, float* c, bool keep) {
-  for (int64_t r = 0; r < 32; r += 16 * kTileVectors)
-    int_column<bits, kTileVectors>(k, x, m, w, r, c, keep);
-}
-void int_gemm(int bits, int64_t m, int64_t k, const IntInputs& x, const IntPanel& w, float* c,
-              bool keep) {
-  if (bits < 8) return int_gemm_of<6>(m, k, x, w, c, keep);
-  int_gemm_of<8>(m, k, x, w, c, keep);
-}
-
-bool widen(int64_t columns, const int32_t* factors, const int32_t* offsets, uint8_t* codes) {
-  int32_t by_byte[64], offset[64];
+// Codes of 16 rows as they come from `unpack`.
+bool center(int64_t columns, const int32_t* zeros, const int32_t* factors, uint8_t* codes,
+            int32_t* sums) {
+  uint8_t zero[64];
+  int32_t offset[64], by[64];
   for (int i = 0; i < 64; ++i) {
-    by_byte[i] = factors[i / 4];
-    offset[i] = offsets[i / 4];
+    zero[i] = static_cast<uint8_t>(zeros[i / 4]);
+    by[i] = factors ? factors[i / 4] : 1;
+    offset[i] = 128 - zeros[i / 4] * by[i];
   }
+  I16 sum = load_ints(sums);
+  const uint8_t ones[4] = {1, 1, 1, 1};
   int32_t beyond = 0;
   for (int64_t c = 0; c < columns; c += 4, codes += 128) {
-    for (int i = 0; i < 64; ++i) {
-      const int32_t v = codes[i] * by_byte[i] + offset[i];
-      beyond |= v;
-      codes[i] = static_cast<uint8_t>(v);
+    if (factors) {
+      for (int i = 0; i < 64; ++i) {
+        const int32_t v = codes[i] * by[i] + offset[i];
+        beyond |= v;
+        codes[i] = static_cast<uint8_t>(v - 128);
+      }
+    } else {
+      for (int i = 0; i < 64; ++i) codes[i] = static_cast<uint8_t>(codes[i] - zero[i]);
     }
+    for (int64_t i = 0; i < 64 && columns - c < 4; ++i) {
+      if (c + i % 4 >= columns) codes[i] = 0;
+    }
+    sum = dot_signed<8>(sum, ones, load_bytes(codes));
   }
+  store_ints(sums, sum);
   return (beyond & ~255) == 0;
+}
+
+constexpr int kPanelTokens = kTileRows > 4 ? kTileRows / 2 : 2;  // sums in integers and in floats
+
+// M tokens by 16 N rows from `row` on, in registers.
+template <int bits, bool rest, int M, int N>
+void int_tile(const IntCut& cut, int64_t begin, int64_t end, int64_t k, const PanelInputs& x,
+              int64_t token, const IntPanel& w, int64_t row, float* c, bool keep) {
+  const int64_t piece = cut.step * cut.steps_of_piece;
+  const uint8_t* inputs = x.x + token * x.stride + begin * piece;
+  const uint8_t* codes = w.codes + 32 * begin * piece + 4 * row;
+  V16 total[M * N];
+  unrolled<M * N>(
+      [&](auto i) { total[i] = keep ? load(c + i / N * 32 + row + 16 * (i % N)) : set1(0.0f); });
+  const float* x_scales = x.scales + begin / cut.pieces_of_block * x.m + token;
+  int64_t of_block = begin % cut.pieces_of_block;
+  for (int64_t p = begin; p < end; ++p) {
+    const int64_t at = 32 * p + row;
+    I16 sums[M * N];
+    unrolled<M * N>([&](auto i) { sums[i] = load_ints(w.offsets + at + 16 * (i % N)); });
+    if constexpr (rest) {
+      unrolled<M * N>([&](auto i) {
+        const int32_t x_sum = x.sums[p * x.m + token + i / N];
+        sums[i] = plus(sums[i], minus_product(load_ints(w.rest + at + 16 * (i % N)), x_sum));
+      });
+    }
+    for (int64_t left = min64(piece, k - p * piece); left > 0; left -= 4) {
+      Bytes four[N];
+      unrolled<N>([&](auto j) { four[j] = load_bytes(codes + 64 * j); });
+      unrolled<M * N>([&](auto i) {
+        sums[i] = dot_signed<bits>(sums[i], inputs + i / N * x.stride, four[i % N]);
+      });
+      codes += 128;
+      inputs += 4;
+    }
+    V16 scales[N];
+    unrolled<N>([&](auto j) { scales[j] = load(w.scales + at + 16 * j); });
+    unrolled<M * N>([&](auto i) {
+      total[i] = fused(to_float(sums[i]), mul(scales[i % N], set1(x_scales[i / N])), total[i]);
+    });
+    if (++of_block < cut.pieces_of_block) continue;
+    of_block = 0;
+    x_scales += x.m;
+  }
+  unrolled<M * N>([&](auto i) { store(c + i / N * 32 + row + 16 * (i % N), total[i]); });
+}
+
+template <int bits, bool rest>
+void int_gemm_of(const IntCut& cut, int64_t begin, int64_t end, int64_t k, const PanelInputs& x,
+                 int64_t token, int64_t m, const IntPanel& w, float* c, bool keep) {
+  for (int64_t row = 0; row < 32; row += 16 * kTileVectors) {
+    int64_t t = 0;
+    const auto step = [&]<int M>() {
+      int_tile<bits, rest, M, kTileVectors>(cut, begin, end, k, x, token + t, w, row, c + 32 * t,
+                                            keep);
+      t += M;
+    };
+    while (m - t >= kPanelTokens) step.template operator()<kPanelTokens>();
+    if (kPanelTokens > 4 && m - t >= 4) step.template operator()<4>();
+    if (kPanelTokens > 2 && m - t >= 2) step.template operator()<2>();
+    while (m - t >= 1) step.template operator()<1>();
+  }
+}
+void int_gemm(int bits, const IntCut& cut, int64_t begin, int64_t end, int64_t k,
+              const PanelInputs& x, int64_t token, int64_t m, const IntPanel& w, float* c,
+              bool keep) {
+  const auto multiply = [&](auto of) { of(cut, begin, end, k, x, token, m, w, c, keep); };
+  if (w.rest) return multiply(int_gemm_of<8, true>);
+  if (bits == 8) return multiply(int_gemm_of<8, false>);
+  multiply(int_gemm_of<6, false>);
 }
 
 // ---- Ceilings
@@ -838,6 +868,6 @@ void narrow_f16(const float* from, int64_t n, uint16_t* to) {
   {                                                                                              \
     name, gemm, panel, PITH_BY_CODES(decode_row), {PITH_BY_FLOATS(dot)}, PITH_BY_CODES(scores),  \
         PITH_BY_CODES(weigh), PITH_BY_CODES(decode_columns), tile_panel, tile_rows, unpack_tile, \
-        unpack_zeros, int_rows, int_gemm, widen, int_peak, float_peak, widen_f16, narrow_f16,    \
+        unpack_zeros, int_rows, center, int_gemm, int_peak, float_peak, widen_f16, narrow_f16,   \
         rms_norm, silu_mul, softmax_step, scale, log_sum_exp                                     \
   }

@@ -209,6 +209,15 @@ inline I16 dot4(I16 sum, Bytes c, const int8_t* x) {
     return sum.v[i] + static_cast<uint32_t>(s);
   });
 }
+// The same of inputs without a sign and codes with one.
+template <int bits>
+inline I16 dot_signed(I16 sum, const uint8_t* x, Bytes c) {
+  return each_int([&](int i) {
+    int32_t s = 0;
+    for (int j = 0; j < 4; ++j) s += static_cast<int8_t>(c.v[i] >> 8 * j & 0xff) * x[j];
+    return sum.v[i] + static_cast<uint32_t>(s);
+  });
+}
 // 16 columns, shared out between two sums.
 template <int bits>
 PITH_INLINE void dot16(I16* sums, const Bytes* c, const int8_t* x) {

@@ -51,7 +51,7 @@ void RoundedInputs::set(const InputEncoding& encoding, const float* x, int64_t m
   // A line beside a multiple of lines: tokens one below the other do not share sets of the cache.
   stride_ = static_cast<int64_t>(round_up(static_cast<uint64_t>(k), 128)) + 64;
   block_ = encoding.scale == InputScale::kBlock128 ? 128 : std::max<int64_t>(k, 1);
-  has_codes_ = has_values_ = false;
+  has_codes_ = has_unsigned_ = has_values_ = false;
   sums_count_ = 0;
 }
 
@@ -89,6 +89,22 @@ const int8_t* RoundedInputs::codes() {
   });
   has_codes_ = true;
   return codes_.data();
+}
+
+const uint8_t* RoundedInputs::unsigned_codes() {
+  if (has_unsigned_) return unsigned_codes_.data();
+  const int8_t* const all = codes();
+  unsigned_codes_.require(m_ * stride_);
+  parallel_ranges(m_, 16, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const int8_t* const from = all + t * stride_;
+      uint8_t* const to = unsigned_codes_.data() + t * stride_;
+      for (int64_t i = 0; i < k_; ++i) to[i] = static_cast<uint8_t>(from[i] + 128);
+      std::fill(to + k_, to + stride_, uint8_t{0});
+    }
+  });
+  has_unsigned_ = true;
+  return unsigned_codes_.data();
 }
 
 const int32_t* RoundedInputs::sums(int64_t width) {

@@ -27,6 +27,8 @@ class RoundedInputs {
   // asked for, and the scales with them.
   const int8_t* codes();
   int64_t stride() const { return stride_; }
+  // The same plus 128, still with 0 behind.
+  const uint8_t* unsigned_codes();
   // [ceil(k / block()), m]: block() columns of a token have one scale.
   const float* scales() const { return scales_.data(); }
   int64_t block() const { return block_; }
@@ -44,8 +46,9 @@ class RoundedInputs {
   InputEncoding encoding_;
   const float* x_ = nullptr;
   int64_t m_ = 0, k_ = 0, stride_ = 0, block_ = 0;
-  bool has_codes_ = false, has_values_ = false;
+  bool has_codes_ = false, has_unsigned_ = false, has_values_ = false;
   Buffer<int8_t> codes_;
+  Buffer<uint8_t> unsigned_codes_;
   struct Sums {
     int64_t width = 0;
     Buffer<int32_t> sums;
