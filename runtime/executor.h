@@ -60,6 +60,8 @@ class KvCache {
   virtual int slots() const = 0;
   virtual int64_t length() const = 0;
   virtual uint64_t bytes() const = 0;
+  // Some numbers at every position, as if all had been run: for benchmarks at a depth.
+  virtual void fill() = 0;
 };
 
 class Executor {

@@ -6,11 +6,12 @@
 
 #include "core/buffer.h"
 #include "core/error.h"
+#include "core/interrupt.h"
 #include "core/parallel.h"
 #include "core/rng.h"
 #include "quant/quantize_pass.h"
 #include "runtime/cpu/matmul.h"
-#include "runtime/engine.h"
+#include "runtime/forward.h"
 #include "runtime/model/synthetic.h"
 #include "tools/command.h"
 #include "tools/terminal.h"
@@ -22,7 +23,7 @@ using Clock = std::chrono::steady_clock;
 
 struct Options : Common, ModelOptions, InputsOption {
   std::string cache, synthetic, type = "w4", table_type = "w8";
-  int64_t prompt = 512, generate = 64, repeats = 3, depth = 0;
+  int64_t prompt = 512, generate = 64, repeats = 3, depth = 0, batch = 1;
 };
 
 double seconds(Clock::time_point from) {
@@ -90,51 +91,99 @@ std::unique_ptr<ModelSource> source_of(const Options& o) {
                                       input_for_type(o.type)});
 }
 
+// A model and the cache of `batch` sequences that stand at `depth`.
+class Runner {
+ public:
+  Runner(const ModelSource& source, const Options& o)
+      : model_(load_model(source)),
+        executor_(make_cpu_executor(o.inputs())),
+        types_(o.cache.empty() ? KvTypes(KvType::kF16) : parse_kv_types(o.cache, KvType::kF16)),
+        cache_(executor_->make_cache(model_.spec, static_cast<int>(o.batch),
+                                     o.depth + o.prompt + o.generate, types_)),
+        tokens_(static_cast<size_t>(std::max(kChunk, o.batch))) {
+    if (o.depth > 0 || o.batch > 1) cache_->fill();
+    Rng rng(1);
+    for (auto& t : tokens_) t = static_cast<int32_t>(rng.next() % model_.spec.vocab());
+  }
+
+  const Model& model() const { return model_; }
+  const Executor& executor() const { return *executor_; }
+  KvTypes types() const { return types_; }
+  uint64_t cache_bytes() const { return cache_->bytes(); }
+
+  // Tokens of the first sequence at positions [begin, begin + count), and the logits of the last.
+  void prefill(int64_t begin, int64_t count) {
+    for (int64_t done = 0; done < count; done += kChunk) {
+      const int64_t n = std::min(kChunk, count - done);
+      run({{0, begin + done, n}}, done + n == count);
+    }
+  }
+  // One token of every sequence.
+  void decode(int64_t position) {
+    std::vector<Segment> segments;
+    for (int i = 0; i < cache_->slots(); ++i) segments.push_back({i, position, 1});
+    run(segments, true);
+  }
+
+ private:
+  static constexpr int64_t kChunk = 512;
+
+  void run(const std::vector<Segment>& segments, bool logits) {
+    check_interrupt();
+    std::vector<int64_t> ends;
+    int64_t count = 0;
+    for (const auto& s : segments) ends.push_back((count += s.count) - 1);
+    const Activation hidden =
+        forward_hidden(*executor_, model_,
+                       {std::span(tokens_).first(static_cast<size_t>(count)), segments}, *cache_);
+    if (logits) forward_head(*executor_, model_, hidden, ends);
+  }
+
+  const Model model_;
+  const std::unique_ptr<Executor> executor_;
+  const KvTypes types_;
+  const std::unique_ptr<KvCache> cache_;
+  std::vector<int32_t> tokens_;
+};
+
 void bench(const Options& o) {
   o.apply();
   if (o.model.empty() == o.synthetic.empty())
     fail(ErrorKind::kUsage, "bench takes a model or --synthetic SHAPE");
   const auto begin_load = Clock::now();
   const auto source = source_of(o);
-  EngineOptions options;
-  options.context = o.depth + o.prompt + o.generate + 1;
-  options.inputs = o.inputs();
-  if (!o.cache.empty()) options.cache = parse_kv_types(o.cache, options.cache);
-  Engine engine(*source, options);
+  Runner runner(*source, o);
   const double load_seconds = seconds(begin_load);
-  const auto& spec = engine.model().spec;
-  const uint64_t cache_bytes = engine.cache().bytes() / static_cast<uint64_t>(options.context);
+  const Model& model = runner.model();
+  const auto cache_bytes =
+      runner.cache_bytes() / static_cast<uint64_t>(o.batch * (o.depth + o.prompt + o.generate));
   // What a token reads: every block and the head; of the embedding one row.
-  uint64_t bytes = engine.model().bytes();
-  if (!spec.tied_head()) bytes -= engine.model().embedding.bytes();
+  uint64_t bytes = model.bytes();
+  if (!model.spec.tied_head()) bytes -= model.embedding.bytes();
 
-  std::vector<int32_t> tokens(static_cast<size_t>(std::max(o.prompt, o.depth)));
-  Rng rng(1);
-  for (auto& t : tokens) t = static_cast<int32_t>(rng.next() % spec.vocab());
-  if (o.depth > 0) engine.extend(std::span(tokens).first(static_cast<size_t>(o.depth)));
   std::vector<double> prefill, decode, bandwidth, int_ops, float_ops;
   for (int64_t r = 0; r < o.repeats;
        ++r) {  // interleaved: what the machine does beside hits all alike
     bandwidth.push_back(read_bandwidth());
     int_ops.push_back(peak(cpu_kernels().int_peak));
     float_ops.push_back(peak(cpu_kernels().float_peak));
-    engine.rewind(o.depth);
     auto begin = Clock::now();
-    engine.extend(std::span(tokens).first(static_cast<size_t>(o.prompt)));
+    runner.prefill(o.depth, o.prompt);
     prefill.push_back(static_cast<double>(o.prompt) / seconds(begin));
     begin = Clock::now();
-    for (int64_t i = 0; i < o.generate; ++i) engine.extend(std::span(tokens).first(1));
-    decode.push_back(static_cast<double>(o.generate) / seconds(begin));
+    for (int64_t i = 0; i < o.generate; ++i) runner.decode(o.depth + o.prompt + i);
+    decode.push_back(static_cast<double>(o.batch * o.generate) / seconds(begin));
   }
   const Figures p = figures(prefill), d = figures(decode), b = figures(bandwidth),
                 i8 = figures(int_ops), f32 = figures(float_ops);
-  const double read = static_cast<double>(bytes) * d.median;
-  const double ops = operations(engine.model()) * p.median;
+  const double read = static_cast<double>(bytes) * d.median / static_cast<double>(o.batch);
+  const double ops = operations(model) * p.median;
   const Json j = {{"model", o.model.empty() ? o.synthetic + " " + o.type : o.model},
-                  {"executor", engine.executor().description()},
+                  {"executor", runner.executor().description()},
                   {"threads", thread_count()},
                   {"load_seconds", load_seconds},
                   {"depth", o.depth},
+                  {"batch", o.batch},
                   {"prompt_tokens", o.prompt},
                   {"generated_tokens", o.generate},
                   {"repeats", o.repeats},
@@ -143,7 +192,7 @@ void bench(const Options& o) {
                   {"decode_tokens_per_s", d.median},
                   {"decode_tokens_per_s_range", {d.low, d.high}},
                   {"weight_bytes_per_token", bytes},
-                  {"cache", to_string(options.cache)},
+                  {"cache", to_string(runner.types())},
                   {"cache_bytes_per_token", cache_bytes},
                   {"int8_peak_ops_per_s", i8.high},
                   {"f32_peak_ops_per_s", f32.high},
@@ -153,20 +202,21 @@ void bench(const Options& o) {
                   {"decode_bandwidth_fraction", read / b.median}};
   o.write_json(j);
   if (!o.prints()) return;
-  fmt::print("{}\n", engine.executor().description());
+  fmt::print("{}\n", runner.executor().description());
   fmt::print("prefill  {:8.1f} tokens/s  ({:.1f} to {:.1f}), {} tokens\n", p.median, p.low, p.high,
              o.prompt);
   fmt::print(
       "         {:.0f} GOP/s in linear layers; this machine: {:.0f} in int8 ({:.0f} %), {:.0f} in "
       "f32 ({:.0f} %)\n",
       ops / 1e9, i8.high / 1e9, 100 * ops / i8.high, f32.high / 1e9, 100 * ops / f32.high);
-  fmt::print("decode   {:8.1f} tokens/s  ({:.1f} to {:.1f}), {} tokens after them\n", d.median,
-             d.low, d.high, o.generate);
+  fmt::print(
+      "decode   {:8.1f} tokens/s  ({:.1f} to {:.1f}), {} tokens of {} sequences after them\n",
+      d.median, d.low, d.high, o.generate, o.batch);
   fmt::print(
       "         {} of weights a token, {:.1f} GB/s of the {:.1f} GB/s that this machine reads: "
       "{:.0f} %\n",
       human_bytes(bytes), read / 1e9, b.median / 1e9, 100 * read / b.median);
-  fmt::print("cache    {} a token, in {}\n", human_bytes(cache_bytes), to_string(options.cache));
+  fmt::print("cache    {} a token, in {}\n", human_bytes(cache_bytes), to_string(runner.types()));
   fmt::print("load     {:8.2f} s\n", load_seconds);
   for (const auto& name : fallback_notes())
     warn(fmt::format("no kernel for {}: decoded and multiplied as f32", name));
@@ -193,6 +243,8 @@ void add_bench(CLI::App& app) {
       ->check(CLI::Range(1, 1 << 20));
   c->add_option("-n,--n-gen", o->generate, "tokens of decode (default: 64)")
       ->check(CLI::Range(1, 1 << 20));
+  c->add_option("-b,--batch", o->batch, "sequences that are decoded side by side (default: 1)")
+      ->check(CLI::Range(1, 1024));
   c->add_option("--repetitions", o->repeats, "of both, median shown (default: 3)")
       ->check(CLI::Range(1, 1000));
   c->add_option("--kv", o->cache, kCacheHelp)->type_name("TYPE");

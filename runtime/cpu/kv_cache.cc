@@ -7,6 +7,7 @@
 
 #include "core/bytes.h"
 #include "core/dtype.h"
+#include "core/parallel.h"
 
 namespace pith {
 namespace {
@@ -214,6 +215,12 @@ void KvPlane::write(const CpuKernels& kernels, int64_t head, int64_t position, c
   }
 }
 
+void KvPlane::write_all(const CpuKernels& kernels, const float* x) {
+  parallel_ranges(heads_ * length_, 64 * kTile, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) write(kernels, i / length_, i % length_, x);
+  });
+}
+
 void KvPlane::unpack_groups(const CpuKernels& kernels, int64_t group, int64_t count,
                             KvScratch& scratch) const {
   scratch.scales.require(count);
@@ -322,6 +329,16 @@ CpuKvCache::CpuKvCache(const proto::ModelSpec& spec, int slots, int64_t length, 
       const int64_t kv_heads = s.attention().kv_heads(), d = s.attention().head_dim();
       layers_.push_back({KvPlane(types.keys, true, slots * kv_heads, length, d),
                          KvPlane(types.values, false, slots * kv_heads, length, d)});
+    }
+  }
+}
+
+void CpuKvCache::fill() {
+  for (auto& l : layers_) {
+    for (KvPlane* plane : {&l.keys, &l.values}) {
+      std::vector<float> x(static_cast<size_t>(plane->head_dim()));
+      for (size_t i = 0; i < x.size(); ++i) x[i] = 0.1f * std::sin(static_cast<float>(i));
+      plane->write_all(cpu_kernels(), x.data());
     }
   }
 }

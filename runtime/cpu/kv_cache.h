@@ -24,12 +24,14 @@ class KvPlane {
   KvPlane(KvType type, bool keys, int64_t heads, int64_t length, int64_t head_dim);
 
   uint64_t bytes() const;
+  int64_t head_dim() const { return head_dim_; }
   // Whether rows are stored rotated: queries are to be rotated as well (rotate_head).
   bool rotated() const { return rotated_; }
 
   // x [head_dim] of a position. One number that is not finite makes NaN of all that share its
   // scale.
   void write(const CpuKernels& kernels, int64_t head, int64_t position, const float* x);
+  void write_all(const CpuKernels& kernels, const float* x);  // at every position
   // Keys. to[r, i] = the product of x[r] and the key of position first + i, for [0, rows) and [0,
   // count); what is behind that in the last tile may be anything. `first` is a multiple of kTile.
   void scores(const CpuKernels& kernels, int64_t head, int64_t first, int64_t count, int64_t rows,
@@ -74,6 +76,7 @@ class CpuKvCache final : public KvCache {
   int slots() const override { return slots_; }
   int64_t length() const override { return length_; }
   uint64_t bytes() const override;
+  void fill() override;
 
   KvPlane& keys(int index) { return layers_[static_cast<size_t>(index)].keys; }
   KvPlane& values(int index) { return layers_[static_cast<size_t>(index)].values; }
