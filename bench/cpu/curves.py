@@ -36,11 +36,16 @@ def measure(args):
     for t in range(1, args.threads + 1):
         points.append(("threads", "decode", t, ["-t", str(t), "-p", "1", "-n", "32"], "decode_tokens_per_s"))
         points.append(("threads", "prefill", t, ["-t", str(t), "-p", "512", "-n", "1"], "prefill_tokens_per_s"))
+    points = [p for p in points if not args.curve or p[0] in args.curve]
     values = [[] for _ in points]
     for _ in range(args.rounds):
         for p, v in zip(points, values):
             v.append(run(args.pith, args.shape, p[3])[p[4]])
-    result = {"shape": args.shape, "type": "w4", "rounds": args.rounds, "threads": args.threads, "points": [
+    kept = []
+    if args.curve and os.path.exists(args.output):
+        with open(args.output) as f:
+            kept = [p for p in json.load(f)["points"] if p["curve"] not in args.curve]
+    result = {"shape": args.shape, "type": "w4", "rounds": args.rounds, "threads": args.threads, "points": kept + [
         {"curve": p[0], "series": p[1], "x": p[2], "options": " ".join(p[3]), "median": statistics.median(v),
          "low": min(v), "high": max(v)} for p, v in zip(points, values)]}
     with open(args.output, "w") as f:
@@ -119,6 +124,7 @@ def main():
     m.add_argument("--shape", default="llama-850m")
     m.add_argument("--threads", type=int, default=os.cpu_count())
     m.add_argument("--rounds", type=int, default=3)
+    m.add_argument("--curve", action="append", help="this one alone; others stay in the file (default: all)")
     m.add_argument("-o", "--output", required=True)
     m.set_defaults(call=measure)
     d = commands.add_parser("draw")

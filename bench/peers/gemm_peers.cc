@@ -73,7 +73,7 @@ void print(const Size& size, std::span<const Contestant> contestants) {
   for (const auto& c : contestants) {
     const auto [fastest, slowest] = std::ranges::minmax(c.seconds);
     const double operations = 2e-9 * static_cast<double>(size.m * size.n * size.k);
-    std::printf("  %-24s %8.1f GOP/s median, %8.1f to %.1f\n", c.name.c_str(),
+    std::printf("  %-27s %8.1f GOP/s median, %8.1f to %.1f\n", c.name.c_str(),
                 operations / median(c.seconds), operations / slowest, operations / fastest);
   }
 }
@@ -121,6 +121,7 @@ void compare_int8(const Size& size, int rounds) {
   const Buffer<float> x = random_matrix(m * k, 1), dense = random_matrix(n * k, 2);
   const pith::Weight w = pith::encode(pith::parse_encoding("int8-row"), n, k, dense.data());
   const pith::Weight w4 = pith::encode(pith::parse_encoding("int4-g128"), n, k, dense.data());
+  const pith::Weight w4a8 = pith::encode(pith::parse_encoding("int4-g128-s8"), n, k, dense.data());
   Buffer<float> y(m * n), decoded(n * k);
   pith::decode_rows(w, 0, n, decoded.data());
   pith::RoundedInputs tokens, blocks;
@@ -172,6 +173,7 @@ void compare_int8(const Size& size, int rounds) {
       {"pith int8-row, 32 inputs", [&] { ours(w, blocks); }, {}},
       {"pith int4-g128, a token", [&] { ours(w4, tokens); }, {}},
       {"pith int4-g128, 32 inputs", [&] { ours(w4, blocks); }, {}},
+      {"pith int4-g128-s8, a token", [&] { ours(w4a8, tokens); }, {}},
   };
   run_in_turns(contestants, rounds, [&](const std::string& name) {
     if (name != "oneDNN u8 x s8") return;

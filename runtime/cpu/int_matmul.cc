@@ -11,10 +11,9 @@
 namespace pith {
 namespace {
 
-constexpr int64_t kPanel = 32;        // rows
-constexpr int64_t kPanelTokens = 16;  // so many are worth unpacking a panel for
-constexpr int64_t kTokens = 96;       // at a time: their part of y stays in the cache
-constexpr int64_t kDepth = 2048;      // columns at a time: 64 KiB of a panel
+constexpr int64_t kPanel = 32;    // rows
+constexpr int64_t kTokens = 96;   // at a time: their part of y stays in the cache
+constexpr int64_t kDepth = 2048;  // columns at a time: 64 KiB of a panel
 
 // Columns whose sum of (code - zero) * factor * x fits int32.
 int64_t exact_columns(const Encoding& e) {

@@ -7,11 +7,11 @@
 // two levels of scales the int8 scales of groups are factors of the integer sum, so that a piece is
 // not cut at groups, but where 128 times as much might not fit.
 //
-// Fewer than 16 tokens: 16 rows at a time, codes as they lie. Else 32 rows are unpacked once into a
-// panel for all tokens. Where (code - zero) * int8 scale does not fit 8 bits in a tile of two-level
-// weights (Lin et al. 2024, QServe, make weights where it always does), the tile goes the way of
-// few tokens. An element of y is the same bits whichever way it went, on every instruction level,
-// and whatever stands beside it.
+// Few tokens: 16 rows at a time, codes as they lie. From kPanelTokens on 32 rows are unpacked once
+// into a panel for all tokens. Where (code - zero) * int8 scale does not fit 8 bits in a tile of
+// two-level weights (Lin et al. 2024, QServe, make weights where it always does), the tile goes the
+// way of few tokens. An element of y is the same bits whichever way it went, on every instruction
+// level, and whatever stands beside it.
 #pragma once
 
 #include <span>
@@ -21,6 +21,8 @@
 #include "runtime/cpu/rounded_inputs.h"
 
 namespace pith {
+
+inline constexpr int64_t kPanelTokens = 64;
 
 // Whether weights like this can be multiplied in integers.
 bool has_int_matmul(const Encoding& e);

@@ -136,8 +136,8 @@ TEST_F(IntMatmul, is_as_defined_on_every_level) {
       for (const int64_t n : {1, 5, 33}) {
         const auto values = test::weight_values(n, k, static_cast<uint64_t>(k));
         const Weight w = encode(e, n, k, values.data());
-        const auto x = test::uniform_values(17 * k, 7);
-        for (const int64_t m : {1, 3, 7, 8, 17}) {
+        const auto x = test::uniform_values((kPanelTokens + 1) * k, 7);
+        for (const int64_t m : {int64_t{1}, int64_t{3}, int64_t{7}, int64_t{8}, kPanelTokens + 1}) {
           const auto added = test::uniform_values(m * n, 8);
           for (const InputEncoding& input : {kToken, kTensor, kBlocks}) {
             expect_as_defined(w, input, x, m, {});
@@ -157,9 +157,9 @@ TEST_F(IntMatmul, blocks_of_inputs_need_not_be_groups) {
     for (const int64_t k : {96, 300, 576}) {
       const auto values = test::weight_values(n, k, 3);
       const Weight w = encode(e, n, k, values.data());
-      const auto inputs = test::uniform_values(17 * k, 4);
+      const auto inputs = test::uniform_values((kPanelTokens + 1) * k, 4);
       for (const int64_t block : {16, 32, 64, 128}) {
-        for (const int64_t m : {1, 6, 17}) {
+        for (const int64_t m : {int64_t{1}, int64_t{6}, kPanelTokens + 1}) {
           RoundedInputs x;
           x.set_blocks(block, inputs.data(), m, k);
           expect_as_defined(w, x, {});
@@ -205,8 +205,8 @@ TEST_F(IntMatmul, two_levels_of_scales_that_fit_8_bits_or_do_not) {
     for (const bool symmetric : {true, false}) {
       for (const int largest : {0, 8, 9, 16, 127}) {
         const Weight w = two_levels(70, 300, group, symmetric, largest);
-        const auto x = test::uniform_values(17 * 300, 3);
-        for (const int64_t m : {1, 7, 17}) {
+        const auto x = test::uniform_values((kPanelTokens + 1) * 300, 3);
+        for (const int64_t m : {int64_t{1}, int64_t{7}, kPanelTokens + 1}) {
           for (const InputEncoding& input : {kToken, kBlocks}) {
             expect_as_defined(w, input, x, m, {});
             if (HasFatalFailure()) return;
@@ -233,8 +233,8 @@ TEST_F(IntMatmul, long_rows_do_not_overflow) {
         if (plane.kind == PlaneKind::kScales && two_level)
           std::fill(plane.bytes.begin(), plane.bytes.end(), std::byte{0x80});
       }
-      const std::vector<float> x(static_cast<size_t>(9 * k), -3.0f);
-      for (const int64_t m : {1, 9}) {
+      const std::vector<float> x(static_cast<size_t>(kPanelTokens * k), -3.0f);
+      for (const int64_t m : {int64_t{1}, kPanelTokens}) {
         for (const InputEncoding& input : {kToken, kBlocks}) {
           expect_as_defined(w.weight, input, x, m, {});
           if (HasFatalFailure()) return;
@@ -247,9 +247,10 @@ TEST_F(IntMatmul, long_rows_do_not_overflow) {
 TEST_F(IntMatmul, does_not_depend_on_threads_or_on_neighbours) {
   for (const Encoding& e : integer_encodings()) {
     const int64_t n = 100, k = 172;
+    constexpr int64_t kMany = 2 * kPanelTokens + 11;
     const auto values = test::weight_values(n, k, 1);
     const Weight w = encode(e, n, k, values.data());
-    const auto inputs = test::uniform_values(40 * k, 2);
+    const auto inputs = test::uniform_values(kMany * k, 2);
     for (const CpuKernels* kernels : test::kernel_levels()) {
       const auto run = [&](int64_t first, int64_t m) {
         RoundedInputs x;
@@ -257,11 +258,11 @@ TEST_F(IntMatmul, does_not_depend_on_threads_or_on_neighbours) {
         return product(*kernels, w, x, {});
       };
       set_threads(1);
-      const auto all = run(0, 40);
+      const auto all = run(0, kMany);
       set_threads(3);
-      ASSERT_EQ(run(0, 40), all) << to_string(e);
+      ASSERT_EQ(run(0, kMany), all) << to_string(e);
       for (const int64_t m : {1, 6, 11}) {  // the same bits for few tokens as for many
-        for (const int64_t first : {0, 5, 23}) {
+        for (const int64_t first : {0, 5, 123}) {
           const auto part = run(first, m);
           ASSERT_TRUE(std::equal(part.begin(), part.end(), all.begin() + first * n))
               << to_string(e) << ", m = " << m;
