@@ -10,9 +10,10 @@
 namespace pith {
 namespace {
 
-constexpr int64_t kKeys = 64;    // of a block
-constexpr int64_t kChunk = 256;  // keys, a multiple of kKeys
-constexpr int64_t kRows = 64;    // of a tile: queries times the heads that share a key head
+constexpr int64_t kKeys = 64;           // of a block
+constexpr int64_t kChunk = 256;         // keys, a multiple of kKeys
+constexpr int64_t kRows = 64;           // of a tile: queries times the heads that share a key head
+constexpr int64_t kMostSums = 1 << 24;  // numbers kept of chunks that threads share out
 
 struct Tile {
   int64_t segment, kv_head, first, count;  // queries [first, first + count) of the segment
@@ -121,11 +122,11 @@ class Attending {
       chunks = std::max(chunks, last_chunk(t) - first_chunk(t) + 1);
       rows = std::max(rows, t.count * group_);
     }
-    if (chunks == 1 || count >= 4 * thread_count()) {
+    const int64_t size = Sums::size(rows, d_);
+    if (chunks == 1 || count >= 4 * thread_count() || count * chunks * size > kMostSums) {
       return parallel_for(count, [&](int64_t i) {
         const Tile& t = tiles_[static_cast<size_t>(i)];
         Buffer<float>& memory = thread_scratch().sums;
-        const int64_t size = Sums::size(rows, d_);
         memory.require(2 * size);
         const Sums all = Sums::in(memory.data(), rows, d_),
                    next = Sums::in(memory.data() + size, rows, d_);
@@ -137,7 +138,6 @@ class Attending {
       });
     }
     Buffer<float>& memory = thread_scratch().sums;
-    const int64_t size = Sums::size(rows, d_);
     memory.require(count * chunks * size);
     const auto sums = [&](int64_t tile, int64_t chunk) {
       return Sums::in(memory.data() + (tile * chunks + chunk) * size, rows, d_);
