@@ -14,6 +14,7 @@
 #include <dnnl.hpp>
 #include <functional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "core/buffer.h"
@@ -56,6 +57,10 @@ void run_in_turns(std::span<Contestant> contestants, int rounds,
                   const std::function<void(const std::string&)>& check) {
   for (int round = -1; round < rounds; ++round) {  // the first one warms up
     for (auto& c : contestants) {
+      // Threads of OpenMP go on spinning for a while, at the cost of who comes next; and threads
+      // that slept are slow at first.
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      c.run();
       const auto start = std::chrono::steady_clock::now();
       c.run();
       const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
