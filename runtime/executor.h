@@ -104,13 +104,13 @@ class Executor {
   virtual void write(std::span<const float> from, Activation x) = 0;
 };
 
-// The backend of this machine's processor. Never fails.
 // How the CPU multiplies weights of integers whose layers do not round their inputs themselves.
 enum class CpuInputs : uint8_t {
   kF32,   // as they are
   kInt8,  // rounded on the fly, one scale for 32 columns (16 where the weight's groups are so
           // short): several times faster, for an error like that of an 8-bit weight
 };
+// The backend of this machine's processor. Never fails.
 std::unique_ptr<Executor> make_cpu_executor(CpuInputs inputs = CpuInputs::kF32);
 
 }  // namespace pith
