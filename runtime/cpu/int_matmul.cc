@@ -62,6 +62,7 @@ class IntProduct {
       : kernels_(kernels),
         w_(*product.w),
         two_level_(w_.encoding.two_level),
+        wide_(w_.encoding.bits == 8 && !w_.encoding.symmetric),
         tiles_(kernels, w_),
         layout_(tiles_.layout()),
         cut_(cut_of(w_.encoding, layout_, x.block())),
@@ -69,7 +70,10 @@ class IntProduct {
         y_(product.y),
         add_(product.add) {
     const int8_t* const codes = x.codes();
-    x_ = {codes, x.stride(), x.scales(), x.sums(cut_.step), x.m()};
+    // Panels have what zeros subtract in their codes, but for `wide_` ones, and but for those of
+    // two levels that go the way of few tokens.
+    const bool sums = x.m() < kPanelTokens || two_level_ || wide_;
+    x_ = {codes, x.stride(), x.scales(), sums ? x.sums(cut_.step) : nullptr, x.m()};
     if (x.m() >= kPanelTokens)
       panel_x_ = {x.unsigned_codes(), x.stride(), x.scales(), x_.sums, x.m()};
   }
@@ -117,21 +121,20 @@ class IntProduct {
     if (end - begin <= 16) std::fill(s.panel.begin(), s.panel.end(), uint8_t{0});
     s.offsets.require(cut_.pieces * kPanel);
     std::fill_n(s.offsets.data(), cut_.pieces * kPanel, 0);
-    const bool wide = layout_.bits == 8 && !w_.encoding.symmetric;  // code - zero may have 9 bits
-    if (wide) s.rest.require(cut_.pieces * kPanel);
+    if (wide_) s.rest.require(cut_.pieces * kPanel);
     for (int64_t row = begin; row < end; row += 16) {
       const int64_t slot = row - begin;
       kernels_.unpack(layout_.bits, tiles_.codes(row / 16), layout_.units,
                       s.panel.data() + 4 * slot);
       load_scales(row / 16, slot, kPanel, s);
       load_zeros(row / 16, slot, kPanel, s);
-      if (!center(slot, wide, s)) return multiply_tiles(begin, end);
+      if (!center(slot, s)) return multiply_tiles(begin, end);
     }
     for (int64_t i = 0; i < cut_.pieces * kPanel; ++i) s.offsets[i] *= -128;
     s.y.require(kTokens * kPanel);
     const int64_t depth = std::max<int64_t>(1, kDepth / (cut_.step * cut_.steps_of_piece));
     const IntPanel panel{s.panel.data(), s.scales.data(), s.offsets.data(),
-                         wide ? s.rest.data() : nullptr};
+                         wide_ ? s.rest.data() : nullptr};
     for (int64_t t = 0; t < panel_x_.m; t += kTokens) {
       const int64_t count = std::min(kTokens, panel_x_.m - t);
       const auto each_row_of_y = [&](auto copy) {
@@ -148,15 +151,15 @@ class IntProduct {
   }
 
   // Codes of 16 rows to (code - zero) * factor, where that fits.
-  bool center(int64_t slot, bool wide, TileScratch& s) const {
+  bool center(int64_t slot, TileScratch& s) const {
     constexpr int32_t k128[16] = {128, 128, 128, 128, 128, 128, 128, 128,
                                   128, 128, 128, 128, 128, 128, 128, 128};
     bool fits = true;
     for (int64_t i = 0; i < cut_.steps; ++i) {
       const int64_t column = i * cut_.step, at = i * kPanel + slot;
       const int32_t* const zeros = s.zeros.data() + at;
-      for (int64_t r = 0; r < 16 && wide; ++r) s.rest[at + r] = zeros[r] - 128;
-      fits &= kernels_.center(std::min(cut_.step, w_.k - column), wide ? k128 : zeros,
+      for (int64_t r = 0; r < 16 && wide_; ++r) s.rest[at + r] = zeros[r] - 128;
+      fits &= kernels_.center(std::min(cut_.step, w_.k - column), wide_ ? k128 : zeros,
                               two_level_ ? s.factors.data() + at : nullptr,
                               s.panel.data() + column * kPanel + 4 * slot,
                               s.offsets.data() + i / cut_.steps_of_piece * kPanel + slot);
@@ -208,6 +211,7 @@ class IntProduct {
   const CpuKernels& kernels_;
   const Weight& w_;
   const bool two_level_;
+  const bool wide_;  // code - zero may have 9 bits
   const GroupTiles tiles_;
   const GroupLayout& layout_;
   const IntCut cut_;

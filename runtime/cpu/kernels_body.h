@@ -111,22 +111,24 @@ void dot_rows(const CodeRow* rows, int64_t k, const float* x, float* out) {
   for (int r = 0; r < R; ++r) out[r] = sum(total[r]);
 }
 
+// f<M>() for a number of rows from 1 to 4.
+template <class F>
+inline void with_rows(int64_t rows, F f) {
+  switch (rows) {
+    case 1:
+      return f.template operator()<1>();
+    case 2:
+      return f.template operator()<2>();
+    case 3:
+      return f.template operator()<3>();
+    default:
+      return f.template operator()<4>();
+  }
+}
+
 template <class Codes>
 void dot(const CodeRow* rows, int count, int64_t k, const float* x, float* out) {
-  switch (count) {
-    case 4:
-      dot_rows<Codes, 4>(rows, k, x, out);
-      break;
-    case 3:
-      dot_rows<Codes, 3>(rows, k, x, out);
-      break;
-    case 2:
-      dot_rows<Codes, 2>(rows, k, x, out);
-      break;
-    default:
-      dot_rows<Codes, 1>(rows, k, x, out);
-      break;
-  }
+  with_rows(count, [&]<int R>() { dot_rows<Codes, R>(rows, k, x, out); });
 }
 
 // ---- Matrix product
@@ -254,21 +256,6 @@ void score_tiles(const float* x, int64_t d, const CodeColumns& keys, int64_t ste
     columns([&](V16 v, auto j) PITH_INLINED { return mul(s[j], sub(v, z[j])); });
   }
   unrolled<M * N>([&](auto i) { store(to + i / N * ld + 16 * (i % N), sums[i]); });
-}
-
-// f<M>() for the number of rows.
-template <class F>
-inline void with_rows(int64_t rows, F f) {
-  switch (rows) {
-    case 1:
-      return f.template operator()<1>();
-    case 2:
-      return f.template operator()<2>();
-    case 3:
-      return f.template operator()<3>();
-    default:
-      return f.template operator()<4>();
-  }
 }
 
 constexpr int kFewVectors = kTileVectors > 1 ? 4 : 1;  // whose sums for 4 rows fit the registers

@@ -176,8 +176,10 @@ void KvPlane::write(const CpuKernels& kernels, int64_t head, int64_t position, c
   const int64_t at = row(head, position);
   float* const scale = scales_.empty() ? nullptr : scales_.data() + at;
   if (!keys_) {
+    const bool grouped = !group_scales_.empty();
     return encode(kernels, x, codes_.data() + at * row_bytes_, scale,
-                  group_scales_.data() + at * groups_, group_minima_.data() + at * groups_);
+                  grouped ? group_scales_.data() + at * groups_ : nullptr,
+                  grouped ? group_minima_.data() + at * groups_ : nullptr);
   }
   thread_local Buffer<float> turned;
   thread_local Buffer<std::byte> codes;
@@ -215,9 +217,11 @@ void KvPlane::write(const CpuKernels& kernels, int64_t head, int64_t position, c
   }
 }
 
-void KvPlane::write_all(const CpuKernels& kernels, const float* x) {
+void KvPlane::fill(const CpuKernels& kernels) {
+  std::vector<float> x(static_cast<size_t>(head_dim_));
+  for (size_t i = 0; i < x.size(); ++i) x[i] = 0.1f * std::sin(static_cast<float>(i));
   parallel_ranges(heads_ * length_, 64 * kTile, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) write(kernels, i / length_, i % length_, x);
+    for (int64_t i = begin; i < end; ++i) write(kernels, i / length_, i % length_, x.data());
   });
 }
 
@@ -232,8 +236,8 @@ void KvPlane::unpack_groups(const CpuKernels& kernels, int64_t group, int64_t co
   for (int64_t i = 0; i < count; ++i) zeros[i] = scales[i] > 0 ? -zeros[i] / scales[i] : 0;
 }
 
-CodeRow KvPlane::code_rows(const CpuKernels& kernels, int64_t row, int64_t count,
-                           KvScratch& scratch) const {
+CodeRow KvPlane::codes(const CpuKernels& kernels, int64_t row, int64_t count,
+                       KvScratch& scratch) const {
   const std::byte* const codes = codes_.data() + row * row_bytes_;
   if (type_ != KvType::kInt4)
     return {codes, scales_.empty() ? nullptr : scales_.data() + row, nullptr, head_dim_};
@@ -241,18 +245,15 @@ CodeRow KvPlane::code_rows(const CpuKernels& kernels, int64_t row, int64_t count
   return {codes, scratch.scales.data(), scratch.zeros.data(), kGroup};
 }
 
-CodeColumns KvPlane::code_columns(const CpuKernels& kernels, int64_t tile, int64_t count,
-                                  KvScratch& scratch) const {
-  const std::byte* const codes = codes_.data() + tile * kTile * row_bytes_;
-  if (type_ != KvType::kInt4)
-    return {codes, scales_.empty() ? nullptr : scales_.data() + tile * kTile, nullptr, head_dim_};
-  unpack_groups(kernels, tile * groups_ * kTile, count * groups_ * kTile, scratch);
-  return {codes, scratch.scales.data(), scratch.zeros.data(), kGroup};
+CodeColumns KvPlane::tiles(const CpuKernels& kernels, int64_t head, int64_t first, int64_t count,
+                           KvScratch& scratch) const {
+  const CodeRow c = codes(kernels, row(head, first), count * kTile, scratch);
+  return {c.codes, c.scales, c.zeros, c.group};
 }
 
 const float* KvPlane::rows(const CpuKernels& kernels, int64_t head, int64_t first, int64_t count,
                            KvScratch& scratch) const {
-  CodeRow from = code_rows(kernels, row(head, first), count, scratch);
+  CodeRow from = codes(kernels, row(head, first), count, scratch);
   if (type_ == KvType::kF32) return static_cast<const float*>(from.codes);
   scratch.numbers.require(count * head_dim_);
   float* const to = scratch.numbers.data();
@@ -274,7 +275,7 @@ const float* KvPlane::rows(const CpuKernels& kernels, int64_t head, int64_t firs
 const float* KvPlane::columns(const CpuKernels& kernels, int64_t head, int64_t first, int64_t count,
                               KvScratch& scratch) const {
   const int64_t tiles = ceil_div(count, kTile);
-  CodeColumns from = code_columns(kernels, row(head, first) / kTile, tiles, scratch);
+  CodeColumns from = this->tiles(kernels, head, first, tiles, scratch);
   scratch.numbers.require(tiles * kTile * head_dim_);
   float* const to = scratch.numbers.data();
   const auto decode = kernels.columns[static_cast<size_t>(layout(type_).kind)];
@@ -297,7 +298,7 @@ void KvPlane::scores(const CpuKernels& kernels, int64_t head, int64_t first, int
     return kernels.gemm(rows, tiles * kTile, head_dim_, x, head_dim_, keys, tiles * kTile, to, ld,
                         false);
   }
-  const CodeColumns keys = code_columns(kernels, row(head, first) / kTile, tiles, scratch);
+  const CodeColumns keys = this->tiles(kernels, head, first, tiles, scratch);
   const auto scores = kernels.scores[static_cast<size_t>(layout(type_).kind)];
   for (int64_t r = 0; r < rows; r += 4) {
     scores(std::min<int64_t>(4, rows - r), x + r * head_dim_, head_dim_, keys, kTile * row_bytes_,
@@ -313,7 +314,7 @@ void KvPlane::weigh(const CpuKernels& kernels, int64_t head, int64_t first, int6
     return kernels.gemm(rows, head_dim_, count, weights, ld, values, head_dim_, to, head_dim_,
                         true);
   }
-  const CodeRow values = code_rows(kernels, row(head, first), count, scratch);
+  const CodeRow values = codes(kernels, row(head, first), count, scratch);
   const auto weigh = kernels.weigh[static_cast<size_t>(layout(type_).kind)];
   for (int64_t r = 0; r < rows; r += 4) {
     weigh(std::min<int64_t>(4, rows - r), weights + r * ld, ld, values, row_bytes_, count,
@@ -335,11 +336,8 @@ CpuKvCache::CpuKvCache(const proto::ModelSpec& spec, int slots, int64_t length, 
 
 void CpuKvCache::fill() {
   for (auto& l : layers_) {
-    for (KvPlane* plane : {&l.keys, &l.values}) {
-      std::vector<float> x(static_cast<size_t>(plane->head_dim()));
-      for (size_t i = 0; i < x.size(); ++i) x[i] = 0.1f * std::sin(static_cast<float>(i));
-      plane->write_all(cpu_kernels(), x.data());
-    }
+    l.keys.fill(cpu_kernels());
+    l.values.fill(cpu_kernels());
   }
 }
 

@@ -24,14 +24,13 @@ class KvPlane {
   KvPlane(KvType type, bool keys, int64_t heads, int64_t length, int64_t head_dim);
 
   uint64_t bytes() const;
-  int64_t head_dim() const { return head_dim_; }
   // Whether rows are stored rotated: queries are to be rotated as well (rotate_head).
   bool rotated() const { return rotated_; }
 
   // x [head_dim] of a position. One number that is not finite makes NaN of all that share its
   // scale.
   void write(const CpuKernels& kernels, int64_t head, int64_t position, const float* x);
-  void write_all(const CpuKernels& kernels, const float* x);  // at every position
+  void fill(const CpuKernels& kernels);  // some numbers at every position
   // Keys. to[r, i] = the product of x[r] and the key of position first + i, for [0, rows) and [0,
   // count); what is behind that in the last tile may be anything. `first` is a multiple of kTile.
   void scores(const CpuKernels& kernels, int64_t head, int64_t first, int64_t count, int64_t rows,
@@ -54,10 +53,9 @@ class KvPlane {
   int64_t row(int64_t head, int64_t position) const { return head * length_ + position; }
   void encode(const CpuKernels& kernels, const float* x, std::byte* codes, float* scale,
               uint16_t* group_scales, uint16_t* group_minima) const;
-  // `count` tiles or rows for the kernels, scales and zeros without gaps.
-  CodeColumns code_columns(const CpuKernels& kernels, int64_t tile, int64_t count,
-                           KvScratch& scratch) const;
-  CodeRow code_rows(const CpuKernels& kernels, int64_t row, int64_t count,
+  // `count` rows, or those of count / kTile tiles, for the kernels; scales and zeros without gaps.
+  CodeRow codes(const CpuKernels& kernels, int64_t row, int64_t count, KvScratch& scratch) const;
+  CodeColumns tiles(const CpuKernels& kernels, int64_t head, int64_t first, int64_t count,
                     KvScratch& scratch) const;
   void unpack_groups(const CpuKernels& kernels, int64_t group, int64_t count,
                      KvScratch& scratch) const;
