@@ -1,10 +1,11 @@
 # Kernel files get the flags of their instruction level; nothing else does, and they hold no shared inline code.
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-  file(GLOB_RECURSE avx2 CONFIGURE_DEPENDS *_avx2.cc)
-  file(GLOB_RECURSE avx512 CONFIGURE_DEPENDS *_avx512.cc)
-  set_source_files_properties(${avx2} PROPERTIES COMPILE_FLAGS "-O3 -mavx2 -mfma -mf16c")
-  set_source_files_properties(${avx512} PROPERTIES COMPILE_FLAGS
-    "-O3 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c -mprefer-vector-width=512 -Wno-uninitialized")
+  set(avx2 "-O3 -mavx2 -mfma -mf16c")
+  set(avx512 "${avx2} -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mprefer-vector-width=512 -Wno-uninitialized")
+  set_source_files_properties(cpu/kernels_avx2.cc PROPERTIES COMPILE_FLAGS "${avx2}")
+  set_source_files_properties(cpu/kernels_avxvnni.cc PROPERTIES COMPILE_FLAGS "${avx2} -mavxvnni")
+  set_source_files_properties(cpu/kernels_avx512.cc PROPERTIES COMPILE_FLAGS "${avx512}")
+  set_source_files_properties(cpu/kernels_amx.cc PROPERTIES COMPILE_FLAGS "${avx512} -mamx-tile -mamx-int8")
 else()
   target_compile_definitions(pith_runtime PRIVATE PITH_SCALAR_ONLY)
 endif()

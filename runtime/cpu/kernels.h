@@ -170,14 +170,16 @@ struct CpuKernels {
   double (*log_sum_exp)(const float* x, int64_t n);
 };
 
-// The best level of this processor, or the one that PITH_CPU names ("scalar", "avx2", "avx512"):
-// read once, an unknown or unsupported name is Error(kUsage).
+// The best level of this processor, or the one that PITH_CPU names ("scalar", "avx2", "avxvnni",
+// "avx512", "amx"): read once, an unknown or unsupported name is Error(kUsage).
 const CpuKernels& cpu_kernels();
 // All levels that this processor can run, the best first.
 int cpu_kernel_levels(const CpuKernels* const** levels);
 
 extern const CpuKernels kScalarKernels;
 extern const CpuKernels kAvx2Kernels;
+extern const CpuKernels kAvxVnniKernels;
 extern const CpuKernels kAvx512Kernels;
+extern const CpuKernels kAmxKernels;
 
 }  // namespace pith

@@ -14,11 +14,9 @@
 
 namespace pith::test {
 
-inline std::span<const CpuKernels* const> kernel_levels() {
-  const CpuKernels* const* levels = nullptr;
-  const int count = cpu_kernel_levels(&levels);
-  return {levels, static_cast<size_t>(count)};
-}
+// Those of this processor, and those that it lacks but whose text it can run: AVX-VNNI by the
+// 256-bit form of AVX-512 VNNI, AMX by a model of its instructions on top of AVX-512.
+std::span<const CpuKernels* const> kernel_levels();
 
 // `bytes` of memory, then `slack` that can be read, then a page that cannot.
 class GuardedMemory {
