@@ -87,6 +87,19 @@ class Executor {
   virtual void linears(Activation x, std::span<const To> all) {
     for (const auto& to : all) linear(*to.linear, x, to.y, false);
   }
+  // y = norm(x) W^T + bias of several linears; `normed` is room for norm(x), which need not be
+  // there afterwards.
+  virtual void norm_linears(const NormWeights& norm, Activation x, Activation normed,
+                            std::span<const To> all) {
+    this->norm(norm, x, normed);
+    linears(normed, all);
+  }
+  // y += (act(gate) * up) W^T + bias, or of act(gate) where up has no data; gate is overwritten.
+  virtual void activate_linear(proto::Activation activation, Activation gate, Activation up,
+                               const Linear& linear, Activation y) {
+    activate(activation, gate, up);
+    this->linear(linear, gate, y, true);
+  }
   // Rotates each head of x [m, heads * head_dim] by its token's position.
   virtual void rope(const proto::Rope& rope, int64_t head_dim, const Batch& batch,
                     Activation x) = 0;

@@ -5,14 +5,23 @@
 namespace pith {
 namespace {
 
-void attention_sublayer(Executor& e, const proto::Attention& spec, const AttentionWeights& w,
-                        int index, const Batch& batch, KvCache& cache, Activation normed,
-                        Activation x) {
+// Linears of norm(x).
+void input_linears(Executor& e, const proto::Norm& spec, const NormWeights& norm, Activation x,
+                   std::span<const Executor::To> all) {
+  if (spec.kind() == proto::NORM_NONE) return e.linears(x, all);
+  e.norm_linears(norm, x, e.buffer(Slot::kNormed, x.m, x.n), all);
+}
+
+void attention_sublayer(Executor& e, const proto::Sublayer& sublayer,
+                        const SublayerWeights& weights, int index, const Batch& batch,
+                        KvCache& cache, Activation x) {
+  const proto::Attention& spec = sublayer.attention();
+  const AttentionWeights& w = *weights.attention;
   const int64_t m = x.m, d = spec.head_dim(), heads = spec.heads(), kv_heads = spec.kv_heads();
   const Activation q = e.buffer(Slot::kQuery, m, heads * d);
   const Activation k = e.buffer(Slot::kKey, m, kv_heads * d);
   const Activation v = e.buffer(Slot::kValue, m, kv_heads * d);
-  e.linears(normed, {{{&w.q, q}, {&w.k, k}, {&w.v, v}}});
+  input_linears(e, sublayer.norm(), weights.norm, x, {{{&w.q, q}, {&w.k, k}, {&w.v, v}}});
   if (spec.query_norm().kind() != proto::NORM_NONE) {
     const Activation by_head = q.reshaped(m * heads, d);
     e.norm(w.query_norm, by_head, by_head);
@@ -30,20 +39,20 @@ void attention_sublayer(Executor& e, const proto::Attention& spec, const Attenti
   e.linear(w.o, out, x, true);
 }
 
-void mlp_sublayer(Executor& e, const proto::Mlp& spec, const MlpWeights& w, Activation normed,
+void mlp_sublayer(Executor& e, const proto::Sublayer& sublayer, const SublayerWeights& weights,
                   Activation x) {
+  const proto::Mlp& spec = sublayer.mlp();
+  const MlpWeights& w = *weights.mlp;
   const auto width = static_cast<int64_t>(spec.width());
   const Activation up = e.buffer(Slot::kUp, x.m, width);
-  Activation inner = up;
   if (spec.gated()) {
-    inner = e.buffer(Slot::kGate, x.m, width);
-    e.linears(normed, {{{&w.gate, inner}, {&w.up, up}}});
-    e.activate(spec.activation(), inner, up);
+    const Activation gate = e.buffer(Slot::kGate, x.m, width);
+    input_linears(e, sublayer.norm(), weights.norm, x, {{{&w.gate, gate}, {&w.up, up}}});
+    e.activate_linear(spec.activation(), gate, up, w.down, x);
   } else {
-    e.linear(w.up, normed, up, false);
-    e.activate(spec.activation(), inner, {});
+    input_linears(e, sublayer.norm(), weights.norm, x, {{{&w.up, up}}});
+    e.activate_linear(spec.activation(), up, {}, w.down, x);
   }
-  e.linear(w.down, inner, x, true);
 }
 
 }  // namespace
@@ -58,16 +67,8 @@ int attention_count(const proto::ModelSpec& spec, int layers) {
 
 void forward_sublayer(Executor& e, const proto::Sublayer& spec, const SublayerWeights& w,
                       int attention_index, const Batch& batch, KvCache& cache, Activation x) {
-  Activation normed = x;
-  if (spec.norm().kind() != proto::NORM_NONE) {
-    normed = e.buffer(Slot::kNormed, x.m, x.n);
-    e.norm(w.norm, x, normed);
-  }
-  if (spec.has_attention()) {
-    attention_sublayer(e, spec.attention(), *w.attention, attention_index, batch, cache, normed, x);
-  } else {
-    mlp_sublayer(e, spec.mlp(), *w.mlp, normed, x);
-  }
+  if (spec.has_attention()) return attention_sublayer(e, spec, w, attention_index, batch, cache, x);
+  mlp_sublayer(e, spec, w, x);
 }
 
 void forward_block(Executor& e, const proto::ModelSpec& spec, const Block& block,

@@ -210,8 +210,8 @@ void bench(const Options& o) {
       "f32 ({:.0f} %)\n",
       ops / 1e9, i8.high / 1e9, 100 * ops / i8.high, f32.high / 1e9, 100 * ops / f32.high);
   fmt::print(
-      "decode   {:8.1f} tokens/s  ({:.1f} to {:.1f}), {} tokens of {} sequences after them\n",
-      d.median, d.low, d.high, o.generate, o.batch);
+      "decode   {:8.1f} tokens/s  ({:.1f} to {:.1f}), {} tokens of {} sequence{} after them\n",
+      d.median, d.low, d.high, o.generate, o.batch, o.batch == 1 ? "" : "s");
   fmt::print(
       "         {} of weights a token, {:.1f} GB/s of the {:.1f} GB/s that this machine reads: "
       "{:.0f} %\n",

@@ -47,10 +47,7 @@ class CpuExecutor final : public Executor {
   }
 
   void norm(const NormWeights& norm, Activation x, Activation y) override {
-    const auto eps = static_cast<float>(norm.spec.eps());
-    each_row(x, [&](int64_t i) {
-      kernels_.rms_norm(x.f32() + i * x.n, norm.weight.data(), x.n, eps, y.f32() + i * y.n);
-    });
+    each_row(x, [&](int64_t i) { norm_row(norm, x, y, i); });
   }
 
   void linear(const Linear& linear, Activation x, Activation y, bool add) override {
@@ -78,25 +75,21 @@ class CpuExecutor final : public Executor {
 
   // The inputs are rounded once, and threads share out the rows of all.
   void linears(Activation x, std::span<const To> all) override {
-    const Linear& first = *all.front().linear;
-    const auto block = [](const Linear& l) { return input_block(l.terms.front().w.encoding); };
-    const bool alike = std::ranges::all_of(all, [&](const To& to) {
-      const Linear& l = *to.linear;
-      if (l.terms.size() != 1 || l.terms.front().up || l.input != first.input) return false;
-      if (!has_int_matmul(l.terms.front().w.encoding)) return false;
-      return l.input.rounds() ? l.input.dtype == DType::kI8
-                              : inputs_ == CpuInputs::kInt8 && block(l) == block(first);
-    });
-    if (!alike) return Executor::linears(x, all);
-    if (first.input.rounds()) {
-      rounded_.set(first.input, x.f32(), x.m, x.n);
-    } else {
-      rounded_.set_blocks(block(first), x.f32(), x.m, x.n);
-    }
-    products_.clear();
-    for (const To& to : all) products_.push_back({&to.linear->terms.front().w, to.y.f32(), false});
-    int_matmul(kernels_, rounded_, products_);
-    for (const To& to : all) add_bias(*to.linear, to.y);
+    if (!multiply_rounded(x, all, false, [](int64_t) {})) Executor::linears(x, all);
+  }
+  void norm_linears(const NormWeights& norm, Activation x, Activation normed,
+                    std::span<const To> all) override {
+    const auto make = [&](int64_t t) { norm_row(norm, x, normed, t); };
+    if (!multiply_rounded(normed, all, false, make)) Executor::norm_linears(norm, x, normed, all);
+  }
+  void activate_linear(proto::Activation activation, Activation gate, Activation up,
+                       const Linear& linear, Activation y) override {
+    const auto make = [&](int64_t t) {
+      activate_some(activation, gate.f32() + t * gate.n, up.data ? up.f32() + t * gate.n : nullptr,
+                    gate.n);
+    };
+    if (!multiply_rounded(gate, {{{&linear, y}}}, true, make))
+      Executor::activate_linear(activation, gate, up, linear, y);
   }
 
   void rope(const proto::Rope& rope, int64_t head_dim, const Batch& batch, Activation x) override {
@@ -129,17 +122,8 @@ class CpuExecutor final : public Executor {
   void activate(proto::Activation activation, Activation gate, Activation up) override {
     const int64_t total = gate.m * gate.n;
     parallel_ranges(total, 1 << 14, [&](int64_t begin, int64_t end) {
-      float* g = gate.f32() + begin;
-      const float* u = up.data ? up.f32() + begin : nullptr;
-      const int64_t n = end - begin;
-      if (activation == proto::ACTIVATION_SILU && u) return kernels_.silu_mul(g, u, n);
-      for (int64_t i = 0; i < n; ++i) {
-        const float a = activation == proto::ACTIVATION_GELU        ? gelu(g[i])
-                        : activation == proto::ACTIVATION_GELU_TANH ? gelu_tanh(g[i])
-                        : activation == proto::ACTIVATION_SILU ? g[i] / (1.0f + std::exp(-g[i]))
-                                                               : g[i];
-        g[i] = u ? a * u[i] : a;
-      }
+      activate_some(activation, gate.f32() + begin, up.data ? up.f32() + begin : nullptr,
+                    end - begin);
     });
   }
 
@@ -163,6 +147,49 @@ class CpuExecutor final : public Executor {
     parallel_ranges(x.m, grain, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) f(i);
     });
+  }
+
+  void norm_row(const NormWeights& norm, Activation x, Activation y, int64_t i) const {
+    kernels_.rms_norm(x.f32() + i * x.n, norm.weight.data(), x.n,
+                      static_cast<float>(norm.spec.eps()), y.f32() + i * y.n);
+  }
+
+  void activate_some(proto::Activation activation, float* g, const float* u, int64_t n) const {
+    if (activation == proto::ACTIVATION_SILU && u) return kernels_.silu_mul(g, u, n);
+    for (int64_t i = 0; i < n; ++i) {
+      const float a = activation == proto::ACTIVATION_GELU        ? gelu(g[i])
+                      : activation == proto::ACTIVATION_GELU_TANH ? gelu_tanh(g[i])
+                      : activation == proto::ACTIVATION_SILU      ? g[i] / (1.0f + std::exp(-g[i]))
+                                                                  : g[i];
+      g[i] = u ? a * u[i] : a;
+    }
+  }
+
+  // All of them by products of integers, where their inputs are rounded alike; make(t) writes row t
+  // of x, in the loop that rounds it.
+  bool multiply_rounded(Activation x, std::span<const To> all, bool add,
+                        FunctionRef<void(int64_t)> make) {
+    const Linear& first = *all.front().linear;
+    const auto block = [](const Linear& l) { return input_block(l.terms.front().w.encoding); };
+    const bool alike = std::ranges::all_of(all, [&](const To& to) {
+      const Linear& l = *to.linear;
+      if (l.terms.size() != 1 || l.terms.front().up || l.input != first.input) return false;
+      if (!has_int_matmul(l.terms.front().w.encoding)) return false;
+      return l.input.rounds() ? l.input.dtype == DType::kI8
+                              : inputs_ == CpuInputs::kInt8 && block(l) == block(first);
+    });
+    if (!alike) return false;
+    if (first.input.rounds()) {
+      rounded_.set(first.input, x.f32(), x.m, x.n);
+    } else {
+      rounded_.set_blocks(block(first), x.f32(), x.m, x.n);
+    }
+    rounded_.round_rows(make);
+    products_.clear();
+    for (const To& to : all) products_.push_back({&to.linear->terms.front().w, to.y.f32(), add});
+    int_matmul(kernels_, rounded_, products_);
+    for (const To& to : all) add_bias(*to.linear, to.y);
+    return true;
   }
 
   void add_bias(const Linear& linear, Activation y) {

@@ -51,7 +51,7 @@ void RoundedInputs::set(const InputEncoding& encoding, const float* x, int64_t m
   // A line beside a multiple of lines: tokens one below the other do not share sets of the cache.
   stride_ = static_cast<int64_t>(round_up(static_cast<uint64_t>(k), 128)) + 64;
   block_ = encoding.scale == InputScale::kBlock128 ? 128 : std::max<int64_t>(k, 1);
-  has_codes_ = has_unsigned_ = has_values_ = false;
+  has_codes_ = has_values_ = false;
   sums_count_ = 0;
 }
 
@@ -61,49 +61,50 @@ void RoundedInputs::set_blocks(int64_t block, const float* x, int64_t m, int64_t
 }
 
 template <class F>
-void RoundedInputs::each_block(F f) {
+void RoundedInputs::each_token(F f) {
   const int64_t grain = std::max<int64_t>(1, (1 << 14) / std::max<int64_t>(1, k_));
   parallel_ranges(m_, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      for (int64_t c = 0; c < k_; c += block_)
-        f(x_ + t * k_ + c, std::min(block_, k_ - c), t, c / block_);
-    }
+    for (int64_t t = begin; t < end; ++t) f(t);
   });
 }
 
-const int8_t* RoundedInputs::codes() {
-  if (has_codes_) return codes_.data();
+template <class F>
+void RoundedInputs::each_block(int64_t token, F f) {
+  for (int64_t c = 0; c < k_; c += block_) {
+    const float* const x = x_ + token * k_ + c;
+    const int64_t n = std::min(block_, k_ - c);
+    f(x, n, c, scale_of(encoding_, x, n));
+  }
+}
+
+void RoundedInputs::round_rows(FunctionRef<void(int64_t)> make) {
   codes_.require(m_ * stride_);
+  unsigned_codes_.require(m_ * stride_);
   scales_.require(ceil_div(k_, block_) * m_);
-  each_block([&](const float* x, int64_t n, int64_t t, int64_t b) {
-    const float s = scale_of(encoding_, x, n);
-    scales_[b * m_ + t] = s;
-    int8_t* to = codes_.data() + t * stride_ + b * block_;
-    if (s > 0) {
+  each_token([&](int64_t t) {
+    make(t);
+    int8_t* const codes = codes_.data() + t * stride_;
+    each_block(t, [&](const float* x, int64_t n, int64_t c, float s) {
+      scales_[c / block_ * m_ + t] = s;
+      if (!(s > 0)) return std::fill(codes + c, codes + c + n, int8_t{0});
       for (int64_t i = 0; i < n; ++i)
-        to[i] = static_cast<int8_t>(static_cast<int32_t>(to_int8(x[i], s)));
-    } else {
-      std::fill(to, to + n, int8_t{0});
-    }
-    if (b * block_ + n == k_) std::fill(to + n, codes_.data() + (t + 1) * stride_, int8_t{0});
+        codes[c + i] = static_cast<int8_t>(static_cast<int32_t>(to_int8(x[i], s)));
+    });
+    uint8_t* const above = unsigned_codes_.data() + t * stride_;
+    for (int64_t i = 0; i < k_; ++i) above[i] = static_cast<uint8_t>(codes[i] + 128);
+    std::fill(codes + k_, codes + stride_, int8_t{0});
+    std::fill(above + k_, above + stride_, uint8_t{0});
   });
   has_codes_ = true;
+}
+
+const int8_t* RoundedInputs::codes() {
+  if (!has_codes_) round_rows([](int64_t) {});
   return codes_.data();
 }
 
 const uint8_t* RoundedInputs::unsigned_codes() {
-  if (has_unsigned_) return unsigned_codes_.data();
-  const int8_t* const all = codes();
-  unsigned_codes_.require(m_ * stride_);
-  parallel_ranges(m_, 16, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      const int8_t* const from = all + t * stride_;
-      uint8_t* const to = unsigned_codes_.data() + t * stride_;
-      for (int64_t i = 0; i < k_; ++i) to[i] = static_cast<uint8_t>(from[i] + 128);
-      std::fill(to + k_, to + stride_, uint8_t{0});
-    }
-  });
-  has_unsigned_ = true;
+  codes();
   return unsigned_codes_.data();
 }
 
@@ -134,16 +135,17 @@ const int32_t* RoundedInputs::sums(int64_t width) {
 const float* RoundedInputs::values() {
   if (has_values_) return values_.data();
   values_.require(m_ * k_);
-  each_block([&](const float* x, int64_t n, int64_t t, int64_t b) {
-    const float s = scale_of(encoding_, x, n);
-    float* to = values_.data() + t * k_ + b * block_;
-    if (!(s > 0)) {
-      std::fill(to, to + n, s);  // 0 or NaN
-    } else if (encoding_.dtype == DType::kI8) {
-      for (int64_t i = 0; i < n; ++i) to[i] = to_int8(x[i], s) * s;
-    } else {
-      for (int64_t i = 0; i < n; ++i) to[i] = to_f8e4m3(x[i], s) * s;
-    }
+  each_token([&](int64_t t) {
+    each_block(t, [&](const float* x, int64_t n, int64_t c, float s) {
+      float* const to = values_.data() + t * k_ + c;
+      if (!(s > 0)) {
+        std::fill(to, to + n, s);  // 0 or NaN
+      } else if (encoding_.dtype == DType::kI8) {
+        for (int64_t i = 0; i < n; ++i) to[i] = to_int8(x[i], s) * s;
+      } else {
+        for (int64_t i = 0; i < n; ++i) to[i] = to_f8e4m3(x[i], s) * s;
+      }
+    });
   });
   has_values_ = true;
   return values_.data();

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/buffer.h"
+#include "core/function_ref.h"
 #include "formats/encodings/input.h"
 
 namespace pith {
@@ -22,6 +23,9 @@ class RoundedInputs {
   const InputEncoding& encoding() const { return encoding_; }
   int64_t m() const { return m_; }
   int64_t k() const { return k_; }
+
+  // Makes codes and scales of kI8 now; make(t) writes row t of x just before it is rounded.
+  void round_rows(FunctionRef<void(int64_t t)> make);
 
   // Codes of kI8: token t at codes() + t * stride(), then 0 up to the next token. Made when first
   // asked for, and the scales with them.
@@ -41,12 +45,14 @@ class RoundedInputs {
 
  private:
   template <class F>
-  void each_block(F f);  // f(x, columns, token, block) of every block of every token
+  void each_token(F f);
+  template <class F>
+  void each_block(int64_t token, F f);  // f(x, columns, column, scale)
 
   InputEncoding encoding_;
   const float* x_ = nullptr;
   int64_t m_ = 0, k_ = 0, stride_ = 0, block_ = 0;
-  bool has_codes_ = false, has_unsigned_ = false, has_values_ = false;
+  bool has_codes_ = false, has_values_ = false;
   Buffer<int8_t> codes_;
   Buffer<uint8_t> unsigned_codes_;
   struct Sums {
