@@ -1,0 +1,110 @@
+// The words of device.h on a GPU.
+#pragma once
+
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#define PITH_KERNEL static __global__ void
+#define PITH_DEVICE static __device__ __forceinline__
+#define PITH_MEMBER __device__ __forceinline__
+#define PITH_CONSTANT static __device__ const
+
+namespace pith::cuda {
+
+PITH_DEVICE int thread_index() { return static_cast<int>(threadIdx.x); }
+PITH_DEVICE int block_threads() { return static_cast<int>(blockDim.x); }
+PITH_DEVICE int64_t block_x() { return blockIdx.x; }
+PITH_DEVICE int64_t block_y() { return blockIdx.y; }
+PITH_DEVICE int64_t block_z() { return blockIdx.z; }
+PITH_DEVICE int64_t grid_x() { return gridDim.x; }
+
+// The block's shared memory, aligned to 16 bytes.
+PITH_DEVICE unsigned char* shared_memory() {
+  extern __shared__ __align__(16) unsigned char pith_shared[];
+  return pith_shared;
+}
+
+PITH_DEVICE void sync_block() { __syncthreads(); }
+PITH_DEVICE void sync_warp() { __syncwarp(); }
+PITH_DEVICE float shuffle_xor(float v, int mask) { return __shfl_xor_sync(~0u, v, mask); }
+PITH_DEVICE float shuffle(float v, int from) { return __shfl_sync(~0u, v, from); }
+
+// Read once: not kept in the caches.
+PITH_DEVICE Bytes16 load_once16(const void* p) {
+  Bytes16 v;
+  asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(v.w[0]), "=r"(v.w[1]), "=r"(v.w[2]), "=r"(v.w[3])
+               : "l"(p));
+  return v;
+}
+PITH_DEVICE Bytes8 load_once8(const void* p) {
+  Bytes8 v;
+  asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v2.u32 {%0,%1}, [%2];"
+               : "=r"(v.w[0]), "=r"(v.w[1])
+               : "l"(p));
+  return v;
+}
+PITH_DEVICE Bytes16 load16(const void* p) { return *static_cast<const Bytes16*>(p); }
+PITH_DEVICE Bytes8 load8(const void* p) { return *static_cast<const Bytes8*>(p); }
+PITH_DEVICE void store16(void* p, Bytes16 v) { *static_cast<Bytes16*>(p) = v; }
+
+// 16 bytes to shared memory in the background; 0 where not `valid`. Copies since the last commit
+// are a group; wait_copies<n>() waits for all but the latest n groups of this thread.
+PITH_DEVICE void copy_async16(void* shared, const void* global, bool valid) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+               :
+               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(shared))), "l"(global),
+                 "r"(valid ? 16 : 0)
+               : "memory");
+}
+PITH_DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" : : : "memory"); }
+template <int n>
+PITH_DEVICE void wait_copies() {
+  asm volatile("cp.async.wait_group %0;" : : "n"(n) : "memory");
+}
+
+PITH_DEVICE float half_float(uint16_t h) { return __half2float(__ushort_as_half(h)); }
+PITH_DEVICE uint16_t float_half(float v) { return __half_as_ushort(__float2half_rn(v)); }
+// Pairs of f16.
+PITH_DEVICE uint32_t half2_sub(uint32_t a, uint32_t b) {
+  uint32_t d;
+  asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+  return d;
+}
+
+// d[16, 8] += a[16, 16] b[16, 8] of f16 in f32. Lane 4 g + t has a = {[g, 2t], [g + 8, 2t],
+// [g, 2t + 8], [g + 8, 2t + 8]} and the column behind each, b = {[2t, g], [2t + 8, g]} and the row
+// behind each, d = {[g, 2t], [g, 2t + 1], [g + 8, 2t], [g + 8, 2t + 1]}.
+PITH_DEVICE void mma_f16(float* d, const uint32_t* a, const uint32_t* b) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+// The same of bf16.
+PITH_DEVICE void mma_bf16(float* d, const uint32_t* a, const uint32_t* b) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+template <class... Parameters, class... Arguments>
+inline const char* launch(void (*kernel)(Parameters...), const Grid& grid, Stream stream,
+                          Arguments... arguments) {
+  if (grid.x <= 0 || grid.y <= 0 || grid.z <= 0) return nullptr;
+  if (grid.shared_bytes > 48 * 1024) {
+    const cudaError_t status = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                                    cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                    static_cast<int>(grid.shared_bytes));
+    if (status != cudaSuccess) return cudaGetErrorString(status);
+  }
+  const dim3 blocks(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y),
+                    static_cast<unsigned>(grid.z));
+  kernel<<<blocks, static_cast<unsigned>(grid.threads), static_cast<size_t>(grid.shared_bytes),
+           static_cast<cudaStream_t>(stream)>>>(arguments...);
+  const cudaError_t status = cudaGetLastError();
+  return status == cudaSuccess ? nullptr : cudaGetErrorString(status);
+}
+
+}  // namespace pith::cuda

@@ -1,0 +1,198 @@
+// Norms, activations, rotation, rows of the embedding: a block a token.
+//
+// bound  memory: inputs and outputs once (twice from the L2 cache where a maximum comes first)
+#include "runtime/cuda/device/device.h"
+#include "runtime/cuda/kernels.h"
+#include "runtime/cuda/values.h"
+
+namespace pith::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+PITH_DEVICE float* room() { return reinterpret_cast<float*>(shared_memory()); }
+constexpr int64_t kRoom = 32 * sizeof(float);
+
+// The power of two that takes the largest magnitude of a token into [2^14, 2^15); 1 for 0, NaN
+// where it is not finite.
+PITH_DEVICE float half_scale(float absmax) {
+  const uint32_t exponent = float_bits(absmax) >> 23 & 0xff;
+  if (exponent == 0xff) return absmax - absmax;
+  if (exponent <= 14) return exponent == 0 && absmax == 0 ? 1.0f : bits_float(1u << 23);
+  return bits_float((exponent - 14) << 23);
+}
+
+// fmaxf of magnitudes forgets NaN: this keeps it.
+PITH_DEVICE float larger(float a, float b) { return a > b || a != a ? a : b; }
+PITH_DEVICE float block_absmax(float v) {
+  for (int by = 16; by > 0; by /= 2) v = larger(v, shuffle_xor(v, by));
+  return block_join(v, room(), [](float a, float b) { return larger(a, b); });
+}
+
+// to[t] = f16 of value(i) / scale, with 0 behind n; every thread knows the scale.
+template <class Value>
+PITH_DEVICE void write_halves(const HalfInputs& to, int64_t t, int64_t n, float absmax,
+                              Value value) {
+  const float scale = half_scale(absmax), inverse = 1.0f / scale;
+  uint16_t* const row = to.values + t * to.stride;
+  for (int64_t i = thread_index(); i < to.stride; i += kThreads)
+    row[i] = i < n ? float_half(value(i) * inverse) : static_cast<uint16_t>(0);
+  if (thread_index() == 0) to.scales[t] = scale;
+}
+
+// grid  x: tokens
+PITH_KERNEL to_half_kernel(ToHalf a) {
+  const int64_t t = block_x();
+  const float* const x = a.x + t * a.n;
+  float top = 0;
+  for (int64_t i = thread_index(); i < a.n; i += kThreads) top = larger(fabsf(x[i]), top);
+  write_halves(a.to, t, a.n, block_absmax(top), [&](int64_t i) { return x[i]; });
+}
+
+// 1 / sqrt(mean of squares + eps), on every thread
+PITH_DEVICE float rms_factor(const float* x, int64_t n, float eps) {
+  float squares = 0;
+  for (int64_t i = thread_index(); i < n; i += kThreads) squares = fmaf(x[i], x[i], squares);
+  return 1.0f / sqrtf(block_sum(squares, room()) / static_cast<float>(n) + eps);
+}
+
+// grid  x: tokens
+PITH_KERNEL norm_to_half_kernel(NormToHalf a) {
+  const int64_t t = block_x();
+  const float* const x = a.x + t * a.n;
+  const float factor = rms_factor(x, a.n, a.eps);
+  const auto value = [&](int64_t i) { return x[i] * factor * a.weight[i]; };
+  float top = 0;
+  for (int64_t i = thread_index(); i < a.n; i += kThreads) top = larger(fabsf(value(i)), top);
+  write_halves(a.to, t, a.n, block_absmax(top), value);
+}
+
+// grid  x: rows
+PITH_KERNEL norm_kernel(Norm a) {
+  const int64_t t = block_x();
+  const float* const x = a.x + t * a.n;
+  const float factor = rms_factor(x, a.n, a.eps);
+  for (int64_t i = thread_index(); i < a.n; i += kThreads)
+    a.y[t * a.n + i] = x[i] * factor * a.weight[i];
+}
+
+PITH_DEVICE float activated(Activate how, float g) {
+  if (how == Activate::kSilu) return g / (1.0f + exp_of(-g));
+  if (how == Activate::kGelu) return 0.5f * g * (1.0f + erff(g * 0.70710678118654752f));
+  if (how == Activate::kGeluTanh) {
+    // tanh(u) = 1 - 2 / (e^(2u) + 1)
+    const float u = 0.79788456080286536f * (g + 0.044715f * g * g * g);
+    return 0.5f * g * (2.0f - 2.0f / (exp_of(2.0f * u) + 1.0f));
+  }
+  return g;
+}
+
+// grid  x: tokens
+PITH_KERNEL activate_to_half_kernel(ActivateToHalf a) {
+  const int64_t t = block_x();
+  float* const gate = a.gate + t * a.n;
+  float top = 0;
+  for (int64_t i = thread_index(); i < a.n; i += kThreads) {
+    const float g = activated(a.how, gate[i]), v = a.up ? g * a.up[t * a.n + i] : g;
+    gate[i] = v;  // read again by this thread alone
+    top = larger(fabsf(v), top);
+  }
+  write_halves(a.to, t, a.n, block_absmax(top), [&](int64_t i) { return gate[i]; });
+}
+
+// The number at [row, column], in f32 as the reference decoder has it.
+PITH_DEVICE float value_at(const TileWeight& w, int64_t row, int64_t column) {
+  const int64_t tile = row / 16, stage = column / kStageColumns;
+  const int r = static_cast<int>(row % 8), high_row = static_cast<int>(row / 8 % 2),
+            in_step = static_cast<int>(column % 16), step = static_cast<int>(column % 128 / 16),
+            of_lane = r * 4 + in_step / 4, pair = step * 4 + in_step % 4 / 2 * 2 + high_row;
+  const auto part = [&](const void* codes, int bits) {
+    const int word = pair / (16 / bits), chunk_words = 2 * bits < 4 ? 2 * bits : 4;
+    const int64_t at = ((tile * w.stages + stage) * (2 * bits / chunk_words) + word / chunk_words) *
+                           32 * chunk_words +
+                       of_lane * chunk_words + word % chunk_words;
+    return static_cast<const uint32_t*>(codes)[at] >>
+               (bits * (pair % (16 / bits)) + in_step % 2 * 16) &
+           ((1u << bits) - 1);
+  };
+  const Parts parts = parts_of(w.codes);
+  uint32_t code = part(w.low, parts.low);
+  if (parts.high > 0) code |= part(w.high, parts.high) << parts.low;
+  if (w.codes == Codes::kF16) return half_float(static_cast<uint16_t>(code));
+  if (w.codes == Codes::kBF16) return bf16_float(static_cast<uint16_t>(code));
+
+  const int64_t group = w.steps_per_group > 0 ? column / 16 / w.steps_per_group : 0,
+                at = ((tile * w.groups + group) * 8 + r) * 2 + high_row;
+  float scale = 1;
+  if (w.scale_type == Scales::kF16) scale = half_float(static_cast<const uint16_t*>(w.scales)[at]);
+  if (w.scale_type == Scales::kBF16) scale = bf16_float(static_cast<const uint16_t*>(w.scales)[at]);
+  if (w.scale_type == Scales::kF32) scale = static_cast<const float*>(w.scales)[at];
+  if (w.scale_type == Scales::kTwoLevels)
+    scale = w.row_scales[(tile * 8 + r) * 2 + high_row] *
+            static_cast<float>(static_cast<const int8_t*>(w.scales)[at]);
+  if (w.codes == Codes::kNf4) return scale * kNf4Floats[code];
+  if (w.codes == Codes::kE4M3)
+    return scale *
+           (half_float(static_cast<uint16_t>(value_pair<Codes::kE4M3>(code, 0, nullptr))) * 256.0f);
+  if (w.codes == Codes::kE5M2) return scale * half_float(static_cast<uint16_t>(code << 8));
+  const int32_t zero = w.zeros ? w.zeros[at] : w.zero;
+  return scale * static_cast<float>(static_cast<int32_t>(code) - zero);
+}
+
+// grid  x: tokens
+PITH_KERNEL embed_kernel(Embed a) {
+  const int64_t t = block_x();
+  for (int64_t i = thread_index(); i < a.w.k; i += kThreads)
+    a.to[t * a.w.k + i] = value_at(a.w, a.tokens[t], i);
+}
+
+// grid  x: rows
+PITH_KERNEL gather_kernel(Gather a) {
+  const int64_t t = block_x();
+  for (int64_t i = thread_index(); i < a.n; i += kThreads)
+    a.y[t * a.n + i] = a.x[a.rows[t] * a.n + i];
+}
+
+// grid  x: tokens
+PITH_KERNEL rope_kernel(Rope a) {
+  const int64_t t = block_x();
+  const int64_t step = a.interleaved ? 2 : 1, apart = a.interleaved ? 1 : a.half;
+  for (int64_t e = thread_index(); e < a.heads * a.half; e += kThreads) {
+    const int64_t i = e % a.half;
+    float* const p = a.x + (t * a.heads + e / a.half) * a.head_dim + i * step;
+    const float c = a.cosines[t * a.half + i], s = a.sines[t * a.half + i];
+    const float first = p[0], second = p[apart];
+    p[0] = first * c - second * s;
+    p[apart] = second * c + first * s;
+  }
+}
+
+Grid rows(int64_t m) { return {m, 1, 1, kThreads, kRoom}; }
+Status check(const HalfInputs& to, int64_t n) {
+  return to.stride % kStageColumns == 0 && to.stride >= n
+             ? nullptr
+             : "f16 inputs: a stride that does not fit";
+}
+
+}  // namespace
+
+Status to_half(const ToHalf& a, Stream stream) {
+  if (const Status bad = check(a.to, a.n)) return bad;
+  return launch(to_half_kernel, rows(a.to.m), stream, a);
+}
+Status norm_to_half(const NormToHalf& a, Stream stream) {
+  if (const Status bad = check(a.to, a.n)) return bad;
+  return launch(norm_to_half_kernel, rows(a.to.m), stream, a);
+}
+Status activate_to_half(const ActivateToHalf& a, Stream stream) {
+  if (const Status bad = check(a.to, a.n)) return bad;
+  return launch(activate_to_half_kernel, rows(a.to.m), stream, a);
+}
+Status norm(const Norm& a, Stream stream) { return launch(norm_kernel, rows(a.m), stream, a); }
+Status embed(const Embed& a, Stream stream) { return launch(embed_kernel, rows(a.m), stream, a); }
+Status gather(const Gather& a, Stream stream) {
+  return launch(gather_kernel, rows(a.m), stream, a);
+}
+Status rope(const Rope& a, Stream stream) { return launch(rope_kernel, rows(a.m), stream, a); }
+
+}  // namespace pith::cuda

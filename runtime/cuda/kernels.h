@@ -1,0 +1,22 @@
+// The launchers of the kernels, one family a file: each checks what its kernel needs.
+#pragma once
+
+#include "runtime/cuda/ops.h"
+
+namespace pith::cuda {
+
+Status repack_codes(const RepackCodes& a, Stream stream);
+Status repack_pairs(const RepackPairs& a, Stream stream);
+Status repack_zeros(const RepackZeros& a, Stream stream);
+Status tile_product(const TileProduct& a, Stream stream);
+Status to_half(const ToHalf& a, Stream stream);
+Status norm_to_half(const NormToHalf& a, Stream stream);
+Status activate_to_half(const ActivateToHalf& a, Stream stream);
+Status norm(const Norm& a, Stream stream);
+Status embed(const Embed& a, Stream stream);
+Status gather(const Gather& a, Stream stream);
+Status rope(const Rope& a, Stream stream);
+Status append(const Append& a, Stream stream);
+Status attend(const Attend& a, Stream stream);
+
+}  // namespace pith::cuda

@@ -1,0 +1,43 @@
+#include "runtime/cuda/memory.h"
+
+#include <cuda_runtime_api.h>
+
+namespace pith::cuda {
+namespace {
+
+Status said(cudaError_t status) {
+  return status == cudaSuccess ? nullptr : cudaGetErrorString(status);
+}
+cudaStream_t of(Stream stream) { return static_cast<cudaStream_t>(stream); }
+
+}  // namespace
+
+Status allocate(uint64_t bytes, void** to) {
+  *to = nullptr;
+  if (const Status bad = said(cudaMalloc(to, bytes))) return bad;
+  return said(cudaMemset(*to, 0, bytes));
+}
+void release(void* p) { cudaFree(p); }
+Status memory(uint64_t* free, uint64_t* total) {
+  size_t now = 0, all = 0;
+  const Status bad = said(cudaMemGetInfo(&now, &all));
+  *free = now;
+  *total = all;
+  return bad;
+}
+Status make_stream(Stream* to) {
+  cudaStream_t stream = nullptr;
+  const Status bad = said(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  *to = stream;
+  return bad;
+}
+void end_stream(Stream stream) { cudaStreamDestroy(of(stream)); }
+Status upload(void* to, const void* from, uint64_t bytes, Stream stream) {
+  return said(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, of(stream)));
+}
+Status download(void* to, const void* from, uint64_t bytes, Stream stream) {
+  return said(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, of(stream)));
+}
+Status wait(Stream stream) { return said(cudaStreamSynchronize(of(stream))); }
+
+}  // namespace pith::cuda

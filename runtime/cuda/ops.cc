@@ -1,0 +1,31 @@
+#include "runtime/cuda/ops.h"
+
+#include "runtime/cuda/kernels.h"
+#include "runtime/cuda/memory.h"
+#include "runtime/cuda/table.h"
+
+namespace pith::cuda {
+
+Status tile_product_small(const TileProduct& a, Stream stream);
+Status tile_product_middle(const TileProduct& a, Stream stream);
+Status tile_product_floats(const TileProduct& a, Stream stream);
+
+Status tile_product(const TileProduct& a, Stream stream) {
+  if (a.x.stride < a.w.stages * kStageColumns)
+    return "product: inputs shorter than rows of the weight";
+  const Codes c = a.w.codes;
+  if (c <= Codes::kInt4 || c == Codes::kNf4) return tile_product_small(a, stream);
+  if (c <= Codes::kInt8) return tile_product_middle(a, stream);
+  return tile_product_floats(a, stream);
+}
+
+const Ops& ops_table() {
+  static const Ops table = {kOpsVersion,  sizeof(Ops),      allocate,     release,      memory,
+                            make_stream,  end_stream,       upload,       download,     wait,
+                            repack_codes, repack_pairs,     repack_zeros, tile_product, to_half,
+                            norm_to_half, activate_to_half, norm,         embed,        gather,
+                            rope,         append,           attend};
+  return table;
+}
+
+}  // namespace pith::cuda

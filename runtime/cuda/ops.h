@@ -1,0 +1,186 @@
+// What the CUDA backend can do, as plain functions over device memory: the seam between the
+// executor, which is part of the program, and the shared object with the kernels. The same table is
+// filled by the emulation of the kernels (device/emulated.h), so that the executor is tested
+// without a GPU.
+//
+// Pointers in arguments are to device memory. Every function returns null, or what went wrong. Work
+// is done in order on the stream that it is given.
+#pragma once
+
+#include <stdint.h>
+
+#include "runtime/cuda/weight_tiles.h"
+
+namespace pith::cuda {
+
+using Stream = void*;
+using Status = const char*;
+
+// Where codes come from: `row_major` elements of 1 or 2 bytes [n, k], or the words of a part of
+// integers as they lie in a file (formats/encodings/int_group.h): [tile][unit][words of a
+// unit][16], of which this part has those from `first_word` on.
+struct CodeSource {
+  const void* data;
+  bool row_major;
+  int32_t unit_words, first_word;
+};
+struct RepackCodes {
+  CodeSource from;
+  int32_t bits;  // of the part
+  int64_t n, k, tiles, stages;
+  void* to;
+};
+// [tile][group][16] to [tile][group][8][2] of elements of `bytes` 1, 2 or 4.
+struct RepackPairs {
+  const void* from;
+  int32_t bytes;
+  int64_t count;  // tiles * groups
+  void* to;
+};
+// Zeros, units of 16 codes in 2 * bits bytes, to bytes in pairs.
+struct RepackZeros {
+  const void* from;
+  int32_t bits;
+  int64_t count;
+  uint8_t* to;
+};
+
+// Inputs of products: f16 of tokens divided by a power of two each, so that none overflows.
+struct HalfInputs {
+  uint16_t* values;  // [m, stride], 0 from column k on
+  int64_t stride;    // a multiple of kStageColumns
+  float* scales;     // [m]
+  int64_t m;
+};
+
+// y[t, r] (+)= sum of x[t, i] w[r, i] + bias[r]
+struct TileProduct {
+  TileWeight w;
+  HalfInputs x;
+  float* y;
+  int64_t ldy;
+  const float* bias;  // or null
+  bool add;
+};
+
+struct ToHalf {
+  const float* x;  // [m, n]
+  int64_t n;
+  HalfInputs to;
+};
+struct NormToHalf {
+  const float* x;  // [m, n]
+  const float* weight;
+  int64_t n;
+  float eps;
+  HalfInputs to;
+};
+enum class Activate : int32_t { kNone, kSilu, kGeluTanh, kGelu };
+struct ActivateToHalf {
+  Activate how;
+  float* gate;      // [m, n]: act(gate) * up on return
+  const float* up;  // or null
+  int64_t n;
+  HalfInputs to;
+};
+struct Norm {
+  const float* x;
+  const float* weight;
+  int64_t m, n;
+  float eps;
+  float* y;  // may be x
+};
+// to[t] = row tokens[t] of w, [m, k]
+struct Embed {
+  TileWeight w;
+  const int32_t* tokens;
+  int64_t m;
+  float* to;
+};
+struct Gather {
+  const float* x;  // [., n]
+  const int64_t* rows;
+  int64_t m, n;
+  float* y;
+};
+
+// Where the tokens of a batch stand.
+struct Positions {
+  const int32_t* slot;  // [m]: of the cache
+  const int32_t* at;    // [m]
+  int64_t m;
+};
+struct Rope {
+  float* x;              // [m, heads * head_dim], in place
+  const float* cosines;  // [m, half]
+  const float* sines;
+  int64_t m, heads, head_dim, half;
+  bool interleaved;
+};
+
+enum class CacheType : int32_t { kF32, kF16, kBF16, kInt8, kFp8 };
+// Keys or values of one attention: rows [page][head][16 tokens][head_dim]; int8 and fp8 with a
+// scale a row. Token p of slot s is row p % 16 of page pages[s * pages_per_slot + p / 16].
+struct CachePlane {
+  CacheType type;
+  void* rows;
+  float* scales;
+};
+inline constexpr int64_t kPageTokens = 16;
+struct Cache {
+  CachePlane keys, values;
+  const int32_t* pages;
+  int64_t pages_per_slot, heads, head_dim;
+};
+struct Append {
+  Cache cache;
+  Positions positions;
+  const float* k;  // [m, heads * head_dim]
+  const float* v;
+};
+// out[t, h] = softmax(scale q k) v over the keys of t's slot that it sees: all up to itself, or the
+// last `window`. Keys go in chunks of kChunkKeys, whose sums are joined in order: the result does
+// not depend on what else is in the batch.
+inline constexpr int64_t kChunkKeys = 512;
+struct Attend {
+  Cache cache;
+  Positions positions;
+  const float* q;  // [m, heads * head_dim]
+  int64_t heads;
+  int64_t window;  // 0: all
+  float scale;
+  int64_t chunks;  // at least those of the longest sequence in the batch
+  float* sums;     // [m, heads, chunks, head_dim + 2]: room
+  float* out;      // [m, heads * head_dim]
+};
+
+struct Ops {
+  int32_t version;
+  int32_t bytes;  // of this table
+
+  Status (*allocate)(uint64_t bytes, void** to);  // zeroed
+  void (*release)(void* p);
+  Status (*memory)(uint64_t* free, uint64_t* total);
+  Status (*make_stream)(Stream* to);
+  void (*end_stream)(Stream stream);
+  Status (*upload)(void* to, const void* from, uint64_t bytes, Stream stream);
+  Status (*download)(void* to, const void* from, uint64_t bytes, Stream stream);
+  Status (*wait)(Stream stream);
+
+  Status (*repack_codes)(const RepackCodes& a, Stream stream);
+  Status (*repack_pairs)(const RepackPairs& a, Stream stream);
+  Status (*repack_zeros)(const RepackZeros& a, Stream stream);
+  Status (*tile_product)(const TileProduct& a, Stream stream);
+  Status (*to_half)(const ToHalf& a, Stream stream);
+  Status (*norm_to_half)(const NormToHalf& a, Stream stream);
+  Status (*activate_to_half)(const ActivateToHalf& a, Stream stream);
+  Status (*norm)(const Norm& a, Stream stream);
+  Status (*embed)(const Embed& a, Stream stream);
+  Status (*gather)(const Gather& a, Stream stream);
+  Status (*rope)(const Rope& a, Stream stream);
+  Status (*append)(const Append& a, Stream stream);
+  Status (*attend)(const Attend& a, Stream stream);
+};
+inline constexpr int32_t kOpsVersion = 1;
+
+}  // namespace pith::cuda

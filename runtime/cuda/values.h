@@ -1,0 +1,75 @@
+// What codes mean, two at a time in the halves of a register, as f16 (bf16 weights: as they are).
+#pragma once
+
+#include "runtime/cuda/device/device.h"
+#include "runtime/cuda/weight_tiles.h"
+
+namespace pith::cuda {
+
+// What the f16 of value_pair is to be multiplied by.
+template <Codes codes>
+inline constexpr float kValueFactor = codes == Codes::kE4M3 ? 256.0f : 1.0f;
+
+PITH_CONSTANT uint16_t kNf4Halves[16] = {0xbc00, 0xb992, 0xb833, 0xb652, 0xb48d, 0xb1ea,
+                                         0xadd4, 0x0000, 0x2d18, 0x3126, 0x33e0, 0x3568,
+                                         0x370d, 0x3880, 0x39c9, 0x3c00};
+PITH_CONSTANT float kNf4Floats[16] = {-1.0f,        -0.69619280f, -0.52507305f, -0.39491749f,
+                                      -0.28444138f, -0.18477343f, -0.09105004f, 0.0f,
+                                      0.07958030f,  0.16093020f,  0.24611230f,  0.33791524f,
+                                      0.44070983f,  0.56261700f,  0.72295684f,  1.0f};
+
+// The table of pairs of nf4 in shared memory, made by the whole block, 1 KiB; null for other codes.
+template <Codes codes>
+PITH_DEVICE const uint32_t* nf4_table() {
+  if constexpr (codes == Codes::kNf4) {
+    auto* const table = reinterpret_cast<uint32_t*>(shared_memory());
+    for (int i = thread_index(); i < 256; i += block_threads())
+      table[i] = static_cast<uint32_t>(kNf4Halves[i / 16]) << 16 | kNf4Halves[i % 16];
+    sync_block();
+    return table;
+  } else {
+    return nullptr;
+  }
+}
+
+// The values of two codes; of integers less their zero (in both halves of `zero`).
+//
+// An integer below 1024 in the last bits of the f16 of 1024 is 1024 more: subtracting 1024 + zero
+// is exact. An e4m3 moved to the places of an f16 is 2^-8 times what it means.
+template <Codes codes>
+PITH_DEVICE uint32_t value_pair(uint32_t pair, uint32_t zero, const uint32_t* table) {
+  if constexpr (codes == Codes::kF16 || codes == Codes::kBF16) {
+    return pair;
+  } else if constexpr (codes == Codes::kE5M2) {
+    return pair << 8;
+  } else if constexpr (codes == Codes::kE4M3) {
+    return (pair & 0x00800080u) << 8 | (pair & 0x007f007fu) << 7;
+  } else if constexpr (codes == Codes::kNf4) {
+    return table[(pair & 15) | (pair >> 12 & 0xf0)];
+  } else {
+    return half2_sub(pair | 0x64006400u, 0x64006400u + zero);
+  }
+}
+
+// d += values x
+template <Codes codes>
+PITH_DEVICE void multiply(float* d, const uint32_t* values, const uint32_t* x) {
+  if constexpr (codes != Codes::kBF16) {
+    mma_f16(d, values, x);
+  } else {
+    // An f16 has 11 bits: one bf16 and another for the rest hold them all.
+    uint32_t high[2], low[2];
+    for (int i = 0; i < 2; ++i) {
+      const float a = half_float(static_cast<uint16_t>(x[i])),
+                  b = half_float(static_cast<uint16_t>(x[i] >> 16));
+      const uint32_t a_high = float_bits(a) & 0xffff0000u, b_high = float_bits(b) & 0xffff0000u;
+      high[i] = a_high >> 16 | b_high;
+      low[i] = float_bits(a - bits_float(a_high)) >> 16 |
+               (float_bits(b - bits_float(b_high)) & 0xffff0000u);
+    }
+    mma_bf16(d, values, high);
+    mma_bf16(d, values, low);
+  }
+}
+
+}  // namespace pith::cuda

@@ -1,0 +1,101 @@
+// How weights lie on the device: one layout for every encoding, made once from the planes of the
+// file (repack.cu), read by products of few and of many tokens.
+//
+// Rows stand in tiles of 16 and columns in stages of 128, which are 8 steps of 16; what is missing
+// at the end of either is 0. A tile and a step are the first operand of one mma.m16n8k16: lane
+// 4 g + t of a warp has its rows g and g + 8 and columns 4 t to 4 t + 3, as four pairs
+//
+//   pair 0 [g, 4t], [g, 4t+1]    pair 1 [g+8, 4t], [g+8, 4t+1]
+//   pair 2 [g, 4t+2], [g, 4t+3]  pair 3 [g+8, 4t+2], [g+8, 4t+3]
+//
+// (the order of columns inside of a step is free where both operands have the same). A code has one
+// or two parts of p = 16, 8, 4, 2 or 1 bits (3 = 2 + 1, low part first). Of a part, a lane has 2 p
+// words of 32 bits for a stage: pair P = 4 step + i lies in word P / (16/p), its first code from
+// bit p (P % (16/p)) on and its second 16 bits above, so that a shift and a mask leave two codes in
+// the two halves of a register.
+//
+//   codes   [tile][stage][ceil(p/2)][32 lanes] of 16 bytes (8 where p = 1)
+//   scales  [tile][group][8][2]: rows r and r + 8 side by side
+//   zeros   the same, bytes
+#pragma once
+
+#include <stdint.h>
+
+#ifdef __CUDACC__
+#define PITH_BOTH __host__ __device__
+#else
+#define PITH_BOTH
+#endif
+
+namespace pith::cuda {
+
+inline constexpr int64_t kTileRows = 16, kStageColumns = 128, kStepColumns = 16;
+
+enum class Codes : int32_t {
+  kInt2,
+  kInt3,
+  kInt4,
+  kInt5,
+  kInt6,
+  kInt8,  // integers: code - zero
+  kNf4,   // 4-bit normal floats
+  kE4M3,  // 8-bit floats
+  kE5M2,
+  kF16,
+  kBF16,
+};
+
+enum class Scales : int32_t {
+  kNone,
+  kF16,
+  kBF16,
+  kF32,
+  kTwoLevels,  // int8, times an f32 scale of the row
+};
+
+struct TileWeight {
+  Codes codes;
+  Scales scale_type;
+  int64_t n, k;
+  int64_t tiles, stages;
+  int64_t groups;           // of scales, a row
+  int32_t steps_per_group;  // 1 2 4 8, or 0: one group a row
+  int32_t zero;             // of all groups, where `zeros` is null
+  const void* low;          // parts of codes
+  const void* high;         // or null
+  const void* scales;
+  const uint8_t* zeros;
+  const float* row_scales;  // [tile][8][2]
+};
+
+// Bits of the two parts.
+struct Parts {
+  int low, high;
+};
+PITH_BOTH constexpr Parts parts_of(Codes codes) {
+  switch (codes) {
+    case Codes::kInt2:
+      return {2, 0};
+    case Codes::kInt3:
+      return {2, 1};
+    case Codes::kInt4:
+    case Codes::kNf4:
+      return {4, 0};
+    case Codes::kInt5:
+      return {4, 1};
+    case Codes::kInt6:
+      return {4, 2};
+    case Codes::kInt8:
+    case Codes::kE4M3:
+    case Codes::kE5M2:
+      return {8, 0};
+    default:
+      return {16, 0};
+  }
+}
+
+PITH_BOTH constexpr int64_t part_bytes(int64_t tiles, int64_t stages, int bits) {
+  return tiles * stages * 32 * 8 * bits;
+}
+
+}  // namespace pith::cuda

@@ -1,0 +1,164 @@
+// Products of every encoding, against the reference decoder in f64.
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "core/bytes.h"
+#include "core/dtype.h"
+#include "runtime/cuda/device/device.h"
+#include "runtime/cuda/table.h"
+#include "runtime/gpu/gpu_weight.h"
+#include "tests/support/encodings.h"
+
+namespace pith {
+namespace {
+
+std::vector<Encoding> encodings() {
+  auto all = test::writable_encodings();
+  all.push_back(Encoding::dense(DType::kF32));
+  return all;
+}
+
+struct Case {
+  int64_t m, n, k;
+};
+
+class Product {
+ public:
+  explicit Product(uint64_t seed = 1) : device_(cuda::ops_table()) {
+    cuda::set_emulation_seed(seed);
+  }
+
+  // x is rounded to f16 with one power of two a token.
+  std::vector<float> run(const Weight& w, const std::vector<float>& x, int64_t m,
+                         const std::vector<float>& bias, const std::vector<float>& added) {
+    const GpuWeight weight(device_, w);
+    EXPECT_EQ(weight.bytes(), GpuWeight::bytes_of(w.encoding, w.n, w.k)) << to_string(w.encoding);
+    const auto stride = static_cast<int64_t>(round_up(static_cast<uint64_t>(w.k), 128));
+    const GpuBuffer values(device_, x.data(), x.size() * 4),
+        halves(device_, static_cast<uint64_t>(m * stride * 2)),
+        scales(device_, static_cast<uint64_t>(m * 4)),
+        of_bias(device_, bias.data(), bias.size() * 4);
+    std::vector<float> y = added;
+    y.resize(static_cast<size_t>(m * w.n), std::numeric_limits<float>::quiet_NaN());
+    const GpuBuffer out(device_, y.data(), y.size() * 4);
+    const cuda::HalfInputs inputs{halves.data<uint16_t>(), stride, scales.data<float>(), m};
+    device_.run(&cuda::Ops::to_half, {values.data<float>(), w.k, inputs});
+    device_.run(&cuda::Ops::tile_product, {weight.tiles(), inputs, out.data<float>(), w.n,
+                                           of_bias.data<float>(), !added.empty()});
+    device_.download(y.data(), out.data(), y.size() * 4);
+    return y;
+  }
+
+ private:
+  GpuDevice device_;
+};
+
+// Inputs that f16 holds exactly: tokens of very different size, one of zeros.
+std::vector<float> inputs(int64_t m, int64_t k) {
+  auto x = test::uniform_values(m * k, static_cast<uint64_t>(m * 100 + k));
+  constexpr float kSizes[] = {1, 0x1p-70f, 0, 0x1p100f, 0x1p-20f};
+  for (int64_t t = 0; t < m; ++t) {
+    for (int64_t i = 0; i < k; ++i) {
+      float& v = x[static_cast<size_t>(t * k + i)];
+      v = std::nearbyint(v * 512) / 512 * kSizes[t % 5];
+    }
+  }
+  return x;
+}
+
+void expect_product(const Encoding& e, const Case& c) {
+  const auto weights = test::weight_values(c.n, c.k, 3);
+  const Weight w = encode(e, c.n, c.k, weights.data());
+  std::vector<float> decoded(static_cast<size_t>(c.n * c.k));
+  decode_rows(w, 0, c.n, decoded.data());
+  const auto x = inputs(c.m, c.k), bias = test::uniform_values(c.n, 4),
+             added = test::uniform_values(c.m * c.n, 5);
+  // nf4 and f32 are rounded to f16.
+  const bool rounds = e.kind == EncodingKind::kNf4 || e == Encoding::dense(DType::kF32);
+  for (const bool with : {false, true}) {
+    const auto none = std::vector<float>{};
+    const auto y = Product().run(w, x, c.m, with ? bias : none, with ? added : none);
+    for (int64_t t = 0; t < c.m; ++t) {
+      for (int64_t r = 0; r < c.n; ++r) {
+        double sum = 0, size = 0;
+        for (int64_t i = 0; i < c.k; ++i) {
+          const double product = static_cast<double>(decoded[static_cast<size_t>(r * c.k + i)]) *
+                                 static_cast<double>(x[static_cast<size_t>(t * c.k + i)]);
+          sum += product;
+          size += std::fabs(product);
+        }
+        const auto at = static_cast<size_t>(t * c.n + r);
+        if (with) {
+          sum += static_cast<double>(bias[static_cast<size_t>(r)]) + static_cast<double>(added[at]);
+          size += 2;
+        }
+        ASSERT_NEAR(y[at], sum, size * (rounds ? 5e-4 : 2e-6))
+            << to_string(e) << ", token " << t << " of " << c.m << ", row " << r << " of " << c.n
+            << ", k = " << c.k;
+      }
+    }
+  }
+}
+
+TEST(TileProduct, is_that_of_the_decoded_weight_for_every_encoding) {
+  for (const Encoding& e : encodings()) {
+    expect_product(e, {1, 16, 128});
+    if (HasFatalFailure()) return;
+    expect_product(e, {3, 21, 200});
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST(TileProduct, holds_for_every_shape) {
+  for (const Encoding& e :
+       {Encoding::integer(4, 32, false), Encoding::integer(3, 64), Encoding::integer(8, 0),
+        Encoding::fp8(DType::kF8E4M3, ScaleArea::kBlock128)}) {
+    for (const Case& c : {Case{1, 1, 1}, Case{8, 17, 31}, Case{9, 5, 129}, Case{17, 33, 16},
+                          Case{40, 16, 64}, Case{2, 16, 1100}, Case{33, 18, 300}}) {
+      expect_product(e, c);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST(TileProduct,
+     of_a_token_does_not_depend_on_what_else_is_in_the_batch_nor_on_the_order_of_threads) {
+  const int64_t n = 20, k = 700, m = 19;
+  const auto weights = test::weight_values(n, k, 3);
+  const auto x = inputs(m, k);
+  for (const Encoding& e : {Encoding::integer(4, 64, false), Encoding::dense(DType::kBF16)}) {
+    const Weight w = encode(e, n, k, weights.data());
+    const auto all = Product(1).run(w, x, m, {}, {});
+    EXPECT_EQ(Product(2).run(w, x, m, {}, {}), all);
+    for (const int64_t t : {0, 4, 18}) {
+      const std::vector<float> one(x.begin() + t * k, x.begin() + (t + 1) * k),
+          expected(all.begin() + t * n, all.begin() + (t + 1) * n);
+      EXPECT_EQ(Product(3).run(w, one, 1, {}, {}), expected) << t;
+    }
+  }
+}
+
+TEST(TileProduct, of_inputs_that_are_not_finite_is_not_a_number) {
+  const auto weights = test::weight_values(16, 64, 3);
+  const Weight w = encode(Encoding::integer(4, 64), 16, 64, weights.data());
+  auto x = inputs(2, 64);
+  x[70] = std::numeric_limits<float>::infinity();
+  const auto y = Product().run(w, x, 2, {}, {});
+  for (size_t i = 0; i < 16; ++i) {
+    EXPECT_TRUE(std::isfinite(y[i]));
+    EXPECT_TRUE(std::isnan(y[16 + i]));
+  }
+}
+
+TEST(GpuWeight, that_does_not_fit_f16_is_refused) {
+  GpuDevice device(cuda::ops_table());
+  std::vector<float> v(32, 1.0f);
+  v[5] = 1e6f;
+  EXPECT_THROW(GpuWeight(device, encode(Encoding::dense(DType::kF32), 2, 16, v.data())), Error);
+}
+
+}  // namespace
+}  // namespace pith
