@@ -69,6 +69,9 @@ class Executor {
   virtual ~Executor() = default;
 
   virtual std::string description() const = 0;
+  // The weights of this model will be used where they lie, until the executor ends: a backend with
+  // memory of its own takes them there once.
+  virtual void prepare(const Model&) {}
   virtual Activation buffer(Slot slot, int64_t m, int64_t n) = 0;
   virtual std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots,
                                               int64_t length, KvTypes types) = 0;
@@ -115,6 +118,8 @@ class Executor {
   virtual void gather(Activation x, std::span<const int64_t> rows, Activation y) = 0;
   virtual void read(Activation x, std::span<float> to) = 0;
   virtual void write(std::span<const float> from, Activation x) = 0;
+  // Returns when all that was asked for is done.
+  virtual void wait() {}
 };
 
 // How the CPU multiplies weights of integers whose layers do not round their inputs themselves.

@@ -11,7 +11,7 @@
 #include "runtime/cpu/attention.h"
 #include "runtime/cpu/kernels.h"
 #include "runtime/cpu/matmul.h"
-#include "runtime/model/rope.h"
+#include "runtime/rope_angles.h"
 
 namespace pith {
 namespace {
@@ -93,13 +93,13 @@ class CpuExecutor final : public Executor {
   }
 
   void rope(const proto::Rope& rope, int64_t head_dim, const Batch& batch, Activation x) override {
-    set_angles(rope, batch, x.m);
-    const auto half = static_cast<int64_t>(rope.dims() / 2), heads = x.n / head_dim;
+    angles_.set(rope, batch);
+    const int64_t half = angles_.half(), heads = x.n / head_dim;
     const int64_t step = rope.interleaved() ? 2 : 1, apart = rope.interleaved() ? 1 : half;
     parallel_ranges(x.m, 16, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
-        const float* const cosines = angles_.cosines.data() + t * half;
-        const float* const sines = angles_.sines.data() + t * half;
+        const float* const cosines = angles_.cosines() + t * half;
+        const float* const sines = angles_.sines() + t * half;
         for (int64_t h = 0; h < heads; ++h) {
           float* const p = x.f32() + t * x.n + h * head_dim;
           for (int64_t i = 0; i < half; ++i) {
@@ -200,41 +200,6 @@ class CpuExecutor final : public Executor {
     });
   }
 
-  // Of every token of a batch; most layers turn by the same.
-  void set_angles(const proto::Rope& rope, const Batch& batch, int64_t tokens) {
-    rope.SerializeToString(&angles_.asked);
-    if (angles_.asked == angles_.rope && std::ranges::equal(angles_.segments, batch.segments))
-      return;
-    angles_.rope.clear();
-    angles_.segments.assign(batch.segments.begin(), batch.segments.end());
-    const auto half = static_cast<int64_t>(rope.dims() / 2);
-    angles_.cosines.require(tokens * half);
-    angles_.sines.require(tokens * half);
-    int64_t row = 0;
-    for (const auto& s : batch.segments) {
-      const RopeTable table = rope_table(rope, s.begin + s.count);
-      parallel_ranges(s.count, 16, [&](int64_t begin, int64_t end) {
-        for (int64_t t = begin; t < end; ++t) {
-          for (int64_t i = 0; i < half; ++i) {
-            const double angle =
-                static_cast<double>(s.begin + t) * table.frequency[static_cast<size_t>(i)];
-            angles_.cosines[(row + t) * half + i] =
-                static_cast<float>(std::cos(angle) * table.amplitude);
-            angles_.sines[(row + t) * half + i] =
-                static_cast<float>(std::sin(angle) * table.amplitude);
-          }
-        }
-      });
-      row += s.count;
-    }
-    angles_.rope = angles_.asked;
-  }
-
-  struct Angles {
-    std::string rope, asked;  // as bytes
-    std::vector<Segment> segments;
-    Buffer<float> cosines, sines;  // [tokens, dims / 2]
-  };
   const CpuInputs inputs_;
   const CpuKernels& kernels_ = cpu_kernels();
   std::array<Buffer<float>, static_cast<size_t>(Slot::kCount)> buffers_;
@@ -242,7 +207,7 @@ class CpuExecutor final : public Executor {
   RoundedInputs rounded_;
   MatmulScratch scratch_;
   std::vector<IntProductTo> products_;
-  Angles angles_;
+  RopeAngles angles_;
 };
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Keys and values into the cache, and attention over it, one query token at a time.
 #include "runtime/cuda/device/device.h"
 #include "runtime/cuda/kernels.h"
+#include "runtime/cuda/values.h"
 
 namespace pith::cuda {
 namespace {
@@ -8,22 +9,6 @@ namespace {
 PITH_DEVICE int64_t cache_row(const Cache& c, int slot, int64_t position, int64_t head) {
   const int64_t page = c.pages[slot * c.pages_per_slot + position / kPageTokens];
   return (page * c.heads + head) * kPageTokens + position % kPageTokens;
-}
-
-PITH_DEVICE float e4m3_float(uint8_t b) {
-  return half_float(static_cast<uint16_t>((b & 0x80) << 8 | (b & 0x7f) << 7)) * 256.0f;
-}
-// To nearest, ties to even, within 448; x is finite.
-PITH_DEVICE uint8_t float_e4m3(float x) {
-  const uint32_t sign = float_bits(x) >> 24 & 0x80;
-  const float v = fminf(fabsf(x), 448.0f);
-  // Adding 2^20 times its own power of two leaves three bits behind the first; below 2^-6 steps are
-  // as large as there.
-  const uint32_t exponent = float_bits(fmaxf(v, 0.015625f)) & 0x7f800000u;
-  const float round = bits_float(exponent + (20u << 23) + 0x400000u);
-  const float rounded = (v + round) - round;
-  const uint32_t half = float_half(rounded * 0.00390625f);  // exact
-  return static_cast<uint8_t>(sign | half >> 7);
 }
 
 template <CacheType type>
@@ -36,30 +21,15 @@ PITH_DEVICE float cached(const void* rows, int64_t at) {
   return e4m3_float(static_cast<const uint8_t*>(rows)[at]);
 }
 
-PITH_DEVICE uint16_t float_bf16(float v) {
-  const uint32_t bits = float_bits(v);
-  if (v != v) return static_cast<uint16_t>(bits >> 16 | 0x40);
-  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
 // One row of head_dim numbers, by one warp.
 PITH_DEVICE void write_row(const CachePlane& plane, int64_t row, int64_t d, const float* x) {
   const int64_t at = row * d;
-  float inverse = 1;
+  float scale = 1;
   if (plane.type == CacheType::kInt8 || plane.type == CacheType::kFp8) {
     float top = 0;
-    for (int64_t i = lane(); i < d; i += 32)
-      top = fabsf(x[i]) > top || x[i] != x[i] ? fabsf(x[i]) : top;
-    for (int by = 16; by > 0; by /= 2) {
-      const float other = shuffle_xor(top, by);
-      top = other > top || other != other ? other : top;
-    }
-    // A row with a number that is not finite has the scale NaN.
-    float scale = top - top != 0 || top != top
-                      ? top - top
-                      : top / (plane.type == CacheType::kInt8 ? 127.0f : 448.0f);
-    if (scale < 1.17549435e-38f) scale = 0;
-    inverse = scale;
+    for (int64_t i = lane(); i < d; i += 32) top = larger(fabsf(x[i]), top);
+    for (int by = 16; by > 0; by /= 2) top = larger(top, shuffle_xor(top, by));
+    scale = code_scale(top, plane.type == CacheType::kInt8 ? 127.0f : 448.0f);
     if (lane() == 0) plane.scales[row] = scale;
   }
   for (int64_t i = lane(); i < d; i += 32) {
@@ -75,10 +45,10 @@ PITH_DEVICE void write_row(const CachePlane& plane, int64_t row, int64_t d, cons
         break;
       case CacheType::kInt8:
         static_cast<int8_t*>(plane.rows)[at + i] = static_cast<int8_t>(
-            inverse > 0 ? rintf(fmaxf(-127.0f, fminf(127.0f, x[i] / inverse))) : 0.0f);
+            scale > 0 ? rintf(fmaxf(-127.0f, fminf(127.0f, x[i] / scale))) : 0.0f);
         break;
       case CacheType::kFp8:
-        static_cast<uint8_t*>(plane.rows)[at + i] = inverse > 0 ? float_e4m3(x[i] / inverse) : 0;
+        static_cast<uint8_t*>(plane.rows)[at + i] = scale > 0 ? float_e4m3(x[i] / scale) : 0;
         break;
     }
   }

@@ -22,8 +22,6 @@ PITH_DEVICE float half_scale(float absmax) {
   return bits_float((exponent - 14) << 23);
 }
 
-// fmaxf of magnitudes forgets NaN: this keeps it.
-PITH_DEVICE float larger(float a, float b) { return a > b || a != a ? a : b; }
 PITH_DEVICE float block_absmax(float v) {
   for (int by = 16; by > 0; by /= 2) v = larger(v, shuffle_xor(v, by));
   return block_join(v, room(), [](float a, float b) { return larger(a, b); });
@@ -47,6 +45,52 @@ PITH_KERNEL to_half_kernel(ToHalf a) {
   float top = 0;
   for (int64_t i = thread_index(); i < a.n; i += kThreads) top = larger(fabsf(x[i]), top);
   write_halves(a.to, t, a.n, block_absmax(top), [&](int64_t i) { return x[i]; });
+}
+
+// grid  x: tokens; a warp for a block of columns at a time
+PITH_KERNEL round_inputs_kernel(RoundInputs a) {
+  const float largest = a.floats ? 448.0f : 127.0f;
+  const float* const x = a.x + block_x() * a.n;
+  float* const y = a.y + block_x() * a.n;
+  for (int64_t begin = warp() * a.block; begin < a.n; begin += kThreads / 32 * a.block) {
+    const int64_t end = begin + a.block < a.n ? begin + a.block : a.n;
+    float top = 0;
+    for (int64_t i = begin + lane(); i < end; i += 32) top = larger(fabsf(x[i]), top);
+    for (int by = 16; by > 0; by /= 2) top = larger(top, shuffle_xor(top, by));
+    float scale = code_scale(top, largest);
+    if (a.scale > 0 && scale == scale) scale = a.scale;
+    for (int64_t i = begin + lane(); i < end; i += 32) {
+      const float v = x[i] / scale;
+      if (!(scale > 0)) {
+        y[i] = scale;
+      } else if (a.floats) {
+        y[i] = e4m3_float(float_e4m3(v)) * scale;
+      } else {
+        y[i] = rintf(fmaxf(-127.0f, fminf(127.0f, v))) * scale;
+      }
+    }
+  }
+}
+
+// grid  x: rows; a block of up to 1024 numbers in shared memory
+PITH_KERNEL rotate_kernel(Rotate a) {
+  float* const at = a.x + block_x() * a.n;
+  int size = 1;
+  while (a.n % (2 * size) == 0) size *= 2;
+  float* const row = room();
+  for (int64_t i = thread_index(); i < a.n; i += kThreads) row[i] = at[i];
+  for (int apart = 1; apart < size; apart *= 2) {
+    sync_block();
+    for (int64_t i = thread_index(); i < a.n / 2; i += kThreads) {
+      const int64_t first = i / apart * 2 * apart + i % apart;
+      const float x = row[first], y = row[first + apart];
+      row[first] = x + y;
+      row[first + apart] = x - y;
+    }
+  }
+  sync_block();
+  const float factor = 1.0f / sqrtf(static_cast<float>(size));
+  for (int64_t i = thread_index(); i < a.n; i += kThreads) at[i] = row[i] * factor;
 }
 
 // 1 / sqrt(mean of squares + eps), on every thread
@@ -179,6 +223,14 @@ Status check(const HalfInputs& to, int64_t n) {
 Status to_half(const ToHalf& a, Stream stream) {
   if (const Status bad = check(a.to, a.n)) return bad;
   return launch(to_half_kernel, rows(a.to.m), stream, a);
+}
+Status round_inputs(const RoundInputs& a, Stream stream) {
+  return launch(round_inputs_kernel, rows(a.m), stream, a);
+}
+Status rotate(const Rotate& a, Stream stream) {
+  if (a.n > 1024) return "rotation: rows of more than 1024";
+  return launch(rotate_kernel, {a.rows, 1, 1, kThreads, a.n * static_cast<int64_t>(sizeof(float))},
+                stream, a);
 }
 Status norm_to_half(const NormToHalf& a, Stream stream) {
   if (const Status bad = check(a.to, a.n)) return bad;

@@ -10,6 +10,8 @@ Status repack_pairs(const RepackPairs& a, Stream stream);
 Status repack_zeros(const RepackZeros& a, Stream stream);
 Status tile_product(const TileProduct& a, Stream stream);
 Status to_half(const ToHalf& a, Stream stream);
+Status round_inputs(const RoundInputs& a, Stream stream);
+Status rotate(const Rotate& a, Stream stream);
 Status norm_to_half(const NormToHalf& a, Stream stream);
 Status activate_to_half(const ActivateToHalf& a, Stream stream);
 Status norm(const Norm& a, Stream stream);

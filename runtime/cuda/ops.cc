@@ -20,11 +20,31 @@ Status tile_product(const TileProduct& a, Stream stream) {
 }
 
 const Ops& ops_table() {
-  static const Ops table = {kOpsVersion,  sizeof(Ops),      allocate,     release,      memory,
-                            make_stream,  end_stream,       upload,       download,     wait,
-                            repack_codes, repack_pairs,     repack_zeros, tile_product, to_half,
-                            norm_to_half, activate_to_half, norm,         embed,        gather,
-                            rope,         append,           attend};
+  static const Ops table = {.version = kOpsVersion,
+                            .bytes = sizeof(Ops),
+                            .allocate = allocate,
+                            .release = release,
+                            .memory = memory,
+                            .make_stream = make_stream,
+                            .end_stream = end_stream,
+                            .upload = upload,
+                            .download = download,
+                            .wait = wait,
+                            .repack_codes = repack_codes,
+                            .repack_pairs = repack_pairs,
+                            .repack_zeros = repack_zeros,
+                            .tile_product = tile_product,
+                            .to_half = to_half,
+                            .round_inputs = round_inputs,
+                            .rotate = rotate,
+                            .norm_to_half = norm_to_half,
+                            .activate_to_half = activate_to_half,
+                            .norm = norm,
+                            .embed = embed,
+                            .gather = gather,
+                            .rope = rope,
+                            .append = append,
+                            .attend = attend};
   return table;
 }
 

@@ -68,6 +68,21 @@ struct ToHalf {
   int64_t n;
   HalfInputs to;
 };
+// y = what x stands for when it is rounded to 8 bits (formats/encodings/input.h). `block` columns
+// of a token share a scale: all of them, or 128; `scale` is that scale where it is fixed, else 0.
+struct RoundInputs {
+  const float* x;  // [m, n]
+  int64_t m, n, block;
+  bool floats;  // e4m3, else int8
+  float scale;
+  float* y;
+};
+// Each of `rows` rows [n] of x times the normalized Hadamard matrix, in blocks of the largest power
+// of two that divides n, in place.
+struct Rotate {
+  float* x;
+  int64_t rows, n;
+};
 struct NormToHalf {
   const float* x;  // [m, n]
   const float* weight;
@@ -172,6 +187,8 @@ struct Ops {
   Status (*repack_zeros)(const RepackZeros& a, Stream stream);
   Status (*tile_product)(const TileProduct& a, Stream stream);
   Status (*to_half)(const ToHalf& a, Stream stream);
+  Status (*round_inputs)(const RoundInputs& a, Stream stream);
+  Status (*rotate)(const Rotate& a, Stream stream);
   Status (*norm_to_half)(const NormToHalf& a, Stream stream);
   Status (*activate_to_half)(const ActivateToHalf& a, Stream stream);
   Status (*norm)(const Norm& a, Stream stream);

@@ -32,6 +32,39 @@ PITH_DEVICE const uint32_t* nf4_table() {
   }
 }
 
+PITH_DEVICE float e4m3_float(uint8_t b) {
+  return half_float(static_cast<uint16_t>((b & 0x80) << 8 | (b & 0x7f) << 7)) * 256.0f;
+}
+// To nearest, ties to even, within 448; x is finite.
+PITH_DEVICE uint8_t float_e4m3(float x) {
+  const uint32_t sign = float_bits(x) >> 24 & 0x80;
+  const float v = fminf(fabsf(x), 448.0f);
+  // Adding 2^20 times its own power of two leaves three bits behind the first; below 2^-6 steps are
+  // as large as there.
+  const uint32_t exponent = float_bits(fmaxf(v, 0.015625f)) & 0x7f800000u;
+  const float round = bits_float(exponent + (20u << 23) + 0x400000u);
+  const float rounded = (v + round) - round;
+  const uint32_t half = float_half(rounded * 0.00390625f);  // exact
+  return static_cast<uint8_t>(sign | half >> 7);
+}
+
+PITH_DEVICE uint16_t float_bf16(float v) {
+  const uint32_t bits = float_bits(v);
+  if (v != v) return static_cast<uint16_t>(bits >> 16 | 0x40);
+  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+// The larger of two magnitudes; NaN where one is (fmaxf forgets it).
+PITH_DEVICE float larger(float a, float b) { return a > b || a != a ? a : b; }
+
+// The scale of inputs or of a row of a cache whose largest magnitude is `absmax`: NaN where that is
+// not finite, 0 below 2^-126.
+PITH_DEVICE float code_scale(float absmax, float largest_code) {
+  if (absmax - absmax != 0) return absmax - absmax;
+  const float scale = absmax / largest_code;
+  return scale < 1.17549435e-38f ? 0.0f : scale;
+}
+
 // The values of two codes; of integers less their zero (in both halves of `zero`).
 //
 // An integer below 1024 in the last bits of the f16 of 1024 is 1024 more: subtracting 1024 + zero

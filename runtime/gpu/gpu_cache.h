@@ -1,0 +1,42 @@
+// Keys and values on the device, in pages of 16 tokens (runtime/cuda/ops.h).
+#pragma once
+
+#include <vector>
+
+#include "runtime/executor.h"
+#include "runtime/gpu/device_memory.h"
+
+namespace pith {
+
+class GpuKvCache final : public KvCache {
+ public:
+  // Error(kUnsupported) for int4.
+  GpuKvCache(GpuDevice& device, const proto::ModelSpec& spec, int slots, int64_t length,
+             KvTypes types);
+
+  int slots() const override { return slots_; }
+  int64_t length() const override { return length_; }
+  uint64_t bytes() const override;
+  void fill() override {}  // new memory is zeros
+
+  // Of one attention, counted over the model.
+  cuda::Cache of(int index) const;
+  // Keys and queries are to be rotated (runtime/kv_types.h).
+  bool rotated() const { return types_.keys == KvType::kInt8; }
+
+ private:
+  struct Plane {
+    GpuBuffer rows, scales;
+  };
+  struct Layer {
+    Plane keys, values;
+    int64_t heads, head_dim;
+  };
+  int slots_;
+  int64_t length_, pages_per_slot_;
+  KvTypes types_;
+  GpuBuffer pages_;
+  std::vector<Layer> layers_;
+};
+
+}  // namespace pith

@@ -1,0 +1,15 @@
+// The executor of a GPU: activations and weights on the device, f32 between operations, f16 with a
+// power of two a token as the inputs of products (runtime/cuda/ops.h).
+#pragma once
+
+#include <memory>
+
+#include "runtime/cuda/ops.h"
+#include "runtime/executor.h"
+
+namespace pith {
+
+// `ops` outlive it. A weight that prepare() has not seen is taken to the device for one use.
+std::unique_ptr<Executor> make_gpu_executor(const cuda::Ops& ops, std::string name);
+
+}  // namespace pith
