@@ -33,9 +33,10 @@ size_t showable(const std::string& text, const std::vector<std::string>& stops) 
 
 Engine::Engine(const ModelSource& source, const EngineOptions& options)
     : model_(load_model(source)),
-      executor_(make_cpu_executor(options.inputs)),
+      executor_(make_executor(options.executor)),
       prefill_chunk_(options.prefill_chunk) {
   if (prefill_chunk_ < 1) fail(ErrorKind::kUsage, "prefill chunks of {} tokens", prefill_chunk_);
+  executor_->prepare(model_);
   const auto own = static_cast<int64_t>(model_.spec.context());
   const int64_t context = options.context > 0 ? options.context : std::min<int64_t>(own, 4096);
   cache_ = executor_->make_cache(model_.spec, 1, context, options.cache);

@@ -17,7 +17,7 @@ struct EngineOptions {
   int64_t context = 0;  // tokens of the cache; 0: the model's own, at most 4096
   KvTypes cache = KvType::kF16;
   int64_t prefill_chunk = 512;
-  CpuInputs inputs = CpuInputs::kInt8;
+  ExecutorChoice executor = {};
 };
 
 struct GenerateOptions {

@@ -130,5 +130,13 @@ enum class CpuInputs : uint8_t {
 };
 // The backend of this machine's processor. Never fails.
 std::unique_ptr<Executor> make_cpu_executor(CpuInputs inputs = CpuInputs::kF32);
+// That of its first GPU; Error(kUnsupported) saying why where there is none.
+std::unique_ptr<Executor> make_cuda_executor();
+
+struct ExecutorChoice {
+  bool cuda = false;
+  CpuInputs inputs = CpuInputs::kInt8;
+};
+std::unique_ptr<Executor> make_executor(const ExecutorChoice& choice);
 
 }  // namespace pith

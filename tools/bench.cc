@@ -21,7 +21,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-struct Options : Common, ModelOptions, InputsOption {
+struct Options : Common, ModelOptions, ExecutorOptions {
   std::string cache, synthetic, type = "w4", table_type = "w8";
   int64_t prompt = 512, generate = 64, repeats = 3, depth = 0, batch = 1;
 };
@@ -96,11 +96,12 @@ class Runner {
  public:
   Runner(const ModelSource& source, const Options& o)
       : model_(load_model(source)),
-        executor_(make_cpu_executor(o.inputs())),
+        executor_(make_executor(o.executor())),
         types_(o.cache.empty() ? KvTypes(KvType::kF16) : parse_kv_types(o.cache, KvType::kF16)),
         cache_(executor_->make_cache(model_.spec, static_cast<int>(o.batch),
                                      o.depth + o.prompt + o.generate, types_)),
         tokens_(static_cast<size_t>(std::max(kChunk, o.batch))) {
+    executor_->prepare(model_);
     if (o.depth > 0 || o.batch > 1) cache_->fill();
     Rng rng(1);
     for (auto& t : tokens_) t = static_cast<int32_t>(rng.next() % model_.spec.vocab());
@@ -137,6 +138,7 @@ class Runner {
         forward_hidden(*executor_, model_,
                        {std::span(tokens_).first(static_cast<size_t>(count)), segments}, *cache_);
     if (logits) forward_head(*executor_, model_, hidden, ends);
+    executor_->wait();
   }
 
   const Model model_;
@@ -230,7 +232,7 @@ void add_bench(CLI::App& app) {
   auto o = std::make_shared<Options>();
   o->ModelOptions::add_to(*c, "MODEL", "an HF folder, a GGUF file, a llama2.c file or a .pith file")
       ->required(false);
-  o->InputsOption::add_to(*c);
+  o->ExecutorOptions::add_to(*c);
   c->add_option("--synthetic", o->synthetic,
                 fmt::format("a model of this shape with random weights: {}",
                             fmt::join(synthetic_shapes(), " ")))

@@ -46,10 +46,12 @@ CLI::Option* ModelOptions::add_to(CLI::App& command, const char* positional, con
   return option;
 }
 
-void InputsOption::add_to(CLI::App& command) {
+void ExecutorOptions::add_to(CLI::App& command) {
   command.add_flag("--exact-inputs", exact_inputs,
                    "multiply weights of integers with inputs as they are (default: with inputs of "
                    "8 bits, one scale for 32 of them, several times as fast)");
+  command.add_option("--device", device, "where to run: cpu or cuda (default: cpu)")
+      ->check(CLI::IsMember({"cpu", "cuda"}));
 }
 
 int run(int argc, const char* const* argv) {

@@ -47,11 +47,14 @@ struct ModelOptions {
 };
 
 // Of commands that run a model.
-struct InputsOption {
+struct ExecutorOptions {
   bool exact_inputs = false;
+  std::string device = "cpu";
 
   void add_to(CLI::App& command);
-  CpuInputs inputs() const { return exact_inputs ? CpuInputs::kF32 : CpuInputs::kInt8; }
+  ExecutorChoice executor() const {
+    return {device == "cuda", exact_inputs ? CpuInputs::kF32 : CpuInputs::kInt8};
+  }
 };
 
 }  // namespace pith::tools

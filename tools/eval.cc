@@ -14,7 +14,7 @@
 namespace pith::tools {
 namespace {
 
-struct Options : Common, ModelOptions, InputsOption {
+struct Options : Common, ModelOptions, ExecutorOptions {
   std::string base, text, protocol = "gptq-2048", cache;
   std::vector<std::string> also;
   int64_t max_windows = 0;
@@ -79,7 +79,8 @@ void eval_ppl(const Options& o) {
   const Loaded m = load(o, o.model);
   const Text t = read_windows(o, *m.source);
   warn_same_text(*m.source, t.hash);
-  const auto executor = make_cpu_executor(o.inputs());
+  const auto executor = make_executor(o.executor());
+  executor->prepare(m.model);
   TerminalProgress progress(o.quiet);
   const auto r = evaluate_perplexity(*executor, m.model, t.windows, progress, cache);
   print_fallbacks();
@@ -136,7 +137,9 @@ void eval_kl(const Options& o) {
     warn_same_text(*l.source, t.hash);
     candidates.push_back({.model = l.model, .cache = cache});
   }
-  const auto executor = make_cpu_executor(o.inputs());
+  const auto executor = make_executor(o.executor());
+  executor->prepare(base.model);
+  for (const auto& l : loaded) executor->prepare(l.model);
   TerminalProgress progress(o.quiet);
   const std::vector<KlResult> results =
       evaluate_kl(*executor, base.model, candidates, t.windows, progress);
@@ -189,7 +192,8 @@ void eval_choice(const Options& o) {
   const Loaded m = load(o, o.model);
   const auto tokenizer = make_tokenizer(m.source->tokenizer());
   const auto tasks = parse_choice_tasks(read_text_file(o.text, 1 << 30), o.text);
-  const auto executor = make_cpu_executor(o.inputs());
+  const auto executor = make_executor(o.executor());
+  executor->prepare(m.model);
   TerminalProgress progress(o.quiet);
   const auto r = evaluate_choice(*executor, m.model, *tokenizer, tasks, progress);
   print_fallbacks();
@@ -210,7 +214,7 @@ std::shared_ptr<Options> add(CLI::App& parent, const char* name, const char* wha
   auto o = std::make_shared<Options>();
   o->ModelOptions::add_to(*c, "MODEL",
                           "an HF folder, a GGUF file, a llama2.c file or a .pith file");
-  o->InputsOption::add_to(*c);
+  o->ExecutorOptions::add_to(*c);
   c->add_option(
        "-f,--text", o->text,
        windows ? "the text"

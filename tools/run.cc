@@ -15,7 +15,7 @@
 namespace pith::tools {
 namespace {
 
-struct Options : Common, ModelOptions, InputsOption {
+struct Options : Common, ModelOptions, ExecutorOptions {
   std::string prompt, prompt_file, system;
   EngineOptions engine;
   GenerateOptions generate;
@@ -24,7 +24,7 @@ struct Options : Common, ModelOptions, InputsOption {
 
   void add_to(CLI::App& c, const char* default_tokens) {
     ModelOptions::add_to(c, "MODEL", "an HF folder, a GGUF file, a llama2.c file or a .pith file");
-    InputsOption::add_to(c);
+    ExecutorOptions::add_to(c);
     auto& s = generate.sampling;
     c.add_option("-n,--n-predict", generate.max_tokens,
                  fmt::format("tokens at most (default: {})", default_tokens))
@@ -46,7 +46,7 @@ struct Options : Common, ModelOptions, InputsOption {
   void prepare() {
     apply();
     check_sampling(generate.sampling);
-    engine.inputs = inputs();
+    engine.executor = executor();
     if (!cache.empty()) engine.cache = parse_kv_types(cache, engine.cache);
   }
 };

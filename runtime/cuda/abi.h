@@ -7,7 +7,7 @@
 extern "C" {
 #endif
 
-#define PITH_CUDA_ABI 1
+#define PITH_CUDA_ABI 2
 
 typedef struct {
   char name[128];
@@ -18,6 +18,8 @@ typedef struct {
 int32_t pith_cuda_abi(void);
 // Fills up to `max` devices; their number, or -1 with a reason in `error`.
 int32_t pith_cuda_devices(PithCudaDevice* devices, int32_t max, char* error, int32_t error_bytes);
+// A pith::cuda::Ops (runtime/cuda/ops.h) of the same version, which works on the first device.
+const void* pith_cuda_ops(void);
 
 #ifdef __cplusplus
 }

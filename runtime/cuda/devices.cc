@@ -4,8 +4,11 @@
 #include <cstdio>
 
 #include "runtime/cuda/abi.h"
+#include "runtime/cuda/table.h"
 
 int32_t pith_cuda_abi() { return PITH_CUDA_ABI; }
+
+const void* pith_cuda_ops() { return &pith::cuda::ops_table(); }
 
 int32_t pith_cuda_devices(PithCudaDevice* devices, int32_t max, char* error, int32_t error_bytes) {
   int count = 0;

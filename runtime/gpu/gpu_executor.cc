@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include "core/bytes.h"
+#include "runtime/gpu/backend.h"
 #include "runtime/gpu/gpu_cache.h"
 #include "runtime/gpu/gpu_weight.h"
 #include "runtime/rope_angles.h"
@@ -339,6 +340,16 @@ class GpuExecutor final : public Executor {
 };
 
 }  // namespace
+
+std::unique_ptr<Executor> make_cuda_executor() {
+  const CudaBackend& backend = cuda_backend();
+  if (backend.ops == nullptr) fail(ErrorKind::kUnsupported, "no GPU: {}", backend.note);
+  return make_gpu_executor(*backend.ops, backend.devices.front().name);
+}
+
+std::unique_ptr<Executor> make_executor(const ExecutorChoice& choice) {
+  return choice.cuda ? make_cuda_executor() : make_cpu_executor(choice.inputs);
+}
 
 std::unique_ptr<Executor> make_gpu_executor(const Ops& ops, std::string name) {
   return std::make_unique<GpuExecutor>(ops, std::move(name));

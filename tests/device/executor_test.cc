@@ -1,18 +1,20 @@
 // Whole models on the emulated device against the CPU's executor.
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <filesystem>
+#include <numeric>
 
 #include "core/json.h"
 #include "formats/encodings/encoding.h"
-#include "runtime/cuda/device/device.h"
 #include "runtime/cuda/table.h"
 #include "runtime/eval/evaluate.h"
 #include "runtime/forward.h"
 #include "runtime/gpu/gpu_executor.h"
 #include "runtime/model/source.h"
+#include "tests/support/encodings.h"
 #include "tests/support/test_data.h"
 #include "tests/support/tiny_model.h"
 
@@ -40,9 +42,9 @@ std::vector<std::string> families() {
   return names;
 }
 
-class GpuExecutor : public testing::TestWithParam<std::string> {};
+class GpuFamilies : public testing::TestWithParam<std::string> {};
 
-TEST_P(GpuExecutor, gives_the_logits_of_the_cpu) {
+TEST_P(GpuFamilies, gives_the_logits_of_the_cpu) {
   const std::string folder = test::fixture("golden/arch/" + GetParam());
   const Json golden = parse_json(read_text_file(folder + "/logits.json", 1 << 20), "logits.json");
   const std::vector<int32_t> tokens = golden["tokens"];
@@ -58,7 +60,133 @@ TEST_P(GpuExecutor, gives_the_logits_of_the_cpu) {
   EXPECT_LT(distance(window_logits(*gpu, model, window), window_logits(*cpu, model, window)), 2e-3);
 }
 
-INSTANTIATE_TEST_SUITE_P(Families, GpuExecutor, testing::ValuesIn(families()),
+// A small llama whose linears are as `change` leaves them.
+struct Changed {
+  test::TemporaryFolder folder;
+  std::unique_ptr<ModelSource> source;
+  Model model;
+  std::vector<int32_t> tokens;
+
+  explicit Changed(const std::function<void(Linear&)>& change) {
+    test::write_tiny_checkpoint(folder.path(), test::tiny_config({.hidden = 80, .vocab = 70}));
+    source = open_model(folder.path());
+    model = load_model(*source);
+    change(model.embedding);
+    for (auto& b : model.blocks) {
+      for (auto& s : b.sublayers) {
+        if (s.attention)
+          for (Linear* l : {&s.attention->q, &s.attention->k, &s.attention->v, &s.attention->o})
+            change(*l);
+        if (s.mlp)
+          for (Linear* l : {&s.mlp->gate, &s.mlp->up, &s.mlp->down}) change(*l);
+      }
+    }
+    if (model.own_head) change(*model.own_head);
+    for (int32_t i = 0; i < 12; ++i) tokens.push_back(i * 29 % 70);
+  }
+  std::vector<float> logits(Executor& e) { return window_logits(e, model, {tokens, 5}); }
+};
+
+std::function<void(Linear&)> encoded(const Encoding& e, const InputEncoding& input = {}) {
+  return [=](Linear& l) {
+    std::vector<float> dense(static_cast<size_t>(l.n * l.k));
+    dense_rows(l, 0, l.n, dense.data());
+    l.terms[0].w = encode(e, l.n, l.k, dense.data());
+    if (l.name != "embedding") l.input = input;
+  };
+}
+
+TEST(GpuExecutor, runs_quantized_weights_and_rounded_inputs_as_the_cpu_does) {
+  const InputEncoding i8{DType::kI8, InputScale::kToken, 0},
+      f8{DType::kF8E4M3, InputScale::kBlock128, 0};
+  const struct {
+    Encoding weights;
+    InputEncoding inputs;
+    double most;
+  } kCases[] = {{Encoding::integer(4, 32, false), {}, 1e-3},
+                {Encoding::integer(3, 64, true, DType::kBF16, true), {}, 1e-3},
+                {Encoding::nf4(64), {}, 2e-3},
+                // Inputs near the middle of two codes may go the other way.
+                {Encoding::integer(8, 0), i8, 5e-2},
+                {Encoding::fp8(DType::kF8E4M3, ScaleArea::kBlock128), f8, 0.15}};
+  for (const auto& c : kCases) {
+    Changed m(encoded(c.weights, c.inputs));
+    const auto cpu = make_cpu_executor(), gpu = emulated();
+    gpu->prepare(m.model);
+    EXPECT_LT(distance(m.logits(*gpu), m.logits(*cpu)), c.most) << to_string(c.weights);
+  }
+}
+
+TEST(GpuExecutor, adds_up_the_terms_of_a_linear_and_its_bias) {
+  Changed m([](Linear& l) {
+    if (l.name == "embedding") return;
+    const int64_t rank = 5;
+    const auto down = test::uniform_values(rank * l.k, 1), up = test::uniform_values(l.n * rank, 2);
+    Term t{encode(Encoding::dense(DType::kF32), rank, l.k, down.data()),
+           encode(Encoding::dense(DType::kBF16), l.n, rank, up.data())};
+    l.terms.push_back(std::move(t));
+    l.bias = test::uniform_values(l.n, 3);
+  });
+  const auto cpu = make_cpu_executor(), gpu = emulated();
+  const auto expected = m.logits(*cpu), once = m.logits(*gpu);  // nothing prepared
+  EXPECT_LT(distance(once, expected), 3e-3);
+  gpu->prepare(m.model);
+  EXPECT_EQ(m.logits(*gpu), once);
+}
+
+TEST(GpuExecutor, decodes_and_batches_to_the_bits_of_prefill) {
+  Changed m(encoded(Encoding::integer(4, 64, false)));
+  for (const KvTypes types : {KvTypes(KvType::kF16), KvTypes(KvType::kInt8, KvType::kFp8)}) {
+    const auto gpu = emulated();
+    gpu->prepare(m.model);
+    const auto n = static_cast<int64_t>(m.tokens.size());
+    const auto vocab = static_cast<size_t>(m.model.spec.vocab());
+    const auto run = [&](KvCache& cache, std::span<const int32_t> tokens,
+                         std::span<const Segment> segments, std::span<const int64_t> rows) {
+      const Activation hidden = forward_hidden(*gpu, m.model, {tokens, segments}, cache);
+      std::vector<float> logits(rows.size() * vocab);
+      gpu->read(forward_head(*gpu, m.model, hidden, rows), logits);
+      return logits;
+    };
+    const auto whole = gpu->make_cache(m.model.spec, 1, n, types);
+    const Segment all[] = {{0, 0, n}};
+    std::vector<int64_t> rows(m.tokens.size());
+    std::iota(rows.begin(), rows.end(), 0);
+    const auto expected = run(*whole, m.tokens, all, rows);
+    const auto cache = gpu->make_cache(m.model.spec, 2, n, types);
+    for (int64_t t = 0; t < n; ++t) {
+      const int32_t both[] = {m.tokens[static_cast<size_t>(n - 1 - t)],
+                              m.tokens[static_cast<size_t>(t)]};
+      const Segment segments[] = {{0, t, 1}, {1, t, 1}};
+      const int64_t second[] = {1};
+      const auto logits = run(*cache, both, segments, second);
+      ASSERT_TRUE(std::equal(logits.begin(), logits.end(),
+                             expected.begin() + t * static_cast<int64_t>(vocab)))
+          << t << ", " << to_string(types);
+    }
+  }
+}
+
+TEST(GpuExecutor, refuses_what_it_has_no_kernel_or_no_room_for) {
+  Changed m([](Linear&) {});
+  EXPECT_THROW(emulated()->make_cache(m.model.spec, 1, 10, KvType::kInt4), Error);
+  cuda::Ops small = cuda::ops_table();
+  small.memory = [](uint64_t* free, uint64_t* total) {
+    *free = 1000;
+    *total = 2000;
+    return cuda::Status(nullptr);
+  };
+  const auto gpu = make_gpu_executor(small, "small");
+  try {
+    gpu->prepare(m.model);
+    ADD_FAILURE();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::kMemory);
+    EXPECT_THAT(e.what(), testing::HasSubstr("1000"));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, GpuFamilies, testing::ValuesIn(families()),
                          [](const auto& i) { return i.param; });
 
 }  // namespace

@@ -7,7 +7,6 @@
 
 #include "core/bytes.h"
 #include "core/dtype.h"
-#include "runtime/cuda/device/device.h"
 #include "runtime/cuda/table.h"
 #include "runtime/gpu/gpu_weight.h"
 #include "tests/support/encodings.h"

@@ -1,0 +1,228 @@
+// The cache and attention over it, against softmax(q k) v in f64 over what a cache of that type
+// holds.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+#include "core/rng.h"
+#include "runtime/cuda/table.h"
+#include "runtime/gpu/device_memory.h"
+#include "tests/support/encodings.h"
+
+namespace pith {
+namespace {
+
+using cuda::CacheType;
+
+struct Shape {
+  int64_t heads, kv_heads, d, window;
+};
+
+// What a row of a cache stands for.
+std::vector<double> stored(CacheType type, const float* x, int64_t d) {
+  std::vector<double> to;
+  float top = 0;
+  for (int64_t i = 0; i < d; ++i) top = std::max(top, std::fabs(x[i]));
+  for (int64_t i = 0; i < d; ++i) {
+    float v = x[i];
+    if (type == CacheType::kF16) v = f16_to_f32(f32_to_f16(v));
+    if (type == CacheType::kBF16) v = bf16_to_f32(f32_to_bf16(v));
+    const float s = top / (type == CacheType::kInt8 ? 127.0f : 448.0f);
+    if (type == CacheType::kInt8) v = s > 0 ? std::nearbyint(v / s) * s : 0;
+    if (type == CacheType::kFp8) v = s > 0 ? f8e4m3_to_f32(f32_to_f8e4m3(v / s)) * s : 0;
+    to.push_back(static_cast<double>(v));
+  }
+  return to;
+}
+
+// Sequences of some length each, all but the last `fresh` tokens of each appended before; pages lie
+// in no order.
+class Sequences {
+ public:
+  Sequences(const Shape& shape, CacheType keys, CacheType values, std::vector<int64_t> lengths)
+      : shape_(shape),
+        keys_(keys),
+        values_(values),
+        device_(cuda::ops_table()),
+        lengths_(std::move(lengths)) {
+    const int64_t longest = *std::ranges::max_element(lengths_),
+                  slots = static_cast<int64_t>(lengths_.size());
+    pages_per_slot_ = (longest + cuda::kPageTokens - 1) / cuda::kPageTokens;
+    std::vector<int32_t> pages(static_cast<size_t>(slots * pages_per_slot_));
+    std::iota(pages.begin(), pages.end(), 0);
+    Rng rng(9);
+    for (size_t i = pages.size(); i > 1; --i) std::swap(pages[i - 1], pages[rng.next() % i]);
+    pages_ = GpuBuffer(device_, pages.data(), pages.size() * 4);
+    const uint64_t rows = pages.size() * static_cast<uint64_t>(cuda::kPageTokens * shape.kv_heads);
+    const auto plane = [&](CacheType type, GpuBuffer& codes, GpuBuffer& scales) {
+      const uint64_t size = type == CacheType::kF32 ? 4 : type <= CacheType::kBF16 ? 2 : 1;
+      codes = GpuBuffer(device_, rows * static_cast<uint64_t>(shape.d) * size);
+      if (type >= CacheType::kInt8) scales = GpuBuffer(device_, rows * 4);
+      return cuda::CachePlane{type, codes.data(), scales.data<float>()};
+    };
+    cache_ = {plane(keys, key_rows_, key_scales_),
+              plane(values, value_rows_, value_scales_),
+              pages_.data<int32_t>(),
+              pages_per_slot_,
+              shape.kv_heads,
+              shape.d};
+    for (size_t s = 0; s < lengths_.size(); ++s) {
+      const int64_t n = lengths_[s] * shape.kv_heads * shape.d;
+      k_.push_back(test::uniform_values(n, 3 * s));
+      v_.push_back(test::uniform_values(n, 3 * s + 1));
+      q_.push_back(test::uniform_values(lengths_[s] * shape.heads * shape.d, 3 * s + 2));
+    }
+  }
+
+  struct Token {
+    size_t sequence;
+    int64_t position;
+  };
+
+  // Appends those tokens and attends from them: [tokens, heads * d]; or appends them alone.
+  std::vector<float> run(const std::vector<Token>& tokens, bool attends = true) {
+    std::vector<int32_t> slots, at;
+    std::vector<float> q, k, v;
+    int64_t longest = 0;
+    for (const Token& t : tokens) {
+      slots.push_back(static_cast<int32_t>(t.sequence));
+      at.push_back(static_cast<int32_t>(t.position));
+      longest = std::max(longest, t.position + 1);
+      const auto some = [&](const std::vector<float>& from, int64_t n, std::vector<float>& to) {
+        to.insert(to.end(), from.begin() + t.position * n, from.begin() + (t.position + 1) * n);
+      };
+      some(q_[t.sequence], shape_.heads * shape_.d, q);
+      some(k_[t.sequence], shape_.kv_heads * shape_.d, k);
+      some(v_[t.sequence], shape_.kv_heads * shape_.d, v);
+    }
+    const auto m = static_cast<int64_t>(tokens.size());
+    const auto floats = [&](const std::vector<float>& x) {
+      return GpuBuffer(device_, x.data(), x.size() * 4);
+    };
+    const GpuBuffer of_q = floats(q), of_k = floats(k), of_v = floats(v),
+                    of_slots(device_, slots.data(), slots.size() * 4),
+                    of_at(device_, at.data(), at.size() * 4);
+    const cuda::Positions positions{of_slots.data<int32_t>(), of_at.data<int32_t>(), m};
+    const int64_t chunks = (longest + cuda::kChunkKeys - 1) / cuda::kChunkKeys;
+    std::vector<float> out(q.size());
+    const std::vector<float> nan(static_cast<size_t>(m * shape_.heads * chunks * (shape_.d + 2)),
+                                 NAN);
+    const GpuBuffer sums = floats(nan), to(device_, out.size() * 4);
+    device_.run(&cuda::Ops::append, {cache_, positions, of_k.data<float>(), of_v.data<float>()});
+    if (!attends) return {};
+    device_.run(&cuda::Ops::attend,
+                {cache_, positions, of_q.data<float>(), shape_.heads, shape_.window, 0.3f, chunks,
+                 sums.data<float>(), to.data<float>()});
+    device_.download(out.data(), to.data(), out.size() * 4);
+    return out;
+  }
+
+  std::vector<double> expected(const Token& t) const {
+    std::vector<double> out;
+    const int64_t d = shape_.d, group = shape_.heads / shape_.kv_heads;
+    for (int64_t h = 0; h < shape_.heads; ++h) {
+      const float* q = q_[t.sequence].data() + (t.position * shape_.heads + h) * d;
+      const int64_t first =
+          shape_.window > 0 ? std::max<int64_t>(0, t.position - shape_.window + 1) : 0;
+      std::vector<double> sum(static_cast<size_t>(d));
+      double total = 0;
+      for (int64_t p = first; p <= t.position; ++p) {
+        const int64_t row = (p * shape_.kv_heads + h / group) * d;
+        const auto k = stored(keys_, k_[t.sequence].data() + row, d),
+                   v = stored(values_, v_[t.sequence].data() + row, d);
+        double score = 0;
+        for (size_t i = 0; i < k.size(); ++i) score += static_cast<double>(q[i]) * k[i];
+        const double e = std::exp(0.3 * score);
+        total += e;
+        for (size_t i = 0; i < v.size(); ++i) sum[i] += e * v[i];
+      }
+      for (const double s : sum) out.push_back(s / total);
+    }
+    return out;
+  }
+
+  std::vector<Token> all() const {
+    std::vector<Token> tokens;
+    for (size_t s = 0; s < lengths_.size(); ++s)
+      for (int64_t p = 0; p < lengths_[s]; ++p) tokens.push_back({s, p});
+    return tokens;
+  }
+
+  void expect_right(const std::vector<Token>& tokens, const std::vector<float>& out) const {
+    size_t i = 0;
+    for (const Token& t : tokens) {
+      for (const double v : expected(t)) {
+        ASSERT_NEAR(out[i++], v, 3e-6) << "sequence " << t.sequence << ", position " << t.position;
+      }
+    }
+  }
+
+ private:
+  const Shape shape_;
+  const CacheType keys_, values_;
+  GpuDevice device_;
+  std::vector<int64_t> lengths_;
+  int64_t pages_per_slot_;
+  GpuBuffer pages_, key_rows_, key_scales_, value_rows_, value_scales_;
+  cuda::Cache cache_;
+  std::vector<std::vector<float>> q_, k_, v_;
+};
+
+TEST(GpuAttention, is_that_of_the_cached_numbers_for_every_pair_of_types) {
+  constexpr CacheType kTypes[] = {CacheType::kF32, CacheType::kF16, CacheType::kBF16,
+                                  CacheType::kInt8, CacheType::kFp8};
+  for (const CacheType keys : kTypes) {
+    for (const CacheType values : kTypes) {
+      Sequences s({4, 2, 16, 0}, keys, values, {20, 3});
+      s.expect_right(s.all(), s.run(s.all()));
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST(GpuAttention, holds_for_every_shape) {
+  for (const Shape& shape : {Shape{1, 1, 64, 0}, Shape{6, 2, 80, 0}, Shape{8, 1, 96, 5},
+                             Shape{2, 2, 128, 17}, Shape{3, 1, 256, 0}, Shape{4, 4, 4, 1}}) {
+    Sequences s(shape, CacheType::kF16, CacheType::kF16, {35});
+    s.expect_right(s.all(), s.run(s.all()));
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST(GpuAttention, joins_chunks_of_long_sequences_and_leaves_out_those_before_the_window) {
+  for (const int64_t window : {int64_t{0}, int64_t{40}, int64_t{600}}) {
+    Sequences s({2, 1, 8, window}, CacheType::kF16, CacheType::kInt8, {cuda::kChunkKeys * 2 + 30});
+    auto tokens = s.all();
+    const std::vector<Sequences::Token> last(tokens.end() - 1, tokens.end());
+    tokens.pop_back();
+    s.run(tokens, false);
+    s.expect_right(last, s.run(last));
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST(GpuAttention,
+     of_a_token_does_not_depend_on_what_else_is_in_the_batch_nor_on_the_order_of_threads) {
+  const auto make = [] {
+    return Sequences({4, 2, 32, 0}, CacheType::kF16, CacheType::kFp8, {30, 18});
+  };
+  cuda::set_emulation_seed(1);
+  auto together = make();
+  const auto all = together.all();
+  const auto expected = together.run(all);
+  cuda::set_emulation_seed(2);
+  auto apart = make();
+  for (size_t i = 0; i < all.size(); ++i) {
+    const auto one = apart.run({all[i]});
+    ASSERT_TRUE(
+        std::equal(one.begin(), one.end(), expected.begin() + static_cast<int64_t>(i) * 128))
+        << i;
+  }
+}
+
+}  // namespace
+}  // namespace pith

@@ -1,0 +1,210 @@
+// The small kernels against their definitions in f64, or what the CPU does.
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "formats/encodings/encoding.h"
+#include "runtime/cpu/kv_cache.h"
+#include "runtime/cpu/rounded_inputs.h"
+#include "runtime/cuda/table.h"
+#include "runtime/gpu/gpu_weight.h"
+#include "tests/support/encodings.h"
+
+namespace pith {
+namespace {
+
+constexpr float kInf = std::numeric_limits<float>::infinity();
+
+class GpuKernels : public testing::Test {
+ protected:
+  GpuBuffer floats(const std::vector<float>& x) { return {device_, x.data(), x.size() * 4}; }
+  std::vector<float> read(const GpuBuffer& b) {
+    std::vector<float> to(b.bytes() / 4);
+    device_.download(to.data(), b.data(), b.bytes());
+    return to;
+  }
+  struct Halves {
+    GpuBuffer values, scales;
+    cuda::HalfInputs of;
+  };
+  Halves halves(int64_t m, int64_t stride) {
+    const std::vector<uint16_t> nan(static_cast<size_t>(m * stride), 0x7e00);
+    Halves h{{device_, nan.data(), nan.size() * 2}, {device_, static_cast<uint64_t>(m * 4)}, {}};
+    h.of = {h.values.data<uint16_t>(), stride, h.scales.data<float>(), m};
+    return h;
+  }
+  // Within half a unit of the last of 11 bits of the largest; scales are powers of two; 0 behind n.
+  void expect_halves(const Halves& h, const std::vector<double>& expected, int64_t n) {
+    std::vector<uint16_t> values(h.values.bytes() / 2);
+    device_.download(values.data(), h.values.data(), h.values.bytes());
+    const auto scales = read(h.scales);
+    for (int64_t t = 0; t < h.of.m; ++t) {
+      double top = 0;
+      for (int64_t i = 0; i < n; ++i)
+        top = std::max(top, std::fabs(expected[static_cast<size_t>(t * n + i)]));
+      const auto s = static_cast<double>(scales[static_cast<size_t>(t)]);
+      int exponent;
+      EXPECT_EQ(std::frexp(s, &exponent), 0.5);
+      for (int64_t i = 0; i < h.of.stride; ++i) {
+        const auto v =
+            static_cast<double>(f16_to_f32(values[static_cast<size_t>(t * h.of.stride + i)])) * s;
+        const double want = i < n ? expected[static_cast<size_t>(t * n + i)] : 0;
+        ASSERT_NEAR(v, want, std::fabs(want) * 0x1p-11 * 1.01 + top * 0x1p-38) << t << " " << i;
+      }
+    }
+  }
+
+  GpuDevice device_{cuda::ops_table()};
+};
+
+TEST_F(GpuKernels, inputs_of_any_size_keep_eleven_bits) {
+  const int64_t m = 6, n = 150;
+  auto x = test::uniform_values(m * n, 1);
+  constexpr float kSizes[] = {1, 3e38f, 1e-30f, 0, 65000, 1e-6f};
+  std::vector<double> expected;
+  for (int64_t i = 0; i < m * n; ++i) {
+    x[static_cast<size_t>(i)] *= kSizes[i / n];
+    expected.push_back(static_cast<double>(x[static_cast<size_t>(i)]));
+  }
+  const Halves to = halves(m, 256);
+  const GpuBuffer from = floats(x);
+  device_.run(&cuda::Ops::to_half, {from.data<float>(), n, to.of});
+  expect_halves(to, expected, n);
+}
+
+TEST_F(GpuKernels, a_norm_is_divided_by_the_root_of_its_mean_square) {
+  const int64_t m = 3, n = 300;
+  const auto x = test::uniform_values(m * n, 1), weight = test::uniform_values(n, 2);
+  std::vector<double> expected;
+  for (int64_t t = 0; t < m; ++t) {
+    double squares = 0;
+    for (int64_t i = 0; i < n; ++i)
+      squares += std::pow(static_cast<double>(x[static_cast<size_t>(t * n + i)]), 2);
+    for (int64_t i = 0; i < n; ++i) {
+      expected.push_back(static_cast<double>(x[static_cast<size_t>(t * n + i)]) /
+                         std::sqrt(squares / static_cast<double>(n) + 1e-5) *
+                         static_cast<double>(weight[static_cast<size_t>(i)]));
+    }
+  }
+  const GpuBuffer from = floats(x), w = floats(weight), y(device_, x.size() * 4);
+  const Halves to = halves(m, 384);
+  device_.run(&cuda::Ops::norm_to_half, {from.data<float>(), w.data<float>(), n, 1e-5f, to.of});
+  expect_halves(to, expected, n);
+  device_.run(&cuda::Ops::norm,
+              {from.data<float>(), w.data<float>(), m, n, 1e-5f, y.data<float>()});
+  const auto plain = read(y);
+  for (size_t i = 0; i < plain.size(); ++i) ASSERT_NEAR(plain[i], expected[i], 1e-6);
+}
+
+TEST_F(GpuKernels, activations_are_what_they_are_called) {
+  const int64_t n = 200;
+  std::vector<float> gate, up;
+  for (int64_t i = 0; i < n; ++i) gate.push_back(static_cast<float>(i - 100) * 0.21f);
+  up = test::uniform_values(n, 3);
+  for (const auto how : {cuda::Activate::kNone, cuda::Activate::kSilu, cuda::Activate::kGeluTanh,
+                         cuda::Activate::kGelu}) {
+    for (const bool gated : {false, true}) {
+      std::vector<double> expected;
+      for (size_t i = 0; i < gate.size(); ++i) {
+        const auto g = static_cast<double>(gate[i]);
+        double v = g;
+        if (how == cuda::Activate::kSilu) v = g / (1 + std::exp(-g));
+        if (how == cuda::Activate::kGelu) v = g * 0.5 * (1 + std::erf(g / std::sqrt(2.0)));
+        if (how == cuda::Activate::kGeluTanh)
+          v = g * 0.5 * (1 + std::tanh(std::sqrt(2 / M_PI) * (g + 0.044715 * g * g * g)));
+        expected.push_back(gated ? v * static_cast<double>(up[i]) : v);
+      }
+      const GpuBuffer g = floats(gate), u = floats(up);
+      const Halves to = halves(1, 256);
+      device_.run(&cuda::Ops::activate_to_half,
+                  {how, g.data<float>(), gated ? u.data<float>() : nullptr, n, to.of});
+      const auto kept = read(g);
+      for (size_t i = 0; i < expected.size(); ++i)
+        ASSERT_NEAR(kept[i], expected[i], 4e-7 * (1 + std::fabs(static_cast<double>(gate[i]))))
+            << i;
+      expect_halves(to, std::vector<double>(kept.begin(), kept.end()), n);
+    }
+  }
+}
+
+TEST_F(GpuKernels, what_is_not_finite_is_said_in_the_scale) {
+  for (const float bad : {kInf, -kInf, std::numeric_limits<float>::quiet_NaN()}) {
+    std::vector<float> x(100, 1.0f);
+    x[37] = bad;
+    const GpuBuffer from = floats(x);
+    const Halves to = halves(1, 128);
+    device_.run(&cuda::Ops::to_half, {from.data<float>(), 100, to.of});
+    EXPECT_TRUE(std::isnan(read(to.scales)[0]));
+  }
+}
+
+TEST_F(GpuKernels, rounded_inputs_are_those_of_the_cpu) {
+  const int64_t m = 5, n = 300;
+  auto x = test::uniform_values(m * n, 4);
+  for (int64_t i = 0; i < n; ++i) {
+    x[static_cast<size_t>(n + i)] *= 1e-40f;
+    x[static_cast<size_t>(2 * n + i)] = 0;
+    x[static_cast<size_t>(3 * n + i)] *= 1e30f;
+  }
+  x[static_cast<size_t>(4 * n + 7)] = kInf;
+  for (const DType type : {DType::kI8, DType::kF8E4M3}) {
+    for (const auto scale : {InputScale::kToken, InputScale::kTensor, InputScale::kBlock128}) {
+      const InputEncoding e{type, scale, scale == InputScale::kTensor ? 0.004f : 0};
+      RoundedInputs rounded;
+      rounded.set(e, x.data(), m, n);
+      const float* const expected = rounded.values();
+      const GpuBuffer from = floats(x), y(device_, x.size() * 4);
+      device_.run(&cuda::Ops::round_inputs,
+                  {from.data<float>(), m, n, scale == InputScale::kBlock128 ? 128 : n,
+                   type != DType::kI8, e.value, y.data<float>()});
+      const auto got = read(y);
+      for (size_t i = 0; i < got.size(); ++i) {
+        if (std::isnan(expected[i]))
+          ASSERT_TRUE(std::isnan(got[i])) << to_string(e) << " " << i;
+        else
+          ASSERT_EQ(got[i], expected[i]) << to_string(e) << " " << i;
+      }
+    }
+  }
+}
+
+TEST_F(GpuKernels, rotations_are_those_of_the_cpu) {
+  for (const int64_t n : {4, 64, 80, 96, 128, 7}) {
+    auto x = test::uniform_values(3 * n, 4);
+    const GpuBuffer b = floats(x);
+    device_.run(&cuda::Ops::rotate, {b.data<float>(), 3, n});
+    for (int64_t r = 0; r < 3; ++r) rotate_head(x.data() + r * n, n);
+    EXPECT_EQ(read(b), x) << n;
+  }
+}
+
+TEST_F(GpuKernels, rows_of_the_embedding_are_those_of_the_reference_decoder) {
+  auto encodings = test::writable_encodings();
+  const int64_t n = 37, k = 150;
+  const auto values = test::weight_values(n, k, 2);
+  const std::vector<int32_t> tokens = {36, 0, 15, 16};
+  const GpuBuffer of_tokens(device_, tokens.data(), tokens.size() * 4);
+  for (const Encoding& e : encodings) {
+    const Weight w = encode(e, n, k, values.data());
+    const GpuWeight on(device_, w);
+    const GpuBuffer to(device_, static_cast<uint64_t>(4 * k * 4));
+    device_.run(&cuda::Ops::embed, {on.tiles(), of_tokens.data<int32_t>(), 4, to.data<float>()});
+    const auto got = read(to);
+    std::vector<float> expected(static_cast<size_t>(4 * k));
+    for (size_t t = 0; t < 4; ++t)
+      decode_rows(w, tokens[t], 1, expected.data() + t * static_cast<size_t>(k));
+    for (size_t i = 0; i < got.size(); ++i) {
+      // f32 weights are rounded to f16.
+      if (e == Encoding::dense(DType::kF32))
+        ASSERT_NEAR(got[i], expected[i], std::fabs(static_cast<double>(expected[i])) * 5e-4);
+      else
+        ASSERT_EQ(got[i], expected[i]) << to_string(e) << " " << i;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace pith
