@@ -9,6 +9,8 @@ Status repack_codes(const RepackCodes& a, Stream stream);
 Status repack_pairs(const RepackPairs& a, Stream stream);
 Status repack_zeros(const RepackZeros& a, Stream stream);
 Status tile_product(const TileProduct& a, Stream stream);
+Status dequantize(const Dequantize& a, Stream stream);
+Status finish(const Finish& a, Stream stream);
 Status to_half(const ToHalf& a, Stream stream);
 Status round_inputs(const RoundInputs& a, Stream stream);
 Status rotate(const Rotate& a, Stream stream);

@@ -1,4 +1,5 @@
-// Memory and streams of a device, as ops.h describes them: cudart's, or the emulation's.
+// What libraries do, as ops.h describes it: memory and streams of cudart and products of cuBLAS, or
+// their emulation.
 #pragma once
 
 #include "runtime/cuda/ops.h"
@@ -13,5 +14,8 @@ void end_stream(Stream stream);
 Status upload(void* to, const void* from, uint64_t bytes, Stream stream);
 Status download(void* to, const void* from, uint64_t bytes, Stream stream);
 Status wait(Stream stream);
+
+bool has_half_product();
+Status half_product(const HalfProduct& a, Stream stream);
 
 }  // namespace pith::cuda

@@ -1,5 +1,6 @@
 #include <cstring>
 
+#include "core/dtype.h"
 #include "core/error.h"
 #include "runtime/cuda/device/device.h"
 #include "runtime/cuda/memory.h"
@@ -45,5 +46,20 @@ Status download(void* to, const void* from, uint64_t bytes, Stream stream) {
   return upload(to, from, bytes, stream);
 }
 Status wait(Stream) { return nullptr; }
+
+bool has_half_product() { return true; }
+Status half_product(const HalfProduct& a, Stream) {
+  for (int64_t t = 0; t < a.x.m; ++t) {
+    for (int64_t r = 0; r < a.n; ++r) {
+      double sum = 0;
+      for (int64_t i = 0; i < a.x.stride; ++i) {
+        sum += static_cast<double>(f16_to_f32(a.w[r * a.x.stride + i])) *
+               static_cast<double>(f16_to_f32(a.x.values[t * a.x.stride + i]));
+      }
+      a.y[t * a.n + r] = static_cast<float>(sum);
+    }
+  }
+  return nullptr;
+}
 
 }  // namespace pith::cuda

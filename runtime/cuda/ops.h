@@ -63,6 +63,32 @@ struct TileProduct {
   bool add;
 };
 
+// Rows [16 first, 16 (first + count)) of w as f16 [16 count, 128 stages], scales applied in f32;
+// some finite number from column k on.
+struct Dequantize {
+  TileWeight w;
+  int64_t first, count;  // tiles
+  uint16_t* to;
+};
+// y[m, n] = x w^T of f16 in f32, without the scales of x, by cuBLAS. w [n, x.stride].
+struct HalfProduct {
+  const uint16_t* w;
+  int64_t n;
+  HalfInputs x;
+  float* y;
+};
+// y[t, r] (+)= x.scales[t] * sums[t, r] + bias[r] for r < n
+struct Finish {
+  const float* sums;  // [m, lds]
+  int64_t lds, n;
+  const float* scales;  // [m]
+  int64_t m;
+  float* y;
+  int64_t ldy;
+  const float* bias;  // or null
+  bool add;
+};
+
 struct ToHalf {
   const float* x;  // [m, n]
   int64_t n;
@@ -186,6 +212,10 @@ struct Ops {
   Status (*repack_pairs)(const RepackPairs& a, Stream stream);
   Status (*repack_zeros)(const RepackZeros& a, Stream stream);
   Status (*tile_product)(const TileProduct& a, Stream stream);
+  Status (*dequantize)(const Dequantize& a, Stream stream);
+  bool (*has_half_product)();  // whether there is a cuBLAS
+  Status (*half_product)(const HalfProduct& a, Stream stream);
+  Status (*finish)(const Finish& a, Stream stream);
   Status (*to_half)(const ToHalf& a, Stream stream);
   Status (*round_inputs)(const RoundInputs& a, Stream stream);
   Status (*rotate)(const Rotate& a, Stream stream);

@@ -181,6 +181,10 @@ class GpuExecutor final : public Executor {
     GpuBuffer values, scales;
   };
 
+  // Above, a weight is converted once for all tokens.
+  static constexpr int64_t kTileTokens = 64;
+  static constexpr int64_t kSumsAtOnce = int64_t{1} << 22;  // 16 MiB
+
   static uint64_t floats(int64_t n) { return static_cast<uint64_t>(n) * sizeof(float); }
 
   // Weights alone: what activations and caches need depends on what is asked for.
@@ -298,11 +302,33 @@ class GpuExecutor final : public Executor {
           device_.run(&Ops::to_half, {inner_.data<float>(), rank, through});
           p = {t.up->tiles(), through, y.f32(), y.n, bias, add};
         }
-        device_.run(&Ops::tile_product, p);
+        if (x.m > kTileTokens && device_.ops().has_half_product())
+          multiply_by_library(p);
+        else
+          device_.run(&Ops::tile_product, p);
         bias = nullptr;
         add = true;
       }
     });
+  }
+
+  // Rows of the weight as f16, some at a time so that sums stay in the cache of the chip, and then
+  // what cuBLAS makes of them.
+  void multiply_by_library(const cuda::TileProduct& p) {
+    const int64_t rows = std::clamp<int64_t>(kSumsAtOnce / p.x.m, 1, p.w.tiles * cuda::kTileRows);
+    const int64_t tiles = ceil_div(rows, cuda::kTileRows);
+    const int64_t k = p.w.stages * cuda::kStageColumns;
+    halves_.require(device_, static_cast<uint64_t>(tiles * cuda::kTileRows * k) * sizeof(uint16_t));
+    products_.require(device_, floats(p.x.m * tiles * cuda::kTileRows));
+    cuda::HalfInputs x = p.x;
+    for (int64_t first = 0; first < p.w.tiles; first += tiles) {
+      const int64_t count = std::min(tiles, p.w.tiles - first), row = first * cuda::kTileRows,
+                    n = count * cuda::kTileRows;
+      device_.run(&Ops::dequantize, {p.w, first, count, halves_.data<uint16_t>()});
+      device_.run(&Ops::half_product, {halves_.data<uint16_t>(), n, x, products_.data<float>()});
+      device_.run(&Ops::finish, {products_.data<float>(), n, std::min(n, p.w.n - row), x.scales,
+                                 x.m, p.y + row, p.ldy, p.bias ? p.bias + row : nullptr, p.add});
+    }
   }
 
   void set_positions(const Batch& batch, const KvCache& cache) {
@@ -331,8 +357,8 @@ class GpuExecutor final : public Executor {
   std::unordered_map<const Linear*, OnDevice> linears_;
   std::unordered_map<const NormWeights*, GpuBuffer> norms_;
   std::array<GpuBuffer, static_cast<size_t>(Slot::kCount)> buffers_;
-  GpuBuffer tokens_, rows_, norm_once_, rounded_, inner_, sums_, cosines_, sines_, slots_,
-      positions_;
+  GpuBuffer tokens_, rows_, norm_once_, rounded_, inner_, halves_, products_, sums_, cosines_,
+      sines_, slots_, positions_;
   Inputs inputs_, inner_inputs_;
   RopeAngles angles_;
   std::vector<Segment> segments_;

@@ -134,6 +134,27 @@ TEST(GpuExecutor, adds_up_the_terms_of_a_linear_and_its_bias) {
   EXPECT_EQ(m.logits(*gpu), once);
 }
 
+TEST(GpuExecutor, multiplies_many_tokens_by_the_library) {
+  Changed m([](Linear& l) {
+    encoded(Encoding::integer(4, 32, false))(l);
+    l.bias = test::uniform_values(l.n, 3);
+  });
+  m.tokens.clear();
+  for (int32_t i = 0; i < 64 + 3; ++i) m.tokens.push_back(i * 29 % 70);
+  m.model.spec.set_context(128);
+  cuda::Ops counting = cuda::ops_table();
+  static int calls;
+  calls = 0;
+  counting.half_product = [](const cuda::HalfProduct& a, cuda::Stream s) {
+    ++calls;
+    return cuda::ops_table().half_product(a, s);
+  };
+  const auto cpu = make_cpu_executor(), gpu = make_gpu_executor(counting, "counting");
+  gpu->prepare(m.model);
+  EXPECT_LT(distance(m.logits(*gpu), m.logits(*cpu)), 3e-3);
+  EXPECT_GE(calls, 3 * 7);
+}
+
 TEST(GpuExecutor, decodes_and_batches_to_the_bits_of_prefill) {
   Changed m(encoded(Encoding::integer(4, 64, false)));
   for (const KvTypes types : {KvTypes(KvType::kF16), KvTypes(KvType::kInt8, KvType::kFp8)}) {

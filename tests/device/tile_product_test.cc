@@ -152,6 +152,53 @@ TEST(TileProduct, of_inputs_that_are_not_finite_is_not_a_number) {
   }
 }
 
+TEST(TileProduct, has_weights_for_cublas_that_are_the_decoded_ones_in_f16) {
+  GpuDevice device(cuda::ops_table());
+  const int64_t n = 40, k = 200, stride = 256;
+  const auto values = test::weight_values(n, k, 3);
+  for (const Encoding& e : encodings()) {
+    const Weight w = encode(e, n, k, values.data());
+    const GpuWeight on(device, w);
+    std::vector<uint16_t> halves(static_cast<size_t>(32 * stride), 0x7e00);
+    const GpuBuffer to(device, halves.data(), halves.size() * 2);
+    device.run(&cuda::Ops::dequantize, {on.tiles(), 1, 2, to.data<uint16_t>()});  // rows 16 to 48
+    device.download(halves.data(), to.data(), halves.size() * 2);
+    std::vector<float> row(static_cast<size_t>(k));
+    for (int64_t r = 0; r < 32; ++r) {
+      if (r + 16 < n) decode_rows(w, r + 16, 1, row.data());
+      for (int64_t i = 0; i < stride; ++i) {
+        const float got = f16_to_f32(halves[static_cast<size_t>(r * stride + i)]);
+        if (i >= k) {  // where inputs are 0
+          ASSERT_TRUE(std::isfinite(got));
+          continue;
+        }
+        const float want = r + 16 < n ? row[static_cast<size_t>(i)] : 0;
+        // nf4 is rounded before its scale is applied as well.
+        const float most = e.kind == EncodingKind::kNf4 ? 1e-3f : 5e-4f;
+        ASSERT_NEAR(got, want, std::fabs(want) * most + 6e-8f)
+            << to_string(e) << " " << r << " " << i;
+      }
+    }
+  }
+}
+
+TEST(TileProduct, of_cublas_is_finished_with_scales_bias_and_what_was_there) {
+  GpuDevice device(cuda::ops_table());
+  const std::vector<float> sums = {1, 2, 3, 4, 5, 6, 7, 8}, scales = {10, 100},
+                           bias = {0.5f, 0.25f, 0};
+  for (const bool add : {false, true}) {
+    std::vector<float> y = {1, 1, 1, -1, 2, 2, 2, -1};
+    const GpuBuffer of_sums(device, sums.data(), 32), of_scales(device, scales.data(), 8),
+        of_bias(device, bias.data(), 12), to(device, y.data(), 32);
+    device.run(&cuda::Ops::finish, {of_sums.data<float>(), 4, 3, of_scales.data<float>(), 2,
+                                    to.data<float>(), 4, of_bias.data<float>(), add});
+    device.download(y.data(), to.data(), 32);
+    const float one = add ? 1.0f : 0.0f;
+    EXPECT_EQ(y, (std::vector<float>{10.5f + one, 20.25f + one, 30 + one, -1, 500.5f + 2 * one,
+                                     600.25f + 2 * one, 700 + 2 * one, -1}));
+  }
+}
+
 TEST(GpuWeight, that_does_not_fit_f16_is_refused) {
   GpuDevice device(cuda::ops_table());
   std::vector<float> v(32, 1.0f);

@@ -46,6 +46,7 @@ PITH_DEVICE Bytes8 load_once8(const void* p) {
 }
 PITH_DEVICE Bytes16 load16(const void* p) { return *static_cast<const Bytes16*>(p); }
 PITH_DEVICE Bytes8 load8(const void* p) { return *static_cast<const Bytes8*>(p); }
+PITH_DEVICE void store8(void* p, Bytes8 v) { *static_cast<Bytes8*>(p) = v; }
 PITH_DEVICE void store16(void* p, Bytes16 v) { *static_cast<Bytes16*>(p) = v; }
 
 // 16 bytes to shared memory in the background; 0 where not `valid`. Copies since the last commit

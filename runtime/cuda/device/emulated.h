@@ -112,6 +112,10 @@ PITH_DEVICE Bytes16 load_once16(const void* p) { return load_aligned<Bytes16>(p)
 PITH_DEVICE Bytes8 load_once8(const void* p) { return load_aligned<Bytes8>(p); }
 PITH_DEVICE Bytes16 load16(const void* p) { return load_aligned<Bytes16>(p); }
 PITH_DEVICE Bytes8 load8(const void* p) { return load_aligned<Bytes8>(p); }
+PITH_DEVICE void store8(void* p, Bytes8 v) {
+  emulated::check_aligned(p, 8);
+  std::memcpy(p, &v, 8);
+}
 PITH_DEVICE void store16(void* p, Bytes16 v) {
   emulated::check_aligned(p, 16);
   std::memcpy(p, &v, 16);
