@@ -60,13 +60,15 @@ std::vector<float> Engine::extend(std::span<const int32_t> tokens) {
     const auto n = std::min<int64_t>(prefill_chunk_, static_cast<int64_t>(tokens.size()));
     const Segment segment{0, position_, n};
     const Batch batch{tokens.first(static_cast<size_t>(n)), std::span(&segment, 1)};
-    const Activation hidden = forward_hidden(*executor_, model_, batch, *cache_);
-    position_ += n;
     tokens = tokens.subspan(static_cast<size_t>(n));
     if (tokens.empty()) {
       const int64_t last = n - 1;
-      executor_->read(forward_head(*executor_, model_, hidden, std::span(&last, 1)), logits);
+      executor_->read(forward_logits(*executor_, model_, batch, *cache_, std::span(&last, 1)),
+                      logits);
+    } else {
+      forward_hidden(*executor_, model_, batch, *cache_);
     }
+    position_ += n;
   }
   return logits;
 }

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "core/function_ref.h"
 #include "runtime/kv_types.h"
 #include "runtime/model/model.h"
 
@@ -116,6 +117,13 @@ class Executor {
   virtual void activate(proto::Activation activation, Activation gate, Activation up) = 0;
   // y[i] = x[rows[i]]
   virtual void gather(Activation x, std::span<const int64_t> rows, Activation y) = 0;
+  // body(), which is one pass over a model with this batch, cache and rows of hidden states that go
+  // on to the head; the same model each time with the same cache. A backend may do what it
+  // recorded of an earlier pass of the same shape instead.
+  virtual Activation pass(const Batch&, KvCache&, std::span<const int64_t>,
+                          FunctionRef<Activation()> body) {
+    return body();
+  }
   virtual void read(Activation x, std::span<float> to) = 0;
   virtual void write(std::span<const float> from, Activation x) = 0;
   // Returns when all that was asked for is done.

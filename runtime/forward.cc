@@ -105,4 +105,11 @@ Activation forward_head(Executor& e, const Model& model, Activation hidden,
   return logits;
 }
 
+Activation forward_logits(Executor& e, const Model& model, const Batch& batch, KvCache& cache,
+                          std::span<const int64_t> rows) {
+  return e.pass(batch, cache, rows, [&] {
+    return forward_head(e, model, forward_hidden(e, model, batch, cache), rows);
+  });
+}
+
 }  // namespace pith

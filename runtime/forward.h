@@ -22,6 +22,10 @@ Activation forward_hidden(Executor& executor, const Model& model, const Batch& b
 Activation forward_head(Executor& executor, const Model& model, Activation hidden,
                         std::span<const int64_t> rows);
 
+// Both, as one pass of the executor: where a pass is repeated token by token.
+Activation forward_logits(Executor& executor, const Model& model, const Batch& batch,
+                          KvCache& cache, std::span<const int64_t> rows);
+
 int attention_count(const proto::ModelSpec& spec, int layers);  // in the first `layers` layers
 
 }  // namespace pith

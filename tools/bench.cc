@@ -134,10 +134,11 @@ class Runner {
     std::vector<int64_t> ends;
     int64_t count = 0;
     for (const auto& s : segments) ends.push_back((count += s.count) - 1);
-    const Activation hidden =
-        forward_hidden(*executor_, model_,
-                       {std::span(tokens_).first(static_cast<size_t>(count)), segments}, *cache_);
-    if (logits) forward_head(*executor_, model_, hidden, ends);
+    const Batch batch{std::span(tokens_).first(static_cast<size_t>(count)), segments};
+    if (logits)
+      forward_logits(*executor_, model_, batch, *cache_, ends);
+    else
+      forward_hidden(*executor_, model_, batch, *cache_);
     executor_->wait();
   }
 

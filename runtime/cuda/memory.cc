@@ -41,6 +41,23 @@ Status upload(void* to, const void* from, uint64_t bytes, Stream stream) {
 Status download(void* to, const void* from, uint64_t bytes, Stream stream) {
   return said(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, of(stream)));
 }
+Status begin_graph(Stream stream) {
+  return said(cudaStreamBeginCapture(of(stream), cudaStreamCaptureModeThreadLocal));
+}
+Status end_graph(Stream stream, Graph* to) {
+  *to = nullptr;
+  cudaGraph_t recorded = nullptr;
+  if (const Status bad = said(cudaStreamEndCapture(of(stream), &recorded))) return bad;
+  cudaGraphExec_t ready = nullptr;
+  const Status bad = said(cudaGraphInstantiate(&ready, recorded, 0));
+  cudaGraphDestroy(recorded);
+  *to = ready;
+  return bad;
+}
+Status launch_graph(Graph graph, Stream stream) {
+  return said(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph), of(stream)));
+}
+void release_graph(Graph graph) { cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph)); }
 Status wait(Stream stream) { return said(cudaStreamSynchronize(of(stream))); }
 
 }  // namespace pith::cuda

@@ -14,6 +14,10 @@ void end_stream(Stream stream);
 Status upload(void* to, const void* from, uint64_t bytes, Stream stream);
 Status download(void* to, const void* from, uint64_t bytes, Stream stream);
 Status wait(Stream stream);
+Status begin_graph(Stream stream);
+Status end_graph(Stream stream, Graph* to);
+Status launch_graph(Graph graph, Stream stream);
+void release_graph(Graph graph);
 
 bool has_half_product();
 Status half_product(const HalfProduct& a, Stream stream);

@@ -8,6 +8,8 @@
 namespace pith::cuda {
 namespace {
 
+constexpr Status kNotWhileRecording = "not while a graph is recorded";
+
 // Lies before the bytes that are given out, so that they still end at a wall.
 struct Header {
   GuardedBytes* memory;
@@ -17,6 +19,7 @@ struct Header {
 }  // namespace
 
 Status allocate(uint64_t bytes, void** to) {
+  if (recording != nullptr) return kNotWhileRecording;
   auto* const memory = new GuardedBytes(bytes + sizeof(Header));
   const Header header{memory, 0};
   std::memcpy(memory->data(), &header, sizeof(header));
@@ -39,16 +42,33 @@ Status make_stream(Stream* to) {
 }
 void end_stream(Stream) {}
 Status upload(void* to, const void* from, uint64_t bytes, Stream) {
+  if (recording != nullptr) return kNotWhileRecording;
   if (bytes > 0) std::memcpy(to, from, bytes);
   return nullptr;
 }
 Status download(void* to, const void* from, uint64_t bytes, Stream stream) {
   return upload(to, from, bytes, stream);
 }
-Status wait(Stream) { return nullptr; }
+Status wait(Stream) { return recording == nullptr ? nullptr : kNotWhileRecording; }
+
+Status begin_graph(Stream) {
+  recording = new Recording;
+  return nullptr;
+}
+Status end_graph(Stream, Graph* to) {
+  *to = recording;
+  recording = nullptr;
+  return nullptr;
+}
+Status launch_graph(Graph graph, Stream) {
+  for (const auto& run : *static_cast<Recording*>(graph)) run();
+  return nullptr;
+}
+void release_graph(Graph graph) { delete static_cast<Recording*>(graph); }
 
 bool has_half_product() { return true; }
 Status half_product(const HalfProduct& a, Stream) {
+  if (recording != nullptr) return kNotWhileRecording;
   for (int64_t t = 0; t < a.x.m; ++t) {
     for (int64_t r = 0; r < a.n; ++r) {
       double sum = 0;

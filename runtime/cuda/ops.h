@@ -14,6 +14,7 @@
 namespace pith::cuda {
 
 using Stream = void*;
+using Graph = void*;
 using Status = const char*;
 
 // Where codes come from: `row_major` elements of 1 or 2 bytes [n, k], or the words of a part of
@@ -207,6 +208,13 @@ struct Ops {
   Status (*upload)(void* to, const void* from, uint64_t bytes, Stream stream);
   Status (*download)(void* to, const void* from, uint64_t bytes, Stream stream);
   Status (*wait)(Stream stream);
+
+  // What is asked for between the two is not done but kept, to be done by launch_graph as often as
+  // it is called. No memory is asked for or copied in between.
+  Status (*begin_graph)(Stream stream);
+  Status (*end_graph)(Stream stream, Graph* to);
+  Status (*launch_graph)(Graph graph, Stream stream);
+  void (*release_graph)(Graph graph);
 
   Status (*repack_codes)(const RepackCodes& a, Stream stream);
   Status (*repack_pairs)(const RepackPairs& a, Stream stream);

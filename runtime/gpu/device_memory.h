@@ -9,6 +9,30 @@
 
 namespace pith {
 
+class GpuDevice;
+
+// Work that was recorded to be done again.
+class GpuGraph {
+ public:
+  GpuGraph() = default;
+  GpuGraph(const cuda::Ops& ops, cuda::Graph graph) : ops_(&ops), graph_(graph) {}
+  GpuGraph(GpuGraph&& other) noexcept { *this = std::move(other); }
+  GpuGraph& operator=(GpuGraph&& other) noexcept {
+    std::swap(ops_, other.ops_);
+    std::swap(graph_, other.graph_);
+    return *this;
+  }
+  ~GpuGraph() {
+    if (graph_ != nullptr) ops_->release_graph(graph_);
+  }
+  explicit operator bool() const { return graph_ != nullptr; }
+  cuda::Graph get() const { return graph_; }
+
+ private:
+  const cuda::Ops* ops_ = nullptr;
+  cuda::Graph graph_ = nullptr;
+};
+
 // One stream of one device. Not thread-safe.
 class GpuDevice {
  public:
@@ -35,6 +59,10 @@ class GpuDevice {
   }
   void wait() { check(ops_.wait(stream_)); }
 
+  void begin_graph() { check(ops_.begin_graph(stream_)); }
+  GpuGraph end_graph();
+  void launch(const GpuGraph& graph);
+
   static void check(cuda::Status status) {
     if (status != nullptr) fail(ErrorKind::kMemory, "CUDA: {}", status);
   }
@@ -43,6 +71,15 @@ class GpuDevice {
   const cuda::Ops& ops_;
   cuda::Stream stream_ = nullptr;
 };
+
+inline GpuGraph GpuDevice::end_graph() {
+  cuda::Graph graph = nullptr;
+  check(ops_.end_graph(stream_, &graph));
+  return {ops_, graph};
+}
+inline void GpuDevice::launch(const GpuGraph& graph) {
+  check(ops_.launch_graph(graph.get(), stream_));
+}
 
 // Memory of a device, zeroed when it is new.
 class GpuBuffer {

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
+#include <compare>
+#include <map>
 #include <unordered_map>
 
 #include "core/bytes.h"
@@ -27,14 +30,6 @@ cuda::Activate activation_of(proto::Activation a) {
     default:
       return cuda::Activate::kNone;
   }
-}
-
-// A vector that may be of any length, made anew where it changes.
-template <class T>
-void set(GpuDevice& device, GpuBuffer& to, const std::vector<T>& from) {
-  to.require(device, from.size() * sizeof(T));
-  device.upload(to.data(), from.data(), from.size() * sizeof(T));
-  device.wait();
 }
 
 class GpuExecutor final : public Executor {
@@ -70,7 +65,7 @@ class GpuExecutor final : public Executor {
 
   Activation buffer(Slot slot, int64_t m, int64_t n) override {
     GpuBuffer& b = buffers_[static_cast<size_t>(slot)];
-    b.require(device_, floats(m * n));
+    grow(b, floats(m * n));
     return {b.data(), m, n};
   }
 
@@ -83,7 +78,7 @@ class GpuExecutor final : public Executor {
     with(table, [&](const OnDevice& w) {
       if (w.terms.size() != 1 || w.terms.front().up)
         fail(ErrorKind::kUnsupported, "the CUDA backend takes embeddings of one term");
-      set(device_, tokens_, std::vector<int32_t>(tokens.begin(), tokens.end()));
+      if (!inputs_are_set_) set(tokens_, tokens);
       device_.run(&Ops::embed, {w.terms.front().w.tiles(), tokens_.data<int32_t>(), x.m, x.f32()});
     });
   }
@@ -120,22 +115,15 @@ class GpuExecutor final : public Executor {
   }
 
   void rope(const proto::Rope& rope, int64_t head_dim, const Batch& batch, Activation x) override {
-    if (angles_.set(rope, batch)) {
-      const uint64_t bytes = floats(angles_.tokens() * angles_.half());
-      cosines_.require(device_, bytes);
-      sines_.require(device_, bytes);
-      device_.upload(cosines_.data(), angles_.cosines(), bytes);
-      device_.upload(sines_.data(), angles_.sines(), bytes);
-      device_.wait();
-    }
-    device_.run(&Ops::rope, {x.f32(), cosines_.data<float>(), sines_.data<float>(), x.m,
-                             x.n / head_dim, head_dim, angles_.half(), rope.interleaved()});
+    const Angles& angles = angles_of(rope, batch);
+    device_.run(&Ops::rope, {x.f32(), angles.cosines.data<float>(), angles.sines.data<float>(), x.m,
+                             x.n / head_dim, head_dim, angles.of.half(), rope.interleaved()});
   }
 
   void attention(const proto::Attention& spec, int index, const Batch& batch, KvCache& cache,
                  Activation q, Activation k, Activation v, Activation out) override {
     auto& gpu_cache = static_cast<GpuKvCache&>(cache);
-    set_positions(batch, cache);
+    if (!inputs_are_set_) set_positions(batch, cache);
     const cuda::Cache c = gpu_cache.of(index);
     const cuda::Positions at{slots_.data<int32_t>(), positions_.data<int32_t>(), q.m};
     const int64_t d = c.head_dim, heads = spec.heads();
@@ -144,8 +132,8 @@ class GpuExecutor final : public Executor {
       device_.run(&Ops::rotate, {k.f32(), k.m * c.heads, d});
     }
     device_.run(&Ops::append, {c, at, k.f32(), v.f32()});
-    const int64_t chunks = ceil_div(longest_, cuda::kChunkKeys);
-    sums_.require(device_, floats(q.m * heads * chunks * (d + 2)));
+    const int64_t chunks = chunks_of_batch();
+    grow(sums_, floats(q.m * heads * chunks * (d + 2)));
     const double scale = spec.scale() != 0 ? spec.scale() : 1 / std::sqrt(static_cast<double>(d));
     device_.run(&Ops::attend, {c, at, q.f32(), heads, static_cast<int64_t>(spec.window()),
                                static_cast<float>(scale), chunks, sums_.data<float>(), out.f32()});
@@ -156,8 +144,37 @@ class GpuExecutor final : public Executor {
   }
 
   void gather(Activation x, std::span<const int64_t> rows, Activation y) override {
-    set(device_, rows_, std::vector<int64_t>(rows.begin(), rows.end()));
+    if (!inputs_are_set_) set(rows_, rows);
     device_.run(&Ops::gather, {x.f32(), rows_.data<int64_t>(), y.m, y.n, y.f32()});
+  }
+  // Decoding steps are graphs: what they work on is uploaded before, then one launch does all. The
+  // first pass of a shape runs as it is, so that all memory is there; the second is recorded.
+  Activation pass(const Batch& batch, KvCache& cache, std::span<const int64_t> rows,
+                  FunctionRef<Activation()> body) override {
+    const auto one = [](const Segment& s) { return s.count == 1; };
+    if (batch.tokens.size() > kMostOfGraph || !std::ranges::all_of(batch.segments, one))
+      return body();
+    set(tokens_, batch.tokens);
+    set(rows_, rows);
+    set_positions(batch, cache);
+    for (auto& [name, angles] : angles_) set_angles(angles, batch);
+    const GraphKey key{&cache, batch.tokens.size(), rows.size(), chunks_of_batch()};
+    Recorded& recorded = graphs_[key];
+    if (recorded.graph && recorded.generation != generation_) recorded = {};
+    if (!recorded.graph) {
+      takes_once_ = false;
+      if (std::exchange(recorded.runs, recorded.runs + 1) == 0 || recorded.cannot) {
+        const uint64_t before = generation_;
+        const Activation result = body();
+        recorded.cannot = takes_once_;
+        if (generation_ != before) recorded.runs = 0;
+        return result;
+      }
+      recorded.result = record(body, &recorded.graph);
+      recorded.generation = generation_;
+    }
+    device_.launch(recorded.graph);
+    return recorded.result;
   }
   void read(Activation x, std::span<float> to) override {
     device_.download(to.data(), x.data, floats(x.m * x.n));
@@ -169,6 +186,24 @@ class GpuExecutor final : public Executor {
   void wait() override { device_.wait(); }
 
  private:
+  struct GraphKey {
+    const KvCache* cache;
+    size_t tokens, rows;
+    int64_t chunks;
+    auto operator<=>(const GraphKey&) const = default;
+  };
+  struct Recorded {
+    GpuGraph graph;
+    Activation result;
+    uint64_t generation = 0;
+    int runs = 0;
+    bool cannot = false;  // it takes weights to the device
+  };
+  struct Angles {
+    proto::Rope rope;
+    RopeAngles of;
+    GpuBuffer cosines, sines;
+  };
   struct OnDevice {
     struct Term {
       GpuWeight w;
@@ -183,9 +218,60 @@ class GpuExecutor final : public Executor {
 
   // Above, a weight is converted once for all tokens.
   static constexpr int64_t kTileTokens = 64;
+  static constexpr size_t kMostOfGraph = 64;                // tokens
   static constexpr int64_t kSumsAtOnce = int64_t{1} << 22;  // 16 MiB
 
   static uint64_t floats(int64_t n) { return static_cast<uint64_t>(n) * sizeof(float); }
+
+  // Recorded passes hold addresses: they end where memory moves.
+  void grow(GpuBuffer& buffer, uint64_t bytes) {
+    if (bytes <= buffer.bytes()) return;
+    buffer.require(device_, bytes);
+    ++generation_;
+  }
+  template <class T>
+  void set(GpuBuffer& to, std::span<const T> from) {
+    grow(to, from.size_bytes());
+    device_.upload(to.data(), from.data(), from.size_bytes());
+    device_.wait();
+  }
+
+  Activation record(FunctionRef<Activation()> body, GpuGraph* to) {
+    inputs_are_set_ = true;
+    device_.begin_graph();
+    Activation result;
+    try {
+      result = body();
+    } catch (...) {
+      inputs_are_set_ = false;
+      device_.end_graph();  // and forget it
+      throw;
+    }
+    inputs_are_set_ = false;
+    *to = device_.end_graph();
+    return result;
+  }
+
+  void set_angles(Angles& angles, const Batch& batch) {
+    if (!angles.of.set(angles.rope, batch)) return;
+    const auto count = static_cast<size_t>(angles.of.tokens() * angles.of.half());
+    set(angles.cosines, std::span(angles.of.cosines(), count));
+    set(angles.sines, std::span(angles.of.sines(), count));
+  }
+  const Angles& angles_of(const proto::Rope& rope, const Batch& batch) {
+    rope.SerializeToString(&rope_bytes_);
+    Angles& angles = angles_[rope_bytes_];
+    if (inputs_are_set_) return angles;
+    angles.rope = rope;
+    set_angles(angles, batch);
+    return angles;
+  }
+
+  // A power of two, so that few graphs serve a growing context.
+  int64_t chunks_of_batch() const {
+    return static_cast<int64_t>(
+        std::bit_ceil(static_cast<uint64_t>(ceil_div(longest_, cuda::kChunkKeys))));
+  }
 
   // Weights alone: what activations and caches need depends on what is asked for.
   void require_memory(const Model& model) {
@@ -238,6 +324,7 @@ class GpuExecutor final : public Executor {
   void with(const Linear& linear, F f) {
     const auto kept = linears_.find(&linear);
     if (kept != linears_.end()) return f(kept->second);
+    takes_once_ = true;
     const OnDevice once = take(linear);
     f(once);
     device_.wait();
@@ -245,15 +332,16 @@ class GpuExecutor final : public Executor {
   const float* weight_of(const NormWeights& norm) {
     const auto kept = norms_.find(&norm);
     if (kept != norms_.end()) return kept->second.data<float>();
-    set(device_, norm_once_, norm.weight);
+    takes_once_ = true;
+    set(norm_once_, std::span<const float>(norm.weight));
     return norm_once_.data<float>();
   }
 
   cuda::HalfInputs room(Inputs& inputs, int64_t m, int64_t k) {
     const auto stride =
         static_cast<int64_t>(round_up(static_cast<uint64_t>(k), cuda::kStageColumns));
-    inputs.values.require(device_, static_cast<uint64_t>(m * stride) * sizeof(uint16_t));
-    inputs.scales.require(device_, floats(m));
+    grow(inputs.values, static_cast<uint64_t>(m * stride) * sizeof(uint16_t));
+    grow(inputs.scales, floats(m));
     return {inputs.values.data<uint16_t>(), stride, inputs.scales.data<float>(), m};
   }
 
@@ -262,7 +350,7 @@ class GpuExecutor final : public Executor {
     const float* from = x.f32();
     const InputEncoding& e = linear.input;
     if (e.rounds()) {
-      rounded_.require(device_, floats(x.m * x.n));
+      grow(rounded_, floats(x.m * x.n));
       device_.run(
           &Ops::round_inputs,
           {x.f32(), x.m, x.n, e.scale == InputScale::kBlock128 ? 128 : x.n, e.dtype != DType::kI8,
@@ -292,7 +380,7 @@ class GpuExecutor final : public Executor {
         cuda::TileProduct p{t.w.tiles(), x, y.f32(), y.n, bias, add};
         if (t.up) {
           const int64_t rank = p.w.n;
-          inner_.require(device_, floats(x.m * rank));
+          grow(inner_, floats(x.m * rank));
           p.y = inner_.data<float>();
           p.ldy = rank;
           p.bias = nullptr;
@@ -318,8 +406,8 @@ class GpuExecutor final : public Executor {
     const int64_t rows = std::clamp<int64_t>(kSumsAtOnce / p.x.m, 1, p.w.tiles * cuda::kTileRows);
     const int64_t tiles = ceil_div(rows, cuda::kTileRows);
     const int64_t k = p.w.stages * cuda::kStageColumns;
-    halves_.require(device_, static_cast<uint64_t>(tiles * cuda::kTileRows * k) * sizeof(uint16_t));
-    products_.require(device_, floats(p.x.m * tiles * cuda::kTileRows));
+    grow(halves_, static_cast<uint64_t>(tiles * cuda::kTileRows * k) * sizeof(uint16_t));
+    grow(products_, floats(p.x.m * tiles * cuda::kTileRows));
     cuda::HalfInputs x = p.x;
     for (int64_t first = 0; first < p.w.tiles; first += tiles) {
       const int64_t count = std::min(tiles, p.w.tiles - first), row = first * cuda::kTileRows,
@@ -347,8 +435,8 @@ class GpuExecutor final : public Executor {
       }
       longest_ = std::max(longest_, s.begin + s.count);
     }
-    set(device_, slots_, slots);
-    set(device_, positions_, at);
+    set(slots_, std::span<const int32_t>(slots));
+    set(positions_, std::span<const int32_t>(at));
     segments_.assign(batch.segments.begin(), batch.segments.end());
   }
 
@@ -360,8 +448,13 @@ class GpuExecutor final : public Executor {
   GpuBuffer tokens_, rows_, norm_once_, rounded_, inner_, halves_, products_, sums_, cosines_,
       sines_, slots_, positions_;
   Inputs inputs_, inner_inputs_;
-  RopeAngles angles_;
+  std::map<std::string, Angles> angles_;  // by the bytes of the rope
+  std::string rope_bytes_;
   std::vector<Segment> segments_;
+  std::map<GraphKey, Recorded> graphs_;
+  uint64_t generation_ = 0;      // counts the times that memory moved
+  bool inputs_are_set_ = false;  // what a pass works on was uploaded before it
+  bool takes_once_ = false;      // a weight was taken to the device for one use
   int64_t longest_ = 0;
 };
 

@@ -188,6 +188,57 @@ TEST(GpuExecutor, decodes_and_batches_to_the_bits_of_prefill) {
   }
 }
 
+TEST(GpuExecutor, replays_decoding_steps_to_the_same_bits) {
+  Changed m(encoded(Encoding::integer(4, 64)));
+  static int launches, graphs;
+  launches = graphs = 0;
+  cuda::Ops counting = cuda::ops_table();
+  counting.launch_graph = [](cuda::Graph g, cuda::Stream s) {
+    ++launches;
+    return cuda::ops_table().launch_graph(g, s);
+  };
+  counting.end_graph = [](cuda::Stream s, cuda::Graph* to) {
+    ++graphs;
+    return cuda::ops_table().end_graph(s, to);
+  };
+  const auto vocab = static_cast<size_t>(m.model.spec.vocab());
+  const auto run = [&](Executor& e, KvCache& cache, bool pass, std::vector<Segment> segments) {
+    std::vector<int32_t> tokens;
+    std::vector<int64_t> rows;
+    for (const auto& s : segments) {
+      for (int64_t i = 0; i < s.count; ++i)
+        tokens.push_back(m.tokens[static_cast<size_t>((s.begin + i + s.slot) % 12)]);
+      rows.push_back(static_cast<int64_t>(tokens.size()) - 1);
+    }
+    std::vector<float> logits(rows.size() * vocab);
+    const Batch batch{tokens, segments};
+    e.read(pass ? forward_logits(e, m.model, batch, cache, rows)
+                : forward_head(e, m.model, forward_hidden(e, m.model, batch, cache), rows),
+           logits);
+    return logits;
+  };
+  for (const bool prepared : {false, true}) {
+    const auto gpu = make_gpu_executor(counting, "counting"), plain = emulated();
+    if (prepared) {
+      gpu->prepare(m.model);
+      plain->prepare(m.model);
+    }
+    const auto cache = gpu->make_cache(m.model.spec, 2, 40, KvType::kF16),
+               other = plain->make_cache(m.model.spec, 2, 40, KvType::kF16);
+    const auto same = [&](const std::vector<Segment>& segments) {
+      EXPECT_EQ(run(*gpu, *cache, true, segments), run(*plain, *other, false, segments));
+    };
+    same({{0, 0, 5}});
+    for (int64_t p = 5; p < 9; ++p) same({{0, p, 1}});
+    EXPECT_EQ(launches, prepared ? 3 : 0);
+    same({{0, 9, 20}, {1, 0, 3}});  // memory grows
+    for (int64_t p = 29; p < 33; ++p) same({{0, p, 1}});
+    for (int64_t p = 33; p < 36; ++p) same({{0, p, 1}, {1, p - 30, 1}});
+    EXPECT_EQ(launches, prepared ? 3 + 3 + 2 : 0);
+    EXPECT_EQ(graphs, prepared ? 3 : 0);
+  }
+}
+
 TEST(GpuExecutor, refuses_what_it_has_no_kernel_or_no_room_for) {
   Changed m([](Linear&) {});
   EXPECT_THROW(emulated()->make_cache(m.model.spec, 1, 10, KvType::kInt4), Error);

@@ -327,6 +327,8 @@ void mma_bf16(void* const* lanes) {
 
 }  // namespace emulated
 
+thread_local Recording* recording = nullptr;
+
 void set_emulation_seed(uint64_t seed) { emulated::emulation_seed = seed; }
 
 }  // namespace pith::cuda

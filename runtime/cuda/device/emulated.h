@@ -13,6 +13,8 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <functional>
+#include <vector>
 
 #include "core/dtype.h"
 #include "core/function_ref.h"
@@ -67,6 +69,10 @@ inline void nothing(void* const*) {}
 }  // namespace emulated
 
 void set_emulation_seed(uint64_t seed);
+
+// Launches while a recording is set are added to it instead of run.
+using Recording = std::vector<std::function<void()>>;
+extern thread_local Recording* recording;
 
 // Memory that ends (up to 15 bytes of alignment) where a page that cannot be read begins.
 class GuardedBytes {
@@ -152,7 +158,11 @@ PITH_DEVICE void mma_bf16(float* d, const uint32_t* a, const uint32_t* b) {
 template <class... Parameters, class... Arguments>
 const char* launch(void (*kernel)(Parameters...), const Grid& grid, Stream,
                    Arguments... arguments) {
-  emulated::run_grid(grid, [&] { kernel(arguments...); });
+  const auto run = [=] { emulated::run_grid(grid, [&] { kernel(arguments...); }); };
+  if (recording != nullptr)
+    recording->push_back(run);
+  else
+    run();
   return nullptr;
 }
 
