@@ -8,10 +8,16 @@
 namespace pith::cuda {
 namespace {
 
+// cublas_v2.h has overloads of it.
+using GemmEx = cublasStatus_t (*)(cublasHandle_t, cublasOperation_t, cublasOperation_t, int, int,
+                                  int, const void*, const void*, cudaDataType, int, const void*,
+                                  cudaDataType, int, const void*, void*, cudaDataType, int,
+                                  cublasComputeType_t, cublasGemmAlgo_t);
+
 struct Cublas {
   cublasHandle_t handle = nullptr;
   decltype(&cublasSetStream_v2) set_stream = nullptr;
-  decltype(&cublasGemmEx) gemm = nullptr;
+  GemmEx gemm = nullptr;
 };
 
 Cublas open_cublas() {
@@ -22,7 +28,7 @@ Cublas open_cublas() {
       reinterpret_cast<decltype(&cublasCreate_v2)>(::dlsym(library, "cublasCreate_v2"));
   to.set_stream =
       reinterpret_cast<decltype(&cublasSetStream_v2)>(::dlsym(library, "cublasSetStream_v2"));
-  to.gemm = reinterpret_cast<decltype(&cublasGemmEx)>(::dlsym(library, "cublasGemmEx"));
+  to.gemm = reinterpret_cast<GemmEx>(::dlsym(library, "cublasGemmEx"));
   if (create == nullptr || to.set_stream == nullptr || to.gemm == nullptr ||
       create(&to.handle) != CUBLAS_STATUS_SUCCESS) {
     to.handle = nullptr;

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Proves and measures the CUDA backend on this machine's GPU. Needs a driver and what the cuda preset built:
+#   cmake --preset cuda -DPITH_STATIC=ON && cmake --build build/cuda
+#   bench/gpu/run.sh build/cuda OUT
+# OUT/tests.txt        the device's tests on the GPU
+# OUT/sanitizer.txt    the same under compute-sanitizer, where it is installed (memcheck racecheck initcheck synccheck)
+# OUT/kernels.json     gpu_bench
+# OUT/models.json      decoding and prefill of whole models of random weights
+set -euo pipefail
+build=${1:?"usage: bench/gpu/run.sh BUILD_DIR OUT [--quick]"} out=${2:?"where to?"} quick=${3:-}
+mkdir -p "$out"
+
+"$build/pith" devices | tee "$out/devices.txt"
+status=0
+"$build/bin/gpu_test" >"$out/tests.txt" 2>&1 || status=$?
+if [[ $status == 77 ]]; then
+  cat "$out/tests.txt"
+  exit 77
+fi
+tail -n 12 "$out/tests.txt"
+
+if command -v compute-sanitizer >/dev/null; then
+  for tool in memcheck racecheck initcheck synccheck; do
+    echo "== $tool" >>"$out/sanitizer.txt"
+    timeout 100 compute-sanitizer --tool "$tool" "$build/bin/gpu_test" --gtest_brief=1 \
+      --gtest_filter='GpuAttention.holds*:GpuKernels.*:TileProduct.holds*' >>"$out/sanitizer.txt" 2>&1 || true
+  done
+  grep -E '^==|ERROR SUMMARY' "$out/sanitizer.txt"
+fi
+
+"$build/bin/gpu_bench" ${quick:+"$quick"} | tee "$out/kernels.json"
+
+: >"$out/models.json"
+for model in "llama-1b w4" "llama-8b w4" "llama-8b w8" "llama-8b fp8"; do
+  read -r shape type <<<"$model"
+  "$build/pith" bench --synthetic "$shape" --type "$type" --device cuda -p 512 -n 64 --repetitions 3 --json - -q \
+    >>"$out/models.json" || echo "$model failed"
+done
+exit "$status"
