@@ -28,7 +28,9 @@ void must(Status status) {
   std::fprintf(stderr, "gpu_bench: %s\n", status);
   std::exit(1);
 }
-void must(cudaError_t status) { must(status == cudaSuccess ? nullptr : cudaGetErrorString(status)); }
+void must(cudaError_t status) {
+  must(status == cudaSuccess ? nullptr : cudaGetErrorString(status));
+}
 
 const Ops& ops = ops_table();
 Stream stream;
@@ -82,12 +84,14 @@ Times measure(const std::function<void(int)>& run) {
 
 double copy_bytes_per_us;
 
-void report(const std::string& what, const Times& t, double bytes, double operations, double beside) {
-  std::printf("{\"what\": \"%s\", \"median_us\": %.2f, \"low_us\": %.2f, \"high_us\": %.2f, "
-              "\"gb_per_s\": %.1f, \"of_copy\": %.3f, \"tera_ops_per_s\": %.2f, \"of_cublas\": %.3f}\n",
-              what.c_str(), t.median, t.low, t.high, bytes / t.median / 1e3,
-              bytes / t.median / copy_bytes_per_us, operations / t.median / 1e6,
-              beside > 0 ? beside / t.median : 0);
+void report(const std::string& what, const Times& t, double bytes, double operations,
+            double beside) {
+  std::printf(
+      "{\"what\": \"%s\", \"median_us\": %.2f, \"low_us\": %.2f, \"high_us\": %.2f, "
+      "\"gb_per_s\": %.1f, \"of_copy\": %.3f, \"tera_ops_per_s\": %.2f, \"of_cublas\": %.3f}\n",
+      what.c_str(), t.median, t.low, t.high, bytes / t.median / 1e3,
+      bytes / t.median / copy_bytes_per_us, operations / t.median / 1e6,
+      beside > 0 ? beside / t.median : 0);
   std::fflush(stdout);
 }
 
@@ -134,13 +138,16 @@ void products(bool quick) {
     for (const int64_t m : {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096}) {
       if (m > most) break;
       const HalfInputs inputs{x.as<uint16_t>(), k, scales.as<float>(), m};
-      const double operations = 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
-      const std::string of = " " + std::to_string(k) + "x" + std::to_string(n) + " m=" + std::to_string(m);
+      const double operations =
+          2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
+      const std::string of =
+          " " + std::to_string(k) + "x" + std::to_string(n) + " m=" + std::to_string(m);
       double beside = 0;
       if (ops.has_half_product()) {
         const Times t = measure([&](int turn) {
           const uint64_t size = static_cast<uint64_t>(n * k) * 2,
-                         at = static_cast<uint64_t>(turn) % (uint64_t{28672} * 8192 * 2 / size) * size;
+                         at = static_cast<uint64_t>(turn) % (uint64_t{28672} * 8192 * 2 / size) *
+                              size;
           must(ops.half_product({halves.as<uint16_t>(at), n, inputs, y.as<float>()}, stream));
         });
         beside = t.median;
@@ -162,7 +169,8 @@ void products(bool quick) {
           for (int64_t first = 0; first < w.tiles; first += tiles) {
             const int64_t count = std::min(tiles, w.tiles - first);
             must(ops.dequantize({w, first, count, halves.as<uint16_t>()}, stream));
-            must(ops.half_product({halves.as<uint16_t>(), count * 16, inputs, sums.as<float>()}, stream));
+            must(ops.half_product({halves.as<uint16_t>(), count * 16, inputs, sums.as<float>()},
+                                  stream));
             must(ops.finish({sums.as<float>(), count * 16, count * 16, scales.as<float>(), m,
                              y.as<float>() + first * 16, n, nullptr, false},
                             stream));
@@ -180,7 +188,8 @@ void attention(bool quick) {
     CacheType type;
     uint64_t bytes;
   };
-  const Type types[] = {{"f16", CacheType::kF16, 2}, {"int8", CacheType::kInt8, 1}, {"fp8", CacheType::kFp8, 1}};
+  const Type types[] = {
+      {"f16", CacheType::kF16, 2}, {"int8", CacheType::kInt8, 1}, {"fp8", CacheType::kFp8, 1}};
   const int64_t heads = 32, kv_heads = 8, d = 128;
   for (const int64_t batch : {1, 8}) {
     for (const int64_t length : {1024, 8192, 32768}) {
@@ -199,22 +208,35 @@ void attention(bool quick) {
       must(ops.wait(stream));
       const int64_t chunks = (length + kChunkKeys - 1) / kChunkKeys;
       const uint64_t rows = static_cast<uint64_t>(batch * length * kv_heads);
-      const Memory q(static_cast<uint64_t>(batch * heads * d) * 4), out(static_cast<uint64_t>(batch * heads * d) * 4),
+      const Memory q(static_cast<uint64_t>(batch * heads * d) * 4),
+          out(static_cast<uint64_t>(batch * heads * d) * 4),
           sums(static_cast<uint64_t>(batch * heads * chunks * (d + 2)) * 4),
-          keys(rows * d * 2 * static_cast<uint64_t>(layers)), values(rows * d * 2 * static_cast<uint64_t>(layers)),
-          scales(rows * 4);
+          keys(rows * d * 2 * static_cast<uint64_t>(layers)),
+          values(rows * d * 2 * static_cast<uint64_t>(layers)), scales(rows * 4);
       for (const Type& type : types) {
         float* const of_rows = type.bytes == 1 ? scales.as<float>() : nullptr;
         const Times t = measure([&](int turn) {
-          const uint64_t layer = rows * d * type.bytes * (static_cast<uint64_t>(turn) % static_cast<uint64_t>(layers));
+          const uint64_t layer =
+              rows * d * type.bytes * (static_cast<uint64_t>(turn) % static_cast<uint64_t>(layers));
           const Cache cache{{type.type, keys.as<char>(layer), of_rows},
                             {type.type, values.as<char>(layer), of_rows},
-                            of_pages.as<int32_t>(), per_slot, kv_heads, d};
-          must(ops.attend({cache, {of_slots.as<int32_t>(), of_at.as<int32_t>(), batch}, q.as<float>(), heads, 0,
-                           0.088f, chunks, sums.as<float>(), out.as<float>()},
+                            of_pages.as<int32_t>(),
+                            per_slot,
+                            kv_heads,
+                            d};
+          must(ops.attend({cache,
+                           {of_slots.as<int32_t>(), of_at.as<int32_t>(), batch},
+                           q.as<float>(),
+                           heads,
+                           0,
+                           0.088f,
+                           chunks,
+                           sums.as<float>(),
+                           out.as<float>()},
                           stream));
         });
-        report(std::string("attend ") + type.name + " batch=" + std::to_string(batch) + " context=" + std::to_string(length),
+        report(std::string("attend ") + type.name + " batch=" + std::to_string(batch) +
+                   " context=" + std::to_string(length),
                t, static_cast<double>(rows * d * type.bytes * 2), 0, 0);
       }
     }
@@ -230,10 +252,13 @@ void elementwise() {
     const std::string of = " n=4096 m=" + std::to_string(m);
     report("norm_to_half" + of, measure([&](int) {
              must(ops.norm_to_half({x.as<float>(), y.as<float>(), n, 1e-5f, to}, stream));
-           }), 6 * bytes, 0, 0);
+           }),
+           6 * bytes, 0, 0);
     report("activate_to_half" + of, measure([&](int) {
-             must(ops.activate_to_half({Activate::kSilu, x.as<float>(), y.as<float>(), n, to}, stream));
-           }), 14 * bytes, 0, 0);
+             must(ops.activate_to_half({Activate::kSilu, x.as<float>(), y.as<float>(), n, to},
+                                       stream));
+           }),
+           14 * bytes, 0, 0);
   }
 }
 
@@ -258,8 +283,8 @@ int main(int argc, char** argv) {
   must(ops.make_stream(&stream));
   cudaDeviceProp device;
   must(cudaGetDeviceProperties(&device, 0));
-  std::printf("{\"device\": \"%s\", \"multiprocessors\": %d, \"memory_bytes\": %llu}\n", device.name,
-              device.multiProcessorCount, static_cast<unsigned long long>(total));
+  std::printf("{\"device\": \"%s\", \"multiprocessors\": %d, \"memory_bytes\": %llu}\n",
+              device.name, device.multiProcessorCount, static_cast<unsigned long long>(total));
   {
     const Memory from(uint64_t{1} << 30), to(uint64_t{1} << 30);
     const Times t = measure([&](int) {

@@ -1,25 +1,11 @@
 // Keys and values into the cache, and attention over it, one query token at a time.
+#include "runtime/cuda/cache_row.h"
 #include "runtime/cuda/device/device.h"
 #include "runtime/cuda/kernels.h"
 #include "runtime/cuda/values.h"
 
 namespace pith::cuda {
 namespace {
-
-PITH_DEVICE int64_t cache_row(const Cache& c, int slot, int64_t position, int64_t head) {
-  const int64_t page = c.pages[slot * c.pages_per_slot + position / kPageTokens];
-  return (page * c.heads + head) * kPageTokens + position % kPageTokens;
-}
-
-template <CacheType type>
-PITH_DEVICE float cached(const void* rows, int64_t at) {
-  if constexpr (type == CacheType::kF32) return static_cast<const float*>(rows)[at];
-  if constexpr (type == CacheType::kF16) return half_float(static_cast<const uint16_t*>(rows)[at]);
-  if constexpr (type == CacheType::kBF16) return bf16_float(static_cast<const uint16_t*>(rows)[at]);
-  if constexpr (type == CacheType::kInt8)
-    return static_cast<float>(static_cast<const int8_t*>(rows)[at]);
-  return e4m3_float(static_cast<const uint8_t*>(rows)[at]);
-}
 
 // One row of head_dim numbers, by one warp.
 PITH_DEVICE void write_row(const CachePlane& plane, int64_t row, int64_t d, const float* x) {
@@ -67,97 +53,156 @@ PITH_KERNEL append_kernel(Append a) {
 }
 
 constexpr int kWarps = 4;
+constexpr int kTogether = 4;  // keys whose rows are on their way at once
 constexpr float kLowest = -3.0e38f;
 
-// What one warp knows of one head: the largest score, the sum of exp(score - top), and of values
-// times that, four numbers of head_dim a lane and step of 128.
-template <int steps>
-struct Sums {
-  float top = kLowest, total = 0;
-  float values[4 * steps] = {};
+// Four neighbours of a cached row: of `bytes` each as they lie, and as floats.
+template <int bytes>
+struct Four {
+  uint32_t w[bytes];
 
-  PITH_MEMBER void rescale(float to) {
-    const float factor = exp_of(top - to);
-    top = to;
-    total *= factor;
-#pragma unroll
-    for (int i = 0; i < 4 * steps; ++i) values[i] *= factor;
+  PITH_MEMBER void load(const void* rows, int64_t at) {
+    const auto* const p = static_cast<const unsigned char*>(rows) + at * bytes;
+    if constexpr (bytes == 4) {
+      const Bytes16 v = load16(p);
+      for (int i = 0; i < 4; ++i) w[i] = v.w[i];
+    } else if constexpr (bytes == 2) {
+      const Bytes8 v = load8(p);
+      w[0] = v.w[0];
+      w[1] = v.w[1];
+    } else {
+      w[0] = load4(p);
+    }
+  }
+  PITH_MEMBER float get(CacheType type, int i) const {
+    if constexpr (bytes == 4) {
+      return bits_float(w[i]);
+    } else if constexpr (bytes == 2) {
+      const auto h = static_cast<uint16_t>(w[i / 2] >> (16 * (i % 2)));
+      return type == CacheType::kF16 ? half_float(h) : bf16_float(h);
+    } else {
+      const auto b = static_cast<uint8_t>(w[0] >> (8 * i));
+      return type == CacheType::kInt8 ? static_cast<float>(static_cast<int8_t>(b)) : e4m3_float(b);
+    }
   }
 };
 
-// sums[t, h, chunk] = what the keys of one chunk give for token t and head h
+// sums[t, h, chunk] = what the keys of one chunk give for token t and G heads that share a key head
 //
 // q       [m, heads * d] f32
-// needs   heads a multiple of the cache's; d <= 256 a multiple of 4       (checked by the launcher)
-// sums    a key goes to warp key % 4; scores are sums over 32 lanes by butterfly, keys of a warp
-// follow
-//         each other, and the warps' sums are joined in order: nothing depends on m or on the grid
-// grid    x: tokens, y: heads, z: chunks; 4 warps
-// bound   memory: the rows of the chunk. Heads that share a key head read it once each, all but the
-//         first from the L2 cache.
-template <CacheType key_type, CacheType value_type, int steps>
+// needs   heads a multiple of the cache's, G of the heads that share one; d <= 256 a multiple of 4
+//                                                                         (checked by the launcher)
+// sums    a key goes to warp key % 4, four keys of a warp under one maximum; scores are sums over
+// 32
+//         lanes by butterfly, and the warps' sums are joined in order: nothing depends on m or on
+//         the grid
+// grid    x: tokens, y: heads / G, z: chunks; 4 warps
+// bound   memory: the rows of the chunk, read once for G heads
+template <int key_bytes, int value_bytes, int steps, int G>
 PITH_KERNEL attend_kernel(Attend a) {
-  const int64_t t = block_x(), head = block_y(), chunk = block_z(), d = a.cache.head_dim;
-  const int64_t kv_head = head / (a.heads / a.cache.heads);
+  const int64_t t = block_x(), first_head = block_y() * G, chunk = block_z(), d = a.cache.head_dim;
+  const int64_t kv_head = first_head / (a.heads / a.cache.heads);
   const int slot = a.positions.slot[t];
-  const int64_t at = a.positions.at[t];
-  const int64_t low = a.window > 0 && at - a.window + 1 > chunk * kChunkKeys ? at - a.window + 1
-                                                                             : chunk * kChunkKeys,
-                high = at + 1 < (chunk + 1) * kChunkKeys ? at + 1 : (chunk + 1) * kChunkKeys;
-  float q[4 * steps];
+  const int64_t at = a.positions.at[t], begin = chunk * kChunkKeys;
+  const int64_t low = a.window > 0 && at - a.window + 1 > begin ? at - a.window + 1 : begin,
+                high = at + 1 < begin + kChunkKeys ? at + 1 : begin + kChunkKeys;
+  float q[G][4 * steps];
+  float top[G], total[G] = {}, sums[G][4 * steps] = {};
 #pragma unroll
-  for (int i = 0; i < 4 * steps; ++i) {
-    const int64_t column = i / 4 * 128 + 4 * lane() + i % 4;
-    q[i] = column < d ? a.q[(t * a.heads + head) * d + column] * a.scale : 0;
-  }
-  Sums<steps> mine;
-  for (int64_t key = low + warp(); key < high; key += kWarps) {
-    const int64_t row = cache_row(a.cache, slot, key, kv_head);
-    float score = 0;
+  for (int h = 0; h < G; ++h) {
+    top[h] = kLowest;
 #pragma unroll
     for (int i = 0; i < 4 * steps; ++i) {
       const int64_t column = i / 4 * 128 + 4 * lane() + i % 4;
-      if (column < d)
-        score = fmaf(q[i], cached<key_type>(a.cache.keys.rows, row * d + column), score);
+      q[h][i] = column < d ? a.q[(t * a.heads + first_head + h) * d + column] * a.scale : 0;
     }
-    score = warp_sum(score);
-    if (a.cache.keys.scales) score *= a.cache.keys.scales[row];
-    if (score > mine.top) mine.rescale(score);
-    float p = exp_of(score - mine.top);
-    mine.total += p;
-    if (a.cache.values.scales) p *= a.cache.values.scales[row];
+  }
+  for (int64_t key = low + warp(); key < high; key += kWarps * kTogether) {
+    Four<key_bytes> keys[kTogether][steps] = {};
+    Four<value_bytes> values[kTogether][steps] = {};
+    float of_key[kTogether], of_value[kTogether];
 #pragma unroll
-    for (int i = 0; i < 4 * steps; ++i) {
-      const int64_t column = i / 4 * 128 + 4 * lane() + i % 4;
-      if (column < d)
-        mine.values[i] =
-            fmaf(p, cached<value_type>(a.cache.values.rows, row * d + column), mine.values[i]);
+    for (int u = 0; u < kTogether; ++u) {
+      of_key[u] = of_value[u] = 1;
+      if (key + u * kWarps >= high) continue;
+      const int64_t row = cache_row(a.cache, slot, key + u * kWarps, kv_head);
+#pragma unroll
+      for (int s = 0; s < steps; ++s) {
+        const int64_t column = 128 * s + 4 * lane();
+        if (column >= d) continue;
+        keys[u][s].load(a.cache.keys.rows, row * d + column);
+        values[u][s].load(a.cache.values.rows, row * d + column);
+      }
+      if (a.cache.keys.scales) of_key[u] = a.cache.keys.scales[row];
+      if (a.cache.values.scales) of_value[u] = a.cache.values.scales[row];
+    }
+    float scores[kTogether][G];
+#pragma unroll
+    for (int u = 0; u < kTogether; ++u) {
+#pragma unroll
+      for (int h = 0; h < G; ++h) {
+        float score = 0;
+#pragma unroll
+        for (int i = 0; i < 4 * steps; ++i)
+          score = fmaf(q[h][i], keys[u][i / 4].get(a.cache.keys.type, i % 4), score);
+        scores[u][h] = key + u * kWarps < high ? warp_sum(score) * of_key[u]
+                                               : -INFINITY;  // alike on all lanes
+      }
+    }
+#pragma unroll
+    for (int h = 0; h < G; ++h) {
+      float highest = top[h];
+#pragma unroll
+      for (int u = 0; u < kTogether; ++u) highest = fmaxf(highest, scores[u][h]);
+      const float factor = exp_of(top[h] - highest);
+      top[h] = highest;
+      total[h] *= factor;
+#pragma unroll
+      for (int i = 0; i < 4 * steps; ++i) sums[h][i] *= factor;
+    }
+#pragma unroll
+    for (int u = 0; u < kTogether; ++u) {
+      if (key + u * kWarps >= high) continue;
+      float of[4 * steps];
+#pragma unroll
+      for (int i = 0; i < 4 * steps; ++i) of[i] = values[u][i / 4].get(a.cache.values.type, i % 4);
+#pragma unroll
+      for (int h = 0; h < G; ++h) {
+        const float p = exp_of(scores[u][h] - top[h]);
+        total[h] += p;
+#pragma unroll
+        for (int i = 0; i < 4 * steps; ++i) sums[h][i] = fmaf(p * of_value[u], of[i], sums[h][i]);
+      }
     }
   }
 
-  // Joined in the order of warps: [warp][d + 2]
+  // Joined in the order of warps: [warp][G][d + 2]
   float* const all = reinterpret_cast<float*>(shared_memory());
-  float* const own = all + warp() * (d + 2);
 #pragma unroll
-  for (int i = 0; i < 4 * steps; ++i) {
-    const int64_t column = i / 4 * 128 + 4 * lane() + i % 4;
-    if (column < d) own[column] = mine.values[i];
-  }
-  if (lane() == 0) {
-    own[d] = mine.top;
-    own[d + 1] = mine.total;
+  for (int h = 0; h < G; ++h) {
+    float* const own = all + (warp() * G + h) * (d + 2);
+#pragma unroll
+    for (int i = 0; i < 4 * steps; ++i) {
+      const int64_t column = i / 4 * 128 + 4 * lane() + i % 4;
+      if (column < d) own[column] = sums[h][i];
+    }
+    if (lane() == 0) {
+      own[d] = top[h];
+      own[d + 1] = total[h];
+    }
   }
   sync_block();
-  float* const to = a.sums + ((t * a.heads + head) * a.chunks + chunk) * (d + 2);
-  float top = kLowest;
-  for (int w = 0; w < kWarps; ++w) top = all[w * (d + 2) + d] > top ? all[w * (d + 2) + d] : top;
-  for (int64_t i = thread_index(); i < d + 2; i += 32 * kWarps) {
-    float sum = 0;
-    for (int w = 0; w < kWarps; ++w) {
-      const float* const of = all + w * (d + 2);
-      sum = fmaf(exp_of(of[d] - top), i < d ? of[i] : of[d + 1], sum);
+  for (int h = 0; h < G; ++h) {
+    float* const to = a.sums + ((t * a.heads + first_head + h) * a.chunks + chunk) * (d + 2);
+    const auto of_warp = [&](int w) { return all + (w * G + h) * (d + 2); };
+    float highest = kLowest;
+    for (int w = 0; w < kWarps; ++w) highest = of_warp(w)[d] > highest ? of_warp(w)[d] : highest;
+    for (int64_t i = thread_index(); i < d + 2; i += 32 * kWarps) {
+      float sum = 0;
+      for (int w = 0; w < kWarps; ++w)
+        sum = fmaf(exp_of(of_warp(w)[d] - highest), of_warp(w)[i < d ? i : d + 1], sum);
+      to[i] = i == d ? highest : sum;
     }
-    to[i == d + 1 ? d + 1 : i] = i == d ? top : sum;
   }
 }
 
@@ -188,29 +233,36 @@ PITH_KERNEL join_kernel(Attend a) {
   }
 }
 
-template <CacheType k, CacheType v>
+template <int key_bytes, int value_bytes>
 Status run_attend(const Attend& a, Stream stream) {
-  const Grid grid{a.positions.m, a.heads, a.chunks, 32 * kWarps,
-                  kWarps * (a.cache.head_dim + 2) * static_cast<int64_t>(sizeof(float))};
-  const Status bad = a.cache.head_dim <= 128 ? launch(attend_kernel<k, v, 1>, grid, stream, a)
-                                             : launch(attend_kernel<k, v, 2>, grid, stream, a);
-  if (bad) return bad;
-  return launch(join_kernel, {a.positions.m, a.heads, 1, 32 * kWarps}, stream, a);
-}
-template <CacheType k>
-Status run_attend(const Attend& a, Stream stream) {
-  switch (a.cache.values.type) {
-    case CacheType::kF32:
-      return run_attend<k, CacheType::kF32>(a, stream);
-    case CacheType::kF16:
-      return run_attend<k, CacheType::kF16>(a, stream);
-    case CacheType::kBF16:
-      return run_attend<k, CacheType::kBF16>(a, stream);
-    case CacheType::kInt8:
-      return run_attend<k, CacheType::kInt8>(a, stream);
-    default:
-      return run_attend<k, CacheType::kFp8>(a, stream);
+  const int64_t shared = a.heads / a.cache.heads;
+  const auto run = [&](auto kernel, int64_t heads) {
+    return launch(kernel,
+                  {a.positions.m, a.heads / heads, a.chunks, 32 * kWarps,
+                   kWarps * heads * (a.cache.head_dim + 2) * static_cast<int64_t>(sizeof(float))},
+                  stream, a);
+  };
+  if (a.cache.head_dim > 128) {
+    if (shared % 4 == 0) return run(attend_kernel<key_bytes, value_bytes, 2, 4>, 4);
+    if (shared % 2 == 0) return run(attend_kernel<key_bytes, value_bytes, 2, 2>, 2);
+    return run(attend_kernel<key_bytes, value_bytes, 2, 1>, 1);
   }
+  if (shared % 8 == 0) return run(attend_kernel<key_bytes, value_bytes, 1, 8>, 8);
+  if (shared % 4 == 0) return run(attend_kernel<key_bytes, value_bytes, 1, 4>, 4);
+  if (shared % 2 == 0) return run(attend_kernel<key_bytes, value_bytes, 1, 2>, 2);
+  if (shared % 3 == 0) return run(attend_kernel<key_bytes, value_bytes, 1, 3>, 3);
+  return run(attend_kernel<key_bytes, value_bytes, 1, 1>, 1);
+}
+
+int bytes_of(CacheType type) {
+  return type == CacheType::kF32 ? 4 : type == CacheType::kF16 || type == CacheType::kBF16 ? 2 : 1;
+}
+template <int key_bytes>
+Status run_attend(const Attend& a, Stream stream) {
+  const int bytes = bytes_of(a.cache.values.type);
+  if (bytes == 4) return run_attend<key_bytes, 4>(a, stream);
+  if (bytes == 2) return run_attend<key_bytes, 2>(a, stream);
+  return run_attend<key_bytes, 1>(a, stream);
 }
 
 }  // namespace
@@ -220,20 +272,16 @@ Status append(const Append& a, Stream stream) {
 }
 
 Status attend(const Attend& a, Stream stream) {
-  if (a.cache.head_dim < 4 || a.cache.head_dim > 256) return "attention: heads of more than 256";
+  const int64_t d = a.cache.head_dim;
+  if (d < 4 || d > 256 || d % 4 != 0) return "attention: heads of a size that it does not take";
   if (a.heads % a.cache.heads != 0) return "attention: heads that do not share key heads evenly";
-  switch (a.cache.keys.type) {
-    case CacheType::kF32:
-      return run_attend<CacheType::kF32>(a, stream);
-    case CacheType::kF16:
-      return run_attend<CacheType::kF16>(a, stream);
-    case CacheType::kBF16:
-      return run_attend<CacheType::kBF16>(a, stream);
-    case CacheType::kInt8:
-      return run_attend<CacheType::kInt8>(a, stream);
-    default:
-      return run_attend<CacheType::kFp8>(a, stream);
-  }
+  const int bytes = bytes_of(a.cache.keys.type);
+  Status bad = nullptr;
+  if (bytes == 4) bad = run_attend<4>(a, stream);
+  if (bytes == 2) bad = run_attend<2>(a, stream);
+  if (bytes == 1) bad = run_attend<1>(a, stream);
+  if (bad) return bad;
+  return launch(join_kernel, {a.positions.m, a.heads, 1, 32 * kWarps}, stream, a);
 }
 
 }  // namespace pith::cuda

@@ -22,5 +22,6 @@ Status gather(const Gather& a, Stream stream);
 Status rope(const Rope& a, Stream stream);
 Status append(const Append& a, Stream stream);
 Status attend(const Attend& a, Stream stream);
+Status attend_tiles(const AttendTiles& a, Stream stream);
 
 }  // namespace pith::cuda

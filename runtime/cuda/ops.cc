@@ -52,7 +52,8 @@ const Ops& ops_table() {
                             .gather = gather,
                             .rope = rope,
                             .append = append,
-                            .attend = attend};
+                            .attend = attend,
+                            .attend_tiles = attend_tiles};
   return table;
 }
 

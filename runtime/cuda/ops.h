@@ -196,6 +196,32 @@ struct Attend {
   float* out;      // [m, heads * head_dim]
 };
 
+// The same of many tokens of a sequence at a time, in tiles of up to kTileQueries that follow each
+// other, on tensor cores: keys and values in f16, int8 or fp8, queries and probabilities rounded to
+// f16. For head sizes that has_tiles() knows.
+inline constexpr int64_t kTileQueries = 64;
+struct QueryTile {
+  int32_t row;    // of q and out, of its first token
+  int32_t count;  // tokens
+  int32_t slot;
+  int32_t position;  // of its first token
+};
+struct AttendTiles {
+  Cache cache;
+  const QueryTile* tiles;
+  int64_t count;
+  const float* q;
+  int64_t heads, window;
+  float scale;
+  float* out;
+};
+constexpr bool has_tiles(const Cache& c) {
+  const bool sized = c.head_dim == 64 || c.head_dim == 80 || c.head_dim == 96 ||
+                     c.head_dim == 128 || c.head_dim == 256;
+  const auto typed = [](CacheType t) { return t != CacheType::kF32 && t != CacheType::kBF16; };
+  return sized && typed(c.keys.type) && typed(c.values.type);
+}
+
 struct Ops {
   int32_t version;
   int32_t bytes;  // of this table
@@ -235,6 +261,7 @@ struct Ops {
   Status (*rope)(const Rope& a, Stream stream);
   Status (*append)(const Append& a, Stream stream);
   Status (*attend)(const Attend& a, Stream stream);
+  Status (*attend_tiles)(const AttendTiles& a, Stream stream);
 };
 inline constexpr int32_t kOpsVersion = 1;
 

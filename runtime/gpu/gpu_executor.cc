@@ -132,9 +132,15 @@ class GpuExecutor final : public Executor {
       device_.run(&Ops::rotate, {k.f32(), k.m * c.heads, d});
     }
     device_.run(&Ops::append, {c, at, k.f32(), v.f32()});
+    const double scale = spec.scale() != 0 ? spec.scale() : 1 / std::sqrt(static_cast<double>(d));
+    if (tile_count_ > 0 && cuda::has_tiles(c)) {
+      device_.run(&Ops::attend_tiles,
+                  {c, query_tiles_.data<cuda::QueryTile>(), tile_count_, q.f32(), heads,
+                   static_cast<int64_t>(spec.window()), static_cast<float>(scale), out.f32()});
+      return;
+    }
     const int64_t chunks = chunks_of_batch();
     grow(sums_, floats(q.m * heads * chunks * (d + 2)));
-    const double scale = spec.scale() != 0 ? spec.scale() : 1 / std::sqrt(static_cast<double>(d));
     device_.run(&Ops::attend, {c, at, q.f32(), heads, static_cast<int64_t>(spec.window()),
                                static_cast<float>(scale), chunks, sums_.data<float>(), out.f32()});
   }
@@ -419,6 +425,25 @@ class GpuExecutor final : public Executor {
     }
   }
 
+  // Of prompts: where no sequence has many tokens, there are none.
+  void set_tiles(const Batch& batch) {
+    constexpr int64_t kMany = 16;
+    std::vector<cuda::QueryTile> tiles;
+    bool many = false;
+    int64_t row = 0;
+    for (const auto& s : batch.segments) {
+      many |= s.count >= kMany;
+      for (int64_t i = 0; i < s.count; i += cuda::kTileQueries) {
+        tiles.push_back({static_cast<int32_t>(row + i),
+                         static_cast<int32_t>(std::min(cuda::kTileQueries, s.count - i)), s.slot,
+                         static_cast<int32_t>(s.begin + i)});
+      }
+      row += s.count;
+    }
+    tile_count_ = many ? static_cast<int64_t>(tiles.size()) : 0;
+    if (many) set(query_tiles_, std::span<const cuda::QueryTile>(tiles));
+  }
+
   void set_positions(const Batch& batch, const KvCache& cache) {
     if (std::ranges::equal(segments_, batch.segments)) return;
     std::vector<int32_t> slots, at;
@@ -435,6 +460,7 @@ class GpuExecutor final : public Executor {
       }
       longest_ = std::max(longest_, s.begin + s.count);
     }
+    set_tiles(batch);
     set(slots_, std::span<const int32_t>(slots));
     set(positions_, std::span<const int32_t>(at));
     segments_.assign(batch.segments.begin(), batch.segments.end());
@@ -455,7 +481,8 @@ class GpuExecutor final : public Executor {
   uint64_t generation_ = 0;      // counts the times that memory moved
   bool inputs_are_set_ = false;  // what a pass works on was uploaded before it
   bool takes_once_ = false;      // a weight was taken to the device for one use
-  int64_t longest_ = 0;
+  GpuBuffer query_tiles_;
+  int64_t tile_count_ = 0, longest_ = 0;
 };
 
 }  // namespace

@@ -67,8 +67,9 @@ struct Changed {
   Model model;
   std::vector<int32_t> tokens;
 
-  explicit Changed(const std::function<void(Linear&)>& change) {
-    test::write_tiny_checkpoint(folder.path(), test::tiny_config({.hidden = 80, .vocab = 70}));
+  explicit Changed(const std::function<void(Linear&)>& change,
+                   const test::TinySizes& sizes = {.hidden = 80, .vocab = 70}) {
+    test::write_tiny_checkpoint(folder.path(), test::tiny_config(sizes));
     source = open_model(folder.path());
     model = load_model(*source);
     change(model.embedding);
@@ -153,6 +154,33 @@ TEST(GpuExecutor, multiplies_many_tokens_by_the_library) {
   gpu->prepare(m.model);
   EXPECT_LT(distance(m.logits(*gpu), m.logits(*cpu)), 3e-3);
   EXPECT_GE(calls, 3 * 7);
+}
+
+TEST(GpuExecutor, attends_from_prompts_by_tiles_where_there_are_some) {
+  Changed m(encoded(Encoding::integer(6, 32)),
+            {.hidden = 128, .layers = 2, .heads = 2, .kv_heads = 1, .vocab = 70});
+  m.tokens.clear();
+  for (int32_t i = 0; i < 40; ++i) m.tokens.push_back(i * 29 % 70);
+  cuda::Ops counting = cuda::ops_table();
+  static int calls;
+  calls = 0;
+  counting.attend_tiles = [](const cuda::AttendTiles& a, cuda::Stream s) {
+    ++calls;
+    return cuda::ops_table().attend_tiles(a, s);
+  };
+  const auto cpu = make_cpu_executor(), gpu = make_gpu_executor(counting, "counting");
+  gpu->prepare(m.model);
+  const auto n = static_cast<int64_t>(m.tokens.size());
+  const auto logits = [&](Executor& e) {
+    const auto cache = e.make_cache(m.model.spec, 1, n, KvType::kF16);
+    const Segment all[] = {{0, 0, n}};
+    const int64_t rows[] = {7, n - 1};
+    std::vector<float> to(2 * static_cast<size_t>(m.model.spec.vocab()));
+    e.read(forward_head(e, m.model, forward_hidden(e, m.model, {m.tokens, all}, *cache), rows), to);
+    return to;
+  };
+  EXPECT_LT(distance(logits(*gpu), logits(*cpu)), 3e-3);
+  EXPECT_EQ(calls, 2);
 }
 
 TEST(GpuExecutor, decodes_and_batches_to_the_bits_of_prefill) {

@@ -44,6 +44,7 @@ PITH_DEVICE Bytes8 load_once8(const void* p) {
                : "l"(p));
   return v;
 }
+PITH_DEVICE uint32_t load4(const void* p) { return *static_cast<const uint32_t*>(p); }
 PITH_DEVICE Bytes16 load16(const void* p) { return *static_cast<const Bytes16*>(p); }
 PITH_DEVICE Bytes8 load8(const void* p) { return *static_cast<const Bytes8*>(p); }
 PITH_DEVICE void store8(void* p, Bytes8 v) { *static_cast<Bytes8*>(p) = v; }
@@ -71,6 +72,22 @@ PITH_DEVICE uint32_t half2_sub(uint32_t a, uint32_t b) {
   uint32_t d;
   asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
   return d;
+}
+
+// About 2^x, within 2 ulp; 0 of -infinity.
+PITH_DEVICE float exp2_about(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// Four matrices of 8 x 8 f16 from shared memory, transposed: lane i names row i % 8 of matrix i /
+// 8; lane 4 g + t gets of matrix j in to[j] the elements [2t, g] and [2t + 1, g].
+PITH_DEVICE void load_transposed(uint32_t* to, const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(row)))
+               : "memory");
 }
 
 // d[16, 8] += a[16, 16] b[16, 8] of f16 in f32. Lane 4 g + t has a = {[g, 2t], [g + 8, 2t],

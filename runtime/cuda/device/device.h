@@ -84,6 +84,9 @@ PITH_DEVICE uint32_t float_bits(float v) {
   both.f = v;
   return both.u;
 }
+PITH_DEVICE uint32_t half_pair(float low, float high) {
+  return static_cast<uint32_t>(float_half(high)) << 16 | float_half(low);
+}
 PITH_DEVICE float bf16_float(uint16_t h) { return bits_float(static_cast<uint32_t>(h) << 16); }
 
 // e^x within 2 ulp where that is normal, NaN of NaN; range reduction by ln 2 in two parts, a

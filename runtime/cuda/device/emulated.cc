@@ -284,6 +284,21 @@ void shuffle(void* const* lanes) {
   }
 }
 
+void load_transposed(void* const* lanes) {
+  for (int i = 0; i < 32; ++i) {
+    for (int j = 0; j < 4; ++j) {
+      uint32_t pair = 0;
+      for (int half = 0; half < 2; ++half) {
+        const auto* const from = static_cast<const Transposed*>(lanes[8 * j + 2 * (i % 4) + half]);
+        uint16_t element;
+        std::memcpy(&element, static_cast<const unsigned char*>(from->row) + 2 * (i / 4), 2);
+        pair |= static_cast<uint32_t>(element) << (16 * half);
+      }
+      static_cast<const Transposed*>(lanes[i])->to[j] = pair;
+    }
+  }
+}
+
 namespace {
 
 // d[16, 8] += a[16, 16] b[16, 8]; sums in f64 are rounded once.

@@ -62,6 +62,11 @@ struct Mma {
   float* d;
   const uint32_t *a, *b;
 };
+struct Transposed {
+  uint32_t* to;
+  const void* row;
+};
+void load_transposed(void* const* lanes);
 void mma_f16(void* const* lanes);
 void mma_bf16(void* const* lanes);
 inline void nothing(void* const*) {}
@@ -116,6 +121,7 @@ T load_aligned(const void* p) {
 }
 PITH_DEVICE Bytes16 load_once16(const void* p) { return load_aligned<Bytes16>(p); }
 PITH_DEVICE Bytes8 load_once8(const void* p) { return load_aligned<Bytes8>(p); }
+PITH_DEVICE uint32_t load4(const void* p) { return load_aligned<uint32_t>(p); }
 PITH_DEVICE Bytes16 load16(const void* p) { return load_aligned<Bytes16>(p); }
 PITH_DEVICE Bytes8 load8(const void* p) { return load_aligned<Bytes8>(p); }
 PITH_DEVICE void store8(void* p, Bytes8 v) {
@@ -145,6 +151,12 @@ PITH_DEVICE uint32_t half2_sub(uint32_t a, uint32_t b) {
     return f32_to_f16(f16_to_f32(static_cast<uint16_t>(x)) - f16_to_f32(static_cast<uint16_t>(y)));
   };
   return static_cast<uint32_t>(one(a >> 16, b >> 16)) << 16 | one(a & 0xffff, b & 0xffff);
+}
+PITH_DEVICE float exp2_about(float x) { return std::exp2(x); }
+PITH_DEVICE void load_transposed(uint32_t* to, const void* row) {
+  emulated::check_aligned(row, 16);
+  emulated::Transposed t{to, row};
+  emulated::meet_warp(emulated::load_transposed, &t);
 }
 PITH_DEVICE void mma_f16(float* d, const uint32_t* a, const uint32_t* b) {
   emulated::Mma m{d, a, b};

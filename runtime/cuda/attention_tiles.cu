@@ -1,0 +1,213 @@
+// Attention of many queries at a time on tensor cores, in the form of FlashAttention-2 (Dao 2023).
+#include "runtime/cuda/cache_row.h"
+#include "runtime/cuda/device/device.h"
+#include "runtime/cuda/kernels.h"
+#include "runtime/cuda/values.h"
+
+namespace pith::cuda {
+namespace {
+
+constexpr int kThreads = 128;
+constexpr float kLog2E = 1.44269504088896f, kLowest = -3.0e38f;
+
+// A row of shared memory: 8 halves more than it holds, so that rows g of 8 lanes lie in banks 4 g.
+template <int D>
+constexpr int kRow = D + 8;
+
+// Eight numbers of a cached row as f16, scale applied in f32.
+PITH_DEVICE Bytes16 eight_halves(CacheType type, const void* rows, int64_t at, float scale) {
+  const Bytes8 codes = load8(static_cast<const unsigned char*>(rows) + at);
+  Bytes16 to;
+  for (int i = 0; i < 4; ++i) {
+    const uint32_t pair = codes.w[i / 2] >> (16 * (i % 2));
+    const auto value = [&](uint32_t code) {
+      const auto byte = static_cast<uint8_t>(code);
+      return scale * (type == CacheType::kInt8 ? static_cast<float>(static_cast<int8_t>(byte))
+                                               : e4m3_float(byte));
+    };
+    to.w[i] = half_pair(value(pair), value(pair >> 8));
+  }
+  return to;
+}
+
+// Keys or values [first, first + KT) to shared memory [KT, kRow]; 0 behind `last`.
+template <int D, int KT>
+PITH_DEVICE void load_rows(const Cache& cache, const CachePlane& plane, int slot, int64_t head,
+                           int64_t first, int64_t last, uint16_t* to) {
+  constexpr int kPieces = D / 8;  // of a row
+  for (int e = thread_index(); e < KT * kPieces; e += kThreads) {
+    const int64_t key = first + e / kPieces;
+    const int piece = e % kPieces;
+    uint16_t* const at = to + e / kPieces * kRow<D> + 8 * piece;
+    const bool valid = key <= last;
+    const int64_t row = cache_row(cache, slot, valid ? key : last, head);
+    if (plane.type == CacheType::kF16) {
+      copy_async16(at, static_cast<const uint16_t*>(plane.rows) + row * D + 8 * piece, valid);
+    } else {
+      store16(at, eight_halves(plane.type, plane.rows, row * D + 8 * piece,
+                               valid ? plane.scales[row] : 0.0f));
+    }
+  }
+}
+
+// out[t, h] = softmax(scale q k) v for the tokens of a tile
+//
+// q, out  [., heads * D] f32
+// cache   f16, int8 or fp8; all become f16 in shared memory
+// needs   head_dim == D, a multiple of 16; heads a multiple of the cache's      (checked by the
+// launcher) sums    f32; keys in tiles of KT, one after the other, with a maximum that goes on; q
+// and
+//         probabilities are rounded to f16. A token's result depends on where its tile begins only
+//         in which of its scores meet masked ones
+// grid    x: tiles of 64 queries, y: heads; 4 warps of 16 queries; two stages of 2 KT kRow halves
+// bound   arithmetic of tensor cores: 4 D multiply-adds a query and key
+template <int D, int KT>
+PITH_KERNEL attend_tiles_kernel(AttendTiles a) {
+  auto* const keys = reinterpret_cast<uint16_t*>(shared_memory());
+  uint16_t* const values = keys + 2 * KT * kRow<D>;
+  const QueryTile tile = a.tiles[block_x()];
+  const int64_t head = block_y(), kv_head = head / (a.heads / a.cache.heads);
+  const int g = lane() / 4, t = lane() % 4, first_of_warp = 16 * warp();
+
+  // Queries of rows g and g + 8 of the warp, the first operand of products.
+  uint32_t q[D / 16][4];
+  const float to_q = a.scale * kLog2E;
+#pragma unroll
+  for (int s = 0; s < D / 16; ++s) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int row = first_of_warp + g + 8 * (i % 2);
+      const float* const from =
+          a.q + ((tile.row + row) * a.heads + head) * D + 16 * s + 2 * t + 8 * (i / 2);
+      q[s][i] = row < tile.count ? half_pair(from[0] * to_q, from[1] * to_q) : 0;
+    }
+  }
+  float sums[D / 8][4] = {};
+  float top[2] = {kLowest, kLowest}, total[2] = {0, 0};
+
+  const int64_t last = tile.position + tile.count - 1;
+  const int64_t low =
+      a.window > 0 && tile.position - a.window + 1 > 0 ? tile.position - a.window + 1 : 0;
+  const int64_t begin = low / KT, end = last / KT;
+  const auto load = [&](int64_t j) {
+    const int64_t stage = (j - begin) % 2 * KT * kRow<D>;
+    load_rows<D, KT>(a.cache, a.cache.keys, tile.slot, kv_head, j * KT, last, keys + stage);
+    load_rows<D, KT>(a.cache, a.cache.values, tile.slot, kv_head, j * KT, last, values + stage);
+  };
+  load(begin);
+  commit_copies();
+  for (int64_t j = begin; j <= end; ++j) {
+    if (j < end) load(j + 1);
+    commit_copies();
+    wait_copies<1>();
+    sync_block();
+    const int64_t stage = (j - begin) % 2 * KT * kRow<D>;
+
+    float p[KT / 8][4] = {};
+#pragma unroll
+    for (int n = 0; n < KT / 8; ++n) {
+      const uint16_t* const key = keys + stage + (8 * n + g) * kRow<D> + 2 * t;
+#pragma unroll
+      for (int s = 0; s < D / 16; ++s) {
+        const uint32_t b[2] = {*reinterpret_cast<const uint32_t*>(key + 16 * s),
+                               *reinterpret_cast<const uint32_t*>(key + 16 * s + 8)};
+        mma_f16(p[n], q[s], b);
+      }
+    }
+    float highest[2] = {top[0], top[1]};
+#pragma unroll
+    for (int n = 0; n < KT / 8; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int64_t key = j * KT + 8 * n + 2 * t + i % 2,
+                      at = tile.position + first_of_warp + g + 8 * (i / 2);
+        if (key > at || key > last || (a.window > 0 && key <= at - a.window)) p[n][i] = -INFINITY;
+        highest[i / 2] = fmaxf(highest[i / 2], p[n][i]);
+      }
+    }
+    float factor[2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      highest[i] = fmaxf(highest[i], shuffle_xor(highest[i], 1));
+      highest[i] = fmaxf(highest[i], shuffle_xor(highest[i], 2));
+      factor[i] = exp2_about(top[i] - highest[i]);
+      top[i] = highest[i];
+      total[i] *= factor[i];
+    }
+#pragma unroll
+    for (int n = 0; n < D / 8; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) sums[n][i] *= factor[i / 2];
+    }
+#pragma unroll
+    for (int n = 0; n < KT / 8; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        p[n][i] = exp2_about(p[n][i] - top[i / 2]);
+        total[i / 2] += p[n][i];
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < KT / 16; ++k) {
+      const uint32_t weights[4] = {
+          half_pair(p[2 * k][0], p[2 * k][1]), half_pair(p[2 * k][2], p[2 * k][3]),
+          half_pair(p[2 * k + 1][0], p[2 * k + 1][1]), half_pair(p[2 * k + 1][2], p[2 * k + 1][3])};
+      const uint16_t* const row =
+          values + stage + (16 * k + lane() % 16) * kRow<D> + lane() / 16 * 8;
+#pragma unroll
+      for (int n = 0; n < D / 16; ++n) {
+        uint32_t b[4];
+        load_transposed(b, row + 16 * n);
+        mma_f16(sums[2 * n], weights, b);
+        mma_f16(sums[2 * n + 1], weights, b + 2);
+      }
+    }
+    sync_block();  // the stage is loaded anew
+  }
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    total[i] += shuffle_xor(total[i], 1);
+    total[i] += shuffle_xor(total[i], 2);
+  }
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const int row = first_of_warp + g + 8 * i;
+    if (row >= tile.count) continue;
+    float* const to = a.out + ((tile.row + row) * a.heads + head) * D + 2 * t;
+    const float factor = 1.0f / total[i];
+#pragma unroll
+    for (int n = 0; n < D / 8; ++n) {
+      to[8 * n] = sums[n][2 * i] * factor;
+      to[8 * n + 1] = sums[n][2 * i + 1] * factor;
+    }
+  }
+}
+
+template <int D, int KT>
+Status run(const AttendTiles& a, Stream stream) {
+  return launch(
+      attend_tiles_kernel<D, KT>,
+      {a.count, a.heads, 1, kThreads, 4 * KT * kRow<D> * static_cast<int64_t>(sizeof(uint16_t))},
+      stream, a);
+}
+
+}  // namespace
+
+Status attend_tiles(const AttendTiles& a, Stream stream) {
+  if (!has_tiles(a.cache)) return "attention: no kernel of tiles for this cache";
+  if (a.heads % a.cache.heads != 0) return "attention: heads that do not share key heads evenly";
+  switch (a.cache.head_dim) {
+    case 64:
+      return run<64, 64>(a, stream);
+    case 80:
+      return run<80, 64>(a, stream);
+    case 96:
+      return run<96, 64>(a, stream);
+    case 128:
+      return run<128, 64>(a, stream);
+    default:
+      return run<256, 32>(a, stream);
+  }
+}
+
+}  // namespace pith::cuda
