@@ -158,7 +158,7 @@ void products(bool quick) {
         if (m <= 256) {
           const Times t = measure([&](int turn) {
             const TileWeight w = weight_in(weights, type.codes, n, k, type.group, turn, &bytes);
-            must(ops.tile_product({w, inputs, y.as<float>(), n, nullptr, false}, stream));
+            must(ops.tile_product({{{w, y.as<float>(), n, nullptr}}, 1, inputs, false}, stream));
           });
           report(std::string("tile_product ") + type.name + of, t, bytes, operations, beside);
         }

@@ -54,13 +54,19 @@ struct HalfInputs {
   int64_t m;
 };
 
-// y[t, r] (+)= sum of x[t, i] w[r, i] + bias[r]
-struct TileProduct {
+// y[t, r] (+)= sum of x[t, i] w[r, i] + bias[r] for up to three weights of the same codes and k:
+// those of one input (q k v, gate up) are too small one by one to keep a chip busy.
+struct TileTarget {
   TileWeight w;
-  HalfInputs x;
   float* y;
   int64_t ldy;
   const float* bias;  // or null
+};
+inline constexpr int kMostTargets = 3;
+struct TileProduct {
+  TileTarget to[kMostTargets];
+  int32_t count;
+  HalfInputs x;
   bool add;
 };
 

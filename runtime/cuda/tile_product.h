@@ -9,8 +9,9 @@
 //         and their sums are those of mma in f32, a group at a time; stages go to 8 warps in turns,
 //         whose sums are added in order: an element does not depend on m, on the grid, or on what
 //         else is there
-// grid    x: a block of 8 warps a tile of 16 rows; y: 8 NT tokens. 4 NT KiB of shared memory
-// bound   memory up to some 64 tokens: bytes of w, read once for 8 NT tokens (bench/gpu)
+// grid    x: a block of 8 warps a tile of 16 rows, of all weights; y: 8 NT tokens. 4 NT KiB of
+// shared memory bound   memory up to some 64 tokens: bytes of w, read once for 8 NT tokens
+// (bench/gpu)
 //
 // The weights are the first operand of the mma and tokens the second, so that 8 tokens take one
 // mma: one token is no slower than 8, and codes go from memory to registers without shared memory.
@@ -27,9 +28,13 @@ constexpr int kWarps = 8;
 
 template <Codes codes, int NT>
 PITH_KERNEL tile_product_kernel(TileProduct a) {
-  const TileWeight& w = a.w;
+  int64_t tile = block_x();
+  int which = 0;
+  for (; which < a.count - 1 && tile >= a.to[which].w.tiles; ++which) tile -= a.to[which].w.tiles;
+  const TileTarget& to = a.to[which];
+  const TileWeight& w = to.w;
   const int g = lane() / 4, t = lane() % 4;
-  const int64_t tile = block_x(), first = block_y() * (8 * NT);
+  const int64_t first = block_y() * (8 * NT);
   const uint32_t* const table = nf4_table<codes>();
 
   float total[NT][4] = {};
@@ -91,17 +96,19 @@ PITH_KERNEL tile_product_kernel(TileProduct a) {
     for (int from = 0; from < kWarps; ++from)
       sum += sums[((from * NT + nt) * 4 + i) * 32 + of_lane];
     float v = sum * a.x.scales[at] * kValueFactor<codes>;
-    if (a.bias) v += a.bias[r];
-    float* const y = a.y + at * a.ldy + r;
+    if (to.bias) v += to.bias[r];
+    float* const y = to.y + at * to.ldy + r;
     *y = a.add ? *y + v : v;
   }
 }
 
 template <Codes codes>
 Status run_tile_product(const TileProduct& a, Stream stream) {
+  int64_t tiles = 0;
+  for (int i = 0; i < a.count; ++i) tiles += a.to[i].w.tiles;
   const auto run = [&](auto kernel, int64_t nt) {
     return launch(kernel,
-                  {a.w.tiles, (a.x.m + 8 * nt - 1) / (8 * nt), 1, 32 * kWarps,
+                  {tiles, (a.x.m + 8 * nt - 1) / (8 * nt), 1, 32 * kWarps,
                    nt * kWarps * 4 * 32 * static_cast<int64_t>(sizeof(float))},
                   stream, a);
   };

@@ -3,7 +3,7 @@
 namespace pith::cuda {
 
 Status tile_product_floats(const TileProduct& a, Stream stream) {
-  switch (a.w.codes) {
+  switch (a.to[0].w.codes) {
     case Codes::kE4M3:
       return run_tile_product<Codes::kE4M3>(a, stream);
     case Codes::kE5M2:

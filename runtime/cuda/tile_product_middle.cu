@@ -3,7 +3,7 @@
 namespace pith::cuda {
 
 Status tile_product_middle(const TileProduct& a, Stream stream) {
-  switch (a.w.codes) {
+  switch (a.to[0].w.codes) {
     case Codes::kInt5:
       return run_tile_product<Codes::kInt5>(a, stream);
     case Codes::kInt6:

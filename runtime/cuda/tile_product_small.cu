@@ -3,7 +3,7 @@
 namespace pith::cuda {
 
 Status tile_product_small(const TileProduct& a, Stream stream) {
-  switch (a.w.codes) {
+  switch (a.to[0].w.codes) {
     case Codes::kInt2:
       return run_tile_product<Codes::kInt2>(a, stream);
     case Codes::kInt3:

@@ -94,8 +94,7 @@ class GpuExecutor final : public Executor {
 
   void linears(Activation x, std::span<const To> all) override {
     if (!alike(all)) return Executor::linears(x, all);
-    const cuda::HalfInputs inputs = to_half(*all.front().linear, x);
-    for (const To& to : all) multiply(*to.linear, inputs, to.y, false);
+    multiply_all(all, to_half(*all.front().linear, x));
   }
 
   void norm_linears(const NormWeights& norm, Activation x, Activation normed,
@@ -105,7 +104,7 @@ class GpuExecutor final : public Executor {
     const cuda::HalfInputs inputs = room(inputs_, x.m, x.n);
     device_.run(&Ops::norm_to_half,
                 {x.f32(), weight_of(norm), x.n, static_cast<float>(norm.spec.eps()), inputs});
-    for (const To& to : all) multiply(*to.linear, inputs, to.y, false);
+    multiply_all(all, inputs);
   }
 
   void activate_linear(proto::Activation activation, Activation gate, Activation up,
@@ -383,45 +382,66 @@ class GpuExecutor final : public Executor {
     with(linear, [&](const OnDevice& on) {
       const float* bias = on.bias.data<float>();
       for (const auto& t : on.terms) {
-        cuda::TileProduct p{t.w.tiles(), x, y.f32(), y.n, bias, add};
+        const GpuWeight* w = &t.w;
+        cuda::HalfInputs inputs = x;
         if (t.up) {
-          const int64_t rank = p.w.n;
+          const int64_t rank = t.w.tiles().n;
           grow(inner_, floats(x.m * rank));
-          p.y = inner_.data<float>();
-          p.ldy = rank;
-          p.bias = nullptr;
-          p.add = false;
-          device_.run(&Ops::tile_product, p);
-          const cuda::HalfInputs through = room(inner_inputs_, x.m, rank);
-          device_.run(&Ops::to_half, {inner_.data<float>(), rank, through});
-          p = {t.up->tiles(), through, y.f32(), y.n, bias, add};
+          multiply_to({t.w.tiles(), inner_.data<float>(), rank, nullptr}, x, false);
+          inputs = room(inner_inputs_, x.m, rank);
+          device_.run(&Ops::to_half, {inner_.data<float>(), rank, inputs});
+          w = &*t.up;
         }
-        if (x.m > kTileTokens && device_.ops().has_half_product())
-          multiply_by_library(p);
-        else
-          device_.run(&Ops::tile_product, p);
+        multiply_to({w->tiles(), y.f32(), y.n, bias}, inputs, add);
         bias = nullptr;
         add = true;
       }
     });
   }
 
+  void multiply_to(const cuda::TileTarget& to, const cuda::HalfInputs& x, bool add) {
+    if (many(x)) return multiply_by_library(to, x, add);
+    device_.run(&Ops::tile_product, {{to}, 1, x, add});
+  }
+
+  // In one launch, where they are plain enough.
+  void multiply_all(std::span<const To> all, const cuda::HalfInputs& x) {
+    cuda::TileProduct p{};
+    p.x = x;
+    bool plain = all.size() <= cuda::kMostTargets && !many(x);
+    for (size_t i = 0; plain && i < all.size(); ++i) {
+      const auto kept = linears_.find(all[i].linear);
+      plain = kept != linears_.end() && kept->second.terms.size() == 1 &&
+              !kept->second.terms.front().up;
+      if (!plain) break;
+      p.to[p.count++] = {kept->second.terms.front().w.tiles(), all[i].y.f32(), all[i].y.n,
+                         kept->second.bias.data<float>()};
+      plain = p.to[i].w.codes == p.to[0].w.codes;
+    }
+    if (plain) return device_.run(&Ops::tile_product, p);
+    for (const To& to : all) multiply(*to.linear, x, to.y, false);
+  }
+
+  bool many(const cuda::HalfInputs& x) const {
+    return x.m > kTileTokens && device_.ops().has_half_product();
+  }
+
   // Rows of the weight as f16, some at a time so that sums stay in the cache of the chip, and then
   // what cuBLAS makes of them.
-  void multiply_by_library(const cuda::TileProduct& p) {
-    const int64_t rows = std::clamp<int64_t>(kSumsAtOnce / p.x.m, 1, p.w.tiles * cuda::kTileRows);
+  void multiply_by_library(const cuda::TileTarget& to, const cuda::HalfInputs& x, bool add) {
+    const cuda::TileWeight& w = to.w;
+    const int64_t rows = std::clamp<int64_t>(kSumsAtOnce / x.m, 1, w.tiles * cuda::kTileRows);
     const int64_t tiles = ceil_div(rows, cuda::kTileRows);
-    const int64_t k = p.w.stages * cuda::kStageColumns;
+    const int64_t k = w.stages * cuda::kStageColumns;
     grow(halves_, static_cast<uint64_t>(tiles * cuda::kTileRows * k) * sizeof(uint16_t));
-    grow(products_, floats(p.x.m * tiles * cuda::kTileRows));
-    cuda::HalfInputs x = p.x;
-    for (int64_t first = 0; first < p.w.tiles; first += tiles) {
-      const int64_t count = std::min(tiles, p.w.tiles - first), row = first * cuda::kTileRows,
+    grow(products_, floats(x.m * tiles * cuda::kTileRows));
+    for (int64_t first = 0; first < w.tiles; first += tiles) {
+      const int64_t count = std::min(tiles, w.tiles - first), row = first * cuda::kTileRows,
                     n = count * cuda::kTileRows;
-      device_.run(&Ops::dequantize, {p.w, first, count, halves_.data<uint16_t>()});
+      device_.run(&Ops::dequantize, {w, first, count, halves_.data<uint16_t>()});
       device_.run(&Ops::half_product, {halves_.data<uint16_t>(), n, x, products_.data<float>()});
-      device_.run(&Ops::finish, {products_.data<float>(), n, std::min(n, p.w.n - row), x.scales,
-                                 x.m, p.y + row, p.ldy, p.bias ? p.bias + row : nullptr, p.add});
+      device_.run(&Ops::finish, {products_.data<float>(), n, std::min(n, w.n - row), x.scales, x.m,
+                                 to.y + row, to.ldy, to.bias ? to.bias + row : nullptr, add});
     }
   }
 

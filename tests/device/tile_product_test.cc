@@ -45,8 +45,11 @@ class Product {
     const GpuBuffer out(device_, y.data(), y.size() * 4);
     const cuda::HalfInputs inputs{halves.data<uint16_t>(), stride, scales.data<float>(), m};
     device_.run(&cuda::Ops::to_half, {values.data<float>(), w.k, inputs});
-    device_.run(&cuda::Ops::tile_product, {weight.tiles(), inputs, out.data<float>(), w.n,
-                                           of_bias.data<float>(), !added.empty()});
+    device_.run(&cuda::Ops::tile_product,
+                {{{weight.tiles(), out.data<float>(), w.n, of_bias.data<float>()}},
+                 1,
+                 inputs,
+                 !added.empty()});
     device_.download(y.data(), out.data(), y.size() * 4);
     return y;
   }
@@ -137,6 +140,34 @@ TEST(TileProduct,
           expected(all.begin() + t * n, all.begin() + (t + 1) * n);
       EXPECT_EQ(Product(3).run(w, one, 1, {}, {}), expected) << t;
     }
+  }
+}
+
+TEST(TileProduct, of_several_weights_is_that_of_each) {
+  GpuDevice device(cuda::ops_table());
+  const int64_t k = 140, m = 2;
+  const auto x = inputs(m, k);
+  const GpuBuffer values(device, x.data(), x.size() * 4), halves(device, 2 * 256 * 2),
+      scales(device, 8);
+  const cuda::HalfInputs of{halves.data<uint16_t>(), 256, scales.data<float>(), m};
+  device.run(&cuda::Ops::to_half, {values.data<float>(), k, of});
+  cuda::TileProduct all{{}, 0, of, false};
+  std::vector<GpuWeight> weights;
+  std::vector<GpuBuffer> outputs;
+  std::vector<std::vector<float>> expected;
+  for (const int64_t n : {40, 16, 5}) {
+    const auto w = test::weight_values(n, k, static_cast<uint64_t>(n));
+    const Weight encoded = encode(Encoding::integer(5, n == 16 ? 16 : 64), n, k, w.data());
+    expected.push_back(Product().run(encoded, x, m, {}, {}));
+    weights.emplace_back(device, encoded);
+    outputs.emplace_back(device, static_cast<uint64_t>(m * n * 4));
+    all.to[all.count++] = {weights.back().tiles(), outputs.back().data<float>(), n, nullptr};
+  }
+  device.run(&cuda::Ops::tile_product, all);
+  for (size_t i = 0; i < 3; ++i) {
+    std::vector<float> y(expected[i].size());
+    device.download(y.data(), outputs[i].data(), y.size() * 4);
+    EXPECT_EQ(y, expected[i]);
   }
 }
 
