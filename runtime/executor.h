@@ -138,7 +138,7 @@ enum class CpuInputs : uint8_t {
 };
 // The backend of this machine's processor. Never fails.
 std::unique_ptr<Executor> make_cpu_executor(CpuInputs inputs = CpuInputs::kF32);
-// That of its first GPU; Error(kUnsupported) saying why where there is none.
+// That of its first GPU; Error(kUsage) saying why where there is none.
 std::unique_ptr<Executor> make_cuda_executor();
 
 struct ExecutorChoice {

@@ -54,11 +54,10 @@ PITH_DEVICE void load_rows(const Cache& cache, const CachePlane& plane, int slot
 //
 // q, out  [., heads * D] f32
 // cache   f16, int8 or fp8; all become f16 in shared memory
-// needs   head_dim == D, a multiple of 16; heads a multiple of the cache's      (checked by the
-// launcher) sums    f32; keys in tiles of KT, one after the other, with a maximum that goes on; q
-// and
-//         probabilities are rounded to f16. A token's result depends on where its tile begins only
-//         in which of its scores meet masked ones
+// needs   head_dim == D; heads a multiple of the cache's              (checked by the launcher)
+// sums    f32; keys in tiles of KT, one after the other, with a maximum that goes on; q and
+//         probabilities are rounded to f16. Where its tile begins changes a token's result only by
+//         which of its scores share a tile with masked ones
 // grid    x: tiles of 64 queries, y: heads; 4 warps of 16 queries; two stages of 2 KT kRow halves
 // bound   arithmetic of tensor cores: 4 D multiply-adds a query and key
 template <int D, int KT>

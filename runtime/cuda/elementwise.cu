@@ -29,7 +29,7 @@ PITH_DEVICE float block_absmax(float v) {
 
 // to[t] = f16 of value(i) / scale, with 0 behind n; every thread knows the scale.
 template <class Value>
-PITH_DEVICE void write_halves(const HalfInputs& to, int64_t t, int64_t n, float absmax,
+PITH_DEVICE void write_inputs(const HalfInputs& to, int64_t t, int64_t n, float absmax,
                               Value value) {
   const float scale = half_scale(absmax), inverse = 1.0f / scale;
   uint16_t* const row = to.values + t * to.stride;
@@ -38,13 +38,28 @@ PITH_DEVICE void write_halves(const HalfInputs& to, int64_t t, int64_t n, float 
   if (thread_index() == 0) to.scales[t] = scale;
 }
 
+template <class Value>
+PITH_DEVICE void write_inputs(const Int8Inputs& to, int64_t t, int64_t n, float absmax,
+                              Value value) {
+  float scale = code_scale(absmax, 127.0f);
+  if (to.fixed > 0 && scale == scale) scale = to.fixed;
+  int8_t* const row = to.values + t * to.stride;
+  for (int64_t i = thread_index(); i < to.stride; i += kThreads) {
+    const bool rounds = i < n && scale > 0;
+    const float code = rounds ? rintf(fmaxf(-127.0f, fminf(127.0f, value(i) / scale))) : 0.0f;
+    row[i] = static_cast<int8_t>(code);
+  }
+  if (thread_index() == 0) to.scales[t] = scale;
+}
+
 // grid  x: tokens
-PITH_KERNEL to_half_kernel(ToHalf a) {
+template <class T>
+PITH_KERNEL to_inputs_kernel(T a) {
   const int64_t t = block_x();
   const float* const x = a.x + t * a.n;
   float top = 0;
   for (int64_t i = thread_index(); i < a.n; i += kThreads) top = larger(fabsf(x[i]), top);
-  write_halves(a.to, t, a.n, block_absmax(top), [&](int64_t i) { return x[i]; });
+  write_inputs(a.to, t, a.n, block_absmax(top), [&](int64_t i) { return x[i]; });
 }
 
 // grid  x: tokens; a warp for a block of columns at a time
@@ -101,14 +116,15 @@ PITH_DEVICE float rms_factor(const float* x, int64_t n, float eps) {
 }
 
 // grid  x: tokens
-PITH_KERNEL norm_to_half_kernel(NormToHalf a) {
+template <class T>
+PITH_KERNEL norm_to_inputs_kernel(T a) {
   const int64_t t = block_x();
   const float* const x = a.x + t * a.n;
   const float factor = rms_factor(x, a.n, a.eps);
   const auto value = [&](int64_t i) { return x[i] * factor * a.weight[i]; };
   float top = 0;
   for (int64_t i = thread_index(); i < a.n; i += kThreads) top = larger(fabsf(value(i)), top);
-  write_halves(a.to, t, a.n, block_absmax(top), value);
+  write_inputs(a.to, t, a.n, block_absmax(top), value);
 }
 
 // grid  x: rows
@@ -132,7 +148,8 @@ PITH_DEVICE float activated(Activate how, float g) {
 }
 
 // grid  x: tokens
-PITH_KERNEL activate_to_half_kernel(ActivateToHalf a) {
+template <class T>
+PITH_KERNEL activate_to_inputs_kernel(T a) {
   const int64_t t = block_x();
   float* const gate = a.gate + t * a.n;
   float top = 0;
@@ -141,7 +158,7 @@ PITH_KERNEL activate_to_half_kernel(ActivateToHalf a) {
     gate[i] = v;  // read again by this thread alone
     top = larger(fabsf(v), top);
   }
-  write_halves(a.to, t, a.n, block_absmax(top), [&](int64_t i) { return gate[i]; });
+  write_inputs(a.to, t, a.n, block_absmax(top), [&](int64_t i) { return gate[i]; });
 }
 
 // The number at [row, column], in f32 as the reference decoder has it.
@@ -212,17 +229,28 @@ PITH_KERNEL rope_kernel(Rope a) {
 }
 
 Grid rows(int64_t m) { return {m, 1, 1, kThreads, kRoom}; }
-Status check(const HalfInputs& to, int64_t n) {
-  return to.stride % kStageColumns == 0 && to.stride >= n
-             ? nullptr
-             : "f16 inputs: a stride that does not fit";
+template <class T>
+Status run(void (*kernel)(T), const T& a, Stream stream) {
+  if (a.to.stride % kStageColumns != 0 || a.to.stride < a.n)
+    return "inputs of products: a stride that does not fit";
+  return launch(kernel, rows(a.to.m), stream, a);
 }
 
 }  // namespace
 
-Status to_half(const ToHalf& a, Stream stream) {
-  if (const Status bad = check(a.to, a.n)) return bad;
-  return launch(to_half_kernel, rows(a.to.m), stream, a);
+Status to_half(const ToHalf& a, Stream stream) { return run(to_inputs_kernel<ToHalf>, a, stream); }
+Status to_int8(const ToInt8& a, Stream stream) { return run(to_inputs_kernel<ToInt8>, a, stream); }
+Status norm_to_half(const NormToHalf& a, Stream stream) {
+  return run(norm_to_inputs_kernel<NormToHalf>, a, stream);
+}
+Status norm_to_int8(const NormToInt8& a, Stream stream) {
+  return run(norm_to_inputs_kernel<NormToInt8>, a, stream);
+}
+Status activate_to_half(const ActivateToHalf& a, Stream stream) {
+  return run(activate_to_inputs_kernel<ActivateToHalf>, a, stream);
+}
+Status activate_to_int8(const ActivateToInt8& a, Stream stream) {
+  return run(activate_to_inputs_kernel<ActivateToInt8>, a, stream);
 }
 Status round_inputs(const RoundInputs& a, Stream stream) {
   return launch(round_inputs_kernel, rows(a.m), stream, a);
@@ -231,14 +259,6 @@ Status rotate(const Rotate& a, Stream stream) {
   if (a.n > 1024) return "rotation: rows of more than 1024";
   return launch(rotate_kernel, {a.rows, 1, 1, kThreads, a.n * static_cast<int64_t>(sizeof(float))},
                 stream, a);
-}
-Status norm_to_half(const NormToHalf& a, Stream stream) {
-  if (const Status bad = check(a.to, a.n)) return bad;
-  return launch(norm_to_half_kernel, rows(a.to.m), stream, a);
-}
-Status activate_to_half(const ActivateToHalf& a, Stream stream) {
-  if (const Status bad = check(a.to, a.n)) return bad;
-  return launch(activate_to_half_kernel, rows(a.to.m), stream, a);
 }
 Status norm(const Norm& a, Stream stream) { return launch(norm_kernel, rows(a.m), stream, a); }
 Status embed(const Embed& a, Stream stream) { return launch(embed_kernel, rows(a.m), stream, a); }

@@ -96,6 +96,41 @@ struct Finish {
   bool add;
 };
 
+// Inputs rounded to int8 as formats/encodings/input.h has it, one scale a token: its own, or
+// `fixed` where that is not 0.
+struct Int8Inputs {
+  int8_t* values;  // [m, stride], 0 from column k on
+  int64_t stride;  // a multiple of kStageColumns
+  float* scales;   // [m]
+  int64_t m;
+  float fixed;
+};
+// Symmetric, one group a row, short enough for int32.
+inline bool takes_int8(const TileWeight& w) {
+  return w.codes == Codes::kInt8 && w.zeros == nullptr && w.steps_per_group == 0 && w.k <= 65536 &&
+         (w.scale_type == Scales::kF16 || w.scale_type == Scales::kBF16);
+}
+// y[t, r] (+)= float(sum of x[t, i] w[r, i]) * (scale of r * scale of t), one fused multiply-add,
+// then + bias[r]: the bits of the CPU (runtime/cpu/int_matmul.h).
+struct Int8Product {
+  TileTarget to[kMostTargets];
+  int32_t count;
+  Int8Inputs x;
+  bool add;
+};
+struct ToInt8 {
+  const float* x;  // [m, n]
+  int64_t n;
+  Int8Inputs to;
+};
+struct NormToInt8 {
+  const float* x;
+  const float* weight;
+  int64_t n;
+  float eps;
+  Int8Inputs to;
+};
+
 struct ToHalf {
   const float* x;  // [m, n]
   int64_t n;
@@ -130,6 +165,13 @@ struct ActivateToHalf {
   const float* up;  // or null
   int64_t n;
   HalfInputs to;
+};
+struct ActivateToInt8 {
+  Activate how;
+  float* gate;
+  const float* up;
+  int64_t n;
+  Int8Inputs to;
 };
 struct Norm {
   const float* x;
@@ -237,6 +279,7 @@ struct Ops {
   Status (*memory)(uint64_t* free, uint64_t* total);
   Status (*make_stream)(Stream* to);
   void (*end_stream)(Stream stream);
+  // From memory of the system, which is read before it returns.
   Status (*upload)(void* to, const void* from, uint64_t bytes, Stream stream);
   Status (*download)(void* to, const void* from, uint64_t bytes, Stream stream);
   Status (*wait)(Stream stream);
@@ -261,6 +304,10 @@ struct Ops {
   Status (*rotate)(const Rotate& a, Stream stream);
   Status (*norm_to_half)(const NormToHalf& a, Stream stream);
   Status (*activate_to_half)(const ActivateToHalf& a, Stream stream);
+  Status (*int8_product)(const Int8Product& a, Stream stream);
+  Status (*to_int8)(const ToInt8& a, Stream stream);
+  Status (*norm_to_int8)(const NormToInt8& a, Stream stream);
+  Status (*activate_to_int8)(const ActivateToInt8& a, Stream stream);
   Status (*norm)(const Norm& a, Stream stream);
   Status (*embed)(const Embed& a, Stream stream);
   Status (*gather)(const Gather& a, Stream stream);

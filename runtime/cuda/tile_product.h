@@ -1,17 +1,18 @@
 // y[t, r] (+)= x.scales[t] * sum over groups of s[r, group] * (sum of value[r, i] x[t, i]) +
 // bias[r]
 //
-// w       [n, k] in the layout of weight_tiles.h, value = code - zero, or the float that a code
-// means x       [m, stride] f16, 16-byte aligned rows of whole stages, 0 from column k on y [m, n]
-// f32, rows at ldy needs   1 <= m; stride >= 128 * stages                                  (checked
-// by the launcher) sums    values are exact in f16 (nf4 is rounded to it; bf16 weights meet x in
-// two bf16 parts), products
-//         and their sums are those of mma in f32, a group at a time; stages go to 8 warps in turns,
-//         whose sums are added in order: an element does not depend on m, on the grid, or on what
-//         else is there
-// grid    x: a block of 8 warps a tile of 16 rows, of all weights; y: 8 NT tokens. 4 NT KiB of
-// shared memory bound   memory up to some 64 tokens: bytes of w, read once for 8 NT tokens
-// (bench/gpu)
+// w       [n, k] in the layout of weight_tiles.h; value = code - zero, or the float of a code
+// x       [m, stride] f16, rows of whole stages, 16-byte aligned, 0 from column k on
+// y       [m, n] f32, rows at ldy
+// needs   1 <= m; stride >= 128 * stages                             (checked by the launcher)
+// sums    values are exact in f16 (nf4 is rounded to it; bf16 weights meet x in two bf16 parts),
+//         products and their sums those of mma in f32, a group at a time; stages go to 8 warps in
+//         turns, whose sums are added in order: an element does not depend on m, on the grid, or on
+//         what else is there
+// grid    x: a block of 8 warps a tile of 16 rows, of all weights, and 8 NT tokens, those of one
+// tile
+//         side by side so that its codes come from the L2 cache; 4 NT KiB of shared memory
+// bound   memory up to some 64 tokens: bytes of w (bench/gpu)
 //
 // The weights are the first operand of the mma and tokens the second, so that 8 tokens take one
 // mma: one token is no slower than 8, and codes go from memory to registers without shared memory.
@@ -28,13 +29,14 @@ constexpr int kWarps = 8;
 
 template <Codes codes, int NT>
 PITH_KERNEL tile_product_kernel(TileProduct a) {
-  int64_t tile = block_x();
+  const int64_t token_blocks = (a.x.m + 8 * NT - 1) / (8 * NT);
+  int64_t tile = block_x() / token_blocks;
   int which = 0;
   for (; which < a.count - 1 && tile >= a.to[which].w.tiles; ++which) tile -= a.to[which].w.tiles;
   const TileTarget& to = a.to[which];
   const TileWeight& w = to.w;
   const int g = lane() / 4, t = lane() % 4;
-  const int64_t first = block_y() * (8 * NT);
+  const int64_t first = block_x() % token_blocks * (8 * NT);
   const uint32_t* const table = nf4_table<codes>();
 
   float total[NT][4] = {};
@@ -108,7 +110,7 @@ Status run_tile_product(const TileProduct& a, Stream stream) {
   for (int i = 0; i < a.count; ++i) tiles += a.to[i].w.tiles;
   const auto run = [&](auto kernel, int64_t nt) {
     return launch(kernel,
-                  {tiles, (a.x.m + 8 * nt - 1) / (8 * nt), 1, 32 * kWarps,
+                  {tiles * ((a.x.m + 8 * nt - 1) / (8 * nt)), 1, 1, 32 * kWarps,
                    nt * kWarps * 4 * 32 * static_cast<int64_t>(sizeof(float))},
                   stream, a);
   };

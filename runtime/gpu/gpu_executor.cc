@@ -40,27 +40,18 @@ class GpuExecutor final : public Executor {
 
   void prepare(const Model& model) override {
     require_memory(model);
-    const auto keep = [&](const Linear& linear) {
-      if (linear.n > 0) linears_.emplace(&linear, take(linear));
-    };
-    keep(model.embedding);
+    each_linear(model, [&](const Linear& linear) {
+      if (!linears_.contains(&linear)) linears_.emplace(&linear, take(linear));
+    });
     for (const auto& block : model.blocks) {
-      for (const auto& s : block.sublayers) {
-        keep_norm(s.norm);
-        if (s.attention) {
-          for (const Linear* l :
-               {&s.attention->q, &s.attention->k, &s.attention->v, &s.attention->o})
-            keep(*l);
-          keep_norm(s.attention->query_norm);
-          keep_norm(s.attention->key_norm);
-        }
-        if (s.mlp) {
-          for (const Linear* l : {&s.mlp->gate, &s.mlp->up, &s.mlp->down}) keep(*l);
-        }
+      for (const auto& sub : block.sublayers) {
+        keep_norm(sub.norm);
+        if (!sub.attention) continue;
+        keep_norm(sub.attention->query_norm);
+        keep_norm(sub.attention->key_norm);
       }
     }
     keep_norm(model.final_norm);
-    if (model.own_head) keep(*model.own_head);
   }
 
   Activation buffer(Slot slot, int64_t m, int64_t n) override {
@@ -89,26 +80,41 @@ class GpuExecutor final : public Executor {
   }
 
   void linear(const Linear& linear, Activation x, Activation y, bool add) override {
+    const To to[] = {{&linear, y}};
+    if (in_int8(to)) return multiply_int8(to, to_int8(linear, x), add);
     multiply(linear, to_half(linear, x), y, add);
   }
 
   void linears(Activation x, std::span<const To> all) override {
     if (!alike(all)) return Executor::linears(x, all);
+    if (in_int8(all)) return multiply_int8(all, to_int8(*all.front().linear, x), false);
     multiply_all(all, to_half(*all.front().linear, x));
   }
 
   void norm_linears(const NormWeights& norm, Activation x, Activation normed,
                     std::span<const To> all) override {
+    const auto eps = static_cast<float>(norm.spec.eps());
+    if (alike(all) && in_int8(all)) {
+      const cuda::Int8Inputs inputs = int8_room(*all.front().linear, x.m, x.n);
+      device_.run(&Ops::norm_to_int8, {x.f32(), weight_of(norm), x.n, eps, inputs});
+      return multiply_int8(all, inputs, false);
+    }
     if (!alike(all) || all.front().linear->input.rounds())
       return Executor::norm_linears(norm, x, normed, all);
     const cuda::HalfInputs inputs = room(inputs_, x.m, x.n);
-    device_.run(&Ops::norm_to_half,
-                {x.f32(), weight_of(norm), x.n, static_cast<float>(norm.spec.eps()), inputs});
+    device_.run(&Ops::norm_to_half, {x.f32(), weight_of(norm), x.n, eps, inputs});
     multiply_all(all, inputs);
   }
 
   void activate_linear(proto::Activation activation, Activation gate, Activation up,
                        const Linear& linear, Activation y) override {
+    const To to[] = {{&linear, y}};
+    if (in_int8(to)) {
+      const cuda::Int8Inputs inputs = int8_room(linear, gate.m, gate.n);
+      device_.run(&Ops::activate_to_int8, {activation_of(activation), gate.f32(),
+                                           static_cast<const float*>(up.data), gate.n, inputs});
+      return multiply_int8(to, inputs, true);
+    }
     const cuda::HalfInputs inputs = activated(activation, gate, up);
     multiply(linear, linear.input.rounds() ? to_half(linear, gate) : inputs, y, true);
   }
@@ -237,8 +243,7 @@ class GpuExecutor final : public Executor {
   template <class T>
   void set(GpuBuffer& to, std::span<const T> from) {
     grow(to, from.size_bytes());
-    device_.upload(to.data(), from.data(), from.size_bytes());
-    device_.wait();
+    device_.upload(to.data(), from.data(), from.size_bytes());  // reads it before it returns
   }
 
   Activation record(FunctionRef<Activation()> body, GpuGraph* to) {
@@ -278,29 +283,33 @@ class GpuExecutor final : public Executor {
         std::bit_ceil(static_cast<uint64_t>(ceil_div(longest_, cuda::kChunkKeys))));
   }
 
+  template <class F>
+  static void each_linear(const Model& model, F f) {
+    f(model.embedding);
+    for (const auto& block : model.blocks) {
+      for (const auto& s : block.sublayers) {
+        if (s.attention) {
+          const auto& w = *s.attention;
+          for (const Linear* l : {&w.q, &w.k, &w.v, &w.o}) f(*l);
+        }
+        if (s.mlp) {
+          const auto& w = *s.mlp;
+          for (const Linear* l : {&w.gate, &w.up, &w.down}) f(*l);  // gate may be empty
+        }
+      }
+    }
+    if (model.own_head) f(*model.own_head);
+  }
+
   // Weights alone: what activations and caches need depends on what is asked for.
   void require_memory(const Model& model) {
     uint64_t needed = 0, available = 0, total = 0;
-    const auto add = [&](const Linear& l) {
+    each_linear(model, [&](const Linear& l) {
       for (const auto& t : l.terms) {
         needed += GpuWeight::bytes_of(t.w.encoding, t.w.n, t.w.k);
         if (t.up) needed += GpuWeight::bytes_of(t.up->encoding, t.up->n, t.up->k);
       }
-    };
-    add(model.embedding);
-    for (const auto& block : model.blocks) {
-      for (const auto& s : block.sublayers) {
-        if (s.attention) {
-          for (const Linear* l :
-               {&s.attention->q, &s.attention->k, &s.attention->v, &s.attention->o})
-            add(*l);
-        }
-        if (s.mlp) {
-          for (const Linear* l : {&s.mlp->gate, &s.mlp->up, &s.mlp->down}) add(*l);
-        }
-      }
-    }
-    if (model.own_head) add(*model.own_head);
+    });
     GpuDevice::check(device_.ops().memory(&available, &total));
     if (needed > available) {
       fail(ErrorKind::kMemory, "the weights take {} bytes, of which the device has {} ({} in all)",
@@ -319,7 +328,7 @@ class GpuExecutor final : public Executor {
     return to;
   }
   void keep_norm(const NormWeights& norm) {
-    if (norm.weight.empty()) return;
+    if (norm.weight.empty() || norms_.contains(&norm)) return;
     norms_.emplace(&norm,
                    GpuBuffer(device_, norm.weight.data(), norm.weight.size() * sizeof(float)));
     device_.wait();
@@ -371,6 +380,36 @@ class GpuExecutor final : public Executor {
     device_.run(&Ops::activate_to_half, {activation_of(activation), gate.f32(),
                                          static_cast<const float*>(up.data), gate.n, to});
     return to;
+  }
+
+  // Whether these are products of integers throughout.
+  bool in_int8(std::span<const To> all) const {
+    return all.size() <= cuda::kMostTargets && std::ranges::all_of(all, [&](const To& to) {
+             const InputEncoding& e = to.linear->input;
+             if (e.dtype != DType::kI8 || e.scale == InputScale::kBlock128) return false;
+             const auto kept = linears_.find(to.linear);
+             if (kept == linears_.end() || kept->second.terms.size() != 1) return false;
+             const auto& term = kept->second.terms.front();
+             return !term.up && cuda::takes_int8(term.w.tiles());
+           });
+  }
+  cuda::Int8Inputs int8_room(const Linear& linear, int64_t m, int64_t k) {
+    const cuda::HalfInputs bytes = room(inputs_, m, k);
+    return {reinterpret_cast<int8_t*>(bytes.values), bytes.stride, bytes.scales, m,
+            linear.input.scale == InputScale::kTensor ? linear.input.value : 0};
+  }
+  cuda::Int8Inputs to_int8(const Linear& linear, Activation x) {
+    const cuda::Int8Inputs to = int8_room(linear, x.m, x.n);
+    device_.run(&Ops::to_int8, {x.f32(), x.n, to});
+    return to;
+  }
+  void multiply_int8(std::span<const To> all, const cuda::Int8Inputs& x, bool add) {
+    cuda::Int8Product p{{}, 0, x, add};
+    for (const To& to : all) {
+      const OnDevice& on = linears_.find(to.linear)->second;
+      p.to[p.count++] = {on.terms.front().w.tiles(), to.y.f32(), to.y.n, on.bias.data<float>()};
+    }
+    device_.run(&Ops::int8_product, p);
   }
 
   static bool alike(std::span<const To> all) {
@@ -509,7 +548,7 @@ class GpuExecutor final : public Executor {
 
 std::unique_ptr<Executor> make_cuda_executor() {
   const CudaBackend& backend = cuda_backend();
-  if (backend.ops == nullptr) fail(ErrorKind::kUnsupported, "no GPU: {}", backend.note);
+  if (backend.ops == nullptr) fail(ErrorKind::kUsage, "no GPU: {}", backend.note);
   return make_gpu_executor(*backend.ops, backend.devices.front().name);
 }
 

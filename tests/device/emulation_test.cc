@@ -122,5 +122,43 @@ TEST(Emulation, mma_is_the_product_of_fragments) {
   }
 }
 
+PITH_KERNEL one_mma_of_ints(const uint32_t* a, const uint32_t* b, int32_t* d) {
+  int32_t sums[4] = {0, 0, 0, 0};
+  mma_s8(sums, a + 4 * lane(), b + 2 * lane());
+  for (int i = 0; i < 4; ++i) d[4 * lane() + i] = sums[i];
+}
+
+// As the PTX manual has m16n8k32 of 8-bit integers.
+TEST(Emulation, mma_of_int8_is_the_product_of_fragments) {
+  int8_t a[16][32], b[32][8];
+  for (int i = 0; i < 512; ++i) a[i / 32][i % 32] = static_cast<int8_t>(i * 37 % 256 - 128);
+  for (int i = 0; i < 256; ++i) b[i / 8][i % 8] = static_cast<int8_t>(i * 91 % 256 - 128);
+  uint32_t of_a[128] = {}, of_b[64] = {};
+  int32_t d[128];
+  for (int l = 0; l < 32; ++l) {
+    for (int i = 0; i < 16; ++i) {  // a_i of the manual
+      const int row = i < 4 || (i >= 8 && i < 12) ? l / 4 : l / 4 + 8;
+      const int column = l % 4 * 4 + i % 4 + (i < 8 ? 0 : 16);
+      of_a[4 * l + i / 4] |= static_cast<uint32_t>(static_cast<uint8_t>(a[row][column]))
+                             << (8 * (i % 4));
+    }
+    for (int i = 0; i < 8; ++i) {
+      const int row = l % 4 * 4 + i % 4 + (i < 4 ? 0 : 16);
+      of_b[2 * l + i / 4] |= static_cast<uint32_t>(static_cast<uint8_t>(b[row][l / 4]))
+                             << (8 * (i % 4));
+    }
+  }
+  launch(one_mma_of_ints, {1, 1, 1, 32}, nullptr, static_cast<const uint32_t*>(of_a),
+         static_cast<const uint32_t*>(of_b), d);
+  for (int l = 0; l < 32; ++l) {
+    for (int i = 0; i < 4; ++i) {
+      const int row = i < 2 ? l / 4 : l / 4 + 8, column = l % 4 * 2 + i % 2;
+      int32_t sum = 0;
+      for (int k = 0; k < 32; ++k) sum += a[row][k] * b[k][column];
+      EXPECT_EQ(d[4 * l + i], sum) << row << " " << column;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace pith::cuda

@@ -7,6 +7,7 @@
 
 #include "core/bytes.h"
 #include "core/dtype.h"
+#include "runtime/cpu/matmul.h"
 #include "runtime/cuda/table.h"
 #include "runtime/gpu/gpu_weight.h"
 #include "tests/support/encodings.h"
@@ -168,6 +169,49 @@ TEST(TileProduct, of_several_weights_is_that_of_each) {
     std::vector<float> y(expected[i].size());
     device.download(y.data(), outputs[i].data(), y.size() * 4);
     EXPECT_EQ(y, expected[i]);
+  }
+}
+
+TEST(Int8Product, is_that_of_the_cpu_bit_for_bit) {
+  GpuDevice device(cuda::ops_table());
+  for (const int64_t m : {1, 9, 20}) {
+    for (const auto& [n, k] : {std::pair<int64_t, int64_t>{16, 128}, {21, 300}, {5, 1100}}) {
+      const auto values = test::weight_values(n, k, 3);
+      const Weight w = encode(Encoding::integer(8, 0), n, k, values.data());
+      const GpuWeight on(device, w);
+      ASSERT_TRUE(cuda::takes_int8(on.tiles()));
+      const auto x = test::uniform_values(m * k, 5), bias = test::uniform_values(n, 6),
+                 added = test::uniform_values(m * n, 7);
+      for (const float fixed : {0.0f, 0.004f}) {
+        for (const bool with : {false, true}) {
+          RoundedInputs rounded;
+          rounded.set({DType::kI8, fixed > 0 ? InputScale::kTensor : InputScale::kToken, fixed},
+                      x.data(), m, k);
+          std::vector<float> expected = added;
+          MatmulScratch scratch;
+          matmul(cpu_kernels(), w, rounded, expected.data(), with, scratch);
+          for (int64_t i = 0; with && i < m * n; ++i)
+            expected[static_cast<size_t>(i)] += bias[static_cast<size_t>(i % n)];
+          const auto stride = static_cast<int64_t>(round_up(static_cast<uint64_t>(k), 128));
+          const GpuBuffer from(device, x.data(), x.size() * 4),
+              of_bias(device, bias.data(), bias.size() * 4),
+              codes(device, static_cast<uint64_t>(m * stride)),
+              scales(device, static_cast<uint64_t>(m * 4)),
+              y(device, added.data(), added.size() * 4);
+          const cuda::Int8Inputs inputs{codes.data<int8_t>(), stride, scales.data<float>(), m,
+                                        fixed};
+          device.run(&cuda::Ops::to_int8, {from.data<float>(), k, inputs});
+          device.run(&cuda::Ops::int8_product,
+                     {{{on.tiles(), y.data<float>(), n, with ? of_bias.data<float>() : nullptr}},
+                      1,
+                      inputs,
+                      with});
+          std::vector<float> got(added.size());
+          device.download(got.data(), y.data(), got.size() * 4);
+          ASSERT_EQ(got, expected) << m << " " << n << " " << k << " " << fixed << " " << with;
+        }
+      }
+    }
   }
 }
 

@@ -48,6 +48,15 @@ class Command : public testing::Test {
   test::TemporaryFolder folder_;
 };
 
+TEST_F(Command, says_why_it_cannot_run_on_a_gpu) {
+  if (pith_run({"devices"}).out.find("sm_") != std::string::npos) GTEST_SKIP() << "there is one";
+  const auto r = pith_run({"eval", "ppl", in(), "--text", folder_.file("text"), "--protocol",
+                           "paragraph", "--device", "cuda"});
+  EXPECT_EQ(r.exit_code, 2);
+  EXPECT_NE(r.err.find("no GPU: "), std::string::npos) << r.err;
+  EXPECT_EQ(pith_run({"bench", in(), "--device", "tpu"}).exit_code, 2);
+}
+
 TEST_F(Command, usage_errors_exit_with_2) {
   const std::vector<std::vector<std::string>> cases = {
       {},

@@ -107,6 +107,19 @@ PITH_DEVICE void mma_bf16(float* d, const uint32_t* a, const uint32_t* b) {
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+// d[16, 8] += a[16, 32] b[32, 8] of int8 in int32. Lane 4 g + t has a = {[g, 4t], [g + 8, 4t],
+// [g, 4t + 16], [g + 8, 4t + 16]} and the three columns behind each, b = {[4t, g], [4t + 16, g]}
+// and the three rows behind each, d as above.
+PITH_DEVICE void mma_s8(int32_t* d, const uint32_t* a, const uint32_t* b) {
+  asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
+      : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+// Bytes 0 and 2 of a, then of b; bytes 1 and 3.
+PITH_DEVICE uint32_t even_bytes(uint32_t a, uint32_t b) { return __byte_perm(a, b, 0x6420); }
+PITH_DEVICE uint32_t odd_bytes(uint32_t a, uint32_t b) { return __byte_perm(a, b, 0x7531); }
+
 template <class... Parameters, class... Arguments>
 inline const char* launch(void (*kernel)(Parameters...), const Grid& grid, Stream stream,
                           Arguments... arguments) {

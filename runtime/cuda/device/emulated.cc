@@ -333,6 +333,24 @@ void mma(void* const* lanes, ToFloat to_float) {
 
 }  // namespace
 
+void mma_s8(void* const* lanes) {
+  const auto byte = [](uint32_t word, int i) { return static_cast<int8_t>(word >> (8 * i)); };
+  int a[16][32], b[32][8];
+  for (int i = 0; i < 32; ++i) {
+    const MmaInts& m = *static_cast<const MmaInts*>(lanes[i]);
+    const int g = i / 4, t = i % 4;
+    for (int j = 0; j < 4; ++j) {
+      for (int w = 0; w < 4; ++w) a[g + 8 * (w % 2)][4 * t + 16 * (w / 2) + j] = byte(m.a[w], j);
+      for (int w = 0; w < 2; ++w) b[4 * t + 16 * w + j][g] = byte(m.b[w], j);
+    }
+  }
+  for (int i = 0; i < 32; ++i) {
+    const MmaInts& m = *static_cast<const MmaInts*>(lanes[i]);
+    for (int j = 0; j < 4; ++j) {
+      for (int k = 0; k < 32; ++k) m.d[j] += a[i / 4 + 8 * (j / 2)][k] * b[k][2 * (i % 4) + j % 2];
+    }
+  }
+}
 void mma_f16(void* const* lanes) {
   mma(lanes, [](uint16_t h) { return f16_to_f32(h); });
 }

@@ -67,6 +67,11 @@ struct Transposed {
   const void* row;
 };
 void load_transposed(void* const* lanes);
+struct MmaInts {
+  int32_t* d;
+  const uint32_t *a, *b;
+};
+void mma_s8(void* const* lanes);
 void mma_f16(void* const* lanes);
 void mma_bf16(void* const* lanes);
 inline void nothing(void* const*) {}
@@ -166,6 +171,15 @@ PITH_DEVICE void mma_bf16(float* d, const uint32_t* a, const uint32_t* b) {
   emulated::Mma m{d, a, b};
   emulated::meet_warp(emulated::mma_bf16, &m);
 }
+
+PITH_DEVICE void mma_s8(int32_t* d, const uint32_t* a, const uint32_t* b) {
+  emulated::MmaInts m{d, a, b};
+  emulated::meet_warp(emulated::mma_s8, &m);
+}
+PITH_DEVICE uint32_t even_bytes(uint32_t a, uint32_t b) {
+  return (a & 0xff) | (a >> 8 & 0xff00) | (b & 0xff) << 16 | (b & 0xff0000) << 8;
+}
+PITH_DEVICE uint32_t odd_bytes(uint32_t a, uint32_t b) { return even_bytes(a >> 8, b >> 8); }
 
 template <class... Parameters, class... Arguments>
 const char* launch(void (*kernel)(Parameters...), const Grid& grid, Stream,
