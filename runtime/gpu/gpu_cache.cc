@@ -1,5 +1,6 @@
 #include "runtime/gpu/gpu_cache.h"
 
+#include <atomic>
 #include <numeric>
 
 #include "core/bytes.h"
@@ -26,13 +27,16 @@ cuda::CacheType type_of(KvType type) {
 uint64_t element_bytes(cuda::CacheType type) {
   return type == cuda::CacheType::kF32 ? 4 : type <= cuda::CacheType::kBF16 ? 2 : 1;
 }
+std::atomic<uint64_t> next_id{0};
+
 bool has_scales(cuda::CacheType type) { return type >= cuda::CacheType::kInt8; }
 
 }  // namespace
 
 GpuKvCache::GpuKvCache(GpuDevice& device, const proto::ModelSpec& spec, int slots, int64_t length,
                        KvTypes types)
-    : slots_(slots),
+    : id_(next_id.fetch_add(1)),
+      slots_(slots),
       length_(length),
       pages_per_slot_(ceil_div(length, cuda::kPageTokens)),
       types_(types) {

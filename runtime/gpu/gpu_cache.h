@@ -19,6 +19,8 @@ class GpuKvCache final : public KvCache {
   uint64_t bytes() const override;
   void fill() override {}  // new memory is zeros
 
+  // Of no other cache of this process.
+  uint64_t id() const { return id_; }
   // Of one attention, counted over the model.
   cuda::Cache of(int index) const;
   // Keys and queries are to be rotated (runtime/kv_types.h).
@@ -32,6 +34,7 @@ class GpuKvCache final : public KvCache {
     Plane keys, values;
     int64_t heads, head_dim;
   };
+  const uint64_t id_;
   int slots_;
   int64_t length_, pages_per_slot_;
   KvTypes types_;

@@ -169,7 +169,8 @@ class GpuExecutor final : public Executor {
     set(rows_, rows);
     set_positions(batch, cache);
     for (auto& [name, angles] : angles_) set_angles(angles, batch);
-    const GraphKey key{&cache, batch.tokens.size(), rows.size(), chunks_of_batch()};
+    const GraphKey key{static_cast<GpuKvCache&>(cache).id(), batch.tokens.size(), rows.size(),
+                       chunks_of_batch()};
     Recorded& recorded = graphs_[key];
     if (recorded.graph && recorded.generation != generation_) recorded = {};
     if (!recorded.graph) {
@@ -198,7 +199,7 @@ class GpuExecutor final : public Executor {
 
  private:
   struct GraphKey {
-    const KvCache* cache;
+    uint64_t cache;
     size_t tokens, rows;
     int64_t chunks;
     auto operator<=>(const GraphKey&) const = default;
@@ -504,19 +505,19 @@ class GpuExecutor final : public Executor {
   }
 
   void set_positions(const Batch& batch, const KvCache& cache) {
-    if (std::ranges::equal(segments_, batch.segments)) return;
-    std::vector<int32_t> slots, at;
-    longest_ = 0;
     for (const auto& s : batch.segments) {
       if (s.slot < 0 || s.slot >= cache.slots() || s.begin < 0 ||
           s.begin + s.count > cache.length()) {
         fail(ErrorKind::kUsage, "tokens {} to {} of sequence {} do not fit a cache of {} x {}",
              s.begin, s.begin + s.count, s.slot, cache.slots(), cache.length());
       }
-      for (int64_t i = 0; i < s.count; ++i) {
-        slots.push_back(s.slot);
-        at.push_back(static_cast<int32_t>(s.begin + i));
-      }
+    }
+    if (std::ranges::equal(segments_, batch.segments)) return;
+    std::vector<int32_t> slots, at;
+    longest_ = 0;
+    for (const auto& s : batch.segments) {
+      slots.insert(slots.end(), static_cast<size_t>(s.count), s.slot);
+      for (int64_t i = 0; i < s.count; ++i) at.push_back(static_cast<int32_t>(s.begin + i));
       longest_ = std::max(longest_, s.begin + s.count);
     }
     set_tiles(batch);

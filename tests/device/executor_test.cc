@@ -270,6 +270,17 @@ TEST(GpuExecutor, replays_decoding_steps_to_the_same_bits) {
 TEST(GpuExecutor, refuses_what_it_has_no_kernel_or_no_room_for) {
   Changed m([](Linear&) {});
   EXPECT_THROW(emulated()->make_cache(m.model.spec, 1, 10, KvType::kInt4), Error);
+  {
+    const auto gpu = emulated();
+    const auto large = gpu->make_cache(m.model.spec, 2, 32, KvType::kF16),
+               little = gpu->make_cache(m.model.spec, 1, 16, KvType::kF16);
+    const int32_t tokens[] = {1};
+    for (const Segment& s : {Segment{0, 20, 1}, Segment{1, 0, 1}}) {
+      const Segment segments[] = {s};
+      forward_hidden(*gpu, m.model, {tokens, segments}, *large);
+      EXPECT_THROW(forward_hidden(*gpu, m.model, {tokens, segments}, *little), Error);
+    }
+  }
   cuda::Ops small = cuda::ops_table();
   small.memory = [](uint64_t* free, uint64_t* total) {
     *free = 1000;
