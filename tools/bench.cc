@@ -164,12 +164,16 @@ void bench(const Options& o) {
   uint64_t bytes = model.bytes();
   if (!model.spec.tied_head()) bytes -= model.embedding.bytes();
 
+  // The processor's ceilings say nothing of a GPU; gpu_bench measures those of one.
+  const bool ceilings = !o.executor().cuda;
   std::vector<double> prefill, decode, bandwidth, int_ops, float_ops;
   for (int64_t r = 0; r < o.repeats;
        ++r) {  // interleaved: what the machine does beside hits all alike
-    bandwidth.push_back(read_bandwidth());
-    int_ops.push_back(peak(cpu_kernels().int_peak));
-    float_ops.push_back(peak(cpu_kernels().float_peak));
+    if (ceilings) {
+      bandwidth.push_back(read_bandwidth());
+      int_ops.push_back(peak(cpu_kernels().int_peak));
+      float_ops.push_back(peak(cpu_kernels().float_peak));
+    }
     auto begin = Clock::now();
     runner.prefill(o.depth, o.prompt);
     prefill.push_back(static_cast<double>(o.prompt) / seconds(begin));
@@ -177,48 +181,57 @@ void bench(const Options& o) {
     for (int64_t i = 0; i < o.generate; ++i) runner.decode(o.depth + o.prompt + i);
     decode.push_back(static_cast<double>(o.batch * o.generate) / seconds(begin));
   }
-  const Figures p = figures(prefill), d = figures(decode), b = figures(bandwidth),
-                i8 = figures(int_ops), f32 = figures(float_ops);
+  const Figures p = figures(prefill), d = figures(decode);
+  const auto ceiling = [&](const std::vector<double>& all) {
+    return ceilings ? figures(all) : Figures{};
+  };
+  const Figures b = ceiling(bandwidth), i8 = ceiling(int_ops), f32 = ceiling(float_ops);
   const double read = static_cast<double>(bytes) * d.median / static_cast<double>(o.batch);
   const double ops = operations(model) * p.median;
-  const Json j = {{"model", o.model.empty() ? o.synthetic + " " + o.type : o.model},
-                  {"executor", runner.executor().description()},
-                  {"threads", thread_count()},
-                  {"load_seconds", load_seconds},
-                  {"depth", o.depth},
-                  {"batch", o.batch},
-                  {"prompt_tokens", o.prompt},
-                  {"generated_tokens", o.generate},
-                  {"repeats", o.repeats},
-                  {"prefill_tokens_per_s", p.median},
-                  {"prefill_tokens_per_s_range", {p.low, p.high}},
-                  {"decode_tokens_per_s", d.median},
-                  {"decode_tokens_per_s_range", {d.low, d.high}},
-                  {"weight_bytes_per_token", bytes},
-                  {"cache", to_string(runner.types())},
-                  {"cache_bytes_per_token", cache_bytes},
-                  {"int8_peak_ops_per_s", i8.high},
-                  {"f32_peak_ops_per_s", f32.high},
-                  {"prefill_ops_per_s", ops},
-                  {"read_bytes_per_s", b.median},
-                  {"decode_bytes_per_s", read},
-                  {"decode_bandwidth_fraction", read / b.median}};
+  Json j = {{"model", o.model.empty() ? o.synthetic + " " + o.type : o.model},
+            {"executor", runner.executor().description()},
+            {"threads", thread_count()},
+            {"load_seconds", load_seconds},
+            {"depth", o.depth},
+            {"batch", o.batch},
+            {"prompt_tokens", o.prompt},
+            {"generated_tokens", o.generate},
+            {"repeats", o.repeats},
+            {"prefill_tokens_per_s", p.median},
+            {"prefill_tokens_per_s_range", {p.low, p.high}},
+            {"decode_tokens_per_s", d.median},
+            {"decode_tokens_per_s_range", {d.low, d.high}},
+            {"weight_bytes_per_token", bytes},
+            {"cache", to_string(runner.types())},
+            {"cache_bytes_per_token", cache_bytes},
+            {"prefill_ops_per_s", ops},
+            {"decode_bytes_per_s", read}};
+  if (ceilings) {
+    j.update({{"int8_peak_ops_per_s", i8.high},
+              {"f32_peak_ops_per_s", f32.high},
+              {"read_bytes_per_s", b.median},
+              {"decode_bandwidth_fraction", read / b.median}});
+  }
   o.write_json(j);
   if (!o.prints()) return;
   fmt::print("{}\n", runner.executor().description());
   fmt::print("prefill  {:8.1f} tokens/s  ({:.1f} to {:.1f}), {} tokens\n", p.median, p.low, p.high,
              o.prompt);
-  fmt::print(
-      "         {:.0f} GOP/s in linear layers; this machine: {:.0f} in int8 ({:.0f} %), {:.0f} in "
-      "f32 ({:.0f} %)\n",
-      ops / 1e9, i8.high / 1e9, 100 * ops / i8.high, f32.high / 1e9, 100 * ops / f32.high);
+  fmt::print("         {:.0f} GOP/s in linear layers", ops / 1e9);
+  if (ceilings) {
+    fmt::print("; this machine: {:.0f} in int8 ({:.0f} %), {:.0f} in f32 ({:.0f} %)", i8.high / 1e9,
+               100 * ops / i8.high, f32.high / 1e9, 100 * ops / f32.high);
+  }
+  fmt::print("\n");
   fmt::print(
       "decode   {:8.1f} tokens/s  ({:.1f} to {:.1f}), {} tokens of {} sequence{} after them\n",
       d.median, d.low, d.high, o.generate, o.batch, o.batch == 1 ? "" : "s");
-  fmt::print(
-      "         {} of weights a token, {:.1f} GB/s of the {:.1f} GB/s that this machine reads: "
-      "{:.0f} %\n",
-      human_bytes(bytes), read / 1e9, b.median / 1e9, 100 * read / b.median);
+  fmt::print("         {} of weights a token, {:.1f} GB/s", human_bytes(bytes), read / 1e9);
+  if (ceilings) {
+    fmt::print(" of the {:.1f} GB/s that this machine reads: {:.0f} %", b.median / 1e9,
+               100 * read / b.median);
+  }
+  fmt::print("\n");
   fmt::print("cache    {} a token, in {}\n", human_bytes(cache_bytes), to_string(runner.types()));
   fmt::print("load     {:8.2f} s\n", load_seconds);
   for (const auto& name : fallback_notes())
