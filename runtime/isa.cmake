@@ -9,3 +9,8 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
 else()
   target_compile_definitions(pith_runtime PRIVATE PITH_SCALAR_ONLY)
 endif()
+# No fuzz target runs kernels, and clang takes minutes to instrument them.
+if(PITH_FUZZ)
+  set_property(SOURCE cpu/kernels_scalar.cc cpu/kernels_avx2.cc cpu/kernels_avxvnni.cc cpu/kernels_avx512.cc
+                      cpu/kernels_amx.cc APPEND_STRING PROPERTY COMPILE_FLAGS " -fno-sanitize=all")
+endif()
