@@ -65,6 +65,9 @@ class KvCache {
   virtual void fill() = 0;
 };
 
+// Error(kUsage) where a token of the batch has no place in the cache.
+void check_fits(const Batch& batch, const KvCache& cache);
+
 class Executor {
  public:
   virtual ~Executor() = default;

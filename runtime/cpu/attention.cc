@@ -58,14 +58,10 @@ class Attending {
         scale_(static_cast<float>(spec.scale() != 0 ? spec.scale()
                                                     : 1.0 / std::sqrt(static_cast<double>(d_)))) {
     const int64_t queries_of_tile = std::max<int64_t>(1, kRows / group_);
+    check_fits(batch, cache);
     int64_t row = 0;
     for (size_t s = 0; s < batch.segments.size(); ++s) {
       const Segment& seg = batch.segments[s];
-      if (seg.slot < 0 || seg.slot >= cache.slots() || seg.begin < 0 ||
-          seg.begin + seg.count > cache.length()) {
-        fail(ErrorKind::kUsage, "tokens {} to {} of sequence {} do not fit a cache of {} x {}",
-             seg.begin, seg.begin + seg.count, seg.slot, cache.slots(), cache.length());
-      }
       for (int64_t first = 0; first < seg.count; first += queries_of_tile) {
         const int64_t count = std::min(queries_of_tile, seg.count - first);
         for (int64_t h = 0; h < kv_heads_; ++h)

@@ -14,7 +14,7 @@ PITH_DEVICE void write_row(const CachePlane& plane, int64_t row, int64_t d, cons
   if (plane.type == CacheType::kInt8 || plane.type == CacheType::kFp8) {
     float top = 0;
     for (int64_t i = lane(); i < d; i += 32) top = larger(fabsf(x[i]), top);
-    for (int by = 16; by > 0; by /= 2) top = larger(top, shuffle_xor(top, by));
+    top = warp_join(top, larger);
     scale = code_scale(top, plane.type == CacheType::kInt8 ? 127.0f : 448.0f);
     if (lane() == 0) plane.scales[row] = scale;
   }
@@ -30,8 +30,8 @@ PITH_DEVICE void write_row(const CachePlane& plane, int64_t row, int64_t d, cons
         static_cast<uint16_t*>(plane.rows)[at + i] = float_bf16(x[i]);
         break;
       case CacheType::kInt8:
-        static_cast<int8_t*>(plane.rows)[at + i] = static_cast<int8_t>(
-            scale > 0 ? rintf(fmaxf(-127.0f, fminf(127.0f, x[i] / scale))) : 0.0f);
+        static_cast<int8_t*>(plane.rows)[at + i] =
+            static_cast<int8_t>(scale > 0 ? round_int8(x[i] / scale) : 0.0f);
         break;
       case CacheType::kFp8:
         static_cast<uint8_t*>(plane.rows)[at + i] = scale > 0 ? float_e4m3(x[i] / scale) : 0;

@@ -3,7 +3,7 @@
 // bound  memory: inputs and outputs once (twice from the L2 cache where a maximum comes first)
 #include "runtime/cuda/device/device.h"
 #include "runtime/cuda/kernels.h"
-#include "runtime/cuda/values.h"
+#include "runtime/cuda/tile_codes.h"
 
 namespace pith::cuda {
 namespace {
@@ -22,10 +22,7 @@ PITH_DEVICE float half_scale(float absmax) {
   return bits_float((exponent - 14) << 23);
 }
 
-PITH_DEVICE float block_absmax(float v) {
-  for (int by = 16; by > 0; by /= 2) v = larger(v, shuffle_xor(v, by));
-  return block_join(v, room(), [](float a, float b) { return larger(a, b); });
-}
+PITH_DEVICE float block_absmax(float v) { return block_join(v, room(), larger); }
 
 // to[t] = f16 of value(i) / scale, with 0 behind n; every thread knows the scale.
 template <class Value>
@@ -46,7 +43,7 @@ PITH_DEVICE void write_inputs(const Int8Inputs& to, int64_t t, int64_t n, float 
   int8_t* const row = to.values + t * to.stride;
   for (int64_t i = thread_index(); i < to.stride; i += kThreads) {
     const bool rounds = i < n && scale > 0;
-    const float code = rounds ? rintf(fmaxf(-127.0f, fminf(127.0f, value(i) / scale))) : 0.0f;
+    const float code = rounds ? round_int8(value(i) / scale) : 0.0f;
     row[i] = static_cast<int8_t>(code);
   }
   if (thread_index() == 0) to.scales[t] = scale;
@@ -71,7 +68,7 @@ PITH_KERNEL round_inputs_kernel(RoundInputs a) {
     const int64_t end = begin + a.block < a.n ? begin + a.block : a.n;
     float top = 0;
     for (int64_t i = begin + lane(); i < end; i += 32) top = larger(fabsf(x[i]), top);
-    for (int by = 16; by > 0; by /= 2) top = larger(top, shuffle_xor(top, by));
+    top = warp_join(top, larger);
     float scale = code_scale(top, largest);
     if (a.scale > 0 && scale == scale) scale = a.scale;
     for (int64_t i = begin + lane(); i < end; i += 32) {
@@ -81,7 +78,7 @@ PITH_KERNEL round_inputs_kernel(RoundInputs a) {
       } else if (a.floats) {
         y[i] = e4m3_float(float_e4m3(v)) * scale;
       } else {
-        y[i] = rintf(fmaxf(-127.0f, fminf(127.0f, v))) * scale;
+        y[i] = round_int8(v) * scale;
       }
     }
   }
@@ -112,7 +109,7 @@ PITH_KERNEL rotate_kernel(Rotate a) {
 PITH_DEVICE float rms_factor(const float* x, int64_t n, float eps) {
   float squares = 0;
   for (int64_t i = thread_index(); i < n; i += kThreads) squares = fmaf(x[i], x[i], squares);
-  return 1.0f / sqrtf(block_sum(squares, room()) / static_cast<float>(n) + eps);
+  return 1.0f / sqrtf(block_join(squares, room(), add) / static_cast<float>(n) + eps);
 }
 
 // grid  x: tokens
@@ -182,20 +179,14 @@ PITH_DEVICE float value_at(const TileWeight& w, int64_t row, int64_t column) {
   if (w.codes == Codes::kF16) return half_float(static_cast<uint16_t>(code));
   if (w.codes == Codes::kBF16) return bf16_float(static_cast<uint16_t>(code));
 
-  const int64_t group = w.steps_per_group > 0 ? column / 16 / w.steps_per_group : 0,
-                at = ((tile * w.groups + group) * 8 + r) * 2 + high_row;
-  float scale = 1;
-  if (w.scale_type == Scales::kF16) scale = half_float(static_cast<const uint16_t*>(w.scales)[at]);
-  if (w.scale_type == Scales::kBF16) scale = bf16_float(static_cast<const uint16_t*>(w.scales)[at]);
-  if (w.scale_type == Scales::kF32) scale = static_cast<const float*>(w.scales)[at];
-  if (w.scale_type == Scales::kTwoLevels)
-    scale = w.row_scales[(tile * 8 + r) * 2 + high_row] *
-            static_cast<float>(static_cast<const int8_t*>(w.scales)[at]);
+  const int64_t group = w.steps_per_group > 0 ? column / 16 / w.steps_per_group : 0;
+  float scales[2];
+  load_scales(w, tile, group, r, scales);
+  const float scale = scales[high_row];
   if (w.codes == Codes::kNf4) return scale * kNf4Floats[code];
-  if (w.codes == Codes::kE4M3)
-    return scale *
-           (half_float(static_cast<uint16_t>(value_pair<Codes::kE4M3>(code, 0, nullptr))) * 256.0f);
+  if (w.codes == Codes::kE4M3) return scale * e4m3_float(static_cast<uint8_t>(code));
   if (w.codes == Codes::kE5M2) return scale * half_float(static_cast<uint16_t>(code << 8));
+  const int64_t at = ((tile * w.groups + group) * 8 + r) * 2 + high_row;
   const int32_t zero = w.zeros ? w.zeros[at] : w.zero;
   return scale * static_cast<float>(static_cast<int32_t>(code) - zero);
 }

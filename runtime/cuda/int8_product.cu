@@ -1,12 +1,11 @@
 // Products of rounded inputs and 8-bit weights on integer tensor cores.
 #include "runtime/cuda/device/device.h"
 #include "runtime/cuda/kernels.h"
+#include "runtime/cuda/product_tiles.h"
 #include "runtime/cuda/tile_codes.h"
 
 namespace pith::cuda {
 namespace {
-
-constexpr int kWarps = 8;
 
 // y[t, r] (+)= float(sum of x[t, i] (code[r, i] - 128)) * (s[r] * x.scales[t]) + bias[r]
 //
@@ -15,18 +14,15 @@ constexpr int kWarps = 8;
 // y       [m, n] f32, rows at ldy
 // needs   k <= 65536, so that sums fit int32                         (checked by the launcher)
 // sums    exact in int32: their order does not matter, and the result is the CPU's, bit for bit
-// grid    as in tile_product.h
+// grid    as in product_tiles.h
 // bound   memory up to some 64 tokens: bytes of w
 template <int NT>
 PITH_KERNEL int8_product_kernel(Int8Product a) {
-  const int64_t token_blocks = (a.x.m + 8 * NT - 1) / (8 * NT);
-  int64_t tile = block_x() / token_blocks;
-  int which = 0;
-  for (; which < a.count - 1 && tile >= a.to[which].w.tiles; ++which) tile -= a.to[which].w.tiles;
-  const TileTarget& to = a.to[which];
+  const Place place = place_of<NT>(a);
+  const TileTarget& to = a.to[place.which];
   const TileWeight& w = to.w;
+  const int64_t tile = place.tile, first = place.first;
   const int g = lane() / 4, t = lane() % 4;
-  const int64_t first = block_x() % token_blocks * (8 * NT);
 
   int32_t sums[NT][4] = {};
   Lane<Codes::kInt8> now, next;
@@ -61,50 +57,25 @@ PITH_KERNEL int8_product_kernel(Int8Product a) {
     now = next;
   }
 
-  auto* const all = reinterpret_cast<int32_t*>(shared_memory());  // [warp][nt][i][lane]
-#pragma unroll
-  for (int nt = 0; nt < NT; ++nt) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) all[((warp() * NT + nt) * 4 + i) * 32 + lane()] = sums[nt][i];
-  }
-  sync_block();
-  for (int e = thread_index(); e < 128 * NT; e += 32 * kWarps) {
-    const int row = e % 16, token = e / 16 % 8, nt = e / 128;
-    const int64_t r = tile * kTileRows + row, at = first + 8 * nt + token;
-    if (r >= w.n || at >= a.x.m) continue;
-    const int of_lane = row % 8 * 4 + token / 2, i = row / 8 * 2 + token % 2;
-    int32_t sum = 0;
-    for (int from = 0; from < kWarps; ++from) sum += all[((from * NT + nt) * 4 + i) * 32 + of_lane];
+  join_warps<NT>(sums, place, w.n, a.x.m, [&](int row, int64_t r, int64_t at, int32_t sum) {
     float scales[2];
     load_scales(w, tile, 0, row % 8, scales);
     float* const y = to.y + at * to.ldy + r;
     const float scale = (row < 8 ? scales[0] : scales[1]) * a.x.scales[at];
     const float v = fmaf(static_cast<float>(sum), scale, a.add ? *y : 0.0f);
     *y = to.bias ? v + to.bias[r] : v;
-  }
+  });
 }
 
 }  // namespace
 
 Status int8_product(const Int8Product& a, Stream stream) {
-  if (a.count < 1 || a.count > kMostTargets)
-    return "int8 product: a number of weights that it does not take";
-  int64_t tiles = 0;
+  if (const Status bad = check_product(a)) return bad;
   for (int i = 0; i < a.count; ++i) {
-    const TileWeight& w = a.to[i].w;
-    if (!takes_int8(w)) return "int8 product: weights of another kind";
-    if (a.x.stride < w.stages * kStageColumns) return "int8 product: inputs shorter than rows";
-    tiles += w.tiles;
+    if (!takes_int8(a.to[i].w)) return "int8 product: weights of another kind";
   }
-  const auto run = [&](auto kernel, int64_t nt) {
-    return launch(kernel,
-                  {tiles * ((a.x.m + 8 * nt - 1) / (8 * nt)), 1, 1, 32 * kWarps,
-                   nt * kWarps * 4 * 32 * static_cast<int64_t>(sizeof(int32_t))},
-                  stream, a);
-  };
-  if (a.x.m <= 8) return run(int8_product_kernel<1>, 1);
-  if (a.x.m <= 16) return run(int8_product_kernel<2>, 2);
-  return run(int8_product_kernel<4>, 4);
+  return launch_product(int8_product_kernel<1>, int8_product_kernel<2>, int8_product_kernel<4>, a,
+                        stream);
 }
 
 }  // namespace pith::cuda

@@ -11,12 +11,9 @@ Status tile_product_middle(const TileProduct& a, Stream stream);
 Status tile_product_floats(const TileProduct& a, Stream stream);
 
 Status tile_product(const TileProduct& a, Stream stream) {
-  if (a.count < 1 || a.count > kMostTargets)
-    return "product: a number of weights that it does not take";
+  if (const Status bad = check_product(a)) return bad;
   const Codes c = a.to[0].w.codes;
   for (int i = 0; i < a.count; ++i) {
-    if (a.x.stride < a.to[i].w.stages * kStageColumns)
-      return "product: inputs shorter than rows of the weight";
     if (a.to[i].w.codes != c) return "product: weights of different codes";
   }
   if (c <= Codes::kInt4 || c == Codes::kNf4) return tile_product_small(a, stream);

@@ -9,9 +9,7 @@
 //         products and their sums those of mma in f32, a group at a time; stages go to 8 warps in
 //         turns, whose sums are added in order: an element does not depend on m, on the grid, or on
 //         what else is there
-// grid    x: a block of 8 warps a tile of 16 rows, of all weights, and 8 NT tokens, those of one
-// tile
-//         side by side so that its codes come from the L2 cache; 4 NT KiB of shared memory
+// grid    as in product_tiles.h
 // bound   memory up to some 64 tokens: bytes of w (bench/gpu)
 //
 // The weights are the first operand of the mma and tokens the second, so that 8 tokens take one
@@ -20,23 +18,19 @@
 
 #include "runtime/cuda/device/device.h"
 #include "runtime/cuda/ops.h"
+#include "runtime/cuda/product_tiles.h"
 #include "runtime/cuda/tile_codes.h"
 
 namespace pith::cuda {
 namespace {
 
-constexpr int kWarps = 8;
-
 template <Codes codes, int NT>
 PITH_KERNEL tile_product_kernel(TileProduct a) {
-  const int64_t token_blocks = (a.x.m + 8 * NT - 1) / (8 * NT);
-  int64_t tile = block_x() / token_blocks;
-  int which = 0;
-  for (; which < a.count - 1 && tile >= a.to[which].w.tiles; ++which) tile -= a.to[which].w.tiles;
-  const TileTarget& to = a.to[which];
+  const Place place = place_of<NT>(a);
+  const TileTarget& to = a.to[place.which];
   const TileWeight& w = to.w;
+  const int64_t tile = place.tile, first = place.first;
   const int g = lane() / 4, t = lane() % 4;
-  const int64_t first = block_x() % token_blocks * (8 * NT);
   const uint32_t* const table = nf4_table<codes>();
 
   float total[NT][4] = {};
@@ -80,43 +74,18 @@ PITH_KERNEL tile_product_kernel(TileProduct a) {
     now = next;
   }
 
-  // [warp][nt][i][lane]
-  float* const sums = reinterpret_cast<float*>(shared_memory());
-  sync_block();  // the table of nf4 lies there too
-#pragma unroll
-  for (int nt = 0; nt < NT; ++nt) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) sums[((warp() * NT + nt) * 4 + i) * 32 + lane()] = total[nt][i];
-  }
-  sync_block();
-  for (int e = thread_index(); e < 128 * NT; e += 32 * kWarps) {
-    const int row = e % 16, token = e / 16 % 8, nt = e / 128;
-    const int64_t r = tile * kTileRows + row, at = first + 8 * nt + token;
-    if (r >= w.n || at >= a.x.m) continue;
-    const int of_lane = row % 8 * 4 + token / 2, i = row / 8 * 2 + token % 2;
-    float sum = 0;
-    for (int from = 0; from < kWarps; ++from)
-      sum += sums[((from * NT + nt) * 4 + i) * 32 + of_lane];
+  join_warps<NT>(total, place, w.n, a.x.m, [&](int, int64_t r, int64_t at, float sum) {
     float v = sum * a.x.scales[at] * kValueFactor<codes>;
     if (to.bias) v += to.bias[r];
     float* const y = to.y + at * to.ldy + r;
     *y = a.add ? *y + v : v;
-  }
+  });
 }
 
 template <Codes codes>
 Status run_tile_product(const TileProduct& a, Stream stream) {
-  int64_t tiles = 0;
-  for (int i = 0; i < a.count; ++i) tiles += a.to[i].w.tiles;
-  const auto run = [&](auto kernel, int64_t nt) {
-    return launch(kernel,
-                  {tiles * ((a.x.m + 8 * nt - 1) / (8 * nt)), 1, 1, 32 * kWarps,
-                   nt * kWarps * 4 * 32 * static_cast<int64_t>(sizeof(float))},
-                  stream, a);
-  };
-  if (a.x.m <= 8) return run(tile_product_kernel<codes, 1>, 1);
-  if (a.x.m <= 16) return run(tile_product_kernel<codes, 2>, 2);
-  return run(tile_product_kernel<codes, 4>, 4);
+  return launch_product(tile_product_kernel<codes, 1>, tile_product_kernel<codes, 2>,
+                        tile_product_kernel<codes, 4>, a, stream);
 }
 
 }  // namespace

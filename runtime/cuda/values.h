@@ -13,22 +13,9 @@ inline constexpr float kValueFactor = codes == Codes::kE4M3 ? 256.0f : 1.0f;
 PITH_CONSTANT uint16_t kNf4Halves[16] = {0xbc00, 0xb992, 0xb833, 0xb652, 0xb48d, 0xb1ea,
                                          0xadd4, 0x0000, 0x2d18, 0x3126, 0x33e0, 0x3568,
                                          0x370d, 0x3880, 0x39c9, 0x3c00};
-PITH_CONSTANT float kNf4Floats[16] = {-1.0f,
-                                      -0.6961928009986877f,
-                                      -0.5250730514526367f,
-                                      -0.39491748809814453f,
-                                      -0.28444138169288635f,
-                                      -0.18477343022823334f,
-                                      -0.09105003625154495f,
-                                      0.0f,
-                                      0.07958029955625534f,
-                                      0.16093020141124725f,
-                                      0.24611230194568634f,
-                                      0.33791524171829224f,
-                                      0.44070982933044434f,
-                                      0.5626170039176941f,
-                                      0.7229568362236023f,
-                                      1.0f};
+PITH_CONSTANT float kNf4Floats[16] = {
+#include "formats/encodings/nf4_values.inc"
+};
 
 // The table of pairs of nf4 in shared memory, made by the whole block, 1 KiB; null for other codes.
 template <Codes codes>
@@ -59,6 +46,9 @@ PITH_DEVICE uint8_t float_e4m3(float x) {
   const uint32_t half = float_half(rounded * 0.00390625f);  // exact
   return static_cast<uint8_t>(sign | half >> 7);
 }
+
+// To nearest, ties to even, within 127.
+PITH_DEVICE float round_int8(float x) { return rintf(fmaxf(-127.0f, fminf(127.0f, x))); }
 
 PITH_DEVICE uint16_t float_bf16(float v) {
   const uint32_t bits = float_bits(v);

@@ -505,13 +505,7 @@ class GpuExecutor final : public Executor {
   }
 
   void set_positions(const Batch& batch, const KvCache& cache) {
-    for (const auto& s : batch.segments) {
-      if (s.slot < 0 || s.slot >= cache.slots() || s.begin < 0 ||
-          s.begin + s.count > cache.length()) {
-        fail(ErrorKind::kUsage, "tokens {} to {} of sequence {} do not fit a cache of {} x {}",
-             s.begin, s.begin + s.count, s.slot, cache.slots(), cache.length());
-      }
-    }
+    check_fits(batch, cache);
     if (std::ranges::equal(segments_, batch.segments)) return;
     std::vector<int32_t> slots, at;
     longest_ = 0;
@@ -531,8 +525,8 @@ class GpuExecutor final : public Executor {
   std::unordered_map<const Linear*, OnDevice> linears_;
   std::unordered_map<const NormWeights*, GpuBuffer> norms_;
   std::array<GpuBuffer, static_cast<size_t>(Slot::kCount)> buffers_;
-  GpuBuffer tokens_, rows_, norm_once_, rounded_, inner_, halves_, products_, sums_, cosines_,
-      sines_, slots_, positions_;
+  GpuBuffer tokens_, rows_, norm_once_, rounded_, inner_, halves_, products_, sums_, slots_,
+      positions_;
   Inputs inputs_, inner_inputs_;
   std::map<std::string, Angles> angles_;  // by the bytes of the rope
   std::string rope_bytes_;
@@ -551,10 +545,6 @@ std::unique_ptr<Executor> make_cuda_executor() {
   const CudaBackend& backend = cuda_backend();
   if (backend.ops == nullptr) fail(ErrorKind::kUsage, "no GPU: {}", backend.note);
   return make_gpu_executor(*backend.ops, backend.devices.front().name);
-}
-
-std::unique_ptr<Executor> make_executor(const ExecutorChoice& choice) {
-  return choice.cuda ? make_cuda_executor() : make_cpu_executor(choice.inputs);
 }
 
 std::unique_ptr<Executor> make_gpu_executor(const Ops& ops, std::string name) {

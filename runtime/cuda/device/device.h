@@ -41,31 +41,25 @@ namespace pith::cuda {
 PITH_DEVICE int lane() { return thread_index() % 32; }
 PITH_DEVICE int warp() { return thread_index() / 32; }
 
-// Sums and maxima over the lanes of a warp, on every lane, always in the same order.
-PITH_DEVICE float warp_sum(float v) {
-  for (int by = 16; by > 0; by /= 2) v += shuffle_xor(v, by);
+// join() of the lanes of a warp, on every lane, always in the same order.
+template <class Join>
+PITH_DEVICE float warp_join(float v, Join join) {
+  for (int by = 16; by > 0; by /= 2) v = join(v, shuffle_xor(v, by));
   return v;
 }
-PITH_DEVICE float warp_max(float v) {
-  for (int by = 16; by > 0; by /= 2) v = fmaxf(v, shuffle_xor(v, by));
-  return v;
-}
+PITH_DEVICE float add(float a, float b) { return a + b; }
+PITH_DEVICE float warp_sum(float v) { return warp_join(v, add); }
 
 // The same over a block; `room` is shared memory of 32 floats. Every thread gets the result.
 template <class Join>
 PITH_DEVICE float block_join(float v, float* room, Join join) {
+  v = warp_join(v, join);
   sync_block();
   if (lane() == 0) room[warp()] = v;
   sync_block();
   float all = room[0];
   for (int w = 1; w < block_threads() / 32; ++w) all = join(all, room[w]);
   return all;
-}
-PITH_DEVICE float block_sum(float v, float* room) {
-  return block_join(warp_sum(v), room, [](float a, float b) { return a + b; });
-}
-PITH_DEVICE float block_max(float v, float* room) {
-  return block_join(warp_max(v), room, [](float a, float b) { return fmaxf(a, b); });
 }
 
 PITH_DEVICE float bits_float(uint32_t bits) {
