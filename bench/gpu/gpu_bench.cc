@@ -3,6 +3,7 @@
 // from more memory than the L2 cache holds. JSON to standard output, one object a line.
 //
 //   gpu_bench [--quick]
+//   gpu_bench --plans     products of 16 to 128 tokens by every plan (runtime/cuda/product_plan.h)
 
 #include <cuda_runtime_api.h>
 
@@ -15,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/cuda/product_plan.h"
 #include "runtime/cuda/table.h"
 
 namespace {
@@ -119,6 +121,70 @@ TileWeight weight_in(const Memory& memory, Codes codes, int64_t n, int64_t k, in
   return w;
 }
 
+// A product by a plan, with the room for it.
+class Product {
+ public:
+  Product(const TileWeight& w, const HalfInputs& x, float* y, const ProductPlan* plan = nullptr)
+      : a_{{{w, y, w.n, nullptr}}, 1, x, false, {}, {}} {
+    Chip chip;
+    must(ops.chip(&chip));
+    a_.plan = plan != nullptr ? *plan : plan_product(a_, chip);
+    const auto blocks = static_cast<uint64_t>(blocks_of(a_, a_.plan));
+    must(ops.allocate(std::max<uint64_t>(16, room_bytes(a_, a_.plan)), &a_.room.sums));
+    void* arrived = nullptr;
+    must(ops.allocate(blocks * 4, &arrived));
+    a_.room.arrived = static_cast<int32_t*>(arrived);
+  }
+  ~Product() {
+    ops.release(a_.room.sums);
+    ops.release(a_.room.arrived);
+  }
+  Product(const Product&) = delete;
+  void run(const TileWeight& w) const {
+    TileProduct a = a_;
+    a.to[0].w = w;
+    must(ops.tile_product(a, stream));
+  }
+
+ private:
+  TileProduct a_;
+};
+
+void plans() {
+  Chip chip;
+  must(ops.chip(&chip));
+  const int64_t shapes[][2] = {{4096, 4096}, {14336, 4096}, {4096, 14336}, {28672, 8192}};
+  const Memory weights(2 * kTurns), x(uint64_t{128} * 14336 * 2), scales(128 * 4),
+      y(uint64_t{128} * 28672 * 4);
+  for (const auto& shape : shapes) {
+    const int64_t n = shape[0], k = shape[1];
+    for (const int64_t m : {16, 32, 64, 128}) {
+      for (const int32_t warps : {2, 4, 8}) {
+        for (const int32_t stages : {2, 3, 4}) {
+          for (const int32_t splits : {1, 2, 4, 8}) {
+            const ProductPlan plan{static_cast<int32_t>(std::min<int64_t>(m, 64)), warps, stages,
+                                   splits};
+            if (shared_bytes(Codes::kInt4, 2, plan) > chip.shared_bytes) continue;
+            double bytes = 0;
+            const HalfInputs inputs{x.as<uint16_t>(), k, scales.as<float>(), m};
+            const Product product(weight_in(weights, Codes::kInt4, n, k, 128, 0, &bytes), inputs,
+                                  y.as<float>(), &plan);
+            const Times t = measure([&](int turn) {
+              product.run(weight_in(weights, Codes::kInt4, n, k, 128, turn, &bytes));
+            });
+            report("plan int4-g128 " + std::to_string(k) + "x" + std::to_string(n) +
+                       " m=" + std::to_string(m) + " warps=" + std::to_string(warps) +
+                       " stages=" + std::to_string(stages) + " splits=" + std::to_string(splits),
+                   t, bytes,
+                   2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k),
+                   0);
+          }
+        }
+      }
+    }
+  }
+}
+
 void products(bool quick) {
   struct Type {
     const char* name;
@@ -156,9 +222,10 @@ void products(bool quick) {
       for (const Type& type : types) {
         double bytes = 0;
         if (m <= 256) {
+          const Product product(weight_in(weights, type.codes, n, k, type.group, 0, &bytes), inputs,
+                                y.as<float>());
           const Times t = measure([&](int turn) {
-            const TileWeight w = weight_in(weights, type.codes, n, k, type.group, turn, &bytes);
-            must(ops.tile_product({{{w, y.as<float>(), n, nullptr}}, 1, inputs, false}, stream));
+            product.run(weight_in(weights, type.codes, n, k, type.group, turn, &bytes));
           });
           report(std::string("tile_product ") + type.name + of, t, bytes, operations, beside);
         }
@@ -293,6 +360,11 @@ int main(int argc, char** argv) {
     });
     copy_bytes_per_us = static_cast<double>(uint64_t{2} << 30) / t.median;
     report("copy", t, static_cast<double>(uint64_t{2} << 30), 0, 0);
+  }
+  if (argc > 1 && std::strcmp(argv[1], "--plans") == 0) {
+    rounds = 5;
+    plans();
+    return 0;
   }
   elementwise();
   repack();

@@ -49,7 +49,12 @@ def name_of(mangled):
     """A name that does not depend on the file's anonymous namespace."""
     name = subprocess.run(["c++filt", mangled], capture_output=True, text=True, check=True).stdout.strip()
     name = re.sub(r"\(anonymous namespace\)::|_INTERNAL_\w+::|pith::cuda::|^void ", "", name)
-    return name[:name.rfind("(")] if name.endswith(")") and not name.endswith(">") else name
+    depth = 0
+    for at, c in enumerate(name):  # up to the arguments
+        depth += (c == "<") - (c == ">")
+        if c == "(" and depth == 0:
+            return name[:at]
+    return name
 
 
 def main():

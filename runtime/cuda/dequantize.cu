@@ -29,7 +29,9 @@ PITH_KERNEL dequantize_kernel(Dequantize a) {
   for (int step = 0; step < 8; ++step) {
     float scales[2];
     uint32_t zeros[2];
-    load_group(w, tile, stage, step, g, scales, zeros);
+    const int64_t group = group_at(w, stage, step);
+    load_scales(w, tile, group, g, scales);
+    read_zeros(w, w.zeros, ((tile * w.groups + group) * 8 + g) * 2, zeros);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {  // rows g and g + 8
       Bytes8 four;

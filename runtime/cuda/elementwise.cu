@@ -182,7 +182,7 @@ PITH_DEVICE float value_at(const TileWeight& w, int64_t row, int64_t column) {
   const int64_t group = w.steps_per_group > 0 ? column / 16 / w.steps_per_group : 0;
   float scales[2];
   load_scales(w, tile, group, r, scales);
-  const float scale = scales[high_row];
+  const float scale = high_row ? scales[1] : scales[0];
   if (w.codes == Codes::kNf4) return scale * kNf4Floats[code];
   if (w.codes == Codes::kE4M3) return scale * e4m3_float(static_cast<uint8_t>(code));
   if (w.codes == Codes::kE5M2) return scale * half_float(static_cast<uint16_t>(code << 8));

@@ -28,16 +28,4 @@ Status append(const Append& a, Stream stream);
 Status attend(const Attend& a, Stream stream);
 Status attend_tiles(const AttendTiles& a, Stream stream);
 
-// Null where a product can be: up to three weights whose rows are not longer than the inputs.
-template <class Product>
-Status check_product(const Product& a) {
-  if (a.count < 1 || a.count > kMostTargets)
-    return "product: a number of weights that it does not take";
-  for (int i = 0; i < a.count; ++i) {
-    if (a.x.stride < a.to[i].w.stages * kStageColumns)
-      return "product: inputs shorter than rows of the weight";
-  }
-  return nullptr;
-}
-
 }  // namespace pith::cuda

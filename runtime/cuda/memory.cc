@@ -30,6 +30,17 @@ Status memory(uint64_t* free, uint64_t* total) {
   *total = all;
   return bad;
 }
+Status chip(Chip* to) {
+  int processors = 0, bytes = 0;
+  if (const Status bad =
+          said(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, 0)))
+    return bad;
+  if (const Status bad =
+          said(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0)))
+    return bad;
+  *to = {processors, bytes};
+  return nullptr;
+}
 Status make_stream(Stream* to) {
   cudaStream_t stream = nullptr;
   const Status bad = said(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));

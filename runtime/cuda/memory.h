@@ -9,6 +9,7 @@ namespace pith::cuda {
 Status allocate(uint64_t bytes, void** to);
 void release(void* p);
 Status memory(uint64_t* free, uint64_t* total);
+Status chip(Chip* to);
 Status make_stream(Stream* to);
 void end_stream(Stream stream);
 Status upload(void* to, const void* from, uint64_t bytes, Stream stream);

@@ -6,19 +6,48 @@
 
 namespace pith::cuda {
 
-Status tile_product_small(const TileProduct& a, Stream stream);
-Status tile_product_middle(const TileProduct& a, Stream stream);
-Status tile_product_floats(const TileProduct& a, Stream stream);
+Status products_small(const TileProduct& a, Stream stream);
+Status products_middle(const TileProduct& a, Stream stream);
+Status products_floats(const TileProduct& a, Stream stream);
+Status products_ints(const Int8Product& a, Stream stream);
+
+namespace {
+
+constexpr bool one_of(int32_t v, int32_t most) { return v > 0 && v <= most && (v & (v - 1)) == 0; }
+
+// Null where a product can be: up to three weights of the same codes whose rows are not longer than
+// the inputs, and a plan for so many tokens.
+template <class Product>
+Status check_product(const Product& a) {
+  if (a.count < 1 || a.count > kMostTargets)
+    return "product: a number of weights that it does not take";
+  const TileWeight& first = a.to[0].w;
+  for (int i = 0; i < a.count; ++i) {
+    const TileWeight& w = a.to[i].w;
+    if (a.x.stride < w.stages * kStageColumns) return "product: inputs shorter than rows";
+    if (w.codes != first.codes || w.stages != first.stages)
+      return "product: weights of different codes or rows";
+  }
+  const ProductPlan& p = a.plan;
+  if (!one_of(p.tokens, 64) || p.tokens < 8 || (p.tokens == 8 && a.x.m > 8) ||
+      !one_of(p.warps, 8) || p.stages < 2 || p.stages > 4 || !one_of(p.splits, 8) ||
+      (p.tokens > 8 && p.splits > 1 && (a.room.sums == nullptr || a.room.arrived == nullptr)))
+    return "product: a plan that is none";
+  return nullptr;
+}
+
+}  // namespace
 
 Status tile_product(const TileProduct& a, Stream stream) {
   if (const Status bad = check_product(a)) return bad;
   const Codes c = a.to[0].w.codes;
-  for (int i = 0; i < a.count; ++i) {
-    if (a.to[i].w.codes != c) return "product: weights of different codes";
-  }
-  if (c <= Codes::kInt4 || c == Codes::kNf4) return tile_product_small(a, stream);
-  if (c <= Codes::kInt8) return tile_product_middle(a, stream);
-  return tile_product_floats(a, stream);
+  if (c <= Codes::kInt4 || c == Codes::kNf4) return products_small(a, stream);
+  if (c <= Codes::kInt8) return products_middle(a, stream);
+  return products_floats(a, stream);
+}
+Status int8_product(const Int8Product& a, Stream stream) {
+  if (const Status bad = check_product(a)) return bad;
+  return products_ints(a, stream);
 }
 
 const Ops& ops_table() {
@@ -27,6 +56,7 @@ const Ops& ops_table() {
                             .allocate = allocate,
                             .release = release,
                             .memory = memory,
+                            .chip = chip,
                             .make_stream = make_stream,
                             .end_stream = end_stream,
                             .upload = upload,

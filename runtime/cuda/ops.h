@@ -54,6 +54,23 @@ struct HalfInputs {
   int64_t m;
 };
 
+// What plans depend on (product_plan.h).
+struct Chip {
+  int32_t multiprocessors;
+  int64_t shared_bytes;  // that a block can have
+};
+struct ProductPlan {
+  int32_t tokens;  // of a block: 8, 16, 32 or 64
+  int32_t warps;   // of a block: 1, 2, 4 or 8
+  int32_t stages;  // on their way to it: 2, 3 or 4
+  int32_t splits;  // blocks that share rows and tokens: 1, 2, 4 or 8
+};
+// Where blocks that share rows leave their sums. `arrived` is 0 before and after.
+struct ProductRoom {
+  void* sums;
+  int32_t* arrived;
+};
+
 // y[t, r] (+)= sum of x[t, i] w[r, i] + bias[r] for up to three weights of the same codes and k:
 // those of one input (q k v, gate up) are too small one by one to keep a chip busy.
 struct TileTarget {
@@ -68,6 +85,8 @@ struct TileProduct {
   int32_t count;
   HalfInputs x;
   bool add;
+  ProductPlan plan;
+  ProductRoom room;
 };
 
 // Rows [16 first, 16 (first + count)) of w as f16 [16 count, 128 stages], scales applied in f32;
@@ -105,18 +124,26 @@ struct Int8Inputs {
   int64_t m;
   float fixed;
 };
-// Symmetric, one group a row, short enough for int32.
+// Whether products of such weights and of inputs rounded to int8 are sums of integers that fit
+// int32: one scale a row, or two levels of scales, of which those of groups are factors of the sum.
 inline bool takes_int8(const TileWeight& w) {
-  return w.codes == Codes::kInt8 && w.zeros == nullptr && w.steps_per_group == 0 && w.k <= 65536 &&
-         (w.scale_type == Scales::kF16 || w.scale_type == Scales::kBF16);
+  const bool eight = w.codes == Codes::kInt8 && w.zeros == nullptr && w.steps_per_group == 0;
+  const bool four = w.codes == Codes::kInt4 && w.steps_per_group != 1;
+  const bool in_rows =
+      w.steps_per_group == 0 && (w.scale_type == Scales::kF16 || w.scale_type == Scales::kBF16);
+  const int64_t most = eight ? 128 : 15, factor = w.scale_type == Scales::kTwoLevels ? 127 : 1;
+  return (eight || four) && (in_rows || w.scale_type == Scales::kTwoLevels) &&
+         w.k <= INT32_MAX / (127 * most * factor);
 }
 // y[t, r] (+)= float(sum of x[t, i] w[r, i]) * (scale of r * scale of t), one fused multiply-add,
-// then + bias[r]: the bits of the CPU (runtime/cpu/int_matmul.h).
+// then + bias[r]: the bits of the CPU (runtime/cpu/int_matmul.h), where that does not cut a row.
 struct Int8Product {
   TileTarget to[kMostTargets];
   int32_t count;
   Int8Inputs x;
   bool add;
+  ProductPlan plan;
+  ProductRoom room;
 };
 struct ToInt8 {
   const float* x;  // [m, n]
@@ -277,6 +304,7 @@ struct Ops {
   Status (*allocate)(uint64_t bytes, void** to);  // zeroed
   void (*release)(void* p);
   Status (*memory)(uint64_t* free, uint64_t* total);
+  Status (*chip)(Chip* to);
   Status (*make_stream)(Stream* to);
   void (*end_stream)(Stream stream);
   // From memory of the system, which is read before it returns.

@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "core/bytes.h"
+#include "runtime/cuda/product_plan.h"
 #include "runtime/gpu/backend.h"
 #include "runtime/gpu/gpu_cache.h"
 #include "runtime/gpu/gpu_weight.h"
@@ -34,7 +35,9 @@ cuda::Activate activation_of(proto::Activation a) {
 
 class GpuExecutor final : public Executor {
  public:
-  GpuExecutor(const Ops& ops, std::string name) : device_(ops), name_(std::move(name)) {}
+  GpuExecutor(const Ops& ops, std::string name) : device_(ops), name_(std::move(name)) {
+    GpuDevice::check(ops.chip(&chip_));
+  }
 
   std::string description() const override { return "CUDA, " + name_; }
 
@@ -228,8 +231,6 @@ class GpuExecutor final : public Executor {
     GpuBuffer values, scales;
   };
 
-  // Above, a weight is converted once for all tokens.
-  static constexpr int64_t kTileTokens = 64;
   static constexpr size_t kMostOfGraph = 64;                // tokens
   static constexpr int64_t kSumsAtOnce = int64_t{1} << 22;  // 16 MiB
 
@@ -385,13 +386,16 @@ class GpuExecutor final : public Executor {
 
   // Whether these are products of integers throughout.
   bool in_int8(std::span<const To> all) const {
+    const cuda::TileWeight* first = nullptr;
     return all.size() <= cuda::kMostTargets && std::ranges::all_of(all, [&](const To& to) {
              const InputEncoding& e = to.linear->input;
              if (e.dtype != DType::kI8 || e.scale == InputScale::kBlock128) return false;
              const auto kept = linears_.find(to.linear);
              if (kept == linears_.end() || kept->second.terms.size() != 1) return false;
              const auto& term = kept->second.terms.front();
-             return !term.up && cuda::takes_int8(term.w.tiles());
+             const cuda::TileWeight& w = term.w.tiles();
+             if (first == nullptr) first = &w;
+             return !term.up && cuda::takes_int8(w) && w.codes == first->codes;
            });
   }
   cuda::Int8Inputs int8_room(const Linear& linear, int64_t m, int64_t k) {
@@ -405,12 +409,21 @@ class GpuExecutor final : public Executor {
     return to;
   }
   void multiply_int8(std::span<const To> all, const cuda::Int8Inputs& x, bool add) {
-    cuda::Int8Product p{{}, 0, x, add};
+    cuda::Int8Product p{{}, 0, x, add, {}, {}};
     for (const To& to : all) {
       const OnDevice& on = linears_.find(to.linear)->second;
       p.to[p.count++] = {on.terms.front().w.tiles(), to.y.f32(), to.y.n, on.bias.data<float>()};
     }
-    device_.run(&Ops::int8_product, p);
+    run_product(&Ops::int8_product, p);
+  }
+
+  template <class Product>
+  void run_product(cuda::Status (*Ops::*op)(const Product&, cuda::Stream), Product p) {
+    p.plan = cuda::plan_product(p, chip_);
+    grow(partial_, cuda::room_bytes(p, p.plan));
+    grow(arrived_, static_cast<uint64_t>(cuda::blocks_of(p, p.plan)) * sizeof(int32_t));
+    p.room = {partial_.data(), arrived_.data<int32_t>()};
+    device_.run(op, p);
   }
 
   static bool alike(std::span<const To> all) {
@@ -441,7 +454,7 @@ class GpuExecutor final : public Executor {
 
   void multiply_to(const cuda::TileTarget& to, const cuda::HalfInputs& x, bool add) {
     if (many(x)) return multiply_by_library(to, x, add);
-    device_.run(&Ops::tile_product, {{to}, 1, x, add});
+    run_product(&Ops::tile_product, cuda::TileProduct{{to}, 1, x, add, {}, {}});
   }
 
   // In one launch, where they are plain enough.
@@ -458,12 +471,12 @@ class GpuExecutor final : public Executor {
                          kept->second.bias.data<float>()};
       plain = p.to[i].w.codes == p.to[0].w.codes;
     }
-    if (plain) return device_.run(&Ops::tile_product, p);
+    if (plain) return run_product(&Ops::tile_product, p);
     for (const To& to : all) multiply(*to.linear, x, to.y, false);
   }
 
   bool many(const cuda::HalfInputs& x) const {
-    return x.m > kTileTokens && device_.ops().has_half_product();
+    return x.m > cuda::kMostBlockTokens && device_.ops().has_half_product();
   }
 
   // Rows of the weight as f16, some at a time so that sums stay in the cache of the chip, and then
@@ -522,11 +535,12 @@ class GpuExecutor final : public Executor {
 
   GpuDevice device_;  // first: its memory is given back before it ends
   const std::string name_;
+  cuda::Chip chip_{};
   std::unordered_map<const Linear*, OnDevice> linears_;
   std::unordered_map<const NormWeights*, GpuBuffer> norms_;
   std::array<GpuBuffer, static_cast<size_t>(Slot::kCount)> buffers_;
-  GpuBuffer tokens_, rows_, norm_once_, rounded_, inner_, halves_, products_, sums_, slots_,
-      positions_;
+  GpuBuffer partial_, arrived_, tokens_, rows_, norm_once_, rounded_, inner_, halves_, products_,
+      sums_, slots_, positions_;
   Inputs inputs_, inner_inputs_;
   std::map<std::string, Angles> angles_;  // by the bytes of the rope
   std::string rope_bytes_;

@@ -8,6 +8,7 @@
 #include "core/bytes.h"
 #include "core/dtype.h"
 #include "runtime/cpu/matmul.h"
+#include "runtime/cuda/product_plan.h"
 #include "runtime/cuda/table.h"
 #include "runtime/gpu/gpu_weight.h"
 #include "tests/support/encodings.h"
@@ -25,9 +26,26 @@ struct Case {
   int64_t m, n, k;
 };
 
+// Runs a product as `plan` says, or as the plan for its shape does where that is null.
+template <class P>
+void run_product(GpuDevice& device, cuda::Status (*cuda::Ops::*op)(const P&, cuda::Stream), P p,
+                 const cuda::ProductPlan* plan = nullptr) {
+  cuda::Chip chip;
+  GpuDevice::check(device.ops().chip(&chip));
+  p.plan = plan != nullptr ? *plan : cuda::plan_product(p, chip);
+  const auto blocks = static_cast<size_t>(cuda::blocks_of(p, p.plan));
+  const GpuBuffer sums(device, cuda::room_bytes(p, p.plan)), arrived(device, blocks * 4);
+  p.room = {sums.data(), arrived.data<int32_t>()};
+  device.run(op, p);
+  std::vector<int32_t> left(blocks);
+  device.download(left.data(), arrived.data(), blocks * 4);
+  EXPECT_EQ(left, std::vector<int32_t>(blocks));
+}
+
 class Product {
  public:
-  explicit Product(uint64_t seed = 1) : device_(cuda::ops_table()) {
+  explicit Product(uint64_t seed = 1, const cuda::ProductPlan* plan = nullptr)
+      : device_(cuda::ops_table()), plan_(plan) {
     cuda::set_emulation_seed(seed);
   }
 
@@ -46,17 +64,21 @@ class Product {
     const GpuBuffer out(device_, y.data(), y.size() * 4);
     const cuda::HalfInputs inputs{halves.data<uint16_t>(), stride, scales.data<float>(), m};
     device_.run(&cuda::Ops::to_half, {values.data<float>(), w.k, inputs});
-    device_.run(&cuda::Ops::tile_product,
-                {{{weight.tiles(), out.data<float>(), w.n, of_bias.data<float>()}},
-                 1,
-                 inputs,
-                 !added.empty()});
+    run_product(device_, &cuda::Ops::tile_product,
+                cuda::TileProduct{{{weight.tiles(), out.data<float>(), w.n, of_bias.data<float>()}},
+                                  1,
+                                  inputs,
+                                  !added.empty(),
+                                  {},
+                                  {}},
+                plan_);
     device_.download(y.data(), out.data(), y.size() * 4);
     return y;
   }
 
  private:
   GpuDevice device_;
+  const cuda::ProductPlan* plan_;
 };
 
 // Inputs that f16 holds exactly: tokens of very different size, one of zeros.
@@ -144,6 +166,113 @@ TEST(TileProduct,
   }
 }
 
+// Every token of a block product, by any plan, has the bits that it has alone.
+TEST(BlockProduct, is_that_of_single_tokens_for_every_encoding_and_plan) {
+  const int64_t n = 40, k = 1100, m = 19;
+  const auto weights = test::weight_values(n, k, 3);
+  const auto x = inputs(m, k), bias = test::uniform_values(n, 4);
+  constexpr cuda::ProductPlan kPlans[] = {{16, 1, 2, 1}, {32, 2, 3, 4}, {64, 1, 4, 8}};
+  size_t turn = 0;
+  for (const Encoding& e : encodings()) {
+    const Weight w = encode(e, n, k, weights.data());
+    const cuda::ProductPlan& plan = kPlans[turn++ % std::size(kPlans)];
+    const auto all = Product(turn, &plan).run(w, x, m, bias, {});
+    for (const int64_t t : {0, 8, 18}) {
+      const std::vector<float> one(x.begin() + t * k, x.begin() + (t + 1) * k),
+          got(all.begin() + t * n, all.begin() + (t + 1) * n);
+      ASSERT_EQ(Product(3).run(w, one, 1, bias, {}), got)
+          << to_string(e) << ", token " << t << ", " << plan.tokens << " tokens a block";
+    }
+  }
+}
+
+TEST(BlockProduct, is_that_of_single_tokens_for_every_shape) {
+  for (const Encoding& e : {Encoding::integer(4, 32, false), Encoding::integer(8, 0)}) {
+    for (const Case& c : {Case{70, 33, 200}, Case{9, 16, 2500}, Case{130, 1, 16}}) {
+      const auto weights = test::weight_values(c.n, c.k, 3);
+      const Weight w = encode(e, c.n, c.k, weights.data());
+      const auto x = inputs(c.m, c.k), added = test::uniform_values(c.m * c.n, 5);
+      for (const cuda::ProductPlan& plan :
+           {cuda::ProductPlan{16, 2, 2, 2}, cuda::ProductPlan{64, 2, 4, 1}}) {
+        const auto all = Product(5, &plan).run(w, x, c.m, {}, added);
+        for (const int64_t t : {int64_t{0}, c.m / 2, c.m - 1}) {
+          const auto row = [&](const std::vector<float>& of, int64_t width) {
+            return std::vector<float>(of.begin() + t * width, of.begin() + (t + 1) * width);
+          };
+          ASSERT_EQ(Product(3).run(w, row(x, c.k), 1, {}, row(added, c.n)), row(all, c.n))
+              << to_string(e) << " " << c.m << " " << c.n << " " << c.k << ", token " << t;
+        }
+      }
+    }
+  }
+}
+
+TEST(BlockProduct, refuses_plans_that_are_none) {
+  GpuDevice device(cuda::ops_table());
+  const auto values = test::weight_values(16, 128, 3);
+  const GpuWeight w(device, encode(Encoding::integer(4, 64), 16, 128, values.data()));
+  const GpuBuffer x(device, 16 * 128 * 2), scales(device, 16 * 4), y(device, 16 * 16 * 4);
+  for (const cuda::ProductPlan& plan :
+       {cuda::ProductPlan{}, cuda::ProductPlan{8, 8, 4, 1}, cuda::ProductPlan{16, 3, 4, 1},
+        cuda::ProductPlan{16, 2, 1, 1}, cuda::ProductPlan{16, 2, 4, 2}}) {
+    EXPECT_THROW(
+        device.run(&cuda::Ops::tile_product, {{{w.tiles(), y.data<float>(), 16, nullptr}},
+                                              1,
+                                              {x.data<uint16_t>(), 128, scales.data<float>(), 16},
+                                              false,
+                                              plan,
+                                              {}}),
+        Error);
+  }
+}
+
+cuda::TileProduct shape(cuda::Codes codes, int64_t n, int64_t k, int64_t m) {
+  cuda::TileProduct p{};
+  p.count = 1;
+  p.to[0].w.codes = codes;
+  p.to[0].w.tiles = n / 16;
+  p.to[0].w.stages = k / 128;
+  p.x.m = m;
+  return p;
+}
+
+TEST(ProductPlan, fits_the_shared_memory_of_every_chip) {
+  const cuda::Chip chips[] = {{108, 163 << 10}, {128, 99 << 10}, {132, 227 << 10}, {4, 48 << 10}};
+  for (const cuda::Chip& chip : chips) {
+    for (int codes = 0; codes <= static_cast<int>(cuda::Codes::kBF16); ++codes) {
+      for (const int64_t m : {9, 16, 17, 64, 65, 256}) {
+        for (const auto& [n, k] : {std::pair<int64_t, int64_t>{16, 128},
+                                   {4096, 4096},
+                                   {4096, 14336},
+                                   {14336, 4096},
+                                   {128256, 8192}}) {
+          const auto a = shape(static_cast<cuda::Codes>(codes), n, k, m);
+          const cuda::ProductPlan p = cuda::plan_product(a, chip);
+          EXPECT_LE(cuda::shared_bytes(a.to[0].w.codes, 2, p), chip.shared_bytes);
+          EXPECT_GE(p.stages, 2);
+          EXPECT_GE(p.warps, 1);
+          EXPECT_TRUE(p.tokens == 16 || p.tokens == 32 || p.tokens == 64);
+          EXPECT_TRUE(p.splits == 1 || p.splits == 2 || p.splits == 4 || p.splits == 8);
+          EXPECT_LE(p.splits, std::max<int64_t>(1, k / 128));
+        }
+      }
+    }
+  }
+}
+
+TEST(ProductPlan, keeps_a_chip_busy_with_as_few_splits_as_it_can) {
+  const cuda::Chip h100{132, 227 << 10};
+  const auto of = [&](int64_t n, int64_t k, int64_t m) {
+    return cuda::plan_product(shape(cuda::Codes::kInt4, n, k, m), h100);
+  };
+  EXPECT_EQ(of(4096, 4096, 1).tokens, 8);
+  EXPECT_EQ(of(28672, 8192, 16).tokens, 16);
+  EXPECT_EQ(of(28672, 8192, 16).splits, 1);  // 112 blocks of 256 rows on 132 processors
+  EXPECT_EQ(of(8192, 28672, 64).splits, 4);  // 32 blocks
+  EXPECT_EQ(of(4096, 4096, 32).splits, 8);   // 16 blocks
+  EXPECT_EQ(of(4096, 4096, 256).splits, 2);  // 64 blocks
+}
+
 TEST(TileProduct, of_several_weights_is_that_of_each) {
   GpuDevice device(cuda::ops_table());
   const int64_t k = 140, m = 2;
@@ -152,7 +281,7 @@ TEST(TileProduct, of_several_weights_is_that_of_each) {
       scales(device, 8);
   const cuda::HalfInputs of{halves.data<uint16_t>(), 256, scales.data<float>(), m};
   device.run(&cuda::Ops::to_half, {values.data<float>(), k, of});
-  cuda::TileProduct all{{}, 0, of, false};
+  cuda::TileProduct all{{}, 0, of, false, {}, {}};
   std::vector<GpuWeight> weights;
   std::vector<GpuBuffer> outputs;
   std::vector<std::vector<float>> expected;
@@ -164,7 +293,7 @@ TEST(TileProduct, of_several_weights_is_that_of_each) {
     outputs.emplace_back(device, static_cast<uint64_t>(m * n * 4));
     all.to[all.count++] = {weights.back().tiles(), outputs.back().data<float>(), n, nullptr};
   }
-  device.run(&cuda::Ops::tile_product, all);
+  run_product(device, &cuda::Ops::tile_product, all);
   for (size_t i = 0; i < 3; ++i) {
     std::vector<float> y(expected[i].size());
     device.download(y.data(), outputs[i].data(), y.size() * 4);
@@ -201,16 +330,54 @@ TEST(Int8Product, is_that_of_the_cpu_bit_for_bit) {
           const cuda::Int8Inputs inputs{codes.data<int8_t>(), stride, scales.data<float>(), m,
                                         fixed};
           device.run(&cuda::Ops::to_int8, {from.data<float>(), k, inputs});
-          device.run(&cuda::Ops::int8_product,
-                     {{{on.tiles(), y.data<float>(), n, with ? of_bias.data<float>() : nullptr}},
-                      1,
-                      inputs,
-                      with});
+          run_product(device, &cuda::Ops::int8_product,
+                      cuda::Int8Product{{{on.tiles(), y.data<float>(), n,
+                                          with ? of_bias.data<float>() : nullptr}},
+                                        1,
+                                        inputs,
+                                        with,
+                                        {},
+                                        {}});
           std::vector<float> got(added.size());
           device.download(got.data(), y.data(), got.size() * 4);
           ASSERT_EQ(got, expected) << m << " " << n << " " << k << " " << fixed << " " << with;
         }
       }
+    }
+  }
+}
+
+// Two levels of scales, of which those of groups are factors of an integer sum.
+TEST(Int8Product, of_four_bits_is_exact) {
+  GpuDevice device(cuda::ops_table());
+  const int64_t n = 37, k = 700;
+  const auto values = test::weight_values(n, k, 3);
+  for (const Encoding& e :
+       {Encoding::integer(4, 32, true, DType::kF16, true),
+        Encoding::integer(4, 128, false, DType::kBF16, true), Encoding::integer(4, 0, false)}) {
+    const Weight w = encode(e, n, k, values.data());
+    const GpuWeight on(device, w);
+    ASSERT_TRUE(cuda::takes_int8(on.tiles())) << to_string(e);
+    for (const int64_t m : {3, 21}) {
+      const auto x = test::uniform_values(m * k, 5);
+      const auto stride = static_cast<int64_t>(round_up(static_cast<uint64_t>(k), 128));
+      const GpuBuffer from(device, x.data(), x.size() * 4),
+          codes(device, static_cast<uint64_t>(m * stride)),
+          scales(device, static_cast<uint64_t>(m * 4)), y(device, static_cast<uint64_t>(m * n * 4));
+      const cuda::Int8Inputs inputs{codes.data<int8_t>(), stride, scales.data<float>(), m, 0};
+      device.run(&cuda::Ops::to_int8, {from.data<float>(), k, inputs});
+      run_product(
+          device, &cuda::Ops::int8_product,
+          cuda::Int8Product{{{on.tiles(), y.data<float>(), n, nullptr}}, 1, inputs, false, {}, {}});
+      std::vector<float> got(static_cast<size_t>(m * n));
+      device.download(got.data(), y.data(), got.size() * 4);
+
+      RoundedInputs rounded;
+      rounded.set({DType::kI8, InputScale::kToken, 0}, x.data(), m, k);
+      std::vector<float> expected(got.size());
+      MatmulScratch scratch;
+      matmul(cpu_kernels(), w, rounded, expected.data(), false, scratch);
+      ASSERT_EQ(got, expected) << to_string(e) << " " << m;
     }
   }
 }

@@ -65,6 +65,16 @@ PITH_DEVICE void wait_copies() {
   asm volatile("cp.async.wait_group %0;" : : "n"(n) : "memory");
 }
 
+// Adds to a number that other blocks add to; what it was before.
+PITH_DEVICE int32_t fetch_add(int32_t* p, int32_t v) { return atomicAdd(p, v); }
+// What this thread wrote before is seen by whoever sees what it writes after.
+PITH_DEVICE void fence_device() { __threadfence(); }
+// What other blocks wrote, past caches that may hold what was there before.
+template <class T>
+PITH_DEVICE T load_fresh(const T* p) {
+  return __ldcg(p);
+}
+
 PITH_DEVICE float half_float(uint16_t h) { return __half2float(__ushort_as_half(h)); }
 PITH_DEVICE uint16_t float_half(float v) { return __half_as_ushort(__float2half_rn(v)); }
 // Pairs of f16.

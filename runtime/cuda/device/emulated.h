@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <utility>
 #include <vector>
 
 #include "core/dtype.h"
@@ -147,6 +148,13 @@ PITH_DEVICE void commit_copies() { emulated::commit_copies(); }
 template <int n>
 PITH_DEVICE void wait_copies() {
   emulated::wait_copies(n);
+}
+
+PITH_DEVICE int32_t fetch_add(int32_t* p, int32_t v) { return std::exchange(*p, *p + v); }
+PITH_DEVICE void fence_device() {}
+template <class T>
+PITH_DEVICE T load_fresh(const T* p) {
+  return *p;
 }
 
 PITH_DEVICE float half_float(uint16_t h) { return f16_to_f32(h); }
