@@ -36,9 +36,10 @@ Engine::Engine(const ModelSource& source, const EngineOptions& options)
       executor_(make_executor(options.executor)),
       prefill_chunk_(options.prefill_chunk) {
   if (prefill_chunk_ < 1) fail(ErrorKind::kUsage, "prefill chunks of {} tokens", prefill_chunk_);
-  executor_->prepare(model_);
   const auto own = static_cast<int64_t>(model_.spec.context());
   const int64_t context = options.context > 0 ? options.context : std::min<int64_t>(own, 4096);
+  memory_ = executor_->prepare(
+      model_, {.length = context, .types = options.cache, .tokens = prefill_chunk_});
   cache_ = executor_->make_cache(model_.spec, 1, context, options.cache);
 }
 

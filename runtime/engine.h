@@ -43,6 +43,7 @@ class Engine {
   Executor& executor() { return *executor_; }
   KvCache& cache() { return *cache_; }
   int64_t context() const { return cache_->length(); }
+  const MemoryPlan& memory() const { return memory_; }
 
   // Runs tokens at the end of the sequence so far and returns the logits [vocab] behind the last.
   std::vector<float> extend(std::span<const int32_t> tokens);
@@ -59,6 +60,7 @@ class Engine {
   Model model_;
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<KvCache> cache_;
+  MemoryPlan memory_;
   int64_t prefill_chunk_;
   int64_t position_ = 0;
 };

@@ -1,6 +1,7 @@
 #include "runtime/executor.h"
 
 #include "core/error.h"
+#include "runtime/split_executor.h"
 
 namespace pith {
 
@@ -15,7 +16,10 @@ void check_fits(const Batch& batch, const KvCache& cache) {
 }
 
 std::unique_ptr<Executor> make_executor(const ExecutorChoice& choice) {
-  return choice.cuda ? make_cuda_executor() : make_cpu_executor(choice.inputs);
+  if (!choice.cuda) return make_cpu_executor(choice.inputs);
+  if (choice.gpu_layers < 0) return make_cuda_executor();
+  return make_split_executor(make_cpu_executor(choice.inputs), make_cuda_executor(),
+                             choice.gpu_layers);
 }
 
 }  // namespace pith

@@ -7,6 +7,7 @@
 // result. One thread at a time per executor.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -68,14 +69,32 @@ class KvCache {
 // Error(kUsage) where a token of the batch has no place in the cache.
 void check_fits(const Batch& batch, const KvCache& cache);
 
+// What is going to be asked of a model.
+struct ModelUse {
+  int slots = 1;
+  int64_t length = 0;  // of the cache, tokens; 0: only the weights are known to be used
+  KvTypes types = KvType::kF16;
+  int64_t tokens = 512;     // of a pass, at most
+  int64_t first_block = 0;  // only blocks from here on, and the head
+};
+// What that takes of a backend's own memory, in bytes.
+struct MemoryPlan {
+  uint64_t weights = 0, cache = 0, room = 0;
+  uint64_t loading = 0;    // besides the weights, while they are taken there
+  uint64_t available = 0;  // 0: the backend has no memory of its own
+
+  uint64_t needed() const { return weights + std::max(loading, cache + room); }
+};
+
 class Executor {
  public:
   virtual ~Executor() = default;
 
   virtual std::string description() const = 0;
   // The weights of this model will be used where they lie, until the executor ends: a backend with
-  // memory of its own takes them there once.
-  virtual void prepare(const Model&) {}
+  // memory of its own takes them there once. Error(kMemory) with the numbers where that has too
+  // little.
+  virtual MemoryPlan prepare(const Model&, const ModelUse& = {}) { return {}; }
   virtual Activation buffer(Slot slot, int64_t m, int64_t n) = 0;
   virtual std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots,
                                               int64_t length, KvTypes types) = 0;
@@ -147,6 +166,7 @@ std::unique_ptr<Executor> make_cuda_executor();
 struct ExecutorChoice {
   bool cuda = false;
   CpuInputs inputs = CpuInputs::kInt8;
+  int64_t gpu_layers = -1;  // the last so many on the GPU, the others on the CPU; -1: all
 };
 std::unique_ptr<Executor> make_executor(const ExecutorChoice& choice);
 

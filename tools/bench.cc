@@ -98,10 +98,13 @@ class Runner {
       : model_(load_model(source)),
         executor_(make_executor(o.executor())),
         types_(o.cache.empty() ? KvTypes(KvType::kF16) : parse_kv_types(o.cache, KvType::kF16)),
-        cache_(executor_->make_cache(model_.spec, static_cast<int>(o.batch),
-                                     o.depth + o.prompt + o.generate, types_)),
         tokens_(static_cast<size_t>(std::max(kChunk, o.batch))) {
-    executor_->prepare(model_);
+    const ModelUse use{.slots = static_cast<int>(o.batch),
+                       .length = o.depth + o.prompt + o.generate,
+                       .types = types_,
+                       .tokens = kChunk};
+    print_memory(executor_->prepare(model_, use), o.quiet);
+    cache_ = executor_->make_cache(model_.spec, use.slots, use.length, types_);
     if (o.depth > 0 || o.batch > 1) cache_->fill();
     Rng rng(1);
     for (auto& t : tokens_) t = static_cast<int32_t>(rng.next() % model_.spec.vocab());
@@ -145,7 +148,7 @@ class Runner {
   const Model model_;
   const std::unique_ptr<Executor> executor_;
   const KvTypes types_;
-  const std::unique_ptr<KvCache> cache_;
+  std::unique_ptr<KvCache> cache_;
   std::vector<int32_t> tokens_;
 };
 

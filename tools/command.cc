@@ -10,6 +10,7 @@
 #include "core/interrupt.h"
 #include "core/parallel.h"
 #include "runtime/cpu/kernels.h"
+#include "tools/terminal.h"
 
 namespace pith::tools {
 
@@ -52,6 +53,25 @@ void ExecutorOptions::add_to(CLI::App& command) {
                    "8 bits, one scale for 32 of them, several times as fast)");
   command.add_option("--device", device, "where to run: cpu or cuda (default: cpu)")
       ->check(CLI::IsMember({"cpu", "cuda"}));
+  command
+      .add_option("--gpu-layers", gpu_layers,
+                  "with --device cuda: only the last so many layers and the head on the GPU, for "
+                  "models that do not fit (default: all)")
+      ->check(CLI::Range(0, 1 << 20));
+}
+
+ExecutorChoice ExecutorOptions::executor() const {
+  const bool cuda = device == "cuda";
+  if (gpu_layers >= 0 && !cuda) fail(ErrorKind::kUsage, "--gpu-layers goes with --device cuda");
+  return {cuda, exact_inputs ? CpuInputs::kF32 : CpuInputs::kInt8, gpu_layers};
+}
+
+void print_memory(const MemoryPlan& plan, bool quiet) {
+  if (quiet || plan.available == 0) return;
+  fmt::print(stderr,
+             "GPU memory: {} of weights, {} of keys and values, {} to compute in; {} free\n",
+             human_bytes(plan.weights), human_bytes(plan.cache), human_bytes(plan.room),
+             human_bytes(plan.available));
 }
 
 int run(int argc, const char* const* argv) {

@@ -50,11 +50,12 @@ struct ModelOptions {
 struct ExecutorOptions {
   bool exact_inputs = false;
   std::string device = "cpu";
+  int64_t gpu_layers = -1;
 
   void add_to(CLI::App& command);
-  ExecutorChoice executor() const {
-    return {device == "cuda", exact_inputs ? CpuInputs::kF32 : CpuInputs::kInt8};
-  }
+  ExecutorChoice executor() const;  // Error(kUsage) for --gpu-layers without a GPU
 };
+// What a model takes of a GPU's memory, to standard error; nothing where there is no such memory.
+void print_memory(const MemoryPlan& plan, bool quiet);
 
 }  // namespace pith::tools

@@ -77,6 +77,7 @@ void run(Options& o) {
   const auto source = open_model(o.model, o.tokenizer, !o.no_verify);
   const auto tokenizer = make_tokenizer(source->tokenizer());
   Engine engine(*source, o.engine);
+  print_memory(engine.memory(), o.quiet);
   const auto prompt =
       tokenizer->encode(o.prompt, {.add_special = true, .parse_special = o.parse_special});
   if (prompt.empty()) fail(ErrorKind::kUsage, "the prompt has no tokens");
@@ -122,6 +123,7 @@ void chat(Options& o) {
   if (const auto bos = tokenizer->bos()) variables["bos_token"] = tokenizer->token_text(*bos);
   if (const auto eos = tokenizer->eos()) variables["eos_token"] = tokenizer->token_text(*eos);
   Engine engine(*source, o.engine);
+  print_memory(engine.memory(), o.quiet);
   std::vector<ChatMessage> messages;
   if (!o.system.empty()) messages.push_back({"system", o.system});
   std::vector<int32_t> seen;  // what the cache holds

@@ -36,12 +36,16 @@ class GpuGraph {
 // One stream of one device. Not thread-safe.
 class GpuDevice {
  public:
-  explicit GpuDevice(const cuda::Ops& ops) : ops_(ops) { check(ops.make_stream(&stream_)); }
+  // `plans`: nothing is done on it, and no data need be there to be uploaded (memory_plan.h).
+  explicit GpuDevice(const cuda::Ops& ops, bool plans = false) : ops_(ops), plans_(plans) {
+    check(ops.make_stream(&stream_));
+  }
   ~GpuDevice() { ops_.end_stream(stream_); }
   GpuDevice(const GpuDevice&) = delete;
   GpuDevice& operator=(const GpuDevice&) = delete;
 
   const cuda::Ops& ops() const { return ops_; }
+  bool plans() const { return plans_; }
 
   // run(&Ops::norm, arguments)
   template <class Arguments>
@@ -69,6 +73,7 @@ class GpuDevice {
 
  private:
   const cuda::Ops& ops_;
+  const bool plans_;
   cuda::Stream stream_ = nullptr;
 };
 

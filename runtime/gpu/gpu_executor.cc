@@ -13,6 +13,7 @@
 #include "runtime/gpu/backend.h"
 #include "runtime/gpu/gpu_cache.h"
 #include "runtime/gpu/gpu_weight.h"
+#include "runtime/gpu/memory_plan.h"
 #include "runtime/rope_angles.h"
 
 namespace pith {
@@ -35,26 +36,34 @@ cuda::Activate activation_of(proto::Activation a) {
 
 class GpuExecutor final : public Executor {
  public:
-  GpuExecutor(const Ops& ops, std::string name) : device_(ops), name_(std::move(name)) {
+  GpuExecutor(const Ops& ops, std::string name, bool plans = false)
+      : device_(ops, plans), name_(std::move(name)) {
     GpuDevice::check(ops.chip(&chip_));
   }
 
   std::string description() const override { return "CUDA, " + name_; }
 
-  void prepare(const Model& model) override {
-    require_memory(model);
-    each_linear(model, [&](const Linear& linear) {
-      if (!linears_.contains(&linear)) linears_.emplace(&linear, take(linear));
-    });
-    for (const auto& block : model.blocks) {
-      for (const auto& sub : block.sublayers) {
-        keep_norm(sub.norm);
-        if (!sub.attention) continue;
-        keep_norm(sub.attention->query_norm);
-        keep_norm(sub.attention->key_norm);
+  MemoryPlan prepare(const Model& model, const ModelUse& use) override {
+    const MemoryPlan plan =
+        device_.plans() ? MemoryPlan{} : require_gpu_memory(device_.ops(), model, use);
+    if (use.first_block == 0) keep(model.embedding);
+    for (auto b = static_cast<size_t>(use.first_block); b < model.blocks.size(); ++b) {
+      for (const auto& s : model.blocks[b].sublayers) {
+        keep_norm(s.norm);
+        if (s.attention) {
+          const auto& w = *s.attention;
+          for (const Linear* l : {&w.q, &w.k, &w.v, &w.o}) keep(*l);
+          keep_norm(w.query_norm);
+          keep_norm(w.key_norm);
+        }
+        if (s.mlp) {
+          for (const Linear* l : {&s.mlp->gate, &s.mlp->up, &s.mlp->down}) keep(*l);
+        }
       }
     }
     keep_norm(model.final_norm);
+    keep(model.head());
+    return plan;
   }
 
   Activation buffer(Slot slot, int64_t m, int64_t n) override {
@@ -285,40 +294,6 @@ class GpuExecutor final : public Executor {
         std::bit_ceil(static_cast<uint64_t>(ceil_div(longest_, cuda::kChunkKeys))));
   }
 
-  template <class F>
-  static void each_linear(const Model& model, F f) {
-    f(model.embedding);
-    for (const auto& block : model.blocks) {
-      for (const auto& s : block.sublayers) {
-        if (s.attention) {
-          const auto& w = *s.attention;
-          for (const Linear* l : {&w.q, &w.k, &w.v, &w.o}) f(*l);
-        }
-        if (s.mlp) {
-          const auto& w = *s.mlp;
-          for (const Linear* l : {&w.gate, &w.up, &w.down}) f(*l);  // gate may be empty
-        }
-      }
-    }
-    if (model.own_head) f(*model.own_head);
-  }
-
-  // Weights alone: what activations and caches need depends on what is asked for.
-  void require_memory(const Model& model) {
-    uint64_t needed = 0, available = 0, total = 0;
-    each_linear(model, [&](const Linear& l) {
-      for (const auto& t : l.terms) {
-        needed += GpuWeight::bytes_of(t.w.encoding, t.w.n, t.w.k);
-        if (t.up) needed += GpuWeight::bytes_of(t.up->encoding, t.up->n, t.up->k);
-      }
-    });
-    GpuDevice::check(device_.ops().memory(&available, &total));
-    if (needed > available) {
-      fail(ErrorKind::kMemory, "the weights take {} bytes, of which the device has {} ({} in all)",
-           needed, available, total);
-    }
-  }
-
   OnDevice take(const Linear& linear) {
     OnDevice to;
     for (const auto& t : linear.terms) {
@@ -328,6 +303,9 @@ class GpuExecutor final : public Executor {
     to.bias = GpuBuffer(device_, linear.bias.data(), linear.bias.size() * sizeof(float));
     device_.wait();
     return to;
+  }
+  void keep(const Linear& linear) {
+    if (!linears_.contains(&linear)) linears_.emplace(&linear, take(linear));
   }
   void keep_norm(const NormWeights& norm) {
     if (norm.weight.empty() || norms_.contains(&norm)) return;
@@ -561,6 +539,9 @@ std::unique_ptr<Executor> make_cuda_executor() {
   return make_gpu_executor(*backend.ops, backend.devices.front().name);
 }
 
+std::unique_ptr<Executor> make_planning_executor(const Ops& ops) {
+  return std::make_unique<GpuExecutor>(ops, "", true);
+}
 std::unique_ptr<Executor> make_gpu_executor(const Ops& ops, std::string name) {
   return std::make_unique<GpuExecutor>(ops, std::move(name));
 }

@@ -11,5 +11,7 @@ namespace pith {
 
 // `ops` outlive it. A weight that prepare() has not seen is taken to the device for one use.
 std::unique_ptr<Executor> make_gpu_executor(const cuda::Ops& ops, std::string name);
+// Asks `ops`, which do nothing, for all the memory that the one above would: memory_plan.h.
+std::unique_ptr<Executor> make_planning_executor(const cuda::Ops& ops);
 
 }  // namespace pith

@@ -76,8 +76,8 @@ GpuWeight::GpuWeight(GpuDevice& device, const Weight& w) {
   const cuda::Parts parts = cuda::parts_of(tiles_.codes);
   const auto codes = w.plane(PlaneKind::kCodes);
   if (!as_it_is(e)) {
-    const auto halves = decoded_halves(w);
-    const GpuBuffer from(device, halves.data(), halves.size() * sizeof(uint16_t));
+    const auto halves = device.plans() ? std::vector<uint16_t>() : decoded_halves(w);
+    const GpuBuffer from(device, halves.data(), static_cast<uint64_t>(w.n * w.k) * 2);
     tiles_.low = repack_part(device, {from.data(), true, 0, 0}, 16);
     device.wait();
     return;

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <filesystem>
+#include <map>
 #include <numeric>
 
 #include "core/json.h"
@@ -14,7 +15,9 @@
 #include "runtime/eval/evaluate.h"
 #include "runtime/forward.h"
 #include "runtime/gpu/gpu_executor.h"
+#include "runtime/gpu/memory_plan.h"
 #include "runtime/model/source.h"
+#include "runtime/split_executor.h"
 #include "tests/support/encodings.h"
 #include "tests/support/test_data.h"
 #include "tests/support/tiny_model.h"
@@ -296,7 +299,116 @@ TEST(GpuExecutor, refuses_what_it_has_no_kernel_or_no_room_for) {
     ADD_FAILURE();
   } catch (const Error& e) {
     EXPECT_EQ(e.kind(), ErrorKind::kMemory);
-    EXPECT_THAT(e.what(), testing::HasSubstr("1000"));
+    EXPECT_THAT(e.what(), testing::HasSubstr("not one layer fits"));
+  }
+}
+
+// Takes what was planned, neither more nor, but for what is kept back, less.
+TEST(GpuMemory, is_taken_as_planned) {
+  static uint64_t live, peak;
+  static std::map<void*, uint64_t> sizes;
+  cuda::Ops counting = cuda::ops_table();
+  counting.allocate = [](uint64_t bytes, void** to) {
+    const cuda::Status bad = cuda::ops_table().allocate(bytes, to);
+    sizes[*to] = bytes;
+    live += bytes;
+    peak = std::max(peak, live);
+    return bad;
+  };
+  counting.release = [](void* p) {
+    if (p != nullptr) live -= sizes.extract(p).mapped();
+    cuda::ops_table().release(p);
+  };
+  Changed m([](Linear& l) {
+    if (l.name.find("down") != std::string::npos)
+      encoded(Encoding::integer(8, 0), {DType::kI8, InputScale::kToken, 0})(l);
+    else
+      encoded(Encoding::integer(4, 32, false))(l);
+    l.bias = test::uniform_values(l.n, 3);
+  });
+  for (const int64_t first : {0, 2}) {
+    live = peak = 0;
+    const ModelUse use{
+        .slots = 2, .length = 40, .types = KvType::kInt8, .tokens = 24, .first_block = first};
+    const auto gpu = make_gpu_executor(counting, "counting");
+    const MemoryPlan plan = gpu->prepare(m.model, use);
+    EXPECT_EQ(plan.weights, live);
+    EXPECT_EQ(plan.weights + plan.loading, peak);
+    EXPECT_LE(plan.needed(), plan.available);
+    if (first > 0) continue;
+    const auto cache = gpu->make_cache(m.model.spec, use.slots, use.length, use.types);
+    EXPECT_EQ(plan.weights + plan.cache, live);
+    m.tokens.resize(24);
+    for (int64_t begin = 0; begin < 24; begin += 24) {
+      const Segment all[] = {{0, 0, 24}};
+      const int64_t rows[] = {23};
+      forward_logits(*gpu, m.model, {m.tokens, all}, *cache, rows);
+    }
+    for (int64_t p = 24; p < 40; ++p) {
+      const Segment both[] = {{0, p, 1}, {1, p - 24, 1}};
+      const int64_t rows[] = {0, 1};
+      forward_logits(*gpu, m.model, {std::span(m.tokens).first(2), both}, *cache, rows);
+    }
+    EXPECT_LE(live, plan.weights + plan.cache + plan.room);
+    EXPECT_GE(live + (uint64_t{64} << 20), plan.weights + plan.cache + plan.room);
+  }
+}
+
+TEST(GpuMemory, that_is_too_little_is_told_with_the_layers_that_fit) {
+  Changed m(encoded(Encoding::integer(4, 32)), {.hidden = 64, .layers = 6, .vocab = 70});
+  const ModelUse use{.length = 32, .tokens = 16};
+  static uint64_t there;
+  cuda::Ops small = cuda::ops_table();
+  small.memory = [](uint64_t* free, uint64_t* total) {
+    *free = *total = there;
+    return cuda::Status();
+  };
+  there = uint64_t{1} << 30;
+  ModelUse part = use;
+  part.first_block = 2;
+  there = plan_gpu_memory(small, m.model, part).needed();
+  const auto gpu = make_gpu_executor(small, "small");
+  try {
+    gpu->prepare(m.model, use);
+    ADD_FAILURE();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::kMemory);
+    EXPECT_THAT(e.what(), testing::HasSubstr("--gpu-layers 4 fits"));
+  }
+  const auto split = make_split_executor(make_cpu_executor(), make_gpu_executor(small, "small"), 4);
+  EXPECT_EQ(split->prepare(m.model, use).needed(), there);
+}
+
+TEST(SplitExecutor, gives_the_logits_of_either_whatever_is_where) {
+  Changed m(encoded(Encoding::integer(4, 32, false)));
+  const auto n = static_cast<int64_t>(m.tokens.size());
+  const auto vocab = static_cast<size_t>(m.model.spec.vocab());
+  const auto logits = [&](Executor& e) {
+    e.prepare(m.model, {.slots = 1, .length = n});
+    const auto cache = e.make_cache(m.model.spec, 1, n, KvType::kF32);
+    std::vector<float> all;
+    for (int64_t p = 0; p < n; p = p < 9 ? p + 3 : p + 1) {
+      const int64_t count = p < 9 ? 3 : 1, last = count - 1;
+      const Segment s[] = {{0, p, count}};
+      const auto tokens =
+          std::span(m.tokens).subspan(static_cast<size_t>(p), static_cast<size_t>(count));
+      std::vector<float> some(vocab);
+      e.read(forward_logits(e, m.model, {tokens, s}, *cache, std::span(&last, 1)), some);
+      all.insert(all.end(), some.begin(), some.end());
+    }
+    return all;
+  };
+  const auto cpu = make_cpu_executor(), gpu = emulated();
+  const auto of_cpu = logits(*cpu), of_gpu = logits(*gpu);
+  for (const int64_t layers : {0, 1, 2, 3, 9}) {
+    const auto split = make_split_executor(make_cpu_executor(), emulated(), layers);
+    const auto got = logits(*split);
+    EXPECT_LT(distance(got, of_cpu), 3e-3) << layers;
+    if (layers == 0) {
+      EXPECT_EQ(got, of_cpu);
+    } else if (layers >= 3) {
+      EXPECT_EQ(got, of_gpu);
+    }
   }
 }
 

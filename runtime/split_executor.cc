@@ -1,0 +1,188 @@
+#include "runtime/split_executor.h"
+
+#include <algorithm>
+#include <array>
+#include <unordered_set>
+
+#include "core/error.h"
+#include "runtime/forward.h"
+
+namespace pith {
+namespace {
+
+constexpr int kFirst = 0, kLast = 1;
+
+class SplitCache final : public KvCache {
+ public:
+  SplitCache(std::unique_ptr<KvCache> first, std::unique_ptr<KvCache> last)
+      : parts_{std::move(first), std::move(last)} {}
+  int slots() const override { return parts_[0]->slots(); }
+  int64_t length() const override { return parts_[0]->length(); }
+  uint64_t bytes() const override { return parts_[0]->bytes() + parts_[1]->bytes(); }
+  void fill() override {
+    for (const auto& p : parts_) p->fill();
+  }
+  KvCache& part(int side) { return *parts_[static_cast<size_t>(side)]; }
+
+ private:
+  std::array<std::unique_ptr<KvCache>, 2> parts_;
+};
+
+proto::ModelSpec with_layers(const proto::ModelSpec& spec, int begin, int end) {
+  proto::ModelSpec some = spec;
+  some.mutable_layers()->DeleteSubrange(end, spec.layers_size() - end);
+  some.mutable_layers()->DeleteSubrange(0, begin);
+  return some;
+}
+
+// Activations are names here: each operation finds the memory of its side behind them, and takes
+// what was left on the other side along. The side is that of the last linear or table.
+class SplitExecutor final : public Executor {
+ public:
+  SplitExecutor(std::unique_ptr<Executor> first, std::unique_ptr<Executor> last, int64_t layers)
+      : sides_{std::move(first), std::move(last)}, layers_(layers) {
+    for (size_t i = 0; i < named_.size(); ++i) named_[i].slot = static_cast<Slot>(i);
+  }
+
+  std::string description() const override {
+    return sides_[kFirst]->description() + " and " + sides_[kLast]->description();
+  }
+
+  MemoryPlan prepare(const Model& model, const ModelUse& use) override {
+    const auto blocks = static_cast<int64_t>(model.blocks.size());
+    const int64_t begin = blocks - std::clamp<int64_t>(layers_, 0, blocks);
+    for (int64_t b = begin; b < blocks; ++b) {
+      for (const auto& s : model.blocks[static_cast<size_t>(b)].sublayers) {
+        if (s.attention) {
+          for (const Linear* l : {&s.attention->q, &s.attention->k, &s.attention->v})
+            of_last_.insert(l);
+        }
+        if (s.mlp) of_last_.insert({&s.mlp->gate, &s.mlp->up});
+      }
+    }
+    all_on_last_ = begin == 0;
+    if (all_on_last_) of_last_.insert(&model.embedding);
+    ModelUse of_layers = use;
+    of_layers.first_block = begin;
+    sides_[kFirst]->prepare(model, use);
+    return layers_ > 0 ? sides_[kLast]->prepare(model, of_layers) : MemoryPlan{};
+  }
+
+  Activation buffer(Slot slot, int64_t m, int64_t n) override {
+    Named& named = named_[static_cast<size_t>(slot)];
+    named.m = m;
+    named.n = n;
+    named.side = kNowhere;
+    return {&named, m, n};
+  }
+
+  std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots, int64_t length,
+                                      KvTypes types) override {
+    const int layers = spec.layers_size();
+    const int begin = layers - static_cast<int>(std::clamp<int64_t>(layers_, 0, layers));
+    first_attentions_ = attention_count(spec, begin);
+    return std::make_unique<SplitCache>(
+        sides_[kFirst]->make_cache(with_layers(spec, 0, begin), slots, length, types),
+        sides_[kLast]->make_cache(with_layers(spec, begin, layers), slots, length, types));
+  }
+
+  void embed(const Linear& table, std::span<const int32_t> tokens, Activation x) override {
+    side_ = of_last_.contains(&table) ? kLast : kFirst;
+    here().embed(table, tokens, at(x));
+  }
+  void norm(const NormWeights& norm, Activation x, Activation y) override {
+    here().norm(norm, at(x), at(y));
+  }
+  void linear(const Linear& linear, Activation x, Activation y, bool add) override {
+    here().linear(linear, at(x), at(y), add);
+  }
+  void linears(Activation x, std::span<const To> all) override {
+    enter(all);
+    here().linears(at(x), at(all));
+  }
+  void norm_linears(const NormWeights& norm, Activation x, Activation normed,
+                    std::span<const To> all) override {
+    enter(all);
+    here().norm_linears(norm, at(x), at(normed), at(all));
+  }
+  void activate_linear(proto::Activation activation, Activation gate, Activation up,
+                       const Linear& linear, Activation y) override {
+    here().activate_linear(activation, at(gate), at(up), linear, at(y));
+  }
+  void rope(const proto::Rope& rope, int64_t head_dim, const Batch& batch, Activation x) override {
+    here().rope(rope, head_dim, batch, at(x));
+  }
+  void attention(const proto::Attention& spec, int index, const Batch& batch, KvCache& cache,
+                 Activation q, Activation k, Activation v, Activation out) override {
+    here().attention(spec, side_ == kLast ? index - first_attentions_ : index, batch,
+                     static_cast<SplitCache&>(cache).part(side_), at(q), at(k), at(v), at(out));
+  }
+  void activate(proto::Activation activation, Activation gate, Activation up) override {
+    here().activate(activation, at(gate), at(up));
+  }
+  void gather(Activation x, std::span<const int64_t> rows, Activation y) override {
+    here().gather(at(x), rows, at(y));
+  }
+  // Where all is on one side, as that does it.
+  Activation pass(const Batch& batch, KvCache& cache, std::span<const int64_t> rows,
+                  FunctionRef<Activation()> body) override {
+    if (!all_on_last_) return body();
+    return sides_[kLast]->pass(batch, static_cast<SplitCache&>(cache).part(kLast), rows, body);
+  }
+  void read(Activation x, std::span<float> to) override { here().read(at(x), to); }
+  void write(std::span<const float> from, Activation x) override { here().write(from, at(x)); }
+  void wait() override {
+    for (const auto& s : sides_) s->wait();
+  }
+
+ private:
+  static constexpr int kNowhere = -1;
+  struct Named {
+    Slot slot;
+    int64_t m, n;
+    int side = kNowhere;
+  };
+
+  Executor& here() { return *sides_[static_cast<size_t>(side_)]; }
+  void enter(std::span<const To> all) {
+    const auto later = [&](const To& to) { return of_last_.contains(to.linear); };
+    side_ = std::ranges::any_of(all, later) ? kLast : kFirst;
+  }
+
+  Activation at(Activation x) {
+    if (x.data == nullptr) return x;
+    Named& named = *static_cast<Named*>(x.data);
+    const Activation there = here().buffer(named.slot, named.m, named.n);
+    if (named.side != side_ && named.side != kNowhere) {
+      Executor& from = *sides_[static_cast<size_t>(named.side)];
+      moved_.resize(static_cast<size_t>(named.m * named.n));
+      from.read(from.buffer(named.slot, named.m, named.n), moved_);
+      here().write(moved_, there);
+    }
+    named.side = side_;
+    return there.reshaped(x.m, x.n);
+  }
+  std::span<const To> at(std::span<const To> all) {
+    found_.clear();
+    for (const To& to : all) found_.push_back({to.linear, at(to.y)});
+    return found_;
+  }
+
+  const std::array<std::unique_ptr<Executor>, 2> sides_;
+  const int64_t layers_;
+  std::array<Named, static_cast<size_t>(Slot::kCount)> named_{};
+  std::unordered_set<const Linear*> of_last_;  // tables, and linears that read a layer's input
+  bool all_on_last_ = false;
+  int side_ = kFirst, first_attentions_ = 0;
+  std::vector<float> moved_;
+  std::vector<To> found_;
+};
+
+}  // namespace
+
+std::unique_ptr<Executor> make_split_executor(std::unique_ptr<Executor> first,
+                                              std::unique_ptr<Executor> last, int64_t layers) {
+  return std::make_unique<SplitExecutor>(std::move(first), std::move(last), layers);
+}
+
+}  // namespace pith
