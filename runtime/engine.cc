@@ -46,6 +46,27 @@ Engine::Engine(const ModelSource& source, const EngineOptions& options)
 void Engine::rewind(int64_t position) { position_ = std::clamp<int64_t>(position, 0, position_); }
 
 std::vector<float> Engine::extend(std::span<const int32_t> tokens) {
+  const Activation logits = run(tokens);
+  std::vector<float> all(static_cast<size_t>(logits.n));
+  executor_->read(logits, all);
+  return all;
+}
+
+// From the likeliest tokens alone where they are enough, which a backend may find where they are.
+int32_t Engine::choose(Sampler& sampler, Activation logits, std::span<const int32_t> history) {
+  const auto vocab = static_cast<size_t>(logits.n);
+  const size_t enough = sampler.candidates(history, vocab);
+  if (enough <= Executor::kMostCandidates) {
+    std::vector<Candidate> candidates(enough);
+    executor_->top(logits, candidates);
+    return sampler.choose(candidates, history);
+  }
+  std::vector<float> all(vocab);
+  executor_->read(logits, all);
+  return sampler.sample(all, history);
+}
+
+Activation Engine::run(std::span<const int32_t> tokens) {
   if (tokens.empty()) fail(ErrorKind::kUsage, "no tokens to run");
   if (position_ + static_cast<int64_t>(tokens.size()) > context()) {
     fail(ErrorKind::kUsage, "{} tokens do not fit a context of {} (--ctx-size)",
@@ -55,7 +76,7 @@ std::vector<float> Engine::extend(std::span<const int32_t> tokens) {
     if (id < 0 || static_cast<uint64_t>(id) >= model_.spec.vocab())
       fail(ErrorKind::kUsage, "token {} is not in the vocabulary", id);
   }
-  std::vector<float> logits(model_.spec.vocab());
+  Activation logits;
   while (!tokens.empty()) {
     check_interrupt();
     const auto n = std::min<int64_t>(prefill_chunk_, static_cast<int64_t>(tokens.size()));
@@ -64,8 +85,7 @@ std::vector<float> Engine::extend(std::span<const int32_t> tokens) {
     tokens = tokens.subspan(static_cast<size_t>(n));
     if (tokens.empty()) {
       const int64_t last = n - 1;
-      executor_->read(forward_logits(*executor_, model_, batch, *cache_, std::span(&last, 1)),
-                      logits);
+      logits = forward_logits(*executor_, model_, batch, *cache_, std::span(&last, 1));
     } else {
       forward_hidden(*executor_, model_, batch, *cache_);
     }
@@ -82,7 +102,7 @@ GenerateResult Engine::generate(const Tokenizer& tokenizer, std::span<const int3
   StreamDecoder decoder(tokenizer);
   std::vector<int32_t> history(prompt.begin(), prompt.end());
   auto begin = std::chrono::steady_clock::now();
-  std::vector<float> logits = extend(prompt);
+  Activation logits = run(prompt);
   result.prefill_seconds = seconds_since(begin);
   result.prefill_tokens = static_cast<int64_t>(prompt.size());
 
@@ -115,7 +135,7 @@ GenerateResult Engine::generate(const Tokenizer& tokenizer, std::span<const int3
   const auto& stops = model_.spec.stop_tokens();
   if (options.max_tokens <= 0) return finish("length");
   for (;;) {
-    const int32_t id = sampler.sample(logits, history);
+    const int32_t id = choose(sampler, logits, history);
     const bool stopped = !options.ignore_stop_tokens && std::ranges::find(stops, id) != stops.end();
     bool ended = stopped, full = false;
     if (!stopped) {
@@ -135,7 +155,7 @@ GenerateResult Engine::generate(const Tokenizer& tokenizer, std::span<const int3
       show_to(result.text.size());
       return finish(stopped || stop_text ? "stop" : full ? "context" : "length");
     }
-    logits = extend(std::span(&id, 1));
+    logits = run(std::span(&id, 1));
   }
 }
 

@@ -57,6 +57,10 @@ class Engine {
                           FunctionRef<bool(const std::string&)> show);
 
  private:
+  // The same, left where it was computed.
+  Activation run(std::span<const int32_t> tokens);
+  int32_t choose(Sampler& sampler, Activation logits, std::span<const int32_t> history);
+
   Model model_;
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<KvCache> cache_;

@@ -15,6 +15,12 @@ void check_fits(const Batch& batch, const KvCache& cache) {
   }
 }
 
+void Executor::top(Activation logits, std::span<Candidate> to) {
+  std::vector<float> all(static_cast<size_t>(logits.n));
+  read(logits, all);
+  likeliest(all, to);
+}
+
 std::unique_ptr<Executor> make_executor(const ExecutorChoice& choice) {
   if (!choice.cuda) return make_cpu_executor(choice.inputs);
   if (choice.gpu_layers < 0) return make_cuda_executor();

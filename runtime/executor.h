@@ -17,6 +17,7 @@
 #include "core/function_ref.h"
 #include "runtime/kv_types.h"
 #include "runtime/model/model.h"
+#include "runtime/sampling.h"
 
 namespace pith {
 
@@ -135,6 +136,17 @@ class Executor {
   virtual void attention(const proto::Attention& spec, int index, const Batch& batch,
                          KvCache& cache, Activation q, Activation k, Activation v,
                          Activation out) = 0;
+  // The same of q and k that are first rotated as spec.rope() says.
+  virtual void rope_attention(const proto::Attention& spec, int index, const Batch& batch,
+                              KvCache& cache, Activation q, Activation k, Activation v,
+                              Activation out) {
+    if (spec.rope().dims() > 0) {
+      const auto d = static_cast<int64_t>(spec.head_dim());
+      rope(spec.rope(), d, batch, q);
+      rope(spec.rope(), d, batch, k);
+    }
+    attention(spec, index, batch, cache, q, k, v, out);
+  }
   // gate = act(gate) * up, or act(gate) where up has no data
   virtual void activate(proto::Activation activation, Activation gate, Activation up) = 0;
   // y[i] = x[rows[i]]
@@ -146,6 +158,9 @@ class Executor {
                           FunctionRef<Activation()> body) {
     return body();
   }
+  // The likeliest of logits [1, vocab] (runtime/sampling.h), at most kMostCandidates.
+  static constexpr size_t kMostCandidates = 256;
+  virtual void top(Activation logits, std::span<Candidate> to);
   virtual void read(Activation x, std::span<float> to) = 0;
   virtual void write(std::span<const float> from, Activation x) = 0;
   // Returns when all that was asked for is done.

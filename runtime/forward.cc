@@ -30,12 +30,8 @@ void attention_sublayer(Executor& e, const proto::Sublayer& sublayer,
     const Activation by_head = k.reshaped(m * kv_heads, d);
     e.norm(w.key_norm, by_head, by_head);
   }
-  if (spec.rope().dims() > 0) {
-    e.rope(spec.rope(), d, batch, q);
-    e.rope(spec.rope(), d, batch, k);
-  }
   const Activation out = e.buffer(Slot::kAttended, m, heads * d);
-  e.attention(spec, index, batch, cache, q, k, v, out);
+  e.rope_attention(spec, index, batch, cache, q, k, v, out);
   e.linear(w.o, out, x, true);
 }
 

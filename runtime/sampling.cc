@@ -2,9 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
-#include <set>
-#include <vector>
 
 #include "core/error.h"
 
@@ -25,51 +22,75 @@ Sampler::Sampler(const SamplingOptions& options) : options_(options), rng_(optio
   check_sampling(options);
 }
 
-int32_t Sampler::sample(std::span<float> logits, std::span<const int32_t> history) {
+namespace {
+
+// Likeliest first; ties by id, so that the order is one and the same everywhere.
+bool likelier(const Candidate& a, const Candidate& b) {
+  const bool none = std::isnan(a.logit), other_none = std::isnan(b.logit);
+  if (none || other_none) return none != other_none ? none : a.id < b.id;
+  return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
+}
+
+}  // namespace
+
+void likeliest(std::span<const float> logits, std::span<Candidate> to) {
+  if (to.size() == 1) {
+    Candidate best{logits[0], 0};
+    for (size_t i = 1; i < logits.size(); ++i) {
+      const Candidate c{logits[i], static_cast<int32_t>(i)};
+      if (!(c.logit <= best.logit) && likelier(c, best)) best = c;
+    }
+    to[0] = best;
+    return;
+  }
+  std::vector<Candidate> all(logits.size());
+  for (size_t i = 0; i < all.size(); ++i) all[i] = {logits[i], static_cast<int32_t>(i)};
+  std::partial_sort_copy(all.begin(), all.end(), to.begin(), to.end(), likelier);
+}
+
+std::set<int32_t> Sampler::penalized(std::span<const int32_t> history) const {
+  if (options_.repetition_penalty == 1) return {};
+  const auto window = std::min<size_t>(
+      history.size(), static_cast<size_t>(std::max<int64_t>(0, options_.repetition_window)));
+  return {history.end() - static_cast<std::ptrdiff_t>(window), history.end()};
+}
+
+// A penalty takes at most the penalized out of the likeliest; a bonus may bring in any.
+size_t Sampler::candidates(std::span<const int32_t> history, size_t vocab) const {
+  if (options_.repetition_penalty < 1 || (!greedy() && options_.top_k == 0)) return vocab;
+  const size_t enough = greedy() ? 1 : static_cast<size_t>(options_.top_k);
+  return std::min(vocab, enough + penalized(history).size());
+}
+
+int32_t Sampler::sample(std::span<const float> logits, std::span<const int32_t> history) {
+  found_.resize(candidates(history, logits.size()));
+  likeliest(logits, found_);
+  return choose(found_, history);
+}
+
+int32_t Sampler::choose(std::span<Candidate> from, std::span<const int32_t> history) {
   const SamplingOptions& o = options_;
   // Some logit must be a number and none beyond: neither an order nor a mass exists otherwise.
-  float top_logit = -std::numeric_limits<float>::infinity();
-  for (const float l : logits) {
-    if (std::isnan(l)) fail(ErrorKind::kNumeric, "a logit is not a number");
-    top_logit = std::max(top_logit, l);
-  }
-  if (!std::isfinite(top_logit))
-    fail(ErrorKind::kNumeric, "the largest of {} logits is {}", logits.size(), top_logit);
-  if (o.repetition_penalty != 1) {
-    const auto window = std::min<size_t>(
-        history.size(), static_cast<size_t>(std::max<int64_t>(0, o.repetition_window)));
-    const std::set<int32_t> seen(history.end() - static_cast<std::ptrdiff_t>(window),
-                                 history.end());
+  if (from.empty()) fail(ErrorKind::kNumeric, "no logits to choose from");
+  if (std::isnan(from[0].logit)) fail(ErrorKind::kNumeric, "a logit is not a number");
+  if (!std::isfinite(from[0].logit))
+    fail(ErrorKind::kNumeric, "the largest logit is {}", from[0].logit);
+  if (const auto seen = penalized(history); !seen.empty()) {
     const auto penalty = static_cast<float>(o.repetition_penalty);
-    for (const int32_t id : seen) {
-      if (id < 0 || static_cast<size_t>(id) >= logits.size()) continue;
-      float& l = logits[static_cast<size_t>(id)];
-      l = l > 0 ? l / penalty : l * penalty;
+    for (auto& [l, id] : from) {
+      if (seen.contains(id)) l = l > 0 ? l / penalty : l * penalty;
     }
+    std::ranges::sort(from, likelier);
   }
-  if (o.temperature == 0 || o.top_k == 1) {
-    return static_cast<int32_t>(std::ranges::max_element(logits) - logits.begin());
-  }
+  if (greedy()) return from[0].id;
 
-  // Likeliest first; ties by id, so that the order is one and the same everywhere.
-  std::vector<int32_t> ids(logits.size());
-  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i);
-  const auto likelier = [&](int32_t a, int32_t b) {
-    const float la = logits[static_cast<size_t>(a)], lb = logits[static_cast<size_t>(b)];
-    return la != lb ? la > lb : a < b;
-  };
-  size_t keep = ids.size();
+  size_t keep = from.size();
   if (o.top_k > 0) keep = std::min<size_t>(keep, static_cast<size_t>(o.top_k));
-  std::partial_sort(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(keep), ids.end(),
-                    likelier);
-  ids.resize(keep);
-
-  const double top = static_cast<double>(logits[static_cast<size_t>(ids[0])]);
+  const double top = static_cast<double>(from[0].logit);
   std::vector<double> weights(keep);
   double total = 0;
   for (size_t i = 0; i < keep; ++i) {
-    weights[i] =
-        std::exp((static_cast<double>(logits[static_cast<size_t>(ids[i])]) - top) / o.temperature);
+    weights[i] = std::exp((static_cast<double>(from[i].logit) - top) / o.temperature);
     total += weights[i];
   }
   if (o.top_p < 1) {
@@ -84,9 +105,9 @@ int32_t Sampler::sample(std::span<float> logits, std::span<const int32_t> histor
   double draw = rng_.uniform() * total;
   for (size_t i = 0; i + 1 < keep; ++i) {
     draw -= weights[i];
-    if (draw < 0) return ids[i];
+    if (draw < 0) return from[i].id;
   }
-  return ids[keep - 1];
+  return from[keep - 1].id;
 }
 
 }  // namespace pith

@@ -4,7 +4,9 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <span>
+#include <vector>
 
 #include "core/rng.h"
 
@@ -23,16 +25,33 @@ struct SamplingOptions {
 
 void check_sampling(const SamplingOptions& options);  // Error(kUsage)
 
+// A token that may be the next.
+struct Candidate {
+  float logit;
+  int32_t id;
+};
+// The to.size() likeliest of logits [vocab], likeliest first, of equal ones that with the lower id;
+// what is not a number comes before all.
+void likeliest(std::span<const float> logits, std::span<Candidate> to);
+
 class Sampler {
  public:
   explicit Sampler(const SamplingOptions& options);
-  // logits [vocab] are changed. `history`: prompt and output so far. -inf excludes a token;
-  // Error(kNumeric) for NaN, +inf, and where all are excluded.
-  int32_t sample(std::span<float> logits, std::span<const int32_t> history);
+  // How many of the likeliest of `vocab` tokens the next is chosen from.
+  size_t candidates(std::span<const int32_t> history, size_t vocab) const;
+  // From at least so many, as likeliest() has them, which are changed. `history`: prompt and output
+  // so far. -inf excludes a token; Error(kNumeric) for NaN, +inf, and where all are excluded.
+  int32_t choose(std::span<Candidate> from, std::span<const int32_t> history);
+  // The same of logits [vocab].
+  int32_t sample(std::span<const float> logits, std::span<const int32_t> history);
 
  private:
+  std::set<int32_t> penalized(std::span<const int32_t> history) const;
+  bool greedy() const { return options_.temperature == 0 || options_.top_k == 1; }
+
   SamplingOptions options_;
   Rng rng_;
+  std::vector<Candidate> found_;
 };
 
 }  // namespace pith

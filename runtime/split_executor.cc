@@ -114,8 +114,13 @@ class SplitExecutor final : public Executor {
   }
   void attention(const proto::Attention& spec, int index, const Batch& batch, KvCache& cache,
                  Activation q, Activation k, Activation v, Activation out) override {
-    here().attention(spec, side_ == kLast ? index - first_attentions_ : index, batch,
-                     static_cast<SplitCache&>(cache).part(side_), at(q), at(k), at(v), at(out));
+    here().attention(spec, index_here(index), batch, cache_here(cache), at(q), at(k), at(v),
+                     at(out));
+  }
+  void rope_attention(const proto::Attention& spec, int index, const Batch& batch, KvCache& cache,
+                      Activation q, Activation k, Activation v, Activation out) override {
+    here().rope_attention(spec, index_here(index), batch, cache_here(cache), at(q), at(k), at(v),
+                          at(out));
   }
   void activate(proto::Activation activation, Activation gate, Activation up) override {
     here().activate(activation, at(gate), at(up));
@@ -129,6 +134,7 @@ class SplitExecutor final : public Executor {
     if (!all_on_last_) return body();
     return sides_[kLast]->pass(batch, static_cast<SplitCache&>(cache).part(kLast), rows, body);
   }
+  void top(Activation logits, std::span<Candidate> to) override { here().top(at(logits), to); }
   void read(Activation x, std::span<float> to) override { here().read(at(x), to); }
   void write(std::span<const float> from, Activation x) override { here().write(from, at(x)); }
   void wait() override {
@@ -144,6 +150,10 @@ class SplitExecutor final : public Executor {
   };
 
   Executor& here() { return *sides_[static_cast<size_t>(side_)]; }
+  int index_here(int attention) const {
+    return side_ == kLast ? attention - first_attentions_ : attention;
+  }
+  KvCache& cache_here(KvCache& cache) const { return static_cast<SplitCache&>(cache).part(side_); }
   void enter(std::span<const To> all) {
     const auto later = [&](const To& to) { return of_last_.contains(to.linear); };
     side_ = std::ranges::any_of(all, later) ? kLast : kFirst;

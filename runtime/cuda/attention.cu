@@ -40,21 +40,69 @@ PITH_DEVICE void write_row(const CachePlane& plane, int64_t row, int64_t d, cons
   }
 }
 
-// grid  x: tokens, y: heads of the cache; a warp for the key, one for the value
-PITH_KERNEL append_kernel(Append a) {
-  const int64_t t = block_x(), head = block_y(), d = a.cache.head_dim;
-  const int64_t row = cache_row(a.cache, a.positions.slot[t], a.positions.at[t], head);
-  const int64_t at = (t * a.cache.heads + head) * d;
-  if (warp() == 0) {
-    write_row(a.cache.keys, row, d, a.k + at);
-  } else {
-    write_row(a.cache.values, row, d, a.v + at);
-  }
-}
-
 constexpr int kWarps = 4;
 constexpr int kTogether = 4;  // keys whose rows are on their way at once
 constexpr float kLowest = -3.0e38f;
+
+// Pairs of a head turned by the angles of its token, by one warp.
+PITH_DEVICE void turn(float* x, const float* cosines, const float* sines, int64_t half,
+                      bool interleaved) {
+  for (int64_t i = lane(); i < half; i += 32) {
+    float* const p = x + i * (interleaved ? 2 : 1);
+    const int64_t apart = interleaved ? 1 : half;
+    const float first = p[0], second = p[apart];
+    p[0] = first * cosines[i] - second * sines[i];
+    p[apart] = second * cosines[i] + first * sines[i];
+  }
+  sync_warp();
+}
+// A head times the normalized Hadamard matrix, by one warp.
+PITH_DEVICE void rotate(float* x, int64_t d) {
+  int size = 1;
+  while (d % (2 * size) == 0) size *= 2;
+  for (int apart = 1; apart < size; apart *= 2) {
+    for (int64_t i = lane(); i < d / 2; i += 32) {
+      const int64_t first = i / apart * 2 * apart + i % apart;
+      const float a = x[first], b = x[first + apart];
+      x[first] = a + b;
+      x[first + apart] = a - b;
+    }
+    sync_warp();
+  }
+  const float factor = 1.0f / sqrtf(static_cast<float>(size));
+  for (int64_t i = lane(); i < d; i += 32) x[i] *= factor;
+  sync_warp();
+}
+
+// grid    x: tokens, y: heads of queries, keys and values by 4, a warp each with head_dim floats of
+//         shared memory
+// bound   latency: some kilobytes a token
+PITH_KERNEL append_kernel(Append a) {
+  const int64_t t = block_x(), d = a.cache.head_dim, heads = a.cache.heads;
+  int64_t head = block_y() * kWarps + warp();
+  enum { kQuery, kKey, kValue } what = kQuery;
+  if (head >= a.query_heads) {
+    head -= a.query_heads;
+    what = head < heads ? kKey : kValue;
+    if (what == kValue) head -= heads;
+  }
+  if (head >= (what == kQuery ? a.query_heads : heads)) return;
+  const int64_t at = (what == kQuery ? t * a.query_heads + head : t * heads + head) * d;
+  const float* const from = (what == kQuery ? a.q : what == kKey ? a.k : a.v) + at;
+  float* const row = reinterpret_cast<float*>(shared_memory()) + warp() * d;
+  for (int64_t i = lane(); i < d; i += 32) row[i] = from[i];
+  sync_warp();
+  if (what != kValue) {
+    if (a.half > 0) turn(row, a.cosines + t * a.half, a.sines + t * a.half, a.half, a.interleaved);
+    if (a.rotate) rotate(row, d);
+  }
+  if (what == kQuery) {
+    for (int64_t i = lane(); i < d; i += 32) a.q[at + i] = row[i];
+  } else {
+    write_row(what == kKey ? a.cache.keys : a.cache.values,
+              cache_row(a.cache, a.positions.slot[t], a.positions.at[t], head), d, row);
+  }
+}
 
 // Four neighbours of a cached row: of `bytes` each as they lie, and as floats.
 template <int bytes>
@@ -92,10 +140,9 @@ struct Four {
 // q       [m, heads * d] f32
 // needs   heads a multiple of the cache's, G of the heads that share one; d <= 256 a multiple of 4
 //                                                                         (checked by the launcher)
-// sums    a key goes to warp key % 4, four keys of a warp under one maximum; scores are sums over
-// 32
-//         lanes by butterfly, and the warps' sums are joined in order: nothing depends on m or on
-//         the grid
+// sums    a key goes to warp key % 4, four keys of a warp under one maximum; scores are
+//         sums over 32 lanes by butterfly, and the warps' sums are joined in order: nothing depends
+//         on m or on the grid
 // grid    x: tokens, y: heads / G, z: chunks; 4 warps
 // bound   memory: the rows of the chunk, read once for G heads
 template <int key_bytes, int value_bytes, int steps, int G>
@@ -268,7 +315,13 @@ Status run_attend(const Attend& a, Stream stream) {
 }  // namespace
 
 Status append(const Append& a, Stream stream) {
-  return launch(append_kernel, {a.positions.m, a.cache.heads, 1, 64}, stream, a);
+  Append some = a;
+  if (a.half == 0 && !a.rotate) some.query_heads = 0;  // queries stay as they are
+  const int64_t rows = some.query_heads + 2 * a.cache.heads;
+  return launch(append_kernel,
+                {a.positions.m, (rows + kWarps - 1) / kWarps, 1, 32 * kWarps,
+                 kWarps * a.cache.head_dim * static_cast<int64_t>(sizeof(float))},
+                stream, some);
 }
 
 Status attend(const Attend& a, Stream stream) {

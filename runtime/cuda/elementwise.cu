@@ -84,27 +84,6 @@ PITH_KERNEL round_inputs_kernel(RoundInputs a) {
   }
 }
 
-// grid  x: rows; a block of up to 1024 numbers in shared memory
-PITH_KERNEL rotate_kernel(Rotate a) {
-  float* const at = a.x + block_x() * a.n;
-  int size = 1;
-  while (a.n % (2 * size) == 0) size *= 2;
-  float* const row = room();
-  for (int64_t i = thread_index(); i < a.n; i += kThreads) row[i] = at[i];
-  for (int apart = 1; apart < size; apart *= 2) {
-    sync_block();
-    for (int64_t i = thread_index(); i < a.n / 2; i += kThreads) {
-      const int64_t first = i / apart * 2 * apart + i % apart;
-      const float x = row[first], y = row[first + apart];
-      row[first] = x + y;
-      row[first + apart] = x - y;
-    }
-  }
-  sync_block();
-  const float factor = 1.0f / sqrtf(static_cast<float>(size));
-  for (int64_t i = thread_index(); i < a.n; i += kThreads) at[i] = row[i] * factor;
-}
-
 // 1 / sqrt(mean of squares + eps), on every thread
 PITH_DEVICE float rms_factor(const float* x, int64_t n, float eps) {
   float squares = 0;
@@ -245,11 +224,6 @@ Status activate_to_int8(const ActivateToInt8& a, Stream stream) {
 }
 Status round_inputs(const RoundInputs& a, Stream stream) {
   return launch(round_inputs_kernel, rows(a.m), stream, a);
-}
-Status rotate(const Rotate& a, Stream stream) {
-  if (a.n > 1024) return "rotation: rows of more than 1024";
-  return launch(rotate_kernel, {a.rows, 1, 1, kThreads, a.n * static_cast<int64_t>(sizeof(float))},
-                stream, a);
 }
 Status norm(const Norm& a, Stream stream) { return launch(norm_kernel, rows(a.m), stream, a); }
 Status embed(const Embed& a, Stream stream) { return launch(embed_kernel, rows(a.m), stream, a); }

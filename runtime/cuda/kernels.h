@@ -13,7 +13,6 @@ Status dequantize(const Dequantize& a, Stream stream);
 Status finish(const Finish& a, Stream stream);
 Status to_half(const ToHalf& a, Stream stream);
 Status round_inputs(const RoundInputs& a, Stream stream);
-Status rotate(const Rotate& a, Stream stream);
 Status norm_to_half(const NormToHalf& a, Stream stream);
 Status activate_to_half(const ActivateToHalf& a, Stream stream);
 Status int8_product(const Int8Product& a, Stream stream);
@@ -27,5 +26,6 @@ Status rope(const Rope& a, Stream stream);
 Status append(const Append& a, Stream stream);
 Status attend(const Attend& a, Stream stream);
 Status attend_tiles(const AttendTiles& a, Stream stream);
+Status top(const Top& a, Stream stream);
 
 }  // namespace pith::cuda

@@ -76,7 +76,6 @@ const Ops& ops_table() {
                             .finish = finish,
                             .to_half = to_half,
                             .round_inputs = round_inputs,
-                            .rotate = rotate,
                             .norm_to_half = norm_to_half,
                             .activate_to_half = activate_to_half,
                             .int8_product = int8_product,
@@ -89,7 +88,8 @@ const Ops& ops_table() {
                             .rope = rope,
                             .append = append,
                             .attend = attend,
-                            .attend_tiles = attend_tiles};
+                            .attend_tiles = attend_tiles,
+                            .top = top};
   return table;
 }
 

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <stdint.h>
+#include <string.h>
 
 #include "runtime/cuda/weight_tiles.h"
 
@@ -172,12 +173,6 @@ struct RoundInputs {
   float scale;
   float* y;
 };
-// Each of `rows` rows [n] of x times the normalized Hadamard matrix, in blocks of the largest power
-// of two that divides n, in place.
-struct Rotate {
-  float* x;
-  int64_t rows, n;
-};
 struct NormToHalf {
   const float* x;  // [m, n]
   const float* weight;
@@ -249,11 +244,20 @@ struct Cache {
   const int32_t* pages;
   int64_t pages_per_slot, heads, head_dim;
 };
+// Queries and keys are turned by their positions (`half` 0: not), each head of both multiplied by
+// the normalized Hadamard matrix where `rotate` (in blocks of the largest power of two that divides
+// head_dim); then queries are there and keys and values in the cache.
 struct Append {
   Cache cache;
   Positions positions;
+  float* q;  // [m, query_heads * head_dim], in place
+  int64_t query_heads;
   const float* k;  // [m, heads * head_dim]
   const float* v;
+  const float* cosines;  // [m, half]
+  const float* sines;
+  int64_t half;
+  bool interleaved, rotate;
 };
 // out[t, h] = softmax(scale q k) v over the keys of t's slot that it sees: all up to itself, or the
 // last `window`. Keys go in chunks of kChunkKeys, whose sums are joined in order: the result does
@@ -297,6 +301,29 @@ constexpr bool has_tiles(const Cache& c) {
   return sized && typed(c.keys.type) && typed(c.values.type);
 }
 
+// The k largest of x[n], largest first, of equal ones the first; what is not a number comes before
+// all. As keys: the upper half is the number, in an order of unsigned integers (key_float()), the
+// lower the complement of where it stands.
+inline constexpr int32_t kMostTop = 256;
+struct Top {
+  const float* x;
+  int64_t n;
+  int32_t k;
+  uint64_t* room;  // top_room(n, k)
+  uint64_t* to;    // [k]
+};
+inline constexpr int64_t kTopChunk = 2048;
+constexpr int64_t top_room(int64_t n, int64_t k) {
+  return 2 * ((n + kTopChunk - 1) / kTopChunk) * k;
+}
+inline float key_float(uint64_t key) {
+  const auto ordered = static_cast<uint32_t>(key >> 32);
+  const uint32_t bits = ordered >> 31 != 0 ? ordered & 0x7fffffffu : ~ordered;
+  float v;
+  memcpy(&v, &bits, 4);
+  return v;
+}
+
 struct Ops {
   int32_t version;
   int32_t bytes;  // of this table
@@ -329,7 +356,6 @@ struct Ops {
   Status (*finish)(const Finish& a, Stream stream);
   Status (*to_half)(const ToHalf& a, Stream stream);
   Status (*round_inputs)(const RoundInputs& a, Stream stream);
-  Status (*rotate)(const Rotate& a, Stream stream);
   Status (*norm_to_half)(const NormToHalf& a, Stream stream);
   Status (*activate_to_half)(const ActivateToHalf& a, Stream stream);
   Status (*int8_product)(const Int8Product& a, Stream stream);
@@ -343,6 +369,7 @@ struct Ops {
   Status (*append)(const Append& a, Stream stream);
   Status (*attend)(const Attend& a, Stream stream);
   Status (*attend_tiles)(const AttendTiles& a, Stream stream);
+  Status (*top)(const Top& a, Stream stream);
 };
 inline constexpr int32_t kOpsVersion = 1;
 

@@ -139,27 +139,13 @@ class GpuExecutor final : public Executor {
 
   void attention(const proto::Attention& spec, int index, const Batch& batch, KvCache& cache,
                  Activation q, Activation k, Activation v, Activation out) override {
-    auto& gpu_cache = static_cast<GpuKvCache&>(cache);
-    if (!inputs_are_set_) set_positions(batch, cache);
-    const cuda::Cache c = gpu_cache.of(index);
-    const cuda::Positions at{slots_.data<int32_t>(), positions_.data<int32_t>(), q.m};
-    const int64_t d = c.head_dim, heads = spec.heads();
-    if (gpu_cache.rotated()) {
-      device_.run(&Ops::rotate, {q.f32(), q.m * heads, d});
-      device_.run(&Ops::rotate, {k.f32(), k.m * c.heads, d});
-    }
-    device_.run(&Ops::append, {c, at, k.f32(), v.f32()});
-    const double scale = spec.scale() != 0 ? spec.scale() : 1 / std::sqrt(static_cast<double>(d));
-    if (tile_count_ > 0 && cuda::has_tiles(c)) {
-      device_.run(&Ops::attend_tiles,
-                  {c, query_tiles_.data<cuda::QueryTile>(), tile_count_, q.f32(), heads,
-                   static_cast<int64_t>(spec.window()), static_cast<float>(scale), out.f32()});
-      return;
-    }
-    const int64_t chunks = chunks_of_batch();
-    grow(sums_, floats(q.m * heads * chunks * (d + 2)));
-    device_.run(&Ops::attend, {c, at, q.f32(), heads, static_cast<int64_t>(spec.window()),
-                               static_cast<float>(scale), chunks, sums_.data<float>(), out.f32()});
+    attend(spec, index, batch, cache, nullptr, q, k, v, out);
+  }
+  void rope_attention(const proto::Attention& spec, int index, const Batch& batch, KvCache& cache,
+                      Activation q, Activation k, Activation v, Activation out) override {
+    const bool turns = spec.rope().dims() > 0;
+    attend(spec, index, batch, cache, turns ? &angles_of(spec.rope(), batch) : nullptr, q, k, v,
+           out);
   }
 
   void activate(proto::Activation activation, Activation gate, Activation up) override {
@@ -199,6 +185,17 @@ class GpuExecutor final : public Executor {
     }
     device_.launch(recorded.graph);
     return recorded.result;
+  }
+  void top(Activation logits, std::span<Candidate> to) override {
+    const auto k = static_cast<int64_t>(to.size());
+    const auto room = static_cast<uint64_t>(cuda::top_room(logits.n, k));
+    grow(keys_, (room + to.size()) * sizeof(uint64_t));
+    auto* const keys = keys_.data<uint64_t>();
+    device_.run(&Ops::top, {logits.f32(), logits.n, static_cast<int32_t>(k), keys, keys + room});
+    std::vector<uint64_t> found(to.size());
+    device_.download(found.data(), keys + room, to.size() * sizeof(uint64_t));
+    for (size_t i = 0; i < to.size(); ++i)
+      to[i] = {cuda::key_float(found[i]), static_cast<int32_t>(~static_cast<uint32_t>(found[i]))};
   }
   void read(Activation x, std::span<float> to) override {
     device_.download(to.data(), x.data, floats(x.m * x.n));
@@ -271,6 +268,36 @@ class GpuExecutor final : public Executor {
     inputs_are_set_ = false;
     *to = device_.end_graph();
     return result;
+  }
+
+  // Of q and k that are turned by `angles`, where there are any.
+  void attend(const proto::Attention& spec, int index, const Batch& batch, KvCache& cache,
+              const Angles* angles, Activation q, Activation k, Activation v, Activation out) {
+    auto& gpu_cache = static_cast<GpuKvCache&>(cache);
+    if (!inputs_are_set_) set_positions(batch, cache);
+    const cuda::Cache c = gpu_cache.of(index);
+    const cuda::Positions at{slots_.data<int32_t>(), positions_.data<int32_t>(), q.m};
+    const int64_t d = c.head_dim, heads = spec.heads();
+    cuda::Append append{c, at, q.f32(), heads, k.f32(), v.f32(), nullptr, nullptr, 0, false, false};
+    append.rotate = gpu_cache.rotated();
+    if (angles != nullptr) {
+      append.cosines = angles->cosines.data<float>();
+      append.sines = angles->sines.data<float>();
+      append.half = angles->of.half();
+      append.interleaved = spec.rope().interleaved();
+    }
+    device_.run(&Ops::append, append);
+    const double scale = spec.scale() != 0 ? spec.scale() : 1 / std::sqrt(static_cast<double>(d));
+    if (tile_count_ > 0 && cuda::has_tiles(c)) {
+      device_.run(&Ops::attend_tiles,
+                  {c, query_tiles_.data<cuda::QueryTile>(), tile_count_, q.f32(), heads,
+                   static_cast<int64_t>(spec.window()), static_cast<float>(scale), out.f32()});
+      return;
+    }
+    const int64_t chunks = chunks_of_batch();
+    grow(sums_, floats(q.m * heads * chunks * (d + 2)));
+    device_.run(&Ops::attend, {c, at, q.f32(), heads, static_cast<int64_t>(spec.window()),
+                               static_cast<float>(scale), chunks, sums_.data<float>(), out.f32()});
   }
 
   void set_angles(Angles& angles, const Batch& batch) {
@@ -517,8 +544,8 @@ class GpuExecutor final : public Executor {
   std::unordered_map<const Linear*, OnDevice> linears_;
   std::unordered_map<const NormWeights*, GpuBuffer> norms_;
   std::array<GpuBuffer, static_cast<size_t>(Slot::kCount)> buffers_;
-  GpuBuffer partial_, arrived_, tokens_, rows_, norm_once_, rounded_, inner_, halves_, products_,
-      sums_, slots_, positions_;
+  GpuBuffer keys_, partial_, arrived_, tokens_, rows_, norm_once_, rounded_, inner_, halves_,
+      products_, sums_, slots_, positions_;
   Inputs inputs_, inner_inputs_;
   std::map<std::string, Angles> angles_;  // by the bytes of the rope
   std::string rope_bytes_;

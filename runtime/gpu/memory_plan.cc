@@ -78,7 +78,6 @@ const Ops& counting_ops() {
       .finish = nothing,
       .to_half = nothing,
       .round_inputs = nothing,
-      .rotate = nothing,
       .norm_to_half = nothing,
       .activate_to_half = nothing,
       .int8_product = nothing,
@@ -91,7 +90,8 @@ const Ops& counting_ops() {
       .rope = nothing,
       .append = nothing,
       .attend = nothing,
-      .attend_tiles = nothing};
+      .attend_tiles = nothing,
+      .top = nothing};
   return table;
 }
 
@@ -118,8 +118,10 @@ void pass(Executor& e, const Model& model, int64_t first_block, std::span<const 
     rows.push_back(static_cast<int64_t>(tokens.size()) - 1);
   }
   const Batch batch{tokens, segments};
+  std::vector<Candidate> candidates(
+      std::min<size_t>(Executor::kMostCandidates, model.spec.vocab()));
   if (first_block == 0) {
-    forward_logits(e, model, batch, cache, rows);
+    e.top(forward_logits(e, model, batch, cache, rows), candidates);
     return;
   }
   const Activation x = e.buffer(Slot::kHidden, static_cast<int64_t>(tokens.size()),
@@ -130,7 +132,7 @@ void pass(Executor& e, const Model& model, int64_t first_block, std::span<const 
     forward_block(e, model.spec, block, attention_count(model.spec, block.layer) - before, batch,
                   cache, x);
   }
-  forward_head(e, model, x, rows);
+  e.top(forward_head(e, model, x, rows), candidates);
 }
 
 double mb(uint64_t bytes) { return static_cast<double>(bytes) / 1e6; }

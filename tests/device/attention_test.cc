@@ -138,7 +138,9 @@ class Sequences {
     const std::vector<float> nan(static_cast<size_t>(m * shape_.heads * chunks * (shape_.d + 2)),
                                  NAN);
     const GpuBuffer sums = floats(nan), to(device_, out.size() * 4);
-    device_.run(&cuda::Ops::append, {cache_, positions, of_k.data<float>(), of_v.data<float>()});
+    device_.run(&cuda::Ops::append,
+                {cache_, positions, of_q.data<float>(), shape_.heads, of_k.data<float>(),
+                 of_v.data<float>(), nullptr, nullptr, 0, false, false});
     if (!attends) return {};
     device_.run(&cuda::Ops::attend,
                 {cache_, positions, of_q.data<float>(), shape_.heads, shape_.window, 0.3f, chunks,

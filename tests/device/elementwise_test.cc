@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <tuple>
 #include <vector>
 
 #include "formats/encodings/encoding.h"
@@ -11,6 +12,7 @@
 #include "runtime/cpu/rounded_inputs.h"
 #include "runtime/cuda/table.h"
 #include "runtime/gpu/gpu_weight.h"
+#include "runtime/sampling.h"
 #include "tests/support/encodings.h"
 
 namespace pith {
@@ -171,13 +173,74 @@ TEST_F(GpuKernels, rounded_inputs_are_those_of_the_cpu) {
   }
 }
 
-TEST_F(GpuKernels, rotations_are_those_of_the_cpu) {
-  for (const int64_t n : {4, 64, 80, 96, 128, 7}) {
-    auto x = test::uniform_values(3 * n, 4);
-    const GpuBuffer b = floats(x);
-    device_.run(&cuda::Ops::rotate, {b.data<float>(), 3, n});
-    for (int64_t r = 0; r < 3; ++r) rotate_head(x.data() + r * n, n);
-    EXPECT_EQ(read(b), x) << n;
+TEST_F(GpuKernels, appends_heads_turned_by_position_and_rotated_as_the_cpu_does) {
+  const int64_t m = 3, heads = 5, kv_heads = 2;
+  const std::vector<int32_t> pages = {1, 0}, slots(3), at = {15, 16, 3};
+  const GpuBuffer of_pages(device_, pages.data(), 8), of_slots(device_, slots.data(), 12),
+      of_at(device_, at.data(), 12);
+  for (const int64_t d : {4, 64, 80, 96, 7}) {
+    for (const auto& [half, interleaved, rotates] :
+         {std::tuple<int64_t, bool, bool>{0, false, false},
+          {d / 2, false, false},
+          {d / 4, true, true},
+          {0, false, true}}) {
+      auto q = test::uniform_values(m * heads * d, 4),
+           k = test::uniform_values(m * kv_heads * d, 5);
+      const auto v = test::uniform_values(m * kv_heads * d, 6),
+                 cosines = test::uniform_values(m * half, 7),
+                 sines = test::uniform_values(m * half, 8);
+      const GpuBuffer of_q = floats(q), of_k = floats(k), of_v = floats(v),
+                      of_cosines = floats(cosines), of_sines = floats(sines);
+      const auto bytes = static_cast<uint64_t>(2 * kv_heads * cuda::kPageTokens * d * 4);
+      const GpuBuffer keys(device_, bytes), values(device_, bytes);
+      const cuda::Cache cache{{cuda::CacheType::kF32, keys.data(), nullptr},
+                              {cuda::CacheType::kF32, values.data(), nullptr},
+                              of_pages.data<int32_t>(),
+                              2,
+                              kv_heads,
+                              d};
+      device_.run(&cuda::Ops::append, {cache,
+                                       {of_slots.data<int32_t>(), of_at.data<int32_t>(), m},
+                                       of_q.data<float>(),
+                                       heads,
+                                       of_k.data<float>(),
+                                       of_v.data<float>(),
+                                       of_cosines.data<float>(),
+                                       of_sines.data<float>(),
+                                       half,
+                                       interleaved,
+                                       rotates});
+      const auto turned = [&](std::vector<float>& x, int64_t of_token) {
+        for (int64_t r = 0; r < m * of_token; ++r) {
+          float* const head = x.data() + r * d;
+          for (int64_t i = 0; i < half; ++i) {
+            const auto angle = static_cast<size_t>(r / of_token * half + i);
+            float& a = head[interleaved ? 2 * i : i];
+            float& b = head[interleaved ? 2 * i + 1 : i + half];
+            const float first = a, second = b;
+            a = first * cosines[angle] - second * sines[angle];
+            b = second * cosines[angle] + first * sines[angle];
+          }
+          if (rotates) rotate_head(head, d);
+        }
+      };
+      turned(q, heads);
+      turned(k, kv_heads);
+      EXPECT_EQ(read(of_q), q);
+      const auto got_keys = read(keys), got_values = read(values);
+      for (int64_t t = 0; t < m; ++t) {
+        for (int64_t h = 0; h < kv_heads; ++h) {
+          const int64_t p = at[static_cast<size_t>(t)],
+                        row = (pages[static_cast<size_t>(p / 16)] * kv_heads + h) * 16 + p % 16;
+          for (int64_t i = 0; i < d; ++i) {
+            const auto from = static_cast<size_t>((t * kv_heads + h) * d + i),
+                       to = static_cast<size_t>(row * d + i);
+            ASSERT_EQ(got_keys[to], k[from]) << d << " " << t << " " << h << " " << i;
+            ASSERT_EQ(got_values[to], v[from]);
+          }
+        }
+      }
+    }
   }
 }
 
@@ -204,6 +267,48 @@ TEST_F(GpuKernels, rows_of_the_embedding_are_those_of_the_reference_decoder) {
         ASSERT_EQ(got[i], expected[i]) << to_string(e) << " " << i;
     }
   }
+}
+
+TEST(Top, is_that_of_the_sampler) {
+  GpuDevice device(cuda::ops_table());
+  const auto top = [&](const std::vector<float>& x, size_t k) {
+    const auto n = static_cast<int64_t>(x.size());
+    const auto room = static_cast<uint64_t>(cuda::top_room(n, static_cast<int64_t>(k)));
+    const GpuBuffer from(device, x.data(), x.size() * 4), keys(device, room * 8), to(device, k * 8);
+    device.run(&cuda::Ops::top, {from.data<float>(), n, static_cast<int32_t>(k),
+                                 keys.data<uint64_t>(), to.data<uint64_t>()});
+    std::vector<uint64_t> found(k);
+    device.download(found.data(), to.data(), k * 8);
+    std::vector<std::pair<float, int32_t>> pairs;
+    for (const uint64_t key : found) {
+      pairs.emplace_back(cuda::key_float(key), static_cast<int32_t>(~static_cast<uint32_t>(key)));
+    }
+    return pairs;
+  };
+  for (const auto& [n, k] : {std::pair<int64_t, size_t>{1, 1},
+                             {70, 70},
+                             {2048, 3},
+                             {2049, 1},
+                             {40000, 256},
+                             {5000, 40}}) {
+    auto x = test::uniform_values(n, static_cast<uint64_t>(n), 3);
+    for (size_t i = 0; i < x.size(); i += 7) x[i] = x[i / 2];  // ties
+    if (n > 60) {
+      x[13] = -0.0f;
+      x[11] = 0.0f;
+      x[17] = -std::numeric_limits<float>::infinity();
+      x[50] = std::numeric_limits<float>::infinity();
+    }
+    std::vector<Candidate> expected(k);
+    likeliest(x, expected);
+    const auto got = top(x, k);
+    for (size_t i = 0; i < k; ++i) {
+      ASSERT_EQ(got[i].second, expected[i].id) << n << " " << k << " " << i;
+      ASSERT_EQ(got[i].first, expected[i].logit);
+    }
+  }
+  EXPECT_TRUE(std::isnan(top({1, std::numeric_limits<float>::quiet_NaN(), 5}, 1)[0].first));
+  EXPECT_THROW(top(std::vector<float>(10), 11), Error);
 }
 
 }  // namespace

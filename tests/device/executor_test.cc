@@ -339,15 +339,15 @@ TEST(GpuMemory, is_taken_as_planned) {
     const auto cache = gpu->make_cache(m.model.spec, use.slots, use.length, use.types);
     EXPECT_EQ(plan.weights + plan.cache, live);
     m.tokens.resize(24);
-    for (int64_t begin = 0; begin < 24; begin += 24) {
-      const Segment all[] = {{0, 0, 24}};
-      const int64_t rows[] = {23};
-      forward_logits(*gpu, m.model, {m.tokens, all}, *cache, rows);
-    }
+    const Segment all[] = {{0, 0, 24}};
+    const int64_t last[] = {23};
+    forward_logits(*gpu, m.model, {m.tokens, all}, *cache, last);
+    std::vector<Candidate> candidates(70);
     for (int64_t p = 24; p < 40; ++p) {
       const Segment both[] = {{0, p, 1}, {1, p - 24, 1}};
       const int64_t rows[] = {0, 1};
-      forward_logits(*gpu, m.model, {std::span(m.tokens).first(2), both}, *cache, rows);
+      const Batch batch{std::span(m.tokens).first(2), both};
+      gpu->top(forward_logits(*gpu, m.model, batch, *cache, rows), candidates);
     }
     EXPECT_LE(live, plan.weights + plan.cache + plan.room);
     EXPECT_GE(live + (uint64_t{64} << 20), plan.weights + plan.cache + plan.room);

@@ -142,20 +142,51 @@ TEST(Sampling, filters_follow_each_other_in_the_order_of_the_chain) {
 
 TEST(Sampling, penalties_divide_positive_and_multiply_negative_logits_of_seen_tokens) {
   const std::vector<int32_t> history = {0, 0, 2, 99, -1};  // ids that do not exist are ignored
-  Sampler s({.repetition_penalty = 2});
-  std::vector<float> logits = {4, 3, -1, -2};
-  EXPECT_EQ(s.sample(logits, history), 1);
-  EXPECT_EQ(logits, (std::vector<float>{2, 3, -2, -2}));
-  Sampler short_window({.repetition_penalty = 2, .repetition_window = 3});
-  logits = {4, 3, -1, -2};
-  EXPECT_EQ(short_window.sample(logits, history), 0);
-  EXPECT_EQ(logits, (std::vector<float>{4, 3, -2, -2}));
+  const std::vector<float> logits = {4, 3, -1, -2};
+  const auto after = [&](const SamplingOptions& o) {
+    Sampler s(o);
+    std::vector<Candidate> all(4);
+    likeliest(logits, all);
+    EXPECT_EQ(s.choose(all, history), all[0].id);
+    std::vector<std::pair<int32_t, float>> to;
+    for (const auto& c : all) to.emplace_back(c.id, c.logit);
+    return to;
+  };
+  using Changed = std::vector<std::pair<int32_t, float>>;
+  EXPECT_EQ(after({.repetition_penalty = 2}), (Changed{{1, 3}, {0, 2}, {2, -2}, {3, -2}}));
+  EXPECT_EQ(after({.repetition_penalty = 2, .repetition_window = 3}),
+            (Changed{{0, 4}, {1, 3}, {2, -2}, {3, -2}}));
   for (const int64_t window : {0, -5}) {
-    Sampler none({.repetition_penalty = 2, .repetition_window = window});
-    logits = {4, 3, -1, -2};
-    EXPECT_EQ(none.sample(logits, history), 0);
-    EXPECT_EQ(logits[2], -1);
+    EXPECT_EQ(after({.repetition_penalty = 2, .repetition_window = window}),
+              (Changed{{0, 4}, {1, 3}, {2, -1}, {3, -2}}));
   }
+}
+
+TEST(Sampling, the_likeliest_are_enough_to_choose_from) {
+  std::vector<int32_t> history;
+  const int64_t vocab = 300;
+  for (const SamplingOptions& o :
+       {SamplingOptions{}, SamplingOptions{.repetition_penalty = 1.7},
+        SamplingOptions{.temperature = 2, .top_k = 7, .top_p = 0.8, .seed = 3},
+        SamplingOptions{.temperature = 2, .top_k = 5, .repetition_penalty = 3, .seed = 4},
+        SamplingOptions{.temperature = 1, .top_k = 500, .min_p = 0.01},
+        SamplingOptions{.temperature = 2, .top_k = 5, .repetition_penalty = 0.5}}) {
+    Sampler some(o), all(o);
+    history.clear();
+    for (uint64_t turn = 0; turn < 40; ++turn) {
+      auto logits = test::uniform_values(vocab, turn, 4);
+      for (int i = 0; i < 50; ++i) logits[static_cast<size_t>(i) * 3] = logits[3];  // ties
+      std::vector<Candidate> few(some.candidates(history, logits.size())), every(logits.size());
+      likeliest(logits, few);
+      likeliest(logits, every);
+      const int32_t id = all.choose(every, history);
+      ASSERT_EQ(some.choose(few, history), id) << turn;
+      history.push_back(id);
+    }
+  }
+  EXPECT_EQ(Sampler({}).candidates(history, 300), 1U);
+  EXPECT_EQ(Sampler({.temperature = 1, .top_k = 40}).candidates(history, 300), 40U);
+  EXPECT_EQ(Sampler({.temperature = 1}).candidates(history, 300), 300U);
 }
 
 TEST(Sampling, the_seed_decides_and_nothing_else) {
@@ -197,7 +228,7 @@ TEST(Sampling, logits_without_an_order_are_errors) {
     EXPECT_PITH_ERROR(sample(s, {1, kNan, 2}), ErrorKind::kNumeric, "not a number");
     EXPECT_PITH_ERROR(sample(s, {1, kInf}), ErrorKind::kNumeric, "largest");
     EXPECT_PITH_ERROR(sample(s, {-kInf, -kInf}), ErrorKind::kNumeric, "largest");
-    EXPECT_PITH_ERROR(sample(s, {}), ErrorKind::kNumeric, "largest of 0");
+    EXPECT_PITH_ERROR(sample(s, {}), ErrorKind::kNumeric, "no logits");
   }
 }
 
