@@ -3,8 +3,10 @@
 #   cmake --preset cuda -DPITH_STATIC=ON && cmake --build build/cuda
 #   bench/gpu/run.sh build/cuda OUT
 # OUT/tests.txt        the device's tests on the GPU
+# OUT/tests-overlap.txt  the same with PITH_CUDA_OVERLAP=1
 # OUT/sanitizer.txt    the same under compute-sanitizer, where it is installed (memcheck racecheck initcheck synccheck)
 # OUT/kernels.json     gpu_bench
+# OUT/plans.json       products by every plan (runtime/cuda/product_plan.h)
 # OUT/models.json      decoding and prefill of whole models of random weights
 set -euo pipefail
 build=${1:?"usage: bench/gpu/run.sh BUILD_DIR OUT [--quick]"} out=${2:?"where to?"} quick=${3:-}
@@ -18,6 +20,9 @@ if [[ $status == 77 ]]; then
   exit 77
 fi
 tail -n 12 "$out/tests.txt"
+# Once more with kernels that begin while the one before them ends.
+PITH_CUDA_OVERLAP=1 "$build/bin/gpu_test" --gtest_brief=1 >"$out/tests-overlap.txt" 2>&1 || status=$?
+tail -n 12 "$out/tests-overlap.txt"
 
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck initcheck synccheck; do
@@ -29,11 +34,15 @@ if command -v compute-sanitizer >/dev/null; then
 fi
 
 "$build/bin/gpu_bench" ${quick:+"$quick"} | tee "$out/kernels.json"
+"$build/bin/gpu_bench" --plans >"$out/plans.json"
 
 : >"$out/models.json"
 for model in "llama-1b w4" "llama-8b w4" "llama-8b w8" "llama-8b fp8"; do
   read -r shape type <<<"$model"
-  "$build/pith" bench --synthetic "$shape" --type "$type" --device cuda -p 512 -n 64 --repetitions 3 --json - -q \
-    >>"$out/models.json" || echo "$model failed"
+  for overlap in 0 1; do
+    echo "{\"overlap\": $overlap}" >>"$out/models.json"
+    PITH_CUDA_OVERLAP=$overlap "$build/pith" bench --synthetic "$shape" --type "$type" --device cuda -p 512 -n 64 \
+      --repetitions 3 --json - -q >>"$out/models.json" || echo "$model failed"
+  done
 done
 exit "$status"

@@ -78,6 +78,7 @@ PITH_DEVICE void rotate(float* x, int64_t d) {
 //         shared memory
 // bound   latency: some kilobytes a token
 PITH_KERNEL append_kernel(Append a) {
+  wait_for_previous();
   const int64_t t = block_x(), d = a.cache.head_dim, heads = a.cache.heads;
   int64_t head = block_y() * kWarps + warp();
   enum { kQuery, kKey, kValue } what = kQuery;
@@ -147,6 +148,7 @@ struct Four {
 // bound   memory: the rows of the chunk, read once for G heads
 template <int key_bytes, int value_bytes, int steps, int G>
 PITH_KERNEL attend_kernel(Attend a) {
+  wait_for_previous();
   const int64_t t = block_x(), first_head = block_y() * G, chunk = block_z(), d = a.cache.head_dim;
   const int64_t kv_head = first_head / (a.heads / a.cache.heads);
   const int slot = a.positions.slot[t];
@@ -256,6 +258,7 @@ PITH_KERNEL attend_kernel(Attend a) {
 // out = the chunks of a token and head, joined in order
 // grid  x: tokens, y: heads; 4 warps
 PITH_KERNEL join_kernel(Attend a) {
+  wait_for_previous();
   const int64_t t = block_x(), head = block_y(), d = a.cache.head_dim;
   const int64_t at = a.positions.at[t];
   const int64_t first =
@@ -284,10 +287,11 @@ template <int key_bytes, int value_bytes>
 Status run_attend(const Attend& a, Stream stream) {
   const int64_t shared = a.heads / a.cache.heads;
   const auto run = [&](auto kernel, int64_t heads) {
-    return launch(kernel,
-                  {a.positions.m, a.heads / heads, a.chunks, 32 * kWarps,
-                   kWarps * heads * (a.cache.head_dim + 2) * static_cast<int64_t>(sizeof(float))},
-                  stream, a);
+    return launch(
+        kernel,
+        {a.positions.m, a.heads / heads, a.chunks, 32 * kWarps,
+         kWarps * heads * (a.cache.head_dim + 2) * static_cast<int64_t>(sizeof(float)), true},
+        stream, a);
   };
   if (a.cache.head_dim > 128) {
     if (shared % 4 == 0) return run(attend_kernel<key_bytes, value_bytes, 2, 4>, 4);
@@ -320,7 +324,7 @@ Status append(const Append& a, Stream stream) {
   const int64_t rows = some.query_heads + 2 * a.cache.heads;
   return launch(append_kernel,
                 {a.positions.m, (rows + kWarps - 1) / kWarps, 1, 32 * kWarps,
-                 kWarps * a.cache.head_dim * static_cast<int64_t>(sizeof(float))},
+                 kWarps * a.cache.head_dim * static_cast<int64_t>(sizeof(float)), true},
                 stream, some);
 }
 
@@ -334,7 +338,7 @@ Status attend(const Attend& a, Stream stream) {
   if (bytes == 2) bad = run_attend<2>(a, stream);
   if (bytes == 1) bad = run_attend<1>(a, stream);
   if (bad) return bad;
-  return launch(join_kernel, {a.positions.m, a.heads, 1, 32 * kWarps}, stream, a);
+  return launch(join_kernel, {a.positions.m, a.heads, 1, 32 * kWarps, 0, true}, stream, a);
 }
 
 }  // namespace pith::cuda

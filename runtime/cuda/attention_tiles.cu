@@ -62,6 +62,7 @@ PITH_DEVICE void load_rows(const Cache& cache, const CachePlane& plane, int slot
 // bound   arithmetic of tensor cores: 4 D multiply-adds a query and key
 template <int D, int KT>
 PITH_KERNEL attend_tiles_kernel(AttendTiles a) {
+  wait_for_previous();
   auto* const keys = reinterpret_cast<uint16_t*>(shared_memory());
   uint16_t* const values = keys + 2 * KT * kRow<D>;
   const QueryTile tile = a.tiles[block_x()];

@@ -100,7 +100,7 @@ PITH_KERNEL block_product_kernel(typename Math::Product a) {
             begin = place.split * of_split,
             end = begin + of_split < count ? begin + of_split : count;
 
-  const auto fetch = [&](int stage) {
+  const auto fetch_inputs = [&](int stage) {
     unsigned char* const slot = stages + stage % depth * all_bytes;
     constexpr int kPieces = kStageColumns * sizeof(Input) / 16;
 #pragma unroll 1
@@ -112,6 +112,9 @@ PITH_KERNEL block_product_kernel(typename Math::Product a) {
                    row + stage * kStageColumns + piece * (16 / static_cast<int>(sizeof(Input))),
                    valid);
     }
+  };
+  const auto fetch_weights = [&](int stage) {
+    unsigned char* const slot = stages + stage % depth * all_bytes;
 #pragma unroll
     for (int r = 0; r < kTiles; ++r) {
       if (tile + r >= w.tiles) break;
@@ -126,9 +129,11 @@ PITH_KERNEL block_product_kernel(typename Math::Product a) {
   };
 
   Sum total[kMine] = {};
+  for (int i = 0; i < depth - 1 && begin + i < end; ++i) fetch_weights(begin + i);
+  wait_for_previous();
   for (int i = 0; i < depth - 1; ++i) {
-    if (begin + i < end) fetch(begin + i);
-    commit_copies();
+    if (begin + i < end) fetch_inputs(begin + i);
+    commit_copies();  // with the first, weights of all
   }
   for (int stage = begin; stage < end; ++stage) {
     if (depth == 2)
@@ -138,7 +143,10 @@ PITH_KERNEL block_product_kernel(typename Math::Product a) {
     else
       wait_copies<2>();
     sync_block();
-    if (stage + depth - 1 < end) fetch(stage + depth - 1);
+    if (stage + depth - 1 < end) {
+      fetch_weights(stage + depth - 1);
+      fetch_inputs(stage + depth - 1);
+    }
     commit_copies();
 
     const unsigned char* const slot = stages + stage % depth * all_bytes;
@@ -233,8 +241,12 @@ PITH_KERNEL block_product_kernel(typename Math::Product a) {
 template <class Math>
 Status run_block_product(const typename Math::Product& a, Stream stream) {
   const ProductPlan& p = a.plan;
-  const Grid grid{blocks_of(a, p) * p.splits, 1, 1, 32 * p.warps,
-                  shared_bytes(Math::codes, sizeof(typename Math::Input), p)};
+  const Grid grid{blocks_of(a, p) * p.splits,
+                  1,
+                  1,
+                  32 * p.warps,
+                  shared_bytes(Math::codes, sizeof(typename Math::Input), p),
+                  true};
   if (p.tokens == 16) return launch(block_product_kernel<Math, 2>, grid, stream, a);
   if (p.tokens == 32) return launch(block_product_kernel<Math, 4>, grid, stream, a);
   return launch(block_product_kernel<Math, 8>, grid, stream, a);

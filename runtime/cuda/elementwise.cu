@@ -52,6 +52,7 @@ PITH_DEVICE void write_inputs(const Int8Inputs& to, int64_t t, int64_t n, float 
 // grid  x: tokens
 template <class T>
 PITH_KERNEL to_inputs_kernel(T a) {
+  wait_for_previous();
   const int64_t t = block_x();
   const float* const x = a.x + t * a.n;
   float top = 0;
@@ -94,6 +95,7 @@ PITH_DEVICE float rms_factor(const float* x, int64_t n, float eps) {
 // grid  x: tokens
 template <class T>
 PITH_KERNEL norm_to_inputs_kernel(T a) {
+  wait_for_previous();
   const int64_t t = block_x();
   const float* const x = a.x + t * a.n;
   const float factor = rms_factor(x, a.n, a.eps);
@@ -105,6 +107,7 @@ PITH_KERNEL norm_to_inputs_kernel(T a) {
 
 // grid  x: rows
 PITH_KERNEL norm_kernel(Norm a) {
+  wait_for_previous();
   const int64_t t = block_x();
   const float* const x = a.x + t * a.n;
   const float factor = rms_factor(x, a.n, a.eps);
@@ -126,6 +129,7 @@ PITH_DEVICE float activated(Activate how, float g) {
 // grid  x: tokens
 template <class T>
 PITH_KERNEL activate_to_inputs_kernel(T a) {
+  wait_for_previous();
   const int64_t t = block_x();
   float* const gate = a.gate + t * a.n;
   float top = 0;
@@ -172,6 +176,7 @@ PITH_DEVICE float value_at(const TileWeight& w, int64_t row, int64_t column) {
 
 // grid  x: tokens
 PITH_KERNEL embed_kernel(Embed a) {
+  wait_for_previous();
   const int64_t t = block_x();
   for (int64_t i = thread_index(); i < a.w.k; i += kThreads)
     a.to[t * a.w.k + i] = value_at(a.w, a.tokens[t], i);
@@ -179,6 +184,7 @@ PITH_KERNEL embed_kernel(Embed a) {
 
 // grid  x: rows
 PITH_KERNEL gather_kernel(Gather a) {
+  wait_for_previous();
   const int64_t t = block_x();
   for (int64_t i = thread_index(); i < a.n; i += kThreads)
     a.y[t * a.n + i] = a.x[a.rows[t] * a.n + i];
@@ -198,7 +204,7 @@ PITH_KERNEL rope_kernel(Rope a) {
   }
 }
 
-Grid rows(int64_t m) { return {m, 1, 1, kThreads, kRoom}; }
+Grid rows(int64_t m, bool early = true) { return {m, 1, 1, kThreads, kRoom, early}; }
 template <class T>
 Status run(void (*kernel)(T), const T& a, Stream stream) {
   if (a.to.stride % kStageColumns != 0 || a.to.stride < a.n)
@@ -223,13 +229,15 @@ Status activate_to_int8(const ActivateToInt8& a, Stream stream) {
   return run(activate_to_inputs_kernel<ActivateToInt8>, a, stream);
 }
 Status round_inputs(const RoundInputs& a, Stream stream) {
-  return launch(round_inputs_kernel, rows(a.m), stream, a);
+  return launch(round_inputs_kernel, rows(a.m, false), stream, a);
 }
 Status norm(const Norm& a, Stream stream) { return launch(norm_kernel, rows(a.m), stream, a); }
 Status embed(const Embed& a, Stream stream) { return launch(embed_kernel, rows(a.m), stream, a); }
 Status gather(const Gather& a, Stream stream) {
   return launch(gather_kernel, rows(a.m), stream, a);
 }
-Status rope(const Rope& a, Stream stream) { return launch(rope_kernel, rows(a.m), stream, a); }
+Status rope(const Rope& a, Stream stream) {
+  return launch(rope_kernel, rows(a.m, false), stream, a);
+}
 
 }  // namespace pith::cuda

@@ -3,6 +3,9 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstdlib>
+#include <cstring>
+
 namespace pith::cuda {
 namespace {
 
@@ -14,6 +17,17 @@ cudaStream_t of(Stream stream) { return static_cast<cudaStream_t>(stream); }
 }  // namespace
 
 void set_emulation_seed(uint64_t) {}
+
+bool launches_overlap() {
+  static const bool overlap = [] {
+    const char* const wanted = std::getenv("PITH_CUDA_OVERLAP");
+    int major = 0;
+    return wanted != nullptr && std::strcmp(wanted, "1") == 0 &&
+           cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0) == cudaSuccess &&
+           major >= 9;
+  }();
+  return overlap;
+}
 
 Status allocate(uint64_t bytes, void** to) {
   *to = nullptr;

@@ -73,7 +73,8 @@ struct ProductRoom {
 };
 
 // y[t, r] (+)= sum of x[t, i] w[r, i] + bias[r] for up to three weights of the same codes and k:
-// those of one input (q k v, gate up) are too small one by one to keep a chip busy.
+// those of one input (q k v, gate up) are too small one by one to keep a chip busy. Weights may be
+// read before work that was asked for earlier is done: wait() after they were made.
 struct TileTarget {
   TileWeight w;
   float* y;

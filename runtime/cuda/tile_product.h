@@ -4,7 +4,8 @@
 // w       [n, k] in the layout of weight_tiles.h; value = code - zero, or the float of a code
 // x       [m, stride] f16 or int8, rows of whole stages, 16-byte aligned, 0 from column k on
 // y       [m, n] f32, rows at ldy
-// needs   1 <= m <= 8; stride >= 128 * stages                        (checked by the launcher)
+// needs   1 <= m <= 8; stride >= 128 * stages                        (checked by the launcher);
+//         weights that were there before the kernel before this one began
 // sums    product_math.h; a warp a part of the columns (product_plan.h), whose sums are added in
 //         order: an element does not depend on m, on the grid, or on what else is there
 // grid    x: a block of 8 warps a tile of 16 rows, of all weights; 4 KiB of shared memory
@@ -37,6 +38,7 @@ PITH_KERNEL tile_product_kernel(typename Math::Product a) {
   const int64_t of_part = stages_of_part(w.stages), first = warp() * of_part,
                 end = first + of_part < w.stages ? first + of_part : w.stages;
   if (first < end) now.load(w, tile * w.stages + first, lane());
+  wait_for_previous();
   for (int64_t stage = first; stage < end; ++stage) {
     if (stage + 1 < end) next.load(w, tile * w.stages + stage + 1, lane());
     Sum part[4] = {};
@@ -82,8 +84,8 @@ template <class Math>
 Status run_tile_product(const typename Math::Product& a, Stream stream) {
   int64_t tiles = 0;
   for (int i = 0; i < a.count; ++i) tiles += a.to[i].w.tiles;
-  return launch(tile_product_kernel<Math>, {tiles, 1, 1, 32 * kParts, kParts * 4 * 32 * 4}, stream,
-                a);
+  return launch(tile_product_kernel<Math>, {tiles, 1, 1, 32 * kParts, kParts * 4 * 32 * 4, true},
+                stream, a);
 }
 
 }  // namespace

@@ -27,6 +27,7 @@ struct TopPass {
   uint64_t* to;
 };
 PITH_KERNEL top_kernel(TopPass a) {
+  wait_for_previous();
   auto* const keys = reinterpret_cast<uint64_t*>(shared_memory());
   constexpr int kCount = static_cast<int>(kTopChunk);
   for (int i = thread_index(); i < kCount; i += kThreads) {
@@ -61,7 +62,8 @@ Status top(const Top& a, Stream stream) {
   for (int i = 0;; ++i) {
     const int64_t blocks = chunks(pass.count);
     pass.to = blocks == 1 ? a.to : halves[i % 2];
-    const Grid grid{blocks, 1, 1, kThreads, kTopChunk * static_cast<int64_t>(sizeof(uint64_t))};
+    const Grid grid{blocks, 1, 1, kThreads, kTopChunk * static_cast<int64_t>(sizeof(uint64_t)),
+                    true};
     if (const Status bad = launch(top_kernel, grid, stream, pass)) return bad;
     if (blocks == 1) return nullptr;
     pass = {nullptr, pass.to, blocks * a.k, a.k, nullptr};

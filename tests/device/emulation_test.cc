@@ -160,5 +160,15 @@ TEST(Emulation, mma_of_int8_is_the_product_of_fragments) {
   }
 }
 
+PITH_KERNEL begins(bool waits) {
+  if (waits || thread_index() != 7) wait_for_previous();
+}
+
+TEST(Emulation, a_kernel_that_begins_early_and_does_not_wait_is_an_error) {
+  launch(begins, {1, 1, 1, 64, 0, true}, nullptr, true);
+  launch(begins, {1, 1, 1, 64, 0, false}, nullptr, false);
+  EXPECT_THROW(launch(begins, {1, 1, 1, 64, 0, true}, nullptr, false), Error);
+}
+
 }  // namespace
 }  // namespace pith::cuda

@@ -24,6 +24,14 @@ PITH_DEVICE unsigned char* shared_memory() {
   return pith_shared;
 }
 
+// Of kernels with Grid::early: returns when the kernel before this one has ended, and lets the next
+// begin.
+PITH_DEVICE void wait_for_previous() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" : : : "memory");
+  asm volatile("griddepcontrol.launch_dependents;" : : : "memory");
+#endif
+}
 PITH_DEVICE void sync_block() { __syncthreads(); }
 PITH_DEVICE void sync_warp() { __syncwarp(); }
 PITH_DEVICE float shuffle_xor(float v, int mask) { return __shfl_xor_sync(~0u, v, mask); }
@@ -130,6 +138,10 @@ PITH_DEVICE void mma_s8(int32_t* d, const uint32_t* a, const uint32_t* b) {
 PITH_DEVICE uint32_t even_bytes(uint32_t a, uint32_t b) { return __byte_perm(a, b, 0x6420); }
 PITH_DEVICE uint32_t odd_bytes(uint32_t a, uint32_t b) { return __byte_perm(a, b, 0x7531); }
 
+// Whether kernels begin early (programmatic dependent launch): on devices that can, where the
+// environment has PITH_CUDA_OVERLAP=1.
+bool launches_overlap();
+
 template <class... Parameters, class... Arguments>
 inline const char* launch(void (*kernel)(Parameters...), const Grid& grid, Stream stream,
                           Arguments... arguments) {
@@ -140,11 +152,18 @@ inline const char* launch(void (*kernel)(Parameters...), const Grid& grid, Strea
                                                     static_cast<int>(grid.shared_bytes));
     if (status != cudaSuccess) return cudaGetErrorString(status);
   }
-  const dim3 blocks(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y),
-                    static_cast<unsigned>(grid.z));
-  kernel<<<blocks, static_cast<unsigned>(grid.threads), static_cast<size_t>(grid.shared_bytes),
-           static_cast<cudaStream_t>(stream)>>>(arguments...);
-  const cudaError_t status = cudaGetLastError();
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y),
+                        static_cast<unsigned>(grid.z));
+  config.blockDim = dim3(static_cast<unsigned>(grid.threads));
+  config.dynamicSmemBytes = static_cast<size_t>(grid.shared_bytes);
+  config.stream = static_cast<cudaStream_t>(stream);
+  config.attrs = &early;
+  config.numAttrs = grid.early && launches_overlap() ? 1 : 0;
+  const cudaError_t status = cudaLaunchKernelEx(&config, kernel, arguments...);
   return status == cudaSuccess ? nullptr : cudaGetErrorString(status);
 }
 

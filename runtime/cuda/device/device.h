@@ -19,6 +19,9 @@ struct Grid {
   int64_t x = 1, y = 1, z = 1;
   int threads = 32;
   int64_t shared_bytes = 0;
+  // The kernel may begin while the one before it still runs: all its threads call
+  // wait_for_previous() before they touch what others write.
+  bool early = false;
 };
 
 struct alignas(16) Bytes16 {

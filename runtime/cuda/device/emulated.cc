@@ -70,6 +70,7 @@ class Block {
     fibres_.resize(static_cast<size_t>(grid.threads));
     for (auto& f : fibres_) f.stack = std::make_unique_for_overwrite<unsigned char[]>(kStackBytes);
     shared_bytes_ = static_cast<size_t>(grid.shared_bytes);
+    early_ = grid.early;
   }
 
   void run(const Grid& grid, const int64_t* index);
@@ -164,6 +165,7 @@ class Block {
   Rng rng_;
   GuardedBytes shared_;
   size_t shared_bytes_;
+  bool early_;
   std::vector<Fibre> fibres_;
   std::vector<Fibre*> ready_;
   Fibre* current_ = nullptr;
@@ -192,6 +194,8 @@ void Block::enter() {
     b.kernel_();
     b.current_->state = State::kDone;
     ++b.done_;
+    if (b.early_ && !b.current_->thread.waited)
+      fail(ErrorKind::kUsage, "a thread did not wait for the kernel before its own");
     if (b.at_block_ > 0)
       fail(ErrorKind::kUsage, "threads ended before a barrier that others wait at");
     const size_t first = static_cast<size_t>(b.current_->thread.index / 32 * 32);
@@ -214,11 +218,8 @@ void Block::run(const Grid& grid, const int64_t* index) {
   ready_.clear();
   for (size_t i = 0; i < fibres_.size(); ++i) {
     Fibre& f = fibres_[i];
-    f.thread = {static_cast<int>(i),
-                grid.threads,
-                {index[0], index[1], index[2]},
-                {grid.x, grid.y, grid.z},
-                shared_.data()};
+    f.thread = {static_cast<int>(i),      grid.threads,   {index[0], index[1], index[2]},
+                {grid.x, grid.y, grid.z}, shared_.data(), false};
     f.copies.assign(1, {});
     prepare(f);
     make_ready(f);
@@ -235,6 +236,7 @@ void Block::run(const Grid& grid, const int64_t* index) {
 }  // namespace
 
 const Thread& self() { return running->current().thread; }
+void wait_for_previous() { running->current().thread.waited = true; }
 
 void check_aligned(const void* p, uintptr_t to) {
   if (reinterpret_cast<uintptr_t>(p) % to != 0)

@@ -4,6 +4,7 @@
 //     that depends on it;
 //   - shared memory begins as NaN;
 //   - asynchronous copies happen at the last moment that the waits allow;
+//   - a thread of a kernel that may begin early and does not wait is an error;
 //   - a block or a warp of which some are not at the meeting point, or at another one, is an error,
 //     as are misaligned accesses through the functions below. Memory from GuardedBytes ends at a
 //     page that cannot be read, and so does shared memory.
@@ -41,8 +42,10 @@ struct Thread {
   int index, block_threads;
   int64_t block[3], grid[3];
   unsigned char* shared;
+  bool waited = false;
 };
 const Thread& self();
+void wait_for_previous();
 
 void check_aligned(const void* p, uintptr_t to);
 void run_grid(const Grid& grid, FunctionRef<void()> kernel);
@@ -107,6 +110,7 @@ PITH_DEVICE int64_t block_y() { return emulated::self().block[1]; }
 PITH_DEVICE int64_t block_z() { return emulated::self().block[2]; }
 PITH_DEVICE int64_t grid_x() { return emulated::self().grid[0]; }
 PITH_DEVICE unsigned char* shared_memory() { return emulated::self().shared; }
+PITH_DEVICE void wait_for_previous() { emulated::wait_for_previous(); }
 PITH_DEVICE void sync_block() { emulated::meet_block(); }
 PITH_DEVICE void sync_warp() { emulated::meet_warp(emulated::nothing, nullptr); }
 PITH_DEVICE float shuffle(float v, int from) {
