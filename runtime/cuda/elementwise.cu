@@ -24,28 +24,37 @@ PITH_DEVICE float half_scale(float absmax) {
 
 PITH_DEVICE float block_absmax(float v) { return block_join(v, room(), larger); }
 
-// to[t] = f16 of value(i) / scale, with 0 behind n; every thread knows the scale.
+// The code of x by a scale that is not NaN, as a number.
+PITH_DEVICE float code_of(float x, float scale, bool floats) {
+  if (!(scale > 0)) return 0;
+  return floats ? e4m3_float(float_e4m3(x / scale)) : round_int8(x / scale);
+}
+PITH_DEVICE float fixed_or(float fixed, float own) { return fixed > 0 && own == own ? fixed : own; }
+
+// to[t] = f16 of value(i) / scale, or of its code, with 0 behind n; every thread knows the scale.
 template <class Value>
 PITH_DEVICE void write_inputs(const HalfInputs& to, int64_t t, int64_t n, float absmax,
                               Value value) {
-  const float scale = half_scale(absmax), inverse = 1.0f / scale;
+  const bool floats = to.round == RoundTo::kE4M3, rounds = to.round != RoundTo::kHalf;
+  const float scale = rounds ? fixed_or(to.fixed, code_scale(absmax, floats ? 448.0f : 127.0f))
+                             : half_scale(absmax);
+  const float inverse = 1.0f / scale;
   uint16_t* const row = to.values + t * to.stride;
-  for (int64_t i = thread_index(); i < to.stride; i += kThreads)
-    row[i] = i < n ? float_half(value(i) * inverse) : static_cast<uint16_t>(0);
+  for (int64_t i = thread_index(); i < to.stride; i += kThreads) {
+    float v = 0;
+    if (i < n) v = rounds ? code_of(value(i), scale, floats) : value(i) * inverse;
+    row[i] = float_half(v);
+  }
   if (thread_index() == 0) to.scales[t] = scale;
 }
 
 template <class Value>
 PITH_DEVICE void write_inputs(const Int8Inputs& to, int64_t t, int64_t n, float absmax,
                               Value value) {
-  float scale = code_scale(absmax, 127.0f);
-  if (to.fixed > 0 && scale == scale) scale = to.fixed;
+  const float scale = fixed_or(to.fixed, code_scale(absmax, 127.0f));
   int8_t* const row = to.values + t * to.stride;
-  for (int64_t i = thread_index(); i < to.stride; i += kThreads) {
-    const bool rounds = i < n && scale > 0;
-    const float code = rounds ? round_int8(value(i) / scale) : 0.0f;
-    row[i] = static_cast<int8_t>(code);
-  }
+  for (int64_t i = thread_index(); i < to.stride; i += kThreads)
+    row[i] = static_cast<int8_t>(i < n ? code_of(value(i), scale, false) : 0.0f);
   if (thread_index() == 0) to.scales[t] = scale;
 }
 
@@ -70,18 +79,9 @@ PITH_KERNEL round_inputs_kernel(RoundInputs a) {
     float top = 0;
     for (int64_t i = begin + lane(); i < end; i += 32) top = larger(fabsf(x[i]), top);
     top = warp_join(top, larger);
-    float scale = code_scale(top, largest);
-    if (a.scale > 0 && scale == scale) scale = a.scale;
-    for (int64_t i = begin + lane(); i < end; i += 32) {
-      const float v = x[i] / scale;
-      if (!(scale > 0)) {
-        y[i] = scale;
-      } else if (a.floats) {
-        y[i] = e4m3_float(float_e4m3(v)) * scale;
-      } else {
-        y[i] = round_int8(v) * scale;
-      }
-    }
+    const float scale = code_scale(top, largest);
+    for (int64_t i = begin + lane(); i < end; i += 32)
+      y[i] = scale > 0 ? code_of(x[i], scale, a.floats) * scale : scale;
   }
 }
 

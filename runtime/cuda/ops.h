@@ -47,12 +47,17 @@ struct RepackZeros {
   uint8_t* to;
 };
 
-// Inputs of products: f16 of tokens divided by a power of two each, so that none overflows.
+// Inputs of products: f16 of tokens divided by a power of two each, so that none overflows. Or
+// rounded as formats/encodings/input.h has it, one scale a token: its own, or `fixed` where that is
+// not 0; codes are exact in f16.
+enum class RoundTo : int32_t { kHalf, kInt8, kE4M3 };
 struct HalfInputs {
   uint16_t* values;  // [m, stride], 0 from column k on
   int64_t stride;    // a multiple of kStageColumns
   float* scales;     // [m]
   int64_t m;
+  RoundTo round = RoundTo::kHalf;
+  float fixed = 0;
 };
 
 // What plans depend on (product_plan.h).
@@ -117,8 +122,7 @@ struct Finish {
   bool add;
 };
 
-// Inputs rounded to int8 as formats/encodings/input.h has it, one scale a token: its own, or
-// `fixed` where that is not 0.
+// The same codes of int8 in bytes.
 struct Int8Inputs {
   int8_t* values;  // [m, stride], 0 from column k on
   int64_t stride;  // a multiple of kStageColumns
@@ -165,13 +169,12 @@ struct ToHalf {
   int64_t n;
   HalfInputs to;
 };
-// y = what x stands for when it is rounded to 8 bits (formats/encodings/input.h). `block` columns
-// of a token share a scale: all of them, or 128; `scale` is that scale where it is fixed, else 0.
+// y = what x stands for when it is rounded to 8 bits (formats/encodings/input.h) with a scale for
+// `block` columns of a token.
 struct RoundInputs {
   const float* x;  // [m, n]
   int64_t m, n, block;
   bool floats;  // e4m3, else int8
-  float scale;
   float* y;
 };
 struct NormToHalf {

@@ -111,9 +111,9 @@ class GpuExecutor final : public Executor {
       device_.run(&Ops::norm_to_int8, {x.f32(), weight_of(norm), x.n, eps, inputs});
       return multiply_int8(all, inputs, false);
     }
-    if (!alike(all) || all.front().linear->input.rounds())
+    if (!alike(all) || in_blocks(all.front().linear->input))
       return Executor::norm_linears(norm, x, normed, all);
-    const cuda::HalfInputs inputs = room(inputs_, x.m, x.n);
+    const cuda::HalfInputs inputs = room(inputs_, x.m, x.n, all.front().linear->input);
     device_.run(&Ops::norm_to_half, {x.f32(), weight_of(norm), x.n, eps, inputs});
     multiply_all(all, inputs);
   }
@@ -127,8 +127,10 @@ class GpuExecutor final : public Executor {
                                            static_cast<const float*>(up.data), gate.n, inputs});
       return multiply_int8(to, inputs, true);
     }
-    const cuda::HalfInputs inputs = activated(activation, gate, up);
-    multiply(linear, linear.input.rounds() ? to_half(linear, gate) : inputs, y, true);
+    const bool blocks = in_blocks(linear.input);
+    const cuda::HalfInputs inputs =
+        activated(activation, gate, up, blocks ? InputEncoding{} : linear.input);
+    multiply(linear, blocks ? to_half(linear, gate) : inputs, y, true);
   }
 
   void rope(const proto::Rope& rope, int64_t head_dim, const Batch& batch, Activation x) override {
@@ -358,32 +360,43 @@ class GpuExecutor final : public Executor {
     return norm_once_.data<float>();
   }
 
-  cuda::HalfInputs room(Inputs& inputs, int64_t m, int64_t k) {
+  static bool in_blocks(const InputEncoding& e) {
+    return e.rounds() && e.scale == InputScale::kBlock128;
+  }
+
+  // For inputs that are rounded so.
+  cuda::HalfInputs room(Inputs& inputs, int64_t m, int64_t k, const InputEncoding& e = {}) {
     const auto stride =
         static_cast<int64_t>(round_up(static_cast<uint64_t>(k), cuda::kStageColumns));
     grow(inputs.values, static_cast<uint64_t>(m * stride) * sizeof(uint16_t));
     grow(inputs.scales, floats(m));
-    return {inputs.values.data<uint16_t>(), stride, inputs.scales.data<float>(), m};
+    return {inputs.values.data<uint16_t>(),
+            stride,
+            inputs.scales.data<float>(),
+            m,
+            !e.rounds()             ? cuda::RoundTo::kHalf
+            : e.dtype == DType::kI8 ? cuda::RoundTo::kInt8
+                                    : cuda::RoundTo::kE4M3,
+            e.scale == InputScale::kTensor ? e.value : 0};
   }
 
   // The inputs of a linear, as it rounds them.
   cuda::HalfInputs to_half(const Linear& linear, Activation x) {
     const float* from = x.f32();
     const InputEncoding& e = linear.input;
-    if (e.rounds()) {
+    if (in_blocks(e)) {
       grow(rounded_, floats(x.m * x.n));
-      device_.run(
-          &Ops::round_inputs,
-          {x.f32(), x.m, x.n, e.scale == InputScale::kBlock128 ? 128 : x.n, e.dtype != DType::kI8,
-           e.scale == InputScale::kTensor ? e.value : 0, rounded_.data<float>()});
+      device_.run(&Ops::round_inputs,
+                  {x.f32(), x.m, x.n, 128, e.dtype != DType::kI8, rounded_.data<float>()});
       from = rounded_.data<float>();
     }
-    const cuda::HalfInputs to = room(inputs_, x.m, x.n);
+    const cuda::HalfInputs to = room(inputs_, x.m, x.n, in_blocks(e) ? InputEncoding{} : e);
     device_.run(&Ops::to_half, {from, x.n, to});
     return to;
   }
-  cuda::HalfInputs activated(proto::Activation activation, Activation gate, Activation up) {
-    const cuda::HalfInputs to = room(inputs_, gate.m, gate.n);
+  cuda::HalfInputs activated(proto::Activation activation, Activation gate, Activation up,
+                             const InputEncoding& e = {}) {
+    const cuda::HalfInputs to = room(inputs_, gate.m, gate.n, e);
     device_.run(&Ops::activate_to_half, {activation_of(activation), gate.f32(),
                                          static_cast<const float*>(up.data), gate.n, to});
     return to;

@@ -103,7 +103,7 @@ std::function<void(Linear&)> encoded(const Encoding& e, const InputEncoding& inp
 
 TEST(GpuExecutor, runs_quantized_weights_and_rounded_inputs_as_the_cpu_does) {
   const InputEncoding i8{DType::kI8, InputScale::kToken, 0},
-      f8{DType::kF8E4M3, InputScale::kBlock128, 0};
+      f8{DType::kF8E4M3, InputScale::kBlock128, 0}, f8_token{DType::kF8E4M3, InputScale::kToken, 0};
   const struct {
     Encoding weights;
     InputEncoding inputs;
@@ -113,6 +113,9 @@ TEST(GpuExecutor, runs_quantized_weights_and_rounded_inputs_as_the_cpu_does) {
                 {Encoding::nf4(64), {}, 2e-3},
                 // Inputs near the middle of two codes may go the other way.
                 {Encoding::integer(8, 0), i8, 5e-2},
+                {Encoding::integer(4, 64, true, DType::kF16, true), i8, 5e-2},
+                {Encoding::integer(4, 32), i8, 5e-2},
+                {Encoding::fp8(DType::kF8E4M3, ScaleArea::kRow), f8_token, 0.15},
                 {Encoding::fp8(DType::kF8E4M3, ScaleArea::kBlock128), f8, 0.15}};
   for (const auto& c : kCases) {
     Changed m(encoded(c.weights, c.inputs));
