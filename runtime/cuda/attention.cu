@@ -155,6 +155,7 @@ PITH_KERNEL attend_kernel(Attend a) {
   const int64_t at = a.positions.at[t], begin = chunk * kChunkKeys;
   const int64_t low = a.window > 0 && at - a.window + 1 > begin ? at - a.window + 1 : begin,
                 high = at + 1 < begin + kChunkKeys ? at + 1 : begin + kChunkKeys;
+  if (low >= high) return;  // none of its keys are seen
   float q[G][4 * steps];
   float top[G], total[G] = {}, sums[G][4 * steps] = {};
 #pragma unroll

@@ -266,7 +266,7 @@ struct Append {
 // out[t, h] = softmax(scale q k) v over the keys of t's slot that it sees: all up to itself, or the
 // last `window`. Keys go in chunks of kChunkKeys, whose sums are joined in order: the result does
 // not depend on what else is in the batch.
-inline constexpr int64_t kChunkKeys = 512;
+inline constexpr int64_t kChunkKeys = 256;
 struct Attend {
   Cache cache;
   Positions positions;
