@@ -71,11 +71,13 @@ PITH_KERNEL to_inputs_kernel(T a) {
 
 // grid  x: tokens; a warp for a block of columns at a time
 PITH_KERNEL round_inputs_kernel(RoundInputs a) {
+  wait_for_previous();
+  constexpr int64_t kBlock = 128;
   const float largest = a.floats ? 448.0f : 127.0f;
   const float* const x = a.x + block_x() * a.n;
   float* const y = a.y + block_x() * a.n;
-  for (int64_t begin = warp() * a.block; begin < a.n; begin += kThreads / 32 * a.block) {
-    const int64_t end = begin + a.block < a.n ? begin + a.block : a.n;
+  for (int64_t begin = warp() * kBlock; begin < a.n; begin += kThreads / 32 * kBlock) {
+    const int64_t end = begin + kBlock < a.n ? begin + kBlock : a.n;
     float top = 0;
     for (int64_t i = begin + lane(); i < end; i += 32) top = larger(fabsf(x[i]), top);
     top = warp_join(top, larger);
@@ -190,21 +192,7 @@ PITH_KERNEL gather_kernel(Gather a) {
     a.y[t * a.n + i] = a.x[a.rows[t] * a.n + i];
 }
 
-// grid  x: tokens
-PITH_KERNEL rope_kernel(Rope a) {
-  const int64_t t = block_x();
-  const int64_t step = a.interleaved ? 2 : 1, apart = a.interleaved ? 1 : a.half;
-  for (int64_t e = thread_index(); e < a.heads * a.half; e += kThreads) {
-    const int64_t i = e % a.half;
-    float* const p = a.x + (t * a.heads + e / a.half) * a.head_dim + i * step;
-    const float c = a.cosines[t * a.half + i], s = a.sines[t * a.half + i];
-    const float first = p[0], second = p[apart];
-    p[0] = first * c - second * s;
-    p[apart] = second * c + first * s;
-  }
-}
-
-Grid rows(int64_t m, bool early = true) { return {m, 1, 1, kThreads, kRoom, early}; }
+Grid rows(int64_t m) { return {m, 1, 1, kThreads, kRoom, true}; }
 template <class T>
 Status run(void (*kernel)(T), const T& a, Stream stream) {
   if (a.to.stride % kStageColumns != 0 || a.to.stride < a.n)
@@ -229,15 +217,12 @@ Status activate_to_int8(const ActivateToInt8& a, Stream stream) {
   return run(activate_to_inputs_kernel<ActivateToInt8>, a, stream);
 }
 Status round_inputs(const RoundInputs& a, Stream stream) {
-  return launch(round_inputs_kernel, rows(a.m, false), stream, a);
+  return launch(round_inputs_kernel, rows(a.m), stream, a);
 }
 Status norm(const Norm& a, Stream stream) { return launch(norm_kernel, rows(a.m), stream, a); }
 Status embed(const Embed& a, Stream stream) { return launch(embed_kernel, rows(a.m), stream, a); }
 Status gather(const Gather& a, Stream stream) {
   return launch(gather_kernel, rows(a.m), stream, a);
-}
-Status rope(const Rope& a, Stream stream) {
-  return launch(rope_kernel, rows(a.m, false), stream, a);
 }
 
 }  // namespace pith::cuda

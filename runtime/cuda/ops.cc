@@ -6,11 +6,6 @@
 
 namespace pith::cuda {
 
-Status products_small(const TileProduct& a, Stream stream);
-Status products_middle(const TileProduct& a, Stream stream);
-Status products_floats(const TileProduct& a, Stream stream);
-Status products_ints(const Int8Product& a, Stream stream);
-
 namespace {
 
 constexpr bool one_of(int32_t v, int32_t most) { return v > 0 && v <= most && (v & (v - 1)) == 0; }
@@ -85,7 +80,6 @@ const Ops& ops_table() {
                             .norm = norm,
                             .embed = embed,
                             .gather = gather,
-                            .rope = rope,
                             .append = append,
                             .attend = attend,
                             .attend_tiles = attend_tiles,

@@ -170,10 +170,10 @@ struct ToHalf {
   HalfInputs to;
 };
 // y = what x stands for when it is rounded to 8 bits (formats/encodings/input.h) with a scale for
-// `block` columns of a token.
+// 128 columns of a token.
 struct RoundInputs {
   const float* x;  // [m, n]
-  int64_t m, n, block;
+  int64_t m, n;
   bool floats;  // e4m3, else int8
   float* y;
 };
@@ -226,14 +226,6 @@ struct Positions {
   const int32_t* at;    // [m]
   int64_t m;
 };
-struct Rope {
-  float* x;              // [m, heads * head_dim], in place
-  const float* cosines;  // [m, half]
-  const float* sines;
-  int64_t m, heads, head_dim, half;
-  bool interleaved;
-};
-
 enum class CacheType : int32_t { kF32, kF16, kBF16, kInt8, kFp8 };
 // Keys or values of one attention: rows [page][head][16 tokens][head_dim]; int8 and fp8 with a
 // scale a row. Token p of slot s is row p % 16 of page pages[s * pages_per_slot + p / 16].
@@ -250,7 +242,8 @@ struct Cache {
 };
 // Queries and keys are turned by their positions (`half` 0: not), each head of both multiplied by
 // the normalized Hadamard matrix where `rotate` (in blocks of the largest power of two that divides
-// head_dim); then queries are there and keys and values in the cache.
+// head_dim); then queries are there and keys and values in the cache. With no heads in the cache
+// it is queries alone.
 struct Append {
   Cache cache;
   Positions positions;
@@ -369,7 +362,6 @@ struct Ops {
   Status (*norm)(const Norm& a, Stream stream);
   Status (*embed)(const Embed& a, Stream stream);
   Status (*gather)(const Gather& a, Stream stream);
-  Status (*rope)(const Rope& a, Stream stream);
   Status (*append)(const Append& a, Stream stream);
   Status (*attend)(const Attend& a, Stream stream);
   Status (*attend_tiles)(const AttendTiles& a, Stream stream);

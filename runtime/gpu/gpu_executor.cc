@@ -134,9 +134,13 @@ class GpuExecutor final : public Executor {
   }
 
   void rope(const proto::Rope& rope, int64_t head_dim, const Batch& batch, Activation x) override {
-    const Angles& angles = angles_of(rope, batch);
-    device_.run(&Ops::rope, {x.f32(), angles.cosines.data<float>(), angles.sines.data<float>(), x.m,
-                             x.n / head_dim, head_dim, angles.of.half(), rope.interleaved()});
+    cuda::Append turn{};
+    turn.cache.head_dim = head_dim;
+    turn.positions.m = x.m;
+    turn.q = x.f32();
+    turn.query_heads = x.n / head_dim;
+    turn_by(&turn, rope, batch);
+    device_.run(&Ops::append, turn);
   }
 
   void attention(const proto::Attention& spec, int index, const Batch& batch, KvCache& cache,
@@ -145,8 +149,7 @@ class GpuExecutor final : public Executor {
   }
   void rope_attention(const proto::Attention& spec, int index, const Batch& batch, KvCache& cache,
                       Activation q, Activation k, Activation v, Activation out) override {
-    const bool turns = spec.rope().dims() > 0;
-    attend(spec, index, batch, cache, turns ? &angles_of(spec.rope(), batch) : nullptr, q, k, v,
+    attend(spec, index, batch, cache, spec.rope().dims() > 0 ? &spec.rope() : nullptr, q, k, v,
            out);
   }
 
@@ -272,9 +275,17 @@ class GpuExecutor final : public Executor {
     return result;
   }
 
-  // Of q and k that are turned by `angles`, where there are any.
+  void turn_by(cuda::Append* append, const proto::Rope& rope, const Batch& batch) {
+    const Angles& angles = angles_of(rope, batch);
+    append->cosines = angles.cosines.data<float>();
+    append->sines = angles.sines.data<float>();
+    append->half = angles.of.half();
+    append->interleaved = rope.interleaved();
+  }
+
+  // Of q and k that are turned as `rope` says, where it is there.
   void attend(const proto::Attention& spec, int index, const Batch& batch, KvCache& cache,
-              const Angles* angles, Activation q, Activation k, Activation v, Activation out) {
+              const proto::Rope* rope, Activation q, Activation k, Activation v, Activation out) {
     auto& gpu_cache = static_cast<GpuKvCache&>(cache);
     if (!inputs_are_set_) set_positions(batch, cache);
     const cuda::Cache c = gpu_cache.of(index);
@@ -282,12 +293,7 @@ class GpuExecutor final : public Executor {
     const int64_t d = c.head_dim, heads = spec.heads();
     cuda::Append append{c, at, q.f32(), heads, k.f32(), v.f32(), nullptr, nullptr, 0, false, false};
     append.rotate = gpu_cache.rotated();
-    if (angles != nullptr) {
-      append.cosines = angles->cosines.data<float>();
-      append.sines = angles->sines.data<float>();
-      append.half = angles->of.half();
-      append.interleaved = spec.rope().interleaved();
-    }
+    if (rope != nullptr) turn_by(&append, *rope, batch);
     device_.run(&Ops::append, append);
     const double scale = spec.scale() != 0 ? spec.scale() : 1 / std::sqrt(static_cast<double>(d));
     if (tile_count_ > 0 && cuda::has_tiles(c)) {
@@ -387,7 +393,7 @@ class GpuExecutor final : public Executor {
     if (in_blocks(e)) {
       grow(rounded_, floats(x.m * x.n));
       device_.run(&Ops::round_inputs,
-                  {x.f32(), x.m, x.n, 128, e.dtype != DType::kI8, rounded_.data<float>()});
+                  {x.f32(), x.m, x.n, e.dtype != DType::kI8, rounded_.data<float>()});
       from = rounded_.data<float>();
     }
     const cuda::HalfInputs to = room(inputs_, x.m, x.n, in_blocks(e) ? InputEncoding{} : e);

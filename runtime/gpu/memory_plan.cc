@@ -87,7 +87,6 @@ const Ops& counting_ops() {
       .norm = nothing,
       .embed = nothing,
       .gather = nothing,
-      .rope = nothing,
       .append = nothing,
       .attend = nothing,
       .attend_tiles = nothing,

@@ -163,7 +163,7 @@ TEST_F(GpuKernels, rounded_inputs_are_those_of_the_cpu) {
       std::vector<float> got;
       if (scale == InputScale::kBlock128) {
         device_.run(&cuda::Ops::round_inputs,
-                    {from.data<float>(), m, n, 128, type != DType::kI8, y.data<float>()});
+                    {from.data<float>(), m, n, type != DType::kI8, y.data<float>()});
         got = read(y);
       } else {
         Halves to = halves(m, 384);

@@ -125,6 +125,29 @@ TEST(GpuExecutor, runs_quantized_weights_and_rounded_inputs_as_the_cpu_does) {
   }
 }
 
+TEST(GpuExecutor, turns_heads_by_their_positions_as_the_cpu_does) {
+  Changed m([](Linear&) {});
+  proto::Rope rope = m.model.spec.layers(0).sublayers(0).attention().rope();
+  ASSERT_GT(rope.dims(), 0U);
+  const Segment segments[] = {{0, 5, 3}, {1, 0, 1}};
+  const int32_t tokens[] = {1, 2, 3, 4};
+  const int64_t d = m.model.spec.layers(0).sublayers(0).attention().head_dim();
+  const auto values = test::uniform_values(4 * 3 * d, 1);
+  for (const bool interleaved : {false, true}) {
+    rope.set_interleaved(interleaved);
+    const auto turned = [&](Executor& e) {
+      const Activation x = e.buffer(Slot::kQuery, 4, 3 * d);
+      e.write(values, x);
+      e.rope(rope, d, {tokens, segments}, x);
+      std::vector<float> to(values.size());
+      e.read(x, to);
+      return to;
+    };
+    const auto cpu = make_cpu_executor(), gpu = emulated();
+    EXPECT_EQ(turned(*gpu), turned(*cpu));
+  }
+}
+
 TEST(GpuExecutor, adds_up_the_terms_of_a_linear_and_its_bias) {
   Changed m([](Linear& l) {
     if (l.name == "embedding") return;
