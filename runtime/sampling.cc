@@ -62,51 +62,102 @@ size_t Sampler::candidates(std::span<const int32_t> history, size_t vocab) const
   return std::min(vocab, enough + penalized(history).size());
 }
 
+void Sampler::penalize(std::span<const int32_t> history, FunctionRef<float*(int32_t)> find) const {
+  const auto penalty = static_cast<float>(options_.repetition_penalty);
+  for (const int32_t id : penalized(history)) {
+    float* const l = find(id);
+    if (l != nullptr) *l = *l > 0 ? *l / penalty : *l * penalty;
+  }
+}
+
+// Where none can be left out beforehand, the likeliest are taken by hundreds and the others are but
+// a mass, until the draw falls: a few hundred of a vocabulary are sorted instead of all.
 int32_t Sampler::sample(std::span<const float> logits, std::span<const int32_t> history) {
-  found_.resize(candidates(history, logits.size()));
-  likeliest(logits, found_);
-  return choose(found_, history);
+  const size_t enough = candidates(history, logits.size());
+  if (enough < logits.size() || greedy()) {
+    found_.resize(enough);
+    likeliest(logits, found_);
+    return choose(found_, history);
+  }
+  std::vector<float> changed(logits.begin(), logits.end());
+  penalize(history, [&](int32_t id) {
+    return id >= 0 && static_cast<size_t>(id) < changed.size() ? &changed[static_cast<size_t>(id)]
+                                                               : nullptr;
+  });
+  double uniform = -1;
+  for (size_t k = 256;; k *= 8) {
+    found_.resize(std::min(k, changed.size()));
+    likeliest(changed, found_);
+    check(found_);
+    if (uniform < 0) uniform = rng_.uniform();
+    double others = 0;
+    if (found_.size() < changed.size()) {
+      for (size_t i = 0; i < changed.size(); ++i) {
+        const Candidate c{changed[i], static_cast<int32_t>(i)};
+        if (likelier(found_.back(), c)) others += weight(c, found_[0]);
+      }
+    }
+    if (const auto id = draw(found_, others, uniform)) return *id;
+  }
 }
 
 int32_t Sampler::choose(std::span<Candidate> from, std::span<const int32_t> history) {
-  const SamplingOptions& o = options_;
-  // Some logit must be a number and none beyond: neither an order nor a mass exists otherwise.
+  check(from);
+  if (options_.repetition_penalty != 1) {
+    penalize(history, [&](int32_t id) {
+      const auto it = std::ranges::find(from, id, &Candidate::id);
+      return it == from.end() ? nullptr : &it->logit;
+    });
+    std::ranges::sort(from, likelier);
+  }
+  if (greedy()) return from[0].id;
+  if (options_.top_k > 0)
+    from = from.first(std::min<size_t>(from.size(), static_cast<size_t>(options_.top_k)));
+  return *draw(from, 0, rng_.uniform());
+}
+
+// Some logit must be a number and none beyond: neither an order nor a mass exists otherwise.
+void Sampler::check(std::span<const Candidate> from) {
   if (from.empty()) fail(ErrorKind::kNumeric, "no logits to choose from");
   if (std::isnan(from[0].logit)) fail(ErrorKind::kNumeric, "a logit is not a number");
   if (!std::isfinite(from[0].logit))
     fail(ErrorKind::kNumeric, "the largest logit is {}", from[0].logit);
-  if (const auto seen = penalized(history); !seen.empty()) {
-    const auto penalty = static_cast<float>(o.repetition_penalty);
-    for (auto& [l, id] : from) {
-      if (seen.contains(id)) l = l > 0 ? l / penalty : l * penalty;
-    }
-    std::ranges::sort(from, likelier);
-  }
-  if (greedy()) return from[0].id;
+}
 
-  size_t keep = from.size();
-  if (o.top_k > 0) keep = std::min<size_t>(keep, static_cast<size_t>(o.top_k));
-  const double top = static_cast<double>(from[0].logit);
-  std::vector<double> weights(keep);
-  double total = 0;
-  for (size_t i = 0; i < keep; ++i) {
-    weights[i] = std::exp((static_cast<double>(from[i].logit) - top) / o.temperature);
+double Sampler::weight(const Candidate& c, const Candidate& top) const {
+  return std::exp((static_cast<double>(c.logit) - static_cast<double>(top.logit)) /
+                  options_.temperature);
+}
+
+std::optional<int32_t> Sampler::draw(std::span<const Candidate> from, double others,
+                                     double uniform) const {
+  const SamplingOptions& o = options_;
+  std::vector<double> weights(from.size());
+  double total = others;
+  for (size_t i = 0; i < from.size(); ++i) {
+    weights[i] = weight(from[i], from[0]);
     total += weights[i];
   }
+  size_t keep = from.size();
+  bool open = others > 0;  // whether others may be chosen as well
   if (o.top_p < 1) {
     double mass = 0;
     size_t n = 0;
     while (n < keep && mass < o.top_p * total) mass += weights[n++];
+    if (open && mass < o.top_p * total) return std::nullopt;
     keep = std::max<size_t>(1, n);
+    open = false;
   }
-  while (keep > 1 && weights[keep - 1] < o.min_p * weights[0]) --keep;
-  total = 0;
+  for (; keep > 1 && weights[keep - 1] < o.min_p * weights[0]; --keep) open = false;
+  if (open && o.min_p > 0) return std::nullopt;
+  total = open ? others : 0;
   for (size_t i = 0; i < keep; ++i) total += weights[i];
-  double draw = rng_.uniform() * total;
-  for (size_t i = 0; i + 1 < keep; ++i) {
-    draw -= weights[i];
-    if (draw < 0) return from[i].id;
+  double left = uniform * total;
+  for (size_t i = 0; i + 1 < keep || (open && i < keep); ++i) {
+    left -= weights[i];
+    if (left < 0) return from[i].id;
   }
+  if (open) return std::nullopt;
   return from[keep - 1].id;
 }
 

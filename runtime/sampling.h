@@ -4,10 +4,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <set>
 #include <span>
 #include <vector>
 
+#include "core/function_ref.h"
 #include "core/rng.h"
 
 namespace pith {
@@ -47,6 +49,13 @@ class Sampler {
 
  private:
   std::set<int32_t> penalized(std::span<const int32_t> history) const;
+  // Changes the logits of seen tokens, which `find` finds, or null.
+  void penalize(std::span<const int32_t> history, FunctionRef<float*(int32_t)> find) const;
+  static void check(std::span<const Candidate> from);
+  double weight(const Candidate& c, const Candidate& top) const;
+  // By `uniform` in [0, 1) from tokens in order, behind which others have this mass together; none
+  // where it falls on those.
+  std::optional<int32_t> draw(std::span<const Candidate> from, double others, double uniform) const;
   bool greedy() const { return options_.temperature == 0 || options_.top_k == 1; }
 
   SamplingOptions options_;

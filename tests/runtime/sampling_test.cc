@@ -189,6 +189,28 @@ TEST(Sampling, the_likeliest_are_enough_to_choose_from) {
   EXPECT_EQ(Sampler({.temperature = 1}).candidates(history, 300), 300U);
 }
 
+TEST(Sampling, a_few_of_the_likeliest_give_what_all_of_them_in_order_do) {
+  std::vector<Candidate> all(6000);
+  std::vector<int32_t> history = {5, 17, 40};
+  for (const SamplingOptions& o :
+       {SamplingOptions{.temperature = 1}, SamplingOptions{.temperature = 1, .top_p = 0.9},
+        SamplingOptions{.temperature = 1, .min_p = 0.02},
+        SamplingOptions{.temperature = 0.3, .top_p = 0.999, .min_p = 0.001, .seed = 4},
+        SamplingOptions{.temperature = 3, .repetition_penalty = 0.4, .seed = 5},
+        SamplingOptions{.temperature = 1, .top_k = 7000, .top_p = 0.5}}) {
+    Sampler few(o), every(o);
+    std::set<int32_t> drawn;
+    for (uint64_t turn = 0; turn < 60; ++turn) {
+      const auto logits = test::uniform_values(6000, turn, 3);  // thousands are about as likely
+      likeliest(logits, all);
+      const int32_t id = every.choose(all, history);
+      ASSERT_EQ(few.sample(logits, history), id) << turn;
+      drawn.insert(id);
+    }
+    EXPECT_GT(drawn.size(), 50U);
+  }
+}
+
 TEST(Sampling, the_seed_decides_and_nothing_else) {
   const auto logits = test::uniform_values(500, 1, 3);
   const auto draw = [&](uint64_t seed) {
