@@ -14,8 +14,10 @@ constexpr int kFirst = 0, kLast = 1;
 
 class SplitCache final : public KvCache {
  public:
-  SplitCache(std::unique_ptr<KvCache> first, std::unique_ptr<KvCache> last)
-      : parts_{std::move(first), std::move(last)} {}
+  // `attentions` of the first, of `layers` layers.
+  SplitCache(std::unique_ptr<KvCache> first, std::unique_ptr<KvCache> last, int layers,
+             int attentions)
+      : parts_{std::move(first), std::move(last)}, layers_(layers), attentions_(attentions) {}
   int slots() const override { return parts_[0]->slots(); }
   int64_t length() const override { return parts_[0]->length(); }
   uint64_t bytes() const override { return parts_[0]->bytes() + parts_[1]->bytes(); }
@@ -23,9 +25,14 @@ class SplitCache final : public KvCache {
     for (const auto& p : parts_) p->fill();
   }
   KvCache& part(int side) { return *parts_[static_cast<size_t>(side)]; }
+  int index(int side, int attention) const {
+    return side == kLast ? attention - attentions_ : attention;
+  }
+  bool all_on_last() const { return layers_ == 0; }
 
  private:
   std::array<std::unique_ptr<KvCache>, 2> parts_;
+  const int layers_, attentions_;
 };
 
 proto::ModelSpec with_layers(const proto::ModelSpec& spec, int begin, int end) {
@@ -60,8 +67,7 @@ class SplitExecutor final : public Executor {
         if (s.mlp) of_last_.insert({&s.mlp->gate, &s.mlp->up});
       }
     }
-    all_on_last_ = begin == 0;
-    if (all_on_last_) of_last_.insert(&model.embedding);
+    if (begin == 0) of_last_.insert(&model.embedding);
     ModelUse of_layers = use;
     of_layers.first_block = begin;
     sides_[kFirst]->prepare(model, use);
@@ -80,10 +86,10 @@ class SplitExecutor final : public Executor {
                                       KvTypes types) override {
     const int layers = spec.layers_size();
     const int begin = layers - static_cast<int>(std::clamp<int64_t>(layers_, 0, layers));
-    first_attentions_ = attention_count(spec, begin);
     return std::make_unique<SplitCache>(
         sides_[kFirst]->make_cache(with_layers(spec, 0, begin), slots, length, types),
-        sides_[kLast]->make_cache(with_layers(spec, begin, layers), slots, length, types));
+        sides_[kLast]->make_cache(with_layers(spec, begin, layers), slots, length, types), begin,
+        attention_count(spec, begin));
   }
 
   void embed(const Linear& table, std::span<const int32_t> tokens, Activation x) override {
@@ -114,13 +120,15 @@ class SplitExecutor final : public Executor {
   }
   void attention(const proto::Attention& spec, int index, const Batch& batch, KvCache& cache,
                  Activation q, Activation k, Activation v, Activation out) override {
-    here().attention(spec, index_here(index), batch, cache_here(cache), at(q), at(k), at(v),
+    auto& split = static_cast<SplitCache&>(cache);
+    here().attention(spec, split.index(side_, index), batch, split.part(side_), at(q), at(k), at(v),
                      at(out));
   }
   void rope_attention(const proto::Attention& spec, int index, const Batch& batch, KvCache& cache,
                       Activation q, Activation k, Activation v, Activation out) override {
-    here().rope_attention(spec, index_here(index), batch, cache_here(cache), at(q), at(k), at(v),
-                          at(out));
+    auto& split = static_cast<SplitCache&>(cache);
+    here().rope_attention(spec, split.index(side_, index), batch, split.part(side_), at(q), at(k),
+                          at(v), at(out));
   }
   void activate(proto::Activation activation, Activation gate, Activation up) override {
     here().activate(activation, at(gate), at(up));
@@ -131,8 +139,8 @@ class SplitExecutor final : public Executor {
   // Where all is on one side, as that does it.
   Activation pass(const Batch& batch, KvCache& cache, std::span<const int64_t> rows,
                   FunctionRef<Activation()> body) override {
-    if (!all_on_last_) return body();
-    return sides_[kLast]->pass(batch, static_cast<SplitCache&>(cache).part(kLast), rows, body);
+    auto& split = static_cast<SplitCache&>(cache);
+    return split.all_on_last() ? sides_[kLast]->pass(batch, split.part(kLast), rows, body) : body();
   }
   void top(Activation logits, std::span<Candidate> to) override { here().top(at(logits), to); }
   void read(Activation x, std::span<float> to) override { here().read(at(x), to); }
@@ -150,10 +158,6 @@ class SplitExecutor final : public Executor {
   };
 
   Executor& here() { return *sides_[static_cast<size_t>(side_)]; }
-  int index_here(int attention) const {
-    return side_ == kLast ? attention - first_attentions_ : attention;
-  }
-  KvCache& cache_here(KvCache& cache) const { return static_cast<SplitCache&>(cache).part(side_); }
   void enter(std::span<const To> all) {
     const auto later = [&](const To& to) { return of_last_.contains(to.linear); };
     side_ = std::ranges::any_of(all, later) ? kLast : kFirst;
@@ -182,8 +186,7 @@ class SplitExecutor final : public Executor {
   const int64_t layers_;
   std::array<Named, static_cast<size_t>(Slot::kCount)> named_{};
   std::unordered_set<const Linear*> of_last_;  // tables, and linears that read a layer's input
-  bool all_on_last_ = false;
-  int side_ = kFirst, first_attentions_ = 0;
+  int side_ = kFirst;
   std::vector<float> moved_;
   std::vector<To> found_;
 };
