@@ -78,15 +78,22 @@ void forward_block(Executor& e, const proto::ModelSpec& spec, const Block& block
   }
 }
 
+void forward_blocks(Executor& e, const Model& model, int64_t first_block, const Batch& batch,
+                    KvCache& cache, Activation x) {
+  int attention = 0;
+  for (auto b = static_cast<size_t>(first_block); b < model.blocks.size(); ++b) {
+    const Block& block = model.blocks[b];
+    forward_block(e, model.spec, block, attention, batch, cache, x);
+    for (const auto& sub : model.spec.layers(block.layer).sublayers())
+      attention += sub.has_attention();
+  }
+}
+
 Activation forward_hidden(Executor& e, const Model& model, const Batch& batch, KvCache& cache) {
   const auto m = static_cast<int64_t>(batch.tokens.size());
   const Activation x = e.buffer(Slot::kHidden, m, static_cast<int64_t>(model.spec.hidden()));
   e.embed(model.embedding, batch.tokens, x);
-  int attention = 0;
-  for (const auto& block : model.blocks) {
-    forward_block(e, model.spec, block, attention, batch, cache, x);
-    attention = attention_count(model.spec, block.layer + 1);
-  }
+  forward_blocks(e, model, 0, batch, cache, x);
   return x;
 }
 

@@ -14,6 +14,10 @@ void forward_block(Executor& executor, const proto::ModelSpec& spec, const Block
 void forward_sublayer(Executor& executor, const proto::Sublayer& spec, const SublayerWeights& w,
                       int attention_index, const Batch& batch, KvCache& cache, Activation x);
 
+// The same through all blocks from `first_block` on, of whose attentions alone the cache is.
+void forward_blocks(Executor& executor, const Model& model, int64_t first_block, const Batch& batch,
+                    KvCache& cache, Activation x);
+
 // Embedding and all blocks: the hidden states [m, hidden] before the final norm, in Slot::kHidden.
 Activation forward_hidden(Executor& executor, const Model& model, const Batch& batch,
                           KvCache& cache);

@@ -150,6 +150,21 @@ class Product {
   TileProduct a_;
 };
 
+// Every plan for a product of m tokens that the chip has the shared memory for.
+std::vector<ProductPlan> plans_of(int64_t m, const Chip& chip) {
+  std::vector<ProductPlan> all;
+  for (const int32_t warps : {2, 4, 8}) {
+    for (const int32_t stages : {2, 3, 4}) {
+      for (const int32_t splits : {1, 2, 4, 8}) {
+        const ProductPlan plan{static_cast<int32_t>(std::min<int64_t>(m, 64)), warps, stages,
+                               splits};
+        if (shared_bytes(Codes::kInt4, 2, plan) <= chip.shared_bytes) all.push_back(plan);
+      }
+    }
+  }
+  return all;
+}
+
 void plans() {
   Chip chip;
   must(ops.chip(&chip));
@@ -159,27 +174,19 @@ void plans() {
   for (const auto& shape : shapes) {
     const int64_t n = shape[0], k = shape[1];
     for (const int64_t m : {16, 32, 64, 128}) {
-      for (const int32_t warps : {2, 4, 8}) {
-        for (const int32_t stages : {2, 3, 4}) {
-          for (const int32_t splits : {1, 2, 4, 8}) {
-            const ProductPlan plan{static_cast<int32_t>(std::min<int64_t>(m, 64)), warps, stages,
-                                   splits};
-            if (shared_bytes(Codes::kInt4, 2, plan) > chip.shared_bytes) continue;
-            double bytes = 0;
-            const HalfInputs inputs{x.as<uint16_t>(), k, scales.as<float>(), m};
-            const Product product(weight_in(weights, Codes::kInt4, n, k, 128, 0, &bytes), inputs,
-                                  y.as<float>(), &plan);
-            const Times t = measure([&](int turn) {
-              product.run(weight_in(weights, Codes::kInt4, n, k, 128, turn, &bytes));
-            });
-            report("plan int4-g128 " + std::to_string(k) + "x" + std::to_string(n) +
-                       " m=" + std::to_string(m) + " warps=" + std::to_string(warps) +
-                       " stages=" + std::to_string(stages) + " splits=" + std::to_string(splits),
-                   t, bytes,
-                   2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k),
-                   0);
-          }
-        }
+      for (const ProductPlan& plan : plans_of(m, chip)) {
+        double bytes = 0;
+        const auto weight = [&](int turn) {
+          return weight_in(weights, Codes::kInt4, n, k, 128, turn, &bytes);
+        };
+        const HalfInputs inputs{x.as<uint16_t>(), k, scales.as<float>(), m};
+        const Product product(weight(0), inputs, y.as<float>(), &plan);
+        const Times t = measure([&](int turn) { product.run(weight(turn)); });
+        report("plan int4-g128 " + std::to_string(k) + "x" + std::to_string(n) +
+                   " m=" + std::to_string(m) + " warps=" + std::to_string(plan.warps) + " stages=" +
+                   std::to_string(plan.stages) + " splits=" + std::to_string(plan.splits),
+               t, bytes,
+               2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k), 0);
       }
     }
   }

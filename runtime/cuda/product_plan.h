@@ -70,7 +70,7 @@ ProductPlan plan_product(const Product& a, const Chip& chip) {
   const Codes codes = a.to[0].w.codes;
   const int64_t element = sizeof(*a.x.values);
   p.tokens = a.x.m <= 16 ? 16 : a.x.m <= 32 ? 32 : 64;
-  if (code_bytes(codes) > 32 * 8 * 8) p.warps = 4;
+  if (parts_of(codes).low == 16) p.warps = 4;
   const auto fits = [&](int32_t stages) {
     p.stages = stages;
     return shared_bytes(codes, element, p) <= chip.shared_bytes;
@@ -82,7 +82,6 @@ ProductPlan plan_product(const Product& a, const Chip& chip) {
   const int64_t blocks = blocks_of(a, p), stages = a.to[0].w.stages;
   const int64_t most = (stages + stages_of_part(stages) - 1) / stages_of_part(stages);
   double best = 0;
-  const ProductPlan whole = p;
   for (int32_t splits = 1; splits <= most && best < 0.75; splits *= 2) {
     const int64_t all = blocks * splits,
                   waves = (all + chip.multiprocessors - 1) / chip.multiprocessors;
@@ -90,7 +89,6 @@ ProductPlan plan_product(const Product& a, const Chip& chip) {
         static_cast<double>(all) / static_cast<double>(waves * chip.multiprocessors);
     if (busy > best * 1.05) {
       best = busy;
-      p = whole;
       p.splits = splits;
     }
   }

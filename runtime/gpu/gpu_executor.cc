@@ -192,6 +192,7 @@ class GpuExecutor final : public Executor {
     return recorded.result;
   }
   void top(Activation logits, std::span<Candidate> to) override {
+    static_assert(kMostCandidates <= cuda::kMostTop);
     const auto k = static_cast<int64_t>(to.size());
     const auto room = static_cast<uint64_t>(cuda::top_room(logits.n, k));
     grow(keys_, (room + to.size()) * sizeof(uint64_t));
@@ -423,9 +424,8 @@ class GpuExecutor final : public Executor {
            });
   }
   cuda::Int8Inputs int8_room(const Linear& linear, int64_t m, int64_t k) {
-    const cuda::HalfInputs bytes = room(inputs_, m, k);
-    return {reinterpret_cast<int8_t*>(bytes.values), bytes.stride, bytes.scales, m,
-            linear.input.scale == InputScale::kTensor ? linear.input.value : 0};
+    const cuda::HalfInputs bytes = room(inputs_, m, k, linear.input);
+    return {reinterpret_cast<int8_t*>(bytes.values), bytes.stride, bytes.scales, m, bytes.fixed};
   }
   cuda::Int8Inputs to_int8(const Linear& linear, Activation x) {
     const cuda::Int8Inputs to = int8_room(linear, x.m, x.n);

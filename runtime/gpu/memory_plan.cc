@@ -99,7 +99,6 @@ class Counting {
   explicit Counting(const Ops& real) : mine_{.real = &real}, before_(count) { count = &mine_; }
   ~Counting() { count = before_; }
   Counting(const Counting&) = delete;
-  const Count& operator*() const { return mine_; }
   const Count* operator->() const { return &mine_; }
 
  private:
@@ -125,12 +124,7 @@ void pass(Executor& e, const Model& model, int64_t first_block, std::span<const 
   }
   const Activation x = e.buffer(Slot::kHidden, static_cast<int64_t>(tokens.size()),
                                 static_cast<int64_t>(model.spec.hidden()));
-  const int before = attention_count(model.spec, static_cast<int>(first_block));
-  for (size_t b = static_cast<size_t>(first_block); b < model.blocks.size(); ++b) {
-    const Block& block = model.blocks[b];
-    forward_block(e, model.spec, block, attention_count(model.spec, block.layer) - before, batch,
-                  cache, x);
-  }
+  forward_blocks(e, model, first_block, batch, cache, x);
   e.top(forward_head(e, model, x, rows), candidates);
 }
 
