@@ -24,8 +24,8 @@ constexpr int kMeasured = 2;          // choices of a group with a small error
 // have something to look back to, with what the model gave untouched.
 class Probe {
  public:
-  Probe(const Model& model, const std::vector<std::vector<int32_t>>& windows)
-      : model_(model), executor_(make_cpu_executor()) {
+  Probe(Executor& executor, const Model& model, const std::vector<std::vector<int32_t>>& windows)
+      : executor_(executor), held_(executor), model_(model) {
     int64_t longest = 0;
     for (const auto& w : windows) {
       const auto n = static_cast<int64_t>(w.size()), before = static_cast<int64_t>(tokens_.size());
@@ -35,11 +35,11 @@ class Probe {
       longest = std::max(longest, n);
     }
     cache_ =
-        executor_->make_cache(model.spec, static_cast<int>(windows.size()), longest, KvType::kF32);
+        executor_.make_cache(model.spec, static_cast<int>(windows.size()), longest, KvType::kF32);
     const Activation x = hidden();
-    executor_->embed(model.embedding, tokens_, x);
+    executor_.embed(model.embedding, tokens_, x);
     for (const auto& block : model.blocks) {
-      executor_->read(x, states_.emplace_back(static_cast<size_t>(x.m * x.n)));
+      executor_.read(x, states_.emplace_back(static_cast<size_t>(x.m * x.n)));
       run_block(block, x);
     }
     base_ = logits(model, x);
@@ -47,8 +47,9 @@ class Probe {
 
   // KL(untouched || with `block` in the place of its layer)
   double kl_with(const Block& block) {
+    const Held held(executor_);
     const Activation x = hidden();
-    executor_->write(states_[static_cast<size_t>(block.layer)], x);
+    executor_.write(states_[static_cast<size_t>(block.layer)], x);
     run_block(block, x);
     for (size_t l = static_cast<size_t>(block.layer) + 1; l < model_.blocks.size(); ++l)
       run_block(model_.blocks[l], x);
@@ -56,34 +57,36 @@ class Probe {
   }
   // The same with other tables; `changed` has no blocks.
   double kl_with_tables(const Model& changed) {
+    const Held held(executor_);
     const Activation x = hidden();
-    executor_->embed(changed.embedding, tokens_, x);
+    executor_.embed(changed.embedding, tokens_, x);
     for (const auto& block : model_.blocks) run_block(block, x);
     return mean_kl(base_, logits(changed, x), static_cast<int64_t>(model_.spec.vocab()));
   }
 
  private:
   Activation hidden() {
-    return executor_->buffer(Slot::kHidden, static_cast<int64_t>(tokens_.size()),
-                             static_cast<int64_t>(model_.spec.hidden()));
+    return executor_.buffer(Slot::kHidden, static_cast<int64_t>(tokens_.size()),
+                            static_cast<int64_t>(model_.spec.hidden()));
   }
   void run_block(const Block& block, Activation x) {
     check_interrupt();
-    forward_block(*executor_, model_.spec, block, attention_count(model_.spec, block.layer),
+    forward_block(executor_, model_.spec, block, attention_count(model_.spec, block.layer),
                   {tokens_, segments_}, *cache_, x);
   }
   std::vector<float> logits(const Model& model, Activation x) {
-    const Activation l = forward_head(*executor_, model, x, rows_);
+    const Activation l = forward_head(executor_, model, x, rows_);
     std::vector<float> out(static_cast<size_t>(l.m * l.n));
-    executor_->read(l, out);
+    executor_.read(l, out);
     return out;
   }
 
+  Executor& executor_;
+  const Held held_;  // the model
   const Model& model_;
   std::vector<int32_t> tokens_;
   std::vector<Segment> segments_;
   std::vector<int64_t> rows_;
-  std::unique_ptr<Executor> executor_;
   std::unique_ptr<KvCache> cache_;
   std::vector<std::vector<float>> states_;  // before each block
   std::vector<float> base_;
@@ -148,9 +151,10 @@ bool left_out(const QuantizeSettings& settings, const LinearInfo& info) {
 std::vector<AllocationGroup> measure_choices(
     const ModelSource& source, const QuantizeSettings& settings,
     const std::vector<Encoding>& candidates, const std::vector<std::vector<int32_t>>& windows,
-    const std::vector<std::vector<int32_t>>& calibration_windows, Progress& progress) {
+    const std::vector<std::vector<int32_t>>& calibration_windows, Executor& executor,
+    Progress& progress) {
   const Model model = load_model(source);
-  Probe probe(model, windows);
+  Probe probe(executor, model, windows);
   std::vector<AllocationGroup> groups;
   const auto infos = linears_of(model.spec);
   progress.begin("measuring choices", model.spec.layers_size() + 1);
@@ -190,14 +194,12 @@ std::vector<AllocationGroup> measure_choices(
   }
 
   const bool gptq = find_method(settings.method).needs.gram && !calibration_windows.empty();
-  const auto executor = make_cpu_executor();
   std::unique_ptr<CalibrationStates> states;
   std::unique_ptr<Calibration> calibration;
   if (gptq) {
-    states = std::make_unique<CalibrationStates>(*executor, model.spec, model.embedding,
+    states = std::make_unique<CalibrationStates>(executor, model.spec, model.embedding,
                                                  calibration_windows);
-    calibration =
-        std::make_unique<Calibration>(*executor, *states, nullptr, Calibration::Options{});
+    calibration = std::make_unique<Calibration>(executor, *states, nullptr, Calibration::Options{});
   }
   QuantizeSettings fast = settings;
   fast.gptq.correct_inputs = 0;

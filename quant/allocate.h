@@ -42,6 +42,7 @@ std::vector<AllocationGroup> measure_choices(const ModelSource& source,
                                              const std::vector<Encoding>& candidates,
                                              const std::vector<std::vector<int32_t>>& windows,
                                              const std::vector<std::vector<int32_t>>& calibration,
+                                             Executor& executor,
                                              Progress& progress = no_progress());
 
 // Chooses so that the bytes are at most `budget` and the sum of KL is small. False where even the

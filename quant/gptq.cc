@@ -2,63 +2,28 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "core/bytes.h"
-#include "core/dtype.h"
 #include "core/error.h"
 #include "core/linalg.h"
 #include "core/parallel.h"
-#include "formats/encodings/fp8.h"
-#include "formats/encodings/int_group.h"
-#include "quant/group_search.h"
-#include "runtime/compress/check.h"
+#include "quant/gptq_rows.h"
 #include "runtime/cpu/kernels.h"
 
 namespace pith {
 namespace {
 
-Levels levels_of(const Encoding& e) {
-  switch (e.kind) {
-    case EncodingKind::kFp8:
-      return e.dtype == DType::kF8E4M3 ? Levels::kE4M3 : Levels::kE5M2;
-    case EncodingKind::kNf4:
-      return Levels::kNf4;
-    default:
-      return Levels::kIntegers;
-  }
-}
-
-// Some rows of a linear, in the factor's order of columns, each scaled by a power of two to a
-// magnitude near 1.
-class Tile {
+class Tile : private GptqRows {
  public:
   Tile(const GptqFactor& f, const GptqOptions& options, const RowJob& job, int64_t first,
        int64_t rows)
-      : f_(f),
+      : GptqRows(f, job, first, rows),
         options_(options),
-        job_(job),
-        layout_(job.encoding, job.n, job.k),
-        first_(first),
-        rows_(rows),
-        lanes_(static_cast<int64_t>(round_up(static_cast<uint64_t>(rows), 16))),
-        levels_(levels_of(job.encoding)),
         top_(static_cast<float>((1 << job.encoding.bits) - 1)),
         kernels_(cpu_kernels()),
         grid_(grid_kernels()),
-        search_(job.encoding, grid_),
-        original_(lanes_ * f.k),
-        error_(lanes_ * f.k),
-        codes_(lanes_ * f.k),
-        scale_(static_cast<int64_t>(f.groups.size()) * lanes_),
-        zero_(scale_.size()),
-        exponent_(static_cast<size_t>(rows)) {
-    std::vector<float> row(static_cast<size_t>(f.k));
-    for (int64_t r = 0; r < rows; ++r) {
-      exponent_[static_cast<size_t>(r)] = scale_row(job.w + (first + r) * f.k, f.k, row.data());
-      for (int64_t p = 0; p < f.k; ++p)
-        original_[r * f.k + p] = row[static_cast<size_t>(f.order[static_cast<size_t>(p)])];
-    }
+        error_(lanes_ * f.k) {
+    load();
   }
 
   GptqLoss run() {
@@ -73,10 +38,6 @@ class Tile {
   }
 
  private:
-  bool is_fp8() const { return job_.encoding.kind == EncodingKind::kFp8; }
-  // Each row its own, so that one row's may change.
-  bool has_own_scales() const { return !is_fp8() || job_.encoding.area == ScaleArea::kRow; }
-
   // [rows][columns] at a stride, to [columns][lanes], and back.
   void to_lanes(const float* from, int64_t stride, int64_t columns, float* to) const {
     for (int64_t p = 0; p < columns; ++p) {
@@ -90,61 +51,9 @@ class Tile {
     }
   }
 
-  // What the planes will hold of a scale of row r.
-  float as_stored(int64_t r, float s) const {
-    const int e = exponent_[static_cast<size_t>(r)];
-    float real = std::ldexp(s, e);
-    if (std::fabs(real) < 0x1p-126f) return 0;
-    if (is_fp8()) return s;
-    const DType type = job_.encoding.scale;
-    real = type == DType::kF16 ? f16_to_f32(f32_to_f16(real)) : bf16_to_f32(f32_to_bf16(real));
-    if (!std::isfinite(real)) return s;  // store_scales will say so
-    return std::ldexp(real, -e);
-  }
-
-  // As the reference encoder left it: from the original weights.
-  float fp8_scale_of(int64_t r, const GptqFactor::Group& group) const {
-    const Encoding& e = job_.encoding;
-    const int64_t row = job_.row + first_ + r;
-    if (e.has_tensor_scale()) return fp8_scale(e, job_.tensor_absmax, row);
-    float s;
-    std::memcpy(&s, fp8_scale_bytes(row, group), sizeof s);
-    return s;
-  }
-  std::byte* fp8_scale_bytes(int64_t row, const GptqFactor::Group& group) const {
-    const int64_t column = f_.order[static_cast<size_t>(group.begin)];
-    return find_plane(job_.to, PlaneKind::kScales).data() +
-           fp8_scale_index(job_.encoding, f_.k, row, column) * 4;
-  }
-
-  // The scale and zero of group g for numbers x [rows, width] at a stride.
-  void choose_scales(size_t g, const float* x, int64_t stride, const float* weights) {
-    const auto& group = f_.groups[g];
-    const int64_t width = group.end - group.begin;
-    for (int64_t r = 0; r < lanes_; ++r) {
-      const auto at = static_cast<int64_t>(g) * lanes_ + r;
-      if (r >= rows_) {
-        scale_[at] = zero_[at] = 0;
-        continue;
-      }
-      if (is_fp8()) {
-        scale_[at] = std::ldexp(fp8_scale_of(r, group), -exponent_[static_cast<size_t>(r)]);
-        zero_[at] = 0;
-      } else if (levels_ == Levels::kNf4) {
-        scale_[at] = as_stored(r, search_nf4(x + r * stride, weights, width));
-        zero_[at] = 0;
-      } else {
-        const GridChoice c = options_.search ? search_.run(x + r * stride, weights, width)
-                                             : search_.range(x + r * stride, width);
-        scale_[at] = as_stored(r, c.scale);
-        zero_[at] = c.zero;
-      }
-    }
-  }
-
   void set_scales(size_t g) {
     for (int64_t r = 0; r < lanes_; ++r) {
-      const auto at = static_cast<int64_t>(g) * lanes_ + r;
+      const auto at = scale_index(g, r);
       lane_scale_[r] = scale_[at];
       lane_zero_[r] = zero_[at];
       lane_inverse_[r] = scale_[at] != 0 ? 1 / scale_[at] : 0;
@@ -161,7 +70,8 @@ class Tile {
     for (size_t i = 0; i < f_.groups.size(); ++i) {
       const auto& group = f_.groups[i];
       if (fixed || group.end - group.begin > GptqFactor::kBlock) {
-        choose_scales(i, original_.data() + group.begin, f_.k, f_.variance.data() + group.begin);
+        choose_scales(i, original_.data() + group.begin, f_.k, f_.variance.data() + group.begin,
+                      options_.search);
       }
     }
     for (const auto& b : f_.blocks) {
@@ -190,7 +100,7 @@ class Tile {
           }
           kernels_.gemm(rows_, n, n, rows.data(), n, f_.group_inverse[g].data(), n, free.data(), n,
                         true);
-          choose_scales(g, free.data(), n, f_.variance.data() + p);
+          choose_scales(g, free.data(), n, f_.variance.data() + p, options_.search);
         }
         set_scales(g);
         grid_.sweep({levels_, lanes_, p - b.begin, end - b.begin, width, lanes.data(),
@@ -205,12 +115,12 @@ class Tile {
   }
 
   float level(int64_t r, size_t g, int64_t p) const {  // code - zero
-    return codes_[r * f_.k + p] - zero_[static_cast<int64_t>(g) * lanes_ + r];
+    return codes_[r * f_.k + p] - zero_[scale_index(g, r)];
   }
   void recompute_error() {
     for (size_t g = 0; g < f_.groups.size(); ++g) {
       for (int64_t r = 0; r < rows_; ++r) {
-        const float s = scale_[static_cast<int64_t>(g) * lanes_ + r];
+        const float s = scale_[scale_index(g, r)];
         for (int64_t p = f_.groups[g].begin; p < f_.groups[g].end; ++p)
           error_[r * f_.k + p] = original_[r * f_.k + p] - s * level(r, g, p);
       }
@@ -269,7 +179,7 @@ class Tile {
     const std::vector<double> normal(a, a + n * n), right(b, b + n);
     std::vector<double> now(n), next(n);
     for (size_t g = 0; g < n; ++g) {
-      now[g] = static_cast<double>(scale_[static_cast<int64_t>(g) * lanes_ + r]);
+      now[g] = static_cast<double>(scale_[scale_index(g, r)]);
       if (!(a[g * n + g] > 0)) {  // no code of it is off its zero: any scale will do
         a[g * n + g] = 1;
         b[g] = now[g];
@@ -292,8 +202,7 @@ class Tile {
       return sum;
     };
     if (!(loss(next) < loss(now))) return;
-    for (size_t g = 0; g < n; ++g)
-      scale_[static_cast<int64_t>(g) * lanes_ + r] = static_cast<float>(next[g]);
+    for (size_t g = 0; g < n; ++g) scale_[scale_index(g, r)] = static_cast<float>(next[g]);
   }
 
   void descend() {
@@ -334,51 +243,6 @@ class Tile {
     }
   }
 
-  void store() {
-    if (is_fp8()) return store_fp8();
-    const auto groups = f_.groups.size();
-    std::vector<float> scales(groups);
-    std::vector<uint8_t> zeros(groups), codes(static_cast<size_t>(f_.k));
-    for (int64_t r = 0; r < rows_; ++r) {
-      for (size_t g = 0; g < groups; ++g) {
-        const auto index = static_cast<size_t>(f_.groups[g].index);
-        const auto at = static_cast<int64_t>(g) * lanes_ + r;
-        scales[index] = std::ldexp(scale_[at], exponent_[static_cast<size_t>(r)]);
-        zeros[index] = static_cast<uint8_t>(zero_[at]);
-      }
-      for (int64_t p = 0; p < f_.k; ++p) {
-        const float code = codes_[r * f_.k + p];
-        codes[static_cast<size_t>(f_.order[static_cast<size_t>(p)])] =
-            levels_ == Levels::kNf4 ? nearest_nf4(code) : static_cast<uint8_t>(code);
-      }
-      store_scales(job_.encoding, layout_, job_.to, job_.row + first_ + r, scales);
-      store_row(job_, layout_, first_ + r, scales, zeros, codes);
-    }
-  }
-
-  void store_fp8() {
-    std::vector<float> meant(static_cast<size_t>(f_.k));
-    auto* codes = find_plane(job_.to, PlaneKind::kCodes).data();
-    const bool e4m3 = levels_ == Levels::kE4M3;
-    for (int64_t r = 0; r < rows_; ++r) {
-      const int64_t row = job_.row + first_ + r;
-      for (size_t g = 0; g < f_.groups.size(); ++g) {
-        const auto& group = f_.groups[g];
-        const float s = std::ldexp(scale_[static_cast<int64_t>(g) * lanes_ + r],
-                                   exponent_[static_cast<size_t>(r)]);
-        if (has_own_scales()) std::memcpy(fp8_scale_bytes(row, group), &s, sizeof s);
-        for (int64_t p = group.begin; p < group.end; ++p) {
-          const int64_t column = f_.order[static_cast<size_t>(p)];
-          const float v = codes_[r * f_.k + p];
-          codes[row * f_.k + column] =
-              static_cast<std::byte>(e4m3 ? f32_to_f8e4m3(v) : f32_to_f8e5m2(v));
-          meant[static_cast<size_t>(column)] = v * s;
-        }
-      }
-      if (job_.meant != nullptr) job_.meant[first_ + r] = row_hash(meant.data(), f_.k);
-    }
-  }
-
   GptqLoss loss() const {
     thread_local Buffer<float> product;
     product.require(rows_ * f_.k);
@@ -399,19 +263,11 @@ class Tile {
     return out;
   }
 
-  const GptqFactor& f_;
   const GptqOptions& options_;
-  const RowJob& job_;
-  GroupLayout layout_;
-  int64_t first_, rows_, lanes_;
-  Levels levels_;
   float top_;
   const CpuKernels& kernels_;
   const GridKernels& grid_;
-  GroupSearch search_;
-  Buffer<float> original_, error_, codes_;  // [rows, k] by place; error: original - value
-  Buffer<float> scale_, zero_;              // [groups, lanes], groups in their order
-  std::vector<int> exponent_;
+  Buffer<float> error_;  // [rows, k] by place: original - value
   float lane_scale_[kMaxLanes], lane_zero_[kMaxLanes], lane_inverse_[kMaxLanes];
 };
 
@@ -427,10 +283,7 @@ GptqLoss encode_gptq(const GptqFactor& factor, const GptqOptions& options, const
         Tile(factor, options, job, begin, end - begin).run();
   });
   GptqLoss all;
-  for (const auto& l : losses) {
-    all.error += l.error;
-    all.norm += l.norm;
-  }
+  for (const auto& l : losses) all += l;
   return all;
 }
 

@@ -38,13 +38,17 @@ struct GptqOptions {
   friend bool operator==(const GptqOptions&, const GptqOptions&) = default;
 };
 
+class GpuDevice;
+struct GptqOnGpu;
+
 // What the rows of all linears with the same input share: one factorization.
 class GptqFactor {
  public:
   // gram [k, k]. Null where the damped matrix is not positive definite, or not finite. A column
-  // that was never active counts as an average one.
+  // that was never active counts as an average one. With a device, what is large lies there, and
+  // rows are rounded there (gptq_gpu.h).
   static std::unique_ptr<GptqFactor> make(const float* gram, int64_t k, int64_t group,
-                                          const GptqOptions& options);
+                                          const GptqOptions& options, GpuDevice* device = nullptr);
 
   static uint64_t working_bytes(int64_t k);
 
@@ -57,6 +61,7 @@ class GptqFactor {
   };
   struct Block {
     int64_t begin, end;
+    // Not with a device:
     Buffer<float> feedback;  // [end, width]: columns [begin, end) of U
     Buffer<float> gram;      // [k, width]: the same of H
     int64_t width() const { return end - begin; }
@@ -68,10 +73,17 @@ class GptqFactor {
   std::vector<Block> blocks;
   std::vector<float> variance;               // [k]: D by place
   std::vector<Buffer<float>> group_inverse;  // of the piece of U of each group: [width, width]
+  std::shared_ptr<GptqOnGpu> gpu;
 };
 
 struct GptqLoss {
   double error = 0, norm = 0;  // sums over rows of (w - q) H (w - q)^T and w H w^T
+
+  GptqLoss& operator+=(const GptqLoss& l) {
+    error += l.error;
+    norm += l.norm;
+    return *this;
+  }
 };
 
 // Whether encode_gptq takes it: integers and nf4 with scales of one level, and fp8.

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/linalg.h"
 #include "core/parallel.h"
+#include "quant/gptq_gpu.h"
 
 namespace pith {
 namespace {
@@ -84,7 +85,7 @@ uint64_t GptqFactor::working_bytes(int64_t k) {
 }
 
 std::unique_ptr<GptqFactor> GptqFactor::make(const float* gram, int64_t k, int64_t group,
-                                             const GptqOptions& options) {
+                                             const GptqOptions& options, GpuDevice* device) {
   auto f = std::make_unique<GptqFactor>();
   f->k = k;
   std::vector<float> diagonal(static_cast<size_t>(k));
@@ -104,6 +105,11 @@ std::unique_ptr<GptqFactor> GptqFactor::make(const float* gram, int64_t k, int64
   for (auto& d : diagonal) d = d > 0 ? static_cast<float>(static_cast<double>(d) * unit) : 1.0f;
   f->groups = ordered_groups(diagonal.data(), k, group, options.order, &f->order);
   f->blocks = blocks_of(f->groups);
+  f->variance.resize(static_cast<size_t>(k));
+  if (device != nullptr) {
+    f->gpu = factor_on_gpu(*device, f.get(), gram, diagonal, unit, options.damping);
+    return f->gpu ? std::move(f) : nullptr;
+  }
 
   Buffer<double> u(k * k);
   parallel_for(k, [&](int64_t i) {
@@ -122,7 +128,6 @@ std::unique_ptr<GptqFactor> GptqFactor::make(const float* gram, int64_t k, int64
     }
   }
   if (!upper_cholesky(k, u.data())) return nullptr;
-  f->variance.resize(static_cast<size_t>(k));
   for (int64_t i = 0; i < k; ++i)
     f->variance[static_cast<size_t>(i)] = static_cast<float>(u[i * k + i] * u[i * k + i]);
   for (auto& b : f->blocks) {

@@ -10,7 +10,7 @@
 #include "core/error.h"
 #include "core/linalg.h"
 #include "core/parallel.h"
-#include "quant/gptq.h"
+#include "quant/gptq_gpu.h"
 #include "quant/quantize_pass.h"
 #include "runtime/compress/check.h"
 #include "runtime/compress/driver.h"
@@ -25,12 +25,13 @@ struct Rung {
   std::string fallback;
 };
 
-Rung climb(const InputStatistics& s, int64_t k, int64_t group, const GptqOptions& wanted) {
+Rung climb(const InputStatistics& s, int64_t k, int64_t group, const GptqOptions& wanted,
+           GpuDevice* device) {
   Rung rung{nullptr, wanted, {}};
   for (const double damping : {wanted.damping, 0.1, 1.0}) {
     if (damping < wanted.damping) continue;
     rung.options.damping = damping;
-    rung.factor = GptqFactor::make(s.gram.data(), k, group, rung.options);
+    rung.factor = GptqFactor::make(s.gram.data(), k, group, rung.options, device);
     if (rung.factor) break;
   }
   if (!rung.factor) {
@@ -47,6 +48,7 @@ struct Correction {
   Buffer<float> inputs;   // (C - H) (H + damping)^-1 [k, k]; empty: no correction
   Buffer<float> outputs;  // R (H + damping)^-1 [n, k]; empty: none
   InputStatistics held;
+  std::unique_ptr<GpuCorrection> gpu;  // instead, with a device
 };
 
 void solve_correction(const InputStatistics& s, int64_t k, double damping, Correction* to) {
@@ -66,6 +68,10 @@ void solve_correction(const InputStatistics& s, int64_t k, double damping, Corre
   to->outputs = Buffer<float>(n * k);
   for (int64_t i = 0; i < k * k; ++i) to->inputs[i] = static_cast<float>(b[i]);
   for (int64_t i = 0; i < n * k; ++i) to->outputs[i] = static_cast<float>(b[k * k + i]);
+}
+
+double share_of(double gain, double cost) {
+  return cost > 0 && std::isfinite(gain / cost) ? gain / cost : 0;
 }
 
 // The share of the move after which |y - W' x|^2 is least on the held-out tokens: with move M it is
@@ -102,7 +108,110 @@ double best_share(const Correction& c, const Linear& linear) {
   });
   const double gain = std::accumulate(gains.begin(), gains.end(), 0.0),
                cost = std::accumulate(costs.begin(), costs.end(), 0.0);
-  return cost > 0 && std::isfinite(gain / cost) ? gain / cost : 0;
+  return share_of(gain, cost);
+}
+
+// One linear of a stage on its way into planes.
+struct Rounding {
+  const Linear& linear;
+  const Encoding& encoding;
+  const Rung& rung;
+  const Correction& correction;
+  MutablePlanes to;
+  uint64_t* meant;  // [n]
+  float tensor_absmax = 0;
+  double share = 0;  // of the correction
+
+  void read(int64_t begin, int64_t end, float* w) const {
+    const int64_t k = linear.k;
+    fast_rows(linear, begin, end - begin, w);
+    check_finite(linear.name, begin, k, {w, static_cast<size_t>((end - begin) * k)});
+  }
+  // encode_rows(job) of rows whose numbers are w; errors name the linear.
+  template <class Encode>
+  GptqLoss encode(int64_t begin, int64_t end, const float* w, Encode encode_rows) const {
+    try {
+      return encode_rows({encoding, linear.n, linear.k, begin, end - begin, w, nullptr,
+                          tensor_absmax, to, meant + begin});
+    } catch (const Error& e) {
+      throw Error(e.kind(), linear.name + ": " + e.what());
+    }
+  }
+};
+
+GptqLoss round_rows(const Rounding& r) {
+  const int64_t k = r.linear.k;
+  // Few rows, so that threads share a small matrix out as well; but whole areas of one scale.
+  const int64_t tile = std::max<int64_t>(48, row_step(r.encoding, r.linear.n, k));
+  std::vector<GptqLoss> losses(static_cast<size_t>(ceil_div(r.linear.n, tile)));
+  parallel_ranges(r.linear.n, tile, [&](int64_t begin, int64_t end) {
+    thread_local Buffer<float> w, moved;
+    w.require((end - begin) * k);
+    r.read(begin, end, w.data());
+    if (r.share > 0) {
+      moved.require((end - begin) * k);
+      cpu_kernels().gemm(end - begin, k, k, w.data(), k, r.correction.inputs.data(), k,
+                         moved.data(), k, false);
+      const auto by = static_cast<float>(r.share);
+      for (int64_t i = 0; i < (end - begin) * k; ++i) w[i] += by * moved[i];
+      if (!r.correction.outputs.empty()) {
+        const float* shift = r.correction.outputs.data() + begin * k;
+        for (int64_t i = 0; i < (end - begin) * k; ++i) w[i] += by * shift[i];
+      }
+    }
+    losses[static_cast<size_t>(begin / tile)] = r.encode(
+        begin, end, w.data(),
+        [&](const RowJob& job) { return encode_gptq(*r.rung.factor, r.rung.options, job); });
+  });
+  GptqLoss all;
+  for (const auto& l : losses) all += l;
+  return all;
+}
+
+// f(begin, end, w): rows and where they lie on the device; `w` is them here.
+void by_rows_on_gpu(const Rounding& r, GpuDevice& device, Buffer<float>* w,
+                    FunctionRef<void(int64_t, int64_t, GpuMatrix<float>&)> f) {
+  const int64_t k = r.linear.k, step = gptq_gpu_rows(k, gptq_group(r.encoding, k));
+  for (int64_t begin = 0; begin < r.linear.n; begin += step) {
+    const int64_t end = std::min(r.linear.n, begin + step);
+    w->require((end - begin) * k);
+    parallel_ranges(end - begin, 48, [&](int64_t first, int64_t last) {
+      r.read(begin + first, begin + last, w->data() + first * k);
+    });
+    GpuMatrix<float> on_device(device, end - begin, k, w->data());
+    f(begin, end, on_device);
+  }
+}
+
+double best_share_on_gpu(const Rounding& r, GpuDevice& device) {
+  GpuCorrection& correction = *r.correction.gpu;
+  double gains = 0, costs = 0;
+  Buffer<float> w;
+  by_rows_on_gpu(r, device, &w, [&](int64_t begin, int64_t end, GpuMatrix<float>& rows) {
+    double gain, cost;
+    correction.judge(rows.data(), correction.move(rows.data(), begin, end - begin), begin, &gain,
+                     &cost);
+    gains += gain;
+    costs += cost;
+  });
+  return share_of(gains, costs);
+}
+
+GptqLoss round_rows_on_gpu(const Rounding& r, GpuDevice& device) {
+  GptqLoss all;
+  Buffer<float> w;
+  by_rows_on_gpu(r, device, &w, [&](int64_t begin, int64_t end, GpuMatrix<float>& rows) {
+    if (r.share > 0) {
+      GpuCorrection& correction = *r.correction.gpu;
+      correction.apply(correction.move(rows.data(), begin, end - begin),
+                       static_cast<float>(r.share), rows.data());
+      device.download(w.data(), rows.data(), rows.buffer.bytes());
+    }
+    all += r.encode(begin, end, w.data(), [&](const RowJob& job) {
+      return encode_gptq_on_gpu(*r.rung.factor, r.rung.options, job, rows.data());
+    });
+  });
+  return all;
 }
 
 void encode_with(const StageJob& job, size_t index, const Rung& rung,
@@ -110,51 +219,20 @@ void encode_with(const StageJob& job, size_t index, const Rung& rung,
   const Encoding& e = *job.encodings[index];
   const LinearInfo& info = job.stage.linears[index];
   Linear& linear = find_linear(job.block, info.sublayer, info.role);
-  double share = 0;
-  if (!correction.inputs.empty())
-    share = std::clamp(best_share(correction, linear), 0.0, rung.options.correct_inputs);
+  GpuDevice* const device = job.calibration->gpu();
   OwnedWeight result = allocate_weight(e, info.n, info.k);
   LinearReport done;
   done.fallback = rung.fallback;
   done.rows.resize(static_cast<size_t>(info.n));
-  // Few rows, so that threads share a small matrix out as well; but whole areas of one scale.
-  const int64_t tile = std::max<int64_t>(48, row_step(e, info.n, info.k));
-  const float absmax = e.has_tensor_scale() ? absmax_of(linear) : 0;
-  std::vector<GptqLoss> losses(static_cast<size_t>(ceil_div(info.n, tile)));
-  parallel_ranges(info.n, tile, [&](int64_t begin, int64_t end) {
-    thread_local Buffer<float> w;
-    w.require((end - begin) * info.k);
-    fast_rows(linear, begin, end - begin, w.data());
-    check_finite(info.name, begin, info.k, {w.data(), static_cast<size_t>((end - begin) * info.k)});
-    if (share > 0) {
-      thread_local Buffer<float> moved;
-      moved.require((end - begin) * info.k);
-      cpu_kernels().gemm(end - begin, info.k, info.k, w.data(), info.k, correction.inputs.data(),
-                         info.k, moved.data(), info.k, false);
-      const auto by = static_cast<float>(share);
-      for (int64_t i = 0; i < (end - begin) * info.k; ++i) w[i] += by * moved[i];
-      if (!correction.outputs.empty()) {
-        const float* shift = correction.outputs.data() + begin * info.k;
-        for (int64_t i = 0; i < (end - begin) * info.k; ++i) w[i] += by * shift[i];
-      }
-    }
-    try {
-      losses[static_cast<size_t>(begin / tile)] =
-          encode_gptq(*rung.factor, rung.options,
-                      {e, info.n, info.k, begin, end - begin, w.data(), nullptr, absmax,
-                       result.planes, done.rows.data() + begin});
-    } catch (const Error& error) {
-      throw Error(error.kind(), info.name + ": " + error.what());
-    }
-  });
-  GptqLoss all;
-  for (const auto& l : losses) {
-    all.error += l.error;
-    all.norm += l.norm;
-  }
-  done.error = all.norm > 0 ? all.error / all.norm : 0;
+  Rounding r{linear, e, rung, correction, result.planes, done.rows.data()};
+  if (e.has_tensor_scale()) r.tensor_absmax = absmax_of(linear);
+  if (correction.gpu) r.share = best_share_on_gpu(r, *device);
+  if (!correction.inputs.empty()) r.share = best_share(correction, linear);
+  r.share = std::clamp(r.share, 0.0, rung.options.correct_inputs);
+  const GptqLoss loss = device != nullptr ? round_rows_on_gpu(r, *device) : round_rows(r);
+  done.error = loss.norm > 0 ? loss.error / loss.norm : 0;
   done.method = fmt::format("gptq, output error {:.2e}", done.error);
-  if (share > 0) done.method += fmt::format(", inputs corrected by {:.2f}", share);
+  if (r.share > 0) done.method += fmt::format(", inputs corrected by {:.2f}", r.share);
   set_weight(linear, std::move(result));
   job.report[info.name] = std::move(done);
 }
@@ -182,7 +260,12 @@ GptqStage::GptqStage(const Stage& stage, const GptqOptions& options, Calibration
     s.inputs = calibration.inputs(stage, needs, false, input);
     if (needs.cross) {
       s.correction.held = calibration.inputs(stage, needs, true, input);
-      solve_correction(s.inputs, stage.k(), options.damping, &s.correction);
+      if (GpuDevice* const device = calibration.gpu()) {
+        s.correction.gpu =
+            GpuCorrection::make(*device, s.inputs, s.correction.held, stage.k(), options.damping);
+      } else {
+        solve_correction(s.inputs, stage.k(), options.damping, &s.correction);
+      }
     }
     s.weights = channel_weights(s.inputs);
   } catch (const Error& e) {
@@ -201,7 +284,8 @@ void GptqStage::round(const StageJob& job) {
     if (!s.weights.empty() && gptq_takes(e)) {
       const int64_t group = gptq_group(e, job.stage.k());
       auto [it, is_new] = s.rungs.try_emplace(group);
-      if (is_new) it->second = climb(s.inputs, job.stage.k(), group, s.options);
+      if (is_new)
+        it->second = climb(s.inputs, job.stage.k(), group, s.options, job.calibration->gpu());
       if (it->second.factor) {
         encode_with(job, i, it->second, s.correction);
         continue;

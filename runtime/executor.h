@@ -32,6 +32,7 @@ enum class Slot : uint8_t {
   kUp,
   kLast,
   kLogits,
+  kKept,  // of what is in another slot
   kCount
 };
 
@@ -70,6 +71,14 @@ class KvCache {
 // Error(kUsage) where a token of the batch has no place in the cache.
 void check_fits(const Batch& batch, const KvCache& cache);
 
+// What a distribution over tokens says of the one that came.
+struct RowScore {
+  double log_sum = 0;     // of the exponentials of all logits
+  float target = 0;       // logit of the token that came
+  int32_t top = 0;        // the likeliest, the first of equals
+  double divergence = 0;  // KL(softmax(base) || softmax(this)), nats, where there is a base
+};
+
 // What is going to be asked of a model.
 struct ModelUse {
   int slots = 1;
@@ -87,6 +96,8 @@ struct MemoryPlan {
   uint64_t needed() const { return weights + std::max(loading, cache + room); }
 };
 
+class GpuDevice;
+
 class Executor {
  public:
   virtual ~Executor() = default;
@@ -96,6 +107,12 @@ class Executor {
   // memory of its own takes them there once. Error(kMemory) with the numbers where that has too
   // little.
   virtual MemoryPlan prepare(const Model&, const ModelUse& = {}) { return {}; }
+  // Between the two, weights stay as and where they are: a backend with memory of its own takes
+  // what it comes by there once, and release() forgets what came since the hold() that it ends.
+  virtual void hold() {}
+  virtual void release() {}
+  // The GPU that this executor works on, for what else is to be done there; null: none.
+  virtual GpuDevice* gpu() { return nullptr; }
   virtual Activation buffer(Slot slot, int64_t m, int64_t n) = 0;
   virtual std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots,
                                               int64_t length, KvTypes types) = 0;
@@ -161,10 +178,24 @@ class Executor {
   // The likeliest of logits [1, vocab] (runtime/sampling.h), at most kMostCandidates.
   static constexpr size_t kMostCandidates = 256;
   virtual void top(Activation logits, std::span<Candidate> to);
+  // Of each row of logits [m, vocab]. base: logits of the same shape, of which `base_scores` are
+  // known; no data: none.
+  virtual void score(Activation logits, std::span<const int32_t> targets, Activation base,
+                     std::span<const RowScore> base_scores, std::span<RowScore> to) = 0;
   virtual void read(Activation x, std::span<float> to) = 0;
   virtual void write(std::span<const float> from, Activation x) = 0;
   // Returns when all that was asked for is done.
   virtual void wait() {}
+};
+
+class Held {
+ public:
+  explicit Held(Executor& executor) : executor_(executor) { executor_.hold(); }
+  ~Held() { executor_.release(); }
+  Held(const Held&) = delete;
+
+ private:
+  Executor& executor_;
 };
 
 // How the CPU multiplies weights of integers whose layers do not round their inputs themselves.

@@ -11,6 +11,9 @@ class ForwardingExecutor : public Executor {
   explicit ForwardingExecutor(Executor& inner) : inner_(inner) {}
 
   std::string description() const override { return inner_.description(); }
+  void hold() override { inner_.hold(); }
+  void release() override { inner_.release(); }
+  GpuDevice* gpu() override { return inner_.gpu(); }
   Activation buffer(Slot slot, int64_t m, int64_t n) override { return inner_.buffer(slot, m, n); }
   std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots, int64_t length,
                                       KvTypes types) override {
@@ -37,6 +40,10 @@ class ForwardingExecutor : public Executor {
   }
   void gather(Activation x, std::span<const int64_t> rows, Activation y) override {
     inner_.gather(x, rows, y);
+  }
+  void score(Activation logits, std::span<const int32_t> targets, Activation base,
+             std::span<const RowScore> base_scores, std::span<RowScore> to) override {
+    inner_.score(logits, targets, base, base_scores, to);
   }
   void read(Activation x, std::span<float> to) override { inner_.read(x, to); }
   void write(std::span<const float> from, Activation x) override { inner_.write(from, x); }

@@ -143,6 +143,10 @@ class SplitExecutor final : public Executor {
     return split.all_on_last() ? sides_[kLast]->pass(batch, split.part(kLast), rows, body) : body();
   }
   void top(Activation logits, std::span<Candidate> to) override { here().top(at(logits), to); }
+  void score(Activation logits, std::span<const int32_t> targets, Activation base,
+             std::span<const RowScore> base_scores, std::span<RowScore> to) override {
+    here().score(at(logits), targets, at(base), base_scores, to);
+  }
   void read(Activation x, std::span<float> to) override { here().read(at(x), to); }
   void write(std::span<const float> from, Activation x) override { here().write(from, at(x)); }
   void wait() override {

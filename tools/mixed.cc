@@ -132,7 +132,8 @@ void Mixed::measure_costs(const std::vector<Encoding>& candidates) {
     groups_ = read_costs(o_.costs, key, source_.spec());
     return;
   }
-  groups_ = measure_choices(source_, settings_, candidates, probes, some, progress_);
+  groups_ =
+      measure_choices(source_, settings_, candidates, probes, some, *options_.executor, progress_);
   if (!o_.costs.empty()) write_costs(o_.costs, key, groups_);
 }
 
@@ -213,8 +214,8 @@ double Mixed::measure_result() {
   const Model model = load_model(*packed);
   std::vector<Window> windows;
   for (const auto& w : kept_) windows.push_back({w, 0});
-  const auto executor = make_cpu_executor();
-  return evaluate_kl(*executor, base, model, windows, progress_).kl_mean;
+  const Held held(*options_.executor);
+  return evaluate_kl(*options_.executor, base, model, windows, progress_).kl_mean;
 }
 
 double Mixed::search_for_kl(const std::function<void(const QuantizeSettings&)>& compress) {

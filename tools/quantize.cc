@@ -39,6 +39,8 @@ struct Options : Common, ModelOptions {
   bool static_inputs = false, no_order = false, no_search = false, static_groups = false,
        no_sequential = false, no_propagate = false;
   uint64_t seed = 0;
+  std::string device = "cpu";
+  ExecutorChoice executor() const { return {.cuda = device == "cuda", .inputs = CpuInputs::kF32}; }
 };
 
 std::optional<bool> symmetry(const Options& o) {
@@ -124,7 +126,8 @@ void read_calibration(const Options& o, const std::string& from, const ModelSour
       return;
     }
     const Model model = load_model(source);
-    const auto executor = make_cpu_executor();
+    const auto executor = make_executor(o.executor());
+    const Held held(*executor);
     const int64_t length =
         std::min<int64_t>(o.seqlen, static_cast<int64_t>(source.spec().context()));
     to->calibration = write_windows(*executor, model, o.nsamples, length, o.seed, progress);
@@ -234,6 +237,8 @@ void quantize(const Options& o) {
   QuantizeSettings settings = settings_of(o);
   CompressOptions options;
   options.output = o.output;
+  const auto executor = make_executor(o.executor());
+  options.executor = executor.get();
   options.seed = o.seed;
   if (!o.memory.empty()) options.memory = size_of("--memory", o.memory);
   options.max_fallbacks = o.max_fallbacks;
@@ -369,6 +374,11 @@ void add_quantize(CLI::App& app) {
   c->add_option("--max-fallbacks", o->max_fallbacks,
                 "layers that may get less than was asked for (default: 0)")
       ->check(CLI::Range(0, 1 << 20));
+  c->add_option(
+       "--device", o->device,
+       "where the model is run on the calibration text, and where gptq rounds: cpu or cuda "
+       "(default: cpu)")
+      ->check(CLI::IsMember({"cpu", "cuda"}));
   c->add_option("--seed", o->seed, "recorded; makes random choices the same");
   c->add_flag("--dry-run", o->dry_run,
               "print the plan of every layer, of memory and disk, and stop");

@@ -192,6 +192,13 @@ void plans() {
   }
 }
 
+// As the executor goes through a weight for cuBLAS.
+void by_pieces(const TileWeight& w, int64_t m, const std::function<void(int64_t, int64_t)>& f) {
+  const int64_t tiles = std::clamp<int64_t>((int64_t{1} << 22) / m / 16, 1, w.tiles);
+  for (int64_t first = 0; first < w.tiles; first += tiles)
+    f(first, std::min(tiles, w.tiles - first));
+}
+
 void products(bool quick) {
   struct Type {
     const char* name;
@@ -205,7 +212,8 @@ void products(bool quick) {
   const int64_t most = quick ? 64 : 4096;
   const Memory weights(2 * kTurns), halves(uint64_t{28672} * 8192 * 2),
       x(static_cast<uint64_t>(most) * 14336 * 2), scales(static_cast<uint64_t>(most) * 4),
-      y(static_cast<uint64_t>(most) * 28672 * 4), sums(static_cast<uint64_t>(most) * 28672 * 4);
+      codes(static_cast<uint64_t>(most) * 14336), y(static_cast<uint64_t>(most) * 28672 * 4),
+      sums(static_cast<uint64_t>(most) * 28672 * 4);
   for (const auto& shape : shapes) {
     const int64_t n = shape[0], k = shape[1];
     for (const int64_t m : {1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096}) {
@@ -216,7 +224,7 @@ void products(bool quick) {
       const std::string of =
           " " + std::to_string(k) + "x" + std::to_string(n) + " m=" + std::to_string(m);
       double beside = 0;
-      if (ops.has_half_product()) {
+      if (ops.has_cublas()) {
         const Times t = measure([&](int turn) {
           const uint64_t size = static_cast<uint64_t>(n * k) * 2,
                          at = static_cast<uint64_t>(turn) % (uint64_t{28672} * 8192 * 2 / size) *
@@ -239,18 +247,39 @@ void products(bool quick) {
         if (m < 64 || beside == 0 || type.codes != Codes::kInt4) continue;
         const Times t = measure([&](int turn) {
           const TileWeight w = weight_in(weights, type.codes, n, k, type.group, turn, &bytes);
-          const int64_t tiles = std::clamp<int64_t>((int64_t{1} << 22) / m / 16, 1, w.tiles);
-          for (int64_t first = 0; first < w.tiles; first += tiles) {
-            const int64_t count = std::min(tiles, w.tiles - first);
+          by_pieces(w, m, [&](int64_t first, int64_t count) {
             must(ops.dequantize({w, first, count, halves.as<uint16_t>()}, stream));
             must(ops.half_product({halves.as<uint16_t>(), count * 16, inputs, sums.as<float>()},
                                   stream));
             must(ops.finish({sums.as<float>(), count * 16, count * 16, scales.as<float>(), m,
                              y.as<float>() + first * 16, n, nullptr, false},
                             stream));
-          }
+          });
         });
         report(std::string("dequantize+cublas ") + type.name + of, t, bytes, operations, beside);
+      }
+      for (const bool floats : {false, true}) {
+        if (m < 64 || !ops.has_byte_product(floats)) continue;
+        double bytes = 0;
+        const Times t = measure([&](int turn) {
+          TileWeight w = weight_in(weights, floats ? Codes::kE4M3 : Codes::kInt8, n, k,
+                                   static_cast<int>(k), turn, &bytes);
+          w.steps_per_group = 0;
+          w.zero = 128;
+          if (floats)
+            must(ops.half_to_e4m3({x.as<uint16_t>(), m * k, codes.as<uint8_t>()}, stream));
+          by_pieces(w, m, [&](int64_t first, int64_t count) {
+            const int64_t rows = count * 16;
+            must(ops.unpack_bytes({w, first, count, halves.data}, stream));
+            must(
+                ops.byte_product({halves.data, codes.data, m, rows, k, floats, sums.data}, stream));
+            must(ops.finish_bytes(
+                {sums.data, floats, rows, rows, m, w, first * 16, scales.as<float>(),
+                 y.as<float>() + first * 16, n, nullptr, false},
+                stream));
+          });
+        });
+        report((floats ? "fp8 by cublas" : "int8 by cublas") + of, t, bytes, operations, beside);
       }
     }
   }

@@ -7,6 +7,7 @@
 # OUT/sanitizer.txt    the same under compute-sanitizer, where it is installed (memcheck racecheck initcheck synccheck)
 # OUT/kernels.json     gpu_bench
 # OUT/plans.json       products by every plan (runtime/cuda/product_plan.h)
+# OUT/compress.json    gpu_compress_bench
 # OUT/models.json      decoding and prefill of whole models of random weights
 set -euo pipefail
 build=${1:?"usage: bench/gpu/run.sh BUILD_DIR OUT [--quick]"} out=${2:?"where to?"} quick=${3:-}
@@ -28,13 +29,14 @@ if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck initcheck synccheck; do
     echo "== $tool" >>"$out/sanitizer.txt"
     timeout 100 compute-sanitizer --tool "$tool" "$build/bin/gpu_test" --gtest_brief=1 \
-      --gtest_filter='GpuAttention.holds*:GpuKernels.*:TileProduct.holds*' >>"$out/sanitizer.txt" 2>&1 || true
+      --gtest_filter='GpuAttention.holds*:GpuKernels.*:TileProduct.holds*:GpuAlgebra.*:GpuGptq.takes*' >>"$out/sanitizer.txt" 2>&1 || true
   done
   grep -E '^==|ERROR SUMMARY' "$out/sanitizer.txt"
 fi
 
 "$build/bin/gpu_bench" ${quick:+"$quick"} | tee "$out/kernels.json"
 "$build/bin/gpu_bench" --plans >"$out/plans.json"
+"$build/bin/gpu_compress_bench" ${quick:+"$quick"} | tee "$out/compress.json"
 
 : >"$out/models.json"
 for model in "llama-1b w4" "llama-8b w4" "llama-8b w8" "llama-8b fp8"; do

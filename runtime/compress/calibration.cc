@@ -11,6 +11,7 @@
 #include "runtime/cpu/kernels.h"
 #include "runtime/cpu/rounded_inputs.h"
 #include "runtime/forward.h"
+#include "runtime/gpu/gpu_algebra.h"
 
 namespace pith {
 namespace {
@@ -59,6 +60,55 @@ class InputCapture final : public ForwardingExecutor {
 };
 
 constexpr int64_t kTile = 192;  // of a Gram matrix; 16 tiles of rows and 6 panels of the kernel
+
+// Statistics of inputs while tokens come; means of products grow on the executor's GPU where it has
+// one.
+class Statistics {
+ public:
+  Statistics(Executor& executor, const std::string& name, const StatisticsNeeds& needs, int64_t k,
+             int64_t hidden = 0)
+      : name_(name), needs_(needs), k_(k), hidden_(hidden), device_(executor.gpu()) {
+    if (device_ == nullptr) return;
+    if (needs.gram) gram_.emplace(*device_, k, k);
+    if (needs.cross) cross_.emplace(*device_, k, k);
+    if (needs.cross && hidden > 0) residual_.emplace(*device_, hidden, k);
+    needs_ = {.mean_square = true};
+  }
+
+  // As InputStatistics::add.
+  void add(int64_t m, const float* x, const float* original = nullptr,
+           const float* missing = nullptr) {
+    const int64_t before = so_far_.tokens;
+    so_far_.add(name_, needs_, m, k_, x, original, missing, hidden_);
+    if (!gram_ && !cross_) return;
+    const float* const of = upload(&x_, x, m * k_);
+    if (gram_) gram_->add(before, m, of, of);
+    if (cross_) cross_->add(before, m, upload(&other_, original, m * k_), of);
+    if (residual_) residual_->add(before, m, upload(&other_, missing, m * hidden_), of);
+  }
+  InputStatistics finish() {
+    if (gram_) gram_->read(&so_far_.gram);
+    if (cross_) cross_->read(&so_far_.cross);
+    if (residual_) residual_->read(&so_far_.residual);
+    return std::move(so_far_);
+  }
+
+ private:
+  const float* upload(GpuBuffer* to, const float* from, int64_t n) {
+    const uint64_t bytes = static_cast<uint64_t>(n) * sizeof(float);
+    to->require(*device_, bytes);
+    device_->upload(to->data(), from, bytes);
+    return to->data<float>();
+  }
+
+  const std::string& name_;
+  StatisticsNeeds needs_;
+  int64_t k_, hidden_;
+  GpuDevice* device_;
+  InputStatistics so_far_;
+  std::optional<GpuProductMean> gram_, cross_, residual_;
+  GpuBuffer x_, other_;
+};
 
 std::span<float> sized(std::vector<float>& v, size_t n) {
   v.resize(n);
@@ -248,6 +298,7 @@ Activation CalibrationStates::run(Executor& executor, const Block& block, int su
 void CalibrationStates::run_all(Executor& executor, const ModelSource& source) {
   for (int l = 0; l < spec_.layers_size(); ++l) {
     const Block block = load_block(source, l);
+    const Held held(executor);
     for (int s = 0; s < spec_.layers(l).sublayers_size(); ++s) {
       for (size_t w = 0; w < windows_.size(); ++w) run(executor, block, s, w, true);
     }
@@ -264,15 +315,17 @@ InputStatistics Calibration::inputs(const Stage& stage, const StatisticsNeeds& n
   const LinearRole role = stage.linears.front().role;
   const bool adds = role == LinearRole::kOutput || role == LinearRole::kDown;
   const auto hidden = static_cast<int64_t>(states_.hidden());
-  InputStatistics out;
+  StatisticsNeeds wanted = needs;
+  wanted.cross = cross;
+  Statistics out(executor_, name, wanted, stage.k(), cross && adds ? hidden : 0);
   std::vector<float> x, original, missing;
   RoundedInputs rounded;
   int64_t rows = 0;
   const auto flush = [&] {
     if (rows > 0) {
       const Phases::Scope gram(phases_, "Gram matrices");
-      out.add(name, needs, rows, stage.k(), x.data(), cross ? original.data() : nullptr,
-              cross && adds ? missing.data() : nullptr, hidden);
+      out.add(rows, x.data(), cross ? original.data() : nullptr,
+              cross && adds ? missing.data() : nullptr);
     }
     x.clear();
     original.clear();
@@ -280,6 +333,7 @@ InputStatistics Calibration::inputs(const Stage& stage, const StatisticsNeeds& n
     rows = 0;
   };
   InputCapture capture(executor_, name, true), watch(executor_, name, false);
+  const Held held(executor_);
   std::vector<float> state, before;
   for (size_t w = 0; w < states_.windows(); ++w) {
     if (is_held_out(w) != held_out) continue;
@@ -311,7 +365,7 @@ InputStatistics Calibration::inputs(const Stage& stage, const StatisticsNeeds& n
     original.insert(original.end(), then.begin(), then.end());
   }
   flush();
-  return out;
+  return out.finish();
 }
 
 InputStatistics head_inputs(Executor& executor, const ModelSource& source,
@@ -328,7 +382,8 @@ InputStatistics head_inputs(Executor& executor, const ModelSource& source,
   states.run_all(executor, source);
   const auto hidden = static_cast<int64_t>(spec.hidden());
   const NormWeights norm = load_final_norm(source);
-  InputStatistics out;
+  const std::string name = "head";
+  Statistics out(executor, name, needs, hidden);
   std::vector<float> x;
   for (size_t w = 0; w < some.size(); ++w) {
     states.load(w, &x);
@@ -336,13 +391,14 @@ InputStatistics head_inputs(Executor& executor, const ModelSource& source,
     executor.write(x, at);
     if (norm.spec.kind() != proto::NORM_NONE) executor.norm(norm, at, at);
     executor.read(at, x);
-    out.add("head", needs, states.tokens(w), hidden, x.data());
+    out.add(states.tokens(w), x.data());
   }
-  return out;
+  return out.finish();
 }
 
 void Calibration::advance(const Block& block, const Block& loaded, int sublayer) {
   const Phases::Scope phase(phases_, "propagation");
+  const Held held(executor_);
   for (size_t w = 0; w < states_.windows(); ++w) {
     states_.run(executor_, block, sublayer, w, true);
     if (originals_ != nullptr && !originals_ahead_.contains(w))
@@ -360,6 +416,7 @@ double Calibration::output_error(const Block& candidate, int sublayer, int64_t t
   }
   double error = 0;
   int64_t seen = 0;
+  const Held held(executor_);
   for (size_t w = 0; w < states_.windows() && seen < tokens; ++w) {
     if (w == reference_.size()) {
       std::vector<float> before, after;

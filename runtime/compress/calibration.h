@@ -130,6 +130,8 @@ class Calibration {
   InputStatistics inputs(const Stage& stage, const StatisticsNeeds& needs, bool held_out = false,
                          const InputEncoding& rounding = {});
   bool holds_out() const { return options_.hold_out > 0; }
+  // That calibration runs on; null: it runs on the processor.
+  GpuDevice* gpu() const { return executor_.gpu(); }
 
   // Runs all windows through a sublayer: the states by `block`, the originals by `loaded` (what the
   // source has there).

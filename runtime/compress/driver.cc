@@ -41,6 +41,8 @@ std::string recipe_of(const ModelSource& source, const Passes& passes,
   for (const auto& p : passes) text += p->recipe();
   if (!options.sequential) text += "sequential: false\n";
   if (!options.propagate) text += "propagate: false\n";
+  // Bits depend on it.
+  if (options.executor != nullptr && options.executor->gpu() != nullptr) text += "device: cuda\n";
   return text;
 }
 
@@ -209,12 +211,17 @@ class Driver {
     return report;
   }
 
+  Executor& executor() {
+    if (options_.executor != nullptr) return *options_.executor;
+    if (!cpu_) cpu_ = make_cpu_executor();
+    return *cpu_;
+  }
+
   void begin_calibration(const LinearInfo& embedding, const StatisticsNeeds& needs) {
-    executor_ = make_cpu_executor();
     const Linear table = source_.linear(embedding);
     const std::string scratch = Journal::folder_for(options_.output);
     const auto make = [&] {
-      return std::make_unique<CalibrationStates>(*executor_, spec_, table, options_.calibration,
+      return std::make_unique<CalibrationStates>(executor(), spec_, table, options_.calibration,
                                                  options_.memory, scratch);
     };
     states_ = make();
@@ -222,7 +229,7 @@ class Driver {
     const bool measures = holds_out(needs, options_);
     if (measures) originals_ = make();
     calibration_ = std::make_unique<Calibration>(
-        *executor_, *states_, originals_.get(),
+        executor(), *states_, originals_.get(),
         Calibration::Options{options_.sequential, measures ? kHoldOut : 0, &phases_});
   }
 
@@ -421,8 +428,7 @@ class Driver {
     InputStatistics inputs;
     if (multiplied && (needs.gram || needs.mean_square) && !options_.calibration.empty()) {
       constexpr int64_t kTokens = 16384;
-      const auto executor = make_cpu_executor();
-      inputs = head_inputs(*executor, source_, options_.calibration, kTokens,
+      inputs = head_inputs(executor(), source_, options_.calibration, kTokens,
                            {.mean_square = true, .gram = needs.gram});
     }
     by->begin_table(info, to, inputs.tokens > 0 ? &inputs : nullptr);
@@ -609,7 +615,7 @@ class Driver {
   PackedWriter* writer_ = nullptr;
   Phases phases_;
   Journal* journal_ = nullptr;
-  std::unique_ptr<Executor> executor_;  // calibration's, where it runs
+  std::unique_ptr<Executor> cpu_;  // where no other is given
   std::unique_ptr<CalibrationStates> states_, originals_;
   std::unique_ptr<Calibration> calibration_;
   size_t units_ = 0;

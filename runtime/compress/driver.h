@@ -46,6 +46,9 @@ struct CompressOptions {
   std::vector<std::vector<int32_t>> calibration;  // windows of tokens; empty: none
   uint64_t calibration_hash = 0;                  // of their text
   uint64_t seed = 0;
+  // What runs the model on the text, and where methods work that know its GPU, if it has one; null:
+  // the processor.
+  Executor* executor = nullptr;
 };
 
 struct CompressReport {

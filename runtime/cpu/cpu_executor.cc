@@ -11,6 +11,7 @@
 #include "runtime/cpu/attention.h"
 #include "runtime/cpu/kernels.h"
 #include "runtime/cpu/matmul.h"
+#include "runtime/eval/divergence.h"
 #include "runtime/rope_angles.h"
 
 namespace pith {
@@ -132,6 +133,19 @@ class CpuExecutor final : public Executor {
       std::memcpy(y.f32() + i * y.n, x.f32() + rows[static_cast<size_t>(i)] * x.n,
                   static_cast<size_t>(x.n) * sizeof(float));
     }
+  }
+  void score(Activation logits, std::span<const int32_t> targets, Activation base,
+             std::span<const RowScore> base_scores, std::span<RowScore> to) override {
+    const int64_t n = logits.n;
+    parallel_for(logits.m, [&](int64_t r) {
+      const auto i = static_cast<size_t>(r);
+      const float* const q = logits.f32() + r * n;
+      RowScore& s = to[i];
+      s = {kernels_.log_sum_exp(q, n), q[targets[i]],
+           static_cast<int32_t>(std::max_element(q, q + n) - q)};
+      if (base.data == nullptr) return;
+      s.divergence = kl_divergence(base.f32() + r * n, base_scores[i].log_sum, q, s.log_sum, n);
+    });
   }
   void read(Activation x, std::span<float> to) override {
     std::memcpy(to.data(), x.data, static_cast<size_t>(x.m * x.n) * sizeof(float));

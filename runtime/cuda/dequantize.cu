@@ -51,6 +51,64 @@ PITH_KERNEL dequantize_kernel(Dequantize a) {
   }
 }
 
+// to[r, i] = the code of [r, i], as an int8 of what it means or an e4m3
+//
+// to      [16 count, 128 stages] bytes, row-major
+// grid    x: a warp a tile and stage, 8 warps
+// bound   memory: a byte a weight read and written
+PITH_KERNEL unpack_bytes_kernel(UnpackBytes a) {
+  const TileWeight& w = a.w;
+  const int64_t index = block_x() * (kThreads / 32) + warp();
+  if (index >= a.count * w.stages) return;
+  const int64_t tile = index / w.stages, stage = index % w.stages;
+  const int64_t row_bytes = w.stages * kStageColumns;
+  const int g = lane() / 4, t = lane() % 4;
+  const uint32_t flip = w.codes == Codes::kInt8 ? 0x80808080u : 0;  // 128 more than it means
+  Lane<Codes::kInt8> now;
+  now.load(w, (a.first + tile) * w.stages + stage, lane());
+  auto* const to = static_cast<uint8_t*>(a.to) + (tile * kTileRows + g) * row_bytes +
+                   stage * kStageColumns + 4 * t;
+#pragma unroll
+  for (int step = 0; step < 8; ++step) {
+    const uint32_t first = now.low.w[2 * step], second = now.low.w[2 * step + 1];
+    store4(to + step * kStepColumns, even_bytes(first, second) ^ flip);
+    store4(to + 8 * row_bytes + step * kStepColumns, odd_bytes(first, second) ^ flip);
+  }
+}
+
+// grid  x: a thread 8 numbers
+PITH_KERNEL half_to_e4m3_kernel(HalfToE4M3 a) {
+  const int64_t at = (block_x() * kThreads + thread_index()) * 8;
+  if (at >= a.n) return;
+  const Bytes16 from = load16(a.x + at);
+  Bytes8 to;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    to.w[i] = 0;
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const auto h = static_cast<uint16_t>(from.w[2 * i + j / 2] >> (16 * (j % 2)));
+      to.w[i] |= static_cast<uint32_t>(float_e4m3(half_float(h))) << (8 * j);
+    }
+  }
+  store8(a.to + at, to);
+}
+
+// grid  x: a thread an element of a row, y: tokens
+PITH_KERNEL finish_bytes_kernel(FinishBytes a) {
+  const int64_t r = block_x() * kThreads + thread_index(), t = block_y();
+  if (r >= a.n) return;
+  const int64_t row = a.first + r, at = t * a.lds + r;
+  float scales[2];
+  load_scales(a.w, row / 16, 0, static_cast<int>(row % 8), scales);
+  const float sum = a.floats ? static_cast<const float*>(a.sums)[at]
+                             : static_cast<float>(static_cast<const int32_t*>(a.sums)[at]);
+  float* const y = a.y + t * a.ldy + r;
+  const float v =
+      fmaf(sum, (row % 16 >= 8 ? scales[1] : scales[0]) * a.scales[t], a.add ? *y : 0.0f);
+  *y = a.bias ? v + a.bias[r] : v;
+}
+
 // grid  x: a thread an element of a row, y: tokens
 PITH_KERNEL finish_kernel(Finish a) {
   const int64_t r = block_x() * kThreads + thread_index(), t = block_y();
@@ -96,6 +154,21 @@ Status dequantize(const Dequantize& a, Stream stream) {
   }
 }
 
+Status unpack_bytes(const UnpackBytes& a, Stream stream) {
+  if (!has_bytes(a.w)) return "unpack: codes that are not bytes";
+  const int64_t warps = a.count * a.w.stages;
+  return launch(unpack_bytes_kernel, {(warps + 7) / 8, 1, 1, kThreads}, stream, a);
+}
+Status half_to_e4m3(const HalfToE4M3& a, Stream stream) {
+  if (a.n % 8 != 0) return "e4m3: a number of elements that it does not take";
+  return launch(half_to_e4m3_kernel, {(a.n / 8 + kThreads - 1) / kThreads, 1, 1, kThreads}, stream,
+                a);
+}
+Status finish_bytes(const FinishBytes& a, Stream stream) {
+  if (a.m > 65535) return "finish: more than 65535 tokens at once";
+  return launch(finish_bytes_kernel, {(a.n + kThreads - 1) / kThreads, a.m, 1, kThreads}, stream,
+                a);
+}
 Status finish(const Finish& a, Stream stream) {
   if (a.m > 65535) return "finish: more than 65535 tokens at once";
   return launch(finish_kernel, {(a.n + kThreads - 1) / kThreads, a.m, 1, kThreads}, stream, a);

@@ -14,6 +14,9 @@ Status products_middle(const TileProduct& a, Stream stream);  // 5 to 8 bits
 Status products_floats(const TileProduct& a, Stream stream);  // floats of 8 and 16 bits
 Status products_ints(const Int8Product& a, Stream stream);
 Status dequantize(const Dequantize& a, Stream stream);
+Status unpack_bytes(const UnpackBytes& a, Stream stream);
+Status half_to_e4m3(const HalfToE4M3& a, Stream stream);
+Status finish_bytes(const FinishBytes& a, Stream stream);
 Status finish(const Finish& a, Stream stream);
 Status to_half(const ToHalf& a, Stream stream);
 Status round_inputs(const RoundInputs& a, Stream stream);
@@ -29,5 +32,21 @@ Status append(const Append& a, Stream stream);
 Status attend(const Attend& a, Stream stream);
 Status attend_tiles(const AttendTiles& a, Stream stream);
 Status top(const Top& a, Stream stream);
+Status score(const Score& a, Stream stream);
+Status gemm_f32(const Gemm<float>& a, Stream stream);
+Status gemm_f64(const Gemm<double>& a, Stream stream);
+Status factor_tile(const FactorTile& a, Stream stream);
+Status solve_tile(const SolveTile& a, Stream stream);
+Status reorder(const Reorder& a, Stream stream);
+Status unit_upper(const UnitUpper& a, Stream stream);
+Status widen(const Widen& a, Stream stream);
+Status add_scaled(const AddScaled& a, Stream stream);
+Status narrow(const Narrow& a, Stream stream);
+Status column_sums(const ColumnSums& a, Stream stream);
+Status load_rows(const LoadRows& a, Stream stream);
+Status sweep(const Sweep& a, Stream stream);
+Status descend(const Descend& a, Stream stream);
+Status from_codes(const FromCodes& a, Stream stream);
+Status refit(const Refit& a, Stream stream);
 
 }  // namespace pith::cuda

@@ -20,7 +20,10 @@ Status end_graph(Stream stream, Graph* to);
 Status launch_graph(Graph graph, Stream stream);
 void release_graph(Graph graph);
 
-bool has_half_product();
+bool has_cublas();
 Status half_product(const HalfProduct& a, Stream stream);
+Status gemm_tf32(const Gemm<float>& a, Stream stream);
+bool has_byte_product(bool floats);
+Status byte_product(const ByteProduct& a, Stream stream);
 
 }  // namespace pith::cuda

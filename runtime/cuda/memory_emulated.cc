@@ -70,7 +70,7 @@ Status launch_graph(Graph graph, Stream) {
 }
 void release_graph(Graph graph) { delete static_cast<Recording*>(graph); }
 
-bool has_half_product() { return true; }
+bool has_cublas() { return true; }
 Status half_product(const HalfProduct& a, Stream) {
   if (recording != nullptr) return kNotWhileRecording;
   for (int64_t t = 0; t < a.x.m; ++t) {
@@ -81,6 +81,54 @@ Status half_product(const HalfProduct& a, Stream) {
                static_cast<double>(f16_to_f32(a.x.values[t * a.x.stride + i]));
       }
       a.y[t * a.n + r] = static_cast<float>(sum);
+    }
+  }
+  return nullptr;
+}
+
+bool has_byte_product(bool) { return true; }
+Status byte_product(const ByteProduct& a, Stream) {
+  if (recording != nullptr) return kNotWhileRecording;
+  for (int64_t t = 0; t < a.m; ++t) {
+    for (int64_t r = 0; r < a.n; ++r) {
+      double sum = 0;  // exact for integers
+      for (int64_t i = 0; i < a.k; ++i) {
+        const auto of = [&](const void* codes, int64_t at) {
+          return a.floats
+                     ? static_cast<double>(f8e4m3_to_f32(static_cast<const uint8_t*>(codes)[at]))
+                     : static_cast<double>(static_cast<const int8_t*>(codes)[at]);
+        };
+        sum += of(a.w, r * a.k + i) * of(a.x, t * a.k + i);
+      }
+      if (a.floats) {
+        static_cast<float*>(a.sums)[t * a.n + r] = static_cast<float>(sum);
+      } else {
+        static_cast<int32_t*>(a.sums)[t * a.n + r] = static_cast<int32_t>(sum);
+      }
+    }
+  }
+  return nullptr;
+}
+
+// With 10 bits behind the leading one of each factor, the others cut off.
+Status gemm_tf32(const Gemm<float>& g, Stream) {
+  if (recording != nullptr) return kNotWhileRecording;
+  const auto cut = [](float v) {
+    uint32_t bits;
+    std::memcpy(&bits, &v, sizeof bits);
+    bits &= 0xffffe000u;
+    std::memcpy(&v, &bits, sizeof bits);
+    return static_cast<double>(v);
+  };
+  const auto at = [&](const Factor<float>& f, int64_t row, int64_t column) {
+    return cut(f.transposed ? f.data[column * f.ld + row] : f.data[row * f.ld + column]);
+  };
+  for (int64_t i = 0; i < g.m; ++i) {
+    for (int64_t j = 0; j < g.n; ++j) {
+      double sum = 0;
+      for (int64_t p = 0; p < g.k; ++p) sum += at(g.a, i, p) * at(g.b, p, j);
+      float& to = g.c[i * g.ldc + j];
+      to = g.alpha * static_cast<float>(sum) + (g.beta == 0 ? 0 : g.beta * to);
     }
   }
   return nullptr;

@@ -10,6 +10,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "runtime/cuda/matrices.h"
+#include "runtime/cuda/rounding.h"
 #include "runtime/cuda/weight_tiles.h"
 
 namespace pith::cuda {
@@ -121,6 +123,49 @@ struct Finish {
   const float* bias;  // or null
   bool add;
 };
+
+// Codes of 8 bits by rows, for many tokens by cuBLAS: int8 (what integers of 8 bits mean) or e4m3.
+// Rows of tiles [first, first + count), of 128 stages bytes each.
+struct UnpackBytes {
+  TileWeight w;
+  int64_t first, count;
+  void* to;
+};
+// e4m3 of f16 numbers that are exact in it.
+struct HalfToE4M3 {
+  const uint16_t* x;
+  int64_t n;  // a multiple of 8
+  uint8_t* to;
+};
+// sums[m, n] = x w^T, int32 of int8 or f32 of e4m3; w [n, k], x [m, k], n a multiple of 16 and k of
+// 128.
+struct ByteProduct {
+  const void* w;
+  const void* x;
+  int64_t m, n, k;
+  bool floats;
+  void* sums;
+};
+// y[t, r] (+)= sums[t, r] * (scale of row first + r of w * scale of t), one fused multiply-add, +
+// bias[r], for r < n.
+struct FinishBytes {
+  const void* sums;
+  bool floats;
+  int64_t lds, n, m;
+  TileWeight w;
+  int64_t first;
+  const float* scales;
+  float* y;
+  int64_t ldy;
+  const float* bias;
+  bool add;
+};
+// Whether codes of w may be multiplied so.
+inline bool has_bytes(const TileWeight& w) {
+  return w.steps_per_group == 0 && w.scale_type != Scales::kTwoLevels &&
+         (w.codes == Codes::kE4M3 ||
+          (w.codes == Codes::kInt8 && w.zeros == nullptr && w.zero == 128));
+}
 
 // The same codes of int8 in bytes.
 struct Int8Inputs {
@@ -321,6 +366,19 @@ inline float key_float(uint64_t key) {
   return v;
 }
 
+// What Executor::score() asks for, of each row of logits [m, n].
+struct Score {
+  const float* logits;
+  int64_t m, n;
+  const int32_t* targets;
+  const float* base;            // or null
+  const double* base_log_sums;  // [m]
+  double* log_sum;              // [m], and so on
+  double* divergence;
+  float* target;
+  int32_t* top;
+};
+
 struct Ops {
   int32_t version;
   int32_t bytes;  // of this table
@@ -348,8 +406,16 @@ struct Ops {
   Status (*repack_zeros)(const RepackZeros& a, Stream stream);
   Status (*tile_product)(const TileProduct& a, Stream stream);
   Status (*dequantize)(const Dequantize& a, Stream stream);
-  bool (*has_half_product)();  // whether there is a cuBLAS
+  // By cuBLAS, for both of which has_cublas() says whether it is there. The second is a Gemm whose
+  // factors may be rounded to 11 bits.
+  bool (*has_cublas)();
   Status (*half_product)(const HalfProduct& a, Stream stream);
+  Status (*gemm_tf32)(const Gemm<float>& a, Stream stream);
+  bool (*has_byte_product)(bool floats);  // of these: 8-bit floats need a device that has them
+  Status (*byte_product)(const ByteProduct& a, Stream stream);
+  Status (*unpack_bytes)(const UnpackBytes& a, Stream stream);
+  Status (*half_to_e4m3)(const HalfToE4M3& a, Stream stream);
+  Status (*finish_bytes)(const FinishBytes& a, Stream stream);
   Status (*finish)(const Finish& a, Stream stream);
   Status (*to_half)(const ToHalf& a, Stream stream);
   Status (*round_inputs)(const RoundInputs& a, Stream stream);
@@ -366,7 +432,25 @@ struct Ops {
   Status (*attend)(const Attend& a, Stream stream);
   Status (*attend_tiles)(const AttendTiles& a, Stream stream);
   Status (*top)(const Top& a, Stream stream);
+  Status (*score)(const Score& a, Stream stream);
+
+  // For compression: matrices.h, rounding.h.
+  Status (*gemm_f32)(const Gemm<float>& a, Stream stream);
+  Status (*gemm_f64)(const Gemm<double>& a, Stream stream);
+  Status (*factor_tile)(const FactorTile& a, Stream stream);
+  Status (*solve_tile)(const SolveTile& a, Stream stream);
+  Status (*reorder)(const Reorder& a, Stream stream);
+  Status (*unit_upper)(const UnitUpper& a, Stream stream);
+  Status (*widen)(const Widen& a, Stream stream);
+  Status (*add_scaled)(const AddScaled& a, Stream stream);
+  Status (*narrow)(const Narrow& a, Stream stream);
+  Status (*column_sums)(const ColumnSums& a, Stream stream);
+  Status (*load_rows)(const LoadRows& a, Stream stream);
+  Status (*sweep)(const Sweep& a, Stream stream);
+  Status (*descend)(const Descend& a, Stream stream);
+  Status (*from_codes)(const FromCodes& a, Stream stream);
+  Status (*refit)(const Refit& a, Stream stream);
 };
-inline constexpr int32_t kOpsVersion = 1;
+inline constexpr int32_t kOpsVersion = 2;
 
 }  // namespace pith::cuda

@@ -1,13 +1,12 @@
 #include "runtime/eval/evaluate.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <numeric>
 
 #include "core/error.h"
 #include "core/interrupt.h"
-#include "core/parallel.h"
-#include "runtime/cpu/kernels.h"
-#include "runtime/eval/divergence.h"
 #include "runtime/forward.h"
 
 namespace pith {
@@ -71,18 +70,29 @@ class Runner {
     const Activation x = forward_hidden(executor_, model_, {tokens, segments}, *cache_);
     hidden_.resize(static_cast<size_t>(x.m * x.n));
     executor_.read(x, hidden_);
-    tokens_ = x.m;
   }
 
-  // Logits of rows of the last group, [rows.size(), vocab].
-  const float* logits(std::span<const int64_t> rows) {
-    const Activation x =
-        executor_.buffer(Slot::kHidden, tokens_, static_cast<int64_t>(model_.spec.hidden()));
-    executor_.write(hidden_, x);
-    const Activation l = forward_head(executor_, model_, x, rows);
-    logits_.resize(static_cast<size_t>(l.m * l.n));
-    executor_.read(l, logits_);
-    return logits_.data();
+  // Logits of rows of the last group, [rows.size(), vocab]; of the executor.
+  Activation logits(std::span<const int64_t> rows) {
+    const auto n = static_cast<int64_t>(model_.spec.hidden());
+    some_.clear();
+    for (const int64_t r : rows)
+      some_.insert(some_.end(), hidden_.begin() + r * n, hidden_.begin() + (r + 1) * n);
+    const Activation x = executor_.buffer(Slot::kHidden, std::ssize(rows), n);
+    executor_.write(some_, x);
+    all_.resize(rows.size());
+    std::iota(all_.begin(), all_.end(), 0);
+    return forward_head(executor_, model_, x, all_);
+  }
+  // Of these rows, followed by these tokens. `kept`: leaves the logits in Slot::kKept.
+  void score(std::span<const int64_t> rows, std::span<const int32_t> targets, Activation base,
+             std::span<const RowScore> base_scores, std::span<RowScore> to,
+             Activation* kept = nullptr) {
+    const Activation l = logits(rows);
+    executor_.score(l, targets, base, base_scores, to);
+    if (kept == nullptr) return;
+    *kept = executor_.buffer(Slot::kKept, l.m, l.n);
+    executor_.gather(l, all_, *kept);
   }
 
  private:
@@ -90,8 +100,8 @@ class Runner {
   const Model& model_;
   KvTypes types_;
   std::unique_ptr<KvCache> cache_;
-  std::vector<float> hidden_, logits_;
-  int64_t tokens_ = 0;
+  std::vector<float> hidden_, some_;
+  std::vector<int64_t> all_;
 };
 
 // Rows of a group that are scored, with the token that follows each.
@@ -114,16 +124,19 @@ struct Subject {
   KvTypes cache = KvType::kF32;
 };
 
-// Runs every model over every window and calls score(row index, target, logits of each model).
-template <class Score>
+// Runs every model over every window and calls take(index of a scored token, its scores by each
+// model), the first of which is the base.
+template <class Take>
 void for_each_scored(std::span<const Subject> subjects, const std::vector<Window>& windows,
-                     Progress& progress, Score score) {
+                     Progress& progress, Take take) {
   std::vector<Runner> runners;
   for (const auto& s : subjects) runners.emplace_back(s.executor, s.model, s.cache);
-  int64_t total = 0, done = 0, tokens = 0;
+  int64_t total = 0, done = 0;
+  size_t tokens = 0;
   for (const auto& w : windows) total += static_cast<int64_t>(w.tokens.size());
   progress.begin("evaluating", total);
-  std::vector<const float*> logits(subjects.size());
+  std::vector<std::array<RowScore, kHeadRows>> scores(subjects.size());
+  std::vector<RowScore> of_token(subjects.size());
   for (const auto& g : group_windows(windows)) {
     check_interrupt();
     for (auto& r : runners) r.run(windows, g);
@@ -132,13 +145,17 @@ void for_each_scored(std::span<const Subject> subjects, const std::vector<Window
     scored_rows(windows, g, &rows, &targets);
     for (size_t begin = 0; begin < rows.size(); begin += kHeadRows) {
       const size_t n = std::min<size_t>(kHeadRows, rows.size() - begin);
-      for (size_t i = 0; i < runners.size(); ++i)
-        logits[i] = runners[i].logits(std::span(rows).subspan(begin, n));
-      parallel_for(static_cast<int64_t>(n), [&](int64_t r) {
-        const auto i = static_cast<size_t>(r);
-        score(tokens + r, targets[begin + i], std::span<const float* const>(logits), r);
-      });
-      tokens += static_cast<int64_t>(n);
+      const auto these = std::span(rows).subspan(begin, n);
+      const auto followed = std::span(targets).subspan(begin, n);
+      Activation kept;
+      for (size_t i = 0; i < runners.size(); ++i) {
+        const bool keeps = i == 0 && runners.size() > 1;
+        runners[i].score(these, followed, kept, scores[0], scores[i], keeps ? &kept : nullptr);
+      }
+      for (size_t r = 0; r < n; ++r) {
+        for (size_t i = 0; i < runners.size(); ++i) of_token[i] = scores[i][r];
+        take(tokens++, std::span<const RowScore>(of_token));
+      }
     }
     for (size_t i = g.begin; i < g.end; ++i) done += static_cast<int64_t>(windows[i].tokens.size());
     progress.advance(done, "");
@@ -172,9 +189,7 @@ PerplexityResult perplexity_of(const std::vector<double>& nll) {
   return {static_cast<int64_t>(nll.size()), m.mean, ppl, ppl * m.standard_error};
 }
 
-double nll_of(const float* logits, int64_t vocab, int32_t target) {
-  return cpu_kernels().log_sum_exp(logits, vocab) - static_cast<double>(logits[target]);
-}
+double nll_of(const RowScore& s) { return s.log_sum - static_cast<double>(s.target); }
 
 double quantile(const std::vector<double>& sorted, double q) {
   const double at = q * static_cast<double>(sorted.size() - 1);
@@ -189,13 +204,9 @@ PerplexityResult evaluate_perplexity(Executor& executor, const Model& model,
                                      const std::vector<Window>& windows, Progress& progress,
                                      KvTypes cache) {
   std::vector<double> nll(static_cast<size_t>(count_scored(windows)));
-  const auto vocab = static_cast<int64_t>(model.spec.vocab());
   const Subject subjects[] = {{executor, model, cache}};
-  for_each_scored(
-      subjects, windows, progress,
-      [&](int64_t i, int32_t target, std::span<const float* const> logits, int64_t row) {
-        nll[static_cast<size_t>(i)] = nll_of(logits[0] + row * vocab, vocab, target);
-      });
+  for_each_scored(subjects, windows, progress,
+                  [&](size_t i, std::span<const RowScore> scores) { nll[i] = nll_of(scores[0]); });
   return perplexity_of(nll);
 }
 
@@ -254,27 +265,19 @@ std::vector<KlResult> evaluate_kl(Executor& executor, const Model& base,
     subjects.push_back({c.executor ? *c.executor : executor, c.model, c.cache});
   }
   const auto n = static_cast<size_t>(count_scored(windows));
-  const auto vocab = static_cast<int64_t>(base.spec.vocab());
   std::vector<double> base_nll(n);
   std::vector<Tokens> tokens(candidates.size(), Tokens(n));
-  for_each_scored(
-      subjects, windows, progress,
-      [&](int64_t index, int32_t target, std::span<const float* const> logits, int64_t row) {
-        const auto i = static_cast<size_t>(index);
-        const float* p = logits[0] + row * vocab;
-        const double lse_p = cpu_kernels().log_sum_exp(p, vocab);
-        const auto top_p = std::max_element(p, p + vocab) - p;
-        base_nll[i] = lse_p - static_cast<double>(p[target]);
-        for (size_t c = 0; c < tokens.size(); ++c) {
-          const float* q = logits[c + 1] + row * vocab;
-          const double lse_q = cpu_kernels().log_sum_exp(q, vocab);
-          Tokens& to = tokens[c];
-          to.kl[i] = kl_divergence(p, lse_p, q, lse_q, vocab);
-          to.same[i] = std::max_element(q, q + vocab) - q == top_p;
-          to.nll[i] = lse_q - static_cast<double>(q[target]);
-          to.change[i] = std::exp(-to.nll[i]) - std::exp(-base_nll[i]);
-        }
-      });
+  for_each_scored(subjects, windows, progress, [&](size_t i, std::span<const RowScore> scores) {
+    base_nll[i] = nll_of(scores[0]);
+    for (size_t c = 0; c < tokens.size(); ++c) {
+      const RowScore& q = scores[c + 1];
+      Tokens& to = tokens[c];
+      to.kl[i] = q.divergence;
+      to.same[i] = q.top == scores[0].top;
+      to.nll[i] = nll_of(q);
+      to.change[i] = std::exp(-to.nll[i]) - std::exp(-base_nll[i]);
+    }
+  });
   std::vector<KlResult> out;
   for (auto& t : tokens) out.push_back(result_of(base_nll, t));
   return out;
@@ -294,8 +297,7 @@ std::vector<float> window_logits(Executor& executor, const Model& model, const W
   std::vector<int64_t> rows;
   for (int64_t p = window.first_scored; p < static_cast<int64_t>(window.tokens.size()); ++p)
     rows.push_back(p);
-  const float* logits = runner.logits(rows);
-  std::copy(logits, logits + out.size(), out.begin());
+  executor.read(runner.logits(rows), out);
   return out;
 }
 

@@ -66,6 +66,15 @@ class GpuExecutor final : public Executor {
     return plan;
   }
 
+  void hold() override { holds_.emplace_back(); }
+  void release() override {
+    device_.wait();
+    for (const Linear* l : holds_.back().linears) linears_.erase(l);
+    for (const NormWeights* n : holds_.back().norms) norms_.erase(n);
+    holds_.pop_back();
+  }
+  GpuDevice* gpu() override { return &device_; }
+
   Activation buffer(Slot slot, int64_t m, int64_t n) override {
     GpuBuffer& b = buffers_[static_cast<size_t>(slot)];
     grow(b, floats(m * n));
@@ -203,6 +212,30 @@ class GpuExecutor final : public Executor {
     for (size_t i = 0; i < to.size(); ++i)
       to[i] = {cuda::key_float(found[i]), static_cast<int32_t>(~static_cast<uint32_t>(found[i]))};
   }
+  void score(Activation logits, std::span<const int32_t> targets, Activation base,
+             std::span<const RowScore> base_scores, std::span<RowScore> to) override {
+    const auto m = static_cast<size_t>(logits.m);
+    set(tokens_, targets);
+    std::vector<double> log_sums(m);
+    for (size_t i = 0; i < m && base.data != nullptr; ++i) log_sums[i] = base_scores[i].log_sum;
+    // [m] each: log sums of the base, then what comes back.
+    grow(scores_, m * (3 * sizeof(double) + sizeof(float) + sizeof(int32_t)));
+    auto* const before = scores_.data<double>();
+    double *const log_sum = before + m, *const divergence = log_sum + m;
+    auto* const target = reinterpret_cast<float*>(divergence + m);
+    auto* const top = reinterpret_cast<int32_t*>(target + m);
+    device_.upload(before, log_sums.data(), m * sizeof(double));
+    device_.run(&Ops::score,
+                {logits.f32(), logits.m, logits.n, tokens_.data<int32_t>(),
+                 static_cast<const float*>(base.data), before, log_sum, divergence, target, top});
+    std::vector<double> sums(2 * m);
+    std::vector<float> of_targets(m);
+    std::vector<int32_t> tops(m);
+    device_.download(sums.data(), log_sum, 2 * m * sizeof(double));
+    device_.download(of_targets.data(), target, m * sizeof(float));
+    device_.download(tops.data(), top, m * sizeof(int32_t));
+    for (size_t i = 0; i < m; ++i) to[i] = {sums[i], of_targets[i], tops[i], sums[m + i]};
+  }
   void read(Activation x, std::span<float> to) override {
     device_.download(to.data(), x.data, floats(x.m * x.n));
   }
@@ -241,6 +274,10 @@ class GpuExecutor final : public Executor {
   };
   struct Inputs {
     GpuBuffer values, scales;
+  };
+  struct Hold {  // what is to be forgotten at its end
+    std::vector<const Linear*> linears;
+    std::vector<const NormWeights*> norms;
   };
 
   static constexpr size_t kMostOfGraph = 64;                // tokens
@@ -355,6 +392,10 @@ class GpuExecutor final : public Executor {
     const auto kept = linears_.find(&linear);
     if (kept != linears_.end()) return f(kept->second);
     takes_once_ = true;
+    if (!holds_.empty()) {
+      holds_.back().linears.push_back(&linear);
+      return f(linears_.emplace(&linear, take(linear)).first->second);
+    }
     const OnDevice once = take(linear);
     f(once);
     device_.wait();
@@ -363,6 +404,12 @@ class GpuExecutor final : public Executor {
     const auto kept = norms_.find(&norm);
     if (kept != norms_.end()) return kept->second.data<float>();
     takes_once_ = true;
+    if (!holds_.empty()) {
+      holds_.back().norms.push_back(&norm);
+      return norms_
+          .emplace(&norm, GpuBuffer(device_, norm.weight.data(), floats(std::ssize(norm.weight))))
+          .first->second.data<float>();
+    }
     set(norm_once_, std::span<const float>(norm.weight));
     return norm_once_.data<float>();
   }
@@ -433,11 +480,17 @@ class GpuExecutor final : public Executor {
     return to;
   }
   void multiply_int8(std::span<const To> all, const cuda::Int8Inputs& x, bool add) {
-    cuda::Int8Product p{{}, 0, x, add, {}, {}};
-    for (const To& to : all) {
+    const auto target = [&](const To& to) -> cuda::TileTarget {
       const OnDevice& on = linears_.find(to.linear)->second;
-      p.to[p.count++] = {on.terms.front().w.tiles(), to.y.f32(), to.y.n, on.bias.data<float>()};
+      return {on.terms.front().w.tiles(), to.y.f32(), to.y.n, on.bias.data<float>()};
+    };
+    if (x.m > cuda::kMostBlockTokens && cuda::has_bytes(target(all.front()).w) &&
+        device_.ops().has_byte_product(false)) {
+      for (const To& to : all) multiply_bytes(target(to), x.values, x.scales, x.m, add);
+      return;
     }
+    cuda::Int8Product p{{}, 0, x, add, {}, {}};
+    for (const To& to : all) p.to[p.count++] = target(to);
     run_product(&Ops::int8_product, p);
   }
 
@@ -477,6 +530,13 @@ class GpuExecutor final : public Executor {
   }
 
   void multiply_to(const cuda::TileTarget& to, const cuda::HalfInputs& x, bool add) {
+    if (many(x) && x.round == cuda::RoundTo::kE4M3 && to.w.codes == cuda::Codes::kE4M3 &&
+        cuda::has_bytes(to.w) && device_.ops().has_byte_product(true)) {
+      const int64_t n = x.m * x.stride;
+      grow(bytes_, static_cast<uint64_t>(n));
+      device_.run(&Ops::half_to_e4m3, {x.values, n, bytes_.data<uint8_t>()});
+      return multiply_bytes(to, bytes_.data(), x.scales, x.m, add);
+    }
     if (many(x)) return multiply_by_library(to, x, add);
     run_product(&Ops::tile_product, cuda::TileProduct{{to}, 1, x, add, {}, {}});
   }
@@ -500,26 +560,47 @@ class GpuExecutor final : public Executor {
   }
 
   bool many(const cuda::HalfInputs& x) const {
-    return x.m > cuda::kMostBlockTokens && device_.ops().has_half_product();
+    return x.m > cuda::kMostBlockTokens && device_.ops().has_cublas();
   }
 
-  // Rows of the weight as f16, some at a time so that sums stay in the cache of the chip, and then
-  // what cuBLAS makes of them.
-  void multiply_by_library(const cuda::TileTarget& to, const cuda::HalfInputs& x, bool add) {
-    const cuda::TileWeight& w = to.w;
-    const int64_t rows = std::clamp<int64_t>(kSumsAtOnce / x.m, 1, w.tiles * cuda::kTileRows);
+  // Calls f(first tile, tiles) for pieces of w so large that sums of m tokens stay in the cache of
+  // the chip. There is room for the pieces as rows of numbers of `bytes`, and for the sums.
+  template <class F>
+  void by_pieces(const cuda::TileWeight& w, int64_t m, uint64_t bytes, F f) {
+    const int64_t rows = std::clamp<int64_t>(kSumsAtOnce / m, 1, w.tiles * cuda::kTileRows);
     const int64_t tiles = ceil_div(rows, cuda::kTileRows);
     const int64_t k = w.stages * cuda::kStageColumns;
-    grow(halves_, static_cast<uint64_t>(tiles * cuda::kTileRows * k) * sizeof(uint16_t));
-    grow(products_, floats(x.m * tiles * cuda::kTileRows));
-    for (int64_t first = 0; first < w.tiles; first += tiles) {
-      const int64_t count = std::min(tiles, w.tiles - first), row = first * cuda::kTileRows,
-                    n = count * cuda::kTileRows;
-      device_.run(&Ops::dequantize, {w, first, count, halves_.data<uint16_t>()});
-      device_.run(&Ops::half_product, {halves_.data<uint16_t>(), n, x, products_.data<float>()});
+    grow(piece_, static_cast<uint64_t>(tiles * cuda::kTileRows * k) * bytes);
+    grow(products_, floats(m * tiles * cuda::kTileRows));
+    for (int64_t first = 0; first < w.tiles; first += tiles)
+      f(first, std::min(tiles, w.tiles - first));
+  }
+
+  // The weight as f16, and then what cuBLAS makes of it.
+  void multiply_by_library(const cuda::TileTarget& to, const cuda::HalfInputs& x, bool add) {
+    const cuda::TileWeight& w = to.w;
+    by_pieces(w, x.m, sizeof(uint16_t), [&](int64_t first, int64_t count) {
+      const int64_t row = first * cuda::kTileRows, n = count * cuda::kTileRows;
+      device_.run(&Ops::dequantize, {w, first, count, piece_.data<uint16_t>()});
+      device_.run(&Ops::half_product, {piece_.data<uint16_t>(), n, x, products_.data<float>()});
       device_.run(&Ops::finish, {products_.data<float>(), n, std::min(n, w.n - row), x.scales, x.m,
                                  to.y + row, to.ldy, to.bias ? to.bias + row : nullptr, add});
-    }
+    });
+  }
+  // The same of codes of 8 bits: x [m, columns of stages].
+  void multiply_bytes(const cuda::TileTarget& to, const void* x, const float* scales, int64_t m,
+                      bool add) {
+    const cuda::TileWeight& w = to.w;
+    const bool floats = w.codes == cuda::Codes::kE4M3;
+    by_pieces(w, m, 1, [&](int64_t first, int64_t count) {
+      const int64_t row = first * cuda::kTileRows, n = count * cuda::kTileRows;
+      device_.run(&Ops::unpack_bytes, {w, first, count, piece_.data()});
+      device_.run(&Ops::byte_product, {piece_.data(), x, m, n, w.stages * cuda::kStageColumns,
+                                       floats, products_.data()});
+      device_.run(&Ops::finish_bytes,
+                  {products_.data(), floats, n, std::min(n, w.n - row), m, w, row, scales,
+                   to.y + row, to.ldy, to.bias ? to.bias + row : nullptr, add});
+    });
   }
 
   // Of prompts: where no sequence has many tokens, there are none.
@@ -562,9 +643,10 @@ class GpuExecutor final : public Executor {
   cuda::Chip chip_{};
   std::unordered_map<const Linear*, OnDevice> linears_;
   std::unordered_map<const NormWeights*, GpuBuffer> norms_;
+  std::vector<Hold> holds_;
   std::array<GpuBuffer, static_cast<size_t>(Slot::kCount)> buffers_;
-  GpuBuffer keys_, partial_, arrived_, tokens_, rows_, norm_once_, rounded_, inner_, halves_,
-      products_, sums_, slots_, positions_;
+  GpuBuffer keys_, scores_, partial_, arrived_, tokens_, rows_, norm_once_, rounded_, inner_,
+      piece_, bytes_, products_, sums_, slots_, positions_;
   Inputs inputs_, inner_inputs_;
   std::map<std::string, Angles> angles_;  // by the bytes of the rope
   std::string rope_bytes_;

@@ -73,8 +73,14 @@ const Ops& counting_ops() {
       .repack_zeros = nothing,
       .tile_product = nothing,
       .dequantize = nothing,
-      .has_half_product = [] { return true; },  // without opening it
+      .has_cublas = [] { return true; },  // without opening it
       .half_product = nothing,
+      .gemm_tf32 = nothing,
+      .has_byte_product = [](bool) { return true; },
+      .byte_product = nothing,
+      .unpack_bytes = nothing,
+      .half_to_e4m3 = nothing,
+      .finish_bytes = nothing,
       .finish = nothing,
       .to_half = nothing,
       .round_inputs = nothing,
@@ -90,7 +96,23 @@ const Ops& counting_ops() {
       .append = nothing,
       .attend = nothing,
       .attend_tiles = nothing,
-      .top = nothing};
+      .top = nothing,
+      .score = nothing,
+      .gemm_f32 = nothing,
+      .gemm_f64 = nothing,
+      .factor_tile = nothing,
+      .solve_tile = nothing,
+      .reorder = nothing,
+      .unit_upper = nothing,
+      .widen = nothing,
+      .add_scaled = nothing,
+      .narrow = nothing,
+      .column_sums = nothing,
+      .load_rows = nothing,
+      .sweep = nothing,
+      .descend = nothing,
+      .from_codes = nothing,
+      .refit = nothing};
   return table;
 }
 

@@ -125,6 +125,61 @@ TEST(GpuExecutor, runs_quantized_weights_and_rounded_inputs_as_the_cpu_does) {
   }
 }
 
+TEST(GpuExecutor, scores_distributions_as_the_cpu) {
+  for (const int64_t vocab : {1, 255, 257, 5000}) {
+    const int64_t m = 3;
+    auto logits = test::uniform_values(m * vocab, 1), base = test::uniform_values(m * vocab, 2);
+    for (auto* v : {&logits, &base})
+      for (float& x : *v) x *= 30;
+    if (vocab > 255) logits[300 % static_cast<size_t>(vocab)] = logits[7] = 40;  // equals
+    const std::vector<int32_t> targets = {0, static_cast<int32_t>(vocab - 1),
+                                          static_cast<int32_t>(vocab / 2)};
+    std::vector<RowScore> results[2], of_base(m);
+    const auto cpu = make_cpu_executor(), gpu = emulated();
+    for (Executor* e : {cpu.get(), gpu.get()}) {
+      auto& to = results[e == gpu.get()];
+      to.resize(m);
+      const Activation q = e->buffer(Slot::kLogits, m, vocab), p = e->buffer(Slot::kKept, m, vocab);
+      e->write(logits, q);
+      e->write(base, p);
+      e->score(p, targets, {}, {}, of_base);
+      e->score(q, targets, p, of_base, to);
+      EXPECT_EQ(of_base[0].divergence, 0);
+    }
+    for (size_t i = 0; i < m; ++i) {
+      const RowScore &a = results[0][i], &b = results[1][i];
+      EXPECT_NEAR(b.log_sum, a.log_sum, 1e-6 * std::fabs(a.log_sum));
+      EXPECT_EQ(b.target, a.target);
+      EXPECT_EQ(b.top, a.top);
+      EXPECT_NEAR(b.divergence, a.divergence, 1e-5 * a.divergence + 1e-9);
+    }
+    logits[static_cast<size_t>(vocab / 2)] = NAN;
+    const Activation q = gpu->buffer(Slot::kLogits, m, vocab);
+    gpu->write(logits, q);
+    gpu->score(q, targets, {}, {}, of_base);
+    EXPECT_TRUE(std::isnan(of_base[0].log_sum));
+  }
+}
+
+// Weights that are held are those of the time of the hold, and forgotten with it.
+TEST(GpuExecutor, forgets_at_the_end_of_a_hold_what_came_since) {
+  Changed m([](Linear&) {});
+  const auto gpu = emulated();
+  const auto loose = m.logits(*gpu);
+  {
+    const Held outer(*gpu);
+    EXPECT_EQ(m.logits(*gpu), loose);
+    Changed other(encoded(Encoding::integer(2, 32)));
+    {
+      const Held inner(*gpu);
+      EXPECT_NE(other.logits(*gpu), loose);
+    }
+    EXPECT_EQ(m.logits(*gpu), loose);
+  }
+  encoded(Encoding::integer(2, 32))(m.model.blocks[0].sublayers[1].mlp->down);
+  EXPECT_NE(m.logits(*gpu), loose);
+}
+
 TEST(GpuExecutor, turns_heads_by_their_positions_as_the_cpu_does) {
   Changed m([](Linear&) {});
   proto::Rope rope = m.model.spec.layers(0).sublayers(0).attention().rope();
@@ -186,6 +241,43 @@ TEST(GpuExecutor, multiplies_many_tokens_by_the_library) {
   gpu->prepare(m.model);
   EXPECT_LT(distance(m.logits(*gpu), m.logits(*cpu)), 3e-3);
   EXPECT_GE(calls, 7);
+}
+
+TEST(GpuExecutor, multiplies_codes_of_8_bits_of_many_tokens_by_the_library) {
+  const struct {
+    Encoding weights;
+    InputEncoding inputs;
+    double most;
+  } kCases[] = {{Encoding::integer(8, 0), {DType::kI8, InputScale::kToken, 0}, 0},  // the same bits
+                {Encoding::fp8(DType::kF8E4M3, ScaleArea::kRow),
+                 {DType::kF8E4M3, InputScale::kToken, 0},
+                 0.1}};
+  for (const auto& c : kCases) {
+    Changed m(
+        [&](Linear& l) {
+          encoded(c.weights, c.inputs)(l);
+          l.bias = test::uniform_values(l.n, 3);
+        },
+        {.hidden = 32, .ffn = 32, .layers = 1, .vocab = 70});
+    m.tokens.clear();
+    for (int32_t i = 0; i < cuda::kMostBlockTokens + 3; ++i) m.tokens.push_back(i * 29 % 70);
+    m.model.spec.set_context(512);
+    cuda::Ops with = cuda::ops_table(), without = with;
+    static int calls;
+    calls = 0;
+    with.byte_product = [](const cuda::ByteProduct& a, cuda::Stream s) {
+      ++calls;
+      return cuda::ops_table().byte_product(a, s);
+    };
+    with.has_byte_product = [](bool) { return cuda::ops_table().has_byte_product(true); };
+    if (!with.has_byte_product(true)) GTEST_SKIP() << "no 8-bit floats in cuBLAS";
+    without.has_byte_product = [](bool) { return false; };
+    const auto gpu = make_gpu_executor(with, "with"), other = make_gpu_executor(without, "without");
+    gpu->prepare(m.model);
+    other->prepare(m.model);
+    EXPECT_LE(distance(m.logits(*gpu), m.logits(*other)), c.most) << to_string(c.weights);
+    EXPECT_GE(calls, 7);
+  }
 }
 
 TEST(GpuExecutor, attends_from_prompts_by_tiles_where_there_are_some) {

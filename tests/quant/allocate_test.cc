@@ -83,11 +83,12 @@ TEST(Allocate, measures_less_divergence_for_more_bits_and_leaves_out_what_is_lef
   for (uint64_t i = 0; i < 6; ++i) windows.push_back(test::random_tokens(40, 96, i));
   for (const char* method : {"rtn", "gptq"}) {
     settings.method = method;
-    const auto groups =
-        measure_choices(tiny.source(), settings,
-                        {Encoding::integer(2, 32, false), Encoding::integer(4, 32, false),
-                         Encoding::nf4(16), Encoding::integer(8, 32)},
-                        {test::random_tokens(40, 96, 9), test::random_tokens(33, 96, 8)}, windows);
+    const auto executor = make_cpu_executor();
+    const auto groups = measure_choices(
+        tiny.source(), settings,
+        {Encoding::integer(2, 32, false), Encoding::integer(4, 32, false), Encoding::nf4(16),
+         Encoding::integer(8, 32)},
+        {test::random_tokens(40, 96, 9), test::random_tokens(33, 96, 8)}, windows, *executor);
     const bool own_head = !tiny.source().spec().tied_head();
     EXPECT_EQ(groups.size(), 3u * 3 + own_head);
     for (const auto& g : groups) {

@@ -5,6 +5,8 @@
 #include <cuda_runtime.h>
 
 #define PITH_KERNEL static __global__ void
+// Behind PITH_KERNEL: as few registers as let so many blocks of so many threads share a processor.
+#define PITH_BLOCKS(threads, blocks) __launch_bounds__(threads, blocks)
 #define PITH_DEVICE static __device__ __forceinline__
 #define PITH_MEMBER __device__ __forceinline__
 #define PITH_CONSTANT static __device__ const
@@ -55,6 +57,7 @@ PITH_DEVICE Bytes8 load_once8(const void* p) {
 PITH_DEVICE uint32_t load4(const void* p) { return *static_cast<const uint32_t*>(p); }
 PITH_DEVICE Bytes16 load16(const void* p) { return *static_cast<const Bytes16*>(p); }
 PITH_DEVICE Bytes8 load8(const void* p) { return *static_cast<const Bytes8*>(p); }
+PITH_DEVICE void store4(void* p, uint32_t v) { *static_cast<uint32_t*>(p) = v; }
 PITH_DEVICE void store8(void* p, Bytes8 v) { *static_cast<Bytes8*>(p) = v; }
 PITH_DEVICE void store16(void* p, Bytes16 v) { *static_cast<Bytes16*>(p) = v; }
 

@@ -22,17 +22,24 @@
 #include "core/function_ref.h"
 
 #define PITH_KERNEL [[maybe_unused]] static void
+#define PITH_BLOCKS(threads, blocks)
 #define PITH_DEVICE [[maybe_unused]] static inline
 #define PITH_MEMBER
 #define PITH_CONSTANT [[maybe_unused]] static const
 
 namespace pith::cuda {
 
+using ::exp;
 using ::fabsf;
+using ::fma;
 using ::fmaf;
 using ::fmaxf;
 using ::fminf;
+using ::ilogbf;
+using ::ldexpf;
+using ::log;
 using ::rintf;
+using ::sqrt;
 using ::sqrtf;
 
 namespace emulated {
@@ -134,6 +141,10 @@ PITH_DEVICE Bytes8 load_once8(const void* p) { return load_aligned<Bytes8>(p); }
 PITH_DEVICE uint32_t load4(const void* p) { return load_aligned<uint32_t>(p); }
 PITH_DEVICE Bytes16 load16(const void* p) { return load_aligned<Bytes16>(p); }
 PITH_DEVICE Bytes8 load8(const void* p) { return load_aligned<Bytes8>(p); }
+PITH_DEVICE void store4(void* p, uint32_t v) {
+  emulated::check_aligned(p, 4);
+  std::memcpy(p, &v, 4);
+}
 PITH_DEVICE void store8(void* p, Bytes8 v) {
   emulated::check_aligned(p, 8);
   std::memcpy(p, &v, 8);

@@ -1,0 +1,143 @@
+#include "quant/gptq_rows.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "core/bytes.h"
+#include "core/dtype.h"
+#include "formats/encodings/fp8.h"
+#include "runtime/compress/check.h"
+
+namespace pith {
+
+Levels levels_of(const Encoding& e) {
+  switch (e.kind) {
+    case EncodingKind::kFp8:
+      return e.dtype == DType::kF8E4M3 ? Levels::kE4M3 : Levels::kE5M2;
+    case EncodingKind::kNf4:
+      return Levels::kNf4;
+    default:
+      return Levels::kIntegers;
+  }
+}
+
+GptqRows::GptqRows(const GptqFactor& f, const RowJob& job, int64_t first, int64_t rows)
+    : f_(f),
+      job_(job),
+      first_(first),
+      rows_(rows),
+      lanes_(static_cast<int64_t>(round_up(static_cast<uint64_t>(rows), 16))),
+      levels_(levels_of(job.encoding)),
+      codes_(lanes_ * f.k),
+      scale_(static_cast<int64_t>(f.groups.size()) * lanes_),
+      zero_(scale_.size()),
+      exponent_(static_cast<size_t>(rows)),
+      layout_(job.encoding, job.n, job.k),
+      search_(job.encoding, grid_kernels()) {}
+
+void GptqRows::load() {
+  original_ = Buffer<float>(lanes_ * f_.k);
+  std::vector<float> row(static_cast<size_t>(f_.k));
+  for (int64_t r = 0; r < rows_; ++r) {
+    exponent_[static_cast<size_t>(r)] = scale_row(job_.w + (first_ + r) * f_.k, f_.k, row.data());
+    for (int64_t p = 0; p < f_.k; ++p)
+      original_[r * f_.k + p] = row[static_cast<size_t>(f_.order[static_cast<size_t>(p)])];
+  }
+}
+
+float GptqRows::as_stored(int64_t r, float s) const {
+  const int e = exponent_[static_cast<size_t>(r)];
+  float real = std::ldexp(s, e);
+  if (std::fabs(real) < 0x1p-126f) return 0;
+  if (is_fp8()) return s;
+  const DType type = job_.encoding.scale;
+  real = type == DType::kF16 ? f16_to_f32(f32_to_f16(real)) : bf16_to_f32(f32_to_bf16(real));
+  if (!std::isfinite(real)) return s;  // store_scales will say so
+  return std::ldexp(real, -e);
+}
+
+float GptqRows::fp8_scale_of(int64_t r, const GptqFactor::Group& group) const {
+  const Encoding& e = job_.encoding;
+  const int64_t row = job_.row + first_ + r;
+  if (e.has_tensor_scale()) return fp8_scale(e, job_.tensor_absmax, row);
+  float s;
+  std::memcpy(&s, fp8_scale_bytes(row, group), sizeof s);
+  return s;
+}
+std::byte* GptqRows::fp8_scale_bytes(int64_t row, const GptqFactor::Group& group) const {
+  const int64_t column = f_.order[static_cast<size_t>(group.begin)];
+  return find_plane(job_.to, PlaneKind::kScales).data() +
+         fp8_scale_index(job_.encoding, f_.k, row, column) * 4;
+}
+
+void GptqRows::choose_scales(size_t g, const float* x, int64_t stride, const float* weights,
+                             bool search) {
+  const auto& group = f_.groups[g];
+  const int64_t width = group.end - group.begin;
+  for (int64_t r = 0; r < lanes_; ++r) {
+    const auto at = scale_index(g, r);
+    if (r >= rows_) {
+      scale_[at] = zero_[at] = 0;
+      continue;
+    }
+    if (is_fp8()) {
+      scale_[at] = std::ldexp(fp8_scale_of(r, group), -exponent_[static_cast<size_t>(r)]);
+      zero_[at] = 0;
+    } else if (levels_ == Levels::kNf4) {
+      scale_[at] = as_stored(r, search_nf4(x + r * stride, weights, width));
+      zero_[at] = 0;
+    } else {
+      const GridChoice c = search ? search_.run(x + r * stride, weights, width)
+                                  : search_.range(x + r * stride, width);
+      scale_[at] = as_stored(r, c.scale);
+      zero_[at] = c.zero;
+    }
+  }
+}
+
+void GptqRows::store() {
+  if (is_fp8()) return store_fp8();
+  const auto groups = f_.groups.size();
+  std::vector<float> scales(groups);
+  std::vector<uint8_t> zeros(groups), codes(static_cast<size_t>(f_.k));
+  for (int64_t r = 0; r < rows_; ++r) {
+    for (size_t g = 0; g < groups; ++g) {
+      const auto index = static_cast<size_t>(f_.groups[g].index);
+      const auto at = scale_index(g, r);
+      scales[index] = std::ldexp(scale_[at], exponent_[static_cast<size_t>(r)]);
+      zeros[index] = static_cast<uint8_t>(zero_[at]);
+    }
+    for (int64_t p = 0; p < f_.k; ++p) {
+      const float code = codes_[r * f_.k + p];
+      codes[static_cast<size_t>(f_.order[static_cast<size_t>(p)])] =
+          levels_ == Levels::kNf4 ? nearest_nf4(code) : static_cast<uint8_t>(code);
+    }
+    store_scales(job_.encoding, layout_, job_.to, job_.row + first_ + r, scales);
+    store_row(job_, layout_, first_ + r, scales, zeros, codes);
+  }
+}
+
+void GptqRows::store_fp8() {
+  std::vector<float> meant(static_cast<size_t>(f_.k));
+  auto* codes = find_plane(job_.to, PlaneKind::kCodes).data();
+  const bool e4m3 = levels_ == Levels::kE4M3;
+  for (int64_t r = 0; r < rows_; ++r) {
+    const int64_t row = job_.row + first_ + r;
+    for (size_t g = 0; g < f_.groups.size(); ++g) {
+      const auto& group = f_.groups[g];
+      const float s = std::ldexp(scale_[scale_index(g, r)], exponent_[static_cast<size_t>(r)]);
+      if (has_own_scales()) std::memcpy(fp8_scale_bytes(row, group), &s, sizeof s);
+      for (int64_t p = group.begin; p < group.end; ++p) {
+        const int64_t column = f_.order[static_cast<size_t>(p)];
+        const float v = codes_[r * f_.k + p];
+        codes[row * f_.k + column] =
+            static_cast<std::byte>(e4m3 ? f32_to_f8e4m3(v) : f32_to_f8e5m2(v));
+        meant[static_cast<size_t>(column)] = v * s;
+      }
+    }
+    if (job_.meant != nullptr) job_.meant[first_ + r] = row_hash(meant.data(), f_.k);
+  }
+}
+
+}  // namespace pith

@@ -1,0 +1,52 @@
+// Rows of a linear in a factor's order of columns, while they are rounded: their numbers, scales
+// and codes, and how those go into the planes.
+#pragma once
+
+#include "formats/encodings/int_group.h"
+#include "quant/gptq.h"
+#include "quant/grid.h"
+#include "quant/group_search.h"
+
+namespace pith {
+
+Levels levels_of(const Encoding& e);
+
+class GptqRows {
+ public:
+  // Rows [first, first + rows) of the job.
+  GptqRows(const GptqFactor& f, const RowJob& job, int64_t first, int64_t rows);
+
+  // The numbers, each row scaled by a power of two to a magnitude near 1.
+  void load();
+  // The scale and zero of group g for numbers x [rows, width] at a stride, with weights of columns:
+  // searched for, or from the range; those of fp8 are there already.
+  void choose_scales(size_t g, const float* x, int64_t stride, const float* weights, bool search);
+  void store();
+
+  bool is_fp8() const { return job_.encoding.kind == EncodingKind::kFp8; }
+  // Each row its own, so that one row's may change.
+  bool has_own_scales() const { return !is_fp8() || job_.encoding.area == ScaleArea::kRow; }
+  // What the planes will hold of a scale of row r.
+  float as_stored(int64_t r, float s) const;
+  int64_t scale_index(size_t g, int64_t r) const { return static_cast<int64_t>(g) * lanes_ + r; }
+
+  const GptqFactor& f_;
+  const RowJob& job_;
+  int64_t first_, rows_, lanes_;
+  Levels levels_;
+  Buffer<float> original_;      // [rows, k] by place
+  Buffer<float> codes_;         // [rows, k] by place
+  Buffer<float> scale_, zero_;  // [groups, lanes], groups in their order
+  std::vector<int> exponent_;   // [rows]
+
+ private:
+  // Of fp8, as the reference encoder left it: from the original weights.
+  float fp8_scale_of(int64_t r, const GptqFactor::Group& group) const;
+  std::byte* fp8_scale_bytes(int64_t row, const GptqFactor::Group& group) const;
+  void store_fp8();
+
+  GroupLayout layout_;
+  GroupSearch search_;
+};
+
+}  // namespace pith

@@ -1,0 +1,249 @@
+// GPTQ on the device against the processor's: as good, and what is stored is what was meant.
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "quant/gptq_gpu.h"
+#include "quant/quantize_pass.h"
+#include "runtime/compress/check.h"
+#include "runtime/compress/driver.h"
+#include "runtime/cuda/table.h"
+#include "runtime/eval/evaluate.h"
+#include "runtime/gpu/gpu_executor.h"
+#include "tests/support/encodings.h"
+#include "tests/support/tiny_runtime.h"
+
+namespace pith {
+namespace {
+
+// Over m inputs of k channels that are correlated and of unequal size; `original` is what the
+// inputs are without some noise, `missing` some hidden states.
+InputStatistics statistics(int64_t m, int64_t k, uint64_t seed, int64_t hidden) {
+  auto x = test::uniform_values(m * k, seed);
+  for (int64_t t = 0; t < m; ++t) {
+    for (int64_t i = 1; i < k; ++i)
+      x[static_cast<size_t>(t * k + i)] += 0.7f * x[static_cast<size_t>(t * k + i - 1)];
+    x[static_cast<size_t>(t * k + k / 3)] *= 20;
+  }
+  auto original = x;
+  const auto noise = test::uniform_values(m * k, seed + 1);
+  for (size_t i = 0; i < original.size(); ++i)
+    original[i] += 0.1f * noise[i] + 0.05f * original[i / 7 * 7];
+  const auto missing = test::uniform_values(m * hidden, seed + 2);
+  InputStatistics s;
+  s.add("x", {.mean_square = true, .gram = true, .cross = true}, m, k, x.data(), original.data(),
+        hidden > 0 ? missing.data() : nullptr, hidden);
+  return s;
+}
+
+class GpuGptq : public testing::Test {
+ protected:
+  struct Result {
+    OwnedWeight w;
+    GptqLoss loss;
+    std::vector<uint64_t> meant;
+  };
+  Result run(const Encoding& e, int64_t n, int64_t k, const std::vector<float>& w,
+             const float* gram, const GptqOptions& options, GpuDevice* device) {
+    Result out{allocate_weight(e, n, k), {}, std::vector<uint64_t>(static_cast<size_t>(n))};
+    const auto factor = GptqFactor::make(gram, k, gptq_group(e, k), options, device);
+    if (!factor) throw std::runtime_error("no factor");
+    float absmax = 0;
+    for (const float v : w) absmax = std::max(absmax, std::fabs(v));
+    const RowJob job{e, n, k, 0, n, w.data(), nullptr, absmax, out.w.planes, out.meant.data()};
+    if (device == nullptr) {
+      out.loss = encode_gptq(*factor, options, job);
+    } else {
+      const GpuMatrix<float> on(*device, n, k, w.data());
+      out.loss = encode_gptq_on_gpu(*factor, options, job, on.data());
+    }
+    return out;
+  }
+  void expect_as_good(const std::string& name, int64_t n, int64_t k, const GptqOptions& options,
+                      double by) {
+    const Encoding e = parse_encoding(name);
+    auto w = test::uniform_values(n * k, 3);
+    for (int64_t i = 0; i < k; ++i) w[static_cast<size_t>(i)] *= 1e-4f;  // a small row
+    const InputStatistics s = statistics(600, k, 4, 0);
+    const Result cpu = run(e, n, k, w, s.gram.data(), options, nullptr),
+                 gpu = run(e, n, k, w, s.gram.data(), options, &device_);
+    EXPECT_NEAR(gpu.loss.norm, cpu.loss.norm, 1e-4 * cpu.loss.norm) << name;
+    EXPECT_NEAR(gpu.loss.error, cpu.loss.error, by * cpu.loss.error) << name;
+    std::vector<float> row(static_cast<size_t>(k));
+    for (int64_t r = 0; r < n; ++r) {
+      decode_rows(gpu.w.weight, r, 1, row.data());
+      ASSERT_EQ(gpu.meant[static_cast<size_t>(r)], row_hash(row.data(), k)) << name << " " << r;
+    }
+  }
+
+  GpuDevice device_{cuda::ops_table()};
+};
+
+TEST_F(GpuGptq, plain_sweeps_give_the_codes_of_the_processor) {
+  const int64_t n = 70, k = 200;
+  for (const char* name : {"int4-g64", "int3-g64-asym", "int4-row", "fp8e4m3-row"}) {
+    const Encoding e = parse_encoding(name);
+    const auto w = test::uniform_values(n * k, 3);
+    const InputStatistics s = statistics(600, k, 4, 0);
+    GptqOptions options{.damping = 0.01, .search = false, .refine = 0};
+    const Result cpu = run(e, n, k, w, s.gram.data(), options, nullptr),
+                 gpu = run(e, n, k, w, s.gram.data(), options, &device_);
+    int64_t other = 0;
+    std::vector<float> a(static_cast<size_t>(k)), b(a.size());
+    for (int64_t r = 0; r < n; ++r) {
+      decode_rows(cpu.w.weight, r, 1, a.data());
+      decode_rows(gpu.w.weight, r, 1, b.data());
+      for (size_t i = 0; i < a.size(); ++i) other += std::fabs(a[i] - b[i]) > 1e-3f;
+    }
+    EXPECT_LT(other, n * k / 50) << name;  // where a last bit decides, and what follows from that
+    EXPECT_NEAR(gpu.loss.error, cpu.loss.error, 0.01 * cpu.loss.error) << name;
+  }
+}
+
+TEST_F(GpuGptq, is_as_good_as_on_the_processor) {
+  for (const char* name : {"int4-g64", "int4-g32-asym", "int3-g128-asym", "int2-g64", "int8-g64",
+                           "int4-row-bf16", "int3-row-asym", "nf4-g64", "nf4-row", "fp8e4m3-row",
+                           "fp8e5m2-row", "fp8e4m3-tensor", "fp8e4m3-128x128"}) {
+    expect_as_good(name, 150, 300, {.damping = 0.01}, 0.02);
+  }
+}
+
+TEST_F(GpuGptq, takes_all_options) {
+  expect_as_good("int4-g64-asym", 33, 200, {.damping = 0.3, .order = false}, 0.02);
+  expect_as_good("int4-g64-asym", 33, 200, {.damping = 0.3, .search = false}, 0.02);
+  expect_as_good("int4-g64-asym", 33, 200, {.damping = 0.3, .static_groups = true}, 0.02);
+  expect_as_good("int4-g64-asym", 33, 200, {.damping = 0.3, .refine = 0}, 0.02);
+  expect_as_good("int4-g64", 1, 64, {.damping = 0.3, .refine = 3}, 0.1);
+}
+
+TEST_F(GpuGptq, rows_do_not_depend_on_how_they_are_cut) {
+  const int64_t n = 70, k = 200;
+  const Encoding e = parse_encoding("int3-g64-asym");
+  const auto w = test::uniform_values(n * k, 3);
+  const InputStatistics s = statistics(600, k, 4, 0);
+  const GptqOptions options;
+  const Result whole = run(e, n, k, w, s.gram.data(), options, &device_);
+  const auto factor = GptqFactor::make(s.gram.data(), k, 64, options, &device_);
+  OwnedWeight pieces = allocate_weight(e, n, k);
+  const GpuMatrix<float> on(device_, n, k, w.data());
+  for (int64_t r = 0; r < n; r += 16) {
+    const int64_t rows = std::min<int64_t>(16, n - r);
+    encode_gptq_on_gpu(*factor, options,
+                       {e, n, k, r, rows, w.data() + r * k, nullptr, 0, pieces.planes, nullptr},
+                       on.from_row(r).data);
+  }
+  for (size_t p = 0; p < pieces.planes.size(); ++p)
+    EXPECT_TRUE(std::ranges::equal(whole.w.planes[p].bytes, pieces.planes[p].bytes));
+}
+
+TEST_F(GpuGptq, dead_inputs_and_zero_rows_are_no_trouble) {
+  const int64_t n = 20, k = 128;
+  auto w = test::uniform_values(n * k, 3);
+  std::fill(w.begin() + 5 * k, w.begin() + 6 * k, 0.0f);
+  InputStatistics s = statistics(600, k, 4, 0);
+  for (int64_t i = 0; i < k; ++i) s.gram[7 * k + i] = s.gram[i * k + 7] = 0;
+  const Encoding e = parse_encoding("int4-g64-asym");
+  const Result cpu = run(e, n, k, w, s.gram.data(), {}, nullptr),
+               gpu = run(e, n, k, w, s.gram.data(), {}, &device_);
+  EXPECT_NEAR(gpu.loss.error, cpu.loss.error, 0.02 * cpu.loss.error);
+  std::vector<float> row(static_cast<size_t>(k));
+  decode_rows(gpu.w.weight, 5, 1, row.data());
+  for (const float v : row) EXPECT_EQ(v, 0);
+}
+
+TEST_F(GpuGptq, what_cannot_be_factored_is_refused) {
+  const int64_t k = 96;
+  InputStatistics s = statistics(200, k, 4, 0);
+  const GptqOptions options{.damping = 0};
+  for (int64_t i = 0; i < k; ++i) s.gram[3 * k + i] = s.gram[i * k + 3] = s.gram[5 * k + i];
+  s.gram[3 * k + 3] = s.gram[5 * k + 5] * 0.5f;
+  EXPECT_EQ(GptqFactor::make(s.gram.data(), k, 32, options, &device_), nullptr);
+}
+
+TEST_F(GpuGptq, correction_moves_weights_to_where_the_held_out_error_is_less) {
+  const int64_t n = 40, k = 150;
+  for (const int64_t hidden : {int64_t{0}, n}) {
+    const InputStatistics fitted = statistics(800, k, 4, hidden),
+                          held = statistics(300, k, 14, hidden);
+    const double damping = 0.1;
+    const auto correction = GpuCorrection::make(device_, fitted, held, k, damping);
+    ASSERT_NE(correction, nullptr);
+    const auto w = test::uniform_values(n * k, 3);
+    const GpuMatrix<float> on(device_, n, k, w.data());
+    const GpuMatrix<float> move = correction->move(on.data(), 0, n);
+    std::vector<float> moved(w.size());
+    device_.download(moved.data(), move.data(), move.buffer.bytes());
+    // It solves move (H + damping) = W (C - H) + R.
+    double mean = 0;
+    for (int64_t i = 0; i < k; ++i)
+      mean += static_cast<double>(fitted.gram[i * k + i]) / static_cast<double>(k);
+    double gain = 0, cost = 0, worst = 0, largest = 0;
+    for (int64_t r = 0; r < n; ++r) {
+      for (int64_t j = 0; j < k; ++j) {
+        const auto at = [&](const std::vector<float>& v, int64_t i) {
+          return static_cast<double>(v[static_cast<size_t>(r * k + i)]);
+        };
+        double left = damping * mean * at(moved, j), right = 0, held_right = 0, held_left = 0;
+        if (hidden > 0) {
+          right = static_cast<double>(fitted.residual[r * k + j]);
+          held_right = static_cast<double>(held.residual[r * k + j]);
+        }
+        for (int64_t i = 0; i < k; ++i) {
+          const auto of = [&](const Buffer<float>& b) { return static_cast<double>(b[i * k + j]); };
+          left += at(moved, i) * of(fitted.gram);
+          right += at(w, i) * (of(fitted.cross) - of(fitted.gram));
+          held_left += at(moved, i) * of(held.gram);
+          held_right += at(w, i) * (of(held.cross) - of(held.gram));
+        }
+        worst = std::max(worst, std::fabs(left - right));
+        largest = std::max(largest, std::fabs(right));
+        gain += at(moved, j) * held_right;
+        cost += at(moved, j) * held_left;
+      }
+    }
+    EXPECT_LT(worst, 1e-4 * largest);
+    double its_gain, its_cost;
+    correction->judge(on.data(), move, 0, &its_gain, &its_cost);
+    EXPECT_NEAR(its_gain, gain, 1e-3 * std::fabs(gain));
+    EXPECT_NEAR(its_cost, cost, 1e-3 * cost);
+    GpuMatrix<float> applied(device_, n, k, w.data());
+    correction->apply(move, 0.25f, applied.data());
+    std::vector<float> after(w.size());
+    device_.download(after.data(), applied.data(), applied.buffer.bytes());
+    for (size_t i = 0; i < w.size(); ++i)
+      ASSERT_FLOAT_EQ(after[i], std::fma(0.25f, moved[i], w[i]));
+  }
+}
+
+// The whole way: calibration, statistics, correction and rounding on a device.
+TEST(GpuCompression, makes_files_as_good_as_the_processor) {
+  const test::TemporaryFolder folder;
+  test::write_tiny_checkpoint(
+      folder.file("in"), test::tiny_config({.hidden = 32, .ffn = 48, .vocab = 101}), DType::kBF16);
+  const auto source = open_model(folder.file("in"));
+  const Model model = load_model(*source);
+  std::vector<std::vector<int32_t>> text;
+  for (uint64_t i = 0; i < 9; ++i) text.push_back(test::random_tokens(20, 101, i));
+  const std::vector<Window> windows = {{test::random_tokens(60, 101, 77), 10}};
+  const auto cpu = make_cpu_executor(), gpu = make_gpu_executor(cuda::ops_table(), "emulated");
+  const auto kl_of = [&](Executor* executor) {
+    Passes passes;
+    passes.push_back(
+        make_quantize_pass({.linears = encoding_for_type("w4", 32), .method = "gptq"}));
+    CompressOptions options{.output = folder.file("out.pith"), .calibration = text};
+    options.executor = executor;
+    const CompressReport report = compress(*source, passes, options);
+    EXPECT_EQ(report.fallbacks, std::vector<std::string>());
+    const auto packed = open_model(options.output);
+    const std::string recipe = packed->manifest()->provenance().recipe();
+    EXPECT_EQ(recipe.find("device: cuda") != std::string::npos, executor == gpu.get()) << recipe;
+    const Model result = load_model(*packed);
+    return evaluate_kl(*cpu, model, result, windows).kl_mean;
+  };
+  const double on_cpu = kl_of(nullptr), on_gpu = kl_of(gpu.get());
+  EXPECT_NEAR(on_gpu, on_cpu, 0.15 * on_cpu);
+}
+
+}  // namespace
+}  // namespace pith
