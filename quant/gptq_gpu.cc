@@ -281,8 +281,8 @@ std::unique_ptr<GpuCorrection> GpuCorrection::make(GpuDevice& device, const Inpu
     const GpuBuffer on_diagonal = table(device, diagonal);
     device.run(&Ops::reorder, {gram.data(), nullptr, on_diagonal.data<float>(), k, 1.0,
                                damping * mean, a.data(), nullptr});
-    device.run(&Ops::widen, {cross.data(), gram.data(), k * k, b.data()});
-    device.run(&Ops::widen, {residual.data(), nullptr, n * k, b.data() + k * k});
+    device.run(&Ops::widen, {cross.data(), k * k, b.data()});
+    device.run(&Ops::widen, {residual.data(), n * k, b.data() + k * k});
     device.wait();
   }
   if (!gpu_solve_positive(device, a, b)) return nullptr;
@@ -292,12 +292,7 @@ std::unique_ptr<GpuCorrection> GpuCorrection::make(GpuDevice& device, const Inpu
   device.run(&Ops::narrow, {b.data(), k * k, to->inputs_.data()});
   device.run(&Ops::narrow, {b.data() + k * k, n * k, to->outputs_.data()});
   device.wait();
-  // W (C - H) is what the move is to be measured by.
-  Buffer<float> change(k * k);
-  parallel_ranges(k * k, 1 << 16, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) change[i] = held.cross[i] - held.gram[i];
-  });
-  to->held_change_ = GpuMatrix<float>(device, k, k, change.data());
+  to->held_change_ = GpuMatrix<float>(device, k, k, held.cross.data());
   to->held_gram_ = GpuMatrix<float>(device, k, k, held.gram.data());
   to->held_residual_ = GpuMatrix<float>(device, n, k, held.residual.data());
   device.wait();

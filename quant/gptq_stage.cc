@@ -45,7 +45,7 @@ Rung climb(const InputStatistics& s, int64_t k, int64_t group, const GptqOptions
 
 struct Correction {
   // W moves by W inputs + outputs.
-  Buffer<float> inputs;   // (C - H) (H + damping)^-1 [k, k]; empty: no correction
+  Buffer<float> inputs;   // C (H + damping)^-1 [k, k]; empty: no correction
   Buffer<float> outputs;  // R (H + damping)^-1 [n, k]; empty: none
   InputStatistics held;
   std::unique_ptr<GpuCorrection> gpu;  // instead, with a device
@@ -59,7 +59,7 @@ void solve_correction(const InputStatistics& s, int64_t k, double damping, Corre
     mean += static_cast<double>(s.gram[i * k + i]) / static_cast<double>(k);
   for (int64_t i = 0; i < k * k; ++i) {
     a[i] = static_cast<double>(s.gram[i]);
-    b[i] = static_cast<double>(s.cross[i]) - a[i];
+    b[i] = static_cast<double>(s.cross[i]);
   }
   for (int64_t i = 0; i < n * k; ++i) b[k * k + i] = static_cast<double>(s.residual[i]);
   for (int64_t i = 0; i < k; ++i) a[i * k + i] += damping * mean;
@@ -75,23 +75,22 @@ double share_of(double gain, double cost) {
 }
 
 // The share of the move after which |y - W' x|^2 is least on the held-out tokens: with move M it is
-// <M, W C + R - W H> / <M H, M>.
+// <M, W C + R> / <M H, M>.
 double best_share(const Correction& c, const Linear& linear) {
   const int64_t k = linear.k;
   constexpr int64_t kRows = 48;
   const auto tiles = static_cast<size_t>((linear.n + kRows - 1) / kRows);
   std::vector<double> gains(tiles), costs(tiles);
   parallel_ranges(linear.n, kRows, [&](int64_t begin, int64_t end) {
-    thread_local Buffer<float> w, move, wc, wh, mh;
+    thread_local Buffer<float> w, move, wc, mh;
     const int64_t rows = end - begin;
-    for (auto* b : {&w, &move, &wc, &wh, &mh}) b->require(kRows * k);
+    for (auto* b : {&w, &move, &wc, &mh}) b->require(kRows * k);
     const auto times = [&](const Buffer<float>& a, const Buffer<float>& b, Buffer<float>* to) {
       cpu_kernels().gemm(rows, k, k, a.data(), k, b.data(), k, to->data(), k, false);
     };
     fast_rows(linear, begin, rows, w.data());
     times(w, c.inputs, &move);
     times(w, c.held.cross, &wc);
-    times(w, c.held.gram, &wh);
     for (int64_t i = 0; i < rows * k && !c.outputs.empty(); ++i) {
       move[i] += c.outputs[begin * k + i];
       wc[i] += c.held.residual[begin * k + i];
@@ -99,8 +98,7 @@ double best_share(const Correction& c, const Linear& linear) {
     times(move, c.held.gram, &mh);
     double gain = 0, cost = 0;
     for (int64_t i = 0; i < rows * k; ++i) {
-      gain +=
-          static_cast<double>(move[i]) * (static_cast<double>(wc[i]) - static_cast<double>(wh[i]));
+      gain += static_cast<double>(move[i]) * static_cast<double>(wc[i]);
       cost += static_cast<double>(move[i]) * static_cast<double>(mh[i]);
     }
     gains[static_cast<size_t>(begin / kRows)] = gain;

@@ -5,9 +5,9 @@
 // Input correction (GPTAQ, Li et al. 2025; Qronos, Zhang et al. 2025): the inputs x of a stage
 // carry the errors of what was compressed before it, o are those of the uncompressed model. Rather
 // than W x the rounded layer is to give W o, and where its output is added to hidden states that
-// miss something by now, that too: y = W o - r. On average (W C + R) (H + damping)^-1 does that
-// best, C = mean of o x^T, R = mean of -r x^T. The target of rounding moves from W towards it by
-// `correct_inputs`. It is kept for a linear where it lowers the error against y on windows that
+// miss something by now, that too: y = W o - r. On average W + (W C + R) (H + damping)^-1 does that
+// best, C = mean of (o - x) x^T, R = mean of -r x^T. The target of rounding moves from W towards it
+// by `correct_inputs`. It is kept for a linear where it lowers the error against y on windows that
 // were held out.
 #pragma once
 

@@ -61,6 +61,15 @@ int32_t Engine::choose(Sampler& sampler, Activation logits, std::span<const int3
     executor_->top(logits, candidates);
     return sampler.choose(candidates, history);
   }
+  if (sampler.takes_mass() && vocab > Executor::kMostCandidates) {
+    std::vector<Candidate> candidates(Executor::kMostCandidates);
+    executor_->top(logits, candidates);
+    const auto id = sampler.choose_open(
+        candidates, [&](const Candidate& top, const Candidate& last, double temperature) {
+          return executor_->mass_behind(logits, top, last, temperature);
+        });
+    if (id) return *id;
+  }
   std::vector<float> all(vocab);
   executor_->read(logits, all);
   return sampler.sample(all, history);

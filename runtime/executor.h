@@ -153,17 +153,12 @@ class Executor {
   virtual void attention(const proto::Attention& spec, int index, const Batch& batch,
                          KvCache& cache, Activation q, Activation k, Activation v,
                          Activation out) = 0;
-  // The same of q and k that are first rotated as spec.rope() says.
-  virtual void rope_attention(const proto::Attention& spec, int index, const Batch& batch,
-                              KvCache& cache, Activation q, Activation k, Activation v,
-                              Activation out) {
-    if (spec.rope().dims() > 0) {
-      const auto d = static_cast<int64_t>(spec.head_dim());
-      rope(spec.rope(), d, batch, q);
-      rope(spec.rope(), d, batch, k);
-    }
-    attention(spec, index, batch, cache, q, k, v, out);
-  }
+  // What a sublayer does behind its first products: y += (attention) W_o^T + bias, of q and k that
+  // are first normed by head and rotated by their positions, as spec says. q and k are overwritten;
+  // `attended` is room for attention's output.
+  virtual void attention_linear(const proto::Attention& spec, const AttentionWeights& weights,
+                                int index, const Batch& batch, KvCache& cache, Activation q,
+                                Activation k, Activation v, Activation attended, Activation y);
   // gate = act(gate) * up, or act(gate) where up has no data
   virtual void activate(proto::Activation activation, Activation gate, Activation up) = 0;
   // y[i] = x[rows[i]]
@@ -178,6 +173,9 @@ class Executor {
   // The likeliest of logits [1, vocab] (runtime/sampling.h), at most kMostCandidates.
   static constexpr size_t kMostCandidates = 256;
   virtual void top(Activation logits, std::span<Candidate> to);
+  // mass_behind() of runtime/sampling.h, of logits [1, vocab].
+  virtual double mass_behind(Activation logits, const Candidate& top, const Candidate& last,
+                             double temperature);
   // Of each row of logits [m, vocab]. base: logits of the same shape, of which `base_scores` are
   // known; no data: none.
   virtual void score(Activation logits, std::span<const int32_t> targets, Activation base,

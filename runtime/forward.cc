@@ -22,17 +22,8 @@ void attention_sublayer(Executor& e, const proto::Sublayer& sublayer,
   const Activation k = e.buffer(Slot::kKey, m, kv_heads * d);
   const Activation v = e.buffer(Slot::kValue, m, kv_heads * d);
   input_linears(e, sublayer.norm(), weights.norm, x, {{{&w.q, q}, {&w.k, k}, {&w.v, v}}});
-  if (spec.query_norm().kind() != proto::NORM_NONE) {
-    const Activation by_head = q.reshaped(m * heads, d);
-    e.norm(w.query_norm, by_head, by_head);
-  }
-  if (spec.key_norm().kind() != proto::NORM_NONE) {
-    const Activation by_head = k.reshaped(m * kv_heads, d);
-    e.norm(w.key_norm, by_head, by_head);
-  }
-  const Activation out = e.buffer(Slot::kAttended, m, heads * d);
-  e.rope_attention(spec, index, batch, cache, q, k, v, out);
-  e.linear(w.o, out, x, true);
+  e.attention_linear(spec, w, index, batch, cache, q, k, v, e.buffer(Slot::kAttended, m, heads * d),
+                     x);
 }
 
 void mlp_sublayer(Executor& e, const proto::Sublayer& sublayer, const SublayerWeights& weights,

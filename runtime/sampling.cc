@@ -31,7 +31,22 @@ bool likelier(const Candidate& a, const Candidate& b) {
   return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
 }
 
+// Beside 1 for the top.
+double weight(float logit, float top, double temperature) {
+  return std::exp((static_cast<double>(logit) - static_cast<double>(top)) / temperature);
+}
+
 }  // namespace
+
+double mass_behind(std::span<const float> logits, const Candidate& top, const Candidate& last,
+                   double temperature) {
+  double mass = 0;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (likelier(last, {logits[i], static_cast<int32_t>(i)}))
+      mass += weight(logits[i], top.logit, temperature);
+  }
+  return mass;
+}
 
 void likeliest(std::span<const float> logits, std::span<Candidate> to) {
   if (to.size() == 1) {
@@ -84,21 +99,24 @@ int32_t Sampler::sample(std::span<const float> logits, std::span<const int32_t> 
     return id >= 0 && static_cast<size_t>(id) < changed.size() ? &changed[static_cast<size_t>(id)]
                                                                : nullptr;
   });
-  double uniform = -1;
   for (size_t k = 256;; k *= 8) {
     found_.resize(std::min(k, changed.size()));
     likeliest(changed, found_);
-    check(found_);
-    if (uniform < 0) uniform = rng_.uniform();
-    double others = 0;
-    if (found_.size() < changed.size()) {
-      for (size_t i = 0; i < changed.size(); ++i) {
-        const Candidate c{changed[i], static_cast<int32_t>(i)};
-        if (likelier(found_.back(), c)) others += weight(c, found_[0]);
-      }
-    }
-    if (const auto id = draw(found_, others, uniform)) return *id;
+    const auto id = choose_open(found_, [&](const Candidate& top, const Candidate& last, double t) {
+      return found_.size() < changed.size() ? mass_behind(changed, top, last, t) : 0;
+    });
+    if (id) return *id;
   }
+}
+
+std::optional<int32_t> Sampler::choose_open(
+    std::span<const Candidate> from,
+    FunctionRef<double(const Candidate&, const Candidate&, double)> mass_behind) {
+  check(from);
+  const auto id =
+      draw(from, mass_behind(from.front(), from.back(), options_.temperature), uniform());
+  if (id) uniform_.reset();
+  return id;
 }
 
 int32_t Sampler::choose(std::span<Candidate> from, std::span<const int32_t> history) {
@@ -113,7 +131,9 @@ int32_t Sampler::choose(std::span<Candidate> from, std::span<const int32_t> hist
   if (greedy()) return from[0].id;
   if (options_.top_k > 0)
     from = from.first(std::min<size_t>(from.size(), static_cast<size_t>(options_.top_k)));
-  return *draw(from, 0, rng_.uniform());
+  const int32_t id = *draw(from, 0, uniform());
+  uniform_.reset();
+  return id;
 }
 
 // Some logit must be a number and none beyond: neither an order nor a mass exists otherwise.
@@ -124,18 +144,13 @@ void Sampler::check(std::span<const Candidate> from) {
     fail(ErrorKind::kNumeric, "the largest logit is {}", from[0].logit);
 }
 
-double Sampler::weight(const Candidate& c, const Candidate& top) const {
-  return std::exp((static_cast<double>(c.logit) - static_cast<double>(top.logit)) /
-                  options_.temperature);
-}
-
 std::optional<int32_t> Sampler::draw(std::span<const Candidate> from, double others,
                                      double uniform) const {
   const SamplingOptions& o = options_;
   std::vector<double> weights(from.size());
   double total = others;
   for (size_t i = 0; i < from.size(); ++i) {
-    weights[i] = weight(from[i], from[0]);
+    weights[i] = weight(from[i].logit, from[0].logit, o.temperature);
     total += weights[i];
   }
   size_t keep = from.size();

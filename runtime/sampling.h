@@ -35,6 +35,9 @@ struct Candidate {
 // The to.size() likeliest of logits [vocab], likeliest first, of equal ones that with the lower id;
 // what is not a number comes before all.
 void likeliest(std::span<const float> logits, std::span<Candidate> to);
+// What all that are less likely than `last` weigh together at a temperature, `top` weighing 1.
+double mass_behind(std::span<const float> logits, const Candidate& top, const Candidate& last,
+                   double temperature);
 
 class Sampler {
  public:
@@ -44,6 +47,15 @@ class Sampler {
   // From at least so many, as likeliest() has them, which are changed. `history`: prompt and output
   // so far. -inf excludes a token; Error(kNumeric) for NaN, +inf, and where all are excluded.
   int32_t choose(std::span<Candidate> from, std::span<const int32_t> history);
+  // Whether the next can be chosen from some of the likeliest and the mass of all others.
+  bool takes_mass() const {
+    return !greedy() && options_.top_k == 0 && options_.repetition_penalty == 1;
+  }
+  // That choice; none where it may fall on one of the others, for sample() to make. `from` as
+  // choose() has it, `mass_behind`(the first, the last) gives that of the others.
+  std::optional<int32_t> choose_open(
+      std::span<const Candidate> from,
+      FunctionRef<double(const Candidate&, const Candidate&, double)> mass_behind);
   // The same of logits [vocab].
   int32_t sample(std::span<const float> logits, std::span<const int32_t> history);
 
@@ -51,8 +63,8 @@ class Sampler {
   std::set<int32_t> penalized(std::span<const int32_t> history) const;
   // Changes the logits of seen tokens, which `find` finds, or null.
   void penalize(std::span<const int32_t> history, FunctionRef<float*(int32_t)> find) const;
+  double uniform() { return uniform_ ? *uniform_ : *(uniform_ = rng_.uniform()); }
   static void check(std::span<const Candidate> from);
-  double weight(const Candidate& c, const Candidate& top) const;
   // By `uniform` in [0, 1) from tokens in order, behind which others have this mass together; none
   // where it falls on those.
   std::optional<int32_t> draw(std::span<const Candidate> from, double others, double uniform) const;
@@ -60,6 +72,7 @@ class Sampler {
 
   SamplingOptions options_;
   Rng rng_;
+  std::optional<double> uniform_;  // drawn for a choice that has not been made yet
   std::vector<Candidate> found_;
 };
 

@@ -124,11 +124,12 @@ class SplitExecutor final : public Executor {
     here().attention(spec, split.index(side_, index), batch, split.part(side_), at(q), at(k), at(v),
                      at(out));
   }
-  void rope_attention(const proto::Attention& spec, int index, const Batch& batch, KvCache& cache,
-                      Activation q, Activation k, Activation v, Activation out) override {
+  void attention_linear(const proto::Attention& spec, const AttentionWeights& weights, int index,
+                        const Batch& batch, KvCache& cache, Activation q, Activation k,
+                        Activation v, Activation attended, Activation y) override {
     auto& split = static_cast<SplitCache&>(cache);
-    here().rope_attention(spec, split.index(side_, index), batch, split.part(side_), at(q), at(k),
-                          at(v), at(out));
+    here().attention_linear(spec, weights, split.index(side_, index), batch, split.part(side_),
+                            at(q), at(k), at(v), at(attended), at(y));
   }
   void activate(proto::Activation activation, Activation gate, Activation up) override {
     here().activate(activation, at(gate), at(up));
@@ -143,6 +144,10 @@ class SplitExecutor final : public Executor {
     return split.all_on_last() ? sides_[kLast]->pass(batch, split.part(kLast), rows, body) : body();
   }
   void top(Activation logits, std::span<Candidate> to) override { here().top(at(logits), to); }
+  double mass_behind(Activation logits, const Candidate& top, const Candidate& last,
+                     double temperature) override {
+    return here().mass_behind(at(logits), top, last, temperature);
+  }
   void score(Activation logits, std::span<const int32_t> targets, Activation base,
              std::span<const RowScore> base_scores, std::span<RowScore> to) override {
     here().score(at(logits), targets, at(base), base_scores, to);

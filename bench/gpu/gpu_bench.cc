@@ -294,6 +294,8 @@ void attention(bool quick) {
   const Type types[] = {
       {"f16", CacheType::kF16, 2}, {"int8", CacheType::kInt8, 1}, {"fp8", CacheType::kFp8, 1}};
   const int64_t heads = 32, kv_heads = 8, d = 128;
+  void* arrived = nullptr;  // zeroed
+  must(ops.allocate(8 * (heads + 1) * 4, &arrived));
   for (const int64_t batch : {1, 8}) {
     for (const int64_t length : {1024, 8192, 32768}) {
       if (quick && length > 8192) continue;
@@ -335,7 +337,10 @@ void attention(bool quick) {
                            0.088f,
                            chunks,
                            sums.as<float>(),
-                           out.as<float>()},
+                           out.as<float>(),
+                           static_cast<int32_t*>(arrived),
+                           {},
+                           {}},
                           stream));
         });
         report(std::string("attend ") + type.name + " batch=" + std::to_string(batch) +
@@ -344,6 +349,7 @@ void attention(bool quick) {
       }
     }
   }
+  ops.release(arrived);
 }
 
 void elementwise() {

@@ -16,17 +16,20 @@
 namespace pith {
 namespace {
 
-// Copies the input of one linear, and does nothing from there on if `stop`.
+// Gives the input of one linear away, and does nothing from there on if `stop`.
 class InputCapture final : public ForwardingExecutor {
  public:
   InputCapture(Executor& inner, const std::string& name, bool stop)
       : ForwardingExecutor(inner), name_(name), stop_(stop) {}
 
-  std::vector<float> take(int64_t* m) {
-    if (m_ == 0) fail(ErrorKind::kUsage, "{} did not run on the calibration text", name_);
+  // Runs `pass`, which is to come to the linear, and calls take(its input) there; its tokens.
+  int64_t run(FunctionRef<void()> pass, FunctionRef<void(Activation)> take) {
+    take_ = &take;
+    m_ = 0;
     done_ = false;
-    *m = std::exchange(m_, 0);
-    return std::move(input_);
+    pass();
+    if (m_ == 0) fail(ErrorKind::kUsage, "{} did not run on the calibration text", name_);
+    return m_;
   }
 
   void norm(const NormWeights& norm, Activation x, Activation y) override {
@@ -35,8 +38,7 @@ class InputCapture final : public ForwardingExecutor {
   void linear(const Linear& linear, Activation x, Activation y, bool add) override {
     if (done_) return;
     if (linear.name != name_) return inner_.linear(linear, x, y, add);
-    input_.resize(static_cast<size_t>(x.m * x.n));
-    inner_.read(x, input_);
+    (*take_)(x);
     m_ = x.m;
     done_ = stop_;
     if (!stop_) inner_.linear(linear, x, y, add);
@@ -54,39 +56,59 @@ class InputCapture final : public ForwardingExecutor {
 
  private:
   const std::string& name_;
-  std::vector<float> input_;
+  const FunctionRef<void(Activation)>* take_ = nullptr;
   int64_t m_ = 0;
   bool stop_, done_ = false;
 };
 
+void check_finite_input(const std::string& name, size_t channel, double squares) {
+  if (!std::isfinite(squares))
+    fail(ErrorKind::kNumeric, "{}: its input {} is not finite on the calibration text", name,
+         channel);
+}
+
 constexpr int64_t kTile = 192;  // of a Gram matrix; 16 tiles of rows and 6 panels of the kernel
 
-// Statistics of inputs while tokens come; means of products grow on the executor's GPU where it has
-// one.
+// Statistics of inputs while tokens come; they grow on the executor's GPU where it has one.
 class Statistics {
  public:
   Statistics(Executor& executor, const std::string& name, const StatisticsNeeds& needs, int64_t k,
              int64_t hidden = 0)
       : name_(name), needs_(needs), k_(k), hidden_(hidden), device_(executor.gpu()) {
     if (device_ == nullptr) return;
+    squares_ = GpuMatrix<double>(*device_, 1, k);
+    absmax_ = GpuMatrix<float>(*device_, 1, k);
     if (needs.gram) gram_.emplace(*device_, k, k);
     if (needs.cross) cross_.emplace(*device_, k, k);
     if (needs.cross && hidden > 0) residual_.emplace(*device_, hidden, k);
-    needs_ = {.mean_square = true};
   }
 
-  // As InputStatistics::add.
-  void add(int64_t m, const float* x, const float* original = nullptr,
+  // As InputStatistics::add; all here.
+  void add(int64_t m, const float* x, const float* change = nullptr,
            const float* missing = nullptr) {
-    const int64_t before = so_far_.tokens;
-    so_far_.add(name_, needs_, m, k_, x, original, missing, hidden_);
-    if (!gram_ && !cross_) return;
-    const float* const of = upload(&x_, x, m * k_);
-    if (gram_) gram_->add(before, m, of, of);
-    if (cross_) cross_->add(before, m, upload(&other_, original, m * k_), of);
-    if (residual_) residual_->add(before, m, upload(&other_, missing, m * hidden_), of);
+    if (device_ == nullptr) return so_far_.add(name_, needs_, m, k_, x, change, missing, hidden_);
+    add_on_gpu(m, upload(&x_, x, m * k_), change ? upload(&change_, change, m * k_) : nullptr,
+               missing ? upload(&missing_, missing, m * hidden_) : nullptr);
+  }
+  // All on the GPU.
+  void add_on_gpu(int64_t m, const float* x, const float* change, const float* missing) {
+    int64_t& before = so_far_.tokens;
+    const double all = static_cast<double>(before + m);
+    device_->run(&cuda::Ops::channel_sums, {x, m, k_, static_cast<double>(before) / all, 1 / all,
+                                            squares_.data(), absmax_.data()});
+    if (gram_) gram_->add(before, m, x, x);
+    if (cross_ && change != nullptr) cross_->add(before, m, change, x);
+    if (residual_ && missing != nullptr) residual_->add(before, m, missing, x);
+    before += m;
   }
   InputStatistics finish() {
+    if (device_ == nullptr || so_far_.tokens == 0) return std::move(so_far_);
+    const auto k = static_cast<size_t>(k_);
+    so_far_.mean_square.resize(k);
+    so_far_.absmax.resize(k);
+    device_->download(so_far_.mean_square.data(), squares_.data(), squares_.buffer.bytes());
+    device_->download(so_far_.absmax.data(), absmax_.data(), absmax_.buffer.bytes());
+    for (size_t c = 0; c < k; ++c) check_finite_input(name_, c, so_far_.mean_square[c]);
     if (gram_) gram_->read(&so_far_.gram);
     if (cross_) cross_->read(&so_far_.cross);
     if (residual_) residual_->read(&so_far_.residual);
@@ -106,8 +128,66 @@ class Statistics {
   int64_t k_, hidden_;
   GpuDevice* device_;
   InputStatistics so_far_;
+  GpuMatrix<double> squares_;
+  GpuMatrix<float> absmax_;
   std::optional<GpuProductMean> gram_, cross_, residual_;
-  GpuBuffer x_, other_;
+  GpuBuffer x_, change_, missing_;
+};
+
+// The inputs of some windows, one after the other: here, or where the executor has them.
+class Inputs {
+ public:
+  Inputs(Executor& executor, bool on_gpu)
+      : executor_(executor), device_(on_gpu ? executor.gpu() : nullptr) {}
+
+  void append(Activation x) {
+    if (device_ == nullptr) {
+      const size_t before = here_.size();
+      here_.resize(before + static_cast<size_t>(x.m * x.n));
+      executor_.read(x, std::span(here_).subspan(before));
+      return;
+    }
+    const auto bytes = static_cast<uint64_t>(x.m * x.n) * sizeof(float);
+    there_.require(*device_, bytes);
+    device_->copy(there_.data(), x.data, bytes);
+  }
+  // All n numbers less others.
+  void subtract(const Inputs& other, int64_t n) {
+    if (device_ != nullptr)
+      return device_->run(&cuda::Ops::add_scaled, {other.data(), -1, n, there_.data<float>()});
+    parallel_ranges(n, 1 << 16, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) here_[static_cast<size_t>(i)] -= other.data()[i];
+    });
+  }
+  // States of a window less others.
+  void append_difference(const CalibrationStates& a, const CalibrationStates& b, size_t window) {
+    const int64_t n = a.tokens(window) * static_cast<int64_t>(a.hidden());
+    const float *const first = a.on_gpu(window), *const second = b.on_gpu(window);
+    if (device_ != nullptr && first != nullptr && second != nullptr) {
+      there_.require(*device_, static_cast<uint64_t>(n) * sizeof(float));
+      device_->copy(there_.data(), first, static_cast<uint64_t>(n) * sizeof(float));
+      device_->run(&cuda::Ops::add_scaled, {second, -1, n, there_.data<float>()});
+      return;
+    }
+    a.load(window, &minuend_);
+    b.load(window, &subtrahend_);
+    for (size_t i = 0; i < minuend_.size(); ++i) minuend_[i] -= subtrahend_[i];
+    if (device_ == nullptr) {
+      here_.insert(here_.end(), minuend_.begin(), minuend_.end());
+    } else {
+      there_.require(*device_, static_cast<uint64_t>(n) * sizeof(float));
+      device_->upload(there_.data(), minuend_.data(), static_cast<uint64_t>(n) * sizeof(float));
+    }
+  }
+  void clear() { here_.clear(); }
+  std::vector<float>& here() { return here_; }
+  const float* data() const { return device_ != nullptr ? there_.data<float>() : here_.data(); }
+
+ private:
+  Executor& executor_;
+  GpuDevice* device_;
+  std::vector<float> here_, minuend_, subtrahend_;
+  GpuBuffer there_;  // the latest alone
 };
 
 std::span<float> sized(std::vector<float>& v, size_t n) {
@@ -171,7 +251,7 @@ void add_products(int64_t before, int64_t m, int64_t n, int64_t k, const float* 
 }  // namespace
 
 void InputStatistics::add(const std::string& name, const StatisticsNeeds& needs, int64_t m,
-                          int64_t k, const float* x, const float* original, const float* missing,
+                          int64_t k, const float* x, const float* change, const float* missing,
                           int64_t hidden) {
   mean_square.resize(static_cast<size_t>(k));
   absmax.resize(static_cast<size_t>(k));
@@ -186,16 +266,14 @@ void InputStatistics::add(const std::string& name, const StatisticsNeeds& needs,
         sum += static_cast<double>(v) * static_cast<double>(v);
         largest = std::max(largest, std::fabs(v));
       }
-      if (!std::isfinite(sum))
-        fail(ErrorKind::kNumeric, "{}: its input {} is not finite on the calibration text", name,
-             c);
+      check_finite_input(name, static_cast<size_t>(c), sum);
       double& mean = mean_square[static_cast<size_t>(c)];
       mean = mean * (before / after) + sum / after;
       absmax[static_cast<size_t>(c)] = largest;
     }
   });
   if (needs.gram) add_products(tokens, m, k, k, x, x, &gram);
-  if (needs.cross && original != nullptr) add_products(tokens, m, k, k, original, x, &cross);
+  if (needs.cross && change != nullptr) add_products(tokens, m, k, k, change, x, &cross);
   if (needs.cross && missing != nullptr) add_products(tokens, m, hidden, k, missing, x, &residual);
   tokens += m;
 }
@@ -232,7 +310,11 @@ CalibrationStates::CalibrationStates(Executor& executor, const proto::ModelSpec&
     offsets_.push_back(bytes_);
     bytes_ += w.size() * static_cast<uint64_t>(hidden) * sizeof(float);
   }
-  if (bytes_ > memory && !scratch_folder.empty()) {
+  GpuDevice* const device = executor.gpu();
+  if (device != nullptr && bytes_ <= device->free_bytes() / 4) {
+    device_ = device;
+    gpu_ = GpuBuffer(*device, bytes_);
+  } else if (bytes_ > memory && !scratch_folder.empty()) {
     const std::string path = scratch_folder + "/calibration-states";
     syscalls().unlink(path.c_str());
     file_ = File::create(path);
@@ -244,31 +326,35 @@ CalibrationStates::CalibrationStates(Executor& executor, const proto::ModelSpec&
   for (size_t i = 0; i < windows_.size(); ++i) {
     const Activation x = executor.buffer(Slot::kHidden, tokens(i), hidden);
     executor.embed(embedding, windows_[i], x);
-    state_.resize(static_cast<size_t>(x.m * x.n));
-    executor.read(x, state_);
-    store(i, state_);
+    keep(executor, i, x);
   }
 }
 
 void CalibrationStates::load(size_t window, std::vector<float>* to) const {
   to->resize(windows_[window].size() * spec_.hidden());
-  if (file_.is_open()) {
+  if (device_ != nullptr) {
+    device_->download(to->data(), on_gpu(window), to->size() * sizeof(float));
+  } else if (file_.is_open()) {
     file_.read(offsets_[window], std::as_writable_bytes(std::span(*to)));
   } else {
     const float* from = memory_.data() + offsets_[window] / sizeof(float);
     std::copy(from, from + to->size(), to->begin());
   }
 }
-void CalibrationStates::store(size_t window, const std::vector<float>& from) {
+void CalibrationStates::keep(Executor& executor, size_t window, Activation x) {
+  if (device_ != nullptr)
+    return device_->copy(on_gpu(window), x.data, static_cast<uint64_t>(x.m * x.n) * sizeof(float));
+  state_.resize(static_cast<size_t>(x.m * x.n));
+  executor.read(x, state_);
   if (file_.is_open()) {
-    file_.write(offsets_[window], std::as_bytes(std::span(from)));
+    file_.write(offsets_[window], std::as_bytes(std::span(state_)));
   } else {
-    std::ranges::copy(from, memory_.data() + offsets_[window] / sizeof(float));
+    std::ranges::copy(state_, memory_.data() + offsets_[window] / sizeof(float));
   }
 }
 
 Activation CalibrationStates::run(Executor& executor, const Block& block, int sublayer,
-                                  size_t window, bool keep) {
+                                  size_t window, bool keeps) {
   check_interrupt();
   // A model of this one sublayer, so that its cache has no other.
   const int64_t m = tokens(window);
@@ -282,16 +368,17 @@ Activation CalibrationStates::run(Executor& executor, const Block& block, int su
     cached_layer_ = block.layer;
     cached_sublayer_ = sublayer;
   }
-  load(window, &state_);
   const Activation x = executor.buffer(Slot::kHidden, m, static_cast<int64_t>(spec_.hidden()));
-  executor.write(state_, x);
+  if (device_ != nullptr) {
+    device_->copy(x.data, on_gpu(window), static_cast<uint64_t>(x.m * x.n) * sizeof(float));
+  } else {
+    load(window, &state_);
+    executor.write(state_, x);
+  }
   const Segment segment{0, 0, m};
   forward_sublayer(executor, sub, block.sublayers[static_cast<size_t>(sublayer)], 0,
                    {windows_[window], std::span(&segment, 1)}, *cache_, x);
-  if (keep) {
-    executor.read(x, state_);
-    store(window, state_);
-  }
+  if (keeps) keep(executor, window, x);
   return x;
 }
 
@@ -318,51 +405,51 @@ InputStatistics Calibration::inputs(const Stage& stage, const StatisticsNeeds& n
   StatisticsNeeds wanted = needs;
   wanted.cross = cross;
   Statistics out(executor_, name, wanted, stage.k(), cross && adds ? hidden : 0);
-  std::vector<float> x, original, missing;
+  // On a GPU they go in window by window from where they are, unless they are to be rounded.
+  const bool stays = executor_.gpu() != nullptr && !rounding.rounds();
+  Inputs x(executor_, stays), original(executor_, stays), missing(executor_, stays);
   RoundedInputs rounded;
   int64_t rows = 0;
   const auto flush = [&] {
     if (rows > 0) {
       const Phases::Scope gram(phases_, "Gram matrices");
-      out.add(rows, x.data(), cross ? original.data() : nullptr,
-              cross && adds ? missing.data() : nullptr);
+      if (cross) original.subtract(x, rows * stage.k());
+      const float* const change = cross ? original.data() : nullptr;
+      const float* const of_missing = cross && adds ? missing.data() : nullptr;
+      if (stays) {
+        out.add_on_gpu(rows, x.data(), change, of_missing);
+      } else {
+        out.add(rows, x.data(), change, of_missing);
+      }
     }
-    x.clear();
-    original.clear();
-    missing.clear();
+    for (Inputs* i : {&x, &original, &missing}) i->clear();
     rows = 0;
   };
   InputCapture capture(executor_, name, true), watch(executor_, name, false);
   const Held held(executor_);
-  std::vector<float> state, before;
   for (size_t w = 0; w < states_.windows(); ++w) {
     if (is_held_out(w) != held_out) continue;
-    int64_t m = 0;
-    states_.run(capture, block, stage.sublayer, w, false);
-    const auto now = capture.take(&m);
-    if (rows + m > kTokens) flush();
+    const int64_t tokens = states_.tokens(w);
+    if (stays || rows + tokens > kTokens) flush();
+    const int64_t m = capture.run([&] { states_.run(capture, block, stage.sublayer, w, false); },
+                                  [&](Activation a) { x.append(a); });
     if (rounding.rounds()) {
-      rounded.set(rounding, now.data(), m, stage.k());
-      x.insert(x.end(), rounded.values(), rounded.values() + m * stage.k());
-    } else {
-      x.insert(x.end(), now.begin(), now.end());
+      float* const these = x.here().data() + rows * stage.k();
+      rounded.set(rounding, these, m, stage.k());
+      std::copy(rounded.values(), rounded.values() + m * stage.k(), these);
     }
     rows += m;
     if (!cross) continue;
-    if (adds) {
-      states_.load(w, &state);
-      originals_->load(w, &before);
-      for (size_t i = 0; i < state.size(); ++i) missing.push_back(before[i] - state[i]);
-    }
+    if (adds) missing.append_difference(*originals_, states_, w);
     // The last stage of a sublayer: nobody asks for these states again. (A rewritten original would
     // round in other places than the source, and a resumed run knows the source alone.)
     const bool last = adds && !rewritten_;
     if (originals_ahead_.contains(w))
       fail(ErrorKind::kUsage, "{}: inputs of the uncompressed model were taken before", name);
-    originals_->run(last ? watch : capture, *original_, stage.sublayer, w, last);
+    InputCapture& by = last ? watch : capture;
+    by.run([&] { originals_->run(by, *original_, stage.sublayer, w, last); },
+           [&](Activation a) { original.append(a); });
     if (last) originals_ahead_.insert(w);
-    const auto then = (last ? watch : capture).take(&m);
-    original.insert(original.end(), then.begin(), then.end());
   }
   flush();
   return out.finish();

@@ -16,6 +16,7 @@
 #include "core/file.h"
 #include "core/phases.h"
 #include "runtime/forwarding_executor.h"
+#include "runtime/gpu/device_memory.h"
 #include "runtime/model/source.h"
 
 namespace pith {
@@ -39,13 +40,13 @@ struct InputStatistics {
   Buffer<float> gram;               // [k, k]
   // o is the input that the uncompressed model has here, r the hidden states that the stage's
   // outputs are added to (where they are: o and down), less those of the uncompressed model.
-  Buffer<float> cross;     // [k, k]: mean of o x^T
+  Buffer<float> cross;     // [k, k]: mean of (o - x) x^T
   Buffer<float> residual;  // [hidden, k]: mean of -r x^T; empty where nothing is added to
 
-  // x [m, k], original [m, k] or null, missing [m, hidden] (-r) or null. Error(kNumeric) naming
-  // `name` where x is not finite.
+  // x [m, k], change [m, k] (o - x) or null, missing [m, hidden] (-r) or null. Error(kNumeric)
+  // naming `name` where x is not finite.
   void add(const std::string& name, const StatisticsNeeds& needs, int64_t m, int64_t k,
-           const float* x, const float* original = nullptr, const float* missing = nullptr,
+           const float* x, const float* change = nullptr, const float* missing = nullptr,
            int64_t hidden = 0);
 };
 
@@ -56,8 +57,9 @@ struct Stage {
 };
 std::vector<Stage> stages_of(const proto::ModelSpec& spec, int layer);
 
-// Hidden states of the calibration windows between two sublayers: in memory, or in a scratch file
-// (without a name) beside the output where they would take more than `memory` bytes.
+// Hidden states of the calibration windows between two sublayers: on the executor's GPU where they
+// take no more than a quarter of what is free there, else in memory, or in a scratch file (without
+// a name) beside the output where they would take more than `memory` bytes.
 class CalibrationStates {
  public:
   // Embeds the windows.
@@ -72,20 +74,26 @@ class CalibrationStates {
   bool in_file() const { return file_.is_open(); }
 
   void load(size_t window, std::vector<float>* to) const;
-  // Runs one window through a sublayer of a block; its state becomes the output if `keep`. Returns
+  // Where they are on the GPU; null: they are not there.
+  float* on_gpu(size_t window) const {
+    return gpu_.bytes() > 0 ? gpu_.data<float>() + offsets_[window] / sizeof(float) : nullptr;
+  }
+  // Runs one window through a sublayer of a block; its state becomes the output if `keeps`. Returns
   // the output, which lies in Slot::kHidden.
-  Activation run(Executor& executor, const Block& block, int sublayer, size_t window, bool keep);
+  Activation run(Executor& executor, const Block& block, int sublayer, size_t window, bool keeps);
   // Runs all windows through all blocks of a model, which is loaded block by block.
   void run_all(Executor& executor, const ModelSource& source);
 
  private:
-  void store(size_t window, const std::vector<float>& from);
+  void keep(Executor& executor, size_t window, Activation x);
 
   const proto::ModelSpec& spec_;
   std::vector<std::vector<int32_t>> windows_;
   std::vector<uint64_t> offsets_;  // of windows in memory_ or file_, in bytes
   Buffer<float> memory_;           // [tokens, hidden] of each window, or
-  File file_;                      // the same
+  File file_;                      // the same, or
+  GpuDevice* device_ = nullptr;
+  GpuBuffer gpu_;  // the same
   uint64_t bytes_ = 0;
   std::vector<float> state_;
   std::unique_ptr<KvCache> cache_;

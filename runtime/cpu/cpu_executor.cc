@@ -134,6 +134,13 @@ class CpuExecutor final : public Executor {
                   static_cast<size_t>(x.n) * sizeof(float));
     }
   }
+  void top(Activation logits, std::span<Candidate> to) override {
+    likeliest({logits.f32(), static_cast<size_t>(logits.n)}, to);
+  }
+  double mass_behind(Activation logits, const Candidate& top, const Candidate& last,
+                     double temperature) override {
+    return pith::mass_behind({logits.f32(), static_cast<size_t>(logits.n)}, top, last, temperature);
+  }
   void score(Activation logits, std::span<const int32_t> targets, Activation base,
              std::span<const RowScore> base_scores, std::span<RowScore> to) override {
     const int64_t n = logits.n;

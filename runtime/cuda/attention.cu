@@ -1,6 +1,7 @@
 // Keys and values into the cache, and attention over it, one query token at a time.
 #include "runtime/cuda/cache_row.h"
 #include "runtime/cuda/device/device.h"
+#include "runtime/cuda/inputs.h"
 #include "runtime/cuda/kernels.h"
 #include "runtime/cuda/values.h"
 
@@ -74,6 +75,15 @@ PITH_DEVICE void rotate(float* x, int64_t d) {
   sync_warp();
 }
 
+// A head normed, by one warp.
+PITH_DEVICE void norm_head(float* x, int64_t d, const HeadNorm& norm) {
+  float squares = 0;
+  for (int64_t i = lane(); i < d; i += 32) squares = fmaf(x[i], x[i], squares);
+  const float factor = 1.0f / sqrtf(warp_sum(squares) / static_cast<float>(d) + norm.eps);
+  for (int64_t i = lane(); i < d; i += 32) x[i] = x[i] * factor * norm.weight[i];
+  sync_warp();
+}
+
 // grid    x: tokens, y: heads of queries, keys and values by 4, a warp each with head_dim floats of
 //         shared memory
 // bound   latency: some kilobytes a token
@@ -94,6 +104,8 @@ PITH_KERNEL append_kernel(Append a) {
   for (int64_t i = lane(); i < d; i += 32) row[i] = from[i];
   sync_warp();
   if (what != kValue) {
+    const HeadNorm& norm = what == kQuery ? a.query_norm : a.key_norm;
+    if (norm.weight != nullptr) norm_head(row, d, norm);
     if (a.half > 0) turn(row, a.cosines + t * a.half, a.sines + t * a.half, a.half, a.interleaved);
     if (a.rotate) rotate(row, d);
   }
@@ -136,7 +148,56 @@ struct Four {
   }
 };
 
-// sums[t, h, chunk] = what the keys of one chunk give for token t and G heads that share a key head
+// Whether this block is the last of `count` that come to a counter, which is then 0 again; what the
+// others wrote before is seen from here on by load_fresh(). `told`: shared memory of the block.
+PITH_DEVICE bool comes_last(int32_t* counter, int64_t count, int32_t* told) {
+  fence_device();
+  sync_block();
+  if (thread_index() == 0) {
+    *told = fetch_add(counter, 1) == static_cast<int32_t>(count - 1);
+    if (*told != 0) *counter = 0;
+  }
+  sync_block();
+  const bool last = *told != 0;
+  sync_block();  // before it is used again
+  if (last) fence_device();
+  return last;
+}
+
+// out = the chunks of a token and head, joined in order, by a block.
+PITH_DEVICE void join_chunks(const Attend& a, int64_t t, int64_t head, int64_t first,
+                             int64_t last) {
+  const int64_t d = a.cache.head_dim;
+  const float* const sums = a.sums + (t * a.heads + head) * a.chunks * (d + 2);
+  const auto at = [&](int64_t c, int64_t i) { return load_fresh(sums + c * (d + 2) + i); };
+  float top = kLowest;
+  for (int64_t c = first; c <= last; ++c) top = at(c, d) > top ? at(c, d) : top;
+  float total = 0;
+  for (int64_t c = first; c <= last; ++c) total = fmaf(exp_of(at(c, d) - top), at(c, d + 1), total);
+  for (int64_t i = thread_index(); i < d; i += block_threads()) {
+    float sum = 0;
+    for (int64_t c = first; c <= last; ++c) sum = fmaf(exp_of(at(c, d) - top), at(c, i), sum);
+    a.out[(t * a.heads + head) * d + i] = sum / total;
+  }
+}
+
+// What a product takes of out[t], by a block.
+PITH_DEVICE void write_attended(const Attend& a, int64_t t) {
+  const int64_t n = a.heads * a.cache.head_dim;
+  const float* const x = a.out + t * n;
+  const auto value = [&](int64_t i) { return load_fresh(x + i); };
+  float top = 0;
+  for (int64_t i = thread_index(); i < n; i += block_threads()) top = larger(fabsf(value(i)), top);
+  top = block_join(top, reinterpret_cast<float*>(shared_memory()), larger);
+  if (a.halves.values != nullptr) {
+    write_inputs(a.halves, t, n, top, value);
+  } else {
+    write_inputs(a.bytes, t, n, top, value);
+  }
+}
+
+// sums[t, h, chunk] = what the keys of one chunk give for token t and G heads that share a key
+// head; the last to come joins them, and the last of a token goes on
 //
 // q       [m, heads * d] f32
 // needs   heads a multiple of the cache's, G of the heads that share one; d <= 256 a multiple of 4
@@ -254,34 +315,15 @@ PITH_KERNEL attend_kernel(Attend a) {
       to[i] = i == d ? highest : sum;
     }
   }
-}
-
-// out = the chunks of a token and head, joined in order
-// grid  x: tokens, y: heads; 4 warps
-PITH_KERNEL join_kernel(Attend a) {
-  wait_for_previous();
-  const int64_t t = block_x(), head = block_y(), d = a.cache.head_dim;
-  const int64_t at = a.positions.at[t];
   const int64_t first =
                     a.window > 0 && at - a.window + 1 > 0 ? (at - a.window + 1) / kChunkKeys : 0,
                 last = at / kChunkKeys;
-  const float* const sums = a.sums + (t * a.heads + head) * a.chunks * (d + 2);
-  float top = kLowest;
-  for (int64_t c = first; c <= last; ++c)
-    top = sums[c * (d + 2) + d] > top ? sums[c * (d + 2) + d] : top;
-  float total = 0;
-  for (int64_t c = first; c <= last; ++c) {
-    const float* const of = sums + c * (d + 2);
-    total = fmaf(exp_of(of[d] - top), of[d + 1], total);
-  }
-  for (int64_t i = thread_index(); i < d; i += 32 * kWarps) {
-    float sum = 0;
-    for (int64_t c = first; c <= last; ++c) {
-      const float* const of = sums + c * (d + 2);
-      sum = fmaf(exp_of(of[d] - top), of[i], sum);
-    }
-    a.out[(t * a.heads + head) * d + i] = sum / total;
-  }
+  int32_t* const counters = a.arrived + t * (a.heads + 1);
+  auto* const told = reinterpret_cast<int32_t*>(shared_memory());
+  if (!comes_last(counters + first_head, last - first + 1, told)) return;
+  for (int h = 0; h < G; ++h) join_chunks(a, t, first_head + h, first, last);
+  if (a.halves.values == nullptr && a.bytes.values == nullptr) return;
+  if (comes_last(counters + a.heads, a.heads / G, told)) write_attended(a, t);
 }
 
 template <int key_bytes, int value_bytes>
@@ -321,7 +363,8 @@ Status run_attend(const Attend& a, Stream stream) {
 
 Status append(const Append& a, Stream stream) {
   Append some = a;
-  if (a.half == 0 && !a.rotate) some.query_heads = 0;  // queries stay as they are
+  if (a.half == 0 && !a.rotate && a.query_norm.weight == nullptr)
+    some.query_heads = 0;  // queries stay as they are
   const int64_t rows = some.query_heads + 2 * a.cache.heads;
   return launch(append_kernel,
                 {a.positions.m, (rows + kWarps - 1) / kWarps, 1, 32 * kWarps,
@@ -334,12 +377,9 @@ Status attend(const Attend& a, Stream stream) {
   if (d < 4 || d > 256 || d % 4 != 0) return "attention: heads of a size that it does not take";
   if (a.heads % a.cache.heads != 0) return "attention: heads that do not share key heads evenly";
   const int bytes = bytes_of(a.cache.keys.type);
-  Status bad = nullptr;
-  if (bytes == 4) bad = run_attend<4>(a, stream);
-  if (bytes == 2) bad = run_attend<2>(a, stream);
-  if (bytes == 1) bad = run_attend<1>(a, stream);
-  if (bad) return bad;
-  return launch(join_kernel, {a.positions.m, a.heads, 1, 32 * kWarps, 0, true}, stream, a);
+  if (bytes == 4) return run_attend<4>(a, stream);
+  if (bytes == 2) return run_attend<2>(a, stream);
+  return run_attend<1>(a, stream);
 }
 
 }  // namespace pith::cuda

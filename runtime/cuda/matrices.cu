@@ -3,6 +3,7 @@
 
 #include "runtime/cuda/device/device.h"
 #include "runtime/cuda/kernels.h"
+#include "runtime/cuda/values.h"
 
 namespace pith::cuda {
 namespace {
@@ -248,9 +249,7 @@ PITH_KERNEL unit_upper_kernel(UnitUpper a) {
 // grid    x: numbers / 256
 PITH_KERNEL widen_kernel(Widen a) {
   const int64_t i = block_x() * kThreads + thread_index();
-  if (i >= a.n) return;
-  const auto v = static_cast<double>(a.a[i]);
-  a.to[i] = a.b != nullptr ? v - static_cast<double>(a.b[i]) : v;
+  if (i < a.n) a.to[i] = static_cast<double>(a.from[i]);
 }
 PITH_KERNEL add_scaled_kernel(AddScaled a) {
   const int64_t i = block_x() * kThreads + thread_index();
@@ -275,6 +274,22 @@ PITH_KERNEL column_sums_kernel(ColumnSums a) {
               static_cast<double>(a.b[r * a.columns + c]), sum);
   }
   a.sums[i * a.columns + c] = sum;
+}
+
+// grid    x: columns / 256; bound by latency: m loads of which 8 are on their way at once
+PITH_KERNEL channel_sums_kernel(ChannelSums a) {
+  const int64_t c = block_x() * kThreads + thread_index();
+  if (c >= a.k) return;
+  double sum = 0;
+  float most = a.absmax[c];
+#pragma unroll 8
+  for (int64_t r = 0; r < a.m; ++r) {
+    const float v = a.x[r * a.k + c];
+    sum = fma(static_cast<double>(v), static_cast<double>(v), sum);
+    most = larger(fabsf(v), most);
+  }
+  a.squares[c] = (a.keep == 0 ? 0 : a.squares[c] * a.keep) + sum * a.add;
+  a.absmax[c] = most;
 }
 
 constexpr int64_t blocks_of(int64_t n) { return (n + kThreads - 1) / kThreads; }
@@ -311,6 +326,9 @@ Status add_scaled(const AddScaled& a, Stream stream) {
 }
 Status narrow(const Narrow& a, Stream stream) {
   return launch(narrow_kernel, Grid{blocks_of(a.n), 1, 1, kThreads}, stream, a);
+}
+Status channel_sums(const ChannelSums& a, Stream stream) {
+  return launch(channel_sums_kernel, Grid{blocks_of(a.k), 1, 1, kThreads}, stream, a);
 }
 Status column_sums(const ColumnSums& a, Stream stream) {
   return launch(column_sums_kernel, Grid{blocks_of(a.columns), a.count, 1, kThreads}, stream, a);

@@ -59,10 +59,9 @@ struct UnitUpper {
   float* unit;
   float* variance;
 };
-// to = a - b of n numbers; b may be null.
+// Of n numbers.
 struct Widen {
-  const float* a;
-  const float* b;
+  const float* from;
   int64_t n;
   double* to;
 };
@@ -77,6 +76,15 @@ struct Narrow {
   const double* from;
   int64_t n;
   float* to;
+};
+// squares = squares * keep + add * sum of x[., c]^2, absmax = max(absmax, |x[., c]|) or NaN, for
+// every column of x [m, k].
+struct ChannelSums {
+  const float* x;
+  int64_t m, k;
+  double keep, add;
+  double* squares;
+  float* absmax;
 };
 // sums[i, c] = sum over r in [starts[i], starts[i + 1]) of a[r, c] b[r, c]; a and b from row
 // starts[0] on, [., columns]. Without starts, one sum over `rows`.

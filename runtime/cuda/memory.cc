@@ -68,6 +68,9 @@ Status upload(void* to, const void* from, uint64_t bytes, Stream stream) {
 Status download(void* to, const void* from, uint64_t bytes, Stream stream) {
   return said(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, of(stream)));
 }
+Status copy(void* to, const void* from, uint64_t bytes, Stream stream) {
+  return said(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, of(stream)));
+}
 Status begin_graph(Stream stream) {
   return said(cudaStreamBeginCapture(of(stream), cudaStreamCaptureModeThreadLocal));
 }

@@ -14,6 +14,7 @@ Status make_stream(Stream* to);
 void end_stream(Stream stream);
 Status upload(void* to, const void* from, uint64_t bytes, Stream stream);
 Status download(void* to, const void* from, uint64_t bytes, Stream stream);
+Status copy(void* to, const void* from, uint64_t bytes, Stream stream);
 Status wait(Stream stream);
 Status begin_graph(Stream stream);
 Status end_graph(Stream stream, Graph* to);

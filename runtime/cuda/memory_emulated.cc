@@ -53,6 +53,9 @@ Status upload(void* to, const void* from, uint64_t bytes, Stream) {
 Status download(void* to, const void* from, uint64_t bytes, Stream stream) {
   return upload(to, from, bytes, stream);
 }
+Status copy(void* to, const void* from, uint64_t bytes, Stream stream) {
+  return upload(to, from, bytes, stream);
+}
 Status wait(Stream) { return recording == nullptr ? nullptr : kNotWhileRecording; }
 
 Status begin_graph(Stream) {

@@ -285,10 +285,15 @@ struct Cache {
   const int32_t* pages;
   int64_t pages_per_slot, heads, head_dim;
 };
-// Queries and keys are turned by their positions (`half` 0: not), each head of both multiplied by
-// the normalized Hadamard matrix where `rotate` (in blocks of the largest power of two that divides
-// head_dim); then queries are there and keys and values in the cache. With no heads in the cache
-// it is queries alone.
+// x / sqrt(mean of squares + eps) * weight of a head; null: not.
+struct HeadNorm {
+  const float* weight;
+  float eps;
+};
+// Queries and keys are normed by head, turned by their positions (`half` 0: not), each head of both
+// multiplied by the normalized Hadamard matrix where `rotate` (in blocks of the largest power of
+// two that divides head_dim); then queries are there and keys and values in the cache. With no
+// heads in the cache it is queries alone.
 struct Append {
   Cache cache;
   Positions positions;
@@ -300,6 +305,7 @@ struct Append {
   const float* sines;
   int64_t half;
   bool interleaved, rotate;
+  HeadNorm query_norm = {}, key_norm = {};
 };
 // out[t, h] = softmax(scale q k) v over the keys of t's slot that it sees: all up to itself, or the
 // last `window`. Keys go in chunks of kChunkKeys, whose sums are joined in order: the result does
@@ -315,6 +321,11 @@ struct Attend {
   int64_t chunks;  // at least those of the longest sequence in the batch
   float* sums;     // [m, heads, chunks, head_dim + 2]: room
   float* out;      // [m, heads * head_dim]
+  // The last block of a head joins its chunks, the last of a token makes of them what a product
+  // takes, if that is asked for. [m, heads + 1], 0 before and after.
+  int32_t* arrived;
+  HalfInputs halves;  // or no values
+  Int8Inputs bytes;   // or no values
 };
 
 // The same of many tokens of a sequence at a time, in tiles of up to kTileQueries that follow each
@@ -358,6 +369,16 @@ inline constexpr int64_t kTopChunk = 2048;
 constexpr int64_t top_room(int64_t n, int64_t k) {
   return 2 * ((n + kTopChunk - 1) / kTopChunk) * k;
 }
+// sums[i] = of x in the i-th kTopChunk, those behind `last` in that order: exp((x - top) /
+// temperature).
+struct MassBehind {
+  const float* x;
+  int64_t n;
+  float top, last;
+  int32_t last_at;
+  double temperature;
+  double* sums;
+};
 inline float key_float(uint64_t key) {
   const auto ordered = static_cast<uint32_t>(key >> 32);
   const uint32_t bits = ordered >> 31 != 0 ? ordered & 0x7fffffffu : ~ordered;
@@ -392,6 +413,7 @@ struct Ops {
   // From memory of the system, which is read before it returns.
   Status (*upload)(void* to, const void* from, uint64_t bytes, Stream stream);
   Status (*download)(void* to, const void* from, uint64_t bytes, Stream stream);
+  Status (*copy)(void* to, const void* from, uint64_t bytes, Stream stream);  // on the device
   Status (*wait)(Stream stream);
 
   // What is asked for between the two is not done but kept, to be done by launch_graph as often as
@@ -432,6 +454,7 @@ struct Ops {
   Status (*attend)(const Attend& a, Stream stream);
   Status (*attend_tiles)(const AttendTiles& a, Stream stream);
   Status (*top)(const Top& a, Stream stream);
+  Status (*mass_behind)(const MassBehind& a, Stream stream);
   Status (*score)(const Score& a, Stream stream);
 
   // For compression: matrices.h, rounding.h.
@@ -444,6 +467,7 @@ struct Ops {
   Status (*widen)(const Widen& a, Stream stream);
   Status (*add_scaled)(const AddScaled& a, Stream stream);
   Status (*narrow)(const Narrow& a, Stream stream);
+  Status (*channel_sums)(const ChannelSums& a, Stream stream);
   Status (*column_sums)(const ColumnSums& a, Stream stream);
   Status (*load_rows)(const LoadRows& a, Stream stream);
   Status (*sweep)(const Sweep& a, Stream stream);

@@ -74,8 +74,30 @@ PITH_KERNEL score_kernel(Score a) {
   a.top[row] = top;
 }
 
+// grid    x: chunks of kTopChunk numbers
+// shared  a number of each thread
+// bound   latency; an exponential in f64 a number
+PITH_KERNEL mass_kernel(MassBehind a) {
+  const int64_t begin = block_x() * kTopChunk;
+  const int64_t end = begin + kTopChunk < a.n ? begin + kTopChunk : a.n;
+  double sum = 0;
+  for (int64_t i = begin + thread_index(); i < end; i += kThreads) {
+    const float v = a.x[i];
+    if (v < a.last || (v == a.last && i > a.last_at))
+      sum += exp((static_cast<double>(v) - static_cast<double>(a.top)) / a.temperature);
+  }
+  sum = block_sum(sum, reinterpret_cast<double*>(shared_memory()));
+  if (thread_index() == 0) a.sums[block_x()] = sum;
+}
+
 }  // namespace
 
+Status mass_behind(const MassBehind& a, Stream stream) {
+  return launch(mass_kernel,
+                Grid{(a.n + kTopChunk - 1) / kTopChunk, 1, 1, kThreads,
+                     kThreads * static_cast<int64_t>(sizeof(double))},
+                stream, a);
+}
 Status score(const Score& a, Stream stream) {
   if (a.n < 1 || a.n > INT32_MAX) return "score: a number of logits that it does not take";
   return launch(

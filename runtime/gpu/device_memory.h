@@ -61,7 +61,16 @@ class GpuDevice {
     check(ops_.download(to, from, bytes, stream_));
     wait();
   }
+  void copy(void* to, const void* from, uint64_t bytes) {
+    check(ops_.copy(to, from, bytes, stream_));
+  }
   void wait() { check(ops_.wait(stream_)); }
+
+  uint64_t free_bytes() const {
+    uint64_t free = 0, total = 0;
+    check(ops_.memory(&free, &total));
+    return free;
+  }
 
   void begin_graph() { check(ops_.begin_graph(stream_)); }
   GpuGraph end_graph();

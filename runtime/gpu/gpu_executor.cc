@@ -5,7 +5,9 @@
 #include <bit>
 #include <cmath>
 #include <compare>
+#include <cstring>
 #include <map>
+#include <numeric>
 #include <unordered_map>
 
 #include "core/bytes.h"
@@ -96,8 +98,8 @@ class GpuExecutor final : public Executor {
   }
 
   void norm(const NormWeights& norm, Activation x, Activation y) override {
-    device_.run(&Ops::norm,
-                {x.f32(), weight_of(norm), x.m, x.n, static_cast<float>(norm.spec.eps()), y.f32()});
+    device_.run(&Ops::norm, {x.f32(), weight_of(norm, norm_once_), x.m, x.n,
+                             static_cast<float>(norm.spec.eps()), y.f32()});
   }
 
   void linear(const Linear& linear, Activation x, Activation y, bool add) override {
@@ -117,13 +119,13 @@ class GpuExecutor final : public Executor {
     const auto eps = static_cast<float>(norm.spec.eps());
     if (alike(all) && in_int8(all)) {
       const cuda::Int8Inputs inputs = int8_room(*all.front().linear, x.m, x.n);
-      device_.run(&Ops::norm_to_int8, {x.f32(), weight_of(norm), x.n, eps, inputs});
+      device_.run(&Ops::norm_to_int8, {x.f32(), weight_of(norm, norm_once_), x.n, eps, inputs});
       return multiply_int8(all, inputs, false);
     }
     if (!alike(all) || in_blocks(all.front().linear->input))
       return Executor::norm_linears(norm, x, normed, all);
     const cuda::HalfInputs inputs = room(inputs_, x.m, x.n, all.front().linear->input);
-    device_.run(&Ops::norm_to_half, {x.f32(), weight_of(norm), x.n, eps, inputs});
+    device_.run(&Ops::norm_to_half, {x.f32(), weight_of(norm, norm_once_), x.n, eps, inputs});
     multiply_all(all, inputs);
   }
 
@@ -154,12 +156,27 @@ class GpuExecutor final : public Executor {
 
   void attention(const proto::Attention& spec, int index, const Batch& batch, KvCache& cache,
                  Activation q, Activation k, Activation v, Activation out) override {
-    attend(spec, index, batch, cache, nullptr, q, k, v, out);
+    attend(spec, nullptr, index, batch, cache, q, k, v, out, {}, {});
   }
-  void rope_attention(const proto::Attention& spec, int index, const Batch& batch, KvCache& cache,
-                      Activation q, Activation k, Activation v, Activation out) override {
-    attend(spec, index, batch, cache, spec.rope().dims() > 0 ? &spec.rope() : nullptr, q, k, v,
-           out);
+  void attention_linear(const proto::Attention& spec, const AttentionWeights& weights, int index,
+                        const Batch& batch, KvCache& cache, Activation q, Activation k,
+                        Activation v, Activation attended, Activation y) override {
+    const Linear& o = weights.o;
+    const To to[] = {{&o, y}};
+    if (in_blocks(o.input)) {
+      attend(spec, &weights, index, batch, cache, q, k, v, attended, {}, {});
+      return linear(o, attended, y, true);
+    }
+    if (in_int8(to)) {
+      const cuda::Int8Inputs inputs = int8_room(o, attended.m, attended.n);
+      if (!attend(spec, &weights, index, batch, cache, q, k, v, attended, {}, inputs))
+        device_.run(&Ops::to_int8, {attended.f32(), attended.n, inputs});
+      return multiply_int8(to, inputs, true);
+    }
+    const cuda::HalfInputs inputs = room(inputs_, attended.m, attended.n, o.input);
+    if (!attend(spec, &weights, index, batch, cache, q, k, v, attended, inputs, {}))
+      device_.run(&Ops::to_half, {attended.f32(), attended.n, inputs});
+    multiply(o, inputs, y, true);
   }
 
   void activate(proto::Activation activation, Activation gate, Activation up) override {
@@ -177,10 +194,12 @@ class GpuExecutor final : public Executor {
     const auto one = [](const Segment& s) { return s.count == 1; };
     if (batch.tokens.size() > kMostOfGraph || !std::ranges::all_of(batch.segments, one))
       return body();
-    set(tokens_, batch.tokens);
-    set(rows_, rows);
-    set_positions(batch, cache);
-    for (auto& [name, angles] : angles_) set_angles(angles, batch);
+    set_together([&] {
+      set(tokens_, batch.tokens);
+      set(rows_, rows);
+      set_positions(batch, cache);
+      for (auto& [name, angles] : angles_) set_angles(angles, batch);
+    });
     const GraphKey key{static_cast<GpuKvCache&>(cache).id(), batch.tokens.size(), rows.size(),
                        chunks_of_batch()};
     Recorded& recorded = graphs_[key];
@@ -211,6 +230,17 @@ class GpuExecutor final : public Executor {
     device_.download(found.data(), keys + room, to.size() * sizeof(uint64_t));
     for (size_t i = 0; i < to.size(); ++i)
       to[i] = {cuda::key_float(found[i]), static_cast<int32_t>(~static_cast<uint32_t>(found[i]))};
+  }
+  double mass_behind(Activation logits, const Candidate& top, const Candidate& last,
+                     double temperature) override {
+    const auto chunks = static_cast<size_t>(ceil_div(logits.n, cuda::kTopChunk));
+    grow(keys_, chunks * sizeof(double));
+    auto* const on_device = keys_.data<double>();
+    device_.run(&Ops::mass_behind,
+                {logits.f32(), logits.n, top.logit, last.logit, last.id, temperature, on_device});
+    std::vector<double> sums(chunks);
+    device_.download(sums.data(), on_device, chunks * sizeof(double));
+    return std::accumulate(sums.begin(), sums.end(), 0.0);
   }
   void score(Activation logits, std::span<const int32_t> targets, Activation base,
              std::span<const RowScore> base_scores, std::span<RowScore> to) override {
@@ -259,10 +289,18 @@ class GpuExecutor final : public Executor {
     int runs = 0;
     bool cannot = false;  // it takes weights to the device
   };
+  struct Placed {
+    GpuBuffer own;
+    void* at = nullptr;
+    template <class T>
+    T* data() const {
+      return static_cast<T*>(at);
+    }
+  };
   struct Angles {
     proto::Rope rope;
     RopeAngles of;
-    GpuBuffer cosines, sines;
+    Placed cosines, sines;
   };
   struct OnDevice {
     struct Term {
@@ -296,6 +334,35 @@ class GpuExecutor final : public Executor {
     grow(to, from.size_bytes());
     device_.upload(to.data(), from.data(), from.size_bytes());  // reads it before it returns
   }
+  // In memory of its own, or while set_together() runs, beside others.
+  template <class T>
+  void set(Placed& to, std::span<const T> from) {
+    if (!together_) {
+      set(to.own, from);
+      to.at = to.own.data();
+      return;
+    }
+    const size_t offset = round_up(step_bytes_.size(), 16);
+    step_bytes_.resize(offset + from.size_bytes());
+    std::memcpy(step_bytes_.data() + offset, from.data(), from.size_bytes());
+    step_places_.emplace_back(&to, offset);
+  }
+  // What `sets` sets goes to the device by one upload, for one shape always to the same place.
+  template <class Sets>
+  void set_together(Sets sets) {
+    step_bytes_.clear();
+    step_places_.clear();
+    together_ = true;
+    try {
+      sets();
+    } catch (...) {
+      together_ = false;
+      throw;
+    }
+    together_ = false;
+    set(step_, std::span<const std::byte>(step_bytes_));
+    for (const auto& [to, offset] : step_places_) to->at = step_.data<std::byte>() + offset;
+  }
 
   Activation record(FunctionRef<Activation()> body, GpuGraph* to) {
     inputs_are_set_ = true;
@@ -321,40 +388,56 @@ class GpuExecutor final : public Executor {
     append->interleaved = rope.interleaved();
   }
 
-  // Of q and k that are turned as `rope` says, where it is there.
-  void attend(const proto::Attention& spec, int index, const Batch& batch, KvCache& cache,
-              const proto::Rope* rope, Activation q, Activation k, Activation v, Activation out) {
+  cuda::HeadNorm head_norm(const proto::Norm& spec, const NormWeights& norm, GpuBuffer& once) {
+    if (spec.kind() == proto::NORM_NONE) return {nullptr, 0};
+    return {weight_of(norm, once), static_cast<float>(spec.eps())};
+  }
+
+  // With `weights`, of q and k that are normed and turned as the spec says. Whether what a product
+  // takes of the result was written where that was asked for.
+  bool attend(const proto::Attention& spec, const AttentionWeights* weights, int index,
+              const Batch& batch, KvCache& cache, Activation q, Activation k, Activation v,
+              Activation out, const cuda::HalfInputs& halves, const cuda::Int8Inputs& bytes) {
     auto& gpu_cache = static_cast<GpuKvCache&>(cache);
     if (!inputs_are_set_) set_positions(batch, cache);
     const cuda::Cache c = gpu_cache.of(index);
     const cuda::Positions at{slots_.data<int32_t>(), positions_.data<int32_t>(), q.m};
-    const int64_t d = c.head_dim, heads = spec.heads();
-    cuda::Append append{c, at, q.f32(), heads, k.f32(), v.f32(), nullptr, nullptr, 0, false, false};
-    append.rotate = gpu_cache.rotated();
-    if (rope != nullptr) turn_by(&append, *rope, batch);
+    const int64_t d = c.head_dim, heads = spec.heads(), window = spec.window();
+    cuda::Append append{
+        c,  at, q.f32(), heads, k.f32(), v.f32(), nullptr, nullptr, 0, false, gpu_cache.rotated(),
+        {}, {}};
+    if (weights != nullptr) {
+      append.query_norm = head_norm(spec.query_norm(), weights->query_norm, norm_once_);
+      append.key_norm = head_norm(spec.key_norm(), weights->key_norm, key_norm_once_);
+      if (spec.rope().dims() > 0) turn_by(&append, spec.rope(), batch);
+    }
     device_.run(&Ops::append, append);
-    const double scale = spec.scale() != 0 ? spec.scale() : 1 / std::sqrt(static_cast<double>(d));
+    const auto scale = static_cast<float>(
+        spec.scale() != 0 ? spec.scale() : 1 / std::sqrt(static_cast<double>(d)));
     if (tile_count_ > 0 && cuda::has_tiles(c)) {
-      device_.run(&Ops::attend_tiles,
-                  {c, query_tiles_.data<cuda::QueryTile>(), tile_count_, q.f32(), heads,
-                   static_cast<int64_t>(spec.window()), static_cast<float>(scale), out.f32()});
-      return;
+      device_.run(&Ops::attend_tiles, {c, query_tiles_.data<cuda::QueryTile>(), tile_count_,
+                                       q.f32(), heads, window, scale, out.f32()});
+      return false;
     }
     const int64_t chunks = chunks_of_batch();
     grow(sums_, floats(q.m * heads * chunks * (d + 2)));
-    device_.run(&Ops::attend, {c, at, q.f32(), heads, static_cast<int64_t>(spec.window()),
-                               static_cast<float>(scale), chunks, sums_.data<float>(), out.f32()});
+    grow(attended_, static_cast<uint64_t>(q.m * (heads + 1)) * sizeof(int32_t));
+    device_.run(&Ops::attend, {c, at, q.f32(), heads, window, scale, chunks, sums_.data<float>(),
+                               out.f32(), attended_.data<int32_t>(), halves, bytes});
+    return true;
   }
 
   void set_angles(Angles& angles, const Batch& batch) {
-    if (!angles.of.set(angles.rope, batch)) return;
+    if (!angles.of.set(angles.rope, batch) && !together_) return;
     const auto count = static_cast<size_t>(angles.of.tokens() * angles.of.half());
     set(angles.cosines, std::span(angles.of.cosines(), count));
     set(angles.sines, std::span(angles.of.sines(), count));
   }
   const Angles& angles_of(const proto::Rope& rope, const Batch& batch) {
     rope.SerializeToString(&rope_bytes_);
-    Angles& angles = angles_[rope_bytes_];
+    const auto [it, is_new] = angles_.try_emplace(rope_bytes_);
+    Angles& angles = it->second;
+    if (is_new) ++generation_;  // what is set together has other places then
     if (inputs_are_set_) return angles;
     angles.rope = rope;
     set_angles(angles, batch);
@@ -400,7 +483,8 @@ class GpuExecutor final : public Executor {
     f(once);
     device_.wait();
   }
-  const float* weight_of(const NormWeights& norm) {
+  // Into `once` where it is for this use alone.
+  const float* weight_of(const NormWeights& norm, GpuBuffer& once) {
     const auto kept = norms_.find(&norm);
     if (kept != norms_.end()) return kept->second.data<float>();
     takes_once_ = true;
@@ -410,8 +494,8 @@ class GpuExecutor final : public Executor {
           .emplace(&norm, GpuBuffer(device_, norm.weight.data(), floats(std::ssize(norm.weight))))
           .first->second.data<float>();
     }
-    set(norm_once_, std::span<const float>(norm.weight));
-    return norm_once_.data<float>();
+    set(once, std::span<const float>(norm.weight));
+    return once.data<float>();
   }
 
   static bool in_blocks(const InputEncoding& e) {
@@ -624,7 +708,7 @@ class GpuExecutor final : public Executor {
 
   void set_positions(const Batch& batch, const KvCache& cache) {
     check_fits(batch, cache);
-    if (std::ranges::equal(segments_, batch.segments)) return;
+    if (std::ranges::equal(segments_, batch.segments) && !together_) return;
     std::vector<int32_t> slots, at;
     longest_ = 0;
     for (const auto& s : batch.segments) {
@@ -645,8 +729,12 @@ class GpuExecutor final : public Executor {
   std::unordered_map<const NormWeights*, GpuBuffer> norms_;
   std::vector<Hold> holds_;
   std::array<GpuBuffer, static_cast<size_t>(Slot::kCount)> buffers_;
-  GpuBuffer keys_, scores_, partial_, arrived_, tokens_, rows_, norm_once_, rounded_, inner_,
-      piece_, bytes_, products_, sums_, slots_, positions_;
+  GpuBuffer keys_, scores_, partial_, arrived_, norm_once_, key_norm_once_, rounded_, inner_,
+      piece_, bytes_, products_, sums_, attended_, step_;
+  Placed tokens_, rows_, slots_, positions_;
+  std::vector<std::byte> step_bytes_;
+  std::vector<std::pair<Placed*, size_t>> step_places_;
+  bool together_ = false;
   Inputs inputs_, inner_inputs_;
   std::map<std::string, Angles> angles_;  // by the bytes of the rope
   std::string rope_bytes_;

@@ -59,6 +59,7 @@ const Ops& counting_ops() {
       .end_stream = [](Stream) {},
       .upload = [](void*, const void*, uint64_t, Stream) { return Status(); },
       .download = [](void*, const void*, uint64_t, Stream) { return Status(); },
+      .copy = [](void*, const void*, uint64_t, Stream) { return Status(); },
       .wait = [](Stream) { return Status(); },
       .begin_graph = [](Stream) { return Status(); },
       .end_graph =
@@ -97,6 +98,7 @@ const Ops& counting_ops() {
       .attend = nothing,
       .attend_tiles = nothing,
       .top = nothing,
+      .mass_behind = nothing,
       .score = nothing,
       .gemm_f32 = nothing,
       .gemm_f64 = nothing,
@@ -107,6 +109,7 @@ const Ops& counting_ops() {
       .widen = nothing,
       .add_scaled = nothing,
       .narrow = nothing,
+      .channel_sums = nothing,
       .column_sums = nothing,
       .load_rows = nothing,
       .sweep = nothing,

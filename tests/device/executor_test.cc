@@ -161,6 +161,24 @@ TEST(GpuExecutor, scores_distributions_as_the_cpu) {
   }
 }
 
+TEST(GpuExecutor, weighs_what_is_behind_the_likeliest_as_the_cpu) {
+  const int64_t vocab = 5000;
+  auto logits = test::uniform_values(vocab, 5);
+  for (float& x : logits) x *= 12;
+  for (size_t i = 0; i < logits.size(); i += 5) logits[i] = logits[i / 2];  // equals
+  const auto cpu = make_cpu_executor(), gpu = emulated();
+  std::vector<Candidate> top(Executor::kMostCandidates);
+  double mass[2];
+  for (Executor* e : {cpu.get(), gpu.get()}) {
+    const Activation x = e->buffer(Slot::kLogits, 1, vocab);
+    e->write(logits, x);
+    e->top(x, top);
+    mass[e == gpu.get()] = e->mass_behind(x, top.front(), top.back(), 0.8);
+  }
+  EXPECT_GT(mass[0], 0);
+  EXPECT_NEAR(mass[1], mass[0], 1e-12 * mass[0]);
+}
+
 // Weights that are held are those of the time of the hold, and forgotten with it.
 TEST(GpuExecutor, forgets_at_the_end_of_a_hold_what_came_since) {
   Changed m([](Linear&) {});

@@ -43,11 +43,11 @@ TEST_F(CalibrationTest, statistics_are_those_of_float64_over_all_tokens) {
     int64_t tokens = 0;
     for (const int64_t m : {1, 7, 64, 13}) {
       const auto x = inputs(m, k, static_cast<uint64_t>(m));
-      const auto original = inputs(m, k, static_cast<uint64_t>(m) + 100);
+      const auto change = inputs(m, k, static_cast<uint64_t>(m) + 100);
       for (int64_t t = 0; t < m; ++t) {
         for (size_t i = 0; i < n; ++i) {
           const double a = static_cast<double>(x[static_cast<size_t>(t) * n + i]),
-                       o = static_cast<double>(original[static_cast<size_t>(t) * n + i]);
+                       o = static_cast<double>(change[static_cast<size_t>(t) * n + i]);
           absmax[i] = std::max(absmax[i], static_cast<float>(std::fabs(a)));
           for (size_t j = 0; j < n; ++j) {
             gram[i * n + j] += a * static_cast<double>(x[static_cast<size_t>(t) * n + j]);
@@ -55,8 +55,7 @@ TEST_F(CalibrationTest, statistics_are_those_of_float64_over_all_tokens) {
           }
         }
       }
-      s.add("x", {.mean_square = true, .gram = true, .cross = true}, m, k, x.data(),
-            original.data());
+      s.add("x", {.mean_square = true, .gram = true, .cross = true}, m, k, x.data(), change.data());
       tokens += m;
     }
     EXPECT_EQ(s.tokens, tokens);
