@@ -29,10 +29,10 @@ class Tile : private GptqRows {
   GptqLoss run() {
     sweep();
     for (int i = 0; i < options_.refine; ++i) {
-      if (has_own_scales()) refit();
+      if (has_own_scales(job_.encoding)) refit();
       descend();
     }
-    if (options_.refine > 0 && has_own_scales()) refit();
+    if (options_.refine > 0 && has_own_scales(job_.encoding)) refit();
     store();
     return loss();
   }
@@ -274,8 +274,8 @@ class Tile : private GptqRows {
 }  // namespace
 
 GptqLoss encode_gptq(const GptqFactor& factor, const GptqOptions& options, const RowJob& job) {
-  if (job.encoding.kind == EncodingKind::kFp8) encode_minmax(job);  // which sets the scales
-  constexpr int64_t kRows = 48;  // 4 tiles of the matrix kernel, 3 vectors of lanes
+  if (is_fp8(job.encoding)) encode_minmax(job);  // which sets the scales
+  constexpr int64_t kRows = 48;                  // 4 tiles of the matrix kernel, 3 vectors of lanes
   const int64_t tiles = ceil_div(job.rows, kRows);
   std::vector<GptqLoss> losses(static_cast<size_t>(tiles));
   parallel_ranges(job.rows, kRows, [&](int64_t begin, int64_t end) {

@@ -55,9 +55,9 @@ class Rows {
           device_levels(levels_of(job.encoding)),
           job.encoding.bits,
           job.encoding.symmetric,
-          job.encoding.kind == EncodingKind::kFp8 ? cuda::StoredAs::kF32
-          : job.encoding.scale == DType::kBF16    ? cuda::StoredAs::kBF16
-                                                  : cuda::StoredAs::kF16,
+          is_fp8(job.encoding)                 ? cuda::StoredAs::kF32
+          : job.encoding.scale == DType::kBF16 ? cuda::StoredAs::kBF16
+                                               : cuda::StoredAs::kF16,
           gpu_.group.data<int32_t>(),
           exponent_.data<int32_t>(),
           original_.data(),
@@ -70,10 +70,10 @@ class Rows {
   }
 
   GptqLoss run() {
-    const GptqRows first(f_, job_, 0, std::min(n_, int64_t{1}));
-    const bool own_scales = first.has_own_scales();
-    const bool wide = f_.groups.front().end - f_.groups.front().begin > GptqFactor::kBlock;
-    const bool given = first.is_fp8() || options_.static_groups || wide;
+    const bool own_scales = has_own_scales(job_.encoding);
+    const bool wide = std::ranges::any_of(
+        f_.groups, [](const auto& g) { return g.end - g.begin > GptqFactor::kBlock; });
+    const bool given = is_fp8(job_.encoding) || options_.static_groups || wide;
     if (given) set_scales();
     sweep(given             ? cuda::ScaleFrom::kGiven
           : options_.search ? cuda::ScaleFrom::kSearch
@@ -253,7 +253,7 @@ std::shared_ptr<GptqOnGpu> factor_on_gpu(GpuDevice& device, GptqFactor* f, const
 
 GptqLoss encode_gptq_on_gpu(const GptqFactor& f, const GptqOptions& options, const RowJob& job,
                             const float* w) {
-  if (job.encoding.kind == EncodingKind::kFp8) encode_minmax(job);  // which sets the scales
+  if (is_fp8(job.encoding)) encode_minmax(job);  // which sets the scales
   return Rows(f, options, job, w).run();
 }
 

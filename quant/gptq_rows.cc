@@ -50,7 +50,7 @@ float GptqRows::as_stored(int64_t r, float s) const {
   const int e = exponent_[static_cast<size_t>(r)];
   float real = std::ldexp(s, e);
   if (std::fabs(real) < 0x1p-126f) return 0;
-  if (is_fp8()) return s;
+  if (is_fp8(job_.encoding)) return s;
   const DType type = job_.encoding.scale;
   real = type == DType::kF16 ? f16_to_f32(f32_to_f16(real)) : bf16_to_f32(f32_to_bf16(real));
   if (!std::isfinite(real)) return s;  // store_scales will say so
@@ -81,7 +81,7 @@ void GptqRows::choose_scales(size_t g, const float* x, int64_t stride, const flo
       scale_[at] = zero_[at] = 0;
       continue;
     }
-    if (is_fp8()) {
+    if (is_fp8(job_.encoding)) {
       scale_[at] = std::ldexp(fp8_scale_of(r, group), -exponent_[static_cast<size_t>(r)]);
       zero_[at] = 0;
     } else if (levels_ == Levels::kNf4) {
@@ -97,7 +97,7 @@ void GptqRows::choose_scales(size_t g, const float* x, int64_t stride, const flo
 }
 
 void GptqRows::store() {
-  if (is_fp8()) return store_fp8();
+  if (is_fp8(job_.encoding)) return store_fp8();
   const auto groups = f_.groups.size();
   std::vector<float> scales(groups);
   std::vector<uint8_t> zeros(groups), codes(static_cast<size_t>(f_.k));
@@ -127,7 +127,7 @@ void GptqRows::store_fp8() {
     for (size_t g = 0; g < f_.groups.size(); ++g) {
       const auto& group = f_.groups[g];
       const float s = std::ldexp(scale_[scale_index(g, r)], exponent_[static_cast<size_t>(r)]);
-      if (has_own_scales()) std::memcpy(fp8_scale_bytes(row, group), &s, sizeof s);
+      if (has_own_scales(job_.encoding)) std::memcpy(fp8_scale_bytes(row, group), &s, sizeof s);
       for (int64_t p = group.begin; p < group.end; ++p) {
         const int64_t column = f_.order[static_cast<size_t>(p)];
         const float v = codes_[r * f_.k + p];

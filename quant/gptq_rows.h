@@ -10,6 +10,9 @@
 namespace pith {
 
 Levels levels_of(const Encoding& e);
+inline bool is_fp8(const Encoding& e) { return e.kind == EncodingKind::kFp8; }
+// Whether each row has its own, so that one row's may change.
+inline bool has_own_scales(const Encoding& e) { return !is_fp8(e) || e.area == ScaleArea::kRow; }
 
 class GptqRows {
  public:
@@ -23,9 +26,6 @@ class GptqRows {
   void choose_scales(size_t g, const float* x, int64_t stride, const float* weights, bool search);
   void store();
 
-  bool is_fp8() const { return job_.encoding.kind == EncodingKind::kFp8; }
-  // Each row its own, so that one row's may change.
-  bool has_own_scales() const { return !is_fp8() || job_.encoding.area == ScaleArea::kRow; }
   // What the planes will hold of a scale of row r.
   float as_stored(int64_t r, float s) const;
   int64_t scale_index(size_t g, int64_t r) const { return static_cast<int64_t>(g) * lanes_ + r; }
