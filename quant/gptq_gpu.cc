@@ -257,11 +257,25 @@ GptqLoss encode_gptq_on_gpu(const GptqFactor& f, const GptqOptions& options, con
   return Rows(f, options, job, w).run();
 }
 
+namespace {
+
+int64_t bytes_of_row(int64_t k, int64_t group) {
+  const int64_t groups = (k + group - 1) / group;
+  return 8 * k * 4 + groups * (groups + 4) * 8;
+}
+
+}  // namespace
+
 int64_t gptq_gpu_rows(int64_t k, int64_t group) {
   constexpr int64_t kRoom = int64_t{2} << 30, kMost = 8192, kStep = 128;
-  const int64_t groups = (k + group - 1) / group;
-  const int64_t a_row = 8 * k * 4 + groups * (groups + 4) * 8;
-  return std::clamp(kRoom / a_row / kStep * kStep, kStep, kMost);
+  return std::clamp(kRoom / bytes_of_row(k, group) / kStep * kStep, kStep, kMost);
+}
+
+// A correction keeps 12 k^2 + 8 n k bytes, and takes 16 k^2 + 8 n k more while it is made, or the
+// factor as many and then the rows.
+uint64_t gptq_gpu_bytes(int64_t n, int64_t k, int64_t group) {
+  const int64_t rows = std::min(n, gptq_gpu_rows(k, group));
+  return static_cast<uint64_t>(28 * k * k + 16 * n * k + rows * bytes_of_row(k, group));
 }
 
 std::unique_ptr<GpuCorrection> GpuCorrection::make(GpuDevice& device, const InputStatistics& fitted,

@@ -30,6 +30,8 @@ GptqLoss encode_gptq_on_gpu(const GptqFactor& f, const GptqOptions& options, con
 // Rows that are worked on together: as many as a fixed room takes, so that results do not depend on
 // the device.
 int64_t gptq_gpu_rows(int64_t k, int64_t group);
+// What a stage takes of a device at most, with input correction.
+uint64_t gptq_gpu_bytes(int64_t n, int64_t k, int64_t group);
 
 // Input correction (gptq_stage.h).
 class GpuCorrection {

@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "core/parallel.h"
 #include "formats/tokenizer/regex.h"
+#include "quant/gptq_gpu.h"
 #include "runtime/compress/check.h"
 #include "runtime/compress/driver.h"
 
@@ -61,6 +62,10 @@ class QuantizePass final : public Pass {
     // is solved for, in f64 and in f32; as much again for hidden states where they are missed.
     const auto n = static_cast<uint64_t>(k);
     return GptqFactor::working_bytes(k) + (settings_.gptq.correct_inputs > 0 ? n * n * 56 : 0);
+  }
+
+  uint64_t gpu_working_bytes(int64_t n, int64_t k) const override {
+    return method_.needs.gram ? gptq_gpu_bytes(n, k, gptq_group(settings_.linears, k)) : 0;
   }
 
   std::optional<Encoding> encoding(const LinearInfo& info) const override {

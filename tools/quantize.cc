@@ -174,12 +174,14 @@ Json run(const Options& o, const ModelSource& source, const QuantizeSettings& se
             {"planned_output_bytes", plan.output_bytes},
             {"planned_memory_bytes", plan.memory_bytes},
             {"planned_disk_bytes", plan.disk_bytes},
+            {"planned_gpu_bytes", plan.gpu_bytes},
             {"calibration_tokens", plan.calibration_tokens}};
   if (o.prints()) {
     fmt::print("{} -> {}: {} with {}, {:.3f} bits per weight\n", o.model, o.output,
                to_string(settings.linears), settings.method, plan.bits_per_weight);
-    fmt::print("plan: output {}, memory {}, disk {}{}\n", human_bytes(plan.output_bytes),
+    fmt::print("plan: output {}, memory {}, disk {}{}{}\n", human_bytes(plan.output_bytes),
                human_bytes(plan.memory_bytes), human_bytes(plan.disk_bytes),
+               plan.gpu_bytes ? ", GPU memory " + human_bytes(plan.gpu_bytes) : "",
                plan.calibration_tokens
                    ? fmt::format(", {} calibration tokens", plan.calibration_tokens)
                    : "");

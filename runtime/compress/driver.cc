@@ -130,6 +130,13 @@ class Driver {
 
   CompressReport run() {
     const CompressPlan plan = plan_compression(source_, passes_, options_);
+    if (plan.gpu_bytes > 0) {
+      const uint64_t free = options_.executor->gpu()->free_bytes();
+      if (plan.gpu_bytes > free) {
+        fail(ErrorKind::kMemory, "the GPU has {:.1f} MB free of about {:.1f} MB that this takes",
+             static_cast<double>(free) / 1e6, static_cast<double>(plan.gpu_bytes) / 1e6);
+      }
+    }
     if (same_file(source_.path(), options_.output) || source_.reads(options_.output))
       fail(ErrorKind::kUsage, "{}: the output is the input", options_.output);
     if (is_folder(options_.output))
@@ -643,6 +650,30 @@ void fast_rows(const Linear& linear, int64_t row, int64_t rows, float* out) {
   }
 }
 
+namespace {
+
+// Weights of a block and of what it was, in 16 bits; some activations of a window; what passes
+// take.
+uint64_t gpu_bytes_of(const CompressPlan& plan, const Passes& passes,
+                      const CompressOptions& options) {
+  constexpr uint64_t kActivations = 8;  // of the widest input
+  std::map<int, uint64_t> weights;
+  uint64_t widest = 0, working = 0, longest = 0;
+  for (const auto& l : plan.linears) {
+    if (l.info.layer < 0) continue;
+    weights[l.info.layer] += static_cast<uint64_t>(l.info.n * l.info.k);
+    widest = std::max(widest, static_cast<uint64_t>(std::max(l.info.n, l.info.k)));
+    for (const auto& p : passes)
+      working = std::max(working, p->gpu_working_bytes(l.info.n, l.info.k));
+  }
+  uint64_t most = 0;
+  for (const auto& [layer, n] : weights) most = std::max(most, n);
+  for (const auto& w : options.calibration) longest = std::max<uint64_t>(longest, w.size());
+  return 4 * most + kActivations * longest * widest * sizeof(float) + working;
+}
+
+}  // namespace
+
 CompressPlan plan_compression(const ModelSource& source, const Passes& passes,
                               const CompressOptions& options) {
   CompressPlan plan;
@@ -697,6 +728,8 @@ CompressPlan plan_compression(const ModelSource& source, const Passes& passes,
     }
     plan.memory_bytes += working;
   }
+  if (plan.calibration_tokens > 0 && options.executor != nullptr && options.executor->gpu())
+    plan.gpu_bytes = gpu_bytes_of(plan, passes, options);
   if (!options.calibration.empty()) {
     plan.memory_bytes +=
         encoded_bytes(source.encoding(linears_of(spec).front()), static_cast<int64_t>(spec.vocab()),

@@ -32,6 +32,7 @@ struct CompressPlan {
   uint64_t output_bytes = 0;   // planes and tokenizer; the manifest comes on top
   uint64_t memory_bytes = 0;   // peak, anonymous
   uint64_t scratch_bytes = 0;  // calibration states in a file
+  uint64_t gpu_bytes = 0;      // about, where the executor has a GPU
   uint64_t disk_bytes = 0;     // needed beside the output, and for scratch
   double bits_per_weight = 0;  // of linears
   int64_t calibration_tokens = 0;

@@ -36,6 +36,11 @@ class Pass {
   // Working memory for a block whose widest input has k channels, beyond its weights.
   virtual uint64_t working_bytes(int64_t k) const { return 0 * static_cast<uint64_t>(k); }
 
+  // Of a GPU, for n rows of k weights, where it works there.
+  virtual uint64_t gpu_working_bytes(int64_t n, int64_t k) const {
+    return 0 * static_cast<uint64_t>(n * k);
+  }
+
   // Changes of a sublayer that leave what it computes the same (scales moved from one linear into
   // another), before any of its stages is compressed. `calibration` is null where none runs.
   // Returns whether anything changed.

@@ -214,26 +214,38 @@ TEST_F(GpuGptq, correction_moves_weights_to_where_the_held_out_error_is_less) {
   }
 }
 
-// The whole way: calibration, statistics, correction and rounding on a device.
-TEST(GpuCompression, makes_files_as_good_as_the_processor) {
-  const test::TemporaryFolder folder;
-  test::write_tiny_checkpoint(
-      folder.file("in"), test::tiny_config({.hidden = 32, .ffn = 48, .vocab = 101}), DType::kBF16);
-  const auto source = open_model(folder.file("in"));
-  const Model model = load_model(*source);
-  std::vector<std::vector<int32_t>> text;
-  for (uint64_t i = 0; i < 9; ++i) text.push_back(test::random_tokens(20, 101, i));
-  const std::vector<Window> windows = {{test::random_tokens(60, 101, 77), 10}};
-  const auto cpu = make_cpu_executor(), gpu = make_gpu_executor(cuda::ops_table(), "emulated");
-  const auto kl_of = [&](Executor* executor) {
+class GpuCompression : public testing::Test {
+ protected:
+  GpuCompression() {
+    test::write_tiny_checkpoint(folder_.file("in"),
+                                test::tiny_config({.hidden = 32, .ffn = 48, .vocab = 101}),
+                                DType::kBF16);
+    source_ = open_model(folder_.file("in"));
+    for (uint64_t i = 0; i < 9; ++i) text_.push_back(test::random_tokens(20, 101, i));
+  }
+  CompressReport run(Executor* executor) {
     Passes passes;
     passes.push_back(
         make_quantize_pass({.linears = encoding_for_type("w4", 32), .method = "gptq"}));
-    CompressOptions options{.output = folder.file("out.pith"), .calibration = text};
+    CompressOptions options{.output = output(), .calibration = text_};
     options.executor = executor;
-    const CompressReport report = compress(*source, passes, options);
-    EXPECT_EQ(report.fallbacks, std::vector<std::string>());
-    const auto packed = open_model(options.output);
+    return compress(*source_, passes, options);
+  }
+  std::string output() const { return folder_.file("out.pith"); }
+
+  test::TemporaryFolder folder_;
+  std::unique_ptr<ModelSource> source_;
+  std::vector<std::vector<int32_t>> text_;
+};
+
+// The whole way: calibration, statistics, correction and rounding on a device.
+TEST_F(GpuCompression, makes_files_as_good_as_the_processor) {
+  const Model model = load_model(*source_);
+  const std::vector<Window> windows = {{test::random_tokens(60, 101, 77), 10}};
+  const auto cpu = make_cpu_executor(), gpu = make_gpu_executor(cuda::ops_table(), "emulated");
+  const auto kl_of = [&](Executor* executor) {
+    EXPECT_EQ(run(executor).fallbacks, std::vector<std::string>());
+    const auto packed = open_model(output());
     const std::string recipe = packed->manifest()->provenance().recipe();
     EXPECT_EQ(recipe.find("device: cuda") != std::string::npos, executor == gpu.get()) << recipe;
     const Model result = load_model(*packed);
@@ -241,6 +253,17 @@ TEST(GpuCompression, makes_files_as_good_as_the_processor) {
   };
   const double on_cpu = kl_of(nullptr), on_gpu = kl_of(gpu.get());
   EXPECT_NEAR(on_gpu, on_cpu, 0.15 * on_cpu);
+}
+
+TEST_F(GpuCompression, refuses_a_device_with_too_little_memory) {
+  cuda::Ops small = cuda::ops_table();
+  small.memory = [](uint64_t* free, uint64_t* total) {
+    *free = *total = 100000;
+    return cuda::Status();
+  };
+  const auto gpu = make_gpu_executor(small, "small");
+  EXPECT_PITH_ERROR(run(gpu.get()), ErrorKind::kMemory, "the GPU has 0.1 MB free of about");
+  EXPECT_FALSE(file_exists(output()));
 }
 
 }  // namespace
