@@ -142,7 +142,7 @@ uint64_t largest_bytes(const std::vector<AllocationGroup>& groups) {
 
 bool left_out(const QuantizeSettings& settings, const LinearInfo& info) {
   const auto matches = [&](const auto& pattern) { return matches_linear(pattern, info); };
-  return std::ranges::any_of(settings.ignore, matches) ||
+  return info.role == LinearRole::kRouter || std::ranges::any_of(settings.ignore, matches) ||
          std::ranges::any_of(settings.overrides, [&](const auto& o) { return matches(o.first); });
 }
 
@@ -224,9 +224,9 @@ std::vector<AllocationGroup> measure_choices(
         for (const auto& info : g.linears) {
           double error = report[info.name].error;
           if (!gptq) {
-            Linear& linear = find_linear(changed, info.sublayer, info.role);
+            Linear& linear = find_linear(changed, info);
             round_linear(c.encoding, linear);
-            error = weight_error(find_linear(block, info.sublayer, info.role), linear);
+            error = weight_error(find_linear(block, info), linear);
           }
           c.error += error / static_cast<double>(g.linears.size());
         }

@@ -233,10 +233,11 @@ std::shared_ptr<GptqOnGpu> factor_on_gpu(GpuDevice& device, GptqFactor* f, const
     starts.push_back(static_cast<int32_t>(g.begin));
   }
   starts.push_back(static_cast<int32_t>(k));
+  // The Gram matrix as it came lies where the unit factor will.
   auto to =
       std::make_shared<GptqOnGpu>(GptqOnGpu{device,
                                             {device, k, k},
-                                            {device, k, k, gram},  // for now
+                                            {device, k, k, gram},
                                             {device, static_cast<uint64_t>(k) * sizeof(float)},
                                             table(device, order),
                                             table(device, group),

@@ -216,7 +216,7 @@ void encode_with(const StageJob& job, size_t index, const Rung& rung,
                  const Correction& correction) {
   const Encoding& e = *job.encodings[index];
   const LinearInfo& info = job.stage.linears[index];
-  Linear& linear = find_linear(job.block, info.sublayer, info.role);
+  Linear& linear = find_linear(job.block, info);
   GpuDevice* const device = job.calibration->gpu();
   OwnedWeight result = allocate_weight(e, info.n, info.k);
   LinearReport done;
@@ -256,7 +256,7 @@ GptqStage::GptqStage(const Stage& stage, const GptqOptions& options, Calibration
                                  .cross = options.correct_inputs > 0 && calibration.holds_out()};
   try {
     s.inputs = calibration.inputs(stage, needs, false, input);
-    if (needs.cross) {
+    if (!s.inputs.cross.empty()) {
       s.correction.held = calibration.inputs(stage, needs, true, input);
       if (GpuDevice* const device = calibration.gpu()) {
         s.correction.gpu =
@@ -292,7 +292,10 @@ void GptqStage::round(const StageJob& job) {
     }
     if (s.weights.empty()) {
       done.method = "rtn";
-      if (done.fallback.empty()) done.fallback = "its inputs are all zero: rounding without data";
+      if (done.fallback.empty())
+        done.fallback = s.inputs.tokens == 0
+                            ? "no token of the calibration text came to it: rounding without data"
+                            : "its inputs are all zero: rounding without data";
     }
     encode_linear(job, i, encode_rtn, s.weights.empty() ? nullptr : s.weights.data(), done);
   }

@@ -72,13 +72,20 @@ class QuantizePass final : public Pass {
     for (const auto& p : settings_.ignore) {
       if (matches_linear(p, info)) return std::nullopt;
     }
+    if (info.expert >= 0 && scaling_ != nullptr) {
+      fail(ErrorKind::kUnsupported, "{}: {} does not know mixtures of experts; gptq and rtn do",
+           info.name, settings_.method);
+    }
+    bool rounds = info.role != LinearRole::kRouter;  // few numbers that decide much: if asked for
     Encoding e = info.role == LinearRole::kEmbedding ? settings_.embedding
                  : info.role == LinearRole::kHead    ? settings_.head
                                                      : settings_.linears;
     for (const auto& [p, by_name] : settings_.overrides) {
-      if (matches_linear(p, info)) e = by_name;
+      if (!matches_linear(p, info)) continue;
+      e = by_name;
+      rounds = true;
     }
-    return e;
+    return rounds ? std::optional(e) : std::nullopt;
   }
 
   bool prepare(const proto::Sublayer& spec, std::span<const Stage> stages, Block& block,
@@ -92,11 +99,12 @@ class QuantizePass final : public Pass {
   void apply(const Stage& stage, Block& block, Calibration* calibration,
              PassReport& report) override {
     const auto encodings = encodings_of(stage);
+    if (std::ranges::none_of(encodings, [](const auto& e) { return e.has_value(); })) return;
     const InputEncoding input = input_of(stage, calibration);
     round({settings_, stage, encodings, block, calibration, report, input});
     for (size_t i = 0; i < encodings.size(); ++i) {
       const auto& info = stage.linears[i];
-      if (encodings[i]) find_linear(block, info.sublayer, info.role).input = input;
+      if (encodings[i]) find_linear(block, info).input = input;
     }
   }
 
@@ -108,6 +116,12 @@ class QuantizePass final : public Pass {
       fail(ErrorKind::kUsage, "a constant scale of inputs comes from calibration: --calib");
     }
     const auto s = calibration->inputs(stage, {.mean_square = true});
+    if (s.tokens == 0) {
+      fail(ErrorKind::kUsage,
+           "{}: no token of the calibration text came to it, and a constant scale of its inputs "
+           "was asked for",
+           stage.linears.front().name);
+    }
     input.value = tensor_scale(input, *std::ranges::max_element(s.absmax));
     return input;
   }
@@ -241,7 +255,7 @@ void encode_linear(const StageJob& job, size_t index, void (*encode)(const RowJo
                    const float* channel_weight, const LinearReport& report) {
   if (!job.encodings[index]) return;
   const LinearInfo& info = job.stage.linears[index];
-  Linear& linear = find_linear(job.block, info.sublayer, info.role);
+  Linear& linear = find_linear(job.block, info);
   LinearReport done = report;
   done.rows.resize(static_cast<size_t>(info.n));
   set_weight(linear, encode_rows_of(linear, *job.encodings[index], encode, channel_weight,

@@ -71,7 +71,7 @@ std::vector<float> of_weights(const ScalingJob& job, bool largest) {
   int64_t rows = 0;
   std::vector<float> w;
   for (const auto& info : job.stage.linears) {
-    const Linear& linear = find_linear(job.block, info.sublayer, info.role);
+    const Linear& linear = find_linear(job.block, info);
     w.resize(k);
     for (int64_t r = 0; r < info.n; ++r) {
       fast_rows(linear, r, 1, w.data());
@@ -98,14 +98,13 @@ Block rounded_at(const ScalingJob& job, const std::vector<float>& s,
     inverse[j] = 1 / s[j];
     weights[j] *= inverse[j] * inverse[j];
   }
-  for (const auto& info : job.stage.linears)
-    scale_linear(find_linear(out, info.sublayer, info.role), {}, s);
+  for (const auto& info : job.stage.linears) scale_linear(find_linear(out, info), {}, s);
   PassReport ignored;
   const StageJob rounding{job.settings, job.stage, job.encodings, out, nullptr, ignored};
   for (size_t i = 0; i < job.stage.linears.size(); ++i) {
     encode_linear(rounding, i, encode_rtn, weights.data(), {});
     const auto& info = job.stage.linears[i];
-    scale_linear(find_linear(out, info.sublayer, info.role), {}, inverse);
+    scale_linear(find_linear(out, info), {}, inverse);
   }
   return out;
 }
@@ -146,8 +145,7 @@ bool fold_scales(const ScalingJob& job, std::span<const float> s) {
   } else {
     for (size_t j = 0; j < s.size(); ++j) sub.norm.weight[j] *= inverse[j];
   }
-  for (const auto& info : job.stage.linears)
-    scale_linear(find_linear(job.block, info.sublayer, info.role), {}, s);
+  for (const auto& info : job.stage.linears) scale_linear(find_linear(job.block, info), {}, s);
   return true;
 }
 
@@ -178,7 +176,7 @@ void scale_smoothquant(const ScalingJob& job) {
     for (size_t i = 0; i < job.stage.linears.size(); ++i) {
       encode_linear(rounding, i, encode_rtn, nullptr, {});
       const auto& info = job.stage.linears[i];
-      auto& input = find_linear(candidate, info.sublayer, info.role).input;
+      auto& input = find_linear(candidate, info).input;
       input = job.settings.input;
       if (input.scale == InputScale::kTensor) {
         float largest = 0;

@@ -30,6 +30,43 @@ void Executor::attention_linear(const proto::Attention& spec, const AttentionWei
   linear(weights.o, attended, y, true);
 }
 
+std::vector<ExpertTokens> Executor::route_rows(const proto::Mixture& spec, const Linear& router,
+                                               Activation x) {
+  const Activation logits = buffer(Slot::kRouter, x.m, spec.experts());
+  linear(router, x, logits, false);
+  std::vector<float> values(static_cast<size_t>(logits.m * logits.n));
+  read(logits, values);
+  return route(spec, values);
+}
+
+void Executor::run_expert(const proto::Mlp& spec, const MlpWeights& weights,
+                          const ExpertTokens& tokens, Activation x, Activation y) {
+  const auto m = static_cast<int64_t>(tokens.rows.size()),
+             width = static_cast<int64_t>(spec.width());
+  if (m == 0) return;
+  const Activation taken = buffer(Slot::kExpert, m, x.n), up = buffer(Slot::kUp, m, width);
+  gather(x, tokens.rows, taken);
+  Activation gate = up;
+  if (spec.gated()) {
+    gate = buffer(Slot::kGate, m, width);
+    linears(taken, {{{&weights.gate, gate}, {&weights.up, up}}});
+    activate(spec.activation(), gate, up);
+  } else {
+    linear(weights.up, taken, up, false);
+    activate(spec.activation(), up, {});
+  }
+  const Activation made = buffer(Slot::kExpert, m, y.n);
+  linear(weights.down, gate, made, false);
+  add_rows(made, tokens.rows, tokens.weights, y);
+}
+
+void Executor::mixture(const proto::Mixture& spec, const MixtureWeights& weights, Activation x,
+                       Activation y) {
+  const std::vector<ExpertTokens> tokens = route_rows(spec, weights.router, x);
+  for (size_t e = 0; e < tokens.size(); ++e)
+    run_expert(spec.expert(), weights.experts[e], tokens[e], x, y);
+}
+
 void Executor::top(Activation logits, std::span<Candidate> to) {
   std::vector<float> all(static_cast<size_t>(logits.n));
   read(logits, all);

@@ -17,6 +17,7 @@
 #include "core/function_ref.h"
 #include "runtime/kv_types.h"
 #include "runtime/model/model.h"
+#include "runtime/routing.h"
 #include "runtime/sampling.h"
 
 namespace pith {
@@ -32,7 +33,9 @@ enum class Slot : uint8_t {
   kUp,
   kLast,
   kLogits,
-  kKept,  // of what is in another slot
+  kKept,    // of what is in another slot
+  kRouter,  // of a mixture
+  kExpert,  // what one of its experts takes, then makes
   kCount
 };
 
@@ -159,10 +162,17 @@ class Executor {
   virtual void attention_linear(const proto::Attention& spec, const AttentionWeights& weights,
                                 int index, const Batch& batch, KvCache& cache, Activation q,
                                 Activation k, Activation v, Activation attended, Activation y);
+  // y += what a mixture of experts makes of x. Here expert by expert, over the rows that chose it;
+  // `y` is summed in the order of experts.
+  virtual void mixture(const proto::Mixture& spec, const MixtureWeights& weights, Activation x,
+                       Activation y);
   // gate = act(gate) * up, or act(gate) where up has no data
   virtual void activate(proto::Activation activation, Activation gate, Activation up) = 0;
   // y[i] = x[rows[i]]
   virtual void gather(Activation x, std::span<const int64_t> rows, Activation y) = 0;
+  // y[rows[i]] += weights[i] * x[i], for rows that differ
+  virtual void add_rows(Activation x, std::span<const int64_t> rows, std::span<const float> weights,
+                        Activation y) = 0;
   // body(), which is one pass over a model with this batch, cache and rows of hidden states that go
   // on to the head; the same model each time with the same cache. A backend may do what it
   // recorded of an earlier pass of the same shape instead.
@@ -184,6 +194,13 @@ class Executor {
   virtual void write(std::span<const float> from, Activation x) = 0;
   // Returns when all that was asked for is done.
   virtual void wait() {}
+
+ protected:
+  // The steps of mixture().
+  std::vector<ExpertTokens> route_rows(const proto::Mixture& spec, const Linear& router,
+                                       Activation x);
+  void run_expert(const proto::Mlp& spec, const MlpWeights& weights, const ExpertTokens& tokens,
+                  Activation x, Activation y);
 };
 
 class Held {

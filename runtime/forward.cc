@@ -1,5 +1,7 @@
 #include "runtime/forward.h"
 
+#include <numeric>
+
 #include "core/error.h"
 
 namespace pith {
@@ -42,6 +44,19 @@ void mlp_sublayer(Executor& e, const proto::Sublayer& sublayer, const SublayerWe
   }
 }
 
+void mixture_sublayer(Executor& e, const proto::Sublayer& sublayer, const SublayerWeights& weights,
+                      Activation x) {
+  const Activation normed = e.buffer(Slot::kNormed, x.m, x.n);
+  if (sublayer.norm().kind() == proto::NORM_NONE) {
+    std::vector<int64_t> all(static_cast<size_t>(x.m));
+    std::iota(all.begin(), all.end(), 0);
+    e.gather(x, all, normed);  // what is added to x is not to be read
+  } else {
+    e.norm(weights.norm, x, normed);
+  }
+  e.mixture(sublayer.mixture(), *weights.mixture, normed, x);
+}
+
 }  // namespace
 
 int attention_count(const proto::ModelSpec& spec, int layers) {
@@ -55,6 +70,7 @@ int attention_count(const proto::ModelSpec& spec, int layers) {
 void forward_sublayer(Executor& e, const proto::Sublayer& spec, const SublayerWeights& w,
                       int attention_index, const Batch& batch, KvCache& cache, Activation x) {
   if (spec.has_attention()) return attention_sublayer(e, spec, w, attention_index, batch, cache, x);
+  if (spec.has_mixture()) return mixture_sublayer(e, spec, w, x);
   mlp_sublayer(e, spec, w, x);
 }
 

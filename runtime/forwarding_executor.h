@@ -41,6 +41,10 @@ class ForwardingExecutor : public Executor {
   void gather(Activation x, std::span<const int64_t> rows, Activation y) override {
     inner_.gather(x, rows, y);
   }
+  void add_rows(Activation x, std::span<const int64_t> rows, std::span<const float> weights,
+                Activation y) override {
+    inner_.add_rows(x, rows, weights, y);
+  }
   void score(Activation logits, std::span<const int32_t> targets, Activation base,
              std::span<const RowScore> base_scores, std::span<RowScore> to) override {
     inner_.score(logits, targets, base, base_scores, to);

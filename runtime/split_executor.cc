@@ -65,6 +65,7 @@ class SplitExecutor final : public Executor {
             of_last_.insert(l);
         }
         if (s.mlp) of_last_.insert({&s.mlp->gate, &s.mlp->up});
+        if (s.mixture) of_last_.insert(&s.mixture->router);
       }
     }
     if (begin == 0) of_last_.insert(&model.embedding);
@@ -131,11 +132,20 @@ class SplitExecutor final : public Executor {
     here().attention_linear(spec, weights, split.index(side_, index), batch, split.part(side_),
                             at(q), at(k), at(v), at(attended), at(y));
   }
+  void mixture(const proto::Mixture& spec, const MixtureWeights& weights, Activation x,
+               Activation y) override {
+    enter({{{&weights.router, {}}}});
+    here().mixture(spec, weights, at(x), at(y));
+  }
   void activate(proto::Activation activation, Activation gate, Activation up) override {
     here().activate(activation, at(gate), at(up));
   }
   void gather(Activation x, std::span<const int64_t> rows, Activation y) override {
     here().gather(at(x), rows, at(y));
+  }
+  void add_rows(Activation x, std::span<const int64_t> rows, std::span<const float> weights,
+                Activation y) override {
+    here().add_rows(at(x), rows, weights, at(y));
   }
   // Where all is on one side, as that does it.
   Activation pass(const Batch& batch, KvCache& cache, std::span<const int64_t> rows,

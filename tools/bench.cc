@@ -75,14 +75,30 @@ double peak(double (*run)(int64_t)) {
   return best;
 }
 
+// The share of an expert's weights that one token makes use of, on average; 1 of all others.
+double used_by_token(const proto::ModelSpec& spec, const LinearInfo& info) {
+  if (info.expert < 0) return 1;
+  const auto& m = spec.layers(info.layer).sublayers(info.sublayer).mixture();
+  return static_cast<double>(m.chosen()) / m.experts();
+}
+
 // Multiply-adds of a token's linears, two operations each.
 double operations(const Model& model) {
   double total = 0;
   for (const auto& l : linears_of(model.spec)) {
-    if (l.role != LinearRole::kEmbedding && l.role != LinearRole::kHead)
-      total += 2.0 * static_cast<double>(l.n * l.k);
+    if (l.layer >= 0) total += 2.0 * static_cast<double>(l.n * l.k) * used_by_token(model.spec, l);
   }
   return total;
+}
+
+// Of the weights that one token is multiplied with.
+uint64_t weight_bytes(const Model& model) {
+  double bytes = static_cast<double>(model.head().bytes());
+  for (const Block& b : model.blocks) {
+    for (const auto& l : linears_of(model.spec, b.layer))
+      bytes += static_cast<double>(find_linear(b, l).bytes()) * used_by_token(model.spec, l);
+  }
+  return static_cast<uint64_t>(bytes);
 }
 
 std::unique_ptr<ModelSource> source_of(const Options& o) {
@@ -164,8 +180,7 @@ void bench(const Options& o) {
   const auto cache_bytes =
       runner.cache_bytes() / static_cast<uint64_t>(o.batch * (o.depth + o.prompt + o.generate));
   // What a token reads: every block and the head; of the embedding one row.
-  uint64_t bytes = model.bytes();
-  if (!model.spec.tied_head()) bytes -= model.embedding.bytes();
+  const uint64_t bytes = weight_bytes(model);
 
   // The processor's ceilings say nothing of a GPU; gpu_bench measures those of one.
   const bool ceilings = !o.executor().cuda;

@@ -20,15 +20,21 @@ namespace {
 class InputCapture final : public ForwardingExecutor {
  public:
   InputCapture(Executor& inner, const std::string& name, bool stop)
-      : ForwardingExecutor(inner), name_(name), stop_(stop) {}
+      : ForwardingExecutor(inner),
+        name_(name),
+        expert_(name.find(".experts.") == std::string::npos ? ""
+                                                            : name.substr(0, name.rfind('.') + 1)),
+        stop_(stop) {}
 
-  // Runs `pass`, which is to come to the linear, and calls take(its input) there; its tokens.
+  // Runs `pass`, which is to come to the linear, and calls take(its input) there; its tokens. An
+  // expert may get none.
   int64_t run(FunctionRef<void()> pass, FunctionRef<void(Activation)> take) {
     take_ = &take;
     m_ = 0;
     done_ = false;
     pass();
-    if (m_ == 0) fail(ErrorKind::kUsage, "{} did not run on the calibration text", name_);
+    if (m_ == 0 && expert_.empty())
+      fail(ErrorKind::kUsage, "{} did not run on the calibration text", name_);
     return m_;
   }
 
@@ -53,9 +59,28 @@ class InputCapture final : public ForwardingExecutor {
   void activate(proto::Activation activation, Activation gate, Activation up) override {
     if (!done_) inner_.activate(activation, gate, up);
   }
+  // Where one expert is asked for, that alone: its inputs do not depend on the others.
+  void mixture(const proto::Mixture& spec, const MixtureWeights& weights, Activation x,
+               Activation y) override {
+    if (done_) return;
+    if (expert_.empty()) return Executor::mixture(spec, weights, x, y);
+    const std::vector<ExpertTokens> tokens = route_rows(spec, weights.router, x);
+    for (size_t e = 0; e < tokens.size(); ++e) {
+      if (weights.experts[e].up.name.starts_with(expert_))
+        run_expert(spec.expert(), weights.experts[e], tokens[e], x, y);
+    }
+  }
+  void gather(Activation x, std::span<const int64_t> rows, Activation y) override {
+    if (!done_) inner_.gather(x, rows, y);
+  }
+  void add_rows(Activation x, std::span<const int64_t> rows, std::span<const float> weights,
+                Activation y) override {
+    if (!done_) inner_.add_rows(x, rows, weights, y);
+  }
 
  private:
   const std::string& name_;
+  const std::string expert_;  // the begin of the names of its linears; empty: of no expert
   const FunctionRef<void(Activation)>* take_ = nullptr;
   int64_t m_ = 0;
   bool stop_, done_ = false;
@@ -289,9 +314,9 @@ std::vector<Stage> stages_of(const proto::ModelSpec& spec, int layer) {
         return 0;
     }
   };
-  for (const auto& info : linears_of(spec)) {
-    if (info.layer != layer) continue;
+  for (const auto& info : linears_of(spec, layer)) {
     if (stages.empty() || stages.back().sublayer != info.sublayer ||
+        stages.back().linears.front().expert != info.expert ||
         input_of(stages.back().linears.front().role) != input_of(info.role)) {
       stages.push_back({info.sublayer, {}});
     }
@@ -398,7 +423,8 @@ InputStatistics Calibration::inputs(const Stage& stage, const StatisticsNeeds& n
   constexpr int64_t kTokens = 1024;  // that go into a Gram matrix at a time
   const std::string& name = stage.linears.front().name;
   const Block& block = options_.sequential ? *block_ : *original_;
-  const bool cross = needs.cross && originals_ != nullptr;
+  // The uncompressed model sends an expert other tokens.
+  const bool cross = needs.cross && originals_ != nullptr && stage.linears.front().expert < 0;
   const LinearRole role = stage.linears.front().role;
   const bool adds = role == LinearRole::kOutput || role == LinearRole::kDown;
   const auto hidden = static_cast<int64_t>(states_.hidden());
@@ -433,7 +459,7 @@ InputStatistics Calibration::inputs(const Stage& stage, const StatisticsNeeds& n
     if (stays || rows + tokens > kTokens) flush();
     const int64_t m = capture.run([&] { states_.run(capture, block, stage.sublayer, w, false); },
                                   [&](Activation a) { x.append(a); });
-    if (rounding.rounds()) {
+    if (rounding.rounds() && m > 0) {
       float* const these = x.here().data() + rows * stage.k();
       rounded.set(rounding, these, m, stage.k());
       std::copy(rounded.values(), rounded.values() + m * stage.k(), these);

@@ -2,7 +2,8 @@
 // taken stage by stage while a block is being compressed.
 //
 // A stage is the linears of a sublayer that have the same input: q k v, then o; gate and up, then
-// down. They are compressed together, and the next stage sees inputs that the compressed ones made.
+// down; of a mixture the router, then those of each expert, over the tokens that come to it. They
+// are compressed together, and the next stage sees inputs that the compressed ones made.
 #pragma once
 
 #include <cstdint>

@@ -269,7 +269,7 @@ class Driver {
                         s + 1 == spec_.layers(loaded.layer).sublayers_size();
       if (states_ && !last) propagate(*block, loaded, s);
     }
-    check_and_write(linears_of_layer(loaded.layer), original, *block, done, u);
+    check_and_write(linears_of(spec_, loaded.layer), original, *block, done, u);
     write_vectors(loaded.layer, u, block);
   }
 
@@ -316,21 +316,14 @@ class Driver {
     return true;
   }
 
-  std::vector<LinearInfo> linears_of_layer(int layer) const {
-    std::vector<LinearInfo> out;
-    std::ranges::copy_if(linears_, std::back_inserter(out),
-                         [&](const LinearInfo& i) { return i.layer == layer; });
-    return out;
-  }
-
   // Compares every linear with what it was, and writes it.
   void check_and_write(const std::vector<LinearInfo>& linears, const Block& original, Block& block,
                        const PassReport& done, proto::JournalUnit* u) {
     const Phases::Scope phase(phases_, "writing");
     for (const auto& info : linears) {
       check_interrupt();
-      const Linear& before = find_linear(original, info.sublayer, info.role);
-      const Linear& after = find_linear(block, info.sublayer, info.role);
+      const Linear& before = find_linear(original, info);
+      const Linear& after = find_linear(block, info);
       const int64_t slab = slab_rows(after.terms[0].w.encoding, info.n, info.k);
       Comparison comparison(ceil_div(info.n, slab));
       parallel_ranges(info.n, slab, [&](int64_t begin, int64_t end) {
@@ -527,10 +520,10 @@ class Driver {
   Block stored_block(int layer) {
     Block block = load_block(source_, layer);
     const auto& done = journal_->done()[static_cast<size_t>(layer) + 2];
-    for (const auto& info : linears_of_layer(layer)) {
+    for (const auto& info : linears_of(spec_, layer)) {
       for (const auto& record : done.linears()) {
         if (record.name() != info.name) continue;
-        Linear& linear = find_linear(block, info.sublayer, info.role);
+        Linear& linear = find_linear(block, info);
         linear.input = input_from(record.input());
         linear.terms.clear();
         for (const auto& t : record.terms()) {

@@ -134,6 +134,15 @@ class CpuExecutor final : public Executor {
                   static_cast<size_t>(x.n) * sizeof(float));
     }
   }
+  void add_rows(Activation x, std::span<const int64_t> rows, std::span<const float> weights,
+                Activation y) override {
+    each_row(x, [&](int64_t i) {
+      const float* const from = x.f32() + i * x.n;
+      float* const to = y.f32() + rows[static_cast<size_t>(i)] * y.n;
+      const float by = weights[static_cast<size_t>(i)];
+      for (int64_t j = 0; j < x.n; ++j) to[j] += by * from[j];
+    });
+  }
   void top(Activation logits, std::span<Candidate> to) override {
     likeliest({logits.f32(), static_cast<size_t>(logits.n)}, to);
   }

@@ -148,22 +148,6 @@ struct Four {
   }
 };
 
-// Whether this block is the last of `count` that come to a counter, which is then 0 again; what the
-// others wrote before is seen from here on by load_fresh(). `told`: shared memory of the block.
-PITH_DEVICE bool comes_last(int32_t* counter, int64_t count, int32_t* told) {
-  fence_device();
-  sync_block();
-  if (thread_index() == 0) {
-    *told = fetch_add(counter, 1) == static_cast<int32_t>(count - 1);
-    if (*told != 0) *counter = 0;
-  }
-  sync_block();
-  const bool last = *told != 0;
-  sync_block();  // before it is used again
-  if (last) fence_device();
-  return last;
-}
-
 // out = the chunks of a token and head, joined in order, by a block.
 PITH_DEVICE void join_chunks(const Attend& a, int64_t t, int64_t head, int64_t first,
                              int64_t last) {

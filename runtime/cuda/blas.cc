@@ -7,7 +7,6 @@
 
 #include <array>
 #include <map>
-#include <type_traits>
 
 #include "runtime/cuda/memory.h"
 
@@ -26,19 +25,34 @@ struct Cublas {
   GemmEx gemm = nullptr;
 };
 
+// Functions of a library that may not be there.
+class Library {
+ public:
+  explicit Library(const char* name) : library_(::dlopen(name, RTLD_NOW | RTLD_LOCAL)) {}
+
+  template <class Function>
+  void find(const char* name, Function** to) {
+    *to = library_ == nullptr ? nullptr : reinterpret_cast<Function*>(::dlsym(library_, name));
+    complete_ &= *to != nullptr;
+  }
+  bool complete() const { return complete_; }  // all of them were found
+
+ private:
+  void* library_;
+  bool complete_ = true;
+};
+
+bool good(cublasStatus_t s) { return s == CUBLAS_STATUS_SUCCESS; }
+
+// The handle is null where something is missing.
 Cublas open_cublas() {
   Cublas to;
-  void* const library = ::dlopen("libcublas.so.13", RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) return to;
-  const auto create =
-      reinterpret_cast<decltype(&cublasCreate_v2)>(::dlsym(library, "cublasCreate_v2"));
-  to.set_stream =
-      reinterpret_cast<decltype(&cublasSetStream_v2)>(::dlsym(library, "cublasSetStream_v2"));
-  to.gemm = reinterpret_cast<GemmEx>(::dlsym(library, "cublasGemmEx"));
-  if (create == nullptr || to.set_stream == nullptr || to.gemm == nullptr ||
-      create(&to.handle) != CUBLAS_STATUS_SUCCESS) {
-    to.handle = nullptr;
-  }
+  Library library("libcublas.so.13");
+  decltype(&cublasCreate_v2) create;
+  library.find("cublasCreate_v2", &create);
+  library.find("cublasSetStream_v2", &to.set_stream);
+  library.find("cublasGemmEx", &to.gemm);
+  if (!library.complete() || !good(create(&to.handle))) to.handle = nullptr;
   return to;
 }
 Cublas& cublas() {
@@ -61,34 +75,26 @@ struct CublasLt {
   std::map<std::array<int64_t, 3>, cublasLtMatmulAlgo_t> plans = {};  // by m, n, k
 };
 
-// The handle is null where something is missing.
+// The same.
 CublasLt open_cublas_lt() {
   CublasLt to;
-  void* const library = ::dlopen("libcublasLt.so.13", RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) return to;
-  bool found = true;
-  const auto find = [&](const char* name, auto* function) {
-    *function =
-        reinterpret_cast<std::remove_reference_t<decltype(*function)>>(::dlsym(library, name));
-    found &= *function != nullptr;
-  };
+  Library library("libcublasLt.so.13");
   decltype(&cublasLtCreate) create;
   decltype(&cublasLtMatmulDescCreate) create_product;
   decltype(&cublasLtMatmulDescSetAttribute) set;
   decltype(&cublasLtMatmulPreferenceCreate) create_preference;
   decltype(&cublasLtMatmulPreferenceSetAttribute) prefer;
-  find("cublasLtCreate", &create);
-  find("cublasLtMatmulDescCreate", &create_product);
-  find("cublasLtMatmulDescSetAttribute", &set);
-  find("cublasLtMatmulPreferenceCreate", &create_preference);
-  find("cublasLtMatmulPreferenceSetAttribute", &prefer);
-  find("cublasLtMatmul", &to.matmul);
-  find("cublasLtMatmulAlgoGetHeuristic", &to.heuristic);
-  find("cublasLtMatrixLayoutCreate", &to.create_layout);
-  find("cublasLtMatrixLayoutDestroy", &to.destroy_layout);
-  const auto good = [](cublasStatus_t s) { return s == CUBLAS_STATUS_SUCCESS; };
+  library.find("cublasLtCreate", &create);
+  library.find("cublasLtMatmulDescCreate", &create_product);
+  library.find("cublasLtMatmulDescSetAttribute", &set);
+  library.find("cublasLtMatmulPreferenceCreate", &create_preference);
+  library.find("cublasLtMatmulPreferenceSetAttribute", &prefer);
+  library.find("cublasLtMatmul", &to.matmul);
+  library.find("cublasLtMatmulAlgoGetHeuristic", &to.heuristic);
+  library.find("cublasLtMatrixLayoutCreate", &to.create_layout);
+  library.find("cublasLtMatrixLayoutDestroy", &to.destroy_layout);
   const cublasOperation_t transposed = CUBLAS_OP_T;
-  if (!found || !good(create_product(&to.product, CUBLAS_COMPUTE_32F, CUDA_R_32F)) ||
+  if (!library.complete() || !good(create_product(&to.product, CUBLAS_COMPUTE_32F, CUDA_R_32F)) ||
       !good(set(to.product, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed)) ||
       !good(create_preference(&to.preference)) ||
       !good(prefer(to.preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &CublasLt::kWorkspace,

@@ -210,16 +210,8 @@ PITH_KERNEL block_product_kernel(typename Math::Product a) {
   }
 
   if (a.plan.splits > 1) {
-    auto* const told = reinterpret_cast<int32_t*>(base);
-    fence_device();
-    sync_block();
-    if (thread_index() == 0) {
-      *told = fetch_add(a.room.arrived + place.id, 1);
-      if (*told == a.plan.splits - 1) a.room.arrived[place.id] = 0;
-    }
-    sync_block();
-    if (*told != a.plan.splits - 1) return;
-    fence_device();
+    if (!comes_last(a.room.arrived + place.id, a.plan.splits, reinterpret_cast<int32_t*>(base)))
+      return;
     const int parts = (count + of_part - 1) / of_part;
     for (int of = 0; of < parts; ++of) {
       const Sum* const room =
@@ -234,7 +226,8 @@ PITH_KERNEL block_product_kernel(typename Math::Product a) {
     const int64_t row = (tile + i / (4 * NT)) * int64_t{kTileRows} + g + i % 4 / 2 * 8,
                   token = place.first + i / 4 % NT * 8 + 2 * t + i % 2;
     const Sum sum = a.plan.splits > 1 ? total[i] : kept(i);
-    if (row < w.n && token < a.x.m) Math::finish(a, to, row, token, sum);
+    if (row < w.n && token < a.x.m)
+      Math::finish(w, to.bias, row, a.x.scales[token], a.add, sum, to.y + token * to.ldy + row);
   }
 }
 

@@ -167,6 +167,48 @@ inline bool has_bytes(const TileWeight& w) {
           (w.codes == Codes::kInt8 && w.zeros == nullptr && w.zero == 128));
 }
 
+// A mixture of experts: which ones tokens go to, and what those make.
+// Of logits [m, experts]: for each token the `chosen` likeliest, of equal ones the first, in order
+// of their numbers; weights by softmax in f64, over all experts or (normalized) over the chosen.
+// NaN is the least.
+inline constexpr int32_t kMostChosen = 64;
+struct Route {
+  const float* router;
+  int64_t m;
+  int32_t experts, chosen;
+  bool normalized;
+  int32_t* expert;  // [m, chosen]
+  float* weight;    // [m, chosen]
+};
+// y[i, r] = row r of expert[i] times x[i / sharing], for one or two weights of each expert (gate
+// and up), of the same codes and shape: the sums of a TileProduct.
+struct ExpertProduct {
+  const TileWeight* weights[2];  // [experts], on the device
+  float* y[2];                   // [pairs, n]
+  int32_t count;
+  Codes codes;
+  int64_t n, tiles, stages;
+  const int32_t* expert;  // [pairs]
+  int64_t pairs, sharing;
+  HalfInputs x;
+};
+// y[t] += sum of weight[t, j] * x[t * chosen + j], in order
+struct JoinExperts {
+  const float* x;       // [m * chosen, n]
+  const float* weight;  // [m, chosen]
+  int64_t m, n;
+  int32_t chosen;
+  float* y;  // [m, n]
+};
+// y[rows[i]] += weights[i] * x[i], for rows that differ
+struct AddRows {
+  const float* x;  // [m, n]
+  const int64_t* rows;
+  const float* weights;
+  int64_t m, n;
+  float* y;
+};
+
 // The same codes of int8 in bytes.
 struct Int8Inputs {
   int8_t* values;  // [m, stride], 0 from column k on
@@ -450,6 +492,10 @@ struct Ops {
   Status (*norm)(const Norm& a, Stream stream);
   Status (*embed)(const Embed& a, Stream stream);
   Status (*gather)(const Gather& a, Stream stream);
+  Status (*add_rows)(const AddRows& a, Stream stream);
+  Status (*route)(const Route& a, Stream stream);
+  Status (*expert_product)(const ExpertProduct& a, Stream stream);
+  Status (*join_experts)(const JoinExperts& a, Stream stream);
   Status (*append)(const Append& a, Stream stream);
   Status (*attend)(const Attend& a, Stream stream);
   Status (*attend_tiles)(const AttendTiles& a, Stream stream);
@@ -475,6 +521,6 @@ struct Ops {
   Status (*from_codes)(const FromCodes& a, Stream stream);
   Status (*refit)(const Refit& a, Stream stream);
 };
-inline constexpr int32_t kOpsVersion = 2;
+inline constexpr int32_t kOpsVersion = 3;
 
 }  // namespace pith::cuda

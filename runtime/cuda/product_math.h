@@ -41,12 +41,12 @@ struct Halves {
   PITH_MEMBER static Sum join(Sum total, Sum factor, Sum of_group) {
     return fmaf(factor, of_group, total);
   }
-  PITH_MEMBER static void finish(const Product& a, const TileTarget& to, int64_t row, int64_t token,
-                                 Sum sum) {
-    float v = sum * a.x.scales[token] * kValueFactor<codes>;
-    if (to.bias) v += to.bias[row];
-    float* const y = to.y + token * to.ldy + row;
-    *y = a.add ? *y + v : v;
+  // y: of this row and a token whose inputs have this scale.
+  PITH_MEMBER static void finish(const TileWeight&, const float* bias, int64_t row, float scale,
+                                 bool add, Sum sum, float* y) {
+    float v = sum * scale * kValueFactor<codes>;
+    if (bias) v += bias[row];
+    *y = add ? *y + v : v;
   }
 };
 
@@ -95,21 +95,20 @@ struct Ints {
   PITH_MEMBER static Sum join(Sum total, Sum factor, Sum of_group) {
     return total + factor * of_group;
   }
-  PITH_MEMBER static void finish(const Product& a, const TileTarget& to, int64_t row, int64_t token,
-                                 Sum sum) {
+  PITH_MEMBER static void finish(const TileWeight& w, const float* bias, int64_t row, float scale,
+                                 bool add, Sum sum, float* y) {
     const int r = static_cast<int>(row % 8);
     const bool high = row % 16 >= 8;
     float scales[2];
-    if (to.w.scale_type == Scales::kTwoLevels) {
-      scales[0] = row_scales_of(to.w, row / 16, r)[0];
-      scales[1] = row_scales_of(to.w, row / 16, r)[1];
+    if (w.scale_type == Scales::kTwoLevels) {
+      scales[0] = row_scales_of(w, row / 16, r)[0];
+      scales[1] = row_scales_of(w, row / 16, r)[1];
     } else {
-      load_scales(to.w, row / 16, 0, r, scales);
+      load_scales(w, row / 16, 0, r, scales);
     }
-    float* const y = to.y + token * to.ldy + row;
-    const float v = fmaf(static_cast<float>(sum),
-                         (high ? scales[1] : scales[0]) * a.x.scales[token], a.add ? *y : 0.0f);
-    *y = to.bias ? v + to.bias[row] : v;
+    const float v =
+        fmaf(static_cast<float>(sum), (high ? scales[1] : scales[0]) * scale, add ? *y : 0.0f);
+    *y = bias ? v + bias[row] : v;
   }
 };
 

@@ -22,14 +22,11 @@
 namespace pith::cuda {
 namespace {
 
-template <class Math>
-PITH_KERNEL tile_product_kernel(typename Math::Product a) {
+// 16 rows of w times up to 8 tokens, by a block of kParts warps.
+template <class Math, class Inputs>
+PITH_DEVICE void multiply_tile(const TileWeight& w, const float* bias, int64_t tile,
+                               const Inputs& x_of, bool add, float* y, int64_t ldy) {
   using Sum = typename Math::Sum;
-  int64_t tile = block_x();
-  int which = 0;
-  for (; which < a.count - 1 && tile >= a.to[which].w.tiles; ++which) tile -= a.to[which].w.tiles;
-  const TileTarget& to = a.to[which];
-  const TileWeight& w = to.w;
   const int g = lane() / 4, t = lane() % 4;
   const uint32_t* const table = nf4_table<Math::codes>();
 
@@ -54,7 +51,8 @@ PITH_KERNEL tile_product_kernel(typename Math::Product a) {
       }
       uint32_t values[4], x[2] = {0, 0};
       Math::values(now, unit, zeros, table, values);
-      if (g < a.x.m) Math::inputs(a.x.values + g * a.x.stride + stage * kStageColumns, unit, t, x);
+      if (g < x_of.m)
+        Math::inputs(x_of.values + g * x_of.stride + stage * kStageColumns, unit, t, x);
       Math::multiply(part, values, x);
       if (step + Math::kStepsOfUnit < 8 && !begins_group(w, step + Math::kStepsOfUnit)) continue;
 #pragma unroll
@@ -73,11 +71,20 @@ PITH_KERNEL tile_product_kernel(typename Math::Product a) {
   sync_block();
   const int e = thread_index(), row = e % 16, token = e / 16;
   const int64_t r = tile * kTileRows + row;
-  if (r >= w.n || token >= a.x.m) return;
+  if (r >= w.n || token >= x_of.m) return;
   const int of_lane = row % 8 * 4 + token / 2, i = row / 8 * 2 + token % 2;
   Sum sum = 0;
   for (int from = 0; from < kParts; ++from) sum += sums[(from * 4 + i) * 32 + of_lane];
-  Math::finish(a, to, r, token, sum);
+  Math::finish(w, bias, r, x_of.scales[token], add, sum, y + token * ldy + r);
+}
+
+template <class Math>
+PITH_KERNEL tile_product_kernel(typename Math::Product a) {
+  int64_t tile = block_x();
+  int which = 0;
+  for (; which < a.count - 1 && tile >= a.to[which].w.tiles; ++which) tile -= a.to[which].w.tiles;
+  const TileTarget& to = a.to[which];
+  multiply_tile<Math>(to.w, to.bias, tile, a.x, a.add, to.y, to.ldy);
 }
 
 template <class Math>

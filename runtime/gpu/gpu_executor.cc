@@ -8,6 +8,7 @@
 #include <cstring>
 #include <map>
 #include <numeric>
+#include <tuple>
 #include <unordered_map>
 
 #include "core/bytes.h"
@@ -52,15 +53,12 @@ class GpuExecutor final : public Executor {
     for (auto b = static_cast<size_t>(use.first_block); b < model.blocks.size(); ++b) {
       for (const auto& s : model.blocks[b].sublayers) {
         keep_norm(s.norm);
+        for (const Linear* l : s.linears()) keep(*l);
         if (s.attention) {
-          const auto& w = *s.attention;
-          for (const Linear* l : {&w.q, &w.k, &w.v, &w.o}) keep(*l);
-          keep_norm(w.query_norm);
-          keep_norm(w.key_norm);
+          keep_norm(s.attention->query_norm);
+          keep_norm(s.attention->key_norm);
         }
-        if (s.mlp) {
-          for (const Linear* l : {&s.mlp->gate, &s.mlp->up, &s.mlp->down}) keep(*l);
-        }
+        if (s.mixture) keep_experts(*s.mixture);
       }
     }
     keep_norm(model.final_norm);
@@ -179,6 +177,65 @@ class GpuExecutor final : public Executor {
     multiply(o, inputs, y, true);
   }
 
+  // Few tokens by one launch for all that they chose, without waiting for the choice; of many, and
+  // where experts differ in kind, expert by expert.
+  void mixture(const proto::Mixture& spec, const MixtureWeights& weights, Activation x,
+               Activation y) override {
+    const auto kept = experts_.find(&weights);
+    const bool few = x.m <= static_cast<int64_t>(kMostOfGraph);
+    if (kept == experts_.end() || !few || spec.chosen() > cuda::kMostChosen) {
+      cannot_record_ = true;
+      return Executor::mixture(spec, weights, x, y);
+    }
+    const Experts& e = kept->second;
+    const MlpWeights& first = weights.experts.front();
+    const auto chosen = static_cast<int32_t>(spec.chosen());
+    const int64_t pairs = x.m * chosen, width = first.up.n;
+    const Activation router = buffer(Slot::kRouter, x.m, spec.experts());
+    linear(weights.router, x, router, false);
+    grow(chosen_, static_cast<uint64_t>(pairs) * (sizeof(int32_t) + sizeof(float)));
+    auto* const expert = chosen_.data<int32_t>();
+    auto* const weight = reinterpret_cast<float*>(expert + pairs);
+    device_.run(&Ops::route, {router.f32(), x.m, static_cast<int32_t>(spec.experts()), chosen,
+                              spec.normalized(), expert, weight});
+    const Activation up = buffer(Slot::kUp, pairs, width), made = buffer(Slot::kExpert, pairs, y.n);
+    Activation gate = up, times{};
+    cuda::ExpertProduct in{{e.up.data<cuda::TileWeight>(), nullptr},
+                           {up.f32(), nullptr},
+                           1,
+                           e.of_up.codes,
+                           width,
+                           e.of_up.tiles,
+                           e.of_up.stages,
+                           expert,
+                           pairs,
+                           chosen,
+                           {}};
+    if (spec.expert().gated()) {
+      gate = buffer(Slot::kGate, pairs, width);
+      times = up;
+      in.weights[1] = e.gate.data<cuda::TileWeight>();
+      in.y[1] = gate.f32();
+      in.count = 2;
+    }
+    in.x = to_half(first.up, x);
+    device_.run(&Ops::expert_product, in);
+    const cuda::HalfInputs inputs =
+        activated(spec.expert().activation(), gate, times, first.down.input);
+    device_.run(&Ops::expert_product, {{e.down.data<cuda::TileWeight>(), nullptr},
+                                       {made.f32(), nullptr},
+                                       1,
+                                       e.of_down.codes,
+                                       y.n,
+                                       e.of_down.tiles,
+                                       e.of_down.stages,
+                                       expert,
+                                       pairs,
+                                       1,
+                                       inputs});
+    device_.run(&Ops::join_experts, {made.f32(), weight, x.m, y.n, chosen, y.f32()});
+  }
+
   void activate(proto::Activation activation, Activation gate, Activation up) override {
     activated(activation, gate, up);
   }
@@ -186,6 +243,13 @@ class GpuExecutor final : public Executor {
   void gather(Activation x, std::span<const int64_t> rows, Activation y) override {
     if (!inputs_are_set_) set(rows_, rows);
     device_.run(&Ops::gather, {x.f32(), rows_.data<int64_t>(), y.m, y.n, y.f32()});
+  }
+  void add_rows(Activation x, std::span<const int64_t> rows, std::span<const float> weights,
+                Activation y) override {
+    set(rows_, rows);
+    set(row_weights_, weights);
+    device_.run(&Ops::add_rows,
+                {x.f32(), rows_.data<int64_t>(), row_weights_.data<float>(), x.m, x.n, y.f32()});
   }
   // Decoding steps are graphs: what they work on is uploaded before, then one launch does all. The
   // first pass of a shape runs as it is, so that all memory is there; the second is recorded.
@@ -205,11 +269,11 @@ class GpuExecutor final : public Executor {
     Recorded& recorded = graphs_[key];
     if (recorded.graph && recorded.generation != generation_) recorded = {};
     if (!recorded.graph) {
-      takes_once_ = false;
+      cannot_record_ = false;
       if (std::exchange(recorded.runs, recorded.runs + 1) == 0 || recorded.cannot) {
         const uint64_t before = generation_;
         const Activation result = body();
-        recorded.cannot = takes_once_;
+        recorded.cannot = cannot_record_;
         if (generation_ != before) recorded.runs = 0;
         return result;
       }
@@ -287,7 +351,7 @@ class GpuExecutor final : public Executor {
     Activation result;
     uint64_t generation = 0;
     int runs = 0;
-    bool cannot = false;  // it takes weights to the device
+    bool cannot = false;
   };
   struct Placed {
     GpuBuffer own;
@@ -309,6 +373,11 @@ class GpuExecutor final : public Executor {
     };
     std::vector<Term> terms;
     GpuBuffer bias;
+  };
+  // Of a mixture: tables of TileWeight, and one of each kind.
+  struct Experts {
+    GpuBuffer gate, up, down;
+    cuda::TileWeight of_up{}, of_down{};
   };
   struct Inputs {
     GpuBuffer values, scales;
@@ -463,6 +532,32 @@ class GpuExecutor final : public Executor {
   void keep(const Linear& linear) {
     if (!linears_.contains(&linear)) linears_.emplace(&linear, take(linear));
   }
+  // Where all experts are of the same kind, so that one kernel can take any.
+  void keep_experts(const MixtureWeights& mixture) {
+    if (experts_.contains(&mixture)) return;
+    Experts to;
+    const MlpWeights& first = mixture.experts.front();
+    for (const auto& [role, table, kind] : {std::tuple(&MlpWeights::gate, &to.gate, &to.of_up),
+                                            std::tuple(&MlpWeights::up, &to.up, &to.of_up),
+                                            std::tuple(&MlpWeights::down, &to.down, &to.of_down)}) {
+      std::vector<cuda::TileWeight> all;
+      for (const MlpWeights& expert : mixture.experts) {
+        const Linear& l = expert.*role;
+        if (l.terms.empty()) continue;
+        const OnDevice& on = linears_.at(&l);
+        const cuda::TileWeight& w = on.terms.front().w.tiles();
+        if (all.empty() && kind->tiles == 0) *kind = w;
+        const InputEncoding& input = (role == &MlpWeights::down ? first.down : first.up).input;
+        if (on.terms.size() != 1 || on.terms.front().up || w.codes != kind->codes ||
+            !l.bias.empty() || l.input != input || in_blocks(l.input))
+          return;
+        all.push_back(w);
+      }
+      *table = GpuBuffer(device_, all.data(), all.size() * sizeof(cuda::TileWeight));
+    }
+    device_.wait();
+    experts_.emplace(&mixture, std::move(to));
+  }
   void keep_norm(const NormWeights& norm) {
     if (norm.weight.empty() || norms_.contains(&norm)) return;
     norms_.emplace(&norm,
@@ -474,7 +569,7 @@ class GpuExecutor final : public Executor {
   void with(const Linear& linear, F f) {
     const auto kept = linears_.find(&linear);
     if (kept != linears_.end()) return f(kept->second);
-    takes_once_ = true;
+    cannot_record_ = true;
     if (!holds_.empty()) {
       holds_.back().linears.push_back(&linear);
       return f(linears_.emplace(&linear, take(linear)).first->second);
@@ -487,7 +582,7 @@ class GpuExecutor final : public Executor {
   const float* weight_of(const NormWeights& norm, GpuBuffer& once) {
     const auto kept = norms_.find(&norm);
     if (kept != norms_.end()) return kept->second.data<float>();
-    takes_once_ = true;
+    cannot_record_ = true;
     if (!holds_.empty()) {
       holds_.back().norms.push_back(&norm);
       return norms_
@@ -727,10 +822,11 @@ class GpuExecutor final : public Executor {
   cuda::Chip chip_{};
   std::unordered_map<const Linear*, OnDevice> linears_;
   std::unordered_map<const NormWeights*, GpuBuffer> norms_;
+  std::unordered_map<const MixtureWeights*, Experts> experts_;
   std::vector<Hold> holds_;
   std::array<GpuBuffer, static_cast<size_t>(Slot::kCount)> buffers_;
   GpuBuffer keys_, scores_, partial_, arrived_, norm_once_, key_norm_once_, rounded_, inner_,
-      piece_, bytes_, products_, sums_, attended_, step_;
+      piece_, bytes_, products_, sums_, attended_, chosen_, row_weights_, step_;
   Placed tokens_, rows_, slots_, positions_;
   std::vector<std::byte> step_bytes_;
   std::vector<std::pair<Placed*, size_t>> step_places_;
@@ -742,7 +838,7 @@ class GpuExecutor final : public Executor {
   std::map<GraphKey, Recorded> graphs_;
   uint64_t generation_ = 0;      // counts the times that memory moved
   bool inputs_are_set_ = false;  // what a pass works on was uploaded before it
-  bool takes_once_ = false;      // a weight was taken to the device for one use
+  bool cannot_record_ = false;   // a pass waited, or took a weight to the device for one use
   GpuBuffer query_tiles_;
   int64_t tile_count_ = 0, longest_ = 0;
 };

@@ -45,50 +45,77 @@ void dense_rows(const Linear& linear, int64_t row, int64_t rows, float* out) {
   }
 }
 
-Linear& find_linear(Block& block, int sublayer, LinearRole role) {
-  auto& s = block.sublayers.at(static_cast<size_t>(sublayer));
-  if (s.attention) {
-    switch (role) {
-      case LinearRole::kQuery:
-        return s.attention->q;
-      case LinearRole::kKey:
-        return s.attention->k;
-      case LinearRole::kValue:
-        return s.attention->v;
-      case LinearRole::kOutput:
-        return s.attention->o;
-      default:
-        break;
-    }
+namespace {
+
+// Null where there is none.
+Linear* find_in(MlpWeights& mlp, LinearRole role) {
+  switch (role) {
+    case LinearRole::kGate:
+      return &mlp.gate;
+    case LinearRole::kUp:
+      return &mlp.up;
+    case LinearRole::kDown:
+      return &mlp.down;
+    default:
+      return nullptr;
   }
-  if (s.mlp) {
-    switch (role) {
-      case LinearRole::kGate:
-        return s.mlp->gate;
-      case LinearRole::kUp:
-        return s.mlp->up;
-      case LinearRole::kDown:
-        return s.mlp->down;
-      default:
-        break;
-    }
+}
+Linear* find_in(AttentionWeights& attention, LinearRole role) {
+  switch (role) {
+    case LinearRole::kQuery:
+      return &attention.q;
+    case LinearRole::kKey:
+      return &attention.k;
+    case LinearRole::kValue:
+      return &attention.v;
+    case LinearRole::kOutput:
+      return &attention.o;
+    default:
+      return nullptr;
   }
-  fail(ErrorKind::kUsage, "sublayer {} of layer {} has no {}", sublayer, block.layer,
-       role_name(role));
+}
+Linear* find_in(SublayerWeights& s, LinearRole role, int expert) {
+  if (s.attention) return find_in(*s.attention, role);
+  if (s.mlp) return find_in(*s.mlp, role);
+  if (!s.mixture) return nullptr;
+  if (role == LinearRole::kRouter) return &s.mixture->router;
+  const bool there = expert >= 0 && static_cast<size_t>(expert) < s.mixture->experts.size();
+  return there ? find_in(s.mixture->experts[static_cast<size_t>(expert)], role) : nullptr;
 }
 
-const Linear& find_linear(const Block& block, int sublayer, LinearRole role) {
-  return find_linear(const_cast<Block&>(block), sublayer, role);
+}  // namespace
+
+std::vector<const Linear*> SublayerWeights::linears() const {
+  std::vector<const Linear*> all;
+  const auto add = [&](const MlpWeights& m) {
+    if (!m.gate.terms.empty()) all.push_back(&m.gate);
+    all.insert(all.end(), {&m.up, &m.down});
+  };
+  if (attention) all = {&attention->q, &attention->k, &attention->v, &attention->o};
+  if (mlp) add(*mlp);
+  if (mixture) {
+    all.push_back(&mixture->router);
+    for (const auto& e : mixture->experts) add(e);
+  }
+  return all;
+}
+
+Linear& find_linear(Block& block, const LinearInfo& info) {
+  Linear* const found =
+      find_in(block.sublayers.at(static_cast<size_t>(info.sublayer)), info.role, info.expert);
+  if (found == nullptr) fail(ErrorKind::kUsage, "{} is not in layer {}", info.name, block.layer);
+  return *found;
+}
+
+const Linear& find_linear(const Block& block, const LinearInfo& info) {
+  return find_linear(const_cast<Block&>(block), info);
 }
 
 uint64_t Model::bytes() const {
   uint64_t total = embedding.bytes() + (own_head ? own_head->bytes() : 0);
   for (const auto& b : blocks) {
     for (const auto& s : b.sublayers) {
-      if (s.attention)
-        total += s.attention->q.bytes() + s.attention->k.bytes() + s.attention->v.bytes() +
-                 s.attention->o.bytes();
-      if (s.mlp) total += s.mlp->gate.bytes() + s.mlp->up.bytes() + s.mlp->down.bytes();
+      for (const Linear* l : s.linears()) total += l->bytes();
     }
   }
   return total;

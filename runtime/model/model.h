@@ -46,10 +46,18 @@ struct MlpWeights {
   Linear gate, up, down;  // gate is empty where the spec is not gated
 };
 
+struct MixtureWeights {
+  Linear router;
+  std::vector<MlpWeights> experts;
+};
+
 struct SublayerWeights {
   NormWeights norm;
   std::optional<AttentionWeights> attention;
   std::optional<MlpWeights> mlp;
+  std::optional<MixtureWeights> mixture;
+
+  std::vector<const Linear*> linears() const;  // all that are there
 };
 
 struct Block {
@@ -57,9 +65,9 @@ struct Block {
   std::vector<SublayerWeights> sublayers;
 };
 
-// The linear of a block by role; Error(kUsage) where it has none.
-Linear& find_linear(Block& block, int sublayer, LinearRole role);
-const Linear& find_linear(const Block& block, int sublayer, LinearRole role);
+// The linear of a block; Error(kUsage) where it has none.
+Linear& find_linear(Block& block, const LinearInfo& info);
+const Linear& find_linear(const Block& block, const LinearInfo& info);
 
 // The vector of a block; Error(kUsage) where it has none.
 std::vector<float>& find_vector(Block& block, const VectorInfo& info);

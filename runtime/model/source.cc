@@ -59,13 +59,13 @@ class CheckpointSource final : public ModelSource {
   }
 
   Weight stored_rows(const LinearInfo& info, int64_t row, int64_t rows) const {
-    const TensorInfo& t = tensor(info.name);
+    const TensorInfo t = as_matrix(tensor(info.name), info.k);
     OwnedWeight w = allocate_weight(t.encoding, rows, info.k);
     checkpoint_.read(t, slice(info.name).row + row, rows, w.planes[0].bytes);
     return std::move(w.weight);
   }
   std::vector<float> floats(const std::string& name, int64_t length) const {
-    const TensorInfo& t = tensor(name);
+    const TensorInfo t = as_matrix(tensor(name), 1);
     OwnedWeight w = allocate_weight(t.encoding, length, 1);
     checkpoint_.read(t, slice(name).row, length, w.planes[0].bytes);
     std::vector<float> out(static_cast<size_t>(length));
@@ -188,23 +188,22 @@ Block make_block(const ModelSource& source, int layer,
       weights.attention->key_norm =
           load_norm(source, a.key_norm(),
                     {prefix + "key_norm", VectorRole::kKeyNorm, layer, s, a.head_dim()});
-    } else {
+    } else if (sub.has_mlp()) {
       weights.mlp.emplace();
+    } else {
+      weights.mixture.emplace().experts.resize(sub.mixture().experts());
     }
   }
-  for (const auto& info : linears_of(spec)) {
-    if (info.layer == layer) find_linear(block, info.sublayer, info.role) = load(info);
-  }
+  for (const auto& info : linears_of(spec, layer)) find_linear(block, info) = load(info);
   return block;
 }
 
 Model make_model(const ModelSource& source, FunctionRef<Linear(const LinearInfo&)> load) {
   Model m;
   m.spec = source.spec();
-  for (const auto& info : linears_of(m.spec)) {
-    if (info.role == LinearRole::kEmbedding) m.embedding = load(info);
-    if (info.role == LinearRole::kHead) m.own_head = load(info);
-  }
+  const std::vector<LinearInfo> infos = linears_of(m.spec);
+  m.embedding = load(infos.front());
+  if (!m.spec.tied_head()) m.own_head = load(infos.back());
   for (int l = 0; l < m.spec.layers_size(); ++l) m.blocks.push_back(make_block(source, l, load));
   m.final_norm = load_final_norm(source);
   return m;

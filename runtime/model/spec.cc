@@ -1,6 +1,8 @@
 #include "runtime/model/spec.h"
 
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <set>
 
 #include "core/error.h"
@@ -13,6 +15,8 @@ constexpr uint64_t kMaxSize = 1 << 24;  // of a hidden width, an ffn width, a vo
 constexpr int kMaxLayers = 4096;
 constexpr int kMaxSublayers = 16;  // of a layer
 constexpr size_t kMaxSublayerName = 64;
+constexpr uint64_t kMaxExperts = 1024;      // of a sublayer
+constexpr uint64_t kMaxAllExperts = 65536;  // of a model
 constexpr uint64_t kMaxWindow = uint64_t{1} << 62;
 
 class Checker {
@@ -26,6 +30,7 @@ class Checker {
       refuse("context of {} tokens", spec_.context());
     if (spec_.layers_size() > kMaxLayers) refuse("{} layers", spec_.layers_size());
     norm(spec_.final_norm());
+    uint64_t experts = 0;
     for (const auto& layer : spec_.layers()) {
       if (layer.sublayers_size() > kMaxSublayers)
         refuse("{} sublayers in a layer", layer.sublayers_size());
@@ -39,8 +44,12 @@ class Checker {
           attention(s.attention());
         else if (s.has_mlp())
           mlp(s.mlp());
+        else if (s.has_mixture())
+          mixture(s.mixture());
         else
           refuse("sublayer {} of an unknown kind", printable(s.name()));
+        experts += s.mixture().experts();
+        if (experts > kMaxAllExperts) refuse("more than {} experts", kMaxAllExperts);
       }
     }
     if (spec_.stop_tokens_size() > kMaxStopTokens)
@@ -122,6 +131,13 @@ class Checker {
     if (!proto::Activation_IsValid(m.activation()))
       refuse("activation {}", static_cast<int>(m.activation()));
   }
+  void mixture(const proto::Mixture& m) const {
+    if (m.experts() == 0 || m.experts() > kMaxExperts) refuse("{} experts", m.experts());
+    if (m.chosen() == 0 || m.chosen() > m.experts())
+      refuse("{} of {} experts chosen for a token", m.chosen(), m.experts());
+    if (m.expert().bias()) refuse("biases in experts");
+    mlp(m.expert());
+  }
 
   const proto::ModelSpec& spec_;
   const std::string& name_;
@@ -130,7 +146,8 @@ class Checker {
 }  // namespace
 
 const char* role_name(LinearRole role) {
-  constexpr const char* kNames[] = {"embedding", "q", "k", "v", "o", "gate", "up", "down", "head"};
+  constexpr const char* kNames[] = {"embedding", "q",  "k",    "v",    "o",
+                                    "gate",      "up", "down", "head", "router"};
   return kNames[static_cast<size_t>(role)];
 }
 
@@ -142,34 +159,55 @@ std::string sublayer_prefix(const proto::ModelSpec& spec, int layer, int sublaye
   return fmt::format("layers.{}.{}.", layer, spec.layers(layer).sublayers(sublayer).name());
 }
 
+std::vector<LinearInfo> linears_of(const proto::ModelSpec& spec, int layer) {
+  std::vector<LinearInfo> out;
+  const auto hidden = static_cast<int64_t>(spec.hidden());
+  for (int s = 0; s < spec.layers(layer).sublayers_size(); ++s) {
+    const auto& sub = spec.layers(layer).sublayers(s);
+    const std::string prefix = sublayer_prefix(spec, layer, s);
+    const auto add = [&](LinearRole role, int64_t n, int64_t k, bool bias) {
+      out.push_back({prefix + role_name(role), role, layer, s, n, k, bias});
+    };
+    if (sub.has_attention()) {
+      const auto& a = sub.attention();
+      const int64_t q = int64_t{a.heads()} * a.head_dim(),
+                    kv = int64_t{a.kv_heads()} * a.head_dim();
+      add(LinearRole::kQuery, q, hidden, a.qkv_bias());
+      add(LinearRole::kKey, kv, hidden, a.qkv_bias());
+      add(LinearRole::kValue, kv, hidden, a.qkv_bias());
+      add(LinearRole::kOutput, hidden, q, a.output_bias());
+      continue;
+    }
+    const auto add_mlp = [&](const proto::Mlp& m) {
+      const auto width = static_cast<int64_t>(m.width());
+      if (m.gated()) add(LinearRole::kGate, width, hidden, m.bias());
+      add(LinearRole::kUp, width, hidden, m.bias());
+      add(LinearRole::kDown, hidden, width, m.bias());
+    };
+    if (sub.has_mlp()) {
+      add_mlp(sub.mlp());
+      continue;
+    }
+    const auto experts = static_cast<int>(sub.mixture().experts());
+    add(LinearRole::kRouter, experts, hidden, false);
+    for (int e = 0; e < experts; ++e) {
+      const size_t first = out.size();
+      add_mlp(sub.mixture().expert());
+      for (size_t i = first; i < out.size(); ++i) {
+        out[i].name = fmt::format("{}experts.{}.{}", prefix, e, role_name(out[i].role));
+        out[i].expert = e;
+      }
+    }
+  }
+  return out;
+}
+
 std::vector<LinearInfo> linears_of(const proto::ModelSpec& spec) {
   std::vector<LinearInfo> out;
   const auto v = static_cast<int64_t>(spec.vocab()), hidden = static_cast<int64_t>(spec.hidden());
   out.push_back({"embedding", LinearRole::kEmbedding, -1, -1, v, hidden, false});
-  for (int l = 0; l < spec.layers_size(); ++l) {
-    for (int s = 0; s < spec.layers(l).sublayers_size(); ++s) {
-      const auto& sub = spec.layers(l).sublayers(s);
-      const std::string prefix = sublayer_prefix(spec, l, s);
-      const auto add = [&](LinearRole role, int64_t n, int64_t k, bool bias) {
-        out.push_back({prefix + role_name(role), role, l, s, n, k, bias});
-      };
-      if (sub.has_attention()) {
-        const auto& a = sub.attention();
-        const int64_t q = int64_t{a.heads()} * a.head_dim(),
-                      kv = int64_t{a.kv_heads()} * a.head_dim();
-        add(LinearRole::kQuery, q, hidden, a.qkv_bias());
-        add(LinearRole::kKey, kv, hidden, a.qkv_bias());
-        add(LinearRole::kValue, kv, hidden, a.qkv_bias());
-        add(LinearRole::kOutput, hidden, q, a.output_bias());
-      } else {
-        const auto& m = sub.mlp();
-        const auto width = static_cast<int64_t>(m.width());
-        if (m.gated()) add(LinearRole::kGate, width, hidden, m.bias());
-        add(LinearRole::kUp, width, hidden, m.bias());
-        add(LinearRole::kDown, hidden, width, m.bias());
-      }
-    }
-  }
+  for (int l = 0; l < spec.layers_size(); ++l)
+    std::ranges::move(linears_of(spec, l), std::back_inserter(out));
   if (!spec.tied_head()) out.push_back({"head", LinearRole::kHead, -1, -1, v, hidden, false});
   return out;
 }

@@ -1,7 +1,8 @@
 // What a ModelSpec implies: which linear layers and vectors it has, under which names, in which
 // order.
 //
-// Names: "embedding", "layers.3.attention.q", "layers.3.mlp.down", "head"; vectors
+// Names: "embedding", "layers.3.attention.q", "layers.3.mlp.down", "layers.3.mlp.router",
+// "layers.3.mlp.experts.7.down", "head"; vectors
 // "layers.3.attention.norm", "layers.3.attention.query_norm", "final_norm". The part in the middle
 // is the sublayer's own name.
 #pragma once
@@ -23,7 +24,8 @@ enum class LinearRole : uint8_t {
   kGate,
   kUp,
   kDown,
-  kHead
+  kHead,
+  kRouter
 };
 const char* role_name(LinearRole role);  // "q", "down", ...
 
@@ -34,6 +36,7 @@ struct LinearInfo {
   int sublayer;
   int64_t n, k;
   bool bias;
+  int expert = -1;  // of a mixture
 };
 
 enum class VectorRole : uint8_t { kNorm, kQueryNorm, kKeyNorm, kFinalNorm };
@@ -54,8 +57,9 @@ void check_spec(const proto::ModelSpec& spec, const std::string& name);
 
 std::string sublayer_prefix(const proto::ModelSpec& spec, int layer,
                             int sublayer);  // "layers.3.attention."
-std::vector<LinearInfo> linears_of(
-    const proto::ModelSpec& spec);  // in the order of the computation
+// In the order of the computation.
+std::vector<LinearInfo> linears_of(const proto::ModelSpec& spec);
+std::vector<LinearInfo> linears_of(const proto::ModelSpec& spec, int layer);
 std::vector<VectorInfo> vectors_of(const proto::ModelSpec& spec);
 uint64_t parameter_count(const proto::ModelSpec& spec);  // the tied matrix once
 

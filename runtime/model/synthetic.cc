@@ -20,12 +20,14 @@ struct Shape {
   const char* name;
   unsigned hidden, layers, width, heads, kv_heads, head_dim, vocab;
   bool tied;
+  unsigned experts = 0, chosen = 0;  // of a mixture; `width` is theirs
 };
 constexpr Shape kShapes[] = {
     {"smollm2-135m", 576, 30, 1536, 9, 3, 64, 49152, true},
     {"llama-850m", 2048, 16, 5632, 32, 8, 64, 32000, false},
     {"llama-1b", 2048, 16, 8192, 32, 8, 64, 128256, true},
     {"llama-8b", 4096, 32, 14336, 32, 8, 128, 128256, false},
+    {"qwen3-30b-a3b", 2048, 48, 768, 32, 4, 128, 151936, false, 128, 8},
 };
 
 Checkpoint checkpoint_of(const Shape& s) {
@@ -79,6 +81,8 @@ class SyntheticSource final : public ModelSource {
  public:
   SyntheticSource(const Shape& shape, const SyntheticTypes& types)
       : name_(shape.name), spec_(decoder_spec_hf(checkpoint_of(shape))), types_(types) {
+    for (int l = 0; shape.experts > 0 && l < spec_.layers_size(); ++l)
+      set_mixture(&spec_, l, shape.width, shape.experts, shape.chosen, true);
     check_spec(spec_, name_);
   }
 
@@ -101,10 +105,12 @@ class SyntheticSource final : public ModelSource {
     return l;
   }
   Encoding encoding(const LinearInfo& info) const override {
+    if (info.role == LinearRole::kRouter) return Encoding::dense(DType::kBF16);
     return info.layer < 0 ? types_.tables : types_.linears;
   }
   InputEncoding input(const LinearInfo& info) const override {
-    return info.layer < 0 ? InputEncoding{} : types_.input;
+    const bool rounds = info.layer >= 0 && info.role != LinearRole::kRouter;
+    return rounds ? types_.input : InputEncoding{};
   }
   void rows(const LinearInfo& info, int64_t row, int64_t rows, float* out) const override {
     dense_rows(linear(info), row, rows, out);

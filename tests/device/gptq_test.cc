@@ -216,11 +216,11 @@ TEST_F(GpuGptq, correction_moves_weights_to_where_the_held_out_error_is_less) {
 
 class GpuCompression : public testing::Test {
  protected:
-  GpuCompression() {
-    test::write_tiny_checkpoint(folder_.file("in"),
-                                test::tiny_config({.hidden = 32, .ffn = 48, .vocab = 101}),
-                                DType::kBF16);
+  GpuCompression() { open(test::tiny_config({.hidden = 32, .ffn = 48, .vocab = 101})); }
+  void open(const std::string& config) {
+    test::write_tiny_checkpoint(folder_.file("in"), config, DType::kBF16);
     source_ = open_model(folder_.file("in"));
+    text_.clear();
     for (uint64_t i = 0; i < 9; ++i) text_.push_back(test::random_tokens(20, 101, i));
   }
   CompressReport run(Executor* executor) {
@@ -240,19 +240,24 @@ class GpuCompression : public testing::Test {
 
 // The whole way: calibration, statistics, correction and rounding on a device.
 TEST_F(GpuCompression, makes_files_as_good_as_the_processor) {
-  const Model model = load_model(*source_);
-  const std::vector<Window> windows = {{test::random_tokens(60, 101, 77), 10}};
-  const auto cpu = make_cpu_executor(), gpu = make_gpu_executor(cuda::ops_table(), "emulated");
-  const auto kl_of = [&](Executor* executor) {
-    EXPECT_EQ(run(executor).fallbacks, std::vector<std::string>());
-    const auto packed = open_model(output());
-    const std::string recipe = packed->manifest()->provenance().recipe();
-    EXPECT_EQ(recipe.find("device: cuda") != std::string::npos, executor == gpu.get()) << recipe;
-    const Model result = load_model(*packed);
-    return evaluate_kl(*cpu, model, result, windows).kl_mean;
-  };
-  const double on_cpu = kl_of(nullptr), on_gpu = kl_of(gpu.get());
-  EXPECT_NEAR(on_gpu, on_cpu, 0.15 * on_cpu);
+  for (const bool mixture : {false, true}) {
+    if (mixture)
+      open(test::tiny_mixture_config({.hidden = 32, .ffn = 48, .layers = 2, .vocab = 101}, 4, 2));
+    const Model model = load_model(*source_);
+    const std::vector<Window> windows = {{test::random_tokens(60, 101, 77), 10}};
+    const auto cpu = make_cpu_executor(), gpu = make_gpu_executor(cuda::ops_table(), "emulated");
+    const auto kl_of = [&](Executor* executor) {
+      EXPECT_EQ(run(executor).fallbacks, std::vector<std::string>());
+      const auto packed = open_model(output());
+      const std::string recipe = packed->manifest()->provenance().recipe();
+      EXPECT_EQ(recipe.find("device: cuda") != std::string::npos, executor == gpu.get()) << recipe;
+      const Model result = load_model(*packed);
+      return evaluate_kl(*cpu, model, result, windows).kl_mean;
+    };
+    const double on_cpu = kl_of(nullptr), on_gpu = kl_of(gpu.get());
+    // An expert sees few tokens: over texts, the ratio was 0.84 to 1.24 around 1.01.
+    EXPECT_NEAR(on_gpu, on_cpu, (mixture ? 0.4 : 0.15) * on_cpu) << mixture;
+  }
 }
 
 TEST_F(GpuCompression, refuses_a_device_with_too_little_memory) {

@@ -128,6 +128,18 @@ def qwen3(**more):
     return classic("qwen3", "Qwen3ForCausalLM", **{**fixed, **more})
 
 
+def mixtral(**more):
+    fixed = {"num_local_experts": 6, "num_experts_per_tok": 2, "sliding_window": None}
+    return classic("mixtral", "MixtralForCausalLM", **{**fixed, **more})
+
+
+def qwen3_moe(**more):
+    fixed = {"head_dim": 24, "attention_bias": False, "rope_scaling": None, "num_experts": 8,
+             "num_experts_per_tok": 3, "moe_intermediate_size": 40, "norm_topk_prob": True,
+             "decoder_sparse_step": 1, "mlp_only_layers": []}
+    return classic("qwen3_moe", "Qwen3MoeForCausalLM", **{**fixed, **more})
+
+
 SHORT = [1.0, 1.05, 1.1, 1.2, 1.3, 1.45, 1.7, 2.0]
 LONG = [1.0, 1.25, 1.6, 2.1, 2.8, 3.4, 3.8, 4.25]
 
@@ -183,6 +195,9 @@ MODELS = {
     "qwen2_window": (qwen2(use_sliding_window=True, sliding_window=7, max_window_layers=1), 24),
     "qwen3": (qwen3(), 24),
     "qwen3_tied": (qwen3(tie_word_embeddings=True, rope_theta=1000000.0), 24),
+    "mixtral": (mixtral(), 24),
+    "qwen3_moe": (qwen3_moe(), 24),
+    "qwen3_moe_some": (qwen3_moe(norm_topk_prob=False, mlp_only_layers=[1]), 24),
     "phi3": (phi3(), 24),
     "phi3_window": (phi3(sliding_window=7), 24),
     "phi3_partial": (phi3(partial_rotary_factor=0.5), 24),
@@ -213,8 +228,29 @@ def all_double():
         torch.float32, torch.float, torch.Tensor.float = saved
 
 
+def parts(name, shape, model_type):
+    """Tensors of a checkpoint that make up one of the state dict: [(name, shape, place in it)].
+    Transformers 5 stacks experts; checkpoints have each on its own."""
+    if ".experts." not in name:
+        return [(name, shape, ...)]
+    mixtral = model_type == "mixtral"
+    layer = name[: name.index("mlp.experts.")]
+    where = layer + ("block_sparse_moe" if mixtral else "mlp") + ".experts."
+    gate, up, down = ("w1", "w3", "w2") if mixtral else ("gate_proj", "up_proj", "down_proj")
+    out = []
+    for e in range(shape[0]):
+        if name.endswith("gate_up_proj"):
+            n = shape[1] // 2
+            out.append((f"{where}{e}.{gate}.weight", (n, shape[2]), (e, slice(0, n))))
+            out.append((f"{where}{e}.{up}.weight", (n, shape[2]), (e, slice(n, 2 * n))))
+        else:
+            out.append((f"{where}{e}.{down}.weight", tuple(shape[1:]), (e,)))
+    return out
+
+
 def build(config):
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager",
+                                             experts_implementation="eager",
                                              dtype=torch.float64).double().eval()
     tied = config.tie_word_embeddings
     stored = []
@@ -223,11 +259,16 @@ def build(config):
             if tied and name == "lm_head.weight":
                 assert p.data_ptr() == model.get_input_embeddings().weight.data_ptr()
                 continue
-            w = weight(name, tuple(p.shape))
-            p.copy_(torch.from_numpy(w))
-            flat = w.reshape(-1)
-            stored.append({"name": name, "shape": list(p.shape),
-                           "first": float("%.9g" % flat[0]), "last": float("%.9g" % flat[-1])})
+            if config.model_type == "mixtral" and name.endswith("mlp.gate.weight"):
+                stored_name = name.replace("mlp.gate", "block_sparse_moe.gate")
+            else:
+                stored_name = name
+            for part, shape, place in parts(stored_name, tuple(p.shape), config.model_type):
+                w = weight(part, shape)
+                p[place].copy_(torch.from_numpy(w))
+                flat = w.reshape(-1)
+                stored.append({"name": part, "shape": list(shape),
+                               "first": float("%.9g" % flat[0]), "last": float("%.9g" % flat[-1])})
     return model, stored
 
 

@@ -35,6 +35,19 @@ proto::Mlp& mlp(ModelSpec& s) { return *s.mutable_layers(0)->mutable_sublayers(1
 
 using ChangeSpec = std::function<void(ModelSpec&)>;
 
+// A mixture that is right, then changed.
+template <class Change>
+ChangeSpec mixture(Change change) {
+  return [=](ModelSpec& s) {
+    const proto::Mlp expert = mlp(s);
+    auto& m = *s.mutable_layers(0)->mutable_sublayers(1)->mutable_mixture();
+    *m.mutable_expert() = expert;
+    m.set_experts(8);
+    m.set_chosen(2);
+    change(m);
+  };
+}
+
 // A RoPE of this scaling that is right, then changed.
 template <class Change>
 ChangeSpec rope(proto::RopeScaling scaling, Change change) {
@@ -114,6 +127,22 @@ const SpecCase kCases[] = {
        }
      },
      "17 sublayers"},
+    {"experts_none", mixture([](proto::Mixture& m) { m.set_experts(0); }), "0 experts"},
+    {"experts_too_many", mixture([](proto::Mixture& m) { m.set_experts(1025); }), "1025 experts"},
+    {"experts_without_end",
+     [](ModelSpec& s) {
+       mixture([](proto::Mixture& m) { m.set_experts(1024); })(s);
+       while (s.layers_size() < 65) *s.add_layers() = s.layers(0);
+     },
+     "more than 65536 experts"},
+    {"experts_chosen_none", mixture([](proto::Mixture& m) { m.set_chosen(0); }),
+     "0 of 8 experts chosen"},
+    {"experts_chosen_more_than_there_are", mixture([](proto::Mixture& m) { m.set_chosen(9); }),
+     "9 of 8 experts chosen"},
+    {"experts_with_biases", mixture([](proto::Mixture& m) { m.mutable_expert()->set_bias(true); }),
+     "biases in experts"},
+    {"experts_of_no_width", mixture([](proto::Mixture& m) { m.mutable_expert()->set_width(0); }),
+     "a feed-forward width of 0"},
     {"sublayer_of_no_kind",
      [](ModelSpec& s) { s.mutable_layers(0)->mutable_sublayers(0)->clear_attention(); },
      "sublayer \"attention\" of an unknown kind"},

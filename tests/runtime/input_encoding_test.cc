@@ -88,7 +88,7 @@ class SetInput final : public Pass {
   std::optional<Encoding> encoding(const LinearInfo&) const override { return {}; }
   void apply(const Stage& stage, Block& block, Calibration*, PassReport&) override {
     for (const auto& info : stage.linears) {
-      if (info.role == LinearRole::kDown) find_linear(block, info.sublayer, info.role).input = e_;
+      if (info.role == LinearRole::kDown) find_linear(block, info).input = e_;
     }
   }
   std::string encode_rows(const LinearInfo&, const Encoding&, int64_t, int64_t, const float*, float,

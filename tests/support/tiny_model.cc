@@ -1,5 +1,6 @@
 #include "tests/support/tiny_model.h"
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 
@@ -43,8 +44,9 @@ std::vector<TinyTensor> tiny_tensors(const Json& config) {
     return checked_cast<int64_t>(json_uint(config, key, "config", missing), key);
   };
   const std::string type = json_string(config, "model_type", "config");
-  const bool phi3 = type == "phi3", qwen2 = type == "qwen2", qwen3 = type == "qwen3";
-  if (!phi3 && !qwen2 && !qwen3 && type != "llama" && type != "mistral") {
+  const bool phi3 = type == "phi3", qwen2 = type == "qwen2", qwen3 = type.starts_with("qwen3"),
+             mixtral = type == "mixtral", qwen3_moe = type == "qwen3_moe";
+  if (!phi3 && !qwen2 && !qwen3 && !mixtral && type != "llama" && type != "mistral") {
     fail(ErrorKind::kUsage, "no tiny model of type {}", type);
   }
   const int64_t hidden = size("hidden_size"), ffn = size("intermediate_size"),
@@ -74,13 +76,28 @@ std::vector<TinyTensor> tiny_tensors(const Json& config) {
       t.norm(attention + "q_norm", head);
       t.norm(attention + "k_norm", head);
     }
-    if (phi3) {
+    const Json* const plain = qwen3_moe ? json_find(config, "mlp_only_layers") : nullptr;
+    const bool mixture =
+        mixtral || (qwen3_moe && std::ranges::find(*plain, Json(i)) == plain->end());
+    if (mixture) {
+      const std::string where = mixtral ? layer + "block_sparse_moe." : mlp;
+      const int64_t experts = size(mixtral ? "num_local_experts" : "num_experts"),
+                    width = mixtral ? ffn : size("moe_intermediate_size");
+      t.matrix(where + "gate", experts, hidden, false);
+      for (int64_t e = 0; e < experts; ++e) {
+        const std::string expert = fmt::format("{}experts.{}.", where, e);
+        t.matrix(expert + (mixtral ? "w1" : "gate_proj"), width, hidden, false);
+        t.matrix(expert + (mixtral ? "w3" : "up_proj"), width, hidden, false);
+        t.matrix(expert + (mixtral ? "w2" : "down_proj"), hidden, width, false);
+      }
+    } else if (phi3) {
       t.matrix(mlp + "gate_up_proj", 2 * ffn, hidden, false);
+      t.matrix(mlp + "down_proj", hidden, ffn, false);
     } else {
       t.matrix(mlp + "gate_proj", ffn, hidden, mlp_bias);
       t.matrix(mlp + "up_proj", ffn, hidden, mlp_bias);
+      t.matrix(mlp + "down_proj", hidden, ffn, mlp_bias);
     }
-    t.matrix(mlp + "down_proj", hidden, ffn, mlp_bias);
     t.norm(layer + "input_layernorm", hidden);
     t.norm(layer + "post_attention_layernorm", hidden);
   }
@@ -123,6 +140,14 @@ std::string tiny_config(const TinySizes& s) {
                   {"tie_word_embeddings", s.tied},
                   {"bos_token_id", 1},
                   {"eos_token_id", 2}};
+  return j.dump(2);
+}
+
+std::string tiny_mixture_config(const TinySizes& s, int experts, int chosen) {
+  Json j = parse_json(tiny_config(s), "config");
+  j["model_type"] = "mixtral";
+  j["num_local_experts"] = experts;
+  j["num_experts_per_tok"] = chosen;
   return j.dump(2);
 }
 

@@ -44,5 +44,7 @@ struct TinySizes {
   bool tied = false;
 };
 std::string tiny_config(const TinySizes& sizes);
+// A Mixtral of these sizes.
+std::string tiny_mixture_config(const TinySizes& sizes, int experts, int chosen);
 
 }  // namespace pith::test

@@ -13,11 +13,19 @@ constexpr auto kGguf = Checkpoint::Kind::kGguf;
 
 // A new family is a row here and a file beside this one.
 const Architecture kTable[] = {
-    {"llama", kHf, import_llama_hf},     {"mistral", kHf, import_llama_hf},
-    {"qwen2", kHf, import_llama_hf},     {"qwen3", kHf, import_llama_hf},
-    {"phi3", kHf, import_phi3_hf},       {"llama", kGguf, import_llama_gguf},
-    {"qwen2", kGguf, import_llama_gguf}, {"qwen3", kGguf, import_llama_gguf},
-    {"phi3", kGguf, import_phi3_gguf},   {"llama2c", Checkpoint::Kind::kLlama2c, import_llama_hf},
+    {"llama", kHf, import_llama_hf},
+    {"mistral", kHf, import_llama_hf},
+    {"qwen2", kHf, import_llama_hf},
+    {"qwen3", kHf, import_llama_hf},
+    {"mixtral", kHf, import_llama_hf},
+    {"qwen3_moe", kHf, import_llama_hf},
+    {"qwen3moe", kGguf, import_llama_gguf},
+    {"phi3", kHf, import_phi3_hf},
+    {"llama", kGguf, import_llama_gguf},
+    {"qwen2", kGguf, import_llama_gguf},
+    {"qwen3", kGguf, import_llama_gguf},
+    {"phi3", kGguf, import_phi3_gguf},
+    {"llama2c", Checkpoint::Kind::kLlama2c, import_llama_hf},
 };
 
 // That `name` is there with `rows` of `columns` numbers at its slice.
@@ -26,7 +34,7 @@ void check_tensor(const Checkpoint& checkpoint, const ImportedModel& model, cons
   const auto it = model.tensors.find(name);
   if (it == model.tensors.end())
     fail(ErrorKind::kCorrupt, "{}: nothing is known to hold {}", checkpoint.path, name);
-  const TensorInfo& t = checkpoint.require(it->second.tensor);
+  const TensorInfo t = as_matrix(checkpoint.require(it->second.tensor), columns);
   const int64_t have_rows = t.shape.empty() ? 1 : t.shape[0];
   int64_t have_columns = 1;
   for (size_t i = 1; i < t.shape.size(); ++i)
@@ -45,6 +53,20 @@ void check_tensor(const Checkpoint& checkpoint, const ImportedModel& model, cons
 }
 
 }  // namespace
+
+TensorInfo as_matrix(const TensorInfo& t, int64_t columns) {
+  TensorInfo matrix = t;
+  int64_t across = 1;  // products are bounded by the file: checked on opening
+  for (size_t i = t.shape.size(); i > 0 && across < columns; --i) {
+    across *= t.shape[i - 1];
+    matrix.shape.pop_back();
+  }
+  if (across != columns) return t;
+  int64_t rows = 1;
+  for (const int64_t d : matrix.shape) rows *= d;
+  matrix.shape = {rows, columns};
+  return matrix;
+}
 
 std::span<const Architecture> architectures() { return kTable; }
 

@@ -13,12 +13,14 @@
 
 namespace pith {
 
-// Rows of a checkpoint's tensor, seen as [shape[0], rest], that make up a weight, a bias or a
-// vector of the spec.
+// Rows of a checkpoint's tensor, seen as a matrix of as many columns as the weight has (a bias or a
+// vector: 1), that make up a weight, a bias or a vector of the spec.
 struct TensorSlice {
   std::string tensor;
-  int64_t row = 0;  // fused tensors: where this part begins
+  int64_t row = 0;  // fused and stacked tensors: where this part begins
 };
+// The tensor as that matrix: its last dimensions are the columns. Its own shape where they are not.
+TensorInfo as_matrix(const TensorInfo& t, int64_t columns);
 
 struct ImportedModel {
   proto::ModelSpec spec;
@@ -40,8 +42,9 @@ ImportedModel import_model(const Checkpoint& checkpoint);
 
 // By family, see the files.
 ImportedModel import_llama_hf(
-    const Checkpoint& checkpoint);  // llama, mistral, qwen2, qwen3, llama2c
-ImportedModel import_llama_gguf(const Checkpoint& checkpoint);  // llama, qwen2, qwen3
+    const Checkpoint& checkpoint);  // llama, mistral, mixtral, qwen2, qwen3, qwen3_moe, llama2c
+ImportedModel import_llama_gguf(
+    const Checkpoint& checkpoint);  // llama (also Mixtral), qwen2, qwen3, qwen3moe
 ImportedModel import_phi3_hf(const Checkpoint& checkpoint);
 ImportedModel import_phi3_gguf(const Checkpoint& checkpoint);
 

@@ -99,6 +99,20 @@ double longrope_attention(double factor, double original) {
 
 }  // namespace
 
+void set_mixture(proto::ModelSpec* spec, int layer, uint64_t width, uint64_t experts,
+                 uint64_t chosen, bool normalized) {
+  for (auto& sub : *spec->mutable_layers(layer)->mutable_sublayers()) {
+    if (!sub.has_mlp()) continue;
+    proto::Mlp expert = sub.mlp();
+    expert.set_width(width);
+    proto::Mixture* const m = sub.mutable_mixture();
+    *m->mutable_expert() = expert;
+    m->set_experts(small(experts, "the number of experts"));
+    m->set_chosen(small(chosen, "the number of experts for a token"));
+    m->set_normalized(normalized);
+  }
+}
+
 proto::Activation activation_named(const std::string& name, const std::string& file) {
   if (name == "silu" || name == "swish") return proto::ACTIVATION_SILU;
   if (name == "gelu_pytorch_tanh" || name == "gelu_new") return proto::ACTIVATION_GELU_TANH;
@@ -307,46 +321,63 @@ proto::ModelSpec decoder_spec_gguf(const Checkpoint& checkpoint) {
       sub.mutable_attention()->set_qkv_bias(has("attn_q.bias") || has("attn_qkv.bias"));
       sub.mutable_attention()->set_output_bias(has("attn_output.bias"));
     }
+    if (has("ffn_gate_inp.weight"))
+      set_mixture(&spec, l, g.uint(key("expert_feed_forward_length"), s.width),
+                  g.uint(key("expert_count")), g.uint(key("expert_used_count")), true);
   }
   return spec;
 }
 
 namespace {
 
-// Where one linear or vector of a layer lies: names of both worlds, and the row at which a fused
-// tensor's part begins.
+// Where one linear of a layer lies: names of both worlds, by role.
 struct Naming {
-  const char* hf[9];
-  const char* gguf[9];
+  const char* hf[10];
+  const char* gguf[10];
 };
 constexpr Naming kNames = {
     {"", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
-     "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj", ""},
-    {"", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down", ""}};
+     "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj", "", ""},
+    {"", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down", "",
+     "ffn_gate_inp"}};
 
-// `tensor(info, fused name or null)` gives the full name without ".weight".
+const char* role_of_expert_hf(LinearRole role, bool mixtral) {
+  switch (role) {
+    case LinearRole::kGate:
+      return mixtral ? "w1" : "gate_proj";
+    case LinearRole::kUp:
+      return mixtral ? "w3" : "up_proj";
+    default:
+      return mixtral ? "w2" : "down_proj";
+  }
+}
+
+// `tensor(info, fused name or null)` gives the full name without ".weight". Experts are stacked in
+// one tensor where `stacked`.
 template <class TensorName>
-void name_linears(ImportedModel* model, const FusedNames& fused, const char* fused_qkv,
-                  const char* fused_gate_up, TensorName tensor) {
+void name_linears(ImportedModel* model, const TensorNames& names, const char* fused_qkv,
+                  const char* fused_gate_up, bool stacked, TensorName tensor) {
   const auto& spec = model->spec;
   for (const auto& info : linears_of(spec)) {
     if (info.layer < 0) continue;
     const auto& sub = spec.layers(info.layer).sublayers(info.sublayer);
     const bool qkv = info.role == LinearRole::kQuery || info.role == LinearRole::kKey ||
                      info.role == LinearRole::kValue;
-    const bool gate_up = info.role == LinearRole::kGate || info.role == LinearRole::kUp;
+    const bool gate_up =
+        sub.has_mlp() && (info.role == LinearRole::kGate || info.role == LinearRole::kUp);
     TensorSlice slice;
     const char* fused_name = nullptr;
-    if (fused.qkv && qkv) {
+    if (names.fused_qkv && qkv) {
       fused_name = fused_qkv;
       const auto& a = sub.attention();
       if (info.role != LinearRole::kQuery) slice.row += int64_t{a.heads()} * a.head_dim();
       if (info.role == LinearRole::kValue) slice.row += int64_t{a.kv_heads()} * a.head_dim();
     }
-    if (fused.gate_up && gate_up) {
+    if (names.fused_gate_up && gate_up) {
       fused_name = fused_gate_up;
       if (info.role == LinearRole::kUp) slice.row = static_cast<int64_t>(sub.mlp().width());
     }
+    if (stacked && info.expert >= 0) slice.row = info.expert * info.n;
     const std::string name = tensor(info, fused_name);
     slice.tensor = name + ".weight";
     model->tensors[info.name] = slice;
@@ -375,17 +406,23 @@ void name_norms(ImportedModel* model, const char* layer_format, const char* cons
 
 }  // namespace
 
-void name_tensors_hf(const Checkpoint& checkpoint, ImportedModel* model, const FusedNames& fused) {
+void name_tensors_hf(const Checkpoint& checkpoint, ImportedModel* model, const TensorNames& names) {
   // Some checkpoints store a tied matrix only under the name of the head.
   const bool only_head =
       model->spec.tied_head() && checkpoint.find("model.embed_tokens.weight") == nullptr;
   model->tensors["embedding"] = {only_head ? "lm_head.weight" : "model.embed_tokens.weight"};
   model->tensors["head"] = {"lm_head.weight"};
-  name_linears(model, fused, "self_attn.qkv_proj", "mlp.gate_up_proj",
-               [](const LinearInfo& info, const char* fused_name) {
-                 return fmt::format(
-                     "model.layers.{}.{}", info.layer,
-                     fused_name ? fused_name : kNames.hf[static_cast<size_t>(info.role)]);
+  name_linears(model, names, "self_attn.qkv_proj", "mlp.gate_up_proj", false,
+               [&](const LinearInfo& info, const char* fused_name) {
+                 const char* const mixture = names.mixtral ? "block_sparse_moe" : "mlp";
+                 const std::string layer = fmt::format("model.layers.{}.", info.layer);
+                 if (info.expert >= 0)
+                   return fmt::format("{}{}.experts.{}.{}", layer, mixture, info.expert,
+                                      role_of_expert_hf(info.role, names.mixtral));
+                 if (info.role == LinearRole::kRouter)
+                   return fmt::format("{}{}.gate", layer, mixture);
+                 return layer +
+                        (fused_name ? fused_name : kNames.hf[static_cast<size_t>(info.role)]);
                });
   name_norms(model, "model.layers.{}.",
              {"input_layernorm.weight", "post_attention_layernorm.weight",
@@ -393,13 +430,14 @@ void name_tensors_hf(const Checkpoint& checkpoint, ImportedModel* model, const F
              "model.norm.weight");
 }
 
-void name_tensors_gguf(ImportedModel* model, const FusedNames& fused) {
+void name_tensors_gguf(ImportedModel* model, const TensorNames& names) {
   model->tensors["embedding"] = {"token_embd.weight"};
   model->tensors["head"] = {"output.weight"};
   name_linears(
-      model, fused, "attn_qkv", "ffn_up", [](const LinearInfo& info, const char* fused_name) {
-        return fmt::format("blk.{}.{}", info.layer,
-                           fused_name ? fused_name : kNames.gguf[static_cast<size_t>(info.role)]);
+      model, names, "attn_qkv", "ffn_up", true, [](const LinearInfo& info, const char* fused_name) {
+        return fmt::format("blk.{}.{}{}", info.layer,
+                           fused_name ? fused_name : kNames.gguf[static_cast<size_t>(info.role)],
+                           info.expert >= 0 ? "_exps" : "");
       });
   name_norms(model, "blk.{}.",
              {"attn_norm.weight", "ffn_norm.weight", "attn_q_norm.weight", "attn_k_norm.weight"},

@@ -20,14 +20,19 @@ proto::ModelSpec decoder_spec_gguf(const Checkpoint& checkpoint);
 proto::Rope rope_hf(const Checkpoint& checkpoint, uint32_t dims);
 proto::Activation activation_named(const std::string& name, const std::string& file);
 
-// Names of every linear and vector of the spec. A fused tensor's parts get their rows.
-struct FusedNames {
-  bool qkv = false;      // self_attn.qkv_proj, attn_qkv
-  bool gate_up = false;  // mlp.gate_up_proj; GGUF: ffn_up holds both
+// Names of every linear and vector of the spec. A fused or stacked tensor's parts get their rows.
+struct TensorNames {
+  bool fused_qkv = false;      // self_attn.qkv_proj, attn_qkv
+  bool fused_gate_up = false;  // mlp.gate_up_proj; GGUF: ffn_up holds both
+  bool mixtral = false;        // block_sparse_moe.experts.3.w1 for mlp.experts.3.gate_proj
 };
 void name_tensors_hf(const Checkpoint& checkpoint, ImportedModel* model,
-                     const FusedNames& fused = {});
-void name_tensors_gguf(ImportedModel* model, const FusedNames& fused = {});
+                     const TensorNames& names = {});
+void name_tensors_gguf(ImportedModel* model, const TensorNames& names = {});
+
+// Makes the MLP of a layer the experts of a mixture, which are `width` wide.
+void set_mixture(proto::ModelSpec* spec, int layer, uint64_t width, uint64_t experts,
+                 uint64_t chosen, bool normalized);
 
 // Calls f on every attention of the spec.
 template <class F>

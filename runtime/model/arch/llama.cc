@@ -1,6 +1,8 @@
 // Llama 1 to 3 and the families that differ from it in a flag: Mistral (sliding window), Qwen2
 // (biases of q, k, v; window from a layer on), Qwen3 (norms of queries and keys), llama2.c
-// (interleaved rotation).
+// (interleaved rotation); Mixtral and Qwen3-MoE (mixtures of experts).
+
+#include <algorithm>
 
 #include "core/error.h"
 #include "runtime/model/arch/decoder.h"
@@ -13,7 +15,7 @@ constexpr const char* kConfig = "config.json";
 void set_windows_hf(const Json& c, const std::string& family, proto::ModelSpec* spec) {
   const uint64_t window = json_uint(c, "sliding_window", kConfig, 0);
   if (window == 0) return;
-  const bool qwen = family == "qwen2" || family == "qwen3";
+  const bool qwen = family.starts_with("qwen");
   if (family == "llama" || (qwen && !json_bool(c, "use_sliding_window", kConfig, false))) return;
   const Json* types = json_find(c, "layer_types");
   const uint64_t first = qwen ? json_uint(c, "max_window_layers", kConfig, 0) : 0;
@@ -35,6 +37,28 @@ void set_head_norms(double eps, proto::ModelSpec* spec) {
   });
 }
 
+void set_mixtures_hf(const Json& c, const std::string& family, proto::ModelSpec* spec) {
+  if (family == "mixtral") {
+    for (int l = 0; l < spec->layers_size(); ++l) {
+      set_mixture(spec, l, json_uint(c, "intermediate_size", kConfig),
+                  json_uint(c, "num_local_experts", kConfig, 8),
+                  json_uint(c, "num_experts_per_tok", kConfig, 2), true);
+    }
+  }
+  if (family != "qwen3_moe") return;
+  const Json* const plain = json_find(c, "mlp_only_layers");
+  const uint64_t step = json_uint(c, "decoder_sparse_step", kConfig, 1);
+  if (step == 0) fail(ErrorKind::kCorrupt, "{}: decoder_sparse_step is 0", kConfig);
+  for (int l = 0; l < spec->layers_size(); ++l) {
+    const bool listed = plain != nullptr && plain->is_array() &&
+                        std::ranges::any_of(*plain, [&](const Json& i) { return i == l; });
+    if (listed || static_cast<uint64_t>(l + 1) % step != 0) continue;
+    set_mixture(spec, l, json_uint(c, "moe_intermediate_size", kConfig),
+                json_uint(c, "num_experts", kConfig), json_uint(c, "num_experts_per_tok", kConfig),
+                json_bool(c, "norm_topk_prob", kConfig, false));
+  }
+}
+
 }  // namespace
 
 ImportedModel import_llama_hf(const Checkpoint& checkpoint) {
@@ -44,11 +68,13 @@ ImportedModel import_llama_hf(const Checkpoint& checkpoint) {
   for_each_attention(spec, [&](int, proto::Attention* a) {
     a->mutable_rope()->set_interleaved(family == "llama2c");
     if (family == "qwen2") a->set_qkv_bias(true);
-    if (family == "qwen2" || family == "mistral") a->set_output_bias(false);
+    if (family == "qwen2" || family == "mistral" || family == "mixtral") a->set_output_bias(false);
   });
-  if (family == "qwen3") set_head_norms(spec->final_norm().eps(), spec);
+  if (family.starts_with("qwen3")) set_head_norms(spec->final_norm().eps(), spec);
   set_windows_hf(checkpoint.config, family, spec);
-  name_tensors_hf(checkpoint, &model);
+  set_mixtures_hf(checkpoint.config, family, spec);
+  check_spec(*spec, checkpoint.path);  // before its linears are listed
+  name_tensors_hf(checkpoint, &model, {.mixtral = family == "mixtral"});
   return model;
 }
 
@@ -60,7 +86,8 @@ ImportedModel import_llama_gguf(const Checkpoint& checkpoint) {
   const bool interleaved = spec->family() == "llama";
   for_each_attention(
       spec, [&](int, proto::Attention* a) { a->mutable_rope()->set_interleaved(interleaved); });
-  if (spec->family() == "qwen3") set_head_norms(spec->final_norm().eps(), spec);
+  if (spec->family().starts_with("qwen3")) set_head_norms(spec->final_norm().eps(), spec);
+  check_spec(*spec, checkpoint.path);
   name_tensors_gguf(&model);
   return model;
 }

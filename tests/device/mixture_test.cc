@@ -1,0 +1,175 @@
+// Kernels of mixtures of experts against the processor's code.
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "runtime/cuda/table.h"
+#include "runtime/gpu/gpu_weight.h"
+#include "runtime/routing.h"
+#include "tests/support/encodings.h"
+
+namespace pith {
+namespace {
+
+template <class T>
+GpuBuffer upload(GpuDevice& device, const std::vector<T>& from) {
+  return {device, from.data(), from.size() * sizeof(T)};
+}
+template <class T>
+std::vector<T> download(GpuDevice& device, const GpuBuffer& from) {
+  std::vector<T> to(from.bytes() / sizeof(T));
+  device.download(to.data(), from.data(), from.bytes());
+  return to;
+}
+
+TEST(DeviceMixture, chooses_the_experts_that_the_cpu_chooses) {
+  GpuDevice device(cuda::ops_table());
+  for (const int32_t experts : {1, 2, 8, 31, 32, 33, 128, 300}) {
+    for (const int32_t chosen : {1, 2, 8, 64}) {
+      if (chosen > experts) continue;
+      for (const bool normalized : {false, true}) {
+        const int64_t m = 7;
+        auto router = test::uniform_values(m * experts, static_cast<uint64_t>(experts));
+        for (float& v : router) v = std::nearbyint(v * 20) / 4;  // some equal
+        const auto row = [&](int64_t t) { return router.begin() + t * experts; };
+        std::fill_n(row(1), experts, 0.5f);
+        std::fill_n(row(2), experts, std::numeric_limits<float>::quiet_NaN());
+        *row(3) = INFINITY;
+        *(row(4) + experts - 1) = -INFINITY;
+        *row(5) = std::numeric_limits<float>::quiet_NaN();
+        proto::Mixture spec;
+        spec.set_experts(static_cast<uint32_t>(experts));
+        spec.set_chosen(static_cast<uint32_t>(chosen));
+        spec.set_normalized(normalized);
+        const auto expected = route(spec, router);
+        const GpuBuffer logits = upload(device, router);
+        const auto pairs = static_cast<uint64_t>(m * chosen);
+        const GpuBuffer expert(device, pairs * 4), weight(device, pairs * 4);
+        device.run(&cuda::Ops::route, {logits.data<float>(), m, experts, chosen, normalized,
+                                       expert.data<int32_t>(), weight.data<float>()});
+        const auto found = download<int32_t>(device, expert);
+        const auto weights = download<float>(device, weight);
+        std::vector<size_t> next(static_cast<size_t>(experts));
+        for (size_t i = 0; i < pairs; ++i) {
+          const auto e = static_cast<size_t>(found[i]);
+          ASSERT_LT(e, expected.size());
+          ASSERT_LT(next[e], expected[e].rows.size());
+          EXPECT_EQ(expected[e].rows[next[e]], static_cast<int64_t>(i) / chosen);
+          EXPECT_NEAR(weights[i], expected[e].weights[next[e]], 1e-7);
+          ++next[e];
+          if (i % static_cast<size_t>(chosen) > 0) {
+            EXPECT_GT(found[i], found[i - 1]);
+          }
+        }
+      }
+    }
+  }
+}
+
+// The bits of the product of one weight and one token.
+TEST(DeviceMixture, multiplies_each_pair_as_if_it_were_alone) {
+  GpuDevice device(cuda::ops_table());
+  const int64_t n = 40, k = 200, experts = 3, sharing = 2, m = 4;
+  for (const Encoding& e :
+       {Encoding::integer(4, 32, false), Encoding::integer(3, 64), Encoding::dense(DType::kBF16)}) {
+    std::vector<std::unique_ptr<GpuWeight>> weights;
+    std::vector<cuda::TileWeight> tables[2];
+    for (uint64_t i = 0; i < 2 * experts; ++i) {
+      const Weight w = encode(e, n, k, test::weight_values(n, k, i + 1).data());
+      weights.push_back(std::make_unique<GpuWeight>(device, w));
+      tables[i % 2].push_back(weights.back()->tiles());
+    }
+    const GpuBuffer first = upload(device, tables[0]), second = upload(device, tables[1]);
+    const std::vector<int32_t> expert = {0, 2, 1, 2, 0, 1, 2, 2};
+    const GpuBuffer chosen = upload(device, expert);
+    const GpuBuffer x = upload(device, test::uniform_values(m * k, 9));
+    const int64_t stride = 256, pairs = m * sharing;
+    const GpuBuffer halves(device, static_cast<uint64_t>(m * stride) * 2), scales(device, m * 4);
+    const cuda::HalfInputs inputs{halves.data<uint16_t>(), stride, scales.data<float>(), m};
+    device.run(&cuda::Ops::to_half, {x.data<float>(), k, inputs});
+    const GpuBuffer a(device, static_cast<uint64_t>(pairs * n) * 4), b(device, a.bytes()),
+        alone(device, static_cast<uint64_t>(n) * 4);
+    const cuda::TileWeight& kind = tables[0].front();
+    device.run(&cuda::Ops::expert_product,
+               {{first.data<cuda::TileWeight>(), second.data<cuda::TileWeight>()},
+                {a.data<float>(), b.data<float>()},
+                2,
+                kind.codes,
+                n,
+                kind.tiles,
+                kind.stages,
+                chosen.data<int32_t>(),
+                pairs,
+                sharing,
+                inputs});
+    for (int which = 0; which < 2; ++which) {
+      const auto all = download<float>(device, which == 0 ? a : b);
+      for (int64_t p = 0; p < pairs; ++p) {
+        const int64_t t = p / sharing;
+        cuda::TileProduct product{};
+        product.to[0] = {tables[which][static_cast<size_t>(expert[static_cast<size_t>(p)])],
+                         alone.data<float>(), n, nullptr};
+        product.count = 1;
+        product.x = {inputs.values + t * stride, stride, inputs.scales + t, 1};
+        product.plan = {8, 8, 4, 1};
+        device.run(&cuda::Ops::tile_product, product);
+        const auto one = download<float>(device, alone);
+        EXPECT_TRUE(std::equal(one.begin(), one.end(), all.begin() + p * n)) << p;
+      }
+    }
+  }
+}
+
+TEST(DeviceMixture, adds_up_what_experts_make) {
+  GpuDevice device(cuda::ops_table());
+  const int64_t m = 3, n = 300;
+  const int32_t chosen = 5;
+  const auto made = test::uniform_values(m * chosen * n, 1),
+             weights = test::uniform_values(m * 5, 2), before = test::uniform_values(m * n, 3);
+  const GpuBuffer x = upload(device, made), w = upload(device, weights);
+  {
+    const GpuBuffer y = upload(device, before);
+    device.run(&cuda::Ops::join_experts,
+               {x.data<float>(), w.data<float>(), m, n, chosen, y.data<float>()});
+    const auto after = download<float>(device, y);
+    for (int64_t t = 0; t < m; ++t) {
+      for (int64_t i = 0; i < n; ++i) {
+        float sum = before[static_cast<size_t>(t * n + i)];
+        for (int64_t j = t * chosen; j < (t + 1) * chosen; ++j)
+          sum += weights[static_cast<size_t>(j)] * made[static_cast<size_t>(j * n + i)];
+        ASSERT_EQ(after[static_cast<size_t>(t * n + i)], sum);
+      }
+    }
+  }
+  const std::vector<int64_t> rows = {2, 0};
+  const GpuBuffer y = upload(device, before), at = upload(device, rows);
+  device.run(&cuda::Ops::add_rows,
+             {x.data<float>(), at.data<int64_t>(), w.data<float>(), 2, n, y.data<float>()});
+  const auto after = download<float>(device, y);
+  for (size_t i = 0; i < static_cast<size_t>(n); ++i) {
+    const auto size = static_cast<size_t>(n);
+    EXPECT_EQ(after[i], before[i] + weights[1] * made[size + i]);
+    EXPECT_EQ(after[size + i], before[size + i]);
+    EXPECT_EQ(after[2 * size + i], before[2 * size + i] + weights[0] * made[i]);
+  }
+}
+
+TEST(DeviceMixture, refuses_what_it_does_not_take) {
+  const cuda::Ops& ops = cuda::ops_table();
+  EXPECT_NE(ops.route({nullptr, 1, 4, 5, false, nullptr, nullptr}, nullptr), nullptr);
+  EXPECT_NE(ops.route({nullptr, 1, 400, 65, false, nullptr, nullptr}, nullptr), nullptr);
+  cuda::ExpertProduct p{};
+  p.count = 1;
+  p.sharing = 1;
+  p.pairs = 2;
+  p.stages = 1;
+  p.x.stride = 128;
+  p.x.m = 1;
+  EXPECT_NE(ops.expert_product(p, nullptr), nullptr);
+}
+
+}  // namespace
+}  // namespace pith
