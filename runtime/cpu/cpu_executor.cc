@@ -93,6 +93,36 @@ class CpuExecutor final : public Executor {
       Executor::activate_linear(activation, gate, up, linear, y);
   }
 
+  void mixture(const proto::Mixture& spec, const MixtureWeights& weights, Activation x,
+               Activation y) override {
+    constexpr int64_t kTokens = 512;  // at a time
+    const MlpWeights& first = weights.experts.front();
+    const bool rounded = std::ranges::all_of(weights.experts, [&](const MlpWeights& w) {
+      return (!spec.expert().gated() || rounded_alike(w.gate, first.up)) &&
+             rounded_alike(w.up, first.up) && rounded_alike(w.down, first.down);
+    });
+    if (!rounded) return Executor::mixture(spec, weights, x, y);
+    for (int64_t t = 0; t < x.m; t += kTokens) {
+      const int64_t m = std::min(kTokens, x.m - t);
+      const Activation some{x.f32() + t * x.n, m, x.n}, to{y.f32() + t * y.n, m, y.n};
+      const std::vector<ExpertTokens> tokens = route_rows(spec, weights.router, some);
+      Pairs pairs;
+      pairs.of_row.resize(static_cast<size_t>(m));
+      for (size_t e = 0; e < tokens.size(); ++e) {
+        const auto& [rows, by] = tokens[e];
+        if (rows.empty()) continue;
+        const auto before = static_cast<int64_t>(pairs.rows.size());
+        pairs.parts.push_back({&weights.experts[e], before, std::ssize(rows)});
+        for (const int64_t row : rows) {
+          pairs.of_row[static_cast<size_t>(row)].push_back(std::ssize(pairs.rows));
+          pairs.rows.push_back(row);
+        }
+        pairs.weights.insert(pairs.weights.end(), by.begin(), by.end());
+      }
+      mixture_rounded(spec.expert(), pairs, some, to);
+    }
+  }
+
   void rope(const proto::Rope& rope, int64_t head_dim, const Batch& batch, Activation x) override {
     angles_.set(rope, batch);
     const int64_t half = angles_.half(), heads = x.n / head_dim;
@@ -137,10 +167,8 @@ class CpuExecutor final : public Executor {
   void add_rows(Activation x, std::span<const int64_t> rows, std::span<const float> weights,
                 Activation y) override {
     each_row(x, [&](int64_t i) {
-      const float* const from = x.f32() + i * x.n;
-      float* const to = y.f32() + rows[static_cast<size_t>(i)] * y.n;
-      const float by = weights[static_cast<size_t>(i)];
-      for (int64_t j = 0; j < x.n; ++j) to[j] += by * from[j];
+      const auto at = static_cast<size_t>(i);
+      add_scaled(x.f32() + i * x.n, weights[at], x.n, y.f32() + rows[at] * y.n);
     });
   }
   void top(Activation logits, std::span<Candidate> to) override {
@@ -195,26 +223,85 @@ class CpuExecutor final : public Executor {
     }
   }
 
+  // Whether both are products of integers with the same rounded inputs.
+  bool rounded_alike(const Linear& l, const Linear& first) const {
+    if (l.terms.size() != 1 || l.terms.front().up || l.input != first.input) return false;
+    if (!has_int_matmul(l.terms.front().w.encoding)) return false;
+    return l.input.rounds() ? l.input.dtype == DType::kI8
+                            : inputs_ == CpuInputs::kInt8 && block_of(l) == block_of(first);
+  }
+  static int64_t block_of(const Linear& l) { return input_block(l.terms.front().w.encoding); }
+  // Inputs of such linears; make(t) writes row t of x before it is rounded.
+  void round_for(const Linear& l, Activation x, FunctionRef<void(int64_t)> make) {
+    if (l.input.rounds()) {
+      rounded_.set(l.input, x.f32(), x.m, x.n);
+    } else {
+      rounded_.set_blocks(block_of(l), x.f32(), x.m, x.n);
+    }
+    rounded_.round_rows(make);
+  }
+
+  // Rows of x that experts chose, sorted by expert.
+  struct Pairs {
+    struct Part {
+      const MlpWeights* expert;
+      int64_t first, count;
+    };
+    std::vector<Part> parts;
+    std::vector<int64_t> rows;  // of x
+    std::vector<float> weights;
+    std::vector<std::vector<int64_t>> of_row;  // pairs, in order of experts
+  };
+
+  // All experts in one loop over the rows of their weights, and so down; the same bits as one
+  // expert after the other. x is a piece of the tokens.
+  void mixture_rounded(const proto::Mlp& spec, const Pairs& p, Activation x, Activation y) {
+    const auto count = static_cast<int64_t>(p.rows.size());
+    const auto width = static_cast<int64_t>(spec.width());
+    const MlpWeights& first = *p.parts.front().expert;
+    const Activation taken = buffer(Slot::kExpert, count, x.n),
+                     up = buffer(Slot::kUp, count, width);
+    const Activation gate = spec.gated() ? buffer(Slot::kGate, count, width) : up;
+    round_for(first.up, taken, [&](int64_t i) {
+      std::memcpy(taken.f32() + i * x.n, x.f32() + p.rows[static_cast<size_t>(i)] * x.n,
+                  static_cast<size_t>(x.n) * sizeof(float));
+    });
+    products_.clear();
+    const auto add = [&](const Linear& l, const Pairs::Part& part, Activation to) {
+      products_.push_back(
+          {&l.terms.front().w, to.f32() + part.first * l.n, false, part.first, part.count});
+    };
+    for (const auto& part : p.parts) {
+      if (spec.gated()) add(part.expert->gate, part, gate);
+      add(part.expert->up, part, up);
+    }
+    int_matmul(kernels_, rounded_, products_);
+    round_for(first.down, gate, [&](int64_t i) {
+      activate_some(spec.activation(), gate.f32() + i * width,
+                    spec.gated() ? up.f32() + i * width : nullptr, width);
+    });
+    const Activation made = buffer(Slot::kExpert, count, y.n);
+    products_.clear();
+    for (const auto& part : p.parts) add(part.expert->down, part, made);
+    int_matmul(kernels_, rounded_, products_);
+    each_row(y, [&](int64_t t) {
+      for (const int64_t i : p.of_row[static_cast<size_t>(t)])
+        add_scaled(made.f32() + i * y.n, p.weights[static_cast<size_t>(i)], y.n, y.f32() + t * y.n);
+    });
+  }
+
+  static void add_scaled(const float* x, float by, int64_t n, float* y) {
+    for (int64_t i = 0; i < n; ++i) y[i] += by * x[i];
+  }
+
   // All of them by products of integers, where their inputs are rounded alike; make(t) writes row t
   // of x, in the loop that rounds it.
   bool multiply_rounded(Activation x, std::span<const To> all, bool add,
                         FunctionRef<void(int64_t)> make) {
     const Linear& first = *all.front().linear;
-    const auto block = [](const Linear& l) { return input_block(l.terms.front().w.encoding); };
-    const bool alike = std::ranges::all_of(all, [&](const To& to) {
-      const Linear& l = *to.linear;
-      if (l.terms.size() != 1 || l.terms.front().up || l.input != first.input) return false;
-      if (!has_int_matmul(l.terms.front().w.encoding)) return false;
-      return l.input.rounds() ? l.input.dtype == DType::kI8
-                              : inputs_ == CpuInputs::kInt8 && block(l) == block(first);
-    });
-    if (!alike) return false;
-    if (first.input.rounds()) {
-      rounded_.set(first.input, x.f32(), x.m, x.n);
-    } else {
-      rounded_.set_blocks(block(first), x.f32(), x.m, x.n);
-    }
-    rounded_.round_rows(make);
+    const auto like_first = [&](const To& to) { return rounded_alike(*to.linear, first); };
+    if (!std::ranges::all_of(all, like_first)) return false;
+    round_for(first, x, make);
     products_.clear();
     for (const To& to : all) products_.push_back({&to.linear->terms.front().w, to.y.f32(), add});
     int_matmul(kernels_, rounded_, products_);

@@ -69,19 +69,22 @@ class IntProduct {
         whole_steps_(layout_.group % cut_.step == 0),
         y_(product.y),
         add_(product.add) {
-    const int8_t* const codes = x.codes();
+    const int64_t first = product.first, m = product.count < 0 ? x.m() : product.count;
+    const int8_t* const codes = x.codes() + first * x.stride();
+    const float* const scales = x.scales() + first;
     // Panels have what zeros subtract in their codes, but for `wide_` ones, and but for those of
     // two levels that go the way of few tokens.
-    const bool sums = x.m() < kPanelTokens || two_level_ || wide_;
-    x_ = {codes, x.stride(), x.scales(), sums ? x.sums(cut_.step) : nullptr, x.m()};
-    if (x.m() >= kPanelTokens)
-      panel_x_ = {x.unsigned_codes(), x.stride(), x.scales(), x_.sums, x.m()};
+    const bool sums = m < kPanelTokens || two_level_ || wide_;
+    x_ = {codes, x.stride(), scales, sums ? x.sums(cut_.step) + first : nullptr, m, x.m()};
+    if (by_panels())
+      panel_x_ = {x.unsigned_codes() + first * x.stride(), x.stride(), scales, x_.sums, m, x.m()};
   }
 
   int64_t rows() const { return w_.n; }
+  bool by_panels() const { return x_.m >= kPanelTokens; }
 
   void multiply(int64_t begin, int64_t end) const {
-    if (x_.m < kPanelTokens) return multiply_tiles(begin, end);
+    if (!by_panels()) return multiply_tiles(begin, end);
     for (int64_t row = begin; row < end; row += kPanel)
       multiply_panel(row, std::min(end, row + kPanel));
   }
@@ -236,14 +239,15 @@ void int_matmul(const CpuKernels& kernels, RoundedInputs& x,
   all.reserve(products.size());
   int64_t rows = 0;
   for (const IntProductTo& p : products) rows += all.emplace_back(kernels, x, p).rows();
-  const int64_t grain = x.m() >= kPanelTokens ? kPanel : row_grain(rows, x.k(), kPanel);
-  const auto pieces = [&](const IntProduct& p) { return ceil_div(p.rows(), grain); };
+  const int64_t long_grain = row_grain(rows, x.k(), kPanel);
+  const auto grain = [&](const IntProduct& p) { return p.by_panels() ? kPanel : long_grain; };
+  const auto pieces = [&](const IntProduct& p) { return ceil_div(p.rows(), grain(p)); };
   int64_t count = 0;
   for (const auto& p : all) count += pieces(p);
   parallel_for(count, [&](int64_t i) {
     auto p = all.begin();
     for (; i >= pieces(*p); ++p) i -= pieces(*p);
-    p->multiply(i * grain, std::min(p->rows(), (i + 1) * grain));
+    p->multiply(i * grain(*p), std::min(p->rows(), (i + 1) * grain(*p)));
   });
 }
 

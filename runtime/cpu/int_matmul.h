@@ -29,13 +29,14 @@ bool has_int_matmul(const Encoding& e);
 // Columns for one scale of inputs that are rounded for the sake of such a weight alone.
 int64_t input_block(const Encoding& e);
 
-// y [m, n] (+)= x w^T
+// y [count, n] (+)= x w^T, of `count` of the tokens from `first` on; -1: all of them
 struct IntProductTo {
   const Weight* w;
   float* y;
   bool add;
+  int64_t first = 0, count = -1;
 };
-// Several of the same inputs, in one loop over all their rows.
+// Several, in one loop over all their rows.
 void int_matmul(const CpuKernels& kernels, RoundedInputs& x,
                 std::span<const IntProductTo> products);
 

@@ -64,9 +64,9 @@ struct IntCut {
 struct IntInputs {
   const int8_t* x;
   int64_t stride;
-  const float* scales;  // [blocks, m]
-  const int32_t* sums;  // of x: [steps, m]
-  int64_t m;
+  const float* scales;  // [blocks, all], of which these are m columns
+  const int32_t* sums;  // of x: [steps, all]
+  int64_t m, all;
 };
 // 16 rows of codes as they lie. Where no scales or zeros are unpacked, those beside the codes are
 // taken, which lie by groups.
@@ -83,9 +83,9 @@ struct IntTile {
 struct PanelInputs {
   const uint8_t* x;  // 0 from column k on
   int64_t stride;
-  const float* scales;  // [blocks, m]
-  const int32_t* sums;  // of the inputs without the 128: [pieces, m]
-  int64_t m;
+  const float* scales;  // [blocks, all]
+  const int32_t* sums;  // of the inputs without the 128: [pieces, all]
+  int64_t m, all;
 };
 // 32 rows of integers without their zeros, (code - zero) * factor, which fit 8 bits with a sign.
 struct IntPanel {

@@ -52,14 +52,14 @@ void amx_tiles(const IntCut& cut, int64_t begin, int64_t end, int64_t width, con
       store_tile<2>(sums[16], 128);
       store_tile<3>(sums[16] + 16, 128);
     }
-    const float* const x_scales = x.scales + p / cut.pieces_of_block * x.m + token;
+    const float* const x_scales = x.scales + p / cut.pieces_of_block * x.all + token;
     for (int half = 0; half < 32; half += 16) {
       const __m512 scales = _mm512_loadu_ps(w.scales + 32 * p + half);
       for (int t = 0; t < 16 * M; ++t) {
         __m512i sum = _mm512_load_si512(sums[t] + half);
         if constexpr (rest) {
           const __m512i left = _mm512_loadu_si512(w.rest + 32 * p + half);
-          const __m512i of_token = _mm512_set1_epi32(x.sums[p * x.m + token + t]);
+          const __m512i of_token = _mm512_set1_epi32(x.sums[p * x.all + token + t]);
           sum = _mm512_sub_epi32(sum, _mm512_mullo_epi32(left, of_token));
         }
         float* const to = c + 32 * t + half;

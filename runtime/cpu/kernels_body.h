@@ -540,7 +540,7 @@ void int_rows_of(const IntTile& w, const IntCut& cut, int64_t k, const IntInputs
     for (bool first = true; step < end_of_piece; ++step, first = false) {
       // Two sums of a token, so that additions need not wait for each other.
       I16 part[2 * M];
-      const int32_t* const x_sums = x.sums + step * x.m + token;
+      const int32_t* const x_sums = x.sums + step * x.all + token;
       if (w.zeros) {
         zeros = load_ints(w.zeros + 16 * step);
       } else if (of_steps.begins()) {
@@ -569,7 +569,7 @@ void int_rows_of(const IntTile& w, const IntCut& cut, int64_t k, const IntInputs
     } else if (of_pieces.begins()) {
       scales = load_f16(w.half_scales + 16 * of_pieces.group);
     }
-    const float* const x_scales = x.scales + p / cut.pieces_of_block * x.m + token;
+    const float* const x_scales = x.scales + p / cut.pieces_of_block * x.all + token;
     unrolled<M>([&](auto t) {
       total[t] = fused(to_float(sum[t]), mul(scales, set1(x_scales[t])), total[t]);
     });
@@ -630,7 +630,7 @@ void int_tile(const IntCut& cut, int64_t begin, int64_t end, int64_t k, const Pa
   V16 total[M * N];
   unrolled<M * N>(
       [&](auto i) { total[i] = keep ? load(c + i / N * 32 + row + 16 * (i % N)) : set1(0.0f); });
-  const float* x_scales = x.scales + begin / cut.pieces_of_block * x.m + token;
+  const float* x_scales = x.scales + begin / cut.pieces_of_block * x.all + token;
   int64_t of_block = begin % cut.pieces_of_block;
   for (int64_t p = begin; p < end; ++p) {
     const int64_t at = 32 * p + row;
@@ -638,7 +638,7 @@ void int_tile(const IntCut& cut, int64_t begin, int64_t end, int64_t k, const Pa
     unrolled<M * N>([&](auto i) { sums[i] = load_ints(w.offsets + at + 16 * (i % N)); });
     if constexpr (rest) {
       unrolled<M * N>([&](auto i) {
-        const int32_t x_sum = x.sums[p * x.m + token + i / N];
+        const int32_t x_sum = x.sums[p * x.all + token + i / N];
         sums[i] = plus(sums[i], minus_product(load_ints(w.rest + at + 16 * (i % N)), x_sum));
       });
     }
@@ -658,7 +658,7 @@ void int_tile(const IntCut& cut, int64_t begin, int64_t end, int64_t k, const Pa
     });
     if (++of_block < cut.pieces_of_block) continue;
     of_block = 0;
-    x_scales += x.m;
+    x_scales += x.all;
   }
   unrolled<M * N>([&](auto i) { store(c + i / N * 32 + row + 16 * (i % N), total[i]); });
 }
