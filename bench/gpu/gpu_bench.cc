@@ -352,6 +352,82 @@ void attention(bool quick) {
   ops.release(arrived);
 }
 
+// Gate and up of a mixture of 128 experts, 8 of which each token chooses, both ways. Bytes are
+// those of as many experts as there are pairs, or all.
+void experts(bool quick) {
+  constexpr int32_t kExperts = 128, kChosen = 8;
+  const int64_t n = 768, k = 2048, most = quick ? 64 : 4096, most_pairs = most * kChosen;
+  const Memory weights(2 * kTurns), x(static_cast<uint64_t>(most * k) * 2),
+      scales(static_cast<uint64_t>(most) * 4), y(static_cast<uint64_t>(2 * most_pairs * n) * 4),
+      router(static_cast<uint64_t>(most * kExperts) * 4),
+      choice(static_cast<uint64_t>(4 * most_pairs + kExperts + 1) * 4),
+      tables(2 * kExperts * sizeof(TileWeight));
+  double bytes = 0;
+  std::vector<TileWeight> all;
+  for (int i = 0; i < 2 * kExperts; ++i)
+    all.push_back(weight_in(weights, Codes::kInt4, n, k, 128, i, &bytes));
+  must(ops.upload(tables.data, all.data(), all.size() * sizeof(TileWeight), stream));
+  must(ops.wait(stream));
+  const TileWeight* const to[2] = {tables.as<TileWeight>(), tables.as<TileWeight>() + kExperts};
+  const TileWeight& kind = all.front();
+  Chip chip;
+  must(ops.chip(&chip));
+  for (const int64_t m : {1, 2, 4, 8, 16, 32, 64, 256, 1024, 4096}) {
+    if (m > most) break;
+    const int64_t pairs = m * kChosen;
+    auto* const expert = choice.as<int32_t>();
+    int32_t *const place = expert + 2 * pairs, *const row = place + pairs,
+                   *const first = row + pairs;
+    const HalfInputs inputs{x.as<uint16_t>(), k, scales.as<float>(), m};
+    float* const made[2] = {y.as<float>(), y.as<float>() + pairs * n};
+    const std::string of = " int4-g128 128 of 2048x768 m=" + std::to_string(m);
+    const double read = 2 * bytes * static_cast<double>(std::min<int64_t>(pairs, kExperts)),
+                 operations = 4.0 * static_cast<double>(pairs) * static_cast<double>(n * k);
+    report("route and sort" + of, measure([&](int) {
+             must(ops.route({router.as<float>(), m, kExperts, kChosen, true, expert,
+                             reinterpret_cast<float*>(expert + pairs)},
+                            stream));
+             must(ops.sort_pairs({expert, pairs, kExperts, kChosen, place, row, first}, stream));
+           }),
+           static_cast<double>(m * kExperts) * 4, 0, 0);
+    if (m <= 64) {
+      report("experts pair by pair" + of, measure([&](int) {
+               must(ops.expert_product({{to[0], to[1]},
+                                        {made[0], made[1]},
+                                        2,
+                                        kind.codes,
+                                        n,
+                                        kind.tiles,
+                                        kind.stages,
+                                        expert,
+                                        pairs,
+                                        kChosen,
+                                        inputs},
+                                       stream));
+             }),
+             read, operations, 0);
+    }
+    const ProductPlan plan = plan_experts(kind, (pairs + kExperts - 1) / kExperts, chip);
+    report("experts sorted" + of, measure([&](int) {
+             must(ops.sorted_expert_product({{to[0], to[1]},
+                                             {made[0], made[1]},
+                                             2,
+                                             kind.codes,
+                                             n,
+                                             kind.tiles,
+                                             kind.stages,
+                                             first,
+                                             kExperts,
+                                             m,
+                                             row,
+                                             inputs,
+                                             plan},
+                                            stream));
+           }),
+           read, operations, 0);
+  }
+}
+
 void elementwise() {
   const int64_t n = 4096;
   const Memory x(512 * n * 4), y(512 * n * 4), halves(512 * n * 2), scales(512 * 4);
@@ -411,6 +487,7 @@ int main(int argc, char** argv) {
   elementwise();
   repack();
   attention(quick);
+  experts(quick);
   products(quick);
   ops.end_stream(stream);
 }

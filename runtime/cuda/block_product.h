@@ -22,14 +22,14 @@ namespace pith::cuda {
 namespace {
 
 struct BlockPlace {
-  int which;  // of the weights
-  int tile;   // of that weight: the block's first
+  int tile;   // of the weight: the block's first
   int first;  // token
   int split;  // of the columns
   int id;     // of the blocks with these rows and tokens
 };
+// And of which weight.
 template <int NT, class Product>
-PITH_DEVICE BlockPlace block_place(const Product& a) {
+PITH_DEVICE BlockPlace block_place(const Product& a, int* which) {
   const int m = static_cast<int>(a.x.m), token_blocks = (m + 8 * NT - 1) / (8 * NT),
             tiles = static_cast<int>(kRowTiles) * (block_threads() / 32);
   const int block = static_cast<int>(block_x()), of_split = block / token_blocks;
@@ -38,8 +38,8 @@ PITH_DEVICE BlockPlace block_place(const Product& a) {
   p.split = of_split % a.plan.splits;
   int rows = of_split / a.plan.splits;
   p.id = rows * token_blocks + block % token_blocks;
-  for (p.which = 0; p.which < a.count - 1; ++p.which) {
-    const int of_weight = (static_cast<int>(a.to[p.which].w.tiles) + tiles - 1) / tiles;
+  for (*which = 0; *which < a.count - 1; ++*which) {
+    const int of_weight = (static_cast<int>(a.to[*which].w.tiles) + tiles - 1) / tiles;
     if (rows < of_weight) break;
     rows -= of_weight;
   }
@@ -69,8 +69,12 @@ PITH_DEVICE void copy_groups(const TileWeight& w, int64_t tile, int64_t stage, u
   }
 }
 
-template <class Math, int NT>
-PITH_KERNEL block_product_kernel(typename Math::Product a) {
+// The product of a block: rows from place.tile on, tokens from place.first on, of x.m. Token t is
+// row row_of(t) of x, and of y as it is.
+template <class Math, int NT, class Inputs, class RowOf>
+PITH_DEVICE void multiply_block(const TileWeight& w, const float* bias, const Inputs& x_of,
+                                RowOf row_of, const ProductPlan& plan, const ProductRoom& room_of,
+                                const BlockPlace& place, bool add, float* y, int64_t ldy) {
   using Sum = typename Math::Sum;
   using Input = typename Math::Input;
   constexpr Codes codes = Math::codes;
@@ -79,24 +83,21 @@ PITH_KERNEL block_product_kernel(typename Math::Product a) {
                 kOfTile = kCodes + static_cast<int>(kScaleBytes + kZeroBytes),
                 kTiles = static_cast<int>(kRowTiles);  // of a warp
   constexpr int kMine = kTiles * NT * 4;               // sums of a thread
-  const BlockPlace place = block_place<NT>(a);
-  const TileTarget& to = a.to[place.which];
-  const TileWeight& w = to.w;
   const int g = lane() / 4, t = lane() % 4;
   const int tile = place.tile + kTiles * warp();
-  const int depth = a.plan.stages;
+  const int depth = plan.stages;
 
   const uint32_t* const table = nf4_table<codes>();
   unsigned char* const base = shared_memory() + (codes == Codes::kNf4 ? kNf4TableBytes : 0);
   const auto kept = [&](int i) -> Sum& {
     return reinterpret_cast<Sum*>(base)[i * block_threads() + thread_index()];
   };
-  unsigned char* const stages = base + (a.plan.splits == 1 ? kMine * block_threads() * 4 : 0);
+  unsigned char* const stages = base + (plan.splits == 1 ? kMine * block_threads() * 4 : 0);
   const int all_bytes =
       static_cast<int>(stage_bytes(codes, sizeof(Input), 8 * NT, block_threads() / 32));
 
   const int count = static_cast<int>(w.stages), of_part = static_cast<int>(stages_of_part(count)),
-            of_split = of_part * (static_cast<int>(kParts) / a.plan.splits),
+            of_split = of_part * (static_cast<int>(kParts) / plan.splits),
             begin = place.split * of_split,
             end = begin + of_split < count ? begin + of_split : count;
 
@@ -106,8 +107,9 @@ PITH_KERNEL block_product_kernel(typename Math::Product a) {
 #pragma unroll 1
     for (int e = thread_index(); e < 8 * NT * kPieces; e += block_threads()) {
       const int token = e / kPieces, piece = e % kPieces;
-      const bool valid = place.first + token < a.x.m;
-      const Input* const row = a.x.values + (valid ? place.first + token : 0) * a.x.stride;
+      const bool valid = place.first + token < x_of.m;
+      const Input* const row =
+          x_of.values + (valid ? row_of(place.first + token) : 0) * x_of.stride;
       copy_async16(slot + token * kRowBytes + 16 * piece,
                    row + stage * kStageColumns + piece * (16 / static_cast<int>(sizeof(Input))),
                    valid);
@@ -195,8 +197,8 @@ PITH_KERNEL block_product_kernel(typename Math::Product a) {
 
     if ((stage + 1) % of_part != 0 && stage + 1 < end) continue;
     const int of = stage / of_part;  // the part that ends here
-    if (a.plan.splits > 1) {
-      Sum* const room = static_cast<Sum*>(a.room.sums) +
+    if (plan.splits > 1) {
+      Sum* const room = static_cast<Sum*>(room_of.sums) +
                         (static_cast<int64_t>(place.id) * kParts + of) * kMine * block_threads() +
                         thread_index();
 #pragma unroll
@@ -209,13 +211,13 @@ PITH_KERNEL block_product_kernel(typename Math::Product a) {
     for (int i = 0; i < kMine; ++i) total[i] = 0;
   }
 
-  if (a.plan.splits > 1) {
-    if (!comes_last(a.room.arrived + place.id, a.plan.splits, reinterpret_cast<int32_t*>(base)))
+  if (plan.splits > 1) {
+    if (!comes_last(room_of.arrived + place.id, plan.splits, reinterpret_cast<int32_t*>(base)))
       return;
     const int parts = (count + of_part - 1) / of_part;
     for (int of = 0; of < parts; ++of) {
       const Sum* const room =
-          static_cast<const Sum*>(a.room.sums) +
+          static_cast<const Sum*>(room_of.sums) +
           (static_cast<int64_t>(place.id) * kParts + of) * kMine * block_threads() + thread_index();
 #pragma unroll
       for (int i = 0; i < kMine; ++i) total[i] += load_fresh(room + i * block_threads());
@@ -225,10 +227,19 @@ PITH_KERNEL block_product_kernel(typename Math::Product a) {
   for (int i = 0; i < kMine; ++i) {
     const int64_t row = (tile + i / (4 * NT)) * int64_t{kTileRows} + g + i % 4 / 2 * 8,
                   token = place.first + i / 4 % NT * 8 + 2 * t + i % 2;
-    const Sum sum = a.plan.splits > 1 ? total[i] : kept(i);
-    if (row < w.n && token < a.x.m)
-      Math::finish(w, to.bias, row, a.x.scales[token], a.add, sum, to.y + token * to.ldy + row);
+    const Sum sum = plan.splits > 1 ? total[i] : kept(i);
+    if (row < w.n && token < x_of.m)
+      Math::finish(w, bias, row, x_of.scales[row_of(token)], add, sum, y + token * ldy + row);
   }
+}
+
+template <class Math, int NT>
+PITH_KERNEL block_product_kernel(typename Math::Product a) {
+  int which;
+  const BlockPlace place = block_place<NT>(a, &which);
+  const TileTarget& to = a.to[which];
+  const auto same = [](int64_t token) { return token; };
+  multiply_block<Math, NT>(to.w, to.bias, a.x, same, a.plan, a.room, place, a.add, to.y, to.ldy);
 }
 
 template <class Math>

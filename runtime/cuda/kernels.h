@@ -31,6 +31,8 @@ Status gather(const Gather& a, Stream stream);
 Status add_rows(const AddRows& a, Stream stream);
 Status route(const Route& a, Stream stream);
 Status expert_product(const ExpertProduct& a, Stream stream);
+Status sort_pairs(const SortPairs& a, Stream stream);
+Status sorted_expert_product(const SortedExpertProduct& a, Stream stream);
 Status join_experts(const JoinExperts& a, Stream stream);
 Status append(const Append& a, Stream stream);
 Status attend(const Attend& a, Stream stream);

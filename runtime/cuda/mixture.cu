@@ -76,14 +76,49 @@ PITH_KERNEL route_kernel(Route a) {
   }
 }
 
+// needs   a thread's pairs follow each other, so that places keep their order
+// grid    x: experts; a block reads all pairs
+// bound   the L2 cache: 4 bytes a pair and expert
+PITH_KERNEL sort_pairs_kernel(SortPairs a) {
+  wait_for_previous();
+  auto* const before = reinterpret_cast<int32_t*>(shared_memory());  // [threads]: of lower experts
+  int32_t* const mine = before + kThreads;                           // [threads]: of this one
+  const auto e = static_cast<int32_t>(block_x());
+  const int64_t each = (a.pairs + kThreads - 1) / kThreads, begin = thread_index() * each,
+                end = begin + each < a.pairs ? begin + each : a.pairs;
+  int32_t lower = 0, equal = 0;
+  for (int64_t i = begin; i < end; ++i) {
+    lower += a.expert[i] < e;
+    equal += a.expert[i] == e;
+  }
+  before[thread_index()] = lower;
+  mine[thread_index()] = equal;
+  sync_block();
+  int32_t at = 0, all = 0;
+  for (int i = 0; i < kThreads; ++i) {
+    at += before[i];
+    if (i < thread_index()) at += mine[i];
+    all += before[i] + mine[i];
+  }
+  if (thread_index() == 0) {
+    a.first[e] = at;
+    if (e == a.experts - 1) a.first[a.experts] = all;
+  }
+  for (int64_t i = begin; i < end; ++i) {
+    if (a.expert[i] != e) continue;
+    a.place[i] = at;
+    a.row[at++] = static_cast<int32_t>(i) / a.sharing;
+  }
+}
+
 // grid  x: tokens
 PITH_KERNEL join_experts_kernel(JoinExperts a) {
   wait_for_previous();
   const int64_t t = block_x();
   for (int64_t i = thread_index(); i < a.n; i += kThreads) {
     float sum = a.y[t * a.n + i];
-    for (int32_t j = 0; j < a.chosen; ++j)
-      sum += a.weight[t * a.chosen + j] * a.x[(t * a.chosen + j) * a.n + i];
+    for (int64_t pair = t * a.chosen; pair < (t + 1) * a.chosen; ++pair)
+      sum += a.weight[pair] * a.x[(a.place ? a.place[pair] : pair) * a.n + i];
     a.y[t * a.n + i] = sum;
   }
 }
@@ -102,6 +137,12 @@ Status route(const Route& a, Stream stream) {
   if (a.chosen < 1 || a.chosen > a.experts || a.chosen > kMostChosen)
     return "route: a number of experts that it does not take";
   return launch(route_kernel, {a.m, 1, 1, 32, sizeof(RouteRoom), true}, stream, a);
+}
+Status sort_pairs(const SortPairs& a, Stream stream) {
+  return launch(
+      sort_pairs_kernel,
+      {a.experts, 1, 1, kThreads, 2 * kThreads * static_cast<int64_t>(sizeof(int32_t)), true},
+      stream, a);
 }
 Status join_experts(const JoinExperts& a, Stream stream) {
   return launch(join_experts_kernel, {a.m, 1, 1, kThreads, 0, true}, stream, a);

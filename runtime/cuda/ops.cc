@@ -90,6 +90,8 @@ const Ops& ops_table() {
                             .add_rows = add_rows,
                             .route = route,
                             .expert_product = expert_product,
+                            .sort_pairs = sort_pairs,
+                            .sorted_expert_product = sorted_expert_product,
                             .join_experts = join_experts,
                             .append = append,
                             .attend = attend,

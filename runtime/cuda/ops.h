@@ -192,10 +192,36 @@ struct ExpertProduct {
   int64_t pairs, sharing;
   HalfInputs x;
 };
-// y[t] += sum of weight[t, j] * x[t * chosen + j], in order
+// For many tokens: pairs sorted by expert, those of one in their order. place[i] is where pair i
+// went, row[place[i]] = i / sharing; those of expert e are at [first[e], first[e + 1]).
+struct SortPairs {
+  const int32_t* expert;  // [pairs]
+  int64_t pairs;
+  int32_t experts, sharing;
+  int32_t* place;  // [pairs]
+  int32_t* row;    // [pairs]
+  int32_t* first;  // [experts + 1]
+};
+// The same product for pairs in that order: y[p] of place p, x of row[p], or of p where `row` is
+// null. Sums are those of a TileProduct with this plan, which has no splits.
+struct SortedExpertProduct {
+  const TileWeight* weights[2];
+  float* y[2];  // [pairs, n]
+  int32_t count;
+  Codes codes;
+  int64_t n, tiles, stages;
+  const int32_t* first;
+  int32_t experts;
+  int64_t most;  // pairs of one expert
+  const int32_t* row;
+  HalfInputs x;
+  ProductPlan plan;  // 16 or 64 tokens
+};
+// y[t] += sum of weight[t, j] * x[place of t * chosen + j], in order
 struct JoinExperts {
-  const float* x;       // [m * chosen, n]
-  const float* weight;  // [m, chosen]
+  const float* x;        // [m * chosen, n]
+  const int32_t* place;  // [m * chosen], or null: in order
+  const float* weight;   // [m, chosen]
   int64_t m, n;
   int32_t chosen;
   float* y;  // [m, n]
@@ -495,6 +521,8 @@ struct Ops {
   Status (*add_rows)(const AddRows& a, Stream stream);
   Status (*route)(const Route& a, Stream stream);
   Status (*expert_product)(const ExpertProduct& a, Stream stream);
+  Status (*sort_pairs)(const SortPairs& a, Stream stream);
+  Status (*sorted_expert_product)(const SortedExpertProduct& a, Stream stream);
   Status (*join_experts)(const JoinExperts& a, Stream stream);
   Status (*append)(const Append& a, Stream stream);
   Status (*attend)(const Attend& a, Stream stream);

@@ -95,4 +95,19 @@ ProductPlan plan_product(const Product& a, const Chip& chip) {
   return p;
 }
 
+// Whether pairs of a token and an expert are multiplied one by one, rather than sorted by expert:
+// while few experts have more than one or two.
+inline bool pair_by_pair(int64_t pairs, int64_t experts) { return pairs <= 2 * experts; }
+
+// Of experts that get about `tokens` each, all of this kind.
+inline ProductPlan plan_experts(const TileWeight& kind, int64_t tokens, const Chip& chip) {
+  TileProduct p{};
+  p.to[0].w = kind;
+  p.count = 1;
+  p.x.m = tokens <= 24 ? 16 : 64;
+  ProductPlan plan = plan_product(p, chip);
+  plan.splits = 1;
+  return plan;
+}
+
 }  // namespace pith::cuda

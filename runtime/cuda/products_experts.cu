@@ -1,6 +1,5 @@
 // Products of the experts that tokens chose.
-#include "runtime/cuda/kernels.h"
-#include "runtime/cuda/tile_product.h"
+#include "runtime/cuda/products.h"
 
 namespace pith::cuda {
 namespace {
@@ -17,14 +16,42 @@ PITH_KERNEL expert_product_kernel(ExpertProduct a) {
   wait_for_previous();  // which experts is known only then
   const int64_t pair = block_y();
   const bool second = block_x() >= a.tiles;
-  const TileWeight& w = a.weights[second ? 1 : 0][a.expert[pair]];
+  const TileWeight w = (second ? a.weights[1] : a.weights[0])[a.expert[pair]];
   const int64_t row = pair / a.sharing;
   HalfInputs x = a.x;
   x.values += row * x.stride;
   x.scales += row;
   x.m = 1;
   multiply_tile<Math>(w, nullptr, block_x() - (second ? a.tiles : 0), x, false,
-                      a.y[second ? 1 : 0] + pair * a.n, a.n);
+                      (second ? a.y[1] : a.y[0]) + pair * a.n, a.n);
+}
+
+// The same for pairs that are sorted by expert.
+//
+// w, x    as in block_product.h
+// sums    those of block_product.h
+// grid    x: 32 rows a warp, of all weights of an expert, by 8 NT of its pairs; y: experts. Blocks
+//         behind the pairs of an expert have nothing to do.
+// bound   up to some 32 pairs an expert memory: bytes of the chosen; then tensor cores
+template <class Math, int NT>
+PITH_KERNEL sorted_expert_product_kernel(SortedExpertProduct a) {
+  wait_for_previous();
+  const auto e = static_cast<int32_t>(block_y());
+  const int32_t begin = a.first[e], end = a.first[e + 1];
+  const auto of_pairs = static_cast<int32_t>((a.most + 8 * NT - 1) / (8 * NT)),
+             block = static_cast<int32_t>(block_x());
+  const int32_t first = begin + block % of_pairs * (8 * NT);
+  if (first >= end) return;
+  const int32_t tiles = static_cast<int32_t>(kRowTiles) * (block_threads() / 32);
+  const auto row_blocks = (static_cast<int32_t>(a.tiles) + tiles - 1) / tiles;
+  const bool second = block / of_pairs >= row_blocks;
+  const TileWeight w = (second ? a.weights[1] : a.weights[0])[e];
+  HalfInputs x = a.x;
+  x.m = end;
+  const auto row_of = [&](int64_t place) { return a.row ? a.row[place] : place; };
+  const BlockPlace place{block / of_pairs % row_blocks * tiles, first, 0, 0};
+  multiply_block<Math, NT>(w, nullptr, x, row_of, a.plan, {}, place, false, a.y[second ? 1 : 0],
+                           a.n);
 }
 
 template <Codes codes>
@@ -33,13 +60,25 @@ Status run(const ExpertProduct& a, Stream stream) {
                 {a.tiles * a.count, a.pairs, 1, 32 * kParts, kParts * 4 * 32 * 4, true}, stream, a);
 }
 
-}  // namespace
+template <Codes codes>
+Status run(const SortedExpertProduct& a, Stream stream) {
+  const ProductPlan& p = a.plan;
+  const int64_t rows = (a.tiles + kRowTiles * p.warps - 1) / (kRowTiles * p.warps);
+  const Grid grid{rows * a.count * ((a.most + p.tokens - 1) / p.tokens),
+                  a.experts,
+                  1,
+                  32 * p.warps,
+                  shared_bytes(codes, sizeof(uint16_t), p),
+                  true};
+  if (p.tokens == 16)
+    return launch(sorted_expert_product_kernel<Halves<codes>, 2>, grid, stream, a);
+  return launch(sorted_expert_product_kernel<Halves<codes>, 8>, grid, stream, a);
+}
 
-Status expert_product(const ExpertProduct& a, Stream stream) {
-  if (a.count < 1 || a.count > 2 || a.sharing < 1 || a.pairs > 65535)
-    return "experts: a number that it does not take";
+template <class Product>
+Status by_codes(const Product& a, Stream stream) {
+  if (a.count < 1 || a.count > 2) return "experts: a number that it does not take";
   if (a.x.stride < a.stages * kStageColumns) return "experts: inputs shorter than rows";
-  if (a.x.m * a.sharing < a.pairs) return "experts: fewer inputs than pairs";
   switch (a.codes) {
     case Codes::kInt2:
       return run<Codes::kInt2>(a, stream);
@@ -64,6 +103,20 @@ Status expert_product(const ExpertProduct& a, Stream stream) {
     default:
       return run<Codes::kBF16>(a, stream);
   }
+}
+
+}  // namespace
+
+Status expert_product(const ExpertProduct& a, Stream stream) {
+  if (a.pairs > 65535 || a.sharing < 1) return "experts: a number that it does not take";
+  if (a.x.m * a.sharing < a.pairs) return "experts: fewer inputs than pairs";
+  return by_codes(a, stream);
+}
+Status sorted_expert_product(const SortedExpertProduct& a, Stream stream) {
+  const ProductPlan& p = a.plan;
+  const bool planned = (p.tokens == 16 || p.tokens == 64) && p.warps >= 1 && p.warps <= 8 &&
+                       p.stages >= 2 && p.stages <= 4 && p.splits == 1;
+  return planned ? by_codes(a, stream) : "experts: a plan that is none";
 }
 
 }  // namespace pith::cuda

@@ -177,63 +177,37 @@ class GpuExecutor final : public Executor {
     multiply(o, inputs, y, true);
   }
 
-  // Few tokens by one launch for all that they chose, without waiting for the choice; of many, and
-  // where experts differ in kind, expert by expert.
+  // All experts in one launch, without waiting for the choice. Where experts differ in kind, one by
+  // one.
   void mixture(const proto::Mixture& spec, const MixtureWeights& weights, Activation x,
                Activation y) override {
     const auto kept = experts_.find(&weights);
-    const bool few = x.m <= static_cast<int64_t>(kMostOfGraph);
-    if (kept == experts_.end() || !few || spec.chosen() > cuda::kMostChosen) {
+    if (kept == experts_.end() || spec.chosen() > cuda::kMostChosen) {
       cannot_record_ = true;
       return Executor::mixture(spec, weights, x, y);
     }
-    const Experts& e = kept->second;
-    const MlpWeights& first = weights.experts.front();
-    const auto chosen = static_cast<int32_t>(spec.chosen());
-    const int64_t pairs = x.m * chosen, width = first.up.n;
-    const Activation router = buffer(Slot::kRouter, x.m, spec.experts());
+    const auto experts = static_cast<int32_t>(spec.experts()),
+               chosen = static_cast<int32_t>(spec.chosen());
+    const Activation router = buffer(Slot::kRouter, x.m, experts);
     linear(weights.router, x, router, false);
-    grow(chosen_, static_cast<uint64_t>(pairs) * (sizeof(int32_t) + sizeof(float)));
-    auto* const expert = chosen_.data<int32_t>();
-    auto* const weight = reinterpret_cast<float*>(expert + pairs);
-    device_.run(&Ops::route, {router.f32(), x.m, static_cast<int32_t>(spec.experts()), chosen,
-                              spec.normalized(), expert, weight});
-    const Activation up = buffer(Slot::kUp, pairs, width), made = buffer(Slot::kExpert, pairs, y.n);
-    Activation gate = up, times{};
-    cuda::ExpertProduct in{{e.up.data<cuda::TileWeight>(), nullptr},
-                           {up.f32(), nullptr},
-                           1,
-                           e.of_up.codes,
-                           width,
-                           e.of_up.tiles,
-                           e.of_up.stages,
-                           expert,
-                           pairs,
-                           chosen,
-                           {}};
-    if (spec.expert().gated()) {
-      gate = buffer(Slot::kGate, pairs, width);
-      times = up;
-      in.weights[1] = e.gate.data<cuda::TileWeight>();
-      in.y[1] = gate.f32();
-      in.count = 2;
+    constexpr int64_t kTokens = 4096;  // at a time
+    for (int64_t t = 0; t < x.m; t += kTokens) {
+      const int64_t m = std::min(kTokens, x.m - t), pairs = m * chosen;
+      grow(chosen_, static_cast<uint64_t>(4 * pairs + experts + 1) * sizeof(int32_t));
+      Choice c{};
+      c.expert = chosen_.data<int32_t>();
+      c.weight = reinterpret_cast<float*>(c.expert + pairs);
+      device_.run(&Ops::route, {router.f32() + t * experts, m, experts, chosen, spec.normalized(),
+                                c.expert, c.weight});
+      if (!cuda::pair_by_pair(pairs, experts)) {
+        c.place = c.expert + 2 * pairs;
+        c.row = c.place + pairs;
+        c.first = c.row + pairs;
+        device_.run(&Ops::sort_pairs, {c.expert, pairs, experts, chosen, c.place, c.row, c.first});
+      }
+      run_experts(spec, kept->second, weights.experts.front(), c, {x.f32() + t * x.n, m, x.n},
+                  {y.f32() + t * y.n, m, y.n});
     }
-    in.x = to_half(first.up, x);
-    device_.run(&Ops::expert_product, in);
-    const cuda::HalfInputs inputs =
-        activated(spec.expert().activation(), gate, times, first.down.input);
-    device_.run(&Ops::expert_product, {{e.down.data<cuda::TileWeight>(), nullptr},
-                                       {made.f32(), nullptr},
-                                       1,
-                                       e.of_down.codes,
-                                       y.n,
-                                       e.of_down.tiles,
-                                       e.of_down.stages,
-                                       expert,
-                                       pairs,
-                                       1,
-                                       inputs});
-    device_.run(&Ops::join_experts, {made.f32(), weight, x.m, y.n, chosen, y.f32()});
   }
 
   void activate(proto::Activation activation, Activation gate, Activation up) override {
@@ -378,6 +352,12 @@ class GpuExecutor final : public Executor {
   struct Experts {
     GpuBuffer gate, up, down;
     cuda::TileWeight of_up{}, of_down{};
+  };
+  // Of tokens: by pairs of a token and an expert, and where they are sorted by expert, how.
+  struct Choice {
+    int32_t* expert;
+    float* weight;
+    int32_t *place, *row, *first;  // or null
   };
   struct Inputs {
     GpuBuffer values, scales;
@@ -532,6 +512,64 @@ class GpuExecutor final : public Executor {
   void keep(const Linear& linear) {
     if (!linears_.contains(&linear)) linears_.emplace(&linear, take(linear));
   }
+  // What experts make of these tokens; `like`: one of them.
+  void run_experts(const proto::Mixture& spec, const Experts& e, const MlpWeights& like,
+                   const Choice& c, Activation x, Activation y) {
+    const auto chosen = static_cast<int32_t>(spec.chosen());
+    const int64_t pairs = x.m * chosen, width = like.up.n;
+    const Activation up = buffer(Slot::kUp, pairs, width), made = buffer(Slot::kExpert, pairs, y.n);
+    Activation gate = up, times{};
+    const GpuBuffer* tables[2] = {&e.up, &e.gate};
+    float* to[2] = {up.f32(), nullptr};
+    if (spec.expert().gated()) {
+      gate = buffer(Slot::kGate, pairs, width);
+      times = up;
+      to[1] = gate.f32();
+    }
+    const int64_t experts = spec.experts();
+    // `sharing` pairs that follow each other have one row of x; where they are sorted, `row` says.
+    const auto multiply_pairs = [&](const cuda::TileWeight& kind, int count, int64_t sharing,
+                                    const int32_t* row, const cuda::HalfInputs& inputs) {
+      const cuda::TileWeight* const w[2] = {tables[0]->data<cuda::TileWeight>(),
+                                            tables[1]->data<cuda::TileWeight>()};
+      if (c.first == nullptr) {
+        device_.run(&Ops::expert_product, {{w[0], w[1]},
+                                           {to[0], to[1]},
+                                           count,
+                                           kind.codes,
+                                           kind.n,
+                                           kind.tiles,
+                                           kind.stages,
+                                           c.expert,
+                                           pairs,
+                                           sharing,
+                                           inputs});
+        return;
+      }
+      device_.run(&Ops::sorted_expert_product,
+                  {{w[0], w[1]},
+                   {to[0], to[1]},
+                   count,
+                   kind.codes,
+                   kind.n,
+                   kind.tiles,
+                   kind.stages,
+                   c.first,
+                   static_cast<int32_t>(experts),
+                   x.m,
+                   row,
+                   inputs,
+                   cuda::plan_experts(kind, ceil_div(pairs, experts), chip_)});
+    };
+    multiply_pairs(e.of_up, spec.expert().gated() ? 2 : 1, chosen, c.row, to_half(like.up, x));
+    const cuda::HalfInputs inputs =
+        activated(spec.expert().activation(), gate, times, like.down.input);
+    tables[0] = &e.down;
+    to[0] = made.f32();
+    multiply_pairs(e.of_down, 1, 1, nullptr, inputs);
+    device_.run(&Ops::join_experts, {made.f32(), c.place, c.weight, x.m, y.n, chosen, y.f32()});
+  }
+
   // Where all experts are of the same kind, so that one kernel can take any.
   void keep_experts(const MixtureWeights& mixture) {
     if (experts_.contains(&mixture)) return;

@@ -97,6 +97,8 @@ const Ops& counting_ops() {
       .add_rows = nothing,
       .route = nothing,
       .expert_product = nothing,
+      .sort_pairs = nothing,
+      .sorted_expert_product = nothing,
       .join_experts = nothing,
       .append = nothing,
       .attend = nothing,

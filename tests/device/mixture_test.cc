@@ -2,10 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <numeric>
 
+#include "runtime/cuda/product_plan.h"
 #include "runtime/cuda/table.h"
 #include "runtime/gpu/gpu_weight.h"
 #include "runtime/routing.h"
@@ -69,10 +71,37 @@ TEST(DeviceMixture, chooses_the_experts_that_the_cpu_chooses) {
   }
 }
 
+TEST(DeviceMixture, sorts_pairs_by_expert) {
+  GpuDevice device(cuda::ops_table());
+  for (const int64_t pairs : {1, 255, 256, 257, 1000}) {
+    const int32_t experts = 7, sharing = 3;
+    std::vector<int32_t> expert(static_cast<size_t>(pairs)), order(expert.size());
+    for (size_t i = 0; i < expert.size(); ++i) expert[i] = static_cast<int32_t>(i * i % 11 % 6);
+    const GpuBuffer from = upload(device, expert), place(device, from.bytes()),
+                    row(device, from.bytes()), first(device, (experts + 1) * 4);
+    device.run(&cuda::Ops::sort_pairs,
+               {from.data<int32_t>(), pairs, experts, sharing, place.data<int32_t>(),
+                row.data<int32_t>(), first.data<int32_t>()});
+    std::iota(order.begin(), order.end(), 0);
+    std::ranges::stable_sort(order, {}, [&](int32_t i) { return expert[static_cast<size_t>(i)]; });
+    const auto places = download<int32_t>(device, place), rows = download<int32_t>(device, row),
+               firsts = download<int32_t>(device, first);
+    for (size_t p = 0; p < order.size(); ++p) {
+      EXPECT_EQ(places[static_cast<size_t>(order[p])], static_cast<int32_t>(p));
+      EXPECT_EQ(rows[p], order[p] / sharing);
+    }
+    for (int32_t e = 0; e <= experts; ++e)
+      EXPECT_EQ(firsts[static_cast<size_t>(e)],
+                std::ranges::count_if(expert, [&](int32_t v) { return v < e; }));
+  }
+}
+
 // The bits of the product of one weight and one token.
 TEST(DeviceMixture, multiplies_each_pair_as_if_it_were_alone) {
   GpuDevice device(cuda::ops_table());
-  const int64_t n = 40, k = 200, experts = 3, sharing = 2, m = 4;
+  cuda::Chip chip{};
+  GpuDevice::check(device.ops().chip(&chip));
+  const int64_t n = 40, k = 200, experts = 3, sharing = 2, m = 14;
   for (const Encoding& e :
        {Encoding::integer(4, 32, false), Encoding::integer(3, 64), Encoding::dense(DType::kBF16)}) {
     std::vector<std::unique_ptr<GpuWeight>> weights;
@@ -83,7 +112,8 @@ TEST(DeviceMixture, multiplies_each_pair_as_if_it_were_alone) {
       tables[i % 2].push_back(weights.back()->tiles());
     }
     const GpuBuffer first = upload(device, tables[0]), second = upload(device, tables[1]);
-    const std::vector<int32_t> expert = {0, 2, 1, 2, 0, 1, 2, 2};
+    std::vector<int32_t> expert = {0, 2, 1, 2, 0, 1, 2, 2};
+    expert.resize(m * sharing, 2);  // more than a block of them
     const GpuBuffer chosen = upload(device, expert);
     const GpuBuffer x = upload(device, test::uniform_values(m * k, 9));
     const int64_t stride = 256, pairs = m * sharing;
@@ -105,6 +135,40 @@ TEST(DeviceMixture, multiplies_each_pair_as_if_it_were_alone) {
                 pairs,
                 sharing,
                 inputs});
+    const GpuBuffer place(device, chosen.bytes()), row(device, chosen.bytes()),
+        begins(device, (experts + 1) * 4), sorted_a(device, a.bytes()), sorted_b(device, a.bytes());
+    device.run(&cuda::Ops::sort_pairs,
+               {chosen.data<int32_t>(), pairs, static_cast<int32_t>(experts),
+                static_cast<int32_t>(sharing), place.data<int32_t>(), row.data<int32_t>(),
+                begins.data<int32_t>()});
+    for (const int64_t tokens : {16, 64}) {
+      cuda::ProductPlan plan = cuda::plan_experts(kind, tokens, chip);
+      EXPECT_EQ(plan.tokens, tokens);
+      plan.warps = tokens == 16 ? 1 : 2;
+      device.run(&cuda::Ops::sorted_expert_product,
+                 {{first.data<cuda::TileWeight>(), second.data<cuda::TileWeight>()},
+                  {sorted_a.data<float>(), sorted_b.data<float>()},
+                  2,
+                  kind.codes,
+                  n,
+                  kind.tiles,
+                  kind.stages,
+                  begins.data<int32_t>(),
+                  static_cast<int32_t>(experts),
+                  pairs,  // here an expert may be chosen twice
+                  row.data<int32_t>(),
+                  inputs,
+                  plan});
+      const auto places = download<int32_t>(device, place);
+      for (int which = 0; which < 2; ++which) {
+        const auto by_pair = download<float>(device, which == 0 ? a : b),
+                   sorted = download<float>(device, which == 0 ? sorted_a : sorted_b);
+        for (int64_t p = 0; p < pairs; ++p)
+          EXPECT_TRUE(std::equal(by_pair.begin() + p * n, by_pair.begin() + (p + 1) * n,
+                                 sorted.begin() + places[static_cast<size_t>(p)] * n))
+              << p << " of " << to_string(e);
+      }
+    }
     for (int which = 0; which < 2; ++which) {
       const auto all = download<float>(device, which == 0 ? a : b);
       for (int64_t p = 0; p < pairs; ++p) {
@@ -133,7 +197,7 @@ TEST(DeviceMixture, adds_up_what_experts_make) {
   {
     const GpuBuffer y = upload(device, before);
     device.run(&cuda::Ops::join_experts,
-               {x.data<float>(), w.data<float>(), m, n, chosen, y.data<float>()});
+               {x.data<float>(), nullptr, w.data<float>(), m, n, chosen, y.data<float>()});
     const auto after = download<float>(device, y);
     for (int64_t t = 0; t < m; ++t) {
       for (int64_t i = 0; i < n; ++i) {
