@@ -16,26 +16,28 @@
 namespace pith {
 namespace {
 
-// Gives the input of one linear away, and does nothing from there on if `stop`.
+std::string of_expert(const std::string& linear) {  // "layers.3.mlp.experts.7."
+  return linear.substr(0, linear.rfind('.') + 1);
+}
+
+// Gives the inputs of linears away: of one, and does nothing from there on if `stop`; or of one of
+// each of some experts of a mixture, and runs no more of that than it takes.
 class InputCapture final : public ForwardingExecutor {
  public:
-  InputCapture(Executor& inner, const std::string& name, bool stop)
-      : ForwardingExecutor(inner),
-        name_(name),
-        expert_(name.find(".experts.") == std::string::npos ? ""
-                                                            : name.substr(0, name.rfind('.') + 1)),
-        stop_(stop) {}
+  InputCapture(Executor& inner, std::span<const std::string> names, bool stop)
+      : ForwardingExecutor(inner), names_(names), stop_(stop) {
+    if (names.front().find(".experts.") == std::string::npos) return;
+    for (const auto& n : names) experts_.insert(of_expert(n));
+  }
 
-  // Runs `pass`, which is to come to the linear, and calls take(its input) there; its tokens. An
-  // expert may get none.
-  int64_t run(FunctionRef<void()> pass, FunctionRef<void(Activation)> take) {
+  // Runs `pass`, which is to come to the linears, and calls take(which, input) there. Experts may
+  // get none.
+  void run(FunctionRef<void()> pass, FunctionRef<void(size_t, Activation)> take) {
     take_ = &take;
-    m_ = 0;
-    done_ = false;
+    taken_ = done_ = false;
     pass();
-    if (m_ == 0 && expert_.empty())
-      fail(ErrorKind::kUsage, "{} did not run on the calibration text", name_);
-    return m_;
+    if (!taken_ && experts_.empty())
+      fail(ErrorKind::kUsage, "{} did not run on the calibration text", names_.front());
   }
 
   void norm(const NormWeights& norm, Activation x, Activation y) override {
@@ -43,9 +45,10 @@ class InputCapture final : public ForwardingExecutor {
   }
   void linear(const Linear& linear, Activation x, Activation y, bool add) override {
     if (done_) return;
-    if (linear.name != name_) return inner_.linear(linear, x, y, add);
-    (*take_)(x);
-    m_ = x.m;
+    const auto found = std::ranges::find(names_, linear.name);
+    if (found == names_.end()) return inner_.linear(linear, x, y, add);
+    (*take_)(static_cast<size_t>(found - names_.begin()), x);
+    taken_ = true;
     done_ = stop_;
     if (!stop_) inner_.linear(linear, x, y, add);
   }
@@ -59,16 +62,17 @@ class InputCapture final : public ForwardingExecutor {
   void activate(proto::Activation activation, Activation gate, Activation up) override {
     if (!done_) inner_.activate(activation, gate, up);
   }
-  // Where one expert is asked for, that alone: its inputs do not depend on the others.
   void mixture(const proto::Mixture& spec, const MixtureWeights& weights, Activation x,
                Activation y) override {
     if (done_) return;
-    if (expert_.empty()) return Executor::mixture(spec, weights, x, y);
+    if (experts_.empty()) return Executor::mixture(spec, weights, x, y);
     const std::vector<ExpertTokens> tokens = route_rows(spec, weights.router, x);
     for (size_t e = 0; e < tokens.size(); ++e) {
-      if (weights.experts[e].up.name.starts_with(expert_))
-        run_expert(spec.expert(), weights.experts[e], tokens[e], x, y);
+      if (!experts_.contains(of_expert(weights.experts[e].up.name))) continue;
+      done_ = false;
+      run_expert(spec.expert(), weights.experts[e], tokens[e], x, y);
     }
+    done_ = true;
   }
   void gather(Activation x, std::span<const int64_t> rows, Activation y) override {
     if (!done_) inner_.gather(x, rows, y);
@@ -79,11 +83,10 @@ class InputCapture final : public ForwardingExecutor {
   }
 
  private:
-  const std::string& name_;
-  const std::string expert_;  // the begin of the names of its linears; empty: of no expert
-  const FunctionRef<void(Activation)>* take_ = nullptr;
-  int64_t m_ = 0;
-  bool stop_, done_ = false;
+  const std::span<const std::string> names_;
+  std::set<std::string> experts_;
+  const FunctionRef<void(size_t, Activation)>* take_ = nullptr;
+  bool stop_, taken_ = false, done_ = false;
 };
 
 void check_finite_input(const std::string& name, size_t channel, double squares) {
@@ -322,6 +325,11 @@ std::vector<Stage> stages_of(const proto::ModelSpec& spec, int layer) {
     }
     stages.back().linears.push_back(info);
   }
+  // Of a mixture, all that reads its input comes first.
+  std::ranges::stable_sort(stages, {}, [&](const Stage& stage) {
+    const LinearInfo& first = stage.linears.front();
+    return std::pair(stage.sublayer, first.expert >= 0 ? input_of(first.role) : 0);
+  });
   return stages;
 }
 
@@ -417,11 +425,49 @@ void CalibrationStates::run_all(Executor& executor, const ModelSource& source) {
   }
 }
 
+// Of an expert, the same linear of as many experts behind it as there is room for the statistics
+// of: they take the same pass over the text.
+std::vector<std::string> Calibration::names_together(const Stage& stage) const {
+  const LinearInfo& info = stage.linears.front();
+  std::vector<std::string> names = {info.name};
+  if (info.expert < 0) return names;
+  const auto& sublayer = block_->sublayers[static_cast<size_t>(info.sublayer)];
+  const auto bytes = static_cast<uint64_t>(info.k * info.k) * sizeof(float);
+  LinearInfo next = info;
+  for (uint64_t i = 1; (i + 1) * bytes <= kStatisticsAhead; ++i) {
+    if (static_cast<size_t>(++next.expert) >= sublayer.mixture->experts.size()) break;
+    names.push_back(find_linear(*block_, next).name);
+  }
+  return names;
+}
+
 InputStatistics Calibration::inputs(const Stage& stage, const StatisticsNeeds& needs, bool held_out,
                                     const InputEncoding& rounding) {
+  const std::string& name = stage.linears.front().name;
+  const Ahead::Key key{needs, held_out, rounding};
+  for (auto& ahead : ahead_) {
+    const auto known = ahead.statistics.find(name);
+    if (!(ahead.key == key) || known == ahead.statistics.end()) continue;
+    InputStatistics found = std::move(known->second);
+    ahead.statistics.erase(known);
+    return found;
+  }
+  const std::vector<std::string> names = names_together(stage);
+  std::vector<InputStatistics> all = run_for(stage, names, needs, held_out, rounding);
+  if (names.size() > 1) {
+    std::erase_if(ahead_, [&](const Ahead& a) { return a.key == key; });
+    Ahead& ahead = ahead_.emplace_back(key);
+    for (size_t i = 1; i < names.size(); ++i) ahead.statistics[names[i]] = std::move(all[i]);
+  }
+  return std::move(all.front());
+}
+
+std::vector<InputStatistics> Calibration::run_for(const Stage& stage,
+                                                  std::span<const std::string> names,
+                                                  const StatisticsNeeds& needs, bool held_out,
+                                                  const InputEncoding& rounding) {
   const Phases::Scope phase(phases_, "inputs");
   constexpr int64_t kTokens = 1024;  // that go into a Gram matrix at a time
-  const std::string& name = stage.linears.front().name;
   const Block& block = options_.sequential ? *block_ : *original_;
   // The uncompressed model sends an expert other tokens.
   const bool cross = needs.cross && originals_ != nullptr && stage.linears.front().expert < 0;
@@ -430,55 +476,72 @@ InputStatistics Calibration::inputs(const Stage& stage, const StatisticsNeeds& n
   const auto hidden = static_cast<int64_t>(states_.hidden());
   StatisticsNeeds wanted = needs;
   wanted.cross = cross;
-  Statistics out(executor_, name, wanted, stage.k(), cross && adds ? hidden : 0);
   // On a GPU they go in window by window from where they are, unless they are to be rounded.
   const bool stays = executor_.gpu() != nullptr && !rounding.rounds();
-  Inputs x(executor_, stays), original(executor_, stays), missing(executor_, stays);
+  struct Taking {
+    Statistics out;
+    Inputs x, original, missing;
+    int64_t rows = 0;
+  };
+  std::vector<Taking> taking;
+  taking.reserve(names.size());
+  for (const auto& name : names) {
+    taking.push_back({Statistics(executor_, name, wanted, stage.k(), cross && adds ? hidden : 0),
+                      Inputs(executor_, stays), Inputs(executor_, stays),
+                      Inputs(executor_, stays)});
+  }
   RoundedInputs rounded;
-  int64_t rows = 0;
-  const auto flush = [&] {
-    if (rows > 0) {
+  const auto flush = [&](Taking& t) {
+    if (t.rows > 0) {
       const Phases::Scope gram(phases_, "Gram matrices");
-      if (cross) original.subtract(x, rows * stage.k());
-      const float* const change = cross ? original.data() : nullptr;
-      const float* const of_missing = cross && adds ? missing.data() : nullptr;
+      if (cross) t.original.subtract(t.x, t.rows * stage.k());
+      const float* const change = cross ? t.original.data() : nullptr;
+      const float* const of_missing = cross && adds ? t.missing.data() : nullptr;
       if (stays) {
-        out.add_on_gpu(rows, x.data(), change, of_missing);
+        t.out.add_on_gpu(t.rows, t.x.data(), change, of_missing);
       } else {
-        out.add(rows, x.data(), change, of_missing);
+        t.out.add(t.rows, t.x.data(), change, of_missing);
       }
     }
-    for (Inputs* i : {&x, &original, &missing}) i->clear();
-    rows = 0;
+    for (Inputs* i : {&t.x, &t.original, &t.missing}) i->clear();
+    t.rows = 0;
   };
-  InputCapture capture(executor_, name, true), watch(executor_, name, false);
+  InputCapture capture(executor_, names, true), watch(executor_, names, false);
   const Held held(executor_);
   for (size_t w = 0; w < states_.windows(); ++w) {
     if (is_held_out(w) != held_out) continue;
-    const int64_t tokens = states_.tokens(w);
-    if (stays || rows + tokens > kTokens) flush();
-    const int64_t m = capture.run([&] { states_.run(capture, block, stage.sublayer, w, false); },
-                                  [&](Activation a) { x.append(a); });
-    if (rounding.rounds() && m > 0) {
-      float* const these = x.here().data() + rows * stage.k();
-      rounded.set(rounding, these, m, stage.k());
-      std::copy(rounded.values(), rounded.values() + m * stage.k(), these);
-    }
-    rows += m;
+    capture.run([&] { states_.run(capture, block, stage.sublayer, w, false); },
+                [&](size_t which, Activation a) {
+                  Taking& t = taking[which];
+                  if (stays || t.rows + a.m > kTokens) flush(t);
+                  t.x.append(a);
+                  if (rounding.rounds()) {
+                    float* const these = t.x.here().data() + t.rows * stage.k();
+                    rounded.set(rounding, these, a.m, stage.k());
+                    std::copy(rounded.values(), rounded.values() + a.m * stage.k(), these);
+                  }
+                  t.rows += a.m;
+                });
     if (!cross) continue;
-    if (adds) missing.append_difference(*originals_, states_, w);
+    Taking& t = taking.front();
+    if (adds) t.missing.append_difference(*originals_, states_, w);
     // The last stage of a sublayer: nobody asks for these states again. (A rewritten original would
     // round in other places than the source, and a resumed run knows the source alone.)
     const bool last = adds && !rewritten_;
     if (originals_ahead_.contains(w))
-      fail(ErrorKind::kUsage, "{}: inputs of the uncompressed model were taken before", name);
+      fail(ErrorKind::kUsage, "{}: inputs of the uncompressed model were taken before",
+           names.front());
     InputCapture& by = last ? watch : capture;
     by.run([&] { originals_->run(by, *original_, stage.sublayer, w, last); },
-           [&](Activation a) { original.append(a); });
+           [&](size_t, Activation a) { t.original.append(a); });
     if (last) originals_ahead_.insert(w);
   }
-  flush();
-  return out.finish();
+  std::vector<InputStatistics> all;
+  for (Taking& t : taking) {
+    flush(t);
+    all.push_back(t.out.finish());
+  }
+  return all;
 }
 
 InputStatistics head_inputs(Executor& executor, const ModelSource& source,

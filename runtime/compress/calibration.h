@@ -2,11 +2,13 @@
 // taken stage by stage while a block is being compressed.
 //
 // A stage is the linears of a sublayer that have the same input: q k v, then o; gate and up, then
-// down; of a mixture the router, then those of each expert, over the tokens that come to it. They
+// down; of a mixture the router, then gate and up of each expert, over the tokens that come to it,
+// then down of each. They
 // are compressed together, and the next stage sees inputs that the compressed ones made.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <set>
 #include <span>
@@ -28,10 +30,14 @@ struct StatisticsNeeds {
   bool cross = false;        // how x differs from that of the uncompressed model
   bool output = false;       // what a sublayer makes of its input, see Calibration::output_error
   bool any() const { return mean_square || gram || cross || output; }
+  friend bool operator==(const StatisticsNeeds&, const StatisticsNeeds&) = default;
   StatisticsNeeds operator|(const StatisticsNeeds& b) const {
     return {mean_square || b.mean_square, gram || b.gram, cross || b.cross, output || b.output};
   }
 };
+
+// Statistics of experts that are taken before they are asked for, in bytes.
+inline constexpr uint64_t kStatisticsAhead = uint64_t{256} << 20;
 
 // Means over tokens, kept as running means: no count of tokens overflows them.
 struct InputStatistics {
@@ -127,6 +133,7 @@ class Calibration {
   // The block as it is, and as it was. Both stay where they are while it is worked on. `rewritten`:
   // the original is not the source's, but one that computes the same.
   void begin(const Block& block, const Block& original, bool rewritten = false) {
+    ahead_.clear();
     block_ = &block;
     original_ = &original;
     rewritten_ = rewritten;
@@ -151,6 +158,10 @@ class Calibration {
   double output_error(const Block& candidate, int sublayer, int64_t tokens);
 
  private:
+  std::vector<std::string> names_together(const Stage& stage) const;
+  std::vector<InputStatistics> run_for(const Stage& stage, std::span<const std::string> names,
+                                       const StatisticsNeeds& needs, bool held_out,
+                                       const InputEncoding& rounding);
   bool is_held_out(size_t window) const {
     return options_.hold_out > 0 && window % static_cast<size_t>(options_.hold_out) ==
                                         static_cast<size_t>(options_.hold_out) - 1;
@@ -166,6 +177,18 @@ class Calibration {
   const Block* original_ = nullptr;
   bool rewritten_ = false;
 
+  // Statistics of experts that are going to be asked for.
+  struct Ahead {
+    struct Key {
+      StatisticsNeeds needs;
+      bool held_out;
+      InputEncoding rounding;
+      friend bool operator==(const Key&, const Key&) = default;
+    };
+    Key key;
+    std::map<std::string, InputStatistics> statistics = {};  // by linear
+  };
+  std::vector<Ahead> ahead_;
   std::set<size_t> originals_ahead_;  // windows whose originals are behind the sublayer already
   std::vector<std::vector<float>> reference_;  // outputs of the original, by window
   double reference_norm_ = 0;

@@ -97,9 +97,12 @@ class CpuExecutor final : public Executor {
                Activation y) override {
     constexpr int64_t kTokens = 512;  // at a time
     const MlpWeights& first = weights.experts.front();
+    const auto plain = [&](const Linear& l, const Linear& like) {
+      return l.bias.empty() && rounded_alike(l, like);
+    };
     const bool rounded = std::ranges::all_of(weights.experts, [&](const MlpWeights& w) {
-      return (!spec.expert().gated() || rounded_alike(w.gate, first.up)) &&
-             rounded_alike(w.up, first.up) && rounded_alike(w.down, first.down);
+      return (!spec.expert().gated() || plain(w.gate, first.up)) && plain(w.up, first.up) &&
+             plain(w.down, first.down);
     });
     if (!rounded) return Executor::mixture(spec, weights, x, y);
     for (int64_t t = 0; t < x.m; t += kTokens) {
