@@ -16,7 +16,7 @@ constexpr int kMaxLayers = 4096;
 constexpr int kMaxSublayers = 16;  // of a layer
 constexpr size_t kMaxSublayerName = 64;
 constexpr uint64_t kMaxExperts = 1024;      // of a sublayer
-constexpr uint64_t kMaxAllExperts = 65536;  // of a model
+constexpr uint64_t kMaxAllExperts = 32768;  // of a model
 constexpr uint64_t kMaxWindow = uint64_t{1} << 62;
 
 class Checker {
