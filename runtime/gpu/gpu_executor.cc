@@ -188,8 +188,10 @@ class GpuExecutor final : public Executor {
     }
     const auto experts = static_cast<int32_t>(spec.experts()),
                chosen = static_cast<int32_t>(spec.chosen());
+    const MlpWeights& first = weights.experts.front();
     const Activation router = buffer(Slot::kRouter, x.m, experts);
-    linear(weights.router, x, router, false);
+    const cuda::HalfInputs of_router = to_half(weights.router, x);
+    multiply(weights.router, of_router, router, false);
     constexpr int64_t kTokens = 4096;  // at a time
     for (int64_t t = 0; t < x.m; t += kTokens) {
       const int64_t m = std::min(kTokens, x.m - t), pairs = m * chosen;
@@ -205,7 +207,10 @@ class GpuExecutor final : public Executor {
         c.first = c.row + pairs;
         device_.run(&Ops::sort_pairs, {c.expert, pairs, experts, chosen, c.place, c.row, c.first});
       }
-      run_experts(spec, kept->second, weights.experts.front(), c, {x.f32() + t * x.n, m, x.n},
+      // Experts take what the router took, as long as it is there.
+      const bool same = t == 0 && x.m <= kTokens && first.up.input == weights.router.input;
+      run_experts(spec, kept->second, first, c,
+                  same ? of_router : to_half(first.up, {x.f32() + t * x.n, m, x.n}),
                   {y.f32() + t * y.n, m, y.n});
     }
   }
@@ -514,7 +519,7 @@ class GpuExecutor final : public Executor {
   }
   // What experts make of these tokens; `like`: one of them.
   void run_experts(const proto::Mixture& spec, const Experts& e, const MlpWeights& like,
-                   const Choice& c, Activation x, Activation y) {
+                   const Choice& c, const cuda::HalfInputs& x, Activation y) {
     const auto chosen = static_cast<int32_t>(spec.chosen());
     const int64_t pairs = x.m * chosen, width = like.up.n;
     const Activation up = buffer(Slot::kUp, pairs, width), made = buffer(Slot::kExpert, pairs, y.n);
@@ -561,7 +566,7 @@ class GpuExecutor final : public Executor {
                    inputs,
                    cuda::plan_experts(kind, ceil_div(pairs, experts), chip_)});
     };
-    multiply_pairs(e.of_up, spec.expert().gated() ? 2 : 1, chosen, c.row, to_half(like.up, x));
+    multiply_pairs(e.of_up, spec.expert().gated() ? 2 : 1, chosen, c.row, x);
     const cuda::HalfInputs inputs =
         activated(spec.expert().activation(), gate, times, like.down.input);
     tables[0] = &e.down;
