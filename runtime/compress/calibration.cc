@@ -456,8 +456,9 @@ InputStatistics Calibration::inputs(const Stage& stage, const StatisticsNeeds& n
   std::vector<InputStatistics> all = run_for(stage, names, needs, held_out, rounding);
   if (names.size() > 1) {
     std::erase_if(ahead_, [&](const Ahead& a) { return a.key == key; });
-    Ahead& ahead = ahead_.emplace_back(key);
-    for (size_t i = 1; i < names.size(); ++i) ahead.statistics[names[i]] = std::move(all[i]);
+    ahead_.push_back({key, {}});
+    for (size_t i = 1; i < names.size(); ++i)
+      ahead_.back().statistics[names[i]] = std::move(all[i]);
   }
   return std::move(all.front());
 }
