@@ -34,7 +34,7 @@ TEST(Linalg, upper_factor_times_its_transpose_is_the_matrix) {
     const auto a = positive_matrix(n, 0.1, static_cast<uint64_t>(n));
     auto u = a;
     for (int64_t i = 0; i < n; ++i) {  // the lower triangle is not read
-      for (int64_t j = 0; j < i; ++j) u[static_cast<size_t>(i * n + j)] = NAN;
+      for (int64_t j = 0; j < i; ++j) u[static_cast<size_t>(i * n + j)] = std::nan("");
     }
     ASSERT_TRUE(upper_cholesky(n, u.data())) << n;
     double worst = 0;
