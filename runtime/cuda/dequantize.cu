@@ -1,4 +1,5 @@
 // Weights as f16 for cuBLAS, and what is left to do behind it.
+#include "runtime/cuda/by_codes.h"
 #include "runtime/cuda/device/device.h"
 #include "runtime/cuda/kernels.h"
 #include "runtime/cuda/tile_codes.h"
@@ -128,30 +129,7 @@ Status run(const Dequantize& a, Stream stream) {
 }  // namespace
 
 Status dequantize(const Dequantize& a, Stream stream) {
-  switch (a.w.codes) {
-    case Codes::kInt2:
-      return run<Codes::kInt2>(a, stream);
-    case Codes::kInt3:
-      return run<Codes::kInt3>(a, stream);
-    case Codes::kInt4:
-      return run<Codes::kInt4>(a, stream);
-    case Codes::kInt5:
-      return run<Codes::kInt5>(a, stream);
-    case Codes::kInt6:
-      return run<Codes::kInt6>(a, stream);
-    case Codes::kInt8:
-      return run<Codes::kInt8>(a, stream);
-    case Codes::kNf4:
-      return run<Codes::kNf4>(a, stream);
-    case Codes::kE4M3:
-      return run<Codes::kE4M3>(a, stream);
-    case Codes::kE5M2:
-      return run<Codes::kE5M2>(a, stream);
-    case Codes::kF16:
-      return run<Codes::kF16>(a, stream);
-    default:
-      return run<Codes::kBF16>(a, stream);
-  }
+  return by_codes(a.w.codes, [&](auto of) { return run<decltype(of)::codes>(a, stream); });
 }
 
 Status unpack_bytes(const UnpackBytes& a, Stream stream) {

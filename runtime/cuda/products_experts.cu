@@ -1,4 +1,5 @@
 // Products of the experts that tokens chose.
+#include "runtime/cuda/by_codes.h"
 #include "runtime/cuda/products.h"
 
 namespace pith::cuda {
@@ -76,33 +77,10 @@ Status run(const SortedExpertProduct& a, Stream stream) {
 }
 
 template <class Product>
-Status by_codes(const Product& a, Stream stream) {
+Status run_checked(const Product& a, Stream stream) {
   if (a.count < 1 || a.count > 2) return "experts: a number that it does not take";
   if (a.x.stride < a.stages * kStageColumns) return "experts: inputs shorter than rows";
-  switch (a.codes) {
-    case Codes::kInt2:
-      return run<Codes::kInt2>(a, stream);
-    case Codes::kInt3:
-      return run<Codes::kInt3>(a, stream);
-    case Codes::kInt4:
-      return run<Codes::kInt4>(a, stream);
-    case Codes::kInt5:
-      return run<Codes::kInt5>(a, stream);
-    case Codes::kInt6:
-      return run<Codes::kInt6>(a, stream);
-    case Codes::kInt8:
-      return run<Codes::kInt8>(a, stream);
-    case Codes::kNf4:
-      return run<Codes::kNf4>(a, stream);
-    case Codes::kE4M3:
-      return run<Codes::kE4M3>(a, stream);
-    case Codes::kE5M2:
-      return run<Codes::kE5M2>(a, stream);
-    case Codes::kF16:
-      return run<Codes::kF16>(a, stream);
-    default:
-      return run<Codes::kBF16>(a, stream);
-  }
+  return by_codes(a.codes, [&](auto of) { return run<decltype(of)::codes>(a, stream); });
 }
 
 }  // namespace
@@ -110,13 +88,13 @@ Status by_codes(const Product& a, Stream stream) {
 Status expert_product(const ExpertProduct& a, Stream stream) {
   if (a.pairs > 65535 || a.sharing < 1) return "experts: a number that it does not take";
   if (a.x.m * a.sharing < a.pairs) return "experts: fewer inputs than pairs";
-  return by_codes(a, stream);
+  return run_checked(a, stream);
 }
 Status sorted_expert_product(const SortedExpertProduct& a, Stream stream) {
   const ProductPlan& p = a.plan;
   const bool planned = (p.tokens == 16 || p.tokens == 64) && p.warps >= 1 && p.warps <= 8 &&
                        p.stages >= 2 && p.stages <= 4 && p.splits == 1;
-  return planned ? by_codes(a, stream) : "experts: a plan that is none";
+  return planned ? run_checked(a, stream) : "experts: a plan that is none";
 }
 
 }  // namespace pith::cuda
