@@ -46,6 +46,24 @@ uint64_t plane_offset_after(uint64_t end) {
   return round_up(std::max(end, kHeaderBytes), kPlaneAlignment);
 }
 
+// A reader ignores what it does not know, but not of what the model computes.
+bool knows_all_of(const google::protobuf::Message& m) {
+  const auto& reflection = *m.GetReflection();
+  if (!reflection.GetUnknownFields(m).empty()) return false;
+  std::vector<const google::protobuf::FieldDescriptor*> fields;
+  reflection.ListFields(m, &fields);
+  for (const auto* f : fields) {
+    if (f->cpp_type() != f->CPPTYPE_MESSAGE) continue;
+    const int count = f->is_repeated() ? reflection.FieldSize(m, f) : 1;
+    for (int i = 0; i < count; ++i) {
+      if (!knows_all_of(f->is_repeated() ? reflection.GetRepeatedMessage(m, f, i)
+                                         : reflection.GetMessage(m, f)))
+        return false;
+    }
+  }
+  return true;
+}
+
 // Checks records and collects their planes.
 class ManifestChecker {
  public:
@@ -256,6 +274,10 @@ PackedLayout parse_packed(std::span<const std::byte> file, const std::string& na
   layout.manifest_offset = h.manifest_offset;
   if (!layout.manifest.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
     fail(ErrorKind::kCorrupt, "{}: manifest is not a valid message", name);
+  }
+  if (!knows_all_of(layout.manifest.model())) {
+    fail(ErrorKind::kUnsupported, "{}: a model with parts that this program is too old to know",
+         name);
   }
   ManifestChecker(name, h.manifest_offset).check(layout.manifest);
   return layout;

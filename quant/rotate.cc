@@ -81,7 +81,13 @@ class RotatedSource final : public ModelSource {
     for (int l = 0; l < spec_.layers_size(); ++l) {
       for (int s = 0; s < spec_.layers(l).sublayers_size(); ++s) {
         const auto& sub = spec_.layers(l).sublayers(s);
-        if (options.residual) check_norm(sub.norm(), sublayer_prefix(spec_, l, s) + "norm");
+        if (options.residual) {
+          check_norm(sub.norm(), sublayer_prefix(spec_, l, s) + "norm");
+          if (sub.post_norm().kind() != proto::NORM_NONE)
+            fail(ErrorKind::kUnsupported,
+                 "{}post_norm: a norm of what is added to the stream does not let it be rotated",
+                 sublayer_prefix(spec_, l, s));
+        }
         if (!options.values || !sub.has_attention()) continue;
         const int64_t size = sub.attention().head_dim();
         if (!heads_.contains(size)) heads_.emplace(size, Orthogonal(size, options.seed, 1));

@@ -17,17 +17,18 @@ void check_fits(const Batch& batch, const KvCache& cache) {
 
 void Executor::attention_linear(const proto::Attention& spec, const AttentionWeights& weights,
                                 int index, const Batch& batch, KvCache& cache, Activation q,
-                                Activation k, Activation v, Activation attended, Activation y) {
+                                Activation k, Activation v, Activation attended, Activation y,
+                                bool add) {
   const auto d = static_cast<int64_t>(spec.head_dim());
   const auto prepare = [&](const NormWeights& w, const proto::Norm& norm, Activation x) {
     const Activation by_head = x.reshaped(x.m * x.n / d, d);
-    if (norm.kind() != proto::NORM_NONE) this->norm(w, by_head, by_head);
+    if (norm.kind() != proto::NORM_NONE) this->norm(w, by_head, by_head, false);
     if (spec.rope().dims() > 0) rope(spec.rope(), d, batch, x);
   };
   prepare(weights.query_norm, spec.query_norm(), q);
   prepare(weights.key_norm, spec.key_norm(), k);
-  attention(spec, index, batch, cache, q, k, v, attended);
-  linear(weights.o, attended, y, true);
+  attention(spec, weights.sinks, index, batch, cache, q, k, v, attended);
+  linear(weights.o, attended, y, add);
 }
 
 std::vector<ExpertTokens> Executor::route_rows(const proto::Mixture& spec, const Linear& router,

@@ -36,6 +36,7 @@ enum class Slot : uint8_t {
   kKept,    // of what is in another slot
   kRouter,  // of a mixture
   kExpert,  // what one of its experts takes, then makes
+  kMade,    // by a sublayer, before its norm
   kCount
 };
 
@@ -120,10 +121,11 @@ class Executor {
   virtual std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots,
                                               int64_t length, KvTypes types) = 0;
 
-  // x[i] = row tokens[i] of the table
-  virtual void embed(const Linear& table, std::span<const int32_t> tokens, Activation x) = 0;
-  // y[i] = norm(x[i]); x and y may be the same
-  virtual void norm(const NormWeights& norm, Activation x, Activation y) = 0;
+  // x[i] = scale * row tokens[i] of the table
+  virtual void embed(const Linear& table, std::span<const int32_t> tokens, float scale,
+                     Activation x) = 0;
+  // y[i] = norm(x[i]), x and y may be the same; or y[i] += that, and x is overwritten
+  virtual void norm(const NormWeights& norm, Activation x, Activation y, bool add) = 0;
   // y = x W^T + bias, or y += that
   virtual void linear(const Linear& linear, Activation x, Activation y, bool add) = 0;
   // y = x W^T + bias of several linears of one input, in one go where the backend can.
@@ -138,36 +140,41 @@ class Executor {
   // there afterwards.
   virtual void norm_linears(const NormWeights& norm, Activation x, Activation normed,
                             std::span<const To> all) {
-    this->norm(norm, x, normed);
+    this->norm(norm, x, normed, false);
     linears(normed, all);
   }
-  // y += (act(gate) * up) W^T + bias, or of act(gate) where up has no data; gate is overwritten.
+  // y (+)= (act(gate) * up) W^T + bias, or of act(gate) where up has no data; gate is overwritten.
   virtual void activate_linear(proto::Activation activation, Activation gate, Activation up,
-                               const Linear& linear, Activation y) {
+                               const Linear& linear, Activation y, bool add) {
     activate(activation, gate, up);
-    this->linear(linear, gate, y, true);
+    this->linear(linear, gate, y, add);
   }
   // Rotates each head of x [m, heads * head_dim] by its token's position.
   virtual void rope(const proto::Rope& rope, int64_t head_dim, const Batch& batch,
                     Activation x) = 0;
   // Appends k and v [m, kv_heads * head_dim] to sublayer `index` of the cache (counted over the
   // attentions of the model), then out[m, heads * head_dim] = softmax(q k^T * scale) v over the
-  // cached tokens that each query sees.
-  virtual void attention(const proto::Attention& spec, int index, const Batch& batch,
-                         KvCache& cache, Activation q, Activation k, Activation v,
-                         Activation out) = 0;
-  // What a sublayer does behind its first products: y += (attention) W_o^T + bias, of q and k that
-  // are first normed by head and rotated by their positions, as spec says. q and k are overwritten;
-  // `attended` is room for attention's output.
+  // cached tokens that each query sees; scores are capped where spec says so,
+  // and `sinks` [heads] are scores of nothing beside those of keys (StreamingLLM, Xiao 2023), or
+  // empty.
+  virtual void attention(const proto::Attention& spec, const std::vector<float>& sinks, int index,
+                         const Batch& batch, KvCache& cache, Activation q, Activation k,
+                         Activation v, Activation out) = 0;
+  // What a sublayer does behind its first products: y (+)= (attention) W_o^T + bias, of q and k
+  // that are first normed by head and rotated by their positions, as spec says. q and k are
+  // overwritten; `attended` is room for attention's output.
   virtual void attention_linear(const proto::Attention& spec, const AttentionWeights& weights,
                                 int index, const Batch& batch, KvCache& cache, Activation q,
-                                Activation k, Activation v, Activation attended, Activation y);
+                                Activation k, Activation v, Activation attended, Activation y,
+                                bool add);
   // y += what a mixture of experts makes of x. Here expert by expert, over the rows that chose it;
   // `y` is summed in the order of experts.
   virtual void mixture(const proto::Mixture& spec, const MixtureWeights& weights, Activation x,
                        Activation y);
   // gate = act(gate) * up, or act(gate) where up has no data
   virtual void activate(proto::Activation activation, Activation gate, Activation up) = 0;
+  // x = limit tanh(x / limit)
+  virtual void cap(Activation x, float limit) = 0;
   // y[i] = x[rows[i]]
   virtual void gather(Activation x, std::span<const int64_t> rows, Activation y) = 0;
   // y[rows[i]] += weights[i] * x[i], for rows that differ

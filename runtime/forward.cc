@@ -14,6 +14,15 @@ void input_linears(Executor& e, const proto::Norm& spec, const NormWeights& norm
   e.norm_linears(norm, x, e.buffer(Slot::kNormed, x.m, x.n), all);
 }
 
+// x += norm(what `make` makes), or that itself.
+void add_made(Executor& e, const proto::Sublayer& spec, const SublayerWeights& weights,
+              Activation x, FunctionRef<void(Activation y, bool add)> make) {
+  if (spec.post_norm().kind() == proto::NORM_NONE) return make(x, true);
+  const Activation made = e.buffer(Slot::kMade, x.m, x.n);
+  make(made, false);
+  e.norm(weights.post_norm, made, x, true);
+}
+
 void attention_sublayer(Executor& e, const proto::Sublayer& sublayer,
                         const SublayerWeights& weights, int index, const Batch& batch,
                         KvCache& cache, Activation x) {
@@ -24,8 +33,10 @@ void attention_sublayer(Executor& e, const proto::Sublayer& sublayer,
   const Activation k = e.buffer(Slot::kKey, m, kv_heads * d);
   const Activation v = e.buffer(Slot::kValue, m, kv_heads * d);
   input_linears(e, sublayer.norm(), weights.norm, x, {{{&w.q, q}, {&w.k, k}, {&w.v, v}}});
-  e.attention_linear(spec, w, index, batch, cache, q, k, v, e.buffer(Slot::kAttended, m, heads * d),
-                     x);
+  const Activation attended = e.buffer(Slot::kAttended, m, heads * d);
+  add_made(e, sublayer, weights, x, [&](Activation y, bool add) {
+    e.attention_linear(spec, w, index, batch, cache, q, k, v, attended, y, add);
+  });
 }
 
 void mlp_sublayer(Executor& e, const proto::Sublayer& sublayer, const SublayerWeights& weights,
@@ -34,14 +45,17 @@ void mlp_sublayer(Executor& e, const proto::Sublayer& sublayer, const SublayerWe
   const MlpWeights& w = *weights.mlp;
   const auto width = static_cast<int64_t>(spec.width());
   const Activation up = e.buffer(Slot::kUp, x.m, width);
+  Activation gate = up, times{};
   if (spec.gated()) {
-    const Activation gate = e.buffer(Slot::kGate, x.m, width);
+    gate = e.buffer(Slot::kGate, x.m, width);
+    times = up;
     input_linears(e, sublayer.norm(), weights.norm, x, {{{&w.gate, gate}, {&w.up, up}}});
-    e.activate_linear(spec.activation(), gate, up, w.down, x);
   } else {
     input_linears(e, sublayer.norm(), weights.norm, x, {{{&w.up, up}}});
-    e.activate_linear(spec.activation(), up, {}, w.down, x);
   }
+  add_made(e, sublayer, weights, x, [&](Activation y, bool add) {
+    e.activate_linear(spec.activation(), gate, times, w.down, y, add);
+  });
 }
 
 void mixture_sublayer(Executor& e, const proto::Sublayer& sublayer, const SublayerWeights& weights,
@@ -52,12 +66,16 @@ void mixture_sublayer(Executor& e, const proto::Sublayer& sublayer, const Sublay
     std::iota(all.begin(), all.end(), 0);
     e.gather(x, all, normed);  // what is added to x is not to be read
   } else {
-    e.norm(weights.norm, x, normed);
+    e.norm(weights.norm, x, normed, false);
   }
   e.mixture(sublayer.mixture(), *weights.mixture, normed, x);
 }
 
 }  // namespace
+
+float embedding_scale(const proto::ModelSpec& spec) {
+  return spec.embedding_scale() != 0 ? static_cast<float>(spec.embedding_scale()) : 1;
+}
 
 int attention_count(const proto::ModelSpec& spec, int layers) {
   int count = 0;
@@ -99,7 +117,7 @@ void forward_blocks(Executor& e, const Model& model, int64_t first_block, const 
 Activation forward_hidden(Executor& e, const Model& model, const Batch& batch, KvCache& cache) {
   const auto m = static_cast<int64_t>(batch.tokens.size());
   const Activation x = e.buffer(Slot::kHidden, m, static_cast<int64_t>(model.spec.hidden()));
-  e.embed(model.embedding, batch.tokens, x);
+  e.embed(model.embedding, batch.tokens, embedding_scale(model.spec), x);
   forward_blocks(e, model, 0, batch, cache, x);
   return x;
 }
@@ -109,9 +127,11 @@ Activation forward_head(Executor& e, const Model& model, Activation hidden,
   const auto m = static_cast<int64_t>(rows.size());
   const Activation last = e.buffer(Slot::kLast, m, hidden.n);
   e.gather(hidden, rows, last);
-  if (model.spec.final_norm().kind() != proto::NORM_NONE) e.norm(model.final_norm, last, last);
+  if (model.spec.final_norm().kind() != proto::NORM_NONE)
+    e.norm(model.final_norm, last, last, false);
   const Activation logits = e.buffer(Slot::kLogits, m, static_cast<int64_t>(model.spec.vocab()));
   e.linear(model.head(), last, logits, false);
+  if (model.spec.logit_cap() > 0) e.cap(logits, static_cast<float>(model.spec.logit_cap()));
   return logits;
 }
 

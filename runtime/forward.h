@@ -30,6 +30,7 @@ Activation forward_head(Executor& executor, const Model& model, Activation hidde
 Activation forward_logits(Executor& executor, const Model& model, const Batch& batch,
                           KvCache& cache, std::span<const int64_t> rows);
 
+float embedding_scale(const proto::ModelSpec& spec);            // that embed() takes
 int attention_count(const proto::ModelSpec& spec, int layers);  // in the first `layers` layers
 
 }  // namespace pith

@@ -19,11 +19,12 @@ class ForwardingExecutor : public Executor {
                                       KvTypes types) override {
     return inner_.make_cache(spec, slots, length, types);
   }
-  void embed(const Linear& table, std::span<const int32_t> tokens, Activation x) override {
-    inner_.embed(table, tokens, x);
+  void embed(const Linear& table, std::span<const int32_t> tokens, float scale,
+             Activation x) override {
+    inner_.embed(table, tokens, scale, x);
   }
-  void norm(const NormWeights& norm, Activation x, Activation y) override {
-    inner_.norm(norm, x, y);
+  void norm(const NormWeights& norm, Activation x, Activation y, bool add) override {
+    inner_.norm(norm, x, y, add);
   }
   void linear(const Linear& linear, Activation x, Activation y, bool add) override {
     inner_.linear(linear, x, y, add);
@@ -31,13 +32,15 @@ class ForwardingExecutor : public Executor {
   void rope(const proto::Rope& rope, int64_t head_dim, const Batch& batch, Activation x) override {
     inner_.rope(rope, head_dim, batch, x);
   }
-  void attention(const proto::Attention& spec, int index, const Batch& batch, KvCache& cache,
-                 Activation q, Activation k, Activation v, Activation out) override {
-    inner_.attention(spec, index, batch, cache, q, k, v, out);
+  void attention(const proto::Attention& spec, const std::vector<float>& sinks, int index,
+                 const Batch& batch, KvCache& cache, Activation q, Activation k, Activation v,
+                 Activation out) override {
+    inner_.attention(spec, sinks, index, batch, cache, q, k, v, out);
   }
   void activate(proto::Activation activation, Activation gate, Activation up) override {
     inner_.activate(activation, gate, up);
   }
+  void cap(Activation x, float limit) override { inner_.cap(x, limit); }
   void gather(Activation x, std::span<const int64_t> rows, Activation y) override {
     inner_.gather(x, rows, y);
   }

@@ -93,12 +93,13 @@ class SplitExecutor final : public Executor {
         attention_count(spec, begin));
   }
 
-  void embed(const Linear& table, std::span<const int32_t> tokens, Activation x) override {
+  void embed(const Linear& table, std::span<const int32_t> tokens, float scale,
+             Activation x) override {
     side_ = of_last_.contains(&table) ? kLast : kFirst;
-    here().embed(table, tokens, at(x));
+    here().embed(table, tokens, scale, at(x));
   }
-  void norm(const NormWeights& norm, Activation x, Activation y) override {
-    here().norm(norm, at(x), at(y));
+  void norm(const NormWeights& norm, Activation x, Activation y, bool add) override {
+    here().norm(norm, at(x), at(y), add);
   }
   void linear(const Linear& linear, Activation x, Activation y, bool add) override {
     here().linear(linear, at(x), at(y), add);
@@ -113,24 +114,25 @@ class SplitExecutor final : public Executor {
     here().norm_linears(norm, at(x), at(normed), at(all));
   }
   void activate_linear(proto::Activation activation, Activation gate, Activation up,
-                       const Linear& linear, Activation y) override {
-    here().activate_linear(activation, at(gate), at(up), linear, at(y));
+                       const Linear& linear, Activation y, bool add) override {
+    here().activate_linear(activation, at(gate), at(up), linear, at(y), add);
   }
   void rope(const proto::Rope& rope, int64_t head_dim, const Batch& batch, Activation x) override {
     here().rope(rope, head_dim, batch, at(x));
   }
-  void attention(const proto::Attention& spec, int index, const Batch& batch, KvCache& cache,
-                 Activation q, Activation k, Activation v, Activation out) override {
+  void attention(const proto::Attention& spec, const std::vector<float>& sinks, int index,
+                 const Batch& batch, KvCache& cache, Activation q, Activation k, Activation v,
+                 Activation out) override {
     auto& split = static_cast<SplitCache&>(cache);
-    here().attention(spec, split.index(side_, index), batch, split.part(side_), at(q), at(k), at(v),
-                     at(out));
+    here().attention(spec, sinks, split.index(side_, index), batch, split.part(side_), at(q), at(k),
+                     at(v), at(out));
   }
   void attention_linear(const proto::Attention& spec, const AttentionWeights& weights, int index,
                         const Batch& batch, KvCache& cache, Activation q, Activation k,
-                        Activation v, Activation attended, Activation y) override {
+                        Activation v, Activation attended, Activation y, bool add) override {
     auto& split = static_cast<SplitCache&>(cache);
     here().attention_linear(spec, weights, split.index(side_, index), batch, split.part(side_),
-                            at(q), at(k), at(v), at(attended), at(y));
+                            at(q), at(k), at(v), at(attended), at(y), add);
   }
   void mixture(const proto::Mixture& spec, const MixtureWeights& weights, Activation x,
                Activation y) override {
@@ -140,6 +142,7 @@ class SplitExecutor final : public Executor {
   void activate(proto::Activation activation, Activation gate, Activation up) override {
     here().activate(activation, at(gate), at(up));
   }
+  void cap(Activation x, float limit) override { here().cap(at(x), limit); }
   void gather(Activation x, std::span<const int64_t> rows, Activation y) override {
     here().gather(at(x), rows, at(y));
   }

@@ -335,6 +335,8 @@ void attention(bool quick) {
                            heads,
                            0,
                            0.088f,
+                           0,
+                           nullptr,
                            chunks,
                            sums.as<float>(),
                            out.as<float>(),
@@ -390,38 +392,17 @@ void experts(bool quick) {
              must(ops.sort_pairs({expert, pairs, kExperts, kChosen, place, row, first}, stream));
            }),
            static_cast<double>(m * kExperts) * 4, 0, 0);
+    const ExpertWeights of_experts{{to[0], to[1]}, {}, {made[0], made[1]}, 2,
+                                   kind.codes,     n,  kind.tiles,         kind.stages};
     if (m <= 64) {
       report("experts pair by pair" + of, measure([&](int) {
-               must(ops.expert_product({{to[0], to[1]},
-                                        {made[0], made[1]},
-                                        2,
-                                        kind.codes,
-                                        n,
-                                        kind.tiles,
-                                        kind.stages,
-                                        expert,
-                                        pairs,
-                                        kChosen,
-                                        inputs},
-                                       stream));
+               must(ops.expert_product({of_experts, expert, pairs, kChosen, inputs}, stream));
              }),
              read, operations, 0);
     }
     const ProductPlan plan = plan_experts(kind, (pairs + kExperts - 1) / kExperts, chip);
     report("experts sorted" + of, measure([&](int) {
-             must(ops.sorted_expert_product({{to[0], to[1]},
-                                             {made[0], made[1]},
-                                             2,
-                                             kind.codes,
-                                             n,
-                                             kind.tiles,
-                                             kind.stages,
-                                             first,
-                                             kExperts,
-                                             m,
-                                             row,
-                                             inputs,
-                                             plan},
+             must(ops.sorted_expert_product({of_experts, first, kExperts, m, row, inputs, plan},
                                             stream));
            }),
            read, operations, 0);

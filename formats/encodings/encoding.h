@@ -45,6 +45,7 @@ enum class GgmlType : uint8_t {
   kQ5_K = 13,
   kQ6_K = 14,
   kIQ4_NL = 20,
+  kMXFP4 = 39,
   kBF16 = 30,
 };
 

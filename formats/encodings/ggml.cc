@@ -1,5 +1,6 @@
 #include "formats/encodings/ggml.h"
 
+#include <bit>
 #include <cstring>
 
 #include "core/bytes.h"
@@ -15,6 +16,7 @@ constexpr GgmlTypeInfo kTypes[] = {
     {GgmlType::kQ2_K, "q2_k", 256, 84},  {GgmlType::kQ3_K, "q3_k", 256, 110},
     {GgmlType::kQ4_K, "q4_k", 256, 144}, {GgmlType::kQ5_K, "q5_k", 256, 176},
     {GgmlType::kQ6_K, "q6_k", 256, 210}, {GgmlType::kIQ4_NL, "iq4_nl", 32, 18},
+    {GgmlType::kMXFP4, "mxfp4", 32, 17},
 };
 
 const GgmlTypeInfo& info_of(GgmlType type) { return *ggml_type_info(static_cast<uint32_t>(type)); }
@@ -76,6 +78,22 @@ void decode_iq4_nl(const uint8_t* b, float* out) {
   for (int i = 0; i < 16; ++i) {
     out[i] = d * kIq4Values[b[2 + i] & 0xf];
     out[i + 16] = d * kIq4Values[b[2 + i] >> 4];
+  }
+}
+
+// 2^(e - 127), of which the least is subnormal; 255 is not a number.
+float power_of_byte(uint8_t e) {
+  const uint32_t bits = e == 0 ? 0x00400000u : e == 255 ? 0x7fc00000u : uint32_t{e} << 23;
+  return std::bit_cast<float>(bits);
+}
+
+// Code 8 is 0 without a sign, as other readers of these files have it.
+void decode_mxfp4(const uint8_t* b, float* out) {
+  constexpr float kE2M1[16] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6, 0, -0.5f, -1, -1.5f, -2, -3, -4, -6};
+  const float d = power_of_byte(b[0]);
+  for (int i = 0; i < 16; ++i) {
+    out[i] = d * kE2M1[b[1 + i] & 0xf];
+    out[i + 16] = d * kE2M1[b[1 + i] >> 4];
   }
 }
 
@@ -192,6 +210,8 @@ void decode_all(GgmlType type, const uint8_t* from, int64_t blocks, float* out) 
       return decode_blocks<decode_q6_k, 256, 210>(from, blocks, out);
     case GgmlType::kIQ4_NL:
       return decode_blocks<decode_iq4_nl, 32, 18>(from, blocks, out);
+    case GgmlType::kMXFP4:
+      return decode_blocks<decode_mxfp4, 32, 17>(from, blocks, out);
     case GgmlType::kF32:
     case GgmlType::kF16:
     case GgmlType::kBF16:

@@ -14,6 +14,7 @@
 //   Q5_K 256: d, dmin, 12 B, 32 B high bits, 128 B     w = d sc q - dmin m
 //   Q6_K 256: 128 B low, 64 B high, 16 int8 scales, d  w = d sc (q - 32)
 //   IQ4_NL 32: d, 16 B nibbles                         w = d table[q]
+//   MXFP4  32: a byte e, 16 B nibbles                  w = 2^(e - 127) e2m1(q)  (OCP MX 1.0)
 #pragma once
 
 #include <cstdint>

@@ -40,8 +40,8 @@ class InputCapture final : public ForwardingExecutor {
       fail(ErrorKind::kUsage, "{} did not run on the calibration text", names_.front());
   }
 
-  void norm(const NormWeights& norm, Activation x, Activation y) override {
-    if (!done_) inner_.norm(norm, x, y);
+  void norm(const NormWeights& norm, Activation x, Activation y, bool add) override {
+    if (!done_) inner_.norm(norm, x, y, add);
   }
   void linear(const Linear& linear, Activation x, Activation y, bool add) override {
     if (done_) return;
@@ -55,9 +55,10 @@ class InputCapture final : public ForwardingExecutor {
   void rope(const proto::Rope& rope, int64_t head_dim, const Batch& batch, Activation x) override {
     if (!done_) inner_.rope(rope, head_dim, batch, x);
   }
-  void attention(const proto::Attention& spec, int index, const Batch& batch, KvCache& cache,
-                 Activation q, Activation k, Activation v, Activation out) override {
-    if (!done_) inner_.attention(spec, index, batch, cache, q, k, v, out);
+  void attention(const proto::Attention& spec, const std::vector<float>& sinks, int index,
+                 const Batch& batch, KvCache& cache, Activation q, Activation k, Activation v,
+                 Activation out) override {
+    if (!done_) inner_.attention(spec, sinks, index, batch, cache, q, k, v, out);
   }
   void activate(proto::Activation activation, Activation gate, Activation up) override {
     if (!done_) inner_.activate(activation, gate, up);
@@ -358,7 +359,7 @@ CalibrationStates::CalibrationStates(Executor& executor, const proto::ModelSpec&
   }
   for (size_t i = 0; i < windows_.size(); ++i) {
     const Activation x = executor.buffer(Slot::kHidden, tokens(i), hidden);
-    executor.embed(embedding, windows_[i], x);
+    executor.embed(embedding, windows_[i], embedding_scale(spec), x);
     keep(executor, i, x);
   }
 }
@@ -473,7 +474,11 @@ std::vector<InputStatistics> Calibration::run_for(const Stage& stage,
   // The uncompressed model sends an expert other tokens.
   const bool cross = needs.cross && originals_ != nullptr && stage.linears.front().expert < 0;
   const LinearRole role = stage.linears.front().role;
-  const bool adds = role == LinearRole::kOutput || role == LinearRole::kDown;
+  const bool ends = role == LinearRole::kOutput || role == LinearRole::kDown;
+  // What goes through a norm is not what is missing in the hidden states.
+  const bool adds =
+      ends && block.sublayers[static_cast<size_t>(stage.sublayer)].post_norm.spec.kind() ==
+                  proto::NORM_NONE;
   const auto hidden = static_cast<int64_t>(states_.hidden());
   StatisticsNeeds wanted = needs;
   wanted.cross = cross;
@@ -528,7 +533,7 @@ std::vector<InputStatistics> Calibration::run_for(const Stage& stage,
     if (adds) t.missing.append_difference(*originals_, states_, w);
     // The last stage of a sublayer: nobody asks for these states again. (A rewritten original would
     // round in other places than the source, and a resumed run knows the source alone.)
-    const bool last = adds && !rewritten_;
+    const bool last = ends && !rewritten_;
     if (originals_ahead_.contains(w))
       fail(ErrorKind::kUsage, "{}: inputs of the uncompressed model were taken before",
            names.front());
@@ -566,7 +571,7 @@ InputStatistics head_inputs(Executor& executor, const ModelSource& source,
     states.load(w, &x);
     const Activation at = executor.buffer(Slot::kHidden, states.tokens(w), hidden);
     executor.write(x, at);
-    if (norm.spec.kind() != proto::NORM_NONE) executor.norm(norm, at, at);
+    if (norm.spec.kind() != proto::NORM_NONE) executor.norm(norm, at, at, false);
     executor.read(at, x);
     out.add(states.tokens(w), x.data());
   }

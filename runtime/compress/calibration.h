@@ -46,7 +46,8 @@ struct InputStatistics {
   std::vector<float> absmax;        // [k], beside mean_square
   Buffer<float> gram;               // [k, k]
   // o is the input that the uncompressed model has here, r the hidden states that the stage's
-  // outputs are added to (where they are: o and down), less those of the uncompressed model.
+  // outputs are added to (where they are: o and down without a norm behind them), less those of the
+  // uncompressed model.
   Buffer<float> cross;     // [k, k]: mean of (o - x) x^T
   Buffer<float> residual;  // [hidden, k]: mean of -r x^T; empty where nothing is added to
 

@@ -43,9 +43,11 @@ Scratch& thread_scratch() {
 
 class Attending {
  public:
-  Attending(const CpuKernels& kernels, const proto::Attention& spec, int index, const Batch& batch,
-            CpuKvCache& cache, Activation q, Activation out)
+  Attending(const CpuKernels& kernels, const proto::Attention& spec,
+            const std::vector<float>& sinks, int index, const Batch& batch, CpuKvCache& cache,
+            Activation q, Activation out)
       : kernels_(kernels),
+        sinks_(sinks),
         batch_(batch),
         keys_(cache.keys(index)),
         values_(cache.values(index)),
@@ -55,6 +57,7 @@ class Attending {
         kv_heads_(spec.kv_heads()),
         group_(spec.heads() / kv_heads_),
         window_(static_cast<int64_t>(spec.window())),
+        cap_(static_cast<float>(spec.score_cap())),
         scale_(static_cast<float>(spec.scale() != 0 ? spec.scale()
                                                     : 1.0 / std::sqrt(static_cast<double>(d_)))) {
     const int64_t queries_of_tile = std::max<int64_t>(1, kRows / group_);
@@ -184,6 +187,7 @@ class Attending {
           std::fill_n(scores, keys, 0.0f);
           continue;
         }
+        if (cap_ > 0) kernels_.soft_cap(scores + low, high - low, cap_);
         const float factor =
             kernels_.softmax_step(scores + low, high - low, &to.top[r], &to.total[r]);
         if (factor != 1) kernels_.scale(to.values + r * d_, d_, factor);
@@ -212,26 +216,36 @@ class Attending {
       float* const to =
           out_.f32() + (t.row + r / group_) * out_.n + (t.kv_head * group_ + r % group_) * d_;
       std::copy_n(sums.values + r * d_, d_, to);
-      kernels_.scale(to, d_, 1.0f / sums.total[r]);
+      float factor = 1;
+      float total = sums.total[r];
+      if (!sinks_.empty()) {
+        const float sink = sinks_[static_cast<size_t>(t.kv_head * group_ + r % group_)],
+                    top = std::max(sums.top[r], sink);
+        factor = std::exp(sums.top[r] - top);
+        total = total * factor + std::exp(sink - top);
+      }
+      kernels_.scale(to, d_, factor / total);
     }
   }
 
   const CpuKernels& kernels_;
+  const std::vector<float>& sinks_;
   const Batch& batch_;
   KvPlane& keys_;
   KvPlane& values_;
   const Activation q_, out_;
   const int64_t d_, kv_heads_, group_, window_;
-  const float scale_;
+  const float cap_, scale_;
   std::span<const float> queries_;
   std::vector<Tile> tiles_;
 };
 
 }  // namespace
 
-void attend(const CpuKernels& kernels, const proto::Attention& spec, int index, const Batch& batch,
-            CpuKvCache& cache, Activation q, Activation k, Activation v, Activation out) {
-  Attending attending(kernels, spec, index, batch, cache, q, out);
+void attend(const CpuKernels& kernels, const proto::Attention& spec,
+            const std::vector<float>& sinks, int index, const Batch& batch, CpuKvCache& cache,
+            Activation q, Activation k, Activation v, Activation out) {
+  Attending attending(kernels, spec, sinks, index, batch, cache, q, out);
   attending.prepare(thread_scratch().queries);
   attending.store(k, v);
   attending.run();

@@ -41,14 +41,19 @@ class CpuExecutor final : public Executor {
     return std::make_unique<CpuKvCache>(spec, slots, length, types);
   }
 
-  void embed(const Linear& table, std::span<const int32_t> tokens, Activation x) override {
+  void embed(const Linear& table, std::span<const int32_t> tokens, float scale,
+             Activation x) override {
     parallel_for(x.m, [&](int64_t i) {
       dense_rows(table, tokens[static_cast<size_t>(i)], 1, x.f32() + i * x.n);
+      if (scale != 1) kernels_.scale(x.f32() + i * x.n, x.n, scale);
     });
   }
 
-  void norm(const NormWeights& norm, Activation x, Activation y) override {
-    each_row(x, [&](int64_t i) { norm_row(norm, x, y, i); });
+  void norm(const NormWeights& norm, Activation x, Activation y, bool add) override {
+    each_row(x, [&](int64_t i) {
+      norm_row(norm, x, add ? x : y, i);
+      if (add) add_scaled(x.f32() + i * x.n, 1, x.n, y.f32() + i * y.n);
+    });
   }
 
   void linear(const Linear& linear, Activation x, Activation y, bool add) override {
@@ -84,25 +89,22 @@ class CpuExecutor final : public Executor {
     if (!multiply_rounded(normed, all, false, make)) Executor::norm_linears(norm, x, normed, all);
   }
   void activate_linear(proto::Activation activation, Activation gate, Activation up,
-                       const Linear& linear, Activation y) override {
+                       const Linear& linear, Activation y, bool add) override {
     const auto make = [&](int64_t t) {
       activate_some(activation, gate.f32() + t * gate.n, up.data ? up.f32() + t * gate.n : nullptr,
                     gate.n);
     };
-    if (!multiply_rounded(gate, {{{&linear, y}}}, true, make))
-      Executor::activate_linear(activation, gate, up, linear, y);
+    if (!multiply_rounded(gate, {{{&linear, y}}}, add, make))
+      Executor::activate_linear(activation, gate, up, linear, y, add);
   }
 
   void mixture(const proto::Mixture& spec, const MixtureWeights& weights, Activation x,
                Activation y) override {
     constexpr int64_t kTokens = 512;  // at a time
     const MlpWeights& first = weights.experts.front();
-    const auto plain = [&](const Linear& l, const Linear& like) {
-      return l.bias.empty() && rounded_alike(l, like);
-    };
     const bool rounded = std::ranges::all_of(weights.experts, [&](const MlpWeights& w) {
-      return (!spec.expert().gated() || plain(w.gate, first.up)) && plain(w.up, first.up) &&
-             plain(w.down, first.down);
+      return (!spec.expert().gated() || rounded_alike(w.gate, first.up)) &&
+             rounded_alike(w.up, first.up) && rounded_alike(w.down, first.down);
     });
     if (!rounded) return Executor::mixture(spec, weights, x, y);
     for (int64_t t = 0; t < x.m; t += kTokens) {
@@ -148,9 +150,10 @@ class CpuExecutor final : public Executor {
     });
   }
 
-  void attention(const proto::Attention& spec, int index, const Batch& batch, KvCache& cache,
-                 Activation q, Activation k, Activation v, Activation out) override {
-    attend(kernels_, spec, index, batch, static_cast<CpuKvCache&>(cache), q, k, v, out);
+  void attention(const proto::Attention& spec, const std::vector<float>& sinks, int index,
+                 const Batch& batch, KvCache& cache, Activation q, Activation k, Activation v,
+                 Activation out) override {
+    attend(kernels_, spec, sinks, index, batch, static_cast<CpuKvCache&>(cache), q, k, v, out);
   }
 
   void activate(proto::Activation activation, Activation gate, Activation up) override {
@@ -159,6 +162,10 @@ class CpuExecutor final : public Executor {
       activate_some(activation, gate.f32() + begin, up.data ? up.f32() + begin : nullptr,
                     end - begin);
     });
+  }
+
+  void cap(Activation x, float limit) override {
+    each_row(x, [&](int64_t i) { kernels_.soft_cap(x.f32() + i * x.n, x.n, limit); });
   }
 
   void gather(Activation x, std::span<const int64_t> rows, Activation y) override {
@@ -217,6 +224,15 @@ class CpuExecutor final : public Executor {
 
   void activate_some(proto::Activation activation, float* g, const float* u, int64_t n) const {
     if (activation == proto::ACTIVATION_SILU && u) return kernels_.silu_mul(g, u, n);
+    if (activation == proto::ACTIVATION_GELU_TANH && u) return kernels_.gelu_tanh_mul(g, u, n);
+    if (activation == proto::ACTIVATION_SILU_CLAMPED) {
+      constexpr float kLimit = 7;
+      for (int64_t i = 0; i < n; ++i) {
+        const float low = std::min(g[i], kLimit);
+        g[i] = low / (1.0f + std::exp(-1.702f * low)) * (std::clamp(u[i], -kLimit, kLimit) + 1);
+      }
+      return;
+    }
     for (int64_t i = 0; i < n; ++i) {
       const float a = activation == proto::ACTIVATION_GELU        ? gelu(g[i])
                       : activation == proto::ACTIVATION_GELU_TANH ? gelu_tanh(g[i])
@@ -270,23 +286,31 @@ class CpuExecutor final : public Executor {
                   static_cast<size_t>(x.n) * sizeof(float));
     });
     products_.clear();
-    const auto add = [&](const Linear& l, const Pairs::Part& part, Activation to) {
-      products_.push_back(
-          {&l.terms.front().w, to.f32() + part.first * l.n, false, part.first, part.count});
+    const auto multiply = [&](Linear MlpWeights::*which, Activation to) {
+      for (const auto& part : p.parts) {
+        const Linear& l = part.expert->*which;
+        products_.push_back(
+            {&l.terms.front().w, to.f32() + part.first * l.n, false, part.first, part.count});
+      }
     };
-    for (const auto& part : p.parts) {
-      if (spec.gated()) add(part.expert->gate, part, gate);
-      add(part.expert->up, part, up);
-    }
+    const auto add_biases = [&](Linear MlpWeights::*which, Activation to) {
+      for (const auto& part : p.parts)
+        add_bias(part.expert->*which, {to.f32() + part.first * to.n, part.count, to.n});
+    };
+    if (spec.gated()) multiply(&MlpWeights::gate, gate);
+    multiply(&MlpWeights::up, up);
     int_matmul(kernels_, rounded_, products_);
+    if (spec.gated()) add_biases(&MlpWeights::gate, gate);
+    add_biases(&MlpWeights::up, up);
     round_for(first.down, gate, [&](int64_t i) {
       activate_some(spec.activation(), gate.f32() + i * width,
                     spec.gated() ? up.f32() + i * width : nullptr, width);
     });
     const Activation made = buffer(Slot::kExpert, count, y.n);
     products_.clear();
-    for (const auto& part : p.parts) add(part.expert->down, part, made);
+    multiply(&MlpWeights::down, made);
     int_matmul(kernels_, rounded_, products_);
+    add_biases(&MlpWeights::down, made);
     each_row(y, [&](int64_t t) {
       for (const int64_t i : p.of_row[static_cast<size_t>(t)])
         add_scaled(made.f32() + i * y.n, p.weights[static_cast<size_t>(i)], y.n, y.f32() + t * y.n);

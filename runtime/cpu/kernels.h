@@ -161,6 +161,9 @@ struct CpuKernels {
   void (*f32_to_f16)(const float* from, int64_t n, uint16_t* to);
   void (*rms_norm)(const float* x, const float* weight, int64_t n, float eps, float* y);
   void (*silu_mul)(float* gate, const float* up, int64_t n);  // gate = silu(gate) * up
+  // gate = gelu(gate) * up, in the form with tanh
+  void (*gelu_tanh_mul)(float* gate, const float* up, int64_t n);
+  void (*soft_cap)(float* x, int64_t n, float cap);  // x = cap tanh(x / cap)
   // One block of a softmax that goes on: x = exp(x - *max) after *max took in the maximum of x,
   // *sum joined by the sum; returns the factor that what was summed under the old maximum is to be
   // multiplied by.

@@ -779,6 +779,22 @@ void silu_mul(float* gate, const float* up, int64_t n) {
   });
 }
 
+// g sigmoid(2 u) for 0.5 g (1 + tanh(u))
+void gelu_tanh_mul(float* gate, const float* up, int64_t n) {
+  map(gate, n, [&](V16 g, int64_t i, int64_t lanes) {
+    const V16 cubic = fma(mul(g, g), set1(-2 * 0.79788456f * 0.044715f), set1(-2 * 0.79788456f));
+    return mul(div(g, add(set1(1.0f), exp16(mul(g, cubic)))), load_first(up + i, lanes));
+  });
+}
+
+// tanh(u) = 1 - 2 / (e^(2 u) + 1)
+void soft_cap(float* x, int64_t n, float cap) {
+  map(x, n, [&](V16 v, int64_t, int64_t) {
+    const V16 e = exp16(mul(v, set1(2 / cap)));
+    return add(set1(cap), div(set1(-2 * cap), add(e, set1(1.0f))));
+  });
+}
+
 void scale(float* x, int64_t n, float factor) {
   map(x, n, [&](V16 v, int64_t, int64_t) { return mul(v, set1(factor)); });
 }
@@ -856,5 +872,5 @@ void narrow_f16(const float* from, int64_t n, uint16_t* to) {
     name, gemm, panel, PITH_BY_CODES(decode_row), {PITH_BY_FLOATS(dot)}, PITH_BY_CODES(scores),  \
         PITH_BY_CODES(weigh), PITH_BY_CODES(decode_columns), tile_panel, tile_rows, unpack_tile, \
         unpack_zeros, int_rows, center, int_gemm, int_peak, float_peak, widen_f16, narrow_f16,   \
-        rms_norm, silu_mul, softmax_step, scale, log_sum_exp                                     \
+        rms_norm, silu_mul, gelu_tanh_mul, soft_cap, softmax_step, scale, log_sum_exp            \
   }

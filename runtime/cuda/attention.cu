@@ -154,9 +154,9 @@ PITH_DEVICE void join_chunks(const Attend& a, int64_t t, int64_t head, int64_t f
   const int64_t d = a.cache.head_dim;
   const float* const sums = a.sums + (t * a.heads + head) * a.chunks * (d + 2);
   const auto at = [&](int64_t c, int64_t i) { return load_fresh(sums + c * (d + 2) + i); };
-  float top = kLowest;
+  float top = a.sinks ? a.sinks[head] : kLowest;
   for (int64_t c = first; c <= last; ++c) top = at(c, d) > top ? at(c, d) : top;
-  float total = 0;
+  float total = a.sinks ? exp_of(a.sinks[head] - top) : 0;
   for (int64_t c = first; c <= last; ++c) total = fmaf(exp_of(at(c, d) - top), at(c, d + 1), total);
   for (int64_t i = thread_index(); i < d; i += block_threads()) {
     float sum = 0;
@@ -240,8 +240,9 @@ PITH_KERNEL attend_kernel(Attend a) {
 #pragma unroll
         for (int i = 0; i < 4 * steps; ++i)
           score = fmaf(q[h][i], keys[u][i / 4].get(a.cache.keys.type, i % 4), score);
-        scores[u][h] = key + u * kWarps < high ? warp_sum(score) * of_key[u]
-                                               : -INFINITY;  // alike on all lanes
+        score = warp_sum(score) * of_key[u];  // alike on all lanes
+        if (a.cap > 0) score = capped(score, a.cap);
+        scores[u][h] = key + u * kWarps < high ? score : -INFINITY;
       }
     }
 #pragma unroll

@@ -114,6 +114,14 @@ PITH_KERNEL attend_tiles_kernel(AttendTiles a) {
         mma_f16(p[n], q[s], b);
       }
     }
+    if (a.cap > 0) {  // of scores times log2(e)
+      const float limit = a.cap * kLog2E, by = 2 / a.cap;
+#pragma unroll
+      for (int n = 0; n < KT / 8; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) p[n][i] = limit - 2 * limit / (exp2_about(p[n][i] * by) + 1);
+      }
+    }
     float highest[2] = {top[0], top[1]};
 #pragma unroll
     for (int n = 0; n < KT / 8; ++n) {
@@ -174,7 +182,12 @@ PITH_KERNEL attend_tiles_kernel(AttendTiles a) {
     const int row = first_of_warp + g + 8 * i;
     if (row >= tile.count) continue;
     float* const to = a.out + ((tile.row + row) * a.heads + head) * D + 2 * t;
-    const float factor = 1.0f / total[i];
+    float factor = 1.0f / total[i];
+    if (a.sinks) {
+      const float sink = a.sinks[head] * kLog2E, highest = fmaxf(top[i], sink),
+                  of_keys = exp2_about(top[i] - highest);
+      factor = of_keys / fmaf(total[i], of_keys, exp2_about(sink - highest));
+    }
 #pragma unroll
     for (int n = 0; n < D / 8; ++n) {
       to[8 * n] = sums[n][2 * i] * factor;

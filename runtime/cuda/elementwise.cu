@@ -72,9 +72,17 @@ PITH_KERNEL norm_kernel(Norm a) {
   const float* const x = a.x + t * a.n;
   const float factor = rms_factor(x, a.n, a.eps);
   for (int64_t i = thread_index(); i < a.n; i += kThreads)
-    a.y[t * a.n + i] = x[i] * factor * a.weight[i];
+    a.y[t * a.n + i] = fmaf(x[i] * factor, a.weight[i], a.add ? a.y[t * a.n + i] : 0.0f);
 }
 
+// grid  x: rows
+PITH_KERNEL cap_kernel(Cap a) {
+  wait_for_previous();
+  float* const x = a.x + block_x() * a.n;
+  for (int64_t i = thread_index(); i < a.n; i += kThreads) x[i] = capped(x[i], a.limit);
+}
+
+constexpr float kActivationLimit = 7;
 PITH_DEVICE float activated(Activate how, float g) {
   if (how == Activate::kSilu) return g / (1.0f + exp_of(-g));
   if (how == Activate::kGelu) return 0.5f * g * (1.0f + erff(g * 0.70710678118654752f));
@@ -83,7 +91,16 @@ PITH_DEVICE float activated(Activate how, float g) {
     const float u = 0.79788456080286536f * (g + 0.044715f * g * g * g);
     return 0.5f * g * (2.0f - 2.0f / (exp_of(2.0f * u) + 1.0f));
   }
+  if (how == Activate::kClamped) {
+    const float low = g > kActivationLimit ? kActivationLimit : g;
+    return low / (1.0f + exp_of(-1.702f * low));
+  }
   return g;
+}
+PITH_DEVICE float of_up(Activate how, float u) {
+  if (how != Activate::kClamped) return u;
+  const float low = u > kActivationLimit ? kActivationLimit : u;
+  return (low < -kActivationLimit ? -kActivationLimit : low) + 1;
 }
 
 // grid  x: tokens
@@ -94,7 +111,8 @@ PITH_KERNEL activate_to_inputs_kernel(T a) {
   float* const gate = a.gate + t * a.n;
   float top = 0;
   for (int64_t i = thread_index(); i < a.n; i += kThreads) {
-    const float g = activated(a.how, gate[i]), v = a.up ? g * a.up[t * a.n + i] : g;
+    float v = activated(a.how, gate[i]);
+    if (a.up != nullptr) v *= of_up(a.how, a.up[t * a.n + i]);
     gate[i] = v;  // read again by this thread alone
     top = larger(fabsf(v), top);
   }
@@ -139,7 +157,7 @@ PITH_KERNEL embed_kernel(Embed a) {
   wait_for_previous();
   const int64_t t = block_x();
   for (int64_t i = thread_index(); i < a.w.k; i += kThreads)
-    a.to[t * a.w.k + i] = value_at(a.w, a.tokens[t], i);
+    a.to[t * a.w.k + i] = a.scale * value_at(a.w, a.tokens[t], i);
 }
 
 // grid  x: rows
@@ -178,6 +196,7 @@ Status round_inputs(const RoundInputs& a, Stream stream) {
   return launch(round_inputs_kernel, rows(a.m), stream, a);
 }
 Status norm(const Norm& a, Stream stream) { return launch(norm_kernel, rows(a.m), stream, a); }
+Status cap(const Cap& a, Stream stream) { return launch(cap_kernel, rows(a.m), stream, a); }
 Status embed(const Embed& a, Stream stream) { return launch(embed_kernel, rows(a.m), stream, a); }
 Status gather(const Gather& a, Stream stream) {
   return launch(gather_kernel, rows(a.m), stream, a);

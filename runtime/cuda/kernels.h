@@ -26,6 +26,7 @@ Status to_int8(const ToInt8& a, Stream stream);
 Status norm_to_int8(const NormToInt8& a, Stream stream);
 Status activate_to_int8(const ActivateToInt8& a, Stream stream);
 Status norm(const Norm& a, Stream stream);
+Status cap(const Cap& a, Stream stream);
 Status embed(const Embed& a, Stream stream);
 Status gather(const Gather& a, Stream stream);
 Status add_rows(const AddRows& a, Stream stream);

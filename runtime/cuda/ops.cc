@@ -85,6 +85,7 @@ const Ops& ops_table() {
                             .norm_to_int8 = norm_to_int8,
                             .activate_to_int8 = activate_to_int8,
                             .norm = norm,
+                            .cap = cap,
                             .embed = embed,
                             .gather = gather,
                             .add_rows = add_rows,

@@ -182,12 +182,16 @@ struct Route {
 };
 // y[i, r] = row r of expert[i] times x[i / sharing], for one or two weights of each expert (gate
 // and up), of the same codes and shape: the sums of a TileProduct.
-struct ExpertProduct {
+struct ExpertWeights {
   const TileWeight* weights[2];  // [experts], on the device
+  const float* bias[2];          // [experts, n], or null
   float* y[2];                   // [pairs, n]
   int32_t count;
   Codes codes;
   int64_t n, tiles, stages;
+};
+struct ExpertProduct {
+  ExpertWeights of;
   const int32_t* expert;  // [pairs]
   int64_t pairs, sharing;
   HalfInputs x;
@@ -205,11 +209,7 @@ struct SortPairs {
 // The same product for pairs in that order: y[p] of place p, x of row[p], or of p where `row` is
 // null. Sums are those of a TileProduct with this plan, which has no splits.
 struct SortedExpertProduct {
-  const TileWeight* weights[2];
-  float* y[2];  // [pairs, n]
-  int32_t count;
-  Codes codes;
-  int64_t n, tiles, stages;
+  ExpertWeights of;
   const int32_t* first;
   int32_t experts;
   int64_t most;  // pairs of one expert
@@ -297,7 +297,8 @@ struct NormToHalf {
   float eps;
   HalfInputs to;
 };
-enum class Activate : int32_t { kNone, kSilu, kGeluTanh, kGelu };
+// kClamped: gate and up within a limit of 7, gate sigmoid(1.702 gate) (up + 1)
+enum class Activate : int32_t { kNone, kSilu, kGeluTanh, kGelu, kClamped };
 struct ActivateToHalf {
   Activate how;
   float* gate;      // [m, n]: act(gate) * up on return
@@ -312,18 +313,27 @@ struct ActivateToInt8 {
   int64_t n;
   Int8Inputs to;
 };
+// y (+)= norm(x)
 struct Norm {
   const float* x;
   const float* weight;
   int64_t m, n;
   float eps;
-  float* y;  // may be x
+  float* y;  // may be x, unless it is added to
+  bool add;
 };
-// to[t] = row tokens[t] of w, [m, k]
+// x = limit tanh(x / limit)
+struct Cap {
+  float* x;  // [m, n]
+  int64_t m, n;
+  float limit;
+};
+// to[t] = scale * row tokens[t] of w, [m, k]
 struct Embed {
   TileWeight w;
   const int32_t* tokens;
   int64_t m;
+  float scale;
   float* to;
 };
 struct Gather {
@@ -376,8 +386,10 @@ struct Append {
   HeadNorm query_norm = {}, key_norm = {};
 };
 // out[t, h] = softmax(scale q k) v over the keys of t's slot that it sees: all up to itself, or the
-// last `window`. Keys go in chunks of kChunkKeys, whose sums are joined in order: the result does
-// not depend on what else is in the batch.
+// last `window`; scores become cap tanh(score / cap) where `cap` is not 0, and
+// `sinks` [heads], or null, are scores of nothing beside those of keys. Keys go in chunks of
+// kChunkKeys, whose sums are joined in order: the result does not depend on what else is in the
+// batch.
 inline constexpr int64_t kChunkKeys = 256;
 struct Attend {
   Cache cache;
@@ -385,7 +397,8 @@ struct Attend {
   const float* q;  // [m, heads * head_dim]
   int64_t heads;
   int64_t window;  // 0: all
-  float scale;
+  float scale, cap;
+  const float* sinks;
   int64_t chunks;  // at least those of the longest sequence in the batch
   float* sums;     // [m, heads, chunks, head_dim + 2]: room
   float* out;      // [m, heads * head_dim]
@@ -412,7 +425,8 @@ struct AttendTiles {
   int64_t count;
   const float* q;
   int64_t heads, window;
-  float scale;
+  float scale, cap;
+  const float* sinks;
   float* out;
 };
 constexpr bool has_tiles(const Cache& c) {
@@ -516,6 +530,7 @@ struct Ops {
   Status (*norm_to_int8)(const NormToInt8& a, Stream stream);
   Status (*activate_to_int8)(const ActivateToInt8& a, Stream stream);
   Status (*norm)(const Norm& a, Stream stream);
+  Status (*cap)(const Cap& a, Stream stream);
   Status (*embed)(const Embed& a, Stream stream);
   Status (*gather)(const Gather& a, Stream stream);
   Status (*add_rows)(const AddRows& a, Stream stream);
@@ -549,6 +564,6 @@ struct Ops {
   Status (*from_codes)(const FromCodes& a, Stream stream);
   Status (*refit)(const Refit& a, Stream stream);
 };
-inline constexpr int32_t kOpsVersion = 3;
+inline constexpr int32_t kOpsVersion = 4;
 
 }  // namespace pith::cuda

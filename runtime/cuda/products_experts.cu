@@ -16,15 +16,17 @@ template <class Math>
 PITH_KERNEL expert_product_kernel(ExpertProduct a) {
   wait_for_previous();  // which experts is known only then
   const int64_t pair = block_y();
-  const bool second = block_x() >= a.tiles;
-  const TileWeight w = (second ? a.weights[1] : a.weights[0])[a.expert[pair]];
+  const bool second = block_x() >= a.of.tiles;
+  const TileWeight w = (second ? a.of.weights[1] : a.of.weights[0])[a.expert[pair]];
   const int64_t row = pair / a.sharing;
   HalfInputs x = a.x;
   x.values += row * x.stride;
   x.scales += row;
   x.m = 1;
-  multiply_tile<Math>(w, nullptr, block_x() - (second ? a.tiles : 0), x, false,
-                      (second ? a.y[1] : a.y[0]) + pair * a.n, a.n);
+  const float* const biases = second ? a.of.bias[1] : a.of.bias[0];
+  multiply_tile<Math>(w, biases ? biases + a.expert[pair] * a.of.n : nullptr,
+                      block_x() - (second ? a.of.tiles : 0), x, false,
+                      (second ? a.of.y[1] : a.of.y[0]) + pair * a.of.n, a.of.n);
 }
 
 // The same for pairs that are sorted by expert.
@@ -44,28 +46,30 @@ PITH_KERNEL sorted_expert_product_kernel(SortedExpertProduct a) {
   const int32_t first = begin + block % of_pairs * (8 * NT);
   if (first >= end) return;
   const int32_t tiles = static_cast<int32_t>(kRowTiles) * (block_threads() / 32);
-  const auto row_blocks = (static_cast<int32_t>(a.tiles) + tiles - 1) / tiles;
+  const auto row_blocks = (static_cast<int32_t>(a.of.tiles) + tiles - 1) / tiles;
   const bool second = block / of_pairs >= row_blocks;
-  const TileWeight w = (second ? a.weights[1] : a.weights[0])[e];
+  const TileWeight w = (second ? a.of.weights[1] : a.of.weights[0])[e];
   HalfInputs x = a.x;
   x.m = end;
   const auto row_of = [&](int64_t place) { return a.row ? a.row[place] : place; };
   const BlockPlace place{block / of_pairs % row_blocks * tiles, first, 0, 0};
-  multiply_block<Math, NT>(w, nullptr, x, row_of, a.plan, {}, place, false, a.y[second ? 1 : 0],
-                           a.n);
+  const float* const biases = second ? a.of.bias[1] : a.of.bias[0];
+  multiply_block<Math, NT>(w, biases ? biases + e * a.of.n : nullptr, x, row_of, a.plan, {}, place,
+                           false, a.of.y[second ? 1 : 0], a.of.n);
 }
 
 template <Codes codes>
 Status run(const ExpertProduct& a, Stream stream) {
   return launch(expert_product_kernel<Halves<codes>>,
-                {a.tiles * a.count, a.pairs, 1, 32 * kParts, kParts * 4 * 32 * 4, true}, stream, a);
+                {a.of.tiles * a.of.count, a.pairs, 1, 32 * kParts, kParts * 4 * 32 * 4, true},
+                stream, a);
 }
 
 template <Codes codes>
 Status run(const SortedExpertProduct& a, Stream stream) {
   const ProductPlan& p = a.plan;
-  const int64_t rows = (a.tiles + kRowTiles * p.warps - 1) / (kRowTiles * p.warps);
-  const Grid grid{rows * a.count * ((a.most + p.tokens - 1) / p.tokens),
+  const int64_t rows = (a.of.tiles + kRowTiles * p.warps - 1) / (kRowTiles * p.warps);
+  const Grid grid{rows * a.of.count * ((a.most + p.tokens - 1) / p.tokens),
                   a.experts,
                   1,
                   32 * p.warps,
@@ -78,9 +82,9 @@ Status run(const SortedExpertProduct& a, Stream stream) {
 
 template <class Product>
 Status run_checked(const Product& a, Stream stream) {
-  if (a.count < 1 || a.count > 2) return "experts: a number that it does not take";
-  if (a.x.stride < a.stages * kStageColumns) return "experts: inputs shorter than rows";
-  return by_codes(a.codes, [&](auto of) { return run<decltype(of)::codes>(a, stream); });
+  if (a.of.count < 1 || a.of.count > 2) return "experts: a number that it does not take";
+  if (a.x.stride < a.of.stages * kStageColumns) return "experts: inputs shorter than rows";
+  return by_codes(a.of.codes, [&](auto of) { return run<decltype(of)::codes>(a, stream); });
 }
 
 }  // namespace

@@ -59,6 +59,11 @@ PITH_DEVICE uint16_t float_bf16(float v) {
 // The larger of two magnitudes; NaN where one is (fmaxf forgets it).
 PITH_DEVICE float larger(float a, float b) { return a > b || a != a ? a : b; }
 
+// limit tanh(x / limit); tanh(u) = 1 - 2 / (e^(2 u) + 1)
+PITH_DEVICE float capped(float x, float limit) {
+  return limit - 2 * limit / (exp_of(x * (2 / limit)) + 1);
+}
+
 // The scale of inputs or of a row of a cache whose largest magnitude is `absmax`: NaN where that is
 // not finite, 0 below 2^-126.
 PITH_DEVICE float code_scale(float absmax, float largest_code) {

@@ -9,12 +9,13 @@ void Bf16Executor::round(Activation x) {
   inner_.write(host_, x);
 }
 
-void Bf16Executor::embed(const Linear& table, std::span<const int32_t> tokens, Activation x) {
-  inner_.embed(table, tokens, x);
+void Bf16Executor::embed(const Linear& table, std::span<const int32_t> tokens, float scale,
+                         Activation x) {
+  inner_.embed(table, tokens, scale, x);
   round(x);
 }
-void Bf16Executor::norm(const NormWeights& norm, Activation x, Activation y) {
-  inner_.norm(norm, x, y);
+void Bf16Executor::norm(const NormWeights& norm, Activation x, Activation y, bool add) {
+  inner_.norm(norm, x, y, add);
   round(y);
 }
 void Bf16Executor::linear(const Linear& linear, Activation x, Activation y, bool add) {
@@ -26,15 +27,19 @@ void Bf16Executor::rope(const proto::Rope& rope, int64_t head_dim, const Batch& 
   inner_.rope(rope, head_dim, batch, x);
   round(x);
 }
-void Bf16Executor::attention(const proto::Attention& spec, int index, const Batch& batch,
-                             KvCache& cache, Activation q, Activation k, Activation v,
-                             Activation out) {
-  inner_.attention(spec, index, batch, cache, q, k, v, out);
+void Bf16Executor::attention(const proto::Attention& spec, const std::vector<float>& sinks,
+                             int index, const Batch& batch, KvCache& cache, Activation q,
+                             Activation k, Activation v, Activation out) {
+  inner_.attention(spec, sinks, index, batch, cache, q, k, v, out);
   round(out);
 }
 void Bf16Executor::activate(proto::Activation activation, Activation gate, Activation up) {
   inner_.activate(activation, gate, up);
   round(gate);
+}
+void Bf16Executor::cap(Activation x, float limit) {
+  inner_.cap(x, limit);
+  round(x);
 }
 
 }  // namespace pith

@@ -32,6 +32,8 @@ cuda::Activate activation_of(proto::Activation a) {
       return cuda::Activate::kGeluTanh;
     case proto::ACTIVATION_GELU:
       return cuda::Activate::kGelu;
+    case proto::ACTIVATION_SILU_CLAMPED:
+      return cuda::Activate::kClamped;
     default:
       return cuda::Activate::kNone;
   }
@@ -52,16 +54,18 @@ class GpuExecutor final : public Executor {
     if (use.first_block == 0) keep(model.embedding);
     for (auto b = static_cast<size_t>(use.first_block); b < model.blocks.size(); ++b) {
       for (const auto& s : model.blocks[b].sublayers) {
-        keep_norm(s.norm);
+        keep(s.norm.weight);
+        keep(s.post_norm.weight);
         for (const Linear* l : s.linears()) keep(*l);
         if (s.attention) {
-          keep_norm(s.attention->query_norm);
-          keep_norm(s.attention->key_norm);
+          keep(s.attention->query_norm.weight);
+          keep(s.attention->key_norm.weight);
+          keep(s.attention->sinks);
         }
         if (s.mixture) keep_experts(*s.mixture);
       }
     }
-    keep_norm(model.final_norm);
+    keep(model.final_norm.weight);
     keep(model.head());
     return plan;
   }
@@ -70,7 +74,7 @@ class GpuExecutor final : public Executor {
   void release() override {
     device_.wait();
     for (const Linear* l : holds_.back().linears) linears_.erase(l);
-    for (const NormWeights* n : holds_.back().norms) norms_.erase(n);
+    for (const auto* v : holds_.back().vectors) vectors_.erase(v);
     holds_.pop_back();
   }
   GpuDevice* gpu() override { return &device_; }
@@ -86,18 +90,20 @@ class GpuExecutor final : public Executor {
     return std::make_unique<GpuKvCache>(device_, spec, slots, length, types);
   }
 
-  void embed(const Linear& table, std::span<const int32_t> tokens, Activation x) override {
+  void embed(const Linear& table, std::span<const int32_t> tokens, float scale,
+             Activation x) override {
     with(table, [&](const OnDevice& w) {
       if (w.terms.size() != 1 || w.terms.front().up)
         fail(ErrorKind::kUnsupported, "the CUDA backend takes embeddings of one term");
       if (!inputs_are_set_) set(tokens_, tokens);
-      device_.run(&Ops::embed, {w.terms.front().w.tiles(), tokens_.data<int32_t>(), x.m, x.f32()});
+      device_.run(&Ops::embed,
+                  {w.terms.front().w.tiles(), tokens_.data<int32_t>(), x.m, scale, x.f32()});
     });
   }
 
-  void norm(const NormWeights& norm, Activation x, Activation y) override {
-    device_.run(&Ops::norm, {x.f32(), weight_of(norm, norm_once_), x.m, x.n,
-                             static_cast<float>(norm.spec.eps()), y.f32()});
+  void norm(const NormWeights& norm, Activation x, Activation y, bool add) override {
+    device_.run(&Ops::norm, {x.f32(), on_device(norm.weight, norm_once_), x.m, x.n,
+                             static_cast<float>(norm.spec.eps()), y.f32(), add});
   }
 
   void linear(const Linear& linear, Activation x, Activation y, bool add) override {
@@ -117,29 +123,31 @@ class GpuExecutor final : public Executor {
     const auto eps = static_cast<float>(norm.spec.eps());
     if (alike(all) && in_int8(all)) {
       const cuda::Int8Inputs inputs = int8_room(*all.front().linear, x.m, x.n);
-      device_.run(&Ops::norm_to_int8, {x.f32(), weight_of(norm, norm_once_), x.n, eps, inputs});
+      device_.run(&Ops::norm_to_int8,
+                  {x.f32(), on_device(norm.weight, norm_once_), x.n, eps, inputs});
       return multiply_int8(all, inputs, false);
     }
     if (!alike(all) || in_blocks(all.front().linear->input))
       return Executor::norm_linears(norm, x, normed, all);
     const cuda::HalfInputs inputs = room(inputs_, x.m, x.n, all.front().linear->input);
-    device_.run(&Ops::norm_to_half, {x.f32(), weight_of(norm, norm_once_), x.n, eps, inputs});
+    device_.run(&Ops::norm_to_half,
+                {x.f32(), on_device(norm.weight, norm_once_), x.n, eps, inputs});
     multiply_all(all, inputs);
   }
 
   void activate_linear(proto::Activation activation, Activation gate, Activation up,
-                       const Linear& linear, Activation y) override {
+                       const Linear& linear, Activation y, bool add) override {
     const To to[] = {{&linear, y}};
     if (in_int8(to)) {
       const cuda::Int8Inputs inputs = int8_room(linear, gate.m, gate.n);
       device_.run(&Ops::activate_to_int8, {activation_of(activation), gate.f32(),
                                            static_cast<const float*>(up.data), gate.n, inputs});
-      return multiply_int8(to, inputs, true);
+      return multiply_int8(to, inputs, add);
     }
     const bool blocks = in_blocks(linear.input);
     const cuda::HalfInputs inputs =
         activated(activation, gate, up, blocks ? InputEncoding{} : linear.input);
-    multiply(linear, blocks ? to_half(linear, gate) : inputs, y, true);
+    multiply(linear, blocks ? to_half(linear, gate) : inputs, y, add);
   }
 
   void rope(const proto::Rope& rope, int64_t head_dim, const Batch& batch, Activation x) override {
@@ -152,29 +160,31 @@ class GpuExecutor final : public Executor {
     device_.run(&Ops::append, turn);
   }
 
-  void attention(const proto::Attention& spec, int index, const Batch& batch, KvCache& cache,
-                 Activation q, Activation k, Activation v, Activation out) override {
-    attend(spec, nullptr, index, batch, cache, q, k, v, out, {}, {});
+  void attention(const proto::Attention& spec, const std::vector<float>& sinks, int index,
+                 const Batch& batch, KvCache& cache, Activation q, Activation k, Activation v,
+                 Activation out) override {
+    attend(spec, nullptr, sinks, index, batch, cache, q, k, v, out, {}, {});
   }
   void attention_linear(const proto::Attention& spec, const AttentionWeights& weights, int index,
                         const Batch& batch, KvCache& cache, Activation q, Activation k,
-                        Activation v, Activation attended, Activation y) override {
+                        Activation v, Activation attended, Activation y, bool add) override {
     const Linear& o = weights.o;
     const To to[] = {{&o, y}};
     if (in_blocks(o.input)) {
-      attend(spec, &weights, index, batch, cache, q, k, v, attended, {}, {});
-      return linear(o, attended, y, true);
+      attend(spec, &weights, weights.sinks, index, batch, cache, q, k, v, attended, {}, {});
+      return linear(o, attended, y, add);
     }
     if (in_int8(to)) {
       const cuda::Int8Inputs inputs = int8_room(o, attended.m, attended.n);
-      if (!attend(spec, &weights, index, batch, cache, q, k, v, attended, {}, inputs))
+      if (!attend(spec, &weights, weights.sinks, index, batch, cache, q, k, v, attended, {},
+                  inputs))
         device_.run(&Ops::to_int8, {attended.f32(), attended.n, inputs});
-      return multiply_int8(to, inputs, true);
+      return multiply_int8(to, inputs, add);
     }
     const cuda::HalfInputs inputs = room(inputs_, attended.m, attended.n, o.input);
-    if (!attend(spec, &weights, index, batch, cache, q, k, v, attended, inputs, {}))
+    if (!attend(spec, &weights, weights.sinks, index, batch, cache, q, k, v, attended, inputs, {}))
       device_.run(&Ops::to_half, {attended.f32(), attended.n, inputs});
-    multiply(o, inputs, y, true);
+    multiply(o, inputs, y, add);
   }
 
   // All experts in one launch, without waiting for the choice. Where experts differ in kind, one by
@@ -217,6 +227,9 @@ class GpuExecutor final : public Executor {
 
   void activate(proto::Activation activation, Activation gate, Activation up) override {
     activated(activation, gate, up);
+  }
+  void cap(Activation x, float limit) override {
+    device_.run(&Ops::cap, {x.f32(), x.m, x.n, limit});
   }
 
   void gather(Activation x, std::span<const int64_t> rows, Activation y) override {
@@ -355,7 +368,10 @@ class GpuExecutor final : public Executor {
   };
   // Of a mixture: tables of TileWeight, and one of each kind.
   struct Experts {
-    GpuBuffer gate, up, down;
+    struct Table {
+      GpuBuffer weights, biases;
+    };
+    Table gate, up, down;
     cuda::TileWeight of_up{}, of_down{};
   };
   // Of tokens: by pairs of a token and an expert, and where they are sorted by expert, how.
@@ -369,7 +385,7 @@ class GpuExecutor final : public Executor {
   };
   struct Hold {  // what is to be forgotten at its end
     std::vector<const Linear*> linears;
-    std::vector<const NormWeights*> norms;
+    std::vector<const std::vector<float>*> vectors;
   };
 
   static constexpr size_t kMostOfGraph = 64;                // tokens
@@ -444,14 +460,15 @@ class GpuExecutor final : public Executor {
 
   cuda::HeadNorm head_norm(const proto::Norm& spec, const NormWeights& norm, GpuBuffer& once) {
     if (spec.kind() == proto::NORM_NONE) return {nullptr, 0};
-    return {weight_of(norm, once), static_cast<float>(spec.eps())};
+    return {on_device(norm.weight, once), static_cast<float>(spec.eps())};
   }
 
   // With `weights`, of q and k that are normed and turned as the spec says. Whether what a product
   // takes of the result was written where that was asked for.
-  bool attend(const proto::Attention& spec, const AttentionWeights* weights, int index,
-              const Batch& batch, KvCache& cache, Activation q, Activation k, Activation v,
-              Activation out, const cuda::HalfInputs& halves, const cuda::Int8Inputs& bytes) {
+  bool attend(const proto::Attention& spec, const AttentionWeights* weights,
+              const std::vector<float>& sinks, int index, const Batch& batch, KvCache& cache,
+              Activation q, Activation k, Activation v, Activation out,
+              const cuda::HalfInputs& halves, const cuda::Int8Inputs& bytes) {
     auto& gpu_cache = static_cast<GpuKvCache&>(cache);
     if (!inputs_are_set_) set_positions(batch, cache);
     const cuda::Cache c = gpu_cache.of(index);
@@ -468,16 +485,19 @@ class GpuExecutor final : public Executor {
     device_.run(&Ops::append, append);
     const auto scale = static_cast<float>(
         spec.scale() != 0 ? spec.scale() : 1 / std::sqrt(static_cast<double>(d)));
+    const auto cap = static_cast<float>(spec.score_cap());
+    const float* const of_nothing = sinks.empty() ? nullptr : on_device(sinks, sinks_once_);
     if (tile_count_ > 0 && cuda::has_tiles(c)) {
       device_.run(&Ops::attend_tiles, {c, query_tiles_.data<cuda::QueryTile>(), tile_count_,
-                                       q.f32(), heads, window, scale, out.f32()});
+                                       q.f32(), heads, window, scale, cap, of_nothing, out.f32()});
       return false;
     }
     const int64_t chunks = chunks_of_batch();
     grow(sums_, floats(q.m * heads * chunks * (d + 2)));
     grow(attended_, static_cast<uint64_t>(q.m * (heads + 1)) * sizeof(int32_t));
-    device_.run(&Ops::attend, {c, at, q.f32(), heads, window, scale, chunks, sums_.data<float>(),
-                               out.f32(), attended_.data<int32_t>(), halves, bytes});
+    device_.run(&Ops::attend,
+                {c, at, q.f32(), heads, window, scale, cap, of_nothing, chunks, sums_.data<float>(),
+                 out.f32(), attended_.data<int32_t>(), halves, bytes});
     return true;
   }
 
@@ -524,54 +544,43 @@ class GpuExecutor final : public Executor {
     const int64_t pairs = x.m * chosen, width = like.up.n;
     const Activation up = buffer(Slot::kUp, pairs, width), made = buffer(Slot::kExpert, pairs, y.n);
     Activation gate = up, times{};
-    const GpuBuffer* tables[2] = {&e.up, &e.gate};
-    float* to[2] = {up.f32(), nullptr};
     if (spec.expert().gated()) {
       gate = buffer(Slot::kGate, pairs, width);
       times = up;
-      to[1] = gate.f32();
     }
-    const int64_t experts = spec.experts();
+    const auto weights_like = [](const cuda::TileWeight& kind) {
+      cuda::ExpertWeights of{};
+      of.codes = kind.codes;
+      of.n = kind.n;
+      of.tiles = kind.tiles;
+      of.stages = kind.stages;
+      return of;
+    };
+    const auto add_weight = [](cuda::ExpertWeights* of, const Experts::Table& table,
+                               Activation to) {
+      of->weights[of->count] = table.weights.data<cuda::TileWeight>();
+      of->bias[of->count] = table.biases.data<float>();
+      of->y[of->count++] = to.f32();
+    };
     // `sharing` pairs that follow each other have one row of x; where they are sorted, `row` says.
-    const auto multiply_pairs = [&](const cuda::TileWeight& kind, int count, int64_t sharing,
-                                    const int32_t* row, const cuda::HalfInputs& inputs) {
-      const cuda::TileWeight* const w[2] = {tables[0]->data<cuda::TileWeight>(),
-                                            tables[1]->data<cuda::TileWeight>()};
-      if (c.first == nullptr) {
-        device_.run(&Ops::expert_product, {{w[0], w[1]},
-                                           {to[0], to[1]},
-                                           count,
-                                           kind.codes,
-                                           kind.n,
-                                           kind.tiles,
-                                           kind.stages,
-                                           c.expert,
-                                           pairs,
-                                           sharing,
-                                           inputs});
-        return;
-      }
+    const auto multiply_pairs = [&](const cuda::ExpertWeights& of, const cuda::TileWeight& kind,
+                                    int64_t sharing, const int32_t* row,
+                                    const cuda::HalfInputs& inputs) {
+      if (c.first == nullptr)
+        return device_.run(&Ops::expert_product, {of, c.expert, pairs, sharing, inputs});
+      const auto experts = static_cast<int32_t>(spec.experts());
       device_.run(&Ops::sorted_expert_product,
-                  {{w[0], w[1]},
-                   {to[0], to[1]},
-                   count,
-                   kind.codes,
-                   kind.n,
-                   kind.tiles,
-                   kind.stages,
-                   c.first,
-                   static_cast<int32_t>(experts),
-                   x.m,
-                   row,
-                   inputs,
+                  {of, c.first, experts, x.m, row, inputs,
                    cuda::plan_experts(kind, ceil_div(pairs, experts), chip_)});
     };
-    multiply_pairs(e.of_up, spec.expert().gated() ? 2 : 1, chosen, c.row, x);
+    cuda::ExpertWeights first = weights_like(e.of_up), last = weights_like(e.of_down);
+    add_weight(&first, e.up, up);
+    if (spec.expert().gated()) add_weight(&first, e.gate, gate);
+    add_weight(&last, e.down, made);
+    multiply_pairs(first, e.of_up, chosen, c.row, x);
     const cuda::HalfInputs inputs =
         activated(spec.expert().activation(), gate, times, like.down.input);
-    tables[0] = &e.down;
-    to[0] = made.f32();
-    multiply_pairs(e.of_down, 1, 1, nullptr, inputs);
+    multiply_pairs(last, e.of_down, 1, nullptr, inputs);
     device_.run(&Ops::join_experts, {made.f32(), c.place, c.weight, x.m, y.n, chosen, y.f32()});
   }
 
@@ -584,6 +593,7 @@ class GpuExecutor final : public Executor {
                                             std::tuple(&MlpWeights::up, &to.up, &to.of_up),
                                             std::tuple(&MlpWeights::down, &to.down, &to.of_down)}) {
       std::vector<cuda::TileWeight> all;
+      std::vector<float> biases;
       for (const MlpWeights& expert : mixture.experts) {
         const Linear& l = expert.*role;
         if (l.terms.empty()) continue;
@@ -592,19 +602,20 @@ class GpuExecutor final : public Executor {
         if (all.empty() && kind->tiles == 0) *kind = w;
         const InputEncoding& input = (role == &MlpWeights::down ? first.down : first.up).input;
         if (on.terms.size() != 1 || on.terms.front().up || w.codes != kind->codes ||
-            !l.bias.empty() || l.input != input || in_blocks(l.input))
+            l.input != input || in_blocks(l.input))
           return;
         all.push_back(w);
+        biases.insert(biases.end(), l.bias.begin(), l.bias.end());
       }
-      *table = GpuBuffer(device_, all.data(), all.size() * sizeof(cuda::TileWeight));
+      table->weights = GpuBuffer(device_, all.data(), all.size() * sizeof(cuda::TileWeight));
+      table->biases = GpuBuffer(device_, biases.data(), floats(std::ssize(biases)));
     }
     device_.wait();
     experts_.emplace(&mixture, std::move(to));
   }
-  void keep_norm(const NormWeights& norm) {
-    if (norm.weight.empty() || norms_.contains(&norm)) return;
-    norms_.emplace(&norm,
-                   GpuBuffer(device_, norm.weight.data(), norm.weight.size() * sizeof(float)));
+  void keep(const std::vector<float>& vector) {
+    if (vector.empty() || vectors_.contains(&vector)) return;
+    vectors_.emplace(&vector, GpuBuffer(device_, vector.data(), floats(std::ssize(vector))));
     device_.wait();
   }
 
@@ -622,17 +633,17 @@ class GpuExecutor final : public Executor {
     device_.wait();
   }
   // Into `once` where it is for this use alone.
-  const float* weight_of(const NormWeights& norm, GpuBuffer& once) {
-    const auto kept = norms_.find(&norm);
-    if (kept != norms_.end()) return kept->second.data<float>();
+  const float* on_device(const std::vector<float>& vector, GpuBuffer& once) {
+    const auto kept = vectors_.find(&vector);
+    if (kept != vectors_.end()) return kept->second.data<float>();
     cannot_record_ = true;
     if (!holds_.empty()) {
-      holds_.back().norms.push_back(&norm);
-      return norms_
-          .emplace(&norm, GpuBuffer(device_, norm.weight.data(), floats(std::ssize(norm.weight))))
+      holds_.back().vectors.push_back(&vector);
+      return vectors_
+          .emplace(&vector, GpuBuffer(device_, vector.data(), floats(std::ssize(vector))))
           .first->second.data<float>();
     }
-    set(once, std::span<const float>(norm.weight));
+    set(once, std::span<const float>(vector));
     return once.data<float>();
   }
 
@@ -864,12 +875,12 @@ class GpuExecutor final : public Executor {
   const std::string name_;
   cuda::Chip chip_{};
   std::unordered_map<const Linear*, OnDevice> linears_;
-  std::unordered_map<const NormWeights*, GpuBuffer> norms_;
+  std::unordered_map<const std::vector<float>*, GpuBuffer> vectors_;
   std::unordered_map<const MixtureWeights*, Experts> experts_;
   std::vector<Hold> holds_;
   std::array<GpuBuffer, static_cast<size_t>(Slot::kCount)> buffers_;
-  GpuBuffer keys_, scores_, partial_, arrived_, norm_once_, key_norm_once_, rounded_, inner_,
-      piece_, bytes_, products_, sums_, attended_, chosen_, row_weights_, step_;
+  GpuBuffer keys_, scores_, partial_, arrived_, norm_once_, key_norm_once_, sinks_once_, rounded_,
+      inner_, piece_, bytes_, products_, sums_, attended_, chosen_, row_weights_, step_;
   Placed tokens_, rows_, slots_, positions_;
   std::vector<std::byte> step_bytes_;
   std::vector<std::pair<Placed*, size_t>> step_places_;

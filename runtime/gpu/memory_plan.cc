@@ -92,6 +92,7 @@ const Ops& counting_ops() {
       .norm_to_int8 = nothing,
       .activate_to_int8 = nothing,
       .norm = nothing,
+      .cap = nothing,
       .embed = nothing,
       .gather = nothing,
       .add_rows = nothing,

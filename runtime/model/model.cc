@@ -124,8 +124,10 @@ uint64_t Model::bytes() const {
 std::vector<float>& find_vector(Block& block, const VectorInfo& info) {
   auto& s = block.sublayers.at(static_cast<size_t>(info.sublayer));
   if (info.role == VectorRole::kNorm) return s.norm.weight;
+  if (info.role == VectorRole::kPostNorm) return s.post_norm.weight;
   if (s.attention && info.role == VectorRole::kQueryNorm) return s.attention->query_norm.weight;
   if (s.attention && info.role == VectorRole::kKeyNorm) return s.attention->key_norm.weight;
+  if (s.attention && info.role == VectorRole::kSinks) return s.attention->sinks;
   fail(ErrorKind::kUsage, "{} is not in layer {}", info.name, block.layer);
 }
 

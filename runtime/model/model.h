@@ -41,6 +41,7 @@ struct NormWeights {
 struct AttentionWeights {
   Linear q, k, v, o;
   NormWeights query_norm, key_norm;
+  std::vector<float> sinks;  // [heads]: scores besides those of keys; or empty
 };
 struct MlpWeights {
   Linear gate, up, down;  // gate is empty where the spec is not gated
@@ -52,7 +53,7 @@ struct MixtureWeights {
 };
 
 struct SublayerWeights {
-  NormWeights norm;
+  NormWeights norm, post_norm;
   std::optional<AttentionWeights> attention;
   std::optional<MlpWeights> mlp;
   std::optional<MixtureWeights> mixture;

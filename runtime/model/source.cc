@@ -40,7 +40,11 @@ class CheckpointSource final : public ModelSource {
     out.terms.push_back({.w = stored_rows(info, 0, info.n), .up = {}});
     return out;
   }
-  Encoding encoding(const LinearInfo& info) const override { return tensor(info.name).encoding; }
+  Encoding encoding(const LinearInfo& info) const override {
+    const TensorSlice& s = slice(info.name);
+    return s.scales.empty() ? checkpoint_.require(s.tensor).encoding
+                            : Encoding::of_ggml(GgmlType::kMXFP4);
+  }
   void rows(const LinearInfo& info, int64_t row, int64_t rows, float* out) const override {
     decode_rows(stored_rows(info, row, rows), 0, rows, out);
   }
@@ -54,22 +58,55 @@ class CheckpointSource final : public ModelSource {
 
  private:
   const TensorSlice& slice(const std::string& name) const { return model_.tensors.at(name); }
-  const TensorInfo& tensor(const std::string& name) const {
-    return checkpoint_.require(slice(name).tensor);
+
+  // Rows of a slice of this tensor, seen as a matrix.
+  void read_rows(const TensorInfo& t, const TensorSlice& s, int64_t row, int64_t rows,
+                 std::span<std::byte> to) const {
+    const int64_t first = s.row + row * s.step;
+    if (s.step == 1 || rows == 0) return checkpoint_.read(t, first, rows, to);
+    const size_t bytes = to.size() / static_cast<size_t>(rows);
+    const int64_t all = (rows - 1) * s.step + 1;
+    std::vector<std::byte> read(bytes * static_cast<size_t>(all));
+    checkpoint_.read(t, first, all, read);
+    for (int64_t r = 0; r < rows; ++r)
+      std::copy_n(read.begin() + r * s.step * static_cast<int64_t>(bytes), bytes,
+                  to.begin() + r * static_cast<int64_t>(bytes));
   }
 
   Weight stored_rows(const LinearInfo& info, int64_t row, int64_t rows) const {
-    const TensorInfo t = as_matrix(tensor(info.name), info.k);
+    const TensorSlice& s = slice(info.name);
+    if (!s.scales.empty()) return mx_rows(s, info.k, row, rows);
+    const TensorInfo t = as_matrix(checkpoint_.require(s.tensor), info.k);
     OwnedWeight w = allocate_weight(t.encoding, rows, info.k);
-    checkpoint_.read(t, slice(info.name).row + row, rows, w.planes[0].bytes);
+    read_rows(t, s, row, rows, w.planes[0].bytes);
+    return std::move(w.weight);
+  }
+  // Codes and scales of two tensors as the blocks of GGUF: there the first and the second half of a
+  // group share bytes, here neighbours.
+  Weight mx_rows(const TensorSlice& s, int64_t k, int64_t row, int64_t rows) const {
+    const auto groups = static_cast<size_t>(rows * k / kMxGroup);
+    std::vector<std::byte> codes(groups * kMxGroup / kMxCodes), scales(groups);
+    read_rows(as_matrix(checkpoint_.require(s.tensor), k / kMxCodes), s, row, rows, codes);
+    read_rows(as_matrix(checkpoint_.require(s.scales), k / kMxGroup), s, row, rows, scales);
+    OwnedWeight w = allocate_weight(Encoding::of_ggml(GgmlType::kMXFP4), rows, k);
+    std::byte* to = w.planes[0].bytes.data();
+    constexpr size_t kHalf = kMxGroup / 2;
+    for (size_t g = 0; g < groups; ++g) {
+      const std::byte* const from = codes.data() + g * kHalf;
+      const auto code = [&](size_t i) { return (from[i / 2] >> (4 * (i % 2))) & std::byte{15}; };
+      *to++ = scales[g];
+      for (size_t i = 0; i < kHalf; ++i) *to++ = code(i) | code(i + kHalf) << 4;
+    }
     return std::move(w.weight);
   }
   std::vector<float> floats(const std::string& name, int64_t length) const {
-    const TensorInfo t = as_matrix(tensor(name), 1);
+    const TensorSlice& s = slice(name);
+    const TensorInfo t = as_matrix(checkpoint_.require(s.tensor), 1);
     OwnedWeight w = allocate_weight(t.encoding, length, 1);
-    checkpoint_.read(t, slice(name).row, length, w.planes[0].bytes);
+    read_rows(t, s, 0, length, w.planes[0].bytes);
     std::vector<float> out(static_cast<size_t>(length));
     decode_rows(w.weight, 0, length, out.data());
+    for (float& v : out) v += s.plus;
     return out;
   }
 
@@ -176,9 +213,11 @@ Block make_block(const ModelSource& source, int layer,
     auto& weights = block.sublayers[static_cast<size_t>(s)];
     const auto& sub = spec.layers(layer).sublayers(s);
     const std::string prefix = sublayer_prefix(spec, layer, s);
-    weights.norm = load_norm(
-        source, sub.norm(),
-        {prefix + "norm", VectorRole::kNorm, layer, s, static_cast<int64_t>(spec.hidden())});
+    const auto hidden = static_cast<int64_t>(spec.hidden());
+    weights.norm =
+        load_norm(source, sub.norm(), {prefix + "norm", VectorRole::kNorm, layer, s, hidden});
+    weights.post_norm = load_norm(source, sub.post_norm(),
+                                  {prefix + "post_norm", VectorRole::kPostNorm, layer, s, hidden});
     if (sub.has_attention()) {
       const auto& a = sub.attention();
       weights.attention.emplace();
@@ -188,6 +227,9 @@ Block make_block(const ModelSource& source, int layer,
       weights.attention->key_norm =
           load_norm(source, a.key_norm(),
                     {prefix + "key_norm", VectorRole::kKeyNorm, layer, s, a.head_dim()});
+      if (a.sinks())
+        weights.attention->sinks =
+            source.vector({prefix + "sinks", VectorRole::kSinks, layer, s, a.heads()});
     } else if (sub.has_mlp()) {
       weights.mlp.emplace();
     } else {

@@ -30,6 +30,9 @@ class Checker {
       refuse("context of {} tokens", spec_.context());
     if (spec_.layers_size() > kMaxLayers) refuse("{} layers", spec_.layers_size());
     norm(spec_.final_norm());
+    if (spec_.embedding_scale() != 0 && !is_positive(spec_.embedding_scale()))
+      refuse("an embedding scale of {}", spec_.embedding_scale());
+    cap(spec_.logit_cap());
     uint64_t experts = 0;
     for (const auto& layer : spec_.layers()) {
       if (layer.sublayers_size() > kMaxSublayers)
@@ -40,12 +43,13 @@ class Checker {
             !names.insert(s.name()).second)
           refuse("sublayer name {}", printable(s.name()));
         norm(s.norm());
+        norm(s.post_norm());
         if (s.has_attention())
           attention(s.attention());
         else if (s.has_mlp())
           mlp(s.mlp());
         else if (s.has_mixture())
-          mixture(s.mixture());
+          mixture(s);
         else
           refuse("sublayer {} of an unknown kind", printable(s.name()));
         experts += s.mixture().experts();
@@ -76,6 +80,9 @@ class Checker {
     if (!proto::NormKind_IsValid(n.kind())) refuse("norm kind {}", static_cast<int>(n.kind()));
     if (!(n.eps() >= 0 && n.eps() < 1)) refuse("a norm epsilon of {}", n.eps());
   }
+  void cap(double v) const {
+    if (v != 0 && !(v > 1e-3 && v < 1e6)) refuse("a cap of {}", v);
+  }
   void attention(const proto::Attention& a) const {
     if (a.heads() == 0 || a.heads() > 65536 || a.kv_heads() == 0 || a.heads() % a.kv_heads() != 0) {
       refuse("{} heads over {} key heads", a.heads(), a.kv_heads());
@@ -84,6 +91,7 @@ class Checker {
       refuse("{} heads of size {}", a.heads(), a.head_dim());
     }
     if (!std::isfinite(a.scale())) refuse("an attention scale of {}", a.scale());
+    cap(a.score_cap());
     if (a.window() > kMaxWindow) refuse("a window of {} tokens", a.window());
     norm(a.query_norm());
     norm(a.key_norm());
@@ -130,12 +138,15 @@ class Checker {
     size("feed-forward width", m.width());
     if (!proto::Activation_IsValid(m.activation()))
       refuse("activation {}", static_cast<int>(m.activation()));
+    if (m.activation() == proto::ACTIVATION_SILU_CLAMPED && !m.gated())
+      refuse("an activation of gate and up, and no gate");
   }
-  void mixture(const proto::Mixture& m) const {
+  void mixture(const proto::Sublayer& s) const {
+    const proto::Mixture& m = s.mixture();
+    if (s.post_norm().kind() != proto::NORM_NONE) refuse("a norm behind a mixture");
     if (m.experts() == 0 || m.experts() > kMaxExperts) refuse("{} experts", m.experts());
     if (m.chosen() == 0 || m.chosen() > m.experts())
       refuse("{} of {} experts chosen for a token", m.chosen(), m.experts());
-    if (m.expert().bias()) refuse("biases in experts");
     mlp(m.expert());
   }
 
@@ -189,7 +200,7 @@ std::vector<LinearInfo> linears_of(const proto::ModelSpec& spec, int layer) {
       continue;
     }
     const auto experts = static_cast<int>(sub.mixture().experts());
-    add(LinearRole::kRouter, experts, hidden, false);
+    add(LinearRole::kRouter, experts, hidden, sub.mixture().router_bias());
     for (int e = 0; e < experts; ++e) {
       const size_t first = out.size();
       add_mlp(sub.mixture().expert());
@@ -224,10 +235,12 @@ std::vector<VectorInfo> vectors_of(const proto::ModelSpec& spec) {
       const auto& sub = spec.layers(l).sublayers(s);
       const std::string prefix = sublayer_prefix(spec, l, s);
       add(sub.norm(), VectorRole::kNorm, prefix + "norm", l, s, hidden);
+      add(sub.post_norm(), VectorRole::kPostNorm, prefix + "post_norm", l, s, hidden);
       if (!sub.has_attention()) continue;
       const auto& a = sub.attention();
       add(a.query_norm(), VectorRole::kQueryNorm, prefix + "query_norm", l, s, a.head_dim());
       add(a.key_norm(), VectorRole::kKeyNorm, prefix + "key_norm", l, s, a.head_dim());
+      if (a.sinks()) out.push_back({prefix + "sinks", VectorRole::kSinks, l, s, a.heads()});
     }
   }
   add(spec.final_norm(), VectorRole::kFinalNorm, "final_norm", -1, 0, hidden);

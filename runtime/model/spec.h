@@ -3,8 +3,8 @@
 //
 // Names: "embedding", "layers.3.attention.q", "layers.3.mlp.down", "layers.3.mlp.router",
 // "layers.3.mlp.experts.7.down", "head"; vectors
-// "layers.3.attention.norm", "layers.3.attention.query_norm", "final_norm". The part in the middle
-// is the sublayer's own name.
+// "layers.3.attention.norm", "layers.3.attention.query_norm", "layers.3.mlp.post_norm",
+// "layers.3.attention.sinks", "final_norm". The part in the middle is the sublayer's own name.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +39,7 @@ struct LinearInfo {
   int expert = -1;  // of a mixture
 };
 
-enum class VectorRole : uint8_t { kNorm, kQueryNorm, kKeyNorm, kFinalNorm };
+enum class VectorRole : uint8_t { kNorm, kPostNorm, kQueryNorm, kKeyNorm, kFinalNorm, kSinks };
 
 struct VectorInfo {
   std::string name;

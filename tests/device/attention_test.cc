@@ -21,6 +21,8 @@ using cuda::CacheType;
 
 struct Shape {
   int64_t heads, kv_heads, d, window;
+  float cap = 0;
+  bool sinks = false;
 };
 
 // What a row of a cache stands for.
@@ -77,6 +79,9 @@ class Sequences {
       v_.push_back(test::uniform_values(n, 3 * s + 1));
       q_.push_back(test::uniform_values(lengths_[s] * shape.heads * shape.d, 3 * s + 2));
     }
+    if (!shape.sinks) return;
+    sinks_ = test::uniform_values(shape.heads, 77, 3);
+    on_sinks_ = GpuBuffer(device_, sinks_.data(), sinks_.size() * 4);
   }
 
   struct Token {
@@ -105,7 +110,8 @@ class Sequences {
         of_tiles(device_, tiles.data(), tiles.size() * sizeof(cuda::QueryTile));
     device_.run(&cuda::Ops::attend_tiles,
                 {cache_, of_tiles.data<cuda::QueryTile>(), static_cast<int64_t>(tiles.size()),
-                 of_q.data<float>(), shape_.heads, shape_.window, 0.3f, to.data<float>()});
+                 of_q.data<float>(), shape_.heads, shape_.window, 0.3f, shape_.cap,
+                 on_sinks_.data<float>(), to.data<float>()});
     device_.download(out.data(), to.data(), out.size() * 4);
     return out;
   }
@@ -160,6 +166,8 @@ class Sequences {
                                      shape_.heads,
                                      shape_.window,
                                      0.3f,
+                                     shape_.cap,
+                                     on_sinks_.data<float>(),
                                      chunks,
                                      sums.data<float>(),
                                      to.data<float>(),
@@ -206,14 +214,18 @@ class Sequences {
       const int64_t first =
           shape_.window > 0 ? std::max<int64_t>(0, t.position - shape_.window + 1) : 0;
       std::vector<double> sum(static_cast<size_t>(d));
-      double total = 0;
+      double total =
+          shape_.sinks ? std::exp(static_cast<double>(sinks_[static_cast<size_t>(h)])) : 0;
       for (int64_t p = first; p <= t.position; ++p) {
         const int64_t row = (p * shape_.kv_heads + h / group) * d;
         const auto k = stored(keys_, k_[t.sequence].data() + row, d),
                    v = stored(values_, v_[t.sequence].data() + row, d);
         double score = 0;
         for (size_t i = 0; i < k.size(); ++i) score += static_cast<double>(q[i]) * k[i];
-        const double e = std::exp(0.3 * score);
+        score *= 0.3;
+        const auto cap = static_cast<double>(shape_.cap);
+        if (cap > 0) score = cap * std::tanh(score / cap);
+        const double e = std::exp(score);
         total += e;
         for (size_t i = 0; i < v.size(); ++i) sum[i] += e * v[i];
       }
@@ -248,6 +260,8 @@ class Sequences {
   GpuBuffer pages_, key_rows_, key_scales_, value_rows_, value_scales_;
   cuda::Cache cache_;
   cuda::HalfInputs halves_{};
+  std::vector<float> sinks_;
+  GpuBuffer on_sinks_;
   std::vector<std::vector<float>> q_, k_, v_;
 };
 
@@ -266,7 +280,8 @@ TEST(GpuAttention, is_that_of_the_cached_numbers_for_every_pair_of_types) {
 TEST(GpuAttention, holds_for_every_shape) {
   for (const Shape& shape :
        {Shape{1, 1, 64, 0}, Shape{6, 2, 80, 0}, Shape{8, 1, 96, 5}, Shape{2, 2, 128, 17},
-        Shape{3, 1, 256, 0}, Shape{4, 4, 4, 1}, Shape{16, 2, 64, 3}, Shape{4, 1, 160, 0}}) {
+        Shape{3, 1, 256, 0}, Shape{4, 4, 4, 1}, Shape{16, 2, 64, 3}, Shape{4, 1, 160, 0},
+        Shape{2, 1, 64, 9, 0.5f}, Shape{4, 2, 32, 0, 0, true}, Shape{8, 1, 256, 0, 2, true}}) {
     Sequences s(shape, CacheType::kF16, CacheType::kF16, {35});
     s.expect_right(s.all(), s.run(s.all()));
     if (HasFatalFailure()) return;
@@ -275,7 +290,8 @@ TEST(GpuAttention, holds_for_every_shape) {
 
 TEST(GpuAttention, joins_chunks_of_long_sequences_and_leaves_out_those_before_the_window) {
   for (const int64_t window : {int64_t{0}, int64_t{40}, int64_t{600}}) {
-    Sequences s({2, 1, 8, window}, CacheType::kF16, CacheType::kInt8, {cuda::kChunkKeys * 2 + 30});
+    Sequences s({2, 1, 8, window, 0, window == 0}, CacheType::kF16, CacheType::kInt8,
+                {cuda::kChunkKeys * 2 + 30});
     auto tokens = s.all();
     const std::vector<Sequences::Token> last(tokens.end() - 1, tokens.end());
     tokens.pop_back();
@@ -325,7 +341,8 @@ TEST(GpuAttention, of_tiles_is_the_same_but_for_the_rounding_to_f16) {
 
 TEST(GpuAttention, of_tiles_holds_for_every_shape) {
   for (const Shape& shape : {Shape{2, 2, 80, 0}, Shape{3, 1, 96, 9}, Shape{2, 1, 128, 70},
-                             Shape{1, 1, 256, 0}, Shape{1, 1, 64, 1}}) {
+                             Shape{1, 1, 256, 0}, Shape{1, 1, 64, 1}, Shape{2, 1, 64, 40, 0.5f},
+                             Shape{3, 3, 64, 0, 0, true}, Shape{2, 1, 80, 33, 2, true}}) {
     for (const uint64_t seed : {1, 2}) {
       cuda::set_emulation_seed(seed);
       Sequences s(shape, CacheType::kF16, CacheType::kF16, {150});

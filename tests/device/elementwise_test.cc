@@ -97,18 +97,33 @@ TEST_F(GpuKernels, a_norm_is_divided_by_the_root_of_its_mean_square) {
   device_.run(&cuda::Ops::norm_to_half, {from.data<float>(), w.data<float>(), n, 1e-5f, to.of});
   expect_halves(to, expected, n);
   device_.run(&cuda::Ops::norm,
-              {from.data<float>(), w.data<float>(), m, n, 1e-5f, y.data<float>()});
+              {from.data<float>(), w.data<float>(), m, n, 1e-5f, y.data<float>(), false});
   const auto plain = read(y);
   for (size_t i = 0; i < plain.size(); ++i) ASSERT_NEAR(plain[i], expected[i], 1e-6);
+  device_.run(&cuda::Ops::norm,
+              {from.data<float>(), w.data<float>(), m, n, 1e-5f, y.data<float>(), true});
+  const auto twice = read(y);
+  for (size_t i = 0; i < twice.size(); ++i) ASSERT_NEAR(twice[i], 2 * expected[i], 2e-6);
+}
+
+TEST_F(GpuKernels, caps_bend_what_comes_near_them) {
+  std::vector<float> x = test::uniform_values(700, 4, 80);
+  x.insert(x.end(), {0, -0.0f, 1e-30f, 3e38f, -3e38f, INFINITY, -INFINITY, NAN});
+  const GpuBuffer on = floats(x);
+  device_.run(&cuda::Ops::cap, {on.data<float>(), 4, 177, 30.0f});
+  const auto got = read(on);
+  EXPECT_TRUE(std::isnan(got.back()));
+  for (size_t i = 0; i + 1 < x.size(); ++i)
+    ASSERT_NEAR(got[i], 30 * std::tanh(static_cast<double>(x[i]) / 30), 6e-6) << x[i];
 }
 
 TEST_F(GpuKernels, activations_are_what_they_are_called) {
   const int64_t n = 200;
   std::vector<float> gate, up;
   for (int64_t i = 0; i < n; ++i) gate.push_back(static_cast<float>(i - 100) * 0.21f);
-  up = test::uniform_values(n, 3);
+  up = test::uniform_values(n, 3, 9);
   for (const auto how : {cuda::Activate::kNone, cuda::Activate::kSilu, cuda::Activate::kGeluTanh,
-                         cuda::Activate::kGelu}) {
+                         cuda::Activate::kGelu, cuda::Activate::kClamped}) {
     for (const bool gated : {false, true}) {
       std::vector<double> expected;
       for (size_t i = 0; i < gate.size(); ++i) {
@@ -118,7 +133,11 @@ TEST_F(GpuKernels, activations_are_what_they_are_called) {
         if (how == cuda::Activate::kGelu) v = g * 0.5 * (1 + std::erf(g / std::sqrt(2.0)));
         if (how == cuda::Activate::kGeluTanh)
           v = g * 0.5 * (1 + std::tanh(std::sqrt(2 / M_PI) * (g + 0.044715 * g * g * g)));
-        expected.push_back(gated ? v * static_cast<double>(up[i]) : v);
+        if (how == cuda::Activate::kClamped)
+          v = std::min(g, 7.0) / (1 + std::exp(-1.702 * std::min(g, 7.0)));
+        auto u = static_cast<double>(up[i]);
+        if (how == cuda::Activate::kClamped) u = std::clamp(u, -7.0, 7.0) + 1;
+        expected.push_back(gated ? v * u : v);
       }
       const GpuBuffer g = floats(gate), u = floats(up);
       const Halves to = halves(1, 256);
@@ -126,7 +145,9 @@ TEST_F(GpuKernels, activations_are_what_they_are_called) {
                   {how, g.data<float>(), gated ? u.data<float>() : nullptr, n, to.of});
       const auto kept = read(g);
       for (size_t i = 0; i < expected.size(); ++i)
-        ASSERT_NEAR(kept[i], expected[i], 4e-7 * (1 + std::fabs(static_cast<double>(gate[i]))))
+        ASSERT_NEAR(kept[i], expected[i],
+                    4e-7 * (1 + std::fabs(static_cast<double>(gate[i]))) *
+                        (gated ? 1 + std::fabs(static_cast<double>(up[i])) : 1))
             << i;
       expect_halves(to, std::vector<double>(kept.begin(), kept.end()), n);
     }
@@ -268,11 +289,13 @@ TEST_F(GpuKernels, rows_of_the_embedding_are_those_of_the_reference_decoder) {
     const Weight w = encode(e, n, k, values.data());
     const GpuWeight on(device_, w);
     const GpuBuffer to(device_, static_cast<uint64_t>(4 * k * 4));
-    device_.run(&cuda::Ops::embed, {on.tiles(), of_tokens.data<int32_t>(), 4, to.data<float>()});
+    device_.run(&cuda::Ops::embed,
+                {on.tiles(), of_tokens.data<int32_t>(), 4, 0.5f, to.data<float>()});
     const auto got = read(to);
     std::vector<float> expected(static_cast<size_t>(4 * k));
     for (size_t t = 0; t < 4; ++t)
       decode_rows(w, tokens[t], 1, expected.data() + t * static_cast<size_t>(k));
+    for (float& v : expected) v *= 0.5f;
     for (size_t i = 0; i < got.size(); ++i) {
       // f32 weights are rounded to f16.
       if (e == Encoding::dense(DType::kF32))

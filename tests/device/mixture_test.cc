@@ -111,7 +111,8 @@ TEST(DeviceMixture, multiplies_each_pair_as_if_it_were_alone) {
       weights.push_back(std::make_unique<GpuWeight>(device, w));
       tables[i % 2].push_back(weights.back()->tiles());
     }
-    const GpuBuffer first = upload(device, tables[0]), second = upload(device, tables[1]);
+    const GpuBuffer first = upload(device, tables[0]), second = upload(device, tables[1]),
+                    of_biases = upload(device, test::uniform_values(experts * n, 12));
     std::vector<int32_t> expert = {0, 2, 1, 2, 0, 1, 2, 2};
     expert.resize(m * sharing, 2);  // more than a block of them
     const GpuBuffer chosen = upload(device, expert);
@@ -124,13 +125,14 @@ TEST(DeviceMixture, multiplies_each_pair_as_if_it_were_alone) {
         alone(device, static_cast<uint64_t>(n) * 4);
     const cuda::TileWeight& kind = tables[0].front();
     device.run(&cuda::Ops::expert_product,
-               {{first.data<cuda::TileWeight>(), second.data<cuda::TileWeight>()},
-                {a.data<float>(), b.data<float>()},
-                2,
-                kind.codes,
-                n,
-                kind.tiles,
-                kind.stages,
+               {{{first.data<cuda::TileWeight>(), second.data<cuda::TileWeight>()},
+                 {nullptr, of_biases.data<float>()},
+                 {a.data<float>(), b.data<float>()},
+                 2,
+                 kind.codes,
+                 n,
+                 kind.tiles,
+                 kind.stages},
                 chosen.data<int32_t>(),
                 pairs,
                 sharing,
@@ -146,13 +148,14 @@ TEST(DeviceMixture, multiplies_each_pair_as_if_it_were_alone) {
       EXPECT_EQ(plan.tokens, tokens);
       plan.warps = tokens == 16 ? 1 : 2;
       device.run(&cuda::Ops::sorted_expert_product,
-                 {{first.data<cuda::TileWeight>(), second.data<cuda::TileWeight>()},
-                  {sorted_a.data<float>(), sorted_b.data<float>()},
-                  2,
-                  kind.codes,
-                  n,
-                  kind.tiles,
-                  kind.stages,
+                 {{{first.data<cuda::TileWeight>(), second.data<cuda::TileWeight>()},
+                   {nullptr, of_biases.data<float>()},
+                   {sorted_a.data<float>(), sorted_b.data<float>()},
+                   2,
+                   kind.codes,
+                   n,
+                   kind.tiles,
+                   kind.stages},
                   begins.data<int32_t>(),
                   static_cast<int32_t>(experts),
                   pairs,  // here an expert may be chosen twice
@@ -174,8 +177,9 @@ TEST(DeviceMixture, multiplies_each_pair_as_if_it_were_alone) {
       for (int64_t p = 0; p < pairs; ++p) {
         const int64_t t = p / sharing;
         cuda::TileProduct product{};
-        product.to[0] = {tables[which][static_cast<size_t>(expert[static_cast<size_t>(p)])],
-                         alone.data<float>(), n, nullptr};
+        product.to[0] = {
+            tables[which][static_cast<size_t>(expert[static_cast<size_t>(p)])], alone.data<float>(),
+            n, which == 1 ? of_biases.data<float>() + expert[static_cast<size_t>(p)] * n : nullptr};
         product.count = 1;
         product.x = {inputs.values + t * stride, stride, inputs.scales + t, 1};
         product.plan = {8, 8, 4, 1};
@@ -226,10 +230,10 @@ TEST(DeviceMixture, refuses_what_it_does_not_take) {
   EXPECT_NE(ops.route({nullptr, 1, 4, 5, false, nullptr, nullptr}, nullptr), nullptr);
   EXPECT_NE(ops.route({nullptr, 1, 400, 65, false, nullptr, nullptr}, nullptr), nullptr);
   cuda::ExpertProduct p{};
-  p.count = 1;
+  p.of.count = 1;
   p.sharing = 1;
   p.pairs = 2;
-  p.stages = 1;
+  p.of.stages = 1;
   p.x.stride = 128;
   p.x.m = 1;
   EXPECT_NE(ops.expert_product(p, nullptr), nullptr);

@@ -224,6 +224,8 @@ const CorruptCase kMessageCases[] = {
     {"end_of_no_group", manifest_then("\x9c\x06"), kCorrupt, "has type 4"},
     {"field_number_too_large", manifest_then("\xf8\xff\xff\xff\xff\xff\x01\x01"), kCorrupt,
      "manifest is not a valid message"},
+    {"model_with_parts_that_nobody_knows", manifest_then("\x0a\x03\x98\x06\x01"), kUnsupported,
+     "too old to know"},
     {"name_not_utf8", manifest_then("\x12\x03\x0a\x01\xff"), kCorrupt,
      "pith.proto.LinearRecord.name is not UTF-8"},
     {"half_a_character", manifest_then("\x2a\x04\x12\x02\xe2\x82"), kCorrupt,

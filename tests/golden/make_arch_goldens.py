@@ -17,13 +17,18 @@ any program can repeat (all integer arithmetic modulo 2^64):
   rank 1, anything else (biases)         0.1 * u
   rank 2, NAME ends in "embed_tokens.weight"   u
   rank 2, anything else, shape [n, k]    sqrt(3.0 / k) * u
+  NAME ends in ".sinks"                  2 * u
+  NAME ends in "gate_up_proj_bias"       8 * u
+  NAME ends in "down_proj_bias"          0.1 * u
+  rank 3, [e, n, k] (experts in MXFP4)   sqrt(3.0 / k) * u as MXFP4: group j of 32 along k has the
+                                         scale 2^(-5 - j mod 3), its numbers the nearest codes
 
 computed in double and rounded to float32. A tied model has no lm_head.weight of its own.
 
 logits.json: tokens (t_j = (7*j*j + 3*j + 5) mod 96, the whole sequence in one call), logits (nine
 digits, one row of 96 for each of the last 8 positions, the first of which is first_position),
 inv_freq and attention_scaling (the rotary frequencies in force during that call and the factor on
-cos and sin), tensors (name, shape, first and last element of each stored tensor).
+cos and sin; of Gemma 3 those of layers without a window), tensors (name, shape, first and last element of each stored tensor).
 
 The committed config.json is the input: the model is built from that very file. The forward pass
 runs in float64. Transformers forces float32 in places (RMSNorm, softmax, the rotary tables) even
@@ -40,7 +45,7 @@ import sys
 import numpy as np
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
+from transformers import AutoConfig, AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig
 
 transformers.logging.set_verbosity_error()
 MASK = (1 << 64) - 1
@@ -63,12 +68,23 @@ def uniform(name: str, count: int) -> np.ndarray:
     return (z >> np.uint64(40)).astype(np.float64) / 2.0**24 * 2.0 - 1.0
 
 
+def mx(w: np.ndarray) -> np.ndarray:
+    scale = np.exp2(-5.0 - (np.arange(w.size) // 32) % 3)
+    codes = np.array([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
+    nearest = np.abs(np.abs(w / scale)[:, None] - codes).argmin(axis=1)
+    return np.sign(w) * codes[nearest] * scale
+
+
 def weight(name: str, shape) -> np.ndarray:
     u = uniform(name, int(np.prod(shape)))
-    if len(shape) == 1:
+    if name.endswith("gate_up_proj_bias") or name.endswith(".sinks"):
+        w = (2.0 if name.endswith(".sinks") else 8.0) * u
+    elif len(shape) == 1 or name.endswith("down_proj_bias"):
         w = 1.0 + 0.1 * u if name.endswith("norm.weight") else 0.1 * u
     elif name.endswith("embed_tokens.weight"):
         w = u
+    elif len(shape) == 3:
+        w = mx(math.sqrt(3.0 / shape[2]) * u)
     else:
         w = math.sqrt(3.0 / shape[1]) * u
     return w.astype(np.float32).reshape(shape)
@@ -140,6 +156,53 @@ def qwen3_moe(**more):
     return classic("qwen3_moe", "Qwen3MoeForCausalLM", **{**fixed, **more})
 
 
+def gemma(model_type, arch, **more):
+    fixed = {"head_dim": 24, "attention_bias": False, "hidden_activation": "gelu_pytorch_tanh"}
+    c = classic(model_type, arch, **{**fixed, **more})
+    for key in ("hidden_act", "tie_word_embeddings"):  # as in files of the time: left to defaults
+        if key not in more:
+            del c[key]
+    return c
+
+
+def gemma2(**more):
+    fixed = {"query_pre_attn_scalar": 24, "sliding_window": 7, "attn_logit_softcapping": 2.5,
+             "final_logit_softcapping": 6.0}
+    return gemma("gemma2", "Gemma2ForCausalLM", **{**fixed, **more})
+
+
+def gemma3(**more):
+    fixed = {"query_pre_attn_scalar": 24, "sliding_window": 7, "sliding_window_pattern": 2,
+             "attn_logit_softcapping": None, "final_logit_softcapping": None,
+             "rope_theta": 1000.0, "rope_local_base_freq": 100.0,
+             "rope_scaling": {"factor": 8.0, "rope_type": "linear"}}
+    return gemma("gemma3_text", "Gemma3ForCausalLM", **{**fixed, **more})
+
+
+def new_style_gemma3() -> dict:
+    """What the installed transformers itself writes (rope_parameters by kind of layer)."""
+    config = Gemma3TextConfig(**{k: v for k, v in gemma3(query_pre_attn_scalar=32).items()
+                                 if k not in ("model_type", "rope_theta", "rope_local_base_freq",
+                                              "rope_scaling", "torch_dtype")},
+                              dtype="float32",
+                              rope_parameters={
+                                  "full_attention": {"rope_type": "linear", "factor": 4.0,
+                                                     "rope_theta": 500.0},
+                                  "sliding_attention": {"rope_type": "default",
+                                                        "rope_theta": 50.0}})
+    return json.loads(config.to_json_string())
+
+
+def gpt_oss(**more):
+    fixed = {"head_dim": 24, "attention_bias": True, "intermediate_size": 96, "num_local_experts": 6,
+             "num_experts_per_tok": 2, "sliding_window": 7, "swiglu_limit": 7.0,
+             "quantization_config": {"quant_method": "mxfp4"},
+             "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "beta_fast": 32.0,
+                              "beta_slow": 1.0, "truncate": False,
+                              "original_max_position_embeddings": 16}}
+    return classic("gpt_oss", "GptOssForCausalLM", **{**fixed, **more})
+
+
 SHORT = [1.0, 1.05, 1.1, 1.2, 1.3, 1.45, 1.7, 2.0]
 LONG = [1.0, 1.25, 1.6, 2.1, 2.8, 3.4, 3.8, 4.25]
 
@@ -198,6 +261,15 @@ MODELS = {
     "mixtral": (mixtral(), 24),
     "qwen3_moe": (qwen3_moe(), 24),
     "qwen3_moe_some": (qwen3_moe(norm_topk_prob=False, mlp_only_layers=[1]), 24),
+    "gemma": (gemma("gemma", "GemmaForCausalLM", hidden_act="gelu", num_key_value_heads=1), 24),
+    "gemma2": (gemma2(), 24),
+    "gemma2_untied": (gemma2(tie_word_embeddings=False, final_logit_softcapping=None,
+                             query_pre_attn_scalar=32), 24),
+    "gemma3": (gemma3(), 24),
+    "gemma3_new_config": (new_style_gemma3(), 24),
+    "gpt_oss": (gpt_oss(), 24),
+    "gpt_oss_windows": (gpt_oss(layer_types=["full_attention", "sliding_attention",
+                                             "full_attention"]), 24),
     "phi3": (phi3(), 24),
     "phi3_window": (phi3(sliding_window=7), 24),
     "phi3_partial": (phi3(partial_rotary_factor=0.5), 24),
@@ -231,7 +303,7 @@ def all_double():
 def parts(name, shape, model_type):
     """Tensors of a checkpoint that make up one of the state dict: [(name, shape, place in it)].
     Transformers 5 stacks experts; checkpoints have each on its own."""
-    if ".experts." not in name:
+    if ".experts." not in name or model_type == "gpt_oss":
         return [(name, shape, ...)]
     mixtral = model_type == "mixtral"
     layer = name[: name.index("mlp.experts.")]
@@ -263,6 +335,11 @@ def build(config):
                 stored_name = name.replace("mlp.gate", "block_sparse_moe.gate")
             else:
                 stored_name = name
+            if config.model_type == "gpt_oss" and name.endswith("_proj") and ".experts." in name:
+                # Stored [expert, out, in]; transformers has it the other way round.
+                stored_shape = (p.shape[0], p.shape[2], p.shape[1])
+                p.copy_(torch.from_numpy(weight(name, stored_shape)).transpose(1, 2))
+                continue
             for part, shape, place in parts(stored_name, tuple(p.shape), config.model_type):
                 w = weight(part, shape)
                 p[place].copy_(torch.from_numpy(w))
@@ -278,7 +355,9 @@ def forward(config_dir, ids):
     with torch.no_grad():
         out = model(input_ids=torch.tensor([ids]), use_cache=False)
     rotary = model.model.rotary_emb
-    return out.logits[0].double().numpy(), stored, rotary.inv_freq, rotary.attention_scaling
+    kind = "" if hasattr(rotary, "inv_freq") else "full_attention_"
+    return (out.logits[0].double().numpy(), stored, getattr(rotary, kind + "inv_freq"),
+            getattr(rotary, kind + "attention_scaling"))
 
 
 def dump(path, record):

@@ -15,6 +15,7 @@ import numpy as np
 SCALES = {
     "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0], "IQ4_NL": [0],
     "Q2_K": [80, 82], "Q3_K": [108], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208],
+    "MXFP4": [],  # a power of two in its first byte
 }
 ROWS = 2
 
@@ -39,6 +40,9 @@ def main(path):
         for row in data:
             for offset in scales:
                 row[offset:offset + 2] = np.frombuffer(random_scale(rng).tobytes(), dtype=np.uint8)
+        if name == "MXFP4":
+            data[:, 0] = np.minimum(data[:, 0], 250)
+            data[0, 0] = 0
         data = data.reshape(ROWS, -1)
         values = gguf.quants.dequantize(data, type_).astype(np.float32)
         assert values.shape == (ROWS, k) and np.isfinite(values).all()

@@ -8,7 +8,9 @@
 #include <filesystem>
 #include <numeric>
 
+#include "core/bytes.h"
 #include "core/json.h"
+#include "formats/safetensors.h"
 #include "runtime/eval/evaluate.h"
 #include "runtime/forward.h"
 #include "runtime/model/source.h"
@@ -90,6 +92,35 @@ TEST_P(ArchGolden, decoding_equals_prefill) {
     const Activation l = forward_head(*executor, model, hidden, std::span(&last, 1));
     for (int64_t i = 0; i < l.n; ++i, ++at)
       ASSERT_NEAR(l.f32()[i], expected[at], 1e-4) << "token " << t;
+  }
+}
+
+// Checkpoints with images name their parts.
+TEST(Gemma3, is_found_in_a_checkpoint_with_images) {
+  const std::string folder = test::fixture("golden/arch/gemma3");
+  const Json text = parse_json(read_text_file(folder + "/config.json", 1 << 20), "config.json");
+  const Golden golden = read_golden(folder);
+  for (const std::string prefix : {"language_model.model.", "model.language_model."}) {
+    const test::TemporaryFolder temporary;
+    Json config = {{"model_type", "gemma3"}, {"text_config", text}, {"eos_token_id", {1u, 2u}}};
+    config["text_config"].erase("eos_token_id");
+    write_file(temporary.file("config.json"), as_bytes(config.dump()));
+    std::vector<std::vector<float>> weights;
+    std::vector<TensorData> tensors;
+    for (auto& t : test::tiny_tensors(text)) {
+      weights.push_back(test::tiny_weights(t));
+      const std::string name = prefix + t.name.substr(std::string("model.").size());
+      tensors.push_back({name, DType::kF32, t.shape, std::as_bytes(std::span(weights.back()))});
+    }
+    write_safetensors(temporary.file("model.safetensors"), std::move(tensors), {});
+    const auto source = open_model(temporary.path());
+    EXPECT_EQ(source->spec().stop_tokens_size(), 2);
+    const auto logits = window_logits(*make_cpu_executor(), load_model(*source),
+                                      {golden.tokens, golden.first_position});
+    size_t i = 0;
+    for (const auto& row : golden.logits) {
+      for (const double v : row) ASSERT_NEAR(static_cast<double>(logits.at(i++)), v, 1e-3);
+    }
   }
 }
 

@@ -23,6 +23,8 @@ struct Heads {
   uint32_t query, key, size;
   uint64_t window = 0;
   double scale = 0;
+  double cap = 0;
+  bool sinks = false;
 };
 
 proto::ModelSpec spec_of(const Heads& h) {
@@ -33,7 +35,12 @@ proto::ModelSpec spec_of(const Heads& h) {
   a->set_head_dim(h.size);
   a->set_window(h.window);
   a->set_scale(h.scale);
+  a->set_score_cap(h.cap);
   return spec;
+}
+
+std::vector<float> sinks_of(const Heads& h) {
+  return h.sinks ? test::uniform_values(h.query, 99, 4) : std::vector<float>();
 }
 
 // Queries, keys and values [tokens, heads * size] of one sequence.
@@ -65,10 +72,11 @@ std::vector<double> reference(const Heads& h, const Sequence& s, int64_t tokens,
                  static_cast<double>(
                      stored(type, s.k[static_cast<size_t>(p * kv_width + kv * d + c)]));
         }
-        scores.push_back(sum * scale);
+        scores.push_back(h.cap > 0 ? h.cap * std::tanh(sum * scale / h.cap) : sum * scale);
       }
       const double top = std::ranges::max(scores);
-      double total = 0;
+      double total =
+          h.sinks ? std::exp(static_cast<double>(sinks_of(h)[static_cast<size_t>(head)]) - top) : 0;
       for (double& v : scores) total += v = std::exp(v - top);
       for (int64_t p = begin; p <= t; ++p) {
         for (int64_t c = 0; c < d; ++c) {
@@ -109,8 +117,8 @@ void run(const CpuKernels& kernels, const Heads& h, CpuKvCache& cache, std::vect
   std::vector<float> out(q.size());
   const auto spec = spec_of(h);
   const std::vector<int32_t> tokens(static_cast<size_t>(m));
-  attend(kernels, spec.layers(0).sublayers(0).attention(), 0, {tokens, segments}, cache,
-         {q.data(), m, q_width}, {k.data(), m, kv_width}, {v.data(), m, kv_width},
+  attend(kernels, spec.layers(0).sublayers(0).attention(), sinks_of(h), 0, {tokens, segments},
+         cache, {q.data(), m, q_width}, {k.data(), m, kv_width}, {v.data(), m, kv_width},
          {out.data(), m, q_width});
   auto from = out.begin();
   for (const Piece& p : pieces) {
@@ -142,10 +150,23 @@ class Attention : public testing::Test {
 };
 
 TEST_F(Attention, equals_float64_for_all_shapes_of_heads_windows_and_caches) {
-  const Heads cases[] = {{4, 4, 16},      {8, 2, 24},         {6, 1, 64},     {3, 3, 80},
-                         {4, 2, 128},     {2, 1, 16, 1},      {4, 2, 24, 7},  {2, 2, 64, 64},
-                         {2, 1, 16, 65},  {2, 1, 16, 1000},   {2, 1, 80, 30}, {2, 2, 16, 0, 0.125},
-                         {1, 1, 2, 0, 1}, {9, 3, 64, 0, 0.01}};
+  const Heads cases[] = {{4, 4, 16},
+                         {8, 2, 24},
+                         {6, 1, 64},
+                         {3, 3, 80},
+                         {4, 2, 128},
+                         {2, 1, 16, 1},
+                         {4, 2, 24, 7},
+                         {2, 2, 64, 64},
+                         {2, 1, 16, 65},
+                         {2, 1, 16, 1000},
+                         {2, 1, 80, 30},
+                         {2, 2, 16, 0, 0.125},
+                         {1, 1, 2, 0, 1},
+                         {9, 3, 64, 0, 0.01},
+                         {4, 2, 24, 7, 0, 2},
+                         {6, 2, 64, 0, 0, 0, true},
+                         {4, 1, 16, 70, 0.5, 5, true}};
   for (const Heads& h : cases) {
     for (const KvType type : {KvType::kF32, KvType::kF16}) {
       for (const int64_t tokens : {1, 33, 300}) {

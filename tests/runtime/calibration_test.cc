@@ -136,31 +136,34 @@ TEST_F(CalibrationTest, states_after_all_sublayers_are_those_of_the_whole_model)
   const std::vector<std::vector<int32_t>> windows = {test::random_tokens(20, 96, 1),
                                                      test::random_tokens(64, 96, 2),
                                                      test::random_tokens(1, 96, 3)};
-  const test::TemporaryFolder folder;
-  CalibrationStates memory(*cpu_, model_.spec, model_.embedding, windows);
-  CalibrationStates file(*cpu_, model_.spec, model_.embedding, windows, 1000, folder.path());
-  EXPECT_FALSE(memory.in_file());
-  EXPECT_TRUE(file.in_file());
-  EXPECT_EQ(memory.bytes(), 85u * 64 * 4);
-  const auto cache = cpu_->make_cache(model_.spec, 1, 64, KvType::kF32);
-  for (size_t w = 0; w < windows.size(); ++w) {
-    for (auto* states : {&memory, &file}) {
-      for (const auto& block : model_.blocks) {
-        for (int s = 0; s < 2; ++s) {
-          states->run(*cpu_, block, s, w, false);  // only watched: the state stays
-          states->run(*cpu_, block, s, w, true);
+  for (const char* family : {"llama", "gemma2"}) {
+    const Model model = test::TinyRuntime(family).model();
+    const test::TemporaryFolder folder;
+    CalibrationStates memory(*cpu_, model.spec, model.embedding, windows);
+    CalibrationStates file(*cpu_, model.spec, model.embedding, windows, 1000, folder.path());
+    EXPECT_FALSE(memory.in_file());
+    EXPECT_TRUE(file.in_file());
+    EXPECT_EQ(memory.bytes(), 85u * 64 * 4);
+    const auto cache = cpu_->make_cache(model.spec, 1, 64, KvType::kF32);
+    for (size_t w = 0; w < windows.size(); ++w) {
+      for (auto* states : {&memory, &file}) {
+        for (const auto& block : model.blocks) {
+          for (int s = 0; s < 2; ++s) {
+            states->run(*cpu_, block, s, w, false);  // only watched: the state stays
+            states->run(*cpu_, block, s, w, true);
+          }
         }
       }
+      const Segment segment{0, 0, static_cast<int64_t>(windows[w].size())};
+      const Activation x =
+          forward_hidden(*cpu_, model, {windows[w], std::span(&segment, 1)}, *cache);
+      std::vector<float> whole(static_cast<size_t>(x.m * x.n)), state;
+      cpu_->read(x, whole);
+      memory.load(w, &state);
+      EXPECT_EQ(state, whole);
+      file.load(w, &state);
+      EXPECT_EQ(state, whole);
     }
-    const Segment segment{0, 0, static_cast<int64_t>(windows[w].size())};
-    const Activation x =
-        forward_hidden(*cpu_, model_, {windows[w], std::span(&segment, 1)}, *cache);
-    std::vector<float> whole(static_cast<size_t>(x.m * x.n)), state;
-    cpu_->read(x, whole);
-    memory.load(w, &state);
-    EXPECT_EQ(state, whole);
-    file.load(w, &state);
-    EXPECT_EQ(state, whole);
   }
 }
 

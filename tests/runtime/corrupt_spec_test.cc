@@ -139,10 +139,27 @@ const SpecCase kCases[] = {
      "0 of 8 experts chosen"},
     {"experts_chosen_more_than_there_are", mixture([](proto::Mixture& m) { m.set_chosen(9); }),
      "9 of 8 experts chosen"},
-    {"experts_with_biases", mixture([](proto::Mixture& m) { m.mutable_expert()->set_bias(true); }),
-     "biases in experts"},
     {"experts_of_no_width", mixture([](proto::Mixture& m) { m.mutable_expert()->set_width(0); }),
      "a feed-forward width of 0"},
+    {"experts_with_a_norm_behind",
+     [](ModelSpec& s) {
+       mixture([](proto::Mixture&) {})(s);
+       s.mutable_layers(0)->mutable_sublayers(1)->mutable_post_norm()->set_kind(proto::NORM_RMS);
+     },
+     "a norm behind a mixture"},
+    {"activation_of_gate_and_up_without_a_gate",
+     [](ModelSpec& s) {
+       mlp(s).set_gated(false);
+       mlp(s).set_activation(proto::ACTIVATION_SILU_CLAMPED);
+     },
+     "an activation of gate and up"},
+    {"embedding_scale_negative", [](ModelSpec& s) { s.set_embedding_scale(-2); },
+     "an embedding scale of -2"},
+    {"embedding_scale_nan", [](ModelSpec& s) { s.set_embedding_scale(kNaN); },
+     "an embedding scale of nan"},
+    {"logit_cap_negative", [](ModelSpec& s) { s.set_logit_cap(-30); }, "a cap of -30"},
+    {"score_cap_infinite", [](ModelSpec& s) { attention(s).set_score_cap(kInfinity); },
+     "a cap of inf"},
     {"sublayer_of_no_kind",
      [](ModelSpec& s) { s.mutable_layers(0)->mutable_sublayers(0)->clear_attention(); },
      "sublayer \"attention\" of an unknown kind"},
@@ -160,6 +177,11 @@ const SpecCase kCases[] = {
     {"norm_of_a_sublayer",
      [](ModelSpec& s) { s.mutable_layers(0)->mutable_sublayers(1)->mutable_norm()->set_eps(7); },
      "a norm epsilon of 7"},
+    {"norm_behind_a_sublayer",
+     [](ModelSpec& s) {
+       s.mutable_layers(0)->mutable_sublayers(1)->mutable_post_norm()->set_eps(6);
+     },
+     "a norm epsilon of 6"},
     {"norm_of_queries", [](ModelSpec& s) { attention(s).mutable_query_norm()->set_eps(8); },
      "a norm epsilon of 8"},
     {"norm_of_keys", [](ModelSpec& s) { attention(s).mutable_key_norm()->set_eps(9); },
@@ -266,8 +288,8 @@ const SpecCase kCases[] = {
     {"width_too_large", [](ModelSpec& s) { mlp(s).set_width((1 << 24) + 1); },
      "a feed-forward width of 16777217"},
     {"activation_unknown",
-     [](ModelSpec& s) { mlp(s).set_activation(static_cast<proto::Activation>(4)); },
-     "activation 4"},
+     [](ModelSpec& s) { mlp(s).set_activation(static_cast<proto::Activation>(5)); },
+     "activation 5"},
 };
 
 class CorruptSpec : public testing::TestWithParam<SpecCase> {};
@@ -540,6 +562,19 @@ const ConfigCase kConfigCases[] = {
     {"rope_attention_factor_0",
      R"({"rope_scaling": {"type": "yarn", "factor": 4, "attention_factor": 0}})", kCorrupt,
      "a RoPE attention factor of 0"},
+    {"gemma_scores_divided_by_0",
+     R"({"model_type": "gemma2", "query_pre_attn_scalar": 0, "head_dim": 8})", kCorrupt,
+     "an attention scale of inf"},
+    {"gemma_cap_of_text", R"({"model_type": "gemma2", "attn_logit_softcapping": "50"})", kCorrupt,
+     "\"attn_logit_softcapping\" should be"},
+    {"gemma_window_in_no_layer", R"({"model_type": "gemma3_text", "sliding_window_pattern": 0})",
+     kCorrupt, "sliding_window_pattern is 0"},
+    {"gemma_sees_later_tokens",
+     R"({"model_type": "gemma3_text", "use_bidirectional_attention": true})",
+     ErrorKind::kUnsupported, "attention to later tokens"},
+    {"gemma_text_of_another_family",
+     R"({"model_type": "gemma3", "text_config": {"model_type": "qwen2"}})", kCorrupt,
+     "\"qwen2\" as the text model of gemma3"},
 };
 
 class CorruptConfig : public testing::TestWithParam<ConfigCase> {};

@@ -358,6 +358,44 @@ TEST(Kernels, silu_mul_equals_float64) {
   });
 }
 
+TEST(Kernels, gelu_tanh_mul_equals_float64) {
+  for_levels([](const CpuKernels& kernels) {
+    for (const int64_t n : kLengths) {
+      auto gate = test::uniform_values(n, 7, 6);
+      gate[0] = -40;
+      gate[gate.size() / 2] = 40;
+      const auto before = gate, up = test::uniform_values(n, 8, 3);
+      gate.push_back(-7);
+      kernels.gelu_tanh_mul(gate.data(), up.data(), n);
+      for (size_t i = 0; i < before.size(); ++i) {
+        const double g = dbl(before[i]), u = std::sqrt(2 / M_PI) * (g + 0.044715 * g * g * g),
+                     expected = 0.5 * g * (1 + std::tanh(u)) * dbl(up[i]);
+        // The argument of the exponential is rounded: to its last place.
+        ASSERT_NEAR(dbl(gate[i]), expected,
+                    (1e-6 + 3e-7 * std::fabs(u)) * std::fabs(expected) + 1e-35)
+            << before[i];
+      }
+      ASSERT_EQ(gate.back(), -7);
+    }
+  });
+}
+
+TEST(Kernels, soft_cap_equals_float64) {
+  for_levels([](const CpuKernels& kernels) {
+    for (const int64_t n : kLengths) {
+      auto x = test::uniform_values(n, 7, 90);
+      x[0] = -1e30f;
+      x[x.size() / 2] = 0.01f;
+      const auto before = x;
+      x.push_back(-7);
+      kernels.soft_cap(x.data(), n, 30);
+      for (size_t i = 0; i < before.size(); ++i)
+        ASSERT_NEAR(dbl(x[i]), 30 * std::tanh(dbl(before[i]) / 30), 6e-6) << before[i];
+      ASSERT_EQ(x.back(), -7);
+    }
+  });
+}
+
 TEST(Kernels, scale_multiplies_each_element) {
   for_levels([](const CpuKernels& kernels) {
     for (const int64_t n : kLengths) {
@@ -460,6 +498,12 @@ TEST(Kernels, nan_and_infinity_do_not_become_numbers) {
         const auto up = test::uniform_values(n, 12);
         kernels.silu_mul(gate.data(), up.data(), n);
         EXPECT_TRUE(std::isnan(gate[at]));
+        gate = x;
+        kernels.gelu_tanh_mul(gate.data(), up.data(), n);
+        EXPECT_TRUE(std::isnan(gate[at]));
+        gate = x;
+        kernels.soft_cap(gate.data(), n, 30);
+        EXPECT_TRUE(std::isnan(gate[at]));
         float max = -3e38f, sum = 0;
         kernels.softmax_step(x.data(), n, &max, &sum);
         EXPECT_TRUE(std::isnan(sum)) << n << ", " << at;
@@ -483,6 +527,8 @@ TEST(Kernels, elementwise_loops_touch_no_byte_behind_their_last) {
       test::GuardedMemory a(bytes, 0), b(bytes, 0), c(bytes, 0), h(bytes / 2, 0);
       kernels.rms_norm(a.as<float>(), b.as<float>(), n, 1e-6f, c.as<float>());
       kernels.silu_mul(a.as<float>(), b.as<float>(), n);
+      kernels.gelu_tanh_mul(a.as<float>(), b.as<float>(), n);
+      kernels.soft_cap(a.as<float>(), n, 30);
       kernels.scale(a.as<float>(), n, 2);
       kernels.f32_to_f16(a.as<float>(), n, h.as<uint16_t>());
       kernels.f16_to_f32(h.as<uint16_t>(), n, c.as<float>());

@@ -45,8 +45,11 @@ std::vector<TinyTensor> tiny_tensors(const Json& config) {
   };
   const std::string type = json_string(config, "model_type", "config");
   const bool phi3 = type == "phi3", qwen2 = type == "qwen2", qwen3 = type.starts_with("qwen3"),
-             mixtral = type == "mixtral", qwen3_moe = type == "qwen3_moe";
-  if (!phi3 && !qwen2 && !qwen3 && !mixtral && type != "llama" && type != "mistral") {
+             mixtral = type == "mixtral", qwen3_moe = type == "qwen3_moe",
+             gemma = type.starts_with("gemma"), gemma3 = type == "gemma3_text",
+             post_norms = gemma3 || type == "gemma2", gpt_oss = type == "gpt_oss";
+  if (!phi3 && !qwen2 && !qwen3 && !mixtral && !gemma && !gpt_oss && type != "llama" &&
+      type != "mistral") {
     fail(ErrorKind::kUsage, "no tiny model of type {}", type);
   }
   const int64_t hidden = size("hidden_size"), ffn = size("intermediate_size"),
@@ -56,7 +59,7 @@ std::vector<TinyTensor> tiny_tensors(const Json& config) {
   const int64_t head = size("head_dim", static_cast<uint64_t>(hidden / heads));
   const int64_t q = heads * head, kv = kv_heads * head;
   const bool attention_bias =
-      (type == "llama" || qwen3) && json_bool(config, "attention_bias", "config", false);
+      (type == "llama" || qwen3 || gpt_oss) && json_bool(config, "attention_bias", "config", false);
   const bool mlp_bias = type == "llama" && json_bool(config, "mlp_bias", "config", false);
 
   TensorList t;
@@ -72,14 +75,22 @@ std::vector<TinyTensor> tiny_tensors(const Json& config) {
       t.matrix(attention + "v_proj", kv, hidden, attention_bias || qwen2);
     }
     t.matrix(attention + "o_proj", hidden, q, attention_bias);
-    if (qwen3) {
+    if (qwen3 || gemma3) {
       t.norm(attention + "q_norm", head);
       t.norm(attention + "k_norm", head);
     }
     const Json* const plain = qwen3_moe ? json_find(config, "mlp_only_layers") : nullptr;
     const bool mixture =
         mixtral || (qwen3_moe && std::ranges::find(*plain, Json(i)) == plain->end());
-    if (mixture) {
+    if (gpt_oss) {
+      t.list.push_back({attention + "sinks", {heads}});
+      const int64_t experts = size("num_local_experts");
+      t.matrix(mlp + "router", experts, hidden, true);
+      t.list.push_back({mlp + "experts.gate_up_proj", {experts, 2 * ffn, hidden}});
+      t.list.push_back({mlp + "experts.gate_up_proj_bias", {experts, 2 * ffn}});
+      t.list.push_back({mlp + "experts.down_proj", {experts, hidden, ffn}});
+      t.list.push_back({mlp + "experts.down_proj_bias", {experts, hidden}});
+    } else if (mixture) {
       const std::string where = mixtral ? layer + "block_sparse_moe." : mlp;
       const int64_t experts = size(mixtral ? "num_local_experts" : "num_experts"),
                     width = mixtral ? ffn : size("moe_intermediate_size");
@@ -100,26 +111,47 @@ std::vector<TinyTensor> tiny_tensors(const Json& config) {
     }
     t.norm(layer + "input_layernorm", hidden);
     t.norm(layer + "post_attention_layernorm", hidden);
+    if (post_norms) {
+      t.norm(layer + "pre_feedforward_layernorm", hidden);
+      t.norm(layer + "post_feedforward_layernorm", hidden);
+    }
   }
   t.norm("model.norm", hidden);
-  if (!json_bool(config, "tie_word_embeddings", "config", false))
+  if (!json_bool(config, "tie_word_embeddings", "config", gemma))
     t.matrix("lm_head", vocab, hidden, false);
   return std::move(t.list);
 }
 
 std::vector<float> tiny_weights(const TinyTensor& tensor) {
-  const bool vector = tensor.shape.size() == 1;
+  const bool vector = tensor.shape.size() == 1 || tensor.name.ends_with("down_proj_bias");
   const bool norm = vector && tensor.name.ends_with("norm.weight");
   const bool embedding = tensor.name == "model.embed_tokens.weight";
-  const double scale = vector      ? 0.1
-                       : embedding ? 1.0
-                                   : std::sqrt(3.0 / static_cast<double>(tensor.shape[1]));
+  const double scale = tensor.name.ends_with("gate_up_proj_bias") ? 8.0
+                       : tensor.name.ends_with(".sinks")          ? 2.0
+                       : vector                                   ? 0.1
+                       : embedding                                ? 1.0
+                                   : std::sqrt(3.0 / static_cast<double>(tensor.shape.back()));
   int64_t n = 1;
   for (const int64_t d : tensor.shape) n *= d;
   const uint64_t seed = fnv1a64(tensor.name);
   std::vector<float> out(static_cast<size_t>(n));
   for (size_t i = 0; i < out.size(); ++i) {
     out[i] = static_cast<float>((norm ? 1.0 : 0.0) + scale * uniform(seed, i));
+  }
+  return out;
+}
+
+TinyMx tiny_mx(const TinyTensor& tensor) {
+  constexpr float kCodes[] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+  const std::vector<float> w = tiny_weights(tensor);
+  TinyMx out;
+  for (size_t i = 0; i < w.size(); ++i) {
+    const int exponent = -5 - static_cast<int>(i / 32 % 3);
+    if (i % 32 == 0) out.scales.push_back(static_cast<uint8_t>(127 + exponent));
+    const float v = std::fabs(std::ldexp(w[i], -exponent));
+    const auto nearest =
+        std::ranges::min_element(kCodes, {}, [&](float code) { return std::fabs(v - code); });
+    out.codes.push_back(static_cast<uint8_t>((nearest - kCodes) | (w[i] < 0 ? 8 : 0)));
   }
   return out;
 }
@@ -143,6 +175,17 @@ std::string tiny_config(const TinySizes& s) {
   return j.dump(2);
 }
 
+std::string tiny_gemma_config(const TinySizes& s) {
+  Json j = parse_json(tiny_config(s), "config");
+  j["model_type"] = "gemma2";
+  j["head_dim"] = static_cast<unsigned>(s.hidden / s.heads);
+  j["query_pre_attn_scalar"] = 2;
+  j["sliding_window"] = 7u;
+  j["attn_logit_softcapping"] = 2.5;
+  j["final_logit_softcapping"] = 6;
+  return j.dump(2);
+}
+
 std::string tiny_mixture_config(const TinySizes& s, int experts, int chosen) {
   Json j = parse_json(tiny_config(s), "config");
   j["model_type"] = "mixtral";
@@ -157,6 +200,21 @@ void write_tiny_checkpoint(const std::string& folder, const std::string& config,
   std::vector<std::vector<std::byte>> contents;
   std::vector<TensorData> data;
   for (auto& t : tiny_tensors(parse_json(config, "config"))) {
+    if (t.shape.size() == 3) {
+      const TinyMx mx = tiny_mx(t);
+      std::vector<std::byte> codes(mx.codes.size() / 2), scales(mx.scales.size());
+      for (size_t i = 0; i < codes.size(); ++i)
+        codes[i] = std::byte(mx.codes[2 * i] | mx.codes[2 * i + 1] << 4);
+      std::ranges::transform(mx.scales, scales.begin(), [](uint8_t v) { return std::byte(v); });
+      contents.push_back(std::move(codes));
+      const int64_t groups = t.shape[2] / 32;
+      data.push_back(
+          {t.name + "_blocks", DType::kU8, {t.shape[0], t.shape[1], groups, 16}, contents.back()});
+      contents.push_back(std::move(scales));
+      data.push_back(
+          {t.name + "_scales", DType::kU8, {t.shape[0], t.shape[1], groups}, contents.back()});
+      continue;
+    }
     auto weights = tiny_weights(t);
     if (change) change(t.name, weights);
     std::vector<std::byte> bytes(weights.size() * info(dtype).bytes);

@@ -8,7 +8,9 @@
 //   rank 1, NAME ends in "norm.weight"   1 + 0.1 u
 //   rank 1, else (biases)                0.1 u
 //   "model.embed_tokens.weight"          u
-//   rank 2, else, [n, k]                 sqrt(3 / k) u
+//   rank 2 and 3, else, [.., k]          sqrt(3 / k) u
+//   ".sinks", "gate_up_proj_bias", "down_proj_bias"  2 u, 8 u, 0.1 u
+// those of rank 3 then in MXFP4 (tiny_mx), others
 // rounded to f32, and from there to the type that is stored.
 #pragma once
 
@@ -28,9 +30,15 @@ struct TinyTensor {
   std::vector<int64_t> shape;
 };
 
-// The tensors of a Hugging Face model with this config: llama, mistral, qwen2, qwen3, phi3.
+// The tensors of a Hugging Face model with this config: llama, mistral, mixtral, qwen2,
+// qwen3, qwen3_moe, phi3, gemma, gemma2, gemma3_text, gpt_oss.
 std::vector<TinyTensor> tiny_tensors(const Json& config);
 std::vector<float> tiny_weights(const TinyTensor& tensor);
+// As MXFP4: group j of 32 has the scale 2^(-5 - j mod 3), numbers the nearest code.
+struct TinyMx {
+  std::vector<uint8_t> codes, scales;
+};
+TinyMx tiny_mx(const TinyTensor& tensor);
 
 // Makes the folder where it is missing, and in it config.json and model.safetensors. `change` may
 // alter the weights of a tensor by its name.
@@ -44,6 +52,8 @@ struct TinySizes {
   bool tied = false;
 };
 std::string tiny_config(const TinySizes& sizes);
+// A Gemma 2 of these sizes, with windows of 7 tokens and caps that bend.
+std::string tiny_gemma_config(const TinySizes& sizes);
 // A Mixtral of these sizes.
 std::string tiny_mixture_config(const TinySizes& sizes, int experts, int chosen);
 

@@ -19,14 +19,42 @@ const Architecture kTable[] = {
     {"qwen3", kHf, import_llama_hf},
     {"mixtral", kHf, import_llama_hf},
     {"qwen3_moe", kHf, import_llama_hf},
-    {"qwen3moe", kGguf, import_llama_gguf},
     {"phi3", kHf, import_phi3_hf},
+    {"gemma", kHf, import_gemma_hf},
+    {"gemma2", kHf, import_gemma_hf},
+    {"gemma3_text", kHf, import_gemma_hf},
+    {"gemma3", kHf, import_gemma_hf},
     {"llama", kGguf, import_llama_gguf},
     {"qwen2", kGguf, import_llama_gguf},
     {"qwen3", kGguf, import_llama_gguf},
+    {"qwen3moe", kGguf, import_llama_gguf},
     {"phi3", kGguf, import_phi3_gguf},
+    {"gemma", kGguf, import_gemma_gguf},
+    {"gemma2", kGguf, import_gemma_gguf},
+    {"gemma3", kGguf, import_gemma_gguf},
+    {"gpt_oss", kHf, import_gpt_oss_hf},
+    {"gpt-oss", kGguf, import_gpt_oss_gguf},
     {"llama2c", Checkpoint::Kind::kLlama2c, import_llama_hf},
 };
+
+// That the tensor has those rows of `columns` numbers.
+const TensorInfo& check_rows(const Checkpoint& checkpoint, const std::string& tensor,
+                             const TensorSlice& slice, const std::string& name, int64_t rows,
+                             int64_t columns) {
+  const TensorInfo& whole = checkpoint.require(tensor);
+  const TensorInfo t = as_matrix(whole, columns);
+  const int64_t have_rows = t.shape.empty() ? 1 : t.shape[0];
+  int64_t have_columns = 1;
+  for (size_t i = 1; i < t.shape.size(); ++i)
+    have_columns *= t.shape[i];  // bounded by the file: checked on opening
+  const bool fits = slice.row >= 0 && slice.row < have_rows &&
+                    rows - 1 <= (have_rows - 1 - slice.row) / slice.step;
+  if (have_columns != columns || !fits) {
+    fail(ErrorKind::kCorrupt, "{}: {} is {} x {}, {} needs {} x {} from row {}", checkpoint.path,
+         t.name, have_rows, have_columns, name, rows, columns, slice.row);
+  }
+  return whole;
+}
 
 // That `name` is there with `rows` of `columns` numbers at its slice.
 void check_tensor(const Checkpoint& checkpoint, const ImportedModel& model, const std::string& name,
@@ -34,17 +62,21 @@ void check_tensor(const Checkpoint& checkpoint, const ImportedModel& model, cons
   const auto it = model.tensors.find(name);
   if (it == model.tensors.end())
     fail(ErrorKind::kCorrupt, "{}: nothing is known to hold {}", checkpoint.path, name);
-  const TensorInfo t = as_matrix(checkpoint.require(it->second.tensor), columns);
-  const int64_t have_rows = t.shape.empty() ? 1 : t.shape[0];
-  int64_t have_columns = 1;
-  for (size_t i = 1; i < t.shape.size(); ++i)
-    have_columns *= t.shape[i];  // bounded by the file: checked on opening
-  const bool fits =
-      it->second.row >= 0 && it->second.row <= have_rows && rows <= have_rows - it->second.row;
-  if (have_columns != columns || !fits) {
-    fail(ErrorKind::kCorrupt, "{}: {} is {} x {}, {} needs {} x {} from row {}", checkpoint.path,
-         t.name, have_rows, have_columns, name, rows, columns, it->second.row);
+  const TensorSlice& slice = it->second;
+  if (!slice.scales.empty()) {
+    if (columns % kMxGroup != 0) {
+      fail(ErrorKind::kCorrupt, "{}: rows of {} numbers in groups of {}: {}", checkpoint.path,
+           columns, kMxGroup, name);
+    }
+    for (const auto& [tensor, held] :
+         {std::pair(slice.tensor, kMxCodes), std::pair(slice.scales, kMxGroup)}) {
+      const TensorInfo& t = check_rows(checkpoint, tensor, slice, name, rows, columns / held);
+      if (t.encoding != Encoding::dense(DType::kU8))
+        fail(ErrorKind::kCorrupt, "{}: {} should hold bytes", checkpoint.path, tensor);
+    }
+    return;
   }
+  const TensorInfo& t = check_rows(checkpoint, slice.tensor, slice, name, rows, columns);
   if (t.encoding.kind == EncodingKind::kDense && !info(t.encoding.dtype).floating) {
     fail(ErrorKind::kUnsupported,
          "{}: {} has integers ({}): already quantized checkpoints of this kind cannot be read",
@@ -79,7 +111,9 @@ ImportedModel import_model(const Checkpoint& checkpoint) {
       fail(ErrorKind::kUsage, "{}: no config.json beside the weights", checkpoint.path);
     }
     family = json_string(checkpoint.config, "model_type", "config.json");
-    if (json_find(checkpoint.config, "quantization_config") != nullptr) {
+    const Json* const quantized = json_find(checkpoint.config, "quantization_config");
+    if (quantized != nullptr &&
+        json_string(*quantized, "quant_method", "config.json", "") != "mxfp4") {
       fail(ErrorKind::kUnsupported, "{}: already quantized (config.json has a quantization_config)",
            checkpoint.path);
     }

@@ -17,8 +17,13 @@ namespace pith {
 // vector: 1), that make up a weight, a bias or a vector of the spec.
 struct TensorSlice {
   std::string tensor;
-  int64_t row = 0;  // fused and stacked tensors: where this part begins
+  int64_t row = 0;          // fused and stacked tensors: where this part begins
+  float plus = 0;           // vectors: what is added to each number
+  int64_t step = 1;         // interleaved tensors: from one row of this part to the next
+  std::string scales = {};  // where `tensor` holds codes of MXFP4, two in a byte: 2^(e - 127) of 32
 };
+// The bytes that hold a row of MXFP4 codes, and of their scales.
+inline constexpr int64_t kMxCodes = 2, kMxGroup = 32;
 // The tensor as that matrix: its last dimensions are the columns. Its own shape where they are not.
 TensorInfo as_matrix(const TensorInfo& t, int64_t columns);
 
@@ -47,5 +52,9 @@ ImportedModel import_llama_gguf(
     const Checkpoint& checkpoint);  // llama (also Mixtral), qwen2, qwen3, qwen3moe
 ImportedModel import_phi3_hf(const Checkpoint& checkpoint);
 ImportedModel import_phi3_gguf(const Checkpoint& checkpoint);
+ImportedModel import_gemma_hf(const Checkpoint& checkpoint);    // gemma, gemma2, gemma3
+ImportedModel import_gemma_gguf(const Checkpoint& checkpoint);  // the same
+ImportedModel import_gpt_oss_hf(const Checkpoint& checkpoint);
+ImportedModel import_gpt_oss_gguf(const Checkpoint& checkpoint);
 
 }  // namespace pith

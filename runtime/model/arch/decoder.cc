@@ -113,6 +113,13 @@ void set_mixture(proto::ModelSpec* spec, int layer, uint64_t width, uint64_t exp
   }
 }
 
+bool has_window(const Json& config, int layer, bool unlisted) {
+  const Json* const types = json_find(config, "layer_types");
+  const auto i = static_cast<size_t>(layer);
+  const bool listed = types != nullptr && types->is_array() && i < types->size();
+  return listed ? (*types)[i] == "sliding_attention" : unlisted;
+}
+
 proto::Activation activation_named(const std::string& name, const std::string& file) {
   if (name == "silu" || name == "swish") return proto::ACTIVATION_SILU;
   if (name == "gelu_pytorch_tanh" || name == "gelu_new") return proto::ACTIVATION_GELU_TANH;
@@ -120,8 +127,7 @@ proto::Activation activation_named(const std::string& name, const std::string& f
   fail(ErrorKind::kUnsupported, "{}: activation \"{}\" is not supported", file, name);
 }
 
-proto::Rope rope_hf(const Checkpoint& checkpoint, uint32_t dims) {
-  const Json& c = checkpoint.config;
+proto::Rope rope_hf(const Json& c, uint32_t dims) {
   const Json* parameters = json_find(c, "rope_parameters");
   const Json* scaling = parameters ? parameters : json_find(c, "rope_scaling");
   const uint64_t context = json_uint(c, "max_position_embeddings", kConfig);
@@ -175,8 +181,7 @@ proto::Rope rope_hf(const Checkpoint& checkpoint, uint32_t dims) {
   return r;
 }
 
-proto::ModelSpec decoder_spec_hf(const Checkpoint& checkpoint) {
-  const Json& c = checkpoint.config;
+proto::ModelSpec decoder_spec_hf(const Checkpoint& checkpoint, const Json& c) {
   proto::ModelSpec spec;
   spec.set_family(json_string(c, "model_type", kConfig));
   spec.set_vocab(json_uint(c, "vocab_size", kConfig));
@@ -201,8 +206,7 @@ proto::ModelSpec decoder_spec_hf(const Checkpoint& checkpoint) {
   const double part = json_number(c, "partial_rotary_factor", kConfig, 1);
   if (!(part > 0 && part <= 1))
     fail(ErrorKind::kCorrupt, "{}: partial_rotary_factor is {}", kConfig, part);
-  add_layers(s, rope_hf(checkpoint, static_cast<uint32_t>(part * s.head_dim)), checkpoint.path,
-             &spec);
+  add_layers(s, rope_hf(c, static_cast<uint32_t>(part * s.head_dim)), checkpoint.path, &spec);
   const bool attention_bias = json_bool(c, "attention_bias", kConfig, false);
   const bool mlp_bias = json_bool(c, "mlp_bias", kConfig, false);
   for (auto& layer : *spec.mutable_layers()) {
@@ -388,18 +392,25 @@ void name_linears(ImportedModel* model, const TensorNames& names, const char* fu
   }
 }
 
-void name_norms(ImportedModel* model, const char* layer_format, const char* const (&names)[4],
-                const std::string& final_norm) {
+struct NormNames {
+  const char *attention, *mlp, *query, *key, *post_attention, *post_mlp;
+};
+void name_norms(ImportedModel* model, const std::string& layer_format, const NormNames& names,
+                const std::string& final_norm, float plus) {
   const auto& spec = model->spec;
-  model->tensors["final_norm"] = {final_norm};
+  model->tensors["final_norm"] = {final_norm, 0, plus};
   for (int l = 0; l < spec.layers_size(); ++l) {
     for (int s = 0; s < spec.layers(l).sublayers_size(); ++s) {
       const std::string prefix = sublayer_prefix(spec, l, s);
       const std::string layer = fmt::format(fmt::runtime(layer_format), l);
-      model->tensors[prefix + "norm"] = {
-          layer + names[spec.layers(l).sublayers(s).has_attention() ? 0 : 1]};
-      model->tensors[prefix + "query_norm"] = {layer + names[2]};
-      model->tensors[prefix + "key_norm"] = {layer + names[3]};
+      const bool attention = spec.layers(l).sublayers(s).has_attention();
+      const auto add = [&](const char* vector, const char* name) {
+        model->tensors[prefix + vector] = {layer + name + ".weight", 0, plus};
+      };
+      add("norm", attention ? names.attention : names.mlp);
+      add("post_norm", attention ? names.post_attention : names.post_mlp);
+      add("query_norm", names.query);
+      add("key_norm", names.key);
     }
   }
 }
@@ -408,14 +419,15 @@ void name_norms(ImportedModel* model, const char* layer_format, const char* cons
 
 void name_tensors_hf(const Checkpoint& checkpoint, ImportedModel* model, const TensorNames& names) {
   // Some checkpoints store a tied matrix only under the name of the head.
-  const bool only_head =
-      model->spec.tied_head() && checkpoint.find("model.embed_tokens.weight") == nullptr;
-  model->tensors["embedding"] = {only_head ? "lm_head.weight" : "model.embed_tokens.weight"};
+  const std::string& at = names.hf_prefix;
+  const std::string embedding = at + "embed_tokens.weight";
+  const bool only_head = model->spec.tied_head() && checkpoint.find(embedding) == nullptr;
+  model->tensors["embedding"] = {only_head ? "lm_head.weight" : embedding};
   model->tensors["head"] = {"lm_head.weight"};
   name_linears(model, names, "self_attn.qkv_proj", "mlp.gate_up_proj", false,
                [&](const LinearInfo& info, const char* fused_name) {
                  const char* const mixture = names.mixtral ? "block_sparse_moe" : "mlp";
-                 const std::string layer = fmt::format("model.layers.{}.", info.layer);
+                 const std::string layer = fmt::format("{}layers.{}.", at, info.layer);
                  if (info.expert >= 0)
                    return fmt::format("{}{}.experts.{}.{}", layer, mixture, info.expert,
                                       role_of_expert_hf(info.role, names.mixtral));
@@ -424,10 +436,18 @@ void name_tensors_hf(const Checkpoint& checkpoint, ImportedModel* model, const T
                  return layer +
                         (fused_name ? fused_name : kNames.hf[static_cast<size_t>(info.role)]);
                });
-  name_norms(model, "model.layers.{}.",
-             {"input_layernorm.weight", "post_attention_layernorm.weight",
-              "self_attn.q_norm.weight", "self_attn.k_norm.weight"},
-             "model.norm.weight");
+  NormNames norms{"input_layernorm",
+                  "post_attention_layernorm",
+                  "self_attn.q_norm",
+                  "self_attn.k_norm",
+                  "",
+                  ""};
+  if (names.post_norms) {
+    norms.mlp = "pre_feedforward_layernorm";
+    norms.post_attention = "post_attention_layernorm";
+    norms.post_mlp = "post_feedforward_layernorm";
+  }
+  name_norms(model, at + "layers.{}.", norms, at + "norm.weight", names.norms_plus);
 }
 
 void name_tensors_gguf(ImportedModel* model, const TensorNames& names) {
@@ -440,8 +460,9 @@ void name_tensors_gguf(ImportedModel* model, const TensorNames& names) {
                            info.expert >= 0 ? "_exps" : "");
       });
   name_norms(model, "blk.{}.",
-             {"attn_norm.weight", "ffn_norm.weight", "attn_q_norm.weight", "attn_k_norm.weight"},
-             "output_norm.weight");
+             {"attn_norm", "ffn_norm", "attn_q_norm", "attn_k_norm", "post_attention_norm",
+              "post_ffw_norm"},
+             "output_norm.weight", names.norms_plus);
 }
 
 }  // namespace pith

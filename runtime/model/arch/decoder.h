@@ -11,20 +11,30 @@ namespace pith {
 // intermediate_size, rms_norm_eps, hidden_act, max_position_embeddings, vocab_size,
 // tie_word_embeddings, rope_*, partial_rotary_factor, attention_bias, mlp_bias; every layer alike:
 // attention then gated MLP, each behind an RMS norm.
-proto::ModelSpec decoder_spec_hf(const Checkpoint& checkpoint);
+// `config`: of the checkpoint, or what a family makes of it.
+proto::ModelSpec decoder_spec_hf(const Checkpoint& checkpoint, const Json& config);
+inline proto::ModelSpec decoder_spec_hf(const Checkpoint& checkpoint) {
+  return decoder_spec_hf(checkpoint, checkpoint.config);
+}
 
 // The same from GGUF metadata ("llama.embedding_length", ...).
 proto::ModelSpec decoder_spec_gguf(const Checkpoint& checkpoint);
 
 // rope_theta, rope_scaling, rope_parameters of a config.json. `dims` are rotated per head.
-proto::Rope rope_hf(const Checkpoint& checkpoint, uint32_t dims);
+proto::Rope rope_hf(const Json& config, uint32_t dims);
 proto::Activation activation_named(const std::string& name, const std::string& file);
+
+// Whether a layer of a config.json attends to a window: as layer_types says, or `unlisted`.
+bool has_window(const Json& config, int layer, bool unlisted);
 
 // Names of every linear and vector of the spec. A fused or stacked tensor's parts get their rows.
 struct TensorNames {
   bool fused_qkv = false;      // self_attn.qkv_proj, attn_qkv
   bool fused_gate_up = false;  // mlp.gate_up_proj; GGUF: ffn_up holds both
   bool mixtral = false;        // block_sparse_moe.experts.3.w1 for mlp.experts.3.gate_proj
+  bool post_norms = false;     // Hugging Face: post_attention_layernorm is one
+  float norms_plus = 0;        // what is added to the weights of norms
+  std::string hf_prefix = "model.";
 };
 void name_tensors_hf(const Checkpoint& checkpoint, ImportedModel* model,
                      const TensorNames& names = {});

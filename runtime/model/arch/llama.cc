@@ -17,14 +17,9 @@ void set_windows_hf(const Json& c, const std::string& family, proto::ModelSpec* 
   if (window == 0) return;
   const bool qwen = family.starts_with("qwen");
   if (family == "llama" || (qwen && !json_bool(c, "use_sliding_window", kConfig, false))) return;
-  const Json* types = json_find(c, "layer_types");
   const uint64_t first = qwen ? json_uint(c, "max_window_layers", kConfig, 0) : 0;
   for_each_attention(spec, [&](int l, proto::Attention* a) {
-    const auto i = static_cast<size_t>(l);
-    const bool sliding = types && types->is_array() && i < types->size()
-                             ? (*types)[i] == "sliding_attention"
-                             : i >= first;
-    if (sliding) a->set_window(window);
+    if (has_window(c, l, static_cast<uint64_t>(l) >= first)) a->set_window(window);
   });
 }
 

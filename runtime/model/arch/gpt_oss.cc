@@ -1,0 +1,100 @@
+// gpt-oss: mixtures of experts with biases and a clamped activation, attention with sinks, a window
+// in every other layer. Experts are stacked in MXFP4, gate and up of one row after the other.
+
+#include "core/error.h"
+#include "runtime/model/arch/decoder.h"
+
+namespace pith {
+namespace {
+
+constexpr const char* kConfig = "config.json";
+
+void set_shared(uint64_t window, const Json& config, proto::ModelSpec* spec) {
+  for (int l = 0; l < spec->layers_size(); ++l) {
+    for (auto& sub : *spec->mutable_layers(l)->mutable_sublayers()) {
+      if (sub.has_attention()) {
+        sub.mutable_attention()->set_sinks(true);
+        sub.mutable_attention()->set_window(has_window(config, l, l % 2 == 0) ? window : 0);
+        sub.mutable_attention()->mutable_rope()->set_truncate(false);
+      } else {
+        sub.mutable_mixture()->set_router_bias(true);
+        sub.mutable_mixture()->mutable_expert()->set_bias(true);
+        sub.mutable_mixture()->mutable_expert()->set_activation(proto::ACTIVATION_SILU_CLAMPED);
+      }
+    }
+  }
+}
+
+void name_sinks(ImportedModel* model, const char* format) {
+  for (int l = 0; l < model->spec.layers_size(); ++l)
+    model->tensors[sublayer_prefix(model->spec, l, 0) + "sinks"] = {
+        fmt::format(fmt::runtime(format), l)};
+}
+
+}  // namespace
+
+ImportedModel import_gpt_oss_hf(const Checkpoint& checkpoint) {
+  const Json& c = checkpoint.config;
+  ImportedModel model{.spec = decoder_spec_hf(checkpoint), .tensors = {}};
+  auto* const spec = &model.spec;
+  // The numbers of ACTIVATION_SILU_CLAMPED.
+  if (json_number(c, "swiglu_limit", kConfig, 7) != 7 ||
+      json_number(c, "swiglu_alpha", kConfig, 1.702) != 1.702)
+    fail(ErrorKind::kUnsupported, "{}: a swiglu_limit other than 7, or swiglu_alpha than 1.702",
+         kConfig);
+  for (int l = 0; l < spec->layers_size(); ++l) {
+    set_mixture(spec, l, json_uint(c, "intermediate_size", kConfig),
+                json_uint(c, "num_local_experts", kConfig),
+                json_uint(c, "num_experts_per_tok", kConfig), true);
+  }
+  set_shared(json_uint(c, "sliding_window", kConfig, 0), c, spec);
+  const bool biases = json_bool(c, "attention_bias", kConfig, true);
+  for_each_attention(spec, [&](int, proto::Attention* a) {
+    a->set_qkv_bias(biases);
+    a->set_output_bias(biases);
+  });
+  check_spec(*spec, checkpoint.path);  // before its linears are listed
+  name_tensors_hf(checkpoint, &model);
+  name_sinks(&model, "model.layers.{}.self_attn.sinks");
+  for (const auto& info : linears_of(*spec)) {
+    const std::string mlp = fmt::format("model.layers.{}.mlp.", info.layer);
+    if (info.role == LinearRole::kRouter) {
+      model.tensors[info.name] = {mlp + "router.weight"};
+      model.tensors[info.name + ".bias"] = {mlp + "router.bias"};
+    }
+    if (info.expert < 0) continue;
+    const bool down = info.role == LinearRole::kDown;
+    const std::string tensor = mlp + (down ? "experts.down_proj" : "experts.gate_up_proj");
+    TensorSlice slice{tensor + "_blocks"};
+    slice.step = down ? 1 : 2;
+    slice.row = info.expert * info.n * slice.step + (info.role == LinearRole::kUp ? 1 : 0);
+    slice.scales = tensor + "_scales";
+    if (checkpoint.find(slice.tensor) == nullptr && checkpoint.find(tensor) != nullptr)
+      fail(ErrorKind::kUnsupported, "{}: {} is not in MXFP4, in which this family is read",
+           checkpoint.path, tensor);
+    model.tensors[info.name] = slice;
+    slice.tensor = tensor + "_bias";
+    slice.scales.clear();
+    model.tensors[info.name + ".bias"] = slice;
+  }
+  return model;
+}
+
+ImportedModel import_gpt_oss_gguf(const Checkpoint& checkpoint) {
+  ImportedModel model{.spec = decoder_spec_gguf(checkpoint), .tensors = {}};
+  auto* const spec = &model.spec;
+  for (int l = 0; l < spec->layers_size(); ++l) {
+    if (!spec->layers(l).sublayers(1).has_mixture())
+      fail(ErrorKind::kCorrupt, "{}: blk.{}.ffn_gate_inp.weight is missing", checkpoint.path, l);
+  }
+  set_shared(checkpoint.gguf.uint("gpt-oss.attention.sliding_window"), {}, spec);
+  check_spec(*spec, checkpoint.path);
+  name_tensors_gguf(&model);
+  name_sinks(&model, "blk.{}.attn_sinks.weight");
+  for (int l = 0; l < spec->layers_size(); ++l)
+    model.tensors[sublayer_prefix(*spec, l, 1) + "norm"] = {
+        fmt::format("blk.{}.post_attention_norm.weight", l)};
+  return model;
+}
+
+}  // namespace pith
