@@ -36,6 +36,7 @@ void store_row(const RowJob& job, const GroupLayout& l, int64_t r, std::span<con
                std::span<const uint8_t> zeros, std::span<const uint8_t> codes) {
   const Encoding& e = job.encoding;
   const bool integers = e.kind == EncodingKind::kInt;
+  const auto& values = e.kind == EncodingKind::kMx ? kE2M1Values : kNf4Values;
   if (integers && !e.symmetric) store_zeros(l, job.to, job.row + r, zeros);
   store_codes(l, job.to, job.row + r, codes);
   if (job.meant == nullptr) return;
@@ -46,7 +47,7 @@ void store_row(const RowJob& job, const GroupLayout& l, int64_t r, std::span<con
     const int zero = e.symmetric ? 1 << (e.bits - 1) : zeros[static_cast<size_t>(g)];
     for (int64_t i = l.group_begin(g); i < l.group_end(g); ++i) {
       const auto c = static_cast<size_t>(i);
-      row[c] = s * (integers ? static_cast<float>(codes[c] - zero) : kNf4Values[codes[c]]);
+      row[c] = s * (integers ? static_cast<float>(codes[c] - zero) : values[codes[c]]);
     }
   }
   job.meant[r] = row_hash(row.data(), l.k);

@@ -207,6 +207,7 @@ constexpr TypeHelp kTypes[] = {
     {"w3", "3-bit integers with zero points, groups of 64: 3.3 bits, visible loss"},
     {"w2", "2-bit integers with zero points, groups of 64: 2.3 bits, needs a calibrated method"},
     {"nf4", "4-bit normal floats, groups of 64: 4.25 bits"},
+    {"mxfp4", "4-bit floats, powers of two for 32: 4.25 bits, what gpt-oss was trained in"},
     {"fp8", "8-bit floats e4m3, one scale a row: 8 bits (also fp8e5m2, fp8-tensor, fp8-128x128)"},
     {"w8a8", "8-bit integers, one scale a row, and 8-bit inputs, one scale a token"},
     {"w4a8", "4-bit integers, 8-bit scales of groups of 128, and 8-bit inputs"},

@@ -90,6 +90,25 @@ void encode_nf4(const RowJob& job) {
   }
 }
 
+void encode_mx(const RowJob& job) {
+  const GroupLayout l(job.encoding, job.n, job.k);
+  std::vector<float> scales(static_cast<size_t>(l.groups)), weights(static_cast<size_t>(job.k));
+  std::vector<uint8_t> codes(weights.size());
+  for (int64_t r = 0; r < job.rows; ++r) {
+    const float* x = job.w + r * job.k;
+    fill_weights(job, x, &weights);
+    for (int64_t g = 0; g < l.groups; ++g) {
+      const int64_t begin = l.group_begin(g), end = l.group_end(g);
+      const int exponent = mx_exponent(x + begin, weights.data() + begin, end - begin);
+      scales[static_cast<size_t>(g)] = std::ldexp(1.0f, exponent);
+      for (int64_t i = begin; i < end; ++i)
+        codes[static_cast<size_t>(i)] = nearest_e2m1(std::ldexp(x[i], -exponent));
+    }
+    store_scales(job.encoding, l, job.to, job.row + r, scales);
+    store_row(job, l, r, scales, {}, codes);
+  }
+}
+
 }  // namespace
 
 void encode_rtn(const RowJob& job) {
@@ -98,6 +117,8 @@ void encode_rtn(const RowJob& job) {
       return encode_int(job);
     case EncodingKind::kNf4:
       return encode_nf4(job);
+    case EncodingKind::kMx:
+      return encode_mx(job);
     default:
       return encode_minmax(job);  // floats: the range is the grid
   }

@@ -207,7 +207,8 @@ void products(bool quick) {
   };
   const Type types[] = {{"int4-g128", Codes::kInt4, 128}, {"int4-g64", Codes::kInt4, 64},
                         {"int8-g128", Codes::kInt8, 128}, {"int3-g64", Codes::kInt3, 64},
-                        {"nf4-g64", Codes::kNf4, 64},     {"e4m3-g128", Codes::kE4M3, 128}};
+                        {"nf4-g64", Codes::kNf4, 64},     {"mxfp4", Codes::kE2M1, 32},
+                        {"e4m3-g128", Codes::kE4M3, 128}};
   const int64_t shapes[][2] = {{4096, 4096}, {14336, 4096}, {4096, 14336}, {28672, 8192}};
   const int64_t most = quick ? 64 : 4096;
   const Memory weights(2 * kTurns), halves(uint64_t{28672} * 8192 * 2),

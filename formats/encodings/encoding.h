@@ -26,6 +26,7 @@ enum class EncodingKind : uint8_t {
   kNf4,    // w = scale * kNf4[code]: 4-bit normal floats, groups of `group`         (int_group.h)
   kFp8,    // w = scale * float(code): `dtype` is f8e4m3 or f8e5m2, scales by `area` (fp8.h)
   kGgml,   // blocks of a GGUF quantization type; decode only                        (ggml.h)
+  kMx,     // w = 2^(e - 127) * e2m1(code): 4-bit floats in groups of 32, MXFP4       (int_group.h)
 };
 
 enum class ScaleArea : uint8_t { kTensor, kRow, kBlock128 };  // block: 128 rows by 128 columns
@@ -79,6 +80,9 @@ struct Encoding {
   }
   static Encoding fp8(DType dtype, ScaleArea area) {
     return {.kind = EncodingKind::kFp8, .dtype = dtype, .area = area};
+  }
+  static Encoding mxfp4() {
+    return {.kind = EncodingKind::kMx, .bits = 4, .group = 32, .scale = DType::kU8};
   }
   static Encoding of_ggml(GgmlType type) { return {.kind = EncodingKind::kGgml, .ggml = type}; }
 };

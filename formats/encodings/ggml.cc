@@ -1,9 +1,9 @@
 #include "formats/encodings/ggml.h"
 
-#include <bit>
 #include <cstring>
 
 #include "core/bytes.h"
+#include "formats/encodings/int_group.h"
 
 namespace pith {
 namespace {
@@ -81,19 +81,11 @@ void decode_iq4_nl(const uint8_t* b, float* out) {
   }
 }
 
-// 2^(e - 127), of which the least is subnormal; 255 is not a number.
-float power_of_byte(uint8_t e) {
-  const uint32_t bits = e == 0 ? 0x00400000u : e == 255 ? 0x7fc00000u : uint32_t{e} << 23;
-  return std::bit_cast<float>(bits);
-}
-
-// Code 8 is 0 without a sign, as other readers of these files have it.
 void decode_mxfp4(const uint8_t* b, float* out) {
-  constexpr float kE2M1[16] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6, 0, -0.5f, -1, -1.5f, -2, -3, -4, -6};
-  const float d = power_of_byte(b[0]);
+  const float d = mx_scale(b[0]);
   for (int i = 0; i < 16; ++i) {
-    out[i] = d * kE2M1[b[1 + i] & 0xf];
-    out[i + 16] = d * kE2M1[b[1 + i] >> 4];
+    out[i] = d * kE2M1Values[b[1 + i] & 0xf];
+    out[i + 16] = d * kE2M1Values[b[1 + i] >> 4];
   }
 }
 

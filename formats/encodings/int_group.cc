@@ -1,6 +1,7 @@
 #include "formats/encodings/int_group.h"
 
 #include <algorithm>
+#include <bit>
 #include <charconv>
 #include <cmath>
 #include <cstring>
@@ -14,6 +15,9 @@ namespace pith {
 const std::array<float, 16> kNf4Values = {
 #include "formats/encodings/nf4_values.inc"
 };
+
+const std::array<float, 16> kE2M1Values = {0, 0.5f,  1,  1.5f,  2,  3,  4,  6,
+                                           0, -0.5f, -1, -1.5f, -2, -3, -4, -6};
 
 namespace {
 
@@ -69,6 +73,7 @@ void load_unit(int bits, const std::byte* from, uint8_t* codes) {
 // ---- Table rows ----
 
 std::string format(const Encoding& e) {
+  if (e.kind == EncodingKind::kMx) return "mxfp4";
   std::string s = e.kind == EncodingKind::kNf4 ? "nf4" : fmt::format("int{}", e.bits);
   s += e.group == 0 ? std::string("-row") : fmt::format("-g{}", e.group);
   if (!e.symmetric) s += "-asym";
@@ -78,6 +83,10 @@ std::string format(const Encoding& e) {
 }
 
 bool parse(std::string_view name, Encoding* to) {
+  if (name == "mxfp4") {
+    *to = Encoding::mxfp4();
+    return true;
+  }
   const auto parts = split_name(name);
   Encoding e;
   if (parts[0] == "nf4") {
@@ -110,6 +119,10 @@ bool parse(std::string_view name, Encoding* to) {
 }
 
 void check(const Encoding& e) {
+  if (e.kind == EncodingKind::kMx) {
+    if (e != Encoding::mxfp4()) fail(ErrorKind::kUsage, "mxfp4 has groups of 32 and nothing else");
+    return;
+  }
   constexpr int kBits[] = {2, 3, 4, 5, 6, 8};
   constexpr int64_t kGroups[] = {0, 16, 32, 64, 128};
   if (std::ranges::find(kBits, e.bits) == std::end(kBits)) {
@@ -202,6 +215,24 @@ void encode_nf4(const Encoding& e, int64_t n, int64_t k, int64_t row, int64_t ro
   }
 }
 
+void encode_mx(const Encoding& e, int64_t n, int64_t k, int64_t row, int64_t rows, const float* w,
+               float, MutablePlanes to) {
+  require_finite(row, rows, k, w);
+  const GroupLayout l(e, n, k);
+  std::vector<uint8_t> scales(static_cast<size_t>(l.groups)), codes(static_cast<size_t>(k));
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* x = w + r * k;
+    for (int64_t g = 0; g < l.groups; ++g) {
+      const int64_t begin = l.group_begin(g), end = l.group_end(g);
+      const int exponent = mx_exponent(x + begin, nullptr, end - begin);
+      scales[static_cast<size_t>(g)] = static_cast<uint8_t>(exponent + 127);
+      for (int64_t i = begin; i < end; ++i)
+        codes[static_cast<size_t>(i)] = nearest_e2m1(std::ldexp(x[i], -exponent));
+    }
+    store_mx_row(l, to, row + r, codes, scales);
+  }
+}
+
 template <class Value>
 void decode_groups(const Weight& w, int64_t row, int64_t rows, float* out, Value value) {
   const GroupLayout l(w.encoding, w.n, w.k);
@@ -229,7 +260,51 @@ void decode_nf4(const Weight& w, int64_t row, int64_t rows, float* out) {
   decode_groups(w, row, rows, out, [](uint8_t q, int) { return kNf4Values[q]; });
 }
 
+void decode_mx(const Weight& w, int64_t row, int64_t rows, float* out) {
+  decode_groups(w, row, rows, out, [](uint8_t q, int) { return kE2M1Values[q]; });
+}
+
 }  // namespace
+
+uint8_t nearest_e2m1(float v) {
+  const float m = std::fabs(v);
+  const int code = (m > 0.25f) + (m >= 0.75f) + (m > 1.25f) + (m >= 1.75f) + (m > 2.5f) +
+                   (m >= 3.5f) + (m > 5.0f);
+  return static_cast<uint8_t>(v < 0 && code > 0 ? code + 8 : code);
+}
+
+int mx_exponent(const float* x, const float* weights, int64_t n) {
+  float absmax = 0;
+  for (int64_t i = 0; i < n; ++i) absmax = std::max(absmax, std::fabs(x[i]));
+  if (absmax == 0) return 0;
+  const auto missed = [&](int exponent) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      const float v = std::ldexp(x[i], -exponent);
+      const auto d = static_cast<double>(v - kE2M1Values[nearest_e2m1(v)]);
+      sum += (weights ? static_cast<double>(weights[i]) : 1) * d * d;
+    }
+    return std::ldexp(sum, 2 * exponent);
+  };
+  const int low = std::max(std::ilogb(absmax) - 2, -126);
+  return missed(low) <= missed(low + 1) ? low : low + 1;
+}
+
+float mx_scale(uint8_t e) {
+  const uint32_t bits = e == 0 ? 0x00400000u : e == 255 ? 0x7fc00000u : uint32_t{e} << 23;
+  return std::bit_cast<float>(bits);
+}
+
+void store_mx_row(const GroupLayout& l, MutablePlanes to, int64_t row,
+                  std::span<const uint8_t> codes, std::span<const uint8_t> scales) {
+  store_codes(l, to, row, codes);
+  std::byte* p =
+      tile_of(to, PlaneKind::kScales, row, l.scale_tile_bytes) + row % GroupLayout::kTileRows;
+  for (const uint8_t e : scales) {
+    *p = std::byte{e};
+    p += GroupLayout::kTileRows;
+  }
+}
 
 uint8_t nearest_nf4(float v) {
   uint8_t code = 0;
@@ -246,7 +321,8 @@ GroupLayout::GroupLayout(const Encoding& e, int64_t rows, int64_t columns)
       bits(e.bits),
       units(ceil_div(columns, kUnitColumns)),
       code_tile_bytes(static_cast<uint64_t>(units) * static_cast<uint64_t>(64 * e.bits)),
-      scale_tile_bytes(static_cast<uint64_t>(groups) * (e.two_level ? 16 : 32)),
+      scale_tile_bytes(static_cast<uint64_t>(groups) *
+                       (e.two_level || e.kind == EncodingKind::kMx ? 16 : 32)),
       zero_tile_bytes(static_cast<uint64_t>(groups) * static_cast<uint64_t>(2 * e.bits)) {}
 
 void store_scales(const Encoding& e, const GroupLayout& l, MutablePlanes to, int64_t row,
@@ -265,6 +341,18 @@ void store_scales(const Encoding& e, const GroupLayout& l, MutablePlanes to, int
     return 0.0f;
   };
   std::byte* p = tile_of(to, PlaneKind::kScales, row, l.scale_tile_bytes);
+  if (e.kind == EncodingKind::kMx) {
+    p += row % GroupLayout::kTileRows;
+    for (float& s : scales) {
+      if (!std::isfinite(s)) refuse(s);
+      const float power = s > 0 ? std::clamp(std::round(std::log2(s)), -126.0f, 127.0f) : 0;
+      const auto stored = static_cast<uint8_t>(power + 127);
+      *p = std::byte{stored};
+      p += GroupLayout::kTileRows;
+      s = mx_scale(stored);
+    }
+    return;
+  }
   if (!e.two_level) {
     p += 2 * (row % GroupLayout::kTileRows);
     for (float& s : scales) {
@@ -324,6 +412,11 @@ void load_scales(const Weight& w, const GroupLayout& l, int64_t row, float* scal
   const Encoding& e = w.encoding;
   const std::byte* p = tile_of(w, PlaneKind::kScales, row, l.scale_tile_bytes);
   const int64_t place = row % GroupLayout::kTileRows;
+  if (e.kind == EncodingKind::kMx) {
+    for (int64_t g = 0; g < l.groups; ++g)
+      scales[g] = mx_scale(static_cast<uint8_t>(p[GroupLayout::kTileRows * g + place]));
+    return;
+  }
   if (!e.two_level) {
     for (int64_t g = 0; g < l.groups; ++g) scales[g] = load_scale(e.scale, p + 32 * g + 2 * place);
     return;
@@ -356,5 +449,7 @@ const EncodingOps kIntOps = {EncodingKind::kInt, "int",     format, parse, check
                              encode_int,         decode_int};
 const EncodingOps kNf4Ops = {EncodingKind::kNf4, "nf4",     format, parse, check, planes,
                              encode_nf4,         decode_nf4};
+const EncodingOps kMxOps = {EncodingKind::kMx, "mxfp4",  format, parse, check, planes,
+                            encode_mx,         decode_mx};
 
 }  // namespace pith

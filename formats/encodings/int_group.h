@@ -1,7 +1,9 @@
-// Integers in groups, and 4-bit normal floats in groups.
+// Integers in groups, 4-bit normal floats in groups, and 4-bit floats with powers of two.
 //
 //   kInt  w = s * (q - z)         q in [0, 2^bits), z = 2^(bits-1) where symmetric, else an integer
 //   in the same range kNf4  w = s * kNf4Values[q]   (Dettmers et al. 2023, QLoRA, appendix E)
+//
+//   kMx   w = 2^(e - 127) * e2m1(q), groups of 32                (OCP Microscaling Formats 1.0)
 //
 // evaluated in f32: the difference is exact, one rounding for the product.
 //
@@ -16,7 +18,7 @@
 //               from bit p * (i / 4 % (8/p)) of the byte on: a mask and a shift leave four
 //               neighbours in the four bytes of a lane.
 //   kScales     [ceil(n/16), G, 16] f16 or bf16; where two_level int8, s = row_scale * value (f32
-//               product)
+//               product); kMx: bytes e, of which 255 is not a number
 //   kRowScales  [n] f16 or bf16, two_level only
 //   kZeros      asymmetric only: [ceil(n/16), G] units of 16 codes in 2*bits bytes, code i in bits
 //               [i*bits, (i+1)*bits) of the unit read as one little-endian number
@@ -36,6 +38,14 @@ namespace pith {
 extern const std::array<float, 16> kNf4Values;
 // The code of the value next to v; ties go to the lower one.
 uint8_t nearest_nf4(float v);
+
+// Of 4-bit floats e2m1: 0 0.5 1 1.5 2 3 4 6, then the same with a sign (code 8 is 0 without one).
+extern const std::array<float, 16> kE2M1Values;
+uint8_t nearest_e2m1(float v);  // to nearest, ties to even codes, within 6; never code 8
+float mx_scale(uint8_t e);      // 2^(e - 127)
+// The power of two of a group: the one that puts its largest number between 4 and 8, or the next
+// one, which cuts nothing off, by the weighted squares of what they miss. weights [n], or null.
+int mx_exponent(const float* x, const float* weights, int64_t n);
 
 struct GroupLayout {
   static constexpr int64_t kTileRows = 16, kUnitColumns = 32;
@@ -57,12 +67,17 @@ struct GroupLayout {
 
 // scales [groups], in: wanted, out: what the decoder will see. Error(kNumeric) for one that is not
 // finite in the type of the planes. A scale may be negative; one too small for the type becomes 0.
+// Of kMx: the power of two next to it, 1 for 0.
 void store_scales(const Encoding& e, const GroupLayout& layout, MutablePlanes to, int64_t row,
                   std::span<float> scales);
 void store_zeros(const GroupLayout& layout, MutablePlanes to, int64_t row,
                  std::span<const uint8_t> zeros);
 void store_codes(const GroupLayout& layout, MutablePlanes to, int64_t row,
                  std::span<const uint8_t> codes);
+
+// A row of kMx from its codes [k] and the bytes of its scales [groups].
+void store_mx_row(const GroupLayout& layout, MutablePlanes to, int64_t row,
+                  std::span<const uint8_t> codes, std::span<const uint8_t> scales);
 
 void load_scales(const Weight& w, const GroupLayout& layout, int64_t row, float* scales);
 void load_zeros(const Weight& w, const GroupLayout& layout, int64_t row,
@@ -79,5 +94,6 @@ constexpr std::array<int, 2> code_parts(int bits) {
 
 extern const EncodingOps kIntOps;
 extern const EncodingOps kNf4Ops;
+extern const EncodingOps kMxOps;
 
 }  // namespace pith

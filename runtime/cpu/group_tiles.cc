@@ -9,7 +9,9 @@ namespace pith {
 void GroupTiles::scales(int64_t tile, float* to) const {
   const int64_t count = 16 * layout_.groups;
   const std::byte* from = at(scales_, tile, layout_.scale_tile_bytes);
-  if (w_.encoding.two_level) {
+  if (w_.encoding.kind == EncodingKind::kMx) {  // of kE2M1Bits: half
+    for (int64_t i = 0; i < count; ++i) to[i] = 0.5f * mx_scale(static_cast<uint8_t>(from[i]));
+  } else if (w_.encoding.two_level) {
     float rows[16];
     row_scales(tile, rows);
     for (int64_t i = 0; i < count; ++i)
@@ -29,7 +31,7 @@ void GroupTiles::row_scales(int64_t tile, float* to) const {
 
 void GroupTiles::zeros(int64_t tile, int32_t* to) const {
   if (w_.encoding.symmetric) {
-    std::fill(to, to + 16 * layout_.groups, 1 << (layout_.bits - 1));
+    std::fill(to, to + 16 * layout_.groups, zero());
   } else {
     const std::byte* from = at(zeros_, tile, layout_.zero_tile_bytes);
     kernels_.unpack_zeros(layout_.bits, reinterpret_cast<const uint8_t*>(from), layout_.groups, to);

@@ -1,5 +1,5 @@
-// What the kernels need of a weight of integers or nf4 in groups, tile by tile of 16 rows: where
-// its codes are, its scales and zeros unpacked.
+// What the kernels need of a weight of integers, nf4 or mxfp4 in groups, tile by tile of 16 rows:
+// where its codes are, its scales and zeros unpacked.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +22,19 @@ class GroupTiles {
         row_scales_(w.plane(PlaneKind::kRowScales).data()) {}
 
   const GroupLayout& layout() const { return layout_; }
+  int kernel_bits() const {  // as kernels are told
+    switch (w_.encoding.kind) {
+      case EncodingKind::kNf4:
+        return 0;
+      case EncodingKind::kMx:
+        return kE2M1Bits;
+      default:
+        return layout_.bits;
+    }
+  }
+  int32_t zero() const {  // of all groups, where they have none of their own
+    return w_.encoding.kind == EncodingKind::kMx ? kE2M1Zero : 1 << (layout_.bits - 1);
+  }
 
   const uint8_t* codes(int64_t tile) const {
     return reinterpret_cast<const uint8_t*>(at(codes_, tile, layout_.code_tile_bytes));

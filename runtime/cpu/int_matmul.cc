@@ -17,7 +17,7 @@ constexpr int64_t kDepth = 2048;  // columns at a time: 64 KiB of a panel
 
 // Columns whose sum of (code - zero) * factor * x fits int32.
 int64_t exact_columns(const Encoding& e) {
-  const int64_t largest = ((1 << e.bits) - 1) * 127;
+  const int64_t largest = (e.kind == EncodingKind::kMx ? 2 * kE2M1Zero : (1 << e.bits) - 1) * 127;
   const int64_t columns = INT32_MAX / (e.two_level ? 128 * largest : largest);
   return columns / 128 * 128;
 }
@@ -96,7 +96,7 @@ class IntProduct {
     for (int64_t row = begin; row < end; row += 16) {
       const int64_t t = row / 16;
       IntTile tile{};
-      tile.bits = layout_.bits;
+      tile.bits = tiles_.kernel_bits();
       tile.codes = tiles_.codes(t);
       if (whole_steps_) {
         tile.half_scales = tiles_.half_scales(t);
@@ -127,7 +127,7 @@ class IntProduct {
     if (wide_) s.rest.require(cut_.pieces * kPanel);
     for (int64_t row = begin; row < end; row += 16) {
       const int64_t slot = row - begin;
-      kernels_.unpack(layout_.bits, tiles_.codes(row / 16), layout_.units,
+      kernels_.unpack(tiles_.kernel_bits(), tiles_.codes(row / 16), layout_.units,
                       s.panel.data() + 4 * slot);
       load_scales(row / 16, slot, kPanel, s);
       load_zeros(row / 16, slot, kPanel, s);
@@ -194,7 +194,7 @@ class IntProduct {
       s.zeros = Buffer<int32_t>(cut_.steps * rows);
       s.same_zeros = 0;
     }
-    if (w_.encoding.symmetric) return s.fill_zeros(1 << (layout_.bits - 1), cut_.steps * rows);
+    if (w_.encoding.symmetric) return s.fill_zeros(tiles_.zero(), cut_.steps * rows);
     s.same_zeros = 0;
     s.group_zeros.require(16 * layout_.groups);
     tiles_.zeros(tile, s.group_zeros.data());
@@ -227,7 +227,9 @@ class IntProduct {
 
 }  // namespace
 
-bool has_int_matmul(const Encoding& e) { return e.kind == EncodingKind::kInt; }
+bool has_int_matmul(const Encoding& e) {
+  return e.kind == EncodingKind::kInt || e.kind == EncodingKind::kMx;
+}
 
 int64_t input_block(const Encoding& e) {
   return e.group == 0 ? 32 : std::min<int64_t>(e.group, 32);

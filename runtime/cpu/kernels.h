@@ -42,6 +42,10 @@ struct CodeColumns {
   int64_t group;
 };
 
+// What stands for the bits of 4-bit floats e2m1. Their codes are taken as integers, twice what they
+// mean plus 12, so that 12 is their zero and half of a scale their scale.
+inline constexpr int kE2M1Bits = 1, kE2M1Zero = 12;
+
 // The codes of a tile of 16 rows of integers or nf4 (formats/encodings/int_group.h), scales and
 // zeros unpacked. Element [r, i] is scales[i / group, r] * (code - zeros[i / group, r]).
 struct GroupTile {

@@ -106,6 +106,11 @@ inline Bytes shifted(Bytes a) {
   if constexpr (by < 0) return _mm512_slli_epi32(a, -by);
   return a;
 }
+#include "runtime/cpu/e2m1_table.h"
+inline Bytes looked_up(Bytes a) {  // of bytes below 16
+  const __m128i table = _mm_load_si128(reinterpret_cast<const __m128i*>(kOfE2M1));
+  return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), a);
+}
 inline Bytes joined(Bytes a, Bytes b) { return _mm512_or_si512(a, b); }
 template <int byte, bool nf4>
 inline V16 byte_values(Bytes a) {

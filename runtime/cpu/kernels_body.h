@@ -332,9 +332,19 @@ struct Half {
   Bytes c[4];
 };
 
+// As they are stored.
+constexpr int bits_of(int bits) { return bits == kE2M1Bits ? 4 : bits; }
+// That hold any code of the integers that kernels see.
+constexpr int value_bits(int bits) { return bits == kE2M1Bits ? 5 : bits; }
+
 template <int bits, int half>
 PITH_INLINE Half load_half(const uint8_t* unit) {
   Half h;
+  if constexpr (bits == kE2M1Bits) {
+    h = load_half<4, half>(unit);
+    for (auto& c : h.c) c = looked_up(c);
+    return h;
+  }
   if constexpr (bits == 8) {
     for (int i = 0; i < 4; ++i) h.c[i] = load_bytes(unit + 64 * (4 * half + i));
   } else if constexpr (bits >= 4) {
@@ -370,14 +380,15 @@ PITH_INLINE Half load_half(const uint8_t* unit) {
 // f(codes, column) of every half unit of columns [begin, end); begin is a multiple of 16.
 template <int bits, class F>
 PITH_INLINE void each_half(const uint8_t* codes, int64_t begin, int64_t end, F f) {
-  const uint8_t* unit = codes + static_cast<uint64_t>(begin) / 32 * (64 * bits);
+  constexpr int kUnit = 64 * bits_of(bits);
+  const uint8_t* unit = codes + static_cast<uint64_t>(begin) / 32 * kUnit;
   int64_t i = begin;
   if (i % 32 != 0 && i < end) {
     f(load_half<bits, 1>(unit), i);
     i += 16;
-    unit += 64 * bits;
+    unit += kUnit;
   }
-  for (; i + 16 < end; i += 32, unit += 64 * bits) {
+  for (; i + 16 < end; i += 32, unit += kUnit) {
     f(load_half<bits, 0>(unit), i);
     f(load_half<bits, 1>(unit), i + 16);
   }
@@ -388,6 +399,8 @@ PITH_INLINE void each_half(const uint8_t* codes, int64_t begin, int64_t end, F f
 template <class G>
 inline void with_bits(int bits, G g) {
   switch (bits) {
+    case kE2M1Bits:
+      return g.template operator()<kE2M1Bits>();
     case 2:
       return g.template operator()<2>();
     case 3:
@@ -407,12 +420,17 @@ inline void with_bits(int bits, G g) {
 template <int bits, bool nf4, class F>
 PITH_INLINE void each_column(const uint8_t* codes, int64_t begin, int64_t end, F f) {
   each_half<bits>(codes, begin, end, [&](const Half& h, int64_t column) PITH_INLINED {
+    const auto g = [&]<int byte>(Bytes four, int64_t at) PITH_INLINED {
+      V16 v = byte_values<byte, nf4>(four);
+      if constexpr (bits == kE2M1Bits) v = sub(v, set1(kE2M1Zero));
+      f(v, at, Index<byte>());
+    };
     for (int i = 0; i < 4; ++i) {
       const int64_t at = column + 4 * i;
-      if (at < end) f(byte_values<0, nf4>(h.c[i]), at, Index<0>());
-      if (at + 1 < end) f(byte_values<1, nf4>(h.c[i]), at + 1, Index<1>());
-      if (at + 2 < end) f(byte_values<2, nf4>(h.c[i]), at + 2, Index<2>());
-      if (at + 3 < end) f(byte_values<3, nf4>(h.c[i]), at + 3, Index<3>());
+      if (at < end) g.template operator()<0>(h.c[i], at);
+      if (at + 1 < end) g.template operator()<1>(h.c[i], at + 1);
+      if (at + 2 < end) g.template operator()<2>(h.c[i], at + 2);
+      if (at + 3 < end) g.template operator()<3>(h.c[i], at + 3);
     }
   });
 }
@@ -553,10 +571,11 @@ void int_rows_of(const IntTile& w, const IntCut& cut, int64_t k, const IntInputs
       each_half<bits>(
           w.codes, step * cut.step, min64(k, (step + 1) * cut.step),
           [&](const Half& h, int64_t column) PITH_INLINED {
-            const uint8_t* const ahead = w.codes + column * (2 * bits) + kAhead;
-            unrolled<(bits + 1) / 2>([&](auto i) { __builtin_prefetch(ahead + 64 * i); });
-            unrolled<M>(
-                [&](auto t) { dot16<bits>(part + 2 * t, h.c, inputs + t * x.stride + column); });
+            const uint8_t* const ahead = w.codes + column * (2 * bits_of(bits)) + kAhead;
+            unrolled<(bits_of(bits) + 1) / 2>([&](auto i) { __builtin_prefetch(ahead + 64 * i); });
+            unrolled<M>([&](auto t) {
+              dot16<value_bits(bits)>(part + 2 * t, h.c, inputs + t * x.stride + column);
+            });
           });
       unrolled<M>([&](auto t) {
         I16 all = plus(part[2 * t], part[2 * t + 1]);

@@ -172,6 +172,15 @@ template <int by>
 inline Bytes shifted(Bytes a) {
   return each_int([&](int i) { return by > 0 ? a.v[i] >> (by & 31) : a.v[i] << (-by & 31); });
 }
+#include "runtime/cpu/e2m1_table.h"
+inline Bytes looked_up(Bytes a) {  // of bytes below 16
+  return each_int([&](int i) {
+    uint32_t lane = 0;
+    for (int j = 0; j < 4; ++j)
+      lane |= static_cast<uint32_t>(kOfE2M1[a.v[i] >> 8 * j & 15]) << 8 * j;
+    return lane;
+  });
+}
 inline Bytes joined(Bytes a, Bytes b) {
   return each_int([&](int i) { return a.v[i] | b.v[i]; });
 }

@@ -33,7 +33,8 @@ RowScratch& row_scratch() {
 }
 
 bool in_groups(const Encoding& e) {
-  return e.kind == EncodingKind::kInt || e.kind == EncodingKind::kNf4;
+  return e.kind == EncodingKind::kInt || e.kind == EncodingKind::kNf4 ||
+         e.kind == EncodingKind::kMx;
 }
 
 // A row of dense or fp8 for the kernels.
@@ -63,9 +64,9 @@ GroupTile group_tile(const GroupTiles& tiles, const Encoding& e, int64_t tile,
   const int64_t count = 16 * tiles.layout().groups;
   scratch.tile_scales.require(count);
   tiles.scales(tile, scratch.tile_scales.data());
-  GroupTile out{e.kind == EncodingKind::kNf4 ? 0 : e.bits, tiles.codes(tile),
-                scratch.tile_scales.data(), nullptr, tiles.layout().group};
-  if (e.kind == EncodingKind::kNf4) return out;
+  GroupTile out{tiles.kernel_bits(), tiles.codes(tile), scratch.tile_scales.data(), nullptr,
+                tiles.layout().group};
+  if (e.kind != EncodingKind::kInt) return out;
   scratch.integers.require(count);
   scratch.tile_zeros.require(count);
   tiles.zeros(tile, scratch.integers.data());

@@ -152,6 +152,11 @@ inline Bytes shifted(Bytes v) {
   if constexpr (by < 0) return {_mm256_slli_epi32(v.a, -by), _mm256_slli_epi32(v.b, -by)};
   return v;
 }
+#include "runtime/cpu/e2m1_table.h"
+inline Bytes looked_up(Bytes v) {  // of bytes below 16
+  const __m256i table = _mm256_broadcastsi128_si256(load128(kOfE2M1));
+  return {_mm256_shuffle_epi8(table, v.a), _mm256_shuffle_epi8(table, v.b)};
+}
 inline Bytes joined(Bytes x, Bytes y) {
   return {_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)};
 }

@@ -29,6 +29,8 @@ Status by_codes(Codes codes, Run run) {
       return run(OfCodes<Codes::kInt8>());
     case Codes::kNf4:
       return run(OfCodes<Codes::kNf4>());
+    case Codes::kE2M1:
+      return run(OfCodes<Codes::kE2M1>());
     case Codes::kE4M3:
       return run(OfCodes<Codes::kE4M3>());
     case Codes::kE5M2:

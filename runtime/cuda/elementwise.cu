@@ -145,6 +145,9 @@ PITH_DEVICE float value_at(const TileWeight& w, int64_t row, int64_t column) {
   load_scales(w, tile, group, r, scales);
   const float scale = high_row ? scales[1] : scales[0];
   if (w.codes == Codes::kNf4) return scale * kNf4Floats[code];
+  if (w.codes == Codes::kE2M1)
+    return scale * half_float(static_cast<uint16_t>((code & 8) << 12 | (code & 7) << 9)) *
+           kValueFactor<Codes::kE2M1>;
   if (w.codes == Codes::kE4M3) return scale * e4m3_float(static_cast<uint8_t>(code));
   if (w.codes == Codes::kE5M2) return scale * half_float(static_cast<uint16_t>(code << 8));
   const int64_t at = ((tile * w.groups + group) * 8 + r) * 2 + high_row;

@@ -9,7 +9,7 @@ Status repack_codes(const RepackCodes& a, Stream stream);
 Status repack_pairs(const RepackPairs& a, Stream stream);
 Status repack_zeros(const RepackZeros& a, Stream stream);
 // By codes: one file of instances each.
-Status products_small(const TileProduct& a, Stream stream);   // 2 to 4 bits, nf4
+Status products_small(const TileProduct& a, Stream stream);   // 2 to 4 bits, nf4, e2m1
 Status products_middle(const TileProduct& a, Stream stream);  // 5 to 8 bits
 Status products_floats(const TileProduct& a, Stream stream);  // floats of 8 and 16 bits
 Status products_ints(const Int8Product& a, Stream stream);

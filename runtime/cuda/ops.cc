@@ -36,7 +36,7 @@ Status check_product(const Product& a) {
 Status tile_product(const TileProduct& a, Stream stream) {
   if (const Status bad = check_product(a)) return bad;
   const Codes c = a.to[0].w.codes;
-  if (c <= Codes::kInt4 || c == Codes::kNf4) return products_small(a, stream);
+  if (c <= Codes::kInt4 || c == Codes::kNf4 || c == Codes::kE2M1) return products_small(a, stream);
   if (c <= Codes::kInt8) return products_middle(a, stream);
   return products_floats(a, stream);
 }

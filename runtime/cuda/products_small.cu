@@ -12,6 +12,8 @@ Status products_small(const TileProduct& a, Stream stream) {
       return run_product<Halves<Codes::kInt4>>(a, stream);
     case Codes::kNf4:
       return run_product<Halves<Codes::kNf4>>(a, stream);
+    case Codes::kE2M1:
+      return run_product<Halves<Codes::kE2M1>>(a, stream);
     default:
       return "product: codes of another file";
   }

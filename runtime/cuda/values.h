@@ -8,7 +8,9 @@ namespace pith::cuda {
 
 // What the f16 of value_pair is to be multiplied by.
 template <Codes codes>
-inline constexpr float kValueFactor = codes == Codes::kE4M3 ? 256.0f : 1.0f;
+inline constexpr float kValueFactor = codes == Codes::kE4M3   ? 256.0f
+                                      : codes == Codes::kE2M1 ? 16384.0f
+                                                              : 1.0f;
 
 PITH_CONSTANT uint16_t kNf4Halves[16] = {0xbc00, 0xb992, 0xb833, 0xb652, 0xb48d, 0xb1ea,
                                          0xadd4, 0x0000, 0x2d18, 0x3126, 0x33e0, 0x3568,
@@ -75,7 +77,7 @@ PITH_DEVICE float code_scale(float absmax, float largest_code) {
 // The values of two codes; of integers less their zero (in both halves of `zero`).
 //
 // An integer below 1024 in the last bits of the f16 of 1024 is 1024 more: subtracting 1024 + zero
-// is exact. An e4m3 moved to the places of an f16 is 2^-8 times what it means.
+// is exact. An e4m3 moved to the places of an f16 is 2^-8 times what it means, an e2m1 2^-14.
 template <Codes codes>
 PITH_DEVICE uint32_t value_pair(uint32_t pair, uint32_t zero, const uint32_t* table) {
   if constexpr (codes == Codes::kF16 || codes == Codes::kBF16) {
@@ -84,6 +86,8 @@ PITH_DEVICE uint32_t value_pair(uint32_t pair, uint32_t zero, const uint32_t* ta
     return pair << 8;
   } else if constexpr (codes == Codes::kE4M3) {
     return (pair & 0x00800080u) << 8 | (pair & 0x007f007fu) << 7;
+  } else if constexpr (codes == Codes::kE2M1) {
+    return (pair & 0x00080008u) << 12 | (pair & 0x00070007u) << 9;
   } else if constexpr (codes == Codes::kNf4) {
     return table[(pair & 15) | (pair >> 12 & 0xf0)];
   } else {

@@ -39,6 +39,7 @@ enum class Codes : int32_t {
   kInt6,
   kInt8,  // integers: code - zero
   kNf4,   // 4-bit normal floats
+  kE2M1,  // 4-bit floats
   kE4M3,  // 8-bit floats
   kE5M2,
   kF16,
@@ -80,6 +81,7 @@ PITH_BOTH constexpr Parts parts_of(Codes codes) {
       return {2, 1};
     case Codes::kInt4:
     case Codes::kNf4:
+    case Codes::kE2M1:
       return {4, 0};
     case Codes::kInt5:
       return {4, 1};

@@ -1,5 +1,6 @@
 #include "runtime/gpu/gpu_weight.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -32,6 +33,8 @@ Codes codes_of(const Encoding& e) {
       }
     case EncodingKind::kNf4:
       return Codes::kNf4;
+    case EncodingKind::kMx:
+      return Codes::kE2M1;
     case EncodingKind::kFp8:
       return e.dtype == DType::kF8E4M3 ? Codes::kE4M3 : Codes::kE5M2;
     case EncodingKind::kDense:
@@ -63,6 +66,20 @@ std::vector<uint16_t> decoded_halves(const Weight& w) {
   return halves;
 }
 
+bool in_groups(const Encoding& e) {
+  return e.kind == EncodingKind::kInt || e.kind == EncodingKind::kNf4 ||
+         e.kind == EncodingKind::kMx;
+}
+
+// Powers of two as bf16.
+std::vector<uint16_t> mx_scales(std::span<const std::byte> bytes) {
+  std::vector<uint16_t> to(bytes.size());
+  std::ranges::transform(bytes, to.begin(), [](std::byte b) {
+    return f32_to_bf16(mx_scale(static_cast<uint8_t>(b)));
+  });
+  return to;
+}
+
 }  // namespace
 
 GpuWeight::GpuWeight(GpuDevice& device, const Weight& w) {
@@ -82,13 +99,12 @@ GpuWeight::GpuWeight(GpuDevice& device, const Weight& w) {
     device.wait();
     return;
   }
-  const bool in_groups = e.kind == EncodingKind::kInt || e.kind == EncodingKind::kNf4;
   const GpuBuffer from(device, codes.data(), codes.size());
   const int bits = parts.low + parts.high;
-  tiles_.low = repack_part(device, {from.data(), !in_groups, bits, 0}, parts.low);
+  tiles_.low = repack_part(device, {from.data(), !in_groups(e), bits, 0}, parts.low);
   if (parts.high > 0)
     tiles_.high = repack_part(device, {from.data(), false, bits, parts.low}, parts.high);
-  if (in_groups) set_group_planes(device, w);
+  if (in_groups(e)) set_group_planes(device, w);
   if (e.kind == EncodingKind::kFp8) set_float_scales(device, w);
   device.wait();  // what was uploaded may go
 }
@@ -115,10 +131,15 @@ void GpuWeight::set_group_planes(GpuDevice& device, const Weight& w) {
     device.wait();
     return to;
   };
+  const bool powers = e.kind == EncodingKind::kMx;
   tiles_.scale_type = e.two_level               ? Scales::kTwoLevels
+                      : powers                  ? Scales::kBF16
                       : e.scale == DType::kBF16 ? Scales::kBF16
                                                 : Scales::kF16;
-  tiles_.scales = pairs(w.plane(PlaneKind::kScales), e.two_level ? 1 : 2);
+  std::vector<uint16_t> widened;
+  if (powers) widened = mx_scales(w.plane(PlaneKind::kScales));
+  const auto scales = powers ? std::as_bytes(std::span(widened)) : w.plane(PlaneKind::kScales);
+  tiles_.scales = pairs(scales, e.two_level ? 1 : 2);
   if (e.two_level) {
     std::vector<float> rows(static_cast<size_t>(tiles_.tiles * 16));
     to_f32(e.scale, w.plane(PlaneKind::kRowScales).data(), rows.data(), w.n);
@@ -171,7 +192,7 @@ uint64_t GpuWeight::bytes_of(const Encoding& e, int64_t n, int64_t k) {
   const cuda::Parts parts = cuda::parts_of(codes_of(e));
   const int64_t tiles = ceil_div(n, cuda::kTileRows), stages = ceil_div(k, cuda::kStageColumns);
   auto sum = static_cast<uint64_t>(cuda::part_bytes(tiles, stages, parts.low + parts.high));
-  if (e.kind == EncodingKind::kInt || e.kind == EncodingKind::kNf4) {
+  if (in_groups(e)) {
     const auto count = static_cast<uint64_t>(tiles * GroupLayout(e, n, k).groups * 16);
     sum += count * (e.two_level ? 1 : 2);
     if (e.two_level) sum += static_cast<uint64_t>(tiles * 16) * sizeof(float);

@@ -7,6 +7,7 @@
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/parallel.h"
+#include "formats/encodings/int_group.h"
 #include "runtime/model/arch/arch.h"
 
 namespace pith {
@@ -42,8 +43,7 @@ class CheckpointSource final : public ModelSource {
   }
   Encoding encoding(const LinearInfo& info) const override {
     const TensorSlice& s = slice(info.name);
-    return s.scales.empty() ? checkpoint_.require(s.tensor).encoding
-                            : Encoding::of_ggml(GgmlType::kMXFP4);
+    return is_mx(s) ? Encoding::mxfp4() : checkpoint_.require(s.tensor).encoding;
   }
   void rows(const LinearInfo& info, int64_t row, int64_t rows, float* out) const override {
     decode_rows(stored_rows(info, row, rows), 0, rows, out);
@@ -75,29 +75,60 @@ class CheckpointSource final : public ModelSource {
 
   Weight stored_rows(const LinearInfo& info, int64_t row, int64_t rows) const {
     const TensorSlice& s = slice(info.name);
-    if (!s.scales.empty()) return mx_rows(s, info.k, row, rows);
+    if (!s.scales.empty()) return mx_of_tensors(s, info.k, row, rows);
+    if (is_mx(s)) return mx_of_blocks(s, info.k, row, rows);
     const TensorInfo t = as_matrix(checkpoint_.require(s.tensor), info.k);
     OwnedWeight w = allocate_weight(t.encoding, rows, info.k);
     read_rows(t, s, row, rows, w.planes[0].bytes);
     return std::move(w.weight);
   }
-  // Codes and scales of two tensors as the blocks of GGUF: there the first and the second half of a
-  // group share bytes, here neighbours.
-  Weight mx_rows(const TensorSlice& s, int64_t k, int64_t row, int64_t rows) const {
-    const auto groups = static_cast<size_t>(rows * k / kMxGroup);
-    std::vector<std::byte> codes(groups * kMxGroup / kMxCodes), scales(groups);
-    read_rows(as_matrix(checkpoint_.require(s.tensor), k / kMxCodes), s, row, rows, codes);
-    read_rows(as_matrix(checkpoint_.require(s.scales), k / kMxGroup), s, row, rows, scales);
-    OwnedWeight w = allocate_weight(Encoding::of_ggml(GgmlType::kMXFP4), rows, k);
-    std::byte* to = w.planes[0].bytes.data();
-    constexpr size_t kHalf = kMxGroup / 2;
-    for (size_t g = 0; g < groups; ++g) {
-      const std::byte* const from = codes.data() + g * kHalf;
-      const auto code = [&](size_t i) { return (from[i / 2] >> (4 * (i % 2))) & std::byte{15}; };
-      *to++ = scales[g];
-      for (size_t i = 0; i < kHalf; ++i) *to++ = code(i) | code(i + kHalf) << 4;
-    }
+  // MXFP4 has one form in pith, and two in checkpoints.
+  bool is_mx(const TensorSlice& s) const {
+    return !s.scales.empty() ||
+           checkpoint_.require(s.tensor).encoding == Encoding::of_ggml(GgmlType::kMXFP4);
+  }
+  // group(i, codes): the scale of group i, counted over all rows, and its codes [kMxGroup].
+  template <class Group>
+  static Weight mx_weight(int64_t rows, int64_t k, Group group) {
+    const Encoding e = Encoding::mxfp4();
+    OwnedWeight w = allocate_weight(e, rows, k);
+    const GroupLayout layout(e, rows, k);
+    parallel_ranges(rows, 16, [&](int64_t begin, int64_t end) {
+      std::vector<uint8_t> codes(static_cast<size_t>(k)),
+          scales(static_cast<size_t>(layout.groups));
+      for (int64_t r = begin; r < end; ++r) {
+        for (int64_t g = 0; g < layout.groups; ++g)
+          scales[static_cast<size_t>(g)] =
+              group(r * layout.groups + g, codes.data() + g * kMxGroup);
+        store_mx_row(layout, w.planes, r, codes, scales);
+      }
+    });
     return std::move(w.weight);
+  }
+  // Neighbours share a byte.
+  Weight mx_of_tensors(const TensorSlice& s, int64_t k, int64_t row, int64_t rows) const {
+    const auto groups = static_cast<size_t>(rows * k / kMxGroup);
+    std::vector<std::byte> bytes(groups * kMxGroup / kMxCodes), scales(groups);
+    read_rows(as_matrix(checkpoint_.require(s.tensor), k / kMxCodes), s, row, rows, bytes);
+    read_rows(as_matrix(checkpoint_.require(s.scales), k / kMxGroup), s, row, rows, scales);
+    return mx_weight(rows, k, [&](int64_t g, uint8_t* codes) {
+      const std::byte* const from = bytes.data() + g * kMxGroup / kMxCodes;
+      for (int64_t i = 0; i < kMxGroup; ++i)
+        codes[i] = static_cast<uint8_t>((from[i / 2] >> (4 * (i % 2))) & std::byte{15});
+      return static_cast<uint8_t>(scales[static_cast<size_t>(g)]);
+    });
+  }
+  // Blocks of GGUF: the halves of a group share bytes, behind the scale.
+  Weight mx_of_blocks(const TensorSlice& s, int64_t k, int64_t row, int64_t rows) const {
+    constexpr int64_t kHalf = kMxGroup / 2, kBlock = 1 + kHalf;
+    std::vector<std::byte> bytes(static_cast<size_t>(rows * k / kMxGroup * kBlock));
+    read_rows(as_matrix(checkpoint_.require(s.tensor), k), s, row, rows, bytes);
+    return mx_weight(rows, k, [&](int64_t g, uint8_t* codes) {
+      const std::byte* const from = bytes.data() + g * kBlock;
+      for (int64_t i = 0; i < kMxGroup; ++i)
+        codes[i] = static_cast<uint8_t>((from[1 + i % kHalf] >> (4 * (i / kHalf))) & std::byte{15});
+      return static_cast<uint8_t>(from[0]);
+    });
   }
   std::vector<float> floats(const std::string& name, int64_t length) const {
     const TensorSlice& s = slice(name);

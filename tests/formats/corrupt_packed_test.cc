@@ -327,8 +327,8 @@ const CorruptCase kRecordCases[] = {
      "\"b\" has a weight of 2 x 21 where 2 x 20 is needed"},
     {"up_without_planes", up([](auto&, auto& u) { u.clear_planes(); }), kCorrupt,
      "\"b\" has 0 planes, its encoding has 1"},
-    {"up_of_an_unknown_encoding", up([](auto&, auto& u) { u.mutable_encoding()->set_kind(5); }),
-     kCorrupt, "encoding 5 does not exist"},
+    {"up_of_an_unknown_encoding", up([](auto&, auto& u) { u.mutable_encoding()->set_kind(6); }),
+     kCorrupt, "encoding 6 does not exist"},
     {"no_up", manifest([](Manifest& m) { m.mutable_linears(1)->mutable_terms(1)->clear_up(); }),
      kCorrupt, "\"b\" has a weight of 2 x 20 where 4 x 20 is needed"},
     {"up_of_a_whole_weight", manifest([](Manifest& m) {
@@ -342,8 +342,10 @@ const CorruptCase kRecordCases[] = {
        m.mutable_linears(0)->mutable_terms(0)->mutable_weight()->clear_encoding();
      }),
      kCorrupt, "\"a\" has 3 planes, its encoding has 1"},
-    {"encoding_kind_5", encoding(0, [](EncodingRecord& e) { e.set_kind(5); }), kCorrupt,
-     "\"a\" has a wrong encoding: encoding 5 does not exist"},
+    {"mxfp4_of_other_groups", encoding(0, [](EncodingRecord& e) { e.set_kind(5); }), kCorrupt,
+     "mxfp4 has groups of 32 and nothing else"},
+    {"encoding_kind_6", encoding(0, [](EncodingRecord& e) { e.set_kind(6); }), kCorrupt,
+     "\"a\" has a wrong encoding: encoding 6 does not exist"},
     {"encoding_kind_256", encoding(0, [](EncodingRecord& e) { e.set_kind(256); }), kCorrupt,
      "encoding 256 does not exist"},
     {"encoding_kind_2_32_less_1", encoding(0, [](EncodingRecord& e) { e.set_kind(~0u); }), kCorrupt,

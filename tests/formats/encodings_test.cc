@@ -68,7 +68,7 @@ TEST(Encodings, names_parse_back_and_are_unique) {
     EXPECT_EQ(parse_encoding(name), e) << name;
     EXPECT_TRUE(can_encode(e)) << name;
   }
-  EXPECT_EQ(names.size(), 3u + 5 * 4 * 13 + 6);
+  EXPECT_EQ(names.size(), 3u + 5 * 4 * 13 + 6 + 1);
 }
 
 TEST(Encodings, names_are_what_the_documents_say) {
@@ -77,6 +77,7 @@ TEST(Encodings, names_are_what_the_documents_say) {
   EXPECT_EQ(to_string(Encoding::integer(3, 0, true, DType::kBF16, true)), "int3-row-bf16-s8");
   EXPECT_EQ(to_string(Encoding::nf4(32)), "nf4-g32");
   EXPECT_EQ(to_string(Encoding::fp8(DType::kF8E5M2, ScaleArea::kBlock128)), "fp8e5m2-128x128");
+  EXPECT_EQ(to_string(Encoding::mxfp4()), "mxfp4");
   EXPECT_EQ(parse_encoding("int8"), Encoding::integer(8, 64));
   EXPECT_EQ(parse_encoding("nf4"), Encoding::nf4(64));
   EXPECT_EQ(parse_encoding("fp8"), Encoding::fp8(DType::kF8E4M3, ScaleArea::kRow));
@@ -182,6 +183,7 @@ TEST(Encodings, sizes_are_those_of_the_format) {
   EXPECT_EQ(encoded_bytes(Encoding::integer(3, 64, true, DType::kF16, true), 2, 172),
             16u * (6 * 12 + 3) + 2u * 2);
   EXPECT_EQ(encoded_bytes(Encoding::nf4(0), 2, 17), 16u * (16 + 2));
+  EXPECT_EQ(encoded_bytes(Encoding::mxfp4(), 2, 33), 16u * (2 * 16 + 2));
   EXPECT_EQ(encoded_bytes(Encoding::fp8(DType::kF8E4M3, ScaleArea::kTensor), 7, 9), 63u + 4);
   EXPECT_EQ(encoded_bytes(Encoding::fp8(DType::kF8E4M3, ScaleArea::kRow), 7, 9), 63u + 28);
   EXPECT_EQ(encoded_bytes(Encoding::fp8(DType::kF8E4M3, ScaleArea::kBlock128), 129, 257),
@@ -256,9 +258,10 @@ void expect_nearest_codes(const Weight& w, const std::vector<float>& x) {
       const int zero = zeros[static_cast<size_t>(c / l.group)];
       double best = std::numeric_limits<double>::infinity(), top = 0;
       for (int q = 0; q < 1 << e.bits; ++q) {
+        const auto& values = e.kind == EncodingKind::kNf4 ? kNf4Values : kE2M1Values;
         const double value = e.kind == EncodingKind::kInt
                                  ? q - zero
-                                 : static_cast<double>(kNf4Values[static_cast<size_t>(q)]);
+                                 : static_cast<double>(values[static_cast<size_t>(q)]);
         best = std::min(best, std::fabs(static_cast<double>(x[i]) - scales[i] * value));
         top = std::max(top, std::fabs(scales[i] * value));
       }
@@ -303,6 +306,17 @@ void expect_within_half_a_step(const Weight& w, const std::vector<float>& x) {
   }
 }
 
+// Half of the widest gap, between 4 and 6, or what is cut off above 6; half of the least code.
+void expect_mx_rounding(const Weight& w, const std::vector<float>& x) {
+  const auto y = decode_all(w);
+  const auto scales = stored_scales(w);
+  for (size_t i = 0; i < x.size(); ++i) {
+    const auto v = static_cast<double>(x[i]);
+    ASSERT_NEAR(static_cast<double>(y[i]), v, std::max(std::fabs(v) / 4, scales[i] / 4)) << i;
+    ASSERT_EQ(std::exp2(std::round(std::log2(scales[i]))), scales[i]);
+  }
+}
+
 void expect_fp8_rounding(const Weight& w, const std::vector<float>& x) {
   const bool e4m3 = w.encoding.dtype == DType::kF8E4M3;
   const auto y = decode_all(w);
@@ -333,6 +347,10 @@ TEST(Encodings, decoding_what_was_encoded_stays_within_the_bound_of_the_encoding
       }
       case EncodingKind::kFp8:
         expect_fp8_rounding(weight, w);
+        break;
+      case EncodingKind::kMx:
+        expect_nearest_codes(weight, w);
+        expect_mx_rounding(weight, w);
         break;
       default:
         expect_nearest_codes(weight, w);
@@ -422,6 +440,19 @@ TEST(Encodings, fp8_codes_decode_as_the_dtype_does) {
       }
     }
   }
+}
+
+TEST(Encodings, numbers_of_mxfp4_stay_as_they_are) {
+  std::vector<float> w;
+  for (const int exponent : {-126, -20, 0, 7, 120}) {
+    for (int i = 0; i < 32; ++i)
+      w.push_back(std::ldexp(kE2M1Values[static_cast<size_t>(i * 5 % 16)], exponent));
+  }
+  const Weight encoded = encode(Encoding::mxfp4(), 1, std::ssize(w), w.data());
+  EXPECT_EQ(decode_all(encoded), w);
+  EXPECT_EQ(mx_scale(0), 0x1p-127f);
+  EXPECT_EQ(mx_scale(254), 0x1p127f);
+  EXPECT_TRUE(std::isnan(mx_scale(255)));
 }
 
 // ---- Parts of integers ----

@@ -338,7 +338,10 @@ def build(config):
             if config.model_type == "gpt_oss" and name.endswith("_proj") and ".experts." in name:
                 # Stored [expert, out, in]; transformers has it the other way round.
                 stored_shape = (p.shape[0], p.shape[2], p.shape[1])
-                p.copy_(torch.from_numpy(weight(name, stored_shape)).transpose(1, 2))
+                w = weight(name, stored_shape)
+                p.copy_(torch.from_numpy(w).transpose(1, 2))
+                stored.append({"name": name, "shape": list(stored_shape),
+                               "first": float(w.flat[0]), "last": float(w.flat[-1])})
                 continue
             for part, shape, place in parts(stored_name, tuple(p.shape), config.model_type):
                 w = weight(part, shape)

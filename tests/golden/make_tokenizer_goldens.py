@@ -398,6 +398,8 @@ TOKENIZERS = {
         pre=P.Metaspace(prepend_scheme="first", split=False)), "</s>"),
     "llama2_metaspace_never": (lambda: llama2(
         pre=P.Metaspace(prepend_scheme="never", split=True), prepend=False), "</s>"),
+    "gemma_style": (lambda: llama2(
+        normalizer=N.Replace(" ", "▁"), pre=P.Split(" ", "merged_with_previous"), prepend=False), "</s>"),
     "bpe_unk": (lambda: bpe_unk(False), "<pad>"),
     "bpe_fuse_unk": (lambda: bpe_unk(True), "<pad>"),
     "bpe_suffix": (bpe_suffix, "<unk>"),

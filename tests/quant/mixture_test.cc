@@ -126,6 +126,36 @@ TEST_F(Mixture, is_quantized_expert_by_expert_and_keeps_its_router) {
   EXPECT_EQ(experts, 2 * 4 * 3);
 }
 
+// As they lie in a checkpoint of gpt-oss, in either form.
+TEST_F(Mixture, keeps_experts_in_mxfp4_number_for_number) {
+  test::write_tiny_checkpoint(
+      folder_.file("in"),
+      read_text_file(test::fixture("golden/arch/gpt_oss/config.json"), 1 << 20));
+  source_ = open_model(folder_.file("in"));
+  Passes passes;
+  passes.push_back(make_quantize_pass({.linears = encoding_for_type("w8"),
+                                       .method = "rtn",
+                                       .ignore = {"*experts*"},
+                                       .overrides = {}}));
+  compress(*source_, passes, {.output = folder_.file("out.pith"), .calibration = {}});
+  const auto packed = open_model(folder_.file("out.pith"));
+  int experts = 0;
+  for (const auto& info : linears_of(source_->spec())) {
+    if (info.expert < 0) continue;
+    ++experts;
+    EXPECT_EQ(packed->encoding(info), Encoding::mxfp4()) << info.name;
+    const auto values = [&](const ModelSource& source) {
+      std::vector<float> out(static_cast<size_t>(info.n * info.k));
+      source.rows(info, 0, info.n, out.data());
+      const auto bias = source.bias(info);
+      out.insert(out.end(), bias.begin(), bias.end());
+      return out;
+    };
+    EXPECT_EQ(values(*packed), values(*source_)) << info.name;
+  }
+  EXPECT_EQ(experts, 3 * 6 * 3);
+}
+
 TEST_F(Mixture, gives_the_same_bytes_for_any_number_of_threads) {
   open(4, 2);
   std::string expected;

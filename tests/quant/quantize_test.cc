@@ -331,6 +331,7 @@ TEST(Types, names_of_other_tools_and_of_encodings_are_known) {
                {"w2", "int2-g16-asym", 16},
                {"int8", "int8-g64", -1},
                {"nf4", "nf4-g128", 128},
+               {"mxfp4", "mxfp4", -1},
                {"fp8", "fp8e4m3-row", -1},
                {"FP8_BLOCK", "fp8e4m3-128x128", -1},
                {"f16", "f16", -1},

@@ -34,6 +34,7 @@ std::vector<Encoding> integer_encodings() {
       all.push_back(Encoding::integer(4, group, group % 3 == 1, DType::kF16, two_level));
   }
   for (const int bits : {2, 3, 5, 6}) all.push_back(Encoding::integer(bits, 64, false));
+  all.push_back(Encoding::mxfp4());
   return all;
 }
 
@@ -60,7 +61,7 @@ Weight two_levels(int64_t n, int64_t k, int64_t group, bool symmetric, int large
 std::vector<float> by_definition(const Weight& w, RoundedInputs& x,
                                  const std::vector<float>& added) {
   const GroupLayout l(w.encoding, w.n, w.k);
-  const bool two_level = w.encoding.two_level;
+  const bool two_level = w.encoding.two_level, mx = w.encoding.kind == EncodingKind::kMx;
   // Columns of one product: with int8 factors, as many as cannot overflow.
   const int64_t largest = w.encoding.bits == 8 ? 255 : (1 << w.encoding.bits) - 1;
   const int64_t exact = INT32_MAX / (largest * 127 * (two_level ? 128 : 1)) / 128 * 128;
@@ -84,7 +85,9 @@ std::vector<float> by_definition(const Weight& w, RoundedInputs& x,
         int64_t sum = 0;
         for (int64_t i = c; i < std::min(w.k, c + piece); ++i) {
           const int64_t g = i / l.group;
-          const int64_t weight = codes[static_cast<size_t>(i)] - zeros[static_cast<size_t>(g)];
+          const uint8_t code = codes[static_cast<size_t>(i)];
+          const int64_t weight = mx ? static_cast<int64_t>(2 * kE2M1Values[code])
+                                    : code - zeros[static_cast<size_t>(g)];
           const auto* group_scales =
               reinterpret_cast<const int8_t*>(w.plane(PlaneKind::kScales).data());
           const int64_t factor =
@@ -92,7 +95,7 @@ std::vector<float> by_definition(const Weight& w, RoundedInputs& x,
           sum += weight * factor * inputs[t * x.stride() + i];
         }
         const float scale = scales[two_level ? 0 : static_cast<size_t>(c / l.group)];
-        const float both = scale * x.scales()[c / x.block() * x.m() + t];
+        const float both = (mx ? scale / 2 : scale) * x.scales()[c / x.block() * x.m() + t];
         float& to = y[static_cast<size_t>(t * w.n + r)];
         to = std::fma(static_cast<float>(sum), both, added.empty() && c == 0 ? 0.0f : to);
       }

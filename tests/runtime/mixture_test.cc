@@ -38,7 +38,8 @@ TEST(CpuMixture, gives_the_bits_of_one_expert_after_the_other) {
     InputEncoding input;
     bool gated;
   } kCases[] = {{"int4-g32-asym", none, true}, {"int4-g32", none, false}, {"int8-row", i8, true},
-                {"int4-g64-s8", i8, true},     {"int3-g16", none, true},  {"nf4-g32", none, true}};
+                {"int4-g64-s8", i8, true},     {"int3-g16", none, true},  {"nf4-g32", none, true},
+                {"mxfp4", none, true}};
   for (const auto& c : kCases) {
     proto::Mixture spec;
     spec.set_experts(5);

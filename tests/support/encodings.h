@@ -30,6 +30,7 @@ inline std::vector<Encoding> writable_encodings() {
       }
     }
   }
+  all.push_back(Encoding::mxfp4());
   for (const DType dtype : {DType::kF8E4M3, DType::kF8E5M2}) {
     for (const ScaleArea area : {ScaleArea::kTensor, ScaleArea::kRow, ScaleArea::kBlock128})
       all.push_back(Encoding::fp8(dtype, area));
@@ -48,6 +49,7 @@ inline std::vector<Encoding> encoding_families() {
   some.push_back(Encoding::integer(5, 0, false));
   some.push_back(Encoding::nf4(64));
   some.push_back(Encoding::nf4(0, DType::kBF16));
+  some.push_back(Encoding::mxfp4());
   for (const DType dtype : {DType::kF8E4M3, DType::kF8E5M2}) {
     for (const ScaleArea area : {ScaleArea::kTensor, ScaleArea::kRow, ScaleArea::kBlock128})
       some.push_back(Encoding::fp8(dtype, area));

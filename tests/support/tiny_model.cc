@@ -37,6 +37,15 @@ class TensorList {
   std::vector<TinyTensor> list;
 };
 
+constexpr float kMxCodes[] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+int mx_exponent_at(size_t i) { return -5 - static_cast<int>(i / 32 % 3); }
+// The nearest to a magnitude.
+int mx_code(float v) {
+  const auto* const nearest = std::ranges::min_element(
+      kMxCodes, {}, [&](float code) { return std::fabs(std::fabs(v) - code); });
+  return static_cast<int>(nearest - kMxCodes);
+}
+
 }  // namespace
 
 std::vector<TinyTensor> tiny_tensors(const Json& config) {
@@ -138,20 +147,22 @@ std::vector<float> tiny_weights(const TinyTensor& tensor) {
   for (size_t i = 0; i < out.size(); ++i) {
     out[i] = static_cast<float>((norm ? 1.0 : 0.0) + scale * uniform(seed, i));
   }
+  for (size_t i = 0; i < out.size() && tensor.shape.size() == 3; ++i) {
+    const int exponent = mx_exponent_at(i);
+    const float kept = std::ldexp(kMxCodes[mx_code(std::ldexp(out[i], -exponent))], exponent);
+    out[i] = out[i] < 0 ? -kept : kept;
+  }
   return out;
 }
 
 TinyMx tiny_mx(const TinyTensor& tensor) {
-  constexpr float kCodes[] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
   const std::vector<float> w = tiny_weights(tensor);
   TinyMx out;
   for (size_t i = 0; i < w.size(); ++i) {
-    const int exponent = -5 - static_cast<int>(i / 32 % 3);
+    const int exponent = mx_exponent_at(i);
     if (i % 32 == 0) out.scales.push_back(static_cast<uint8_t>(127 + exponent));
-    const float v = std::fabs(std::ldexp(w[i], -exponent));
-    const auto nearest =
-        std::ranges::min_element(kCodes, {}, [&](float code) { return std::fabs(v - code); });
-    out.codes.push_back(static_cast<uint8_t>((nearest - kCodes) | (w[i] < 0 ? 8 : 0)));
+    const int code = mx_code(std::ldexp(w[i], -exponent));
+    out.codes.push_back(static_cast<uint8_t>(code | (w[i] < 0 ? 8 : 0)));
   }
   return out;
 }

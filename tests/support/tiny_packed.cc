@@ -190,6 +190,7 @@ std::vector<Encoding> every_encoding() {
       }
     }
   }
+  out.push_back(Encoding::mxfp4());
   for (const DType type : {DType::kF8E4M3, DType::kF8E5M2}) {
     for (const ScaleArea area : {ScaleArea::kTensor, ScaleArea::kRow, ScaleArea::kBlock128})
       out.push_back(Encoding::fp8(type, area));
