@@ -10,7 +10,7 @@ void GroupTiles::scales(int64_t tile, float* to) const {
   const int64_t count = 16 * layout_.groups;
   const std::byte* from = at(scales_, tile, layout_.scale_tile_bytes);
   if (w_.encoding.kind == EncodingKind::kMx) {  // of kE2M1Bits: half
-    for (int64_t i = 0; i < count; ++i) to[i] = 0.5f * mx_scale(static_cast<uint8_t>(from[i]));
+    kernels_.powers(reinterpret_cast<const uint8_t*>(from), count, to);
   } else if (w_.encoding.two_level) {
     float rows[16];
     row_scales(tile, rows);

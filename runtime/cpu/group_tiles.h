@@ -48,11 +48,16 @@ class GroupTiles {
   // [groups, 16]
   void zeros(int64_t tile, int32_t* to) const;
 
-  // As they lie: f16 of one level, units of zeros; null for others.
+  // As they lie: f16 of one level, powers of two, units of zeros; null for others.
   const uint16_t* half_scales(int64_t tile) const {
     const bool halves = w_.encoding.scale == DType::kF16 && !w_.encoding.two_level;
     return halves ? reinterpret_cast<const uint16_t*>(at(scales_, tile, layout_.scale_tile_bytes))
                   : nullptr;
+  }
+  const uint8_t* powers(int64_t tile) const {
+    return w_.encoding.kind == EncodingKind::kMx
+               ? reinterpret_cast<const uint8_t*>(at(scales_, tile, layout_.scale_tile_bytes))
+               : nullptr;
   }
   const uint8_t* packed_zeros(int64_t tile) const {
     return w_.encoding.symmetric

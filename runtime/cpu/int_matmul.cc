@@ -100,9 +100,10 @@ class IntProduct {
       tile.codes = tiles_.codes(t);
       if (whole_steps_) {
         tile.half_scales = tiles_.half_scales(t);
+        tile.powers = tiles_.powers(t);
         tile.packed_zeros = tiles_.packed_zeros(t);
       }
-      if (tile.half_scales == nullptr) {
+      if (tile.half_scales == nullptr && tile.powers == nullptr) {
         load_scales(t, 0, 16, s);
         tile.scales = s.scales.data();
         if (two_level_) tile.factors = s.factors.data();

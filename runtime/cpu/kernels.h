@@ -78,7 +78,8 @@ struct IntTile {
   int bits;
   const uint8_t* codes;
   const float* scales;          // [pieces, 16], or null:
-  const uint16_t* half_scales;  // the same in f16
+  const uint16_t* half_scales;  // the same in f16, or null:
+  const uint8_t* powers;        // bytes e for 2^(e - 128), which lie by groups too
   const int32_t* zeros;         // [steps, 16], or null:
   const uint8_t* packed_zeros;  // units of 16 in 2*bits bytes
   const int32_t* factors;       // [steps, 16], or null: 1
@@ -163,6 +164,7 @@ struct CpuKernels {
 
   void (*f16_to_f32)(const uint16_t* from, int64_t n, float* to);
   void (*f32_to_f16)(const float* from, int64_t n, uint16_t* to);
+  void (*powers)(const uint8_t* from, int64_t n, float* to);  // 2^(e - 128); n a multiple of 16
   void (*rms_norm)(const float* x, const float* weight, int64_t n, float eps, float* y);
   void (*silu_mul)(float* gate, const float* up, int64_t n);  // gate = silu(gate) * up
   // gate = gelu(gate) * up, in the form with tanh

@@ -61,6 +61,12 @@ inline V16 load_bf16(const uint16_t* p) {
 inline __m512i load_u8(const uint8_t* p) {
   return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
+// 2^(e - 128): half of the float of exponent e, whose least is subnormal.
+inline V16 load_powers(const uint8_t* p) {
+  const __m512i bits =
+      _mm512_max_epi32(_mm512_slli_epi32(load_u8(p), 23), _mm512_set1_epi32(1 << 22));
+  return _mm512_mul_ps(_mm512_castsi512_ps(bits), _mm512_set1_ps(0.5f));
+}
 template <int shift>
 inline V16 load_f8(const uint8_t* p, float rescale) {
   const __m512i c = load_u8(p);

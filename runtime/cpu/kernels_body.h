@@ -586,7 +586,10 @@ void int_rows_of(const IntTile& w, const IntCut& cut, int64_t k, const IntInputs
     if (w.scales) {
       scales = load(w.scales + 16 * p);
     } else if (of_pieces.begins()) {
-      scales = load_f16(w.half_scales + 16 * of_pieces.group);
+      if constexpr (bits == kE2M1Bits)
+        scales = load_powers(w.powers + 16 * of_pieces.group);
+      else
+        scales = load_f16(w.half_scales + 16 * of_pieces.group);
     }
     const float* const x_scales = x.scales + p / cut.pieces_of_block * x.all + token;
     unrolled<M>([&](auto t) {
@@ -883,6 +886,10 @@ void narrow_f16(const float* from, int64_t n, uint16_t* to) {
   }
 }
 
+void widen_powers(const uint8_t* from, int64_t n, float* to) {
+  for (int64_t i = 0; i < n; i += 16) store(to + i, load_powers(from + i));
+}
+
 #define PITH_BY_FLOATS(f) f<F32>, f<F16>, f<BF16>, f<F8E4M3>, f<F8E5M2>
 #define PITH_BY_CODES(f) \
   { PITH_BY_FLOATS(f), f<Packed<4>>, f<I8> }
@@ -891,5 +898,6 @@ void narrow_f16(const float* from, int64_t n, uint16_t* to) {
     name, gemm, panel, PITH_BY_CODES(decode_row), {PITH_BY_FLOATS(dot)}, PITH_BY_CODES(scores),  \
         PITH_BY_CODES(weigh), PITH_BY_CODES(decode_columns), tile_panel, tile_rows, unpack_tile, \
         unpack_zeros, int_rows, center, int_gemm, int_peak, float_peak, widen_f16, narrow_f16,   \
-        rms_norm, silu_mul, gelu_tanh_mul, soft_cap, softmax_step, scale, log_sum_exp            \
+        widen_powers, rms_norm, silu_mul, gelu_tanh_mul, soft_cap, softmax_step, scale,          \
+        log_sum_exp                                                                              \
   }

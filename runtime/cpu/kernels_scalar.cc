@@ -127,6 +127,12 @@ inline V16 load_f8e5m2(const uint8_t* p) {
     return from_bits((c & 0x80u) << 24 | (c & 0x7fu) << 21) * 0x1p112f;
   });
 }
+// 2^(e - 128): half of the float of exponent e, whose least is subnormal.
+inline V16 load_powers(const uint8_t* p) {
+  return each([&](int i) {
+    return 0.5f * from_bits(p[i] == 0 ? 1u << 22 : static_cast<uint32_t>(p[i]) << 23);
+  });
+}
 inline V16 load_i8(const int8_t* p) {
   return each([&](int i) { return static_cast<float>(p[i]); });
 }

@@ -101,6 +101,16 @@ inline V16 load_i8(const int8_t* p) {
           _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(c, 8)))};
 }
 
+// 2^(e - 128): half of the float of exponent e, whose least is subnormal.
+inline V16 load_powers(const uint8_t* p) {
+  const auto half = [](__m256i e) {
+    const __m256i bits = _mm256_max_epi32(_mm256_slli_epi32(e, 23), _mm256_set1_epi32(1 << 22));
+    return _mm256_mul_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(0.5f));
+  };
+  const I16 e = load_u8(p);
+  return {half(e.a), half(e.b)};
+}
+
 #include "runtime/cpu/unpack_tables.h"
 
 template <int bits>

@@ -396,6 +396,18 @@ TEST(Kernels, soft_cap_equals_float64) {
   });
 }
 
+TEST(Kernels, powers_are_exact_to_the_least) {
+  for_levels([](const CpuKernels& kernels) {
+    std::vector<uint8_t> bytes(256);
+    for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<uint8_t>(i);
+    std::vector<float> to(256);
+    kernels.powers(bytes.data(), 256, to.data());
+    for (int e = 0; e < 255; ++e)
+      ASSERT_EQ(dbl(to[static_cast<size_t>(e)]), std::ldexp(1.0, e - 128)) << e;
+    EXPECT_FALSE(std::isfinite(to[255]));
+  });
+}
+
 TEST(Kernels, scale_multiplies_each_element) {
   for_levels([](const CpuKernels& kernels) {
     for (const int64_t n : kLengths) {
