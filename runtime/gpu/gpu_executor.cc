@@ -602,7 +602,7 @@ class GpuExecutor final : public Executor {
         if (all.empty() && kind->tiles == 0) *kind = w;
         const InputEncoding& input = (role == &MlpWeights::down ? first.down : first.up).input;
         if (on.terms.size() != 1 || on.terms.front().up || w.codes != kind->codes ||
-            l.input != input || in_blocks(l.input))
+            l.bias.size() != (first.*role).bias.size() || l.input != input || in_blocks(l.input))
           return;
         all.push_back(w);
         biases.insert(biases.end(), l.bias.begin(), l.bias.end());

@@ -71,9 +71,10 @@ bool in_groups(const Encoding& e) {
          e.kind == EncodingKind::kMx;
 }
 
-// Powers of two as bf16.
-std::vector<uint16_t> mx_scales(std::span<const std::byte> bytes) {
+// Powers of two as bf16; to plan, their size is enough.
+std::vector<uint16_t> mx_scales(std::span<const std::byte> bytes, bool plans) {
   std::vector<uint16_t> to(bytes.size());
+  if (plans) return to;
   std::ranges::transform(bytes, to.begin(), [](std::byte b) {
     return f32_to_bf16(mx_scale(static_cast<uint8_t>(b)));
   });
@@ -137,7 +138,7 @@ void GpuWeight::set_group_planes(GpuDevice& device, const Weight& w) {
                       : e.scale == DType::kBF16 ? Scales::kBF16
                                                 : Scales::kF16;
   std::vector<uint16_t> widened;
-  if (powers) widened = mx_scales(w.plane(PlaneKind::kScales));
+  if (powers) widened = mx_scales(w.plane(PlaneKind::kScales), device.plans());
   const auto scales = powers ? std::as_bytes(std::span(widened)) : w.plane(PlaneKind::kScales);
   tiles_.scales = pairs(scales, e.two_level ? 1 : 2);
   if (e.two_level) {
