@@ -8,6 +8,7 @@
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -107,7 +108,7 @@ TileWeight weight_in(const Memory& memory, Codes codes, int64_t n, int64_t k, in
   w.tiles = n / 16;
   w.stages = k / kStageColumns;
   w.groups = k / group;
-  w.steps_per_group = group / 16;
+  w.group_shift = std::countr_zero(static_cast<unsigned>(group / 16));
   w.zero = 8;
   const Parts parts = parts_of(codes);
   const auto low = static_cast<uint64_t>(part_bytes(w.tiles, w.stages, parts.low)),
@@ -265,7 +266,7 @@ void products(bool quick) {
         const Times t = measure([&](int turn) {
           TileWeight w = weight_in(weights, floats ? Codes::kE4M3 : Codes::kInt8, n, k,
                                    static_cast<int>(k), turn, &bytes);
-          w.steps_per_group = 0;
+          w.group_shift = kWholeRow;
           w.zero = 128;
           if (floats)
             must(ops.half_to_e4m3({x.as<uint16_t>(), m * k, codes.as<uint8_t>()}, stream));
@@ -312,11 +313,11 @@ void attention(bool quick) {
       must(ops.upload(of_slots.data, slots.data(), slots.size() * 4, stream));
       must(ops.upload(of_at.data, at.data(), at.size() * 4, stream));
       must(ops.wait(stream));
-      const int64_t chunks = (length + kChunkKeys - 1) / kChunkKeys;
+      const int64_t chunks = chunks_within(length, kv_heads);
       const uint64_t rows = static_cast<uint64_t>(batch * length * kv_heads);
       const Memory q(static_cast<uint64_t>(batch * heads * d) * 4),
           out(static_cast<uint64_t>(batch * heads * d) * 4),
-          sums(static_cast<uint64_t>(batch * heads * chunks * (d + 2)) * 4),
+          sums(static_cast<uint64_t>(batch * heads * chunks * chunk_floats(d)) * 4),
           keys(rows * d * 2 * static_cast<uint64_t>(layers)),
           values(rows * d * 2 * static_cast<uint64_t>(layers)), scales(rows * 4);
       for (const Type& type : types) {
@@ -393,8 +394,7 @@ void experts(bool quick) {
              must(ops.sort_pairs({expert, pairs, kExperts, kChosen, place, row, first}, stream));
            }),
            static_cast<double>(m * kExperts) * 4, 0, 0);
-    const ExpertWeights of_experts{{to[0], to[1]}, {}, {made[0], made[1]}, 2,
-                                   kind.codes,     n,  kind.tiles,         kind.stages};
+    const ExpertWeights of_experts{{to[0], to[1]}, {}, {made[0], made[1]}, 2, kind};
     if (m <= 64) {
       report("experts pair by pair" + of, measure([&](int) {
                must(ops.expert_product({of_experts, expert, pairs, kChosen, inputs}, stream));

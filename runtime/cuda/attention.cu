@@ -1,7 +1,7 @@
-// Keys and values into the cache, and attention over it, one query token at a time.
+// Keys and values into the cache, and attention over it from one token and head at a time.
+#include "runtime/cuda/attention_chunks.h"
 #include "runtime/cuda/cache_row.h"
 #include "runtime/cuda/device/device.h"
-#include "runtime/cuda/inputs.h"
 #include "runtime/cuda/kernels.h"
 #include "runtime/cuda/values.h"
 
@@ -41,9 +41,7 @@ PITH_DEVICE void write_row(const CachePlane& plane, int64_t row, int64_t d, cons
   }
 }
 
-constexpr int kWarps = 4;
 constexpr int kTogether = 4;  // keys whose rows are on their way at once
-constexpr float kLowest = -3.0e38f;
 
 // Pairs of a head turned by the angles of its token, by one warp.
 PITH_DEVICE void turn(float* x, const float* cosines, const float* sines, int64_t half,
@@ -119,7 +117,7 @@ PITH_KERNEL append_kernel(Append a) {
 
 // Four neighbours of a cached row: of `bytes` each as they lie, and as floats.
 template <int bytes>
-struct Four {
+struct FourOfCache {
   uint32_t w[bytes];
 
   PITH_MEMBER void load(const void* rows, int64_t at) {
@@ -148,79 +146,39 @@ struct Four {
   }
 };
 
-// out = the chunks of a token and head, joined in order, by a block.
-PITH_DEVICE void join_chunks(const Attend& a, int64_t t, int64_t head, int64_t first,
-                             int64_t last) {
-  const int64_t d = a.cache.head_dim;
-  const float* const sums = a.sums + (t * a.heads + head) * a.chunks * (d + 2);
-  const auto at = [&](int64_t c, int64_t i) { return load_fresh(sums + c * (d + 2) + i); };
-  float top = a.sinks ? a.sinks[head] : kLowest;
-  for (int64_t c = first; c <= last; ++c) top = at(c, d) > top ? at(c, d) : top;
-  float total = a.sinks ? exp_of(a.sinks[head] - top) : 0;
-  for (int64_t c = first; c <= last; ++c) total = fmaf(exp_of(at(c, d) - top), at(c, d + 1), total);
-  for (int64_t i = thread_index(); i < d; i += block_threads()) {
-    float sum = 0;
-    for (int64_t c = first; c <= last; ++c) sum = fmaf(exp_of(at(c, d) - top), at(c, i), sum);
-    a.out[(t * a.heads + head) * d + i] = sum / total;
-  }
-}
-
-// What a product takes of out[t], by a block.
-PITH_DEVICE void write_attended(const Attend& a, int64_t t) {
-  const int64_t n = a.heads * a.cache.head_dim;
-  const float* const x = a.out + t * n;
-  const auto value = [&](int64_t i) { return load_fresh(x + i); };
-  float top = 0;
-  for (int64_t i = thread_index(); i < n; i += block_threads()) top = larger(fabsf(value(i)), top);
-  top = block_join(top, reinterpret_cast<float*>(shared_memory()), larger);
-  if (a.halves.values != nullptr) {
-    write_inputs(a.halves, t, n, top, value);
-  } else {
-    write_inputs(a.bytes, t, n, top, value);
-  }
-}
-
-// sums[t, h, chunk] = what the keys of one chunk give for token t and G heads that share a key
-// head; the last to come joins them, and the last of a token goes on
+// sums[t, h, chunk] = what the keys of one chunk give for a token and a head; the last to come
+// joins them, and the last of a token goes on. For the caches that attention_pages.cu does not
+// take.
 //
 // q       [m, heads * d] f32
-// needs   heads a multiple of the cache's, G of the heads that share one; d <= 256 a multiple of 4
-//                                                                         (checked by the launcher)
+// needs   heads a multiple of the cache's; d <= 256 a multiple of 4    (checked by the launcher)
 // sums    a key goes to warp key % 4, four keys of a warp under one maximum; scores are
 //         sums over 32 lanes by butterfly, and the warps' sums are joined in order: nothing depends
 //         on m or on the grid
-// grid    x: tokens, y: heads / G, z: chunks; 4 warps
-// bound   memory: the rows of the chunk, read once for G heads
-template <int key_bytes, int value_bytes, int steps, int G>
+// grid    attention_chunks.h, a head a block; 4 warps
+// bound   arithmetic: some 50 instructions of a warp a key
+template <int key_bytes, int value_bytes, int steps>
 PITH_KERNEL attend_kernel(Attend a) {
   wait_for_previous();
-  const int64_t t = block_x(), first_head = block_y() * G, chunk = block_z(), d = a.cache.head_dim;
-  const int64_t kv_head = first_head / (a.heads / a.cache.heads);
-  const int slot = a.positions.slot[t];
-  const int64_t at = a.positions.at[t], begin = chunk * kChunkKeys;
-  const int64_t low = a.window > 0 && at - a.window + 1 > begin ? at - a.window + 1 : begin,
-                high = at + 1 < begin + kChunkKeys ? at + 1 : begin + kChunkKeys;
-  if (low >= high) return;  // none of its keys are seen
-  float q[G][4 * steps];
-  float top[G], total[G] = {}, sums[G][4 * steps] = {};
+  const ChunkKeys keys_of = keys_of_chunk(a, 1);
+  if (keys_of.low >= keys_of.high) return;  // none of its keys are seen
+  const int64_t d = a.cache.head_dim, kv_head = keys_of.first_head / (a.heads / a.cache.heads);
+  float q[4 * steps], top = kLowest, total = 0, sums[4 * steps] = {};
 #pragma unroll
-  for (int h = 0; h < G; ++h) {
-    top[h] = kLowest;
-#pragma unroll
-    for (int i = 0; i < 4 * steps; ++i) {
-      const int64_t column = i / 4 * 128 + 4 * lane() + i % 4;
-      q[h][i] = column < d ? a.q[(t * a.heads + first_head + h) * d + column] * a.scale : 0;
-    }
+  for (int i = 0; i < 4 * steps; ++i) {
+    const int64_t column = i / 4 * 128 + 4 * lane() + i % 4;
+    q[i] =
+        column < d ? a.q[(keys_of.token * a.heads + keys_of.first_head) * d + column] * a.scale : 0;
   }
-  for (int64_t key = low + warp(); key < high; key += kWarps * kTogether) {
-    Four<key_bytes> keys[kTogether][steps] = {};
-    Four<value_bytes> values[kTogether][steps] = {};
+  for (int64_t key = keys_of.low + warp(); key < keys_of.high; key += kWarps * kTogether) {
+    FourOfCache<key_bytes> keys[kTogether][steps] = {};
+    FourOfCache<value_bytes> values[kTogether][steps] = {};
     float of_key[kTogether], of_value[kTogether];
 #pragma unroll
     for (int u = 0; u < kTogether; ++u) {
       of_key[u] = of_value[u] = 1;
-      if (key + u * kWarps >= high) continue;
-      const int64_t row = cache_row(a.cache, slot, key + u * kWarps, kv_head);
+      if (key + u * kWarps >= keys_of.high) continue;
+      const int64_t row = cache_row(a.cache, keys_of.slot, key + u * kWarps, kv_head);
 #pragma unroll
       for (int s = 0; s < steps; ++s) {
         const int64_t column = 128 * s + 4 * lane();
@@ -231,106 +189,53 @@ PITH_KERNEL attend_kernel(Attend a) {
       if (a.cache.keys.scales) of_key[u] = a.cache.keys.scales[row];
       if (a.cache.values.scales) of_value[u] = a.cache.values.scales[row];
     }
-    float scores[kTogether][G];
+    float scores[kTogether], highest = top;
 #pragma unroll
     for (int u = 0; u < kTogether; ++u) {
+      float score = 0;
 #pragma unroll
-      for (int h = 0; h < G; ++h) {
-        float score = 0;
-#pragma unroll
-        for (int i = 0; i < 4 * steps; ++i)
-          score = fmaf(q[h][i], keys[u][i / 4].get(a.cache.keys.type, i % 4), score);
-        score = warp_sum(score) * of_key[u];  // alike on all lanes
-        if (a.cap > 0) score = capped(score, a.cap);
-        scores[u][h] = key + u * kWarps < high ? score : -INFINITY;
-      }
+      for (int i = 0; i < 4 * steps; ++i)
+        score = fmaf(q[i], keys[u][i / 4].get(a.cache.keys.type, i % 4), score);
+      score = warp_sum(score) * of_key[u];  // alike on all lanes
+      if (a.cap > 0) score = capped(score, a.cap);
+      scores[u] = key + u * kWarps < keys_of.high ? score : -INFINITY;
+      highest = fmaxf(highest, scores[u]);
     }
+    const float factor = exp_of(top - highest);
+    top = highest;
+    total *= factor;
 #pragma unroll
-    for (int h = 0; h < G; ++h) {
-      float highest = top[h];
-#pragma unroll
-      for (int u = 0; u < kTogether; ++u) highest = fmaxf(highest, scores[u][h]);
-      const float factor = exp_of(top[h] - highest);
-      top[h] = highest;
-      total[h] *= factor;
-#pragma unroll
-      for (int i = 0; i < 4 * steps; ++i) sums[h][i] *= factor;
-    }
+    for (int i = 0; i < 4 * steps; ++i) sums[i] *= factor;
 #pragma unroll
     for (int u = 0; u < kTogether; ++u) {
-      if (key + u * kWarps >= high) continue;
-      float of[4 * steps];
+      if (key + u * kWarps >= keys_of.high) continue;
+      const float p = exp_of(scores[u] - top);
+      total += p;
 #pragma unroll
-      for (int i = 0; i < 4 * steps; ++i) of[i] = values[u][i / 4].get(a.cache.values.type, i % 4);
-#pragma unroll
-      for (int h = 0; h < G; ++h) {
-        const float p = exp_of(scores[u][h] - top[h]);
-        total[h] += p;
-#pragma unroll
-        for (int i = 0; i < 4 * steps; ++i) sums[h][i] = fmaf(p * of_value[u], of[i], sums[h][i]);
-      }
+      for (int i = 0; i < 4 * steps; ++i)
+        sums[i] = fmaf(p * of_value[u], values[u][i / 4].get(a.cache.values.type, i % 4), sums[i]);
     }
   }
 
-  // Joined in the order of warps: [warp][G][d + 2]
-  float* const all = reinterpret_cast<float*>(shared_memory());
+  float* const own = reinterpret_cast<float*>(shared_memory()) + warp() * chunk_floats(d);
 #pragma unroll
-  for (int h = 0; h < G; ++h) {
-    float* const own = all + (warp() * G + h) * (d + 2);
-#pragma unroll
-    for (int i = 0; i < 4 * steps; ++i) {
-      const int64_t column = i / 4 * 128 + 4 * lane() + i % 4;
-      if (column < d) own[column] = sums[h][i];
-    }
-    if (lane() == 0) {
-      own[d] = top[h];
-      own[d + 1] = total[h];
-    }
+  for (int i = 0; i < 4 * steps; ++i) {
+    const int64_t column = i / 4 * 128 + 4 * lane() + i % 4;
+    if (column < d) own[column] = sums[i];
   }
-  sync_block();
-  for (int h = 0; h < G; ++h) {
-    float* const to = a.sums + ((t * a.heads + first_head + h) * a.chunks + chunk) * (d + 2);
-    const auto of_warp = [&](int w) { return all + (w * G + h) * (d + 2); };
-    float highest = kLowest;
-    for (int w = 0; w < kWarps; ++w) highest = of_warp(w)[d] > highest ? of_warp(w)[d] : highest;
-    for (int64_t i = thread_index(); i < d + 2; i += 32 * kWarps) {
-      float sum = 0;
-      for (int w = 0; w < kWarps; ++w)
-        sum = fmaf(exp_of(of_warp(w)[d] - highest), of_warp(w)[i < d ? i : d + 1], sum);
-      to[i] = i == d ? highest : sum;
-    }
+  if (lane() == 0) {
+    own[d] = top;
+    own[d + 1] = total;
   }
-  const int64_t first =
-                    a.window > 0 && at - a.window + 1 > 0 ? (at - a.window + 1) / kChunkKeys : 0,
-                last = at / kChunkKeys;
-  int32_t* const counters = a.arrived + t * (a.heads + 1);
-  auto* const told = reinterpret_cast<int32_t*>(shared_memory());
-  if (!comes_last(counters + first_head, last - first + 1, told)) return;
-  for (int h = 0; h < G; ++h) join_chunks(a, t, first_head + h, first, last);
-  if (a.halves.values == nullptr && a.bytes.values == nullptr) return;
-  if (comes_last(counters + a.heads, a.heads / G, told)) write_attended(a, t);
+  finish_chunk(a, keys_of, 1);
 }
 
 template <int key_bytes, int value_bytes>
 Status run_attend(const Attend& a, Stream stream) {
-  const int64_t shared = a.heads / a.cache.heads;
-  const auto run = [&](auto kernel, int64_t heads) {
-    return launch(
-        kernel,
-        {a.positions.m, a.heads / heads, a.chunks, 32 * kWarps,
-         kWarps * heads * (a.cache.head_dim + 2) * static_cast<int64_t>(sizeof(float)), true},
-        stream, a);
-  };
-  if (a.cache.head_dim > 128) {
-    if (shared % 4 == 0) return run(attend_kernel<key_bytes, value_bytes, 2, 4>, 4);
-    if (shared % 2 == 0) return run(attend_kernel<key_bytes, value_bytes, 2, 2>, 2);
-    return run(attend_kernel<key_bytes, value_bytes, 2, 1>, 1);
-  }
-  if (shared % 8 == 0) return run(attend_kernel<key_bytes, value_bytes, 1, 8>, 8);
-  if (shared % 4 == 0) return run(attend_kernel<key_bytes, value_bytes, 1, 4>, 4);
-  if (shared % 2 == 0) return run(attend_kernel<key_bytes, value_bytes, 1, 2>, 2);
-  if (shared % 3 == 0) return run(attend_kernel<key_bytes, value_bytes, 1, 3>, 3);
-  return run(attend_kernel<key_bytes, value_bytes, 1, 1>, 1);
+  const int64_t d = a.cache.head_dim;
+  const Grid grid{a.positions.m, a.heads, a.chunks, 32 * kWarps, chunk_shared_bytes(a, 1), true};
+  if (d > 128) return launch(attend_kernel<key_bytes, value_bytes, 2>, grid, stream, a);
+  return launch(attend_kernel<key_bytes, value_bytes, 1>, grid, stream, a);
 }
 
 int bytes_of(CacheType type) {
@@ -361,6 +266,7 @@ Status attend(const Attend& a, Stream stream) {
   const int64_t d = a.cache.head_dim;
   if (d < 4 || d > 256 || d % 4 != 0) return "attention: heads of a size that it does not take";
   if (a.heads % a.cache.heads != 0) return "attention: heads that do not share key heads evenly";
+  if (has_pages(a.cache)) return attend_pages(a, stream);
   const int bytes = bytes_of(a.cache.keys.type);
   if (bytes == 4) return run_attend<4>(a, stream);
   if (bytes == 2) return run_attend<2>(a, stream);

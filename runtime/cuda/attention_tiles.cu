@@ -10,9 +10,15 @@ namespace {
 constexpr int kThreads = 128;
 constexpr float kLog2E = 1.44269504088896f, kLowest = -3.0e38f;
 
-// A row of shared memory: 8 halves more than it holds, so that rows g of 8 lanes lie in banks 4 g.
+// Rows of shared memory, in halves. Of values, read by ldmatrix: 8 more than they hold, so that 8
+// rows lie in different banks. Of keys, of which 4 lanes read 64 bytes side by side: so long that
+// the next row has the other half of the banks.
 template <int D>
-constexpr int kRow = D + 8;
+constexpr int kValueRow = D + 8;
+template <int D>
+constexpr int kKeyRow = (D + 31) / 64 * 64 + 32;
+template <int D, int KT>
+constexpr int kStageHalves = KT*(kKeyRow<D> + kValueRow<D>);
 
 // Eight numbers of a cached row as f16, scale applied in f32.
 PITH_DEVICE Bytes16 eight_halves(CacheType type, const void* rows, int64_t at, float scale) {
@@ -30,22 +36,28 @@ PITH_DEVICE Bytes16 eight_halves(CacheType type, const void* rows, int64_t at, f
   return to;
 }
 
-// Keys or values [first, first + KT) to shared memory [KT, kRow]; 0 behind `last`.
-template <int D, int KT>
+// Keys or values [first, first + KT), whole pages, to shared memory in rows of kRow; 0 behind
+// `last`.
+template <int D, int KT, int kRow>
 PITH_DEVICE void load_rows(const Cache& cache, const CachePlane& plane, int slot, int64_t head,
-                           int64_t first, int64_t last, uint16_t* to) {
-  constexpr int kPieces = D / 8;  // of a row
-  for (int e = thread_index(); e < KT * kPieces; e += kThreads) {
-    const int64_t key = first + e / kPieces;
-    const int piece = e % kPieces;
-    uint16_t* const at = to + e / kPieces * kRow<D> + 8 * piece;
-    const bool valid = key <= last;
-    const int64_t row = cache_row(cache, slot, valid ? key : last, head);
-    if (plane.type == CacheType::kF16) {
-      copy_async16(at, static_cast<const uint16_t*>(plane.rows) + row * D + 8 * piece, valid);
-    } else {
-      store16(at, eight_halves(plane.type, plane.rows, row * D + 8 * piece,
-                               valid ? plane.scales[row] : 0.0f));
+                           int32_t first, int32_t last, uint16_t* to) {
+  constexpr int kPieces = D / 8;  // of a row; those of a page follow each other
+  constexpr auto kPage = static_cast<int32_t>(kPageTokens);
+#pragma unroll
+  for (int p = 0; p < KT / kPage; ++p) {
+    const int32_t begin = first + p * kPage, left = last - begin;
+    const int64_t row = cache_row(cache, slot, left >= 0 ? begin : last / kPage * kPage, head);
+#pragma unroll
+    for (int e = thread_index(); e < kPage * kPieces; e += kThreads) {
+      const int key = e / kPieces;
+      const bool valid = key <= left;
+      uint16_t* const at = to + (p * kPage + key) * kRow + 8 * (e % kPieces);
+      if (plane.type == CacheType::kF16) {
+        copy_async16(at, static_cast<const uint16_t*>(plane.rows) + row * D + 8 * e, valid);
+      } else {
+        store16(at, eight_halves(plane.type, plane.rows, row * D + 8 * e,
+                                 valid ? plane.scales[row + key] : 0.0f));
+      }
     }
   }
 }
@@ -58,18 +70,22 @@ PITH_DEVICE void load_rows(const Cache& cache, const CachePlane& plane, int slot
 // sums    f32; keys in tiles of KT, one after the other, with a maximum that goes on; q and
 //         probabilities are rounded to f16. Where its tile begins changes a token's result only by
 //         which of its scores share a tile with masked ones
-// grid    x: tiles of 64 queries, y: heads; 4 warps of 16 queries; two stages of 2 KT kRow halves
+// grid    x: tiles of 64 queries, y: heads; 4 warps of 16 queries; two stages of kStageHalves
 // bound   arithmetic of tensor cores: 4 D multiply-adds a query and key
 template <int D, int KT>
 PITH_KERNEL attend_tiles_kernel(AttendTiles a) {
   wait_for_previous();
   auto* const keys = reinterpret_cast<uint16_t*>(shared_memory());
-  uint16_t* const values = keys + 2 * KT * kRow<D>;
+  uint16_t* const values = keys + KT * kKeyRow<D>;
   const QueryTile tile = a.tiles[block_x()];
   const int64_t head = block_y(), kv_head = head / (a.heads / a.cache.heads);
   const int g = lane() / 4, t = lane() % 4, first_of_warp = 16 * warp();
 
-  // Queries of rows g and g + 8 of the warp, the first operand of products.
+  // Queries of rows g and g + 8 of the warp, the first operand of products. The order of columns is
+  // free: lane t has columns 8 t to 8 t + 7 of 32, for two steps; of 16 that are left, 4.
+  const auto column = [&](int s, int i) {
+    return D % 32 != 0 && s == D / 16 - 1 ? 16 * s + 4 * t + i : s / 2 * 32 + 8 * t + s % 2 * 4 + i;
+  };
   uint32_t q[D / 16][4];
   const float to_q = a.scale * kLog2E;
 #pragma unroll
@@ -78,40 +94,47 @@ PITH_KERNEL attend_tiles_kernel(AttendTiles a) {
     for (int i = 0; i < 4; ++i) {
       const int row = first_of_warp + g + 8 * (i % 2);
       const float* const from =
-          a.q + ((tile.row + row) * a.heads + head) * D + 16 * s + 2 * t + 8 * (i / 2);
+          a.q + ((tile.row + row) * a.heads + head) * D + column(s, i / 2 * 2);
       q[s][i] = row < tile.count ? half_pair(from[0] * to_q, from[1] * to_q) : 0;
     }
   }
   float sums[D / 8][4] = {};
   float top[2] = {kLowest, kLowest}, total[2] = {0, 0};
 
-  const int64_t last = tile.position + tile.count - 1;
-  const int64_t low =
-      a.window > 0 && tile.position - a.window + 1 > 0 ? tile.position - a.window + 1 : 0;
-  const int64_t begin = low / KT, end = last / KT;
-  const auto load = [&](int64_t j) {
-    const int64_t stage = (j - begin) % 2 * KT * kRow<D>;
-    load_rows<D, KT>(a.cache, a.cache.keys, tile.slot, kv_head, j * KT, last, keys + stage);
-    load_rows<D, KT>(a.cache, a.cache.values, tile.slot, kv_head, j * KT, last, values + stage);
+  const int32_t last = tile.position + tile.count - 1;
+  const auto window = static_cast<int32_t>(a.window < INT32_MAX ? a.window : INT32_MAX);
+  const int32_t low = window > 0 && tile.position >= window ? tile.position - window + 1 : 0;
+  const int32_t begin = low / KT, end = last / KT;
+  const auto load = [&](int32_t j) {
+    const int stage = (j - begin) % 2 * kStageHalves<D, KT>;
+    load_rows<D, KT, kKeyRow<D>>(a.cache, a.cache.keys, tile.slot, kv_head, j * KT, last,
+                                 keys + stage);
+    load_rows<D, KT, kValueRow<D>>(a.cache, a.cache.values, tile.slot, kv_head, j * KT, last,
+                                   values + stage);
   };
+  const int32_t first_at = tile.position + first_of_warp;  // of the warp's queries
   load(begin);
   commit_copies();
-  for (int64_t j = begin; j <= end; ++j) {
+  for (int32_t j = begin; j <= end; ++j) {
     if (j < end) load(j + 1);
     commit_copies();
     wait_copies<1>();
     sync_block();
-    const int64_t stage = (j - begin) % 2 * KT * kRow<D>;
+    const int stage = (j - begin) % 2 * kStageHalves<D, KT>;
 
     float p[KT / 8][4] = {};
 #pragma unroll
     for (int n = 0; n < KT / 8; ++n) {
-      const uint16_t* const key = keys + stage + (8 * n + g) * kRow<D> + 2 * t;
+      const uint16_t* const key = keys + stage + (8 * n + g) * kKeyRow<D>;
 #pragma unroll
-      for (int s = 0; s < D / 16; ++s) {
-        const uint32_t b[2] = {*reinterpret_cast<const uint32_t*>(key + 16 * s),
-                               *reinterpret_cast<const uint32_t*>(key + 16 * s + 8)};
-        mma_f16(p[n], q[s], b);
+      for (int s = 0; s + 1 < D / 16; s += 2) {
+        const Bytes16 b = load16(key + column(s, 0));
+        mma_f16(p[n], q[s], b.w);
+        mma_f16(p[n], q[s + 1], b.w + 2);
+      }
+      if constexpr (D % 32 != 0) {
+        const Bytes8 b = load8(key + column(D / 16 - 1, 0));
+        mma_f16(p[n], q[D / 16 - 1], b.w);
       }
     }
     if (a.cap > 0) {  // of scores times log2(e)
@@ -122,16 +145,22 @@ PITH_KERNEL attend_tiles_kernel(AttendTiles a) {
         for (int i = 0; i < 4; ++i) p[n][i] = limit - 2 * limit / (exp2_about(p[n][i] * by) + 1);
       }
     }
+    // Most tiles are seen whole by all queries of the warp.
+    if (j * KT + KT - 1 > first_at || (window > 0 && j * KT <= first_at + 15 - window)) {
+#pragma unroll
+      for (int n = 0; n < KT / 8; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const int32_t key = j * KT + 8 * n + 2 * t + i % 2, at = first_at + g + 8 * (i / 2);
+          if (key > at || key > last || (window > 0 && key <= at - window)) p[n][i] = -INFINITY;
+        }
+      }
+    }
     float highest[2] = {top[0], top[1]};
 #pragma unroll
     for (int n = 0; n < KT / 8; ++n) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int64_t key = j * KT + 8 * n + 2 * t + i % 2,
-                      at = tile.position + first_of_warp + g + 8 * (i / 2);
-        if (key > at || key > last || (a.window > 0 && key <= at - a.window)) p[n][i] = -INFINITY;
-        highest[i / 2] = fmaxf(highest[i / 2], p[n][i]);
-      }
+      for (int i = 0; i < 4; ++i) highest[i / 2] = fmaxf(highest[i / 2], p[n][i]);
     }
     float factor[2];
 #pragma unroll
@@ -161,7 +190,7 @@ PITH_KERNEL attend_tiles_kernel(AttendTiles a) {
           half_pair(p[2 * k][0], p[2 * k][1]), half_pair(p[2 * k][2], p[2 * k][3]),
           half_pair(p[2 * k + 1][0], p[2 * k + 1][1]), half_pair(p[2 * k + 1][2], p[2 * k + 1][3])};
       const uint16_t* const row =
-          values + stage + (16 * k + lane() % 16) * kRow<D> + lane() / 16 * 8;
+          values + stage + (16 * k + lane() % 16) * kValueRow<D> + lane() / 16 * 8;
 #pragma unroll
       for (int n = 0; n < D / 16; ++n) {
         uint32_t b[4];
@@ -198,10 +227,10 @@ PITH_KERNEL attend_tiles_kernel(AttendTiles a) {
 
 template <int D, int KT>
 Status run(const AttendTiles& a, Stream stream) {
-  return launch(
-      attend_tiles_kernel<D, KT>,
-      {a.count, a.heads, 1, kThreads, 4 * KT * kRow<D> * static_cast<int64_t>(sizeof(uint16_t))},
-      stream, a);
+  return launch(attend_tiles_kernel<D, KT>,
+                {a.count, a.heads, 1, kThreads,
+                 2 * kStageHalves<D, KT> * static_cast<int64_t>(sizeof(uint16_t))},
+                stream, a);
 }
 
 }  // namespace

@@ -48,41 +48,31 @@ PITH_DEVICE BlockPlace block_place(const Product& a, int* which) {
 }
 
 // Pieces of 16 bytes in the background, by the lanes of a warp.
-PITH_DEVICE void copy_by_warp(unsigned char* to, const void* from, int64_t pieces) {
-#pragma unroll 1
-  for (int64_t i = lane(); i < pieces; i += 32)
-    copy_async16(to + 16 * i, static_cast<const unsigned char*>(from) + 16 * i, true);
-}
-PITH_DEVICE int64_t scale_element_bytes(Scales type) {
-  return type == Scales::kNone ? 0 : type == Scales::kF32 ? 4 : type == Scales::kTwoLevels ? 1 : 2;
-}
-// Those of all groups of a stage and a tile, one behind the other.
-PITH_DEVICE void copy_groups(const TileWeight& w, int64_t tile, int64_t stage, unsigned char* to) {
-  const int every = w.steps_per_group == 0 || w.steps_per_group > 8 ? 8 : w.steps_per_group;
-  const int64_t bytes = scale_element_bytes(w.scale_type);
-#pragma unroll 1
-  for (int step = 0, i = 0; step < 8; step += every, ++i) {
-    const int64_t at = (tile * w.groups + group_at(w, stage, step)) * 16;
-    copy_by_warp(to + 16 * bytes * i, static_cast<const unsigned char*>(w.scales) + bytes * at,
-                 bytes);
-    if (w.zeros) copy_by_warp(to + kScaleBytes + 16 * i, w.zeros + at, 1);
+template <int kPieces>
+PITH_DEVICE void copy_by_warp(unsigned char* to, const unsigned char* from) {
+#pragma unroll
+  for (int first = 0; first < kPieces; first += 32) {
+    const int i = first + lane();
+    if (kPieces % 32 == 0 || i < kPieces) copy_async16(to + 16 * i, from + 16 * i, true);
   }
 }
 
 // The product of a block: rows from place.tile on, tokens from place.first on, of x.m. Token t is
 // row row_of(t) of x, and of y as it is.
-template <class Math, int NT, class Inputs, class RowOf>
+template <class Math, int NT, int kSteps, class Inputs, class RowOf>
 PITH_DEVICE void multiply_block(const TileWeight& w, const float* bias, const Inputs& x_of,
                                 RowOf row_of, const ProductPlan& plan, const ProductRoom& room_of,
                                 const BlockPlace& place, bool add, float* y, int64_t ldy) {
   using Sum = typename Math::Sum;
   using Input = typename Math::Input;
   constexpr Codes codes = Math::codes;
-  constexpr int kRowBytes = static_cast<int>(input_row_bytes(sizeof(Input))),
+  constexpr int kLow = parts_of(codes).low, kHigh = parts_of(codes).high,
+                kRowBytes = static_cast<int>(input_row_bytes(sizeof(Input))),
                 kCodes = static_cast<int>(code_bytes(codes)),
                 kOfTile = kCodes + static_cast<int>(kScaleBytes + kZeroBytes),
                 kTiles = static_cast<int>(kRowTiles);  // of a warp
   constexpr int kMine = kTiles * NT * 4;               // sums of a thread
+  constexpr int kGroups = 8 / kSteps, kUnitsOfGroup = kSteps / Math::kStepsOfUnit;
   const int g = lane() / 4, t = lane() % 4;
   const int tile = place.tile + kTiles * warp();
   const int depth = plan.stages;
@@ -92,51 +82,63 @@ PITH_DEVICE void multiply_block(const TileWeight& w, const float* bias, const In
   const auto kept = [&](int i) -> Sum& {
     return reinterpret_cast<Sum*>(base)[i * block_threads() + thread_index()];
   };
-  unsigned char* const stages = base + (plan.splits == 1 ? kMine * block_threads() * 4 : 0);
-  const int all_bytes =
-      static_cast<int>(stage_bytes(codes, sizeof(Input), 8 * NT, block_threads() / 32));
+  unsigned char* const slots = base + (plan.splits == 1 ? kMine * block_threads() * 4 : 0);
+  const int slot_bytes =
+                static_cast<int>(stage_bytes(codes, sizeof(Input), 8 * NT, block_threads() / 32)),
+            all_bytes = depth * slot_bytes;
 
   const int count = static_cast<int>(w.stages), of_part = static_cast<int>(stages_of_part(count)),
             of_split = of_part * (static_cast<int>(kParts) / plan.splits),
             begin = place.split * of_split,
             end = begin + of_split < count ? begin + of_split : count;
 
-  const auto fetch_inputs = [&](int stage) {
-    unsigned char* const slot = stages + stage % depth * all_bytes;
+  const auto fetch_inputs = [&](int stage, int slot) {
     constexpr int kPieces = kStageColumns * sizeof(Input) / 16;
+    const int piece = thread_index() % kPieces;
+    const Input* const from = x_of.values + int64_t{stage} * kStageColumns +
+                              piece * (16 / static_cast<int>(sizeof(Input)));
 #pragma unroll 1
-    for (int e = thread_index(); e < 8 * NT * kPieces; e += block_threads()) {
-      const int token = e / kPieces, piece = e % kPieces;
+    for (int token = thread_index() / kPieces; token < 8 * NT; token += block_threads() / kPieces) {
       const bool valid = place.first + token < x_of.m;
-      const Input* const row =
-          x_of.values + (valid ? row_of(place.first + token) : 0) * x_of.stride;
-      copy_async16(slot + token * kRowBytes + 16 * piece,
-                   row + stage * kStageColumns + piece * (16 / static_cast<int>(sizeof(Input))),
-                   valid);
-    }
-  };
-  const auto fetch_weights = [&](int stage) {
-    unsigned char* const slot = stages + stage % depth * all_bytes;
-#pragma unroll
-    for (int r = 0; r < kTiles; ++r) {
-      if (tile + r >= w.tiles) break;
-      unsigned char* const of_tile = slot + 8 * NT * kRowBytes + (kTiles * warp() + r) * kOfTile;
-      constexpr Parts kBits = parts_of(codes);
-      const int64_t at = static_cast<int64_t>(tile + r) * count + stage;
-      copy_by_warp(of_tile, codes_at<kBits.low>(w.low, at), 16 * kBits.low);
-      if constexpr (kBits.high > 0)
-        copy_by_warp(of_tile + 256 * kBits.low, codes_at<kBits.high>(w.high, at), 16 * kBits.high);
-      copy_groups(w, tile + r, stage, of_tile + kCodes);
+      copy_async16(slots + slot + token * kRowBytes + 16 * piece,
+                   from + (valid ? row_of(place.first + token) : 0) * x_of.stride, valid);
     }
   };
 
   Sum total[kMine] = {};
-  for (int i = 0; i < depth - 1 && begin + i < end; ++i) fetch_weights(begin + i);
+  const Scales type = w.scale_type;
+  const int of_group = 16 * scale_bytes(type);
+
+  const auto fetch_weights = [&](int stage, int slot) {
+#pragma unroll
+    for (int r = 0; r < kTiles; ++r) {
+      if (tile + r >= w.tiles) break;
+      unsigned char* const to = slots + slot + 8 * NT * kRowBytes + (kTiles * warp() + r) * kOfTile;
+      const int64_t at = int64_t{tile + r} * count + stage;
+      copy_by_warp<16 * kLow>(
+          to, static_cast<const unsigned char*>(w.low) + at * Words<kLow>::kOfStage);
+      if constexpr (kHigh > 0)
+        copy_by_warp<16 * kHigh>(to + 256 * kLow, static_cast<const unsigned char*>(w.high) +
+                                                      at * Words<kHigh>::kOfStage);
+      const int64_t group = w.group_shift == kWholeRow ? tile + r : at * kGroups;
+      if (16 * lane() < kGroups * of_group)
+        copy_async16(to + kCodes + 16 * lane(),
+                     static_cast<const unsigned char*>(w.scales) + group * of_group + 16 * lane(),
+                     true);
+      if (w.zeros && lane() < kGroups)
+        copy_async16(to + kCodes + kScaleBytes + 16 * lane(), w.zeros + group * 16 + 16 * lane(),
+                     true);
+    }
+  };
+
+  for (int i = 0; i < depth - 1 && begin + i < end; ++i) fetch_weights(begin + i, i * slot_bytes);
   wait_for_previous();
   for (int i = 0; i < depth - 1; ++i) {
-    if (begin + i < end) fetch_inputs(begin + i);
+    if (begin + i < end) fetch_inputs(begin + i, i * slot_bytes);
     commit_copies();  // with the first, weights of all
   }
+  int left = of_part, part_index = begin / of_part;
+  int slot = 0, free_slot = all_bytes - slot_bytes;
   for (int stage = begin; stage < end; ++stage) {
     if (depth == 2)
       wait_copies<0>();
@@ -146,69 +148,77 @@ PITH_DEVICE void multiply_block(const TileWeight& w, const float* bias, const In
       wait_copies<2>();
     sync_block();
     if (stage + depth - 1 < end) {
-      fetch_weights(stage + depth - 1);
-      fetch_inputs(stage + depth - 1);
+      fetch_weights(stage + depth - 1, free_slot);
+      fetch_inputs(stage + depth - 1, free_slot);
     }
     commit_copies();
 
-    const unsigned char* const slot = stages + stage % depth * all_bytes;
-    const unsigned char* const of_warp = slot + 8 * NT * kRowBytes + kTiles * warp() * kOfTile;
+    const unsigned char* const inputs = slots + slot + g * kRowBytes;
+    const unsigned char* const of_warp =
+        slots + slot + 8 * NT * kRowBytes + kTiles * warp() * kOfTile;
     Lane<codes> lanes[kTiles];
-    Sum part[kMine] = {};
-    uint32_t zeros[kTiles][2];
-    int group = 0;
 #pragma unroll
-    for (int unit = 0; unit < 8 / Math::kStepsOfUnit; ++unit) {
-      const int step = Math::kStepsOfUnit * unit;
-      uint32_t values[kTiles][4];
+    for (int i = 0; i < kGroups; ++i) {
+      Sum part[kMine] = {};
+      typename Math::Surplus surplus[kTiles];
 #pragma unroll
-      for (int r = 0; r < kTiles; ++r) {
-        if (begins_group(w, step))
-          read_zeros(w, of_warp + r * kOfTile + kCodes + kScaleBytes, (group * 8 + g) * 2,
-                     zeros[r]);
+      for (int r = 0; r < kTiles; ++r)
+        surplus[r].set(w.zeros
+                           ? load2(of_warp + r * kOfTile + kCodes + kScaleBytes + (i * 8 + g) * 2)
+                           : static_cast<uint32_t>(w.zero) * 0x101);
 #pragma unroll
-        for (int i = 0; i < Math::kStepsOfUnit; ++i)
-          lanes[r].load_shared(of_warp + r * kOfTile, lane(), step + i);
-        Math::values(lanes[r], unit, zeros[r], table, values[r]);
+      for (int unit = i * kUnitsOfGroup; unit < (i + 1) * kUnitsOfGroup; ++unit) {
+        if constexpr (NT == 8) sync_warp();  // loads of later units would not fit the registers
+        uint32_t values[kTiles][4];
+#pragma unroll
+        for (int r = 0; r < kTiles; ++r) {
+#pragma unroll
+          for (int j = 0; j < Math::kStepsOfUnit; ++j)
+            lanes[r].load_shared(of_warp + r * kOfTile, lane(), Math::kStepsOfUnit * unit + j);
+          Math::values(lanes[r], unit, surplus[r], table, values[r]);
+        }
+#pragma unroll
+        for (int nt = 0; nt < NT; ++nt) {
+          uint32_t x[2];
+          Math::inputs(reinterpret_cast<const Input*>(inputs + 8 * nt * kRowBytes), unit, t, x);
+#pragma unroll
+          for (int r = 0; r < kTiles; ++r) Math::multiply(part + (r * NT + nt) * 4, values[r], x);
+        }
       }
-#pragma unroll
-      for (int nt = 0; nt < NT; ++nt) {
-        uint32_t x[2];
-        Math::inputs(reinterpret_cast<const Input*>(slot + (8 * nt + g) * kRowBytes), unit, t, x);
-#pragma unroll
-        for (int r = 0; r < kTiles; ++r) Math::multiply(part + (r * NT + nt) * 4, values[r], x);
-      }
-      if (step + Math::kStepsOfUnit < 8 && !begins_group(w, step + Math::kStepsOfUnit)) continue;
 #pragma unroll
       for (int r = 0; r < kTiles; ++r) {
         Sum factors[2];
+        uint32_t raw[2] = {};
+        load_raw_scales(type, of_warp + r * kOfTile + kCodes + (i * 8 + g) * of_group / 8, raw);
         const int64_t there = tile + r < w.tiles ? tile + r : w.tiles - 1;
-        Math::read_factors(w.scale_type, of_warp + r * kOfTile + kCodes, (group * 8 + g) * 2,
-                           row_scales_of(w, there, g), factors);
+        Math::factors(type, raw, w.row_scales ? w.row_scales + (there * 8 + g) * 2 : nullptr,
+                      factors);
 #pragma unroll
-        for (int i = 0; i < 4 * NT; ++i) {
-          Sum* const at = total + r * 4 * NT + i;
-          *at = Math::join(*at, factors[i % 4 / 2], part[r * 4 * NT + i]);
-          part[r * 4 * NT + i] = 0;
+        for (int j = 0; j < 4 * NT; ++j) {
+          Sum* const at = total + r * 4 * NT + j;
+          *at = Math::join(*at, factors[j % 4 / 2], part[r * 4 * NT + j]);
         }
       }
-      ++group;
     }
+    slot = slot + slot_bytes == all_bytes ? 0 : slot + slot_bytes;
+    free_slot = free_slot + slot_bytes == all_bytes ? 0 : free_slot + slot_bytes;
 
-    if ((stage + 1) % of_part != 0 && stage + 1 < end) continue;
-    const int of = stage / of_part;  // the part that ends here
+    if (--left > 0 && stage + 1 < end) continue;
     if (plan.splits > 1) {
-      Sum* const room = static_cast<Sum*>(room_of.sums) +
-                        (static_cast<int64_t>(place.id) * kParts + of) * kMine * block_threads() +
-                        thread_index();
+      Sum* const room =
+          static_cast<Sum*>(room_of.sums) +
+          (static_cast<int64_t>(place.id) * kParts + part_index) * kMine * block_threads() +
+          thread_index();
 #pragma unroll
       for (int i = 0; i < kMine; ++i) room[i * block_threads()] = total[i];
     } else {
 #pragma unroll
-      for (int i = 0; i < kMine; ++i) kept(i) = (of > 0 ? kept(i) : Sum(0)) + total[i];
+      for (int i = 0; i < kMine; ++i) kept(i) = (part_index > 0 ? kept(i) : Sum(0)) + total[i];
     }
 #pragma unroll
     for (int i = 0; i < kMine; ++i) total[i] = 0;
+    left = of_part;
+    ++part_index;
   }
 
   if (plan.splits > 1) {
@@ -233,13 +243,14 @@ PITH_DEVICE void multiply_block(const TileWeight& w, const float* bias, const In
   }
 }
 
-template <class Math, int NT>
+template <class Math, int NT, int kSteps>
 PITH_KERNEL block_product_kernel(typename Math::Product a) {
   int which;
   const BlockPlace place = block_place<NT>(a, &which);
   const TileTarget& to = a.to[which];
   const auto same = [](int64_t token) { return token; };
-  multiply_block<Math, NT>(to.w, to.bias, a.x, same, a.plan, a.room, place, a.add, to.y, to.ldy);
+  multiply_block<Math, NT, kSteps>(to.w, to.bias, a.x, same, a.plan, a.room, place, a.add, to.y,
+                                   to.ldy);
 }
 
 template <class Math>
@@ -251,9 +262,14 @@ Status run_block_product(const typename Math::Product& a, Stream stream) {
                   32 * p.warps,
                   shared_bytes(Math::codes, sizeof(typename Math::Input), p),
                   true};
-  if (p.tokens == 16) return launch(block_product_kernel<Math, 2>, grid, stream, a);
-  if (p.tokens == 32) return launch(block_product_kernel<Math, 4>, grid, stream, a);
-  return launch(block_product_kernel<Math, 8>, grid, stream, a);
+  return by_group_steps<Math>(a.to[0].w, [&](auto steps) {
+    constexpr int kSteps = decltype(steps)::value;
+    if (p.tokens == 16) return launch(block_product_kernel<Math, 2, kSteps>, grid, stream, a);
+    if (p.tokens == 32) return launch(block_product_kernel<Math, 4, kSteps>, grid, stream, a);
+    if constexpr (most_tokens(Math::codes, kSteps) == 64)
+      return launch(block_product_kernel<Math, 8, kSteps>, grid, stream, a);
+    return "product: a plan of more tokens than such codes have";
+  });
 }
 
 }  // namespace

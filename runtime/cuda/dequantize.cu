@@ -23,27 +23,33 @@ PITH_KERNEL dequantize_kernel(Dequantize a) {
   const int64_t tile = a.first + index / w.stages, stage = index % w.stages;
   const int g = lane() / 4, t = lane() % 4;
   Lane<codes> now;
-  now.load(w, tile * w.stages + stage, lane());
+  now.load(CodesOfLane<codes>(w, tile, lane()), static_cast<int32_t>(stage));
   uint16_t* const to = a.to + ((tile - a.first) * kTileRows + g) * w.stages * kStageColumns +
                        stage * kStageColumns + 4 * t;
+  const int steps = group_steps(w.group_shift);
+  const bool whole_row = w.group_shift == kWholeRow;
+  float scales[2];
+  Surplus<codes> surplus;
 #pragma unroll
   for (int step = 0; step < 8; ++step) {
-    float scales[2];
-    uint32_t zeros[2];
-    const int64_t group = group_at(w, stage, step);
-    load_scales(w, tile, group, g, scales);
-    read_zeros(w, w.zeros, ((tile * w.groups + group) * 8 + g) * 2, zeros);
+    if (step % steps == 0) {
+      const int64_t group = whole_row ? 0 : (stage * 8 + step) / steps;
+      load_scales(w, tile, group, g, scales);
+      scales[0] *= kValueFactor<codes>;
+      scales[1] *= kValueFactor<codes>;
+      surplus.set(w.zeros ? load2(w.zeros + ((tile * w.groups + group) * 8 + g) * 2)
+                          : static_cast<uint32_t>(w.zero) * 0x101);
+    }
 #pragma unroll
     for (int half = 0; half < 2; ++half) {  // rows g and g + 8
       Bytes8 four;
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        const uint32_t pair =
-            value_pair<codes>(now.pair(4 * step + 2 * i + half), zeros[half], table);
+        const uint32_t pair = pair_values(now, 4 * step + 2 * i + half, surplus, table);
         const auto value = [&](uint32_t bits) {
           const auto h = static_cast<uint16_t>(bits);
           const float v = codes == Codes::kBF16 ? bf16_float(h) : half_float(h);
-          return static_cast<uint32_t>(float_half(v * kValueFactor<codes> * scales[half]));
+          return static_cast<uint32_t>(float_half(v * scales[half]));
         };
         four.w[i] = value(pair) | value(pair >> 16) << 16;
       }
@@ -66,14 +72,14 @@ PITH_KERNEL unpack_bytes_kernel(UnpackBytes a) {
   const int g = lane() / 4, t = lane() % 4;
   const uint32_t flip = w.codes == Codes::kInt8 ? 0x80808080u : 0;  // 128 more than it means
   Lane<Codes::kInt8> now;
-  now.load(w, (a.first + tile) * w.stages + stage, lane());
+  now.load(CodesOfLane<Codes::kInt8>(w, a.first + tile, lane()), static_cast<int32_t>(stage));
   auto* const to = static_cast<uint8_t*>(a.to) + (tile * kTileRows + g) * row_bytes +
                    stage * kStageColumns + 4 * t;
 #pragma unroll
   for (int step = 0; step < 8; ++step) {
     const uint32_t first = now.low.w[2 * step], second = now.low.w[2 * step + 1];
-    store4(to + step * kStepColumns, even_bytes(first, second) ^ flip);
-    store4(to + 8 * row_bytes + step * kStepColumns, odd_bytes(first, second) ^ flip);
+    store4(to + step * kStepColumns, select_bytes(first, second, 0x6420) ^ flip);
+    store4(to + 8 * row_bytes + step * kStepColumns, select_bytes(first, second, 0x7531) ^ flip);
   }
 }
 

@@ -9,7 +9,7 @@
 namespace pith::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 256, kMostThreads = 1024;
 
 PITH_DEVICE float* room() { return reinterpret_cast<float*>(shared_memory()); }
 constexpr int64_t kRoom = 32 * sizeof(float);
@@ -17,14 +17,14 @@ constexpr int64_t kRoom = 32 * sizeof(float);
 PITH_DEVICE float block_absmax(float v) { return block_join(v, room(), larger); }
 
 // grid  x: tokens
-template <class T>
-PITH_KERNEL to_inputs_kernel(T a) {
+template <class T, int kept>
+PITH_KERNEL PITH_BLOCKS(kMostThreads, 1) to_inputs_kernel(T a) {
   wait_for_previous();
   const int64_t t = block_x();
   const float* const x = a.x + t * a.n;
-  float top = 0;
-  for (int64_t i = thread_index(); i < a.n; i += kThreads) top = larger(fabsf(x[i]), top);
-  write_inputs(a.to, t, a.n, block_absmax(top), [&](int64_t i) { return x[i]; });
+  const auto row =
+      row_of_block<kept>(a.to.stride, [&](int64_t i, int) { return load_four(x, i, a.n); });
+  write_inputs(a.to, t, block_absmax(row.absmax()), row);
 }
 
 // grid  x: tokens; a warp for a block of columns at a time
@@ -46,33 +46,55 @@ PITH_KERNEL round_inputs_kernel(RoundInputs a) {
 }
 
 // 1 / sqrt(mean of squares + eps), on every thread
-PITH_DEVICE float rms_factor(const float* x, int64_t n, float eps) {
+template <class Row>
+PITH_DEVICE float rms_factor(const Row& x, int64_t n, float eps) {
   float squares = 0;
-  for (int64_t i = thread_index(); i < n; i += kThreads) squares = fmaf(x[i], x[i], squares);
+  x.each([&](int64_t i, int at) {
+    const Four f = x.at(i, at);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) squares = fmaf(f.v[j], f.v[j], squares);
+  });
   return 1.0f / sqrtf(block_join(squares, room(), add) / static_cast<float>(n) + eps);
 }
 
 // grid  x: tokens
-template <class T>
-PITH_KERNEL norm_to_inputs_kernel(T a) {
+template <class T, int kept>
+PITH_KERNEL PITH_BLOCKS(kMostThreads, 1) norm_to_inputs_kernel(T a) {
+  const auto weights =
+      row_of_block<kept>(a.to.stride, [&](int64_t i, int) { return load_four(a.weight, i, a.n); });
   wait_for_previous();
   const int64_t t = block_x();
-  const float* const x = a.x + t * a.n;
+  const float* const from = a.x + t * a.n;
+  const auto x =
+      row_of_block<kept>(a.to.stride, [&](int64_t i, int) { return load_four(from, i, a.n); });
   const float factor = rms_factor(x, a.n, a.eps);
-  const auto value = [&](int64_t i) { return x[i] * factor * a.weight[i]; };
-  float top = 0;
-  for (int64_t i = thread_index(); i < a.n; i += kThreads) top = larger(fabsf(value(i)), top);
-  write_inputs(a.to, t, a.n, block_absmax(top), value);
+  const auto normed = row_of_block<kept>(a.to.stride, [&](int64_t i, int at) {
+    const Four v = x.at(i, at), w = weights.at(i, at);
+    Four y;
+#pragma unroll
+    for (int j = 0; j < 4; ++j) y.v[j] = v.v[j] * factor * w.v[j];
+    return y;
+  });
+  write_inputs(a.to, t, block_absmax(normed.absmax()), normed);
 }
 
 // grid  x: rows
-PITH_KERNEL norm_kernel(Norm a) {
+template <class T, int kept>
+PITH_KERNEL PITH_BLOCKS(kMostThreads, 1) norm_kernel(T a) {
+  const auto weights =
+      row_of_block<kept>(a.n, [&](int64_t i, int) { return load_four(a.weight, i, a.n); });
   wait_for_previous();
-  const int64_t t = block_x();
-  const float* const x = a.x + t * a.n;
+  const float* const from = a.x + block_x() * a.n;
+  float* const to = a.y + block_x() * a.n;
+  const auto x = row_of_block<kept>(a.n, [&](int64_t i, int) { return load_four(from, i, a.n); });
   const float factor = rms_factor(x, a.n, a.eps);
-  for (int64_t i = thread_index(); i < a.n; i += kThreads)
-    a.y[t * a.n + i] = fmaf(x[i] * factor, a.weight[i], a.add ? a.y[t * a.n + i] : 0.0f);
+  x.each([&](int64_t i, int at) {
+    const Four f = x.at(i, at), w = weights.at(i, at);
+    Four y = a.add ? load_four(to, i, a.n) : Four{};
+#pragma unroll
+    for (int j = 0; j < 4; ++j) y.v[j] = fmaf(f.v[j] * factor, w.v[j], y.v[j]);
+    store_four(to, i, a.n, y);
+  });
 }
 
 // grid  x: rows
@@ -104,19 +126,29 @@ PITH_DEVICE float of_up(Activate how, float u) {
 }
 
 // grid  x: tokens
-template <class T>
-PITH_KERNEL activate_to_inputs_kernel(T a) {
+template <class T, int kept>
+PITH_KERNEL PITH_BLOCKS(kMostThreads, 1) activate_to_inputs_kernel(T a) {
   wait_for_previous();
   const int64_t t = block_x();
   float* const gate = a.gate + t * a.n;
-  float top = 0;
-  for (int64_t i = thread_index(); i < a.n; i += kThreads) {
-    float v = activated(a.how, gate[i]);
-    if (a.up != nullptr) v *= of_up(a.how, a.up[t * a.n + i]);
-    gate[i] = v;  // read again by this thread alone
-    top = larger(fabsf(v), top);
-  }
-  write_inputs(a.to, t, a.n, block_absmax(top), [&](int64_t i) { return gate[i]; });
+  const float* const up = a.up ? a.up + t * a.n : nullptr;
+  const auto gates =
+      row_of_block<kept>(a.to.stride, [&](int64_t i, int) { return load_four(gate, i, a.n); });
+  const auto ups = row_of_block<kept>(
+      a.to.stride, [&](int64_t i, int) { return up ? load_four(up, i, a.n) : Four{}; });
+  const auto row = row_of_block<kept>(a.to.stride, [&](int64_t i, int at) {
+    Four g = gates.at(i, at);
+    const Four u = ups.at(i, at);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      g.v[j] = activated(a.how, g.v[j]);
+      if (up) g.v[j] *= of_up(a.how, u.v[j]);
+    }
+    return g;
+  });
+  const float top = block_absmax(row.absmax());
+  write_inputs(a.to, t, top, row);
+  row.each([&](int64_t i, int at) { store_four(gate, i, a.n, row.at(i, at)); });
 }
 
 // The number at [row, column], in f32 as the reference decoder has it.
@@ -140,7 +172,7 @@ PITH_DEVICE float value_at(const TileWeight& w, int64_t row, int64_t column) {
   if (w.codes == Codes::kF16) return half_float(static_cast<uint16_t>(code));
   if (w.codes == Codes::kBF16) return bf16_float(static_cast<uint16_t>(code));
 
-  const int64_t group = w.steps_per_group > 0 ? column / 16 / w.steps_per_group : 0;
+  const int64_t group = w.group_shift == kWholeRow ? 0 : column / 16 >> w.group_shift;
   float scales[2];
   load_scales(w, tile, group, r, scales);
   const float scale = high_row ? scales[1] : scales[0];
@@ -159,7 +191,7 @@ PITH_DEVICE float value_at(const TileWeight& w, int64_t row, int64_t column) {
 PITH_KERNEL embed_kernel(Embed a) {
   wait_for_previous();
   const int64_t t = block_x();
-  for (int64_t i = thread_index(); i < a.w.k; i += kThreads)
+  for (int64_t i = thread_index(); i < a.w.k; i += block_threads())
     a.to[t * a.w.k + i] = a.scale * value_at(a.w, a.tokens[t], i);
 }
 
@@ -172,35 +204,66 @@ PITH_KERNEL gather_kernel(Gather a) {
 }
 
 Grid rows(int64_t m) { return {m, 1, 1, kThreads, kRoom, true}; }
+
+// A block a row of n numbers, which it keeps in registers if they are not too many. How a row is
+// spread depends on n alone.
 template <class T>
-Status run(void (*kernel)(T), const T& a, Stream stream) {
+using RowKernel = void (*)(T);
+template <class T>
+Status run_rows(const RowKernel<T> (&kernels)[5], int64_t m, int64_t n, const T& a, Stream stream) {
+  const int64_t fours = (n + 3) / 4,
+                threads = fours < kMostThreads ? (fours + 31) / 32 * 32 : kMostThreads;
+  const int64_t each = (fours + threads - 1) / threads;
+  const int which = each == 1 ? 0 : each == 2 ? 1 : each <= 4 ? 2 : each <= 8 ? 3 : 4;
+  return launch(kernels[which], {m, 1, 1, static_cast<int>(threads), kRoom, true}, stream, a);
+}
+template <class T>
+Status run_inputs(const RowKernel<T> (&kernels)[5], const T& a, Stream stream) {
   if (a.to.stride % kStageColumns != 0 || a.to.stride < a.n)
     return "inputs of products: a stride that does not fit";
-  return launch(kernel, rows(a.to.m), stream, a);
+  return run_rows(kernels, a.to.m, a.to.stride, a, stream);
+}
+template <class T>
+Status run_to_inputs(const T& a, Stream stream) {
+  return run_inputs<T>({to_inputs_kernel<T, 1>, to_inputs_kernel<T, 2>, to_inputs_kernel<T, 4>,
+                        to_inputs_kernel<T, 8>, to_inputs_kernel<T, 0>},
+                       a, stream);
+}
+template <class T>
+Status run_norm_to_inputs(const T& a, Stream stream) {
+  return run_inputs<T>(
+      {norm_to_inputs_kernel<T, 1>, norm_to_inputs_kernel<T, 2>, norm_to_inputs_kernel<T, 4>,
+       norm_to_inputs_kernel<T, 0>, norm_to_inputs_kernel<T, 0>},
+      a, stream);
+}
+template <class T>
+Status run_activate(const T& a, Stream stream) {
+  return run_inputs<T>({activate_to_inputs_kernel<T, 1>, activate_to_inputs_kernel<T, 2>,
+                        activate_to_inputs_kernel<T, 4>, activate_to_inputs_kernel<T, 0>,
+                        activate_to_inputs_kernel<T, 0>},
+                       a, stream);
 }
 
 }  // namespace
 
-Status to_half(const ToHalf& a, Stream stream) { return run(to_inputs_kernel<ToHalf>, a, stream); }
-Status to_int8(const ToInt8& a, Stream stream) { return run(to_inputs_kernel<ToInt8>, a, stream); }
-Status norm_to_half(const NormToHalf& a, Stream stream) {
-  return run(norm_to_inputs_kernel<NormToHalf>, a, stream);
-}
-Status norm_to_int8(const NormToInt8& a, Stream stream) {
-  return run(norm_to_inputs_kernel<NormToInt8>, a, stream);
-}
-Status activate_to_half(const ActivateToHalf& a, Stream stream) {
-  return run(activate_to_inputs_kernel<ActivateToHalf>, a, stream);
-}
-Status activate_to_int8(const ActivateToInt8& a, Stream stream) {
-  return run(activate_to_inputs_kernel<ActivateToInt8>, a, stream);
-}
+Status to_half(const ToHalf& a, Stream stream) { return run_to_inputs(a, stream); }
+Status to_int8(const ToInt8& a, Stream stream) { return run_to_inputs(a, stream); }
+Status norm_to_half(const NormToHalf& a, Stream stream) { return run_norm_to_inputs(a, stream); }
+Status norm_to_int8(const NormToInt8& a, Stream stream) { return run_norm_to_inputs(a, stream); }
+Status activate_to_half(const ActivateToHalf& a, Stream stream) { return run_activate(a, stream); }
+Status activate_to_int8(const ActivateToInt8& a, Stream stream) { return run_activate(a, stream); }
 Status round_inputs(const RoundInputs& a, Stream stream) {
   return launch(round_inputs_kernel, rows(a.m), stream, a);
 }
-Status norm(const Norm& a, Stream stream) { return launch(norm_kernel, rows(a.m), stream, a); }
+Status norm(const Norm& a, Stream stream) {
+  return run_rows<Norm>({norm_kernel<Norm, 1>, norm_kernel<Norm, 2>, norm_kernel<Norm, 4>,
+                         norm_kernel<Norm, 0>, norm_kernel<Norm, 0>},
+                        a.m, a.n, a, stream);
+}
 Status cap(const Cap& a, Stream stream) { return launch(cap_kernel, rows(a.m), stream, a); }
-Status embed(const Embed& a, Stream stream) { return launch(embed_kernel, rows(a.m), stream, a); }
+Status embed(const Embed& a, Stream stream) {
+  return launch(embed_kernel, {a.m, 1, 1, kMostThreads, kRoom, true}, stream, a);
+}
 Status gather(const Gather& a, Stream stream) {
   return launch(gather_kernel, rows(a.m), stream, a);
 }

@@ -37,6 +37,7 @@ Status sorted_expert_product(const SortedExpertProduct& a, Stream stream);
 Status join_experts(const JoinExperts& a, Stream stream);
 Status append(const Append& a, Stream stream);
 Status attend(const Attend& a, Stream stream);
+Status attend_pages(const Attend& a, Stream stream);
 Status attend_tiles(const AttendTiles& a, Stream stream);
 Status top(const Top& a, Stream stream);
 Status mass_behind(const MassBehind& a, Stream stream);

@@ -20,8 +20,7 @@ Status check_product(const Product& a) {
   for (int i = 0; i < a.count; ++i) {
     const TileWeight& w = a.to[i].w;
     if (a.x.stride < w.stages * kStageColumns) return "product: inputs shorter than rows";
-    if (w.codes != first.codes || w.stages != first.stages)
-      return "product: weights of different codes or rows";
+    if (!alike(w, first)) return "product: weights of different codes, groups or rows";
   }
   const ProductPlan& p = a.plan;
   if (!one_of(p.tokens, 64) || p.tokens < 8 || (p.tokens == 8 && a.x.m > 8) ||

@@ -34,18 +34,19 @@ struct RepackCodes {
   int64_t n, k, tiles, stages;
   void* to;
 };
-// [tile][group][16] to [tile][group][8][2] of elements of `bytes` 1, 2 or 4.
+// [tiles][from_groups][16] to [tiles][groups][8][2] of elements of `bytes` 1, 2 or 4; groups that
+// are missing are 0.
 struct RepackPairs {
   const void* from;
   int32_t bytes;
-  int64_t count;  // tiles * groups
+  int64_t tiles, from_groups, groups;
   void* to;
 };
-// Zeros, units of 16 codes in 2 * bits bytes, to bytes in pairs.
+// The same of zeros, from units of 16 codes in 2 * bits bytes to bytes.
 struct RepackZeros {
   const void* from;
   int32_t bits;
-  int64_t count;
+  int64_t tiles, from_groups, groups;
   uint8_t* to;
 };
 
@@ -68,7 +69,7 @@ struct Chip {
   int64_t shared_bytes;  // that a block can have
 };
 struct ProductPlan {
-  int32_t tokens;  // of a block: 8, 16, 32 or 64
+  int32_t tokens;  // of a block: 8, 16, 32 or, of some codes, 64
   int32_t warps;   // of a block: 1, 2, 4 or 8
   int32_t stages;  // on their way to it: 2, 3 or 4
   int32_t splits;  // blocks that share rows and tokens: 1, 2, 4 or 8
@@ -162,7 +163,7 @@ struct FinishBytes {
 };
 // Whether codes of w may be multiplied so.
 inline bool has_bytes(const TileWeight& w) {
-  return w.steps_per_group == 0 && w.scale_type != Scales::kTwoLevels &&
+  return w.group_shift == kWholeRow && w.scale_type != Scales::kTwoLevels &&
          (w.codes == Codes::kE4M3 ||
           (w.codes == Codes::kInt8 && w.zeros == nullptr && w.zero == 128));
 }
@@ -181,14 +182,13 @@ struct Route {
   float* weight;    // [m, chosen]
 };
 // y[i, r] = row r of expert[i] times x[i / sharing], for one or two weights of each expert (gate
-// and up), of the same codes and shape: the sums of a TileProduct.
+// and up), all alike and of one shape: the sums of a TileProduct.
 struct ExpertWeights {
   const TileWeight* weights[2];  // [experts], on the device
   const float* bias[2];          // [experts, n], or null
   float* y[2];                   // [pairs, n]
   int32_t count;
-  Codes codes;
-  int64_t n, tiles, stages;
+  TileWeight like;  // one of them
 };
 struct ExpertProduct {
   ExpertWeights of;
@@ -215,7 +215,7 @@ struct SortedExpertProduct {
   int64_t most;  // pairs of one expert
   const int32_t* row;
   HalfInputs x;
-  ProductPlan plan;  // 16 or 64 tokens
+  ProductPlan plan;  // 16 tokens, or most_tokens()
 };
 // y[t] += sum of weight[t, j] * x[place of t * chosen + j], in order
 struct JoinExperts {
@@ -246,10 +246,10 @@ struct Int8Inputs {
 // Whether products of such weights and of inputs rounded to int8 are sums of integers that fit
 // int32: one scale a row, or two levels of scales, of which those of groups are factors of the sum.
 inline bool takes_int8(const TileWeight& w) {
-  const bool eight = w.codes == Codes::kInt8 && w.zeros == nullptr && w.steps_per_group == 0;
-  const bool four = w.codes == Codes::kInt4 && w.steps_per_group != 1;
+  const bool eight = w.codes == Codes::kInt8 && w.zeros == nullptr && w.group_shift == kWholeRow;
+  const bool four = w.codes == Codes::kInt4 && w.group_shift != 0;
   const bool in_rows =
-      w.steps_per_group == 0 && (w.scale_type == Scales::kF16 || w.scale_type == Scales::kBF16);
+      w.group_shift == kWholeRow && (w.scale_type == Scales::kF16 || w.scale_type == Scales::kBF16);
   const int64_t most = eight ? 128 : 15, factor = w.scale_type == Scales::kTwoLevels ? 127 : 1;
   return (eight || four) && (in_rows || w.scale_type == Scales::kTwoLevels) &&
          w.k <= INT32_MAX / (127 * most * factor);
@@ -387,10 +387,28 @@ struct Append {
 };
 // out[t, h] = softmax(scale q k) v over the keys of t's slot that it sees: all up to itself, or the
 // last `window`; scores become cap tanh(score / cap) where `cap` is not 0, and
-// `sinks` [heads], or null, are scores of nothing beside those of keys. Keys go in chunks of
-// kChunkKeys, whose sums are joined in order: the result does not depend on what else is in the
-// batch.
-inline constexpr int64_t kChunkKeys = 256;
+// `sinks` [heads], or null, are scores of nothing beside those of keys. Keys go in chunks whose
+// sums are joined in order. They depend on the position alone, and so does the result.
+//
+// A block has a chunk of a key head and joining them is one block's work: enough chunks to fill a
+// chip, and no more.
+inline constexpr int64_t kChunkKeys = 256;  // at least
+PITH_BOTH constexpr int64_t most_chunks(int64_t key_heads) {
+  return key_heads >= 8 ? 32 : key_heads <= 2 ? 128 : 64;
+}
+// Of a sequence of so many keys.
+PITH_BOTH constexpr int64_t chunk_keys(int64_t keys, int64_t key_heads) {
+  int64_t size = kChunkKeys;
+  while (size * most_chunks(key_heads) < keys) size *= 2;
+  return size;
+}
+// No sequence of `longest` keys or fewer has more.
+constexpr int64_t chunks_within(int64_t longest, int64_t key_heads) {
+  const int64_t chunks = (longest + kChunkKeys - 1) / kChunkKeys, most = most_chunks(key_heads);
+  return chunks < most ? chunks : most;
+}
+// Sums of a chunk: of a row, their maximum, their total, and up to 16 bytes.
+PITH_BOTH constexpr int64_t chunk_floats(int64_t head_dim) { return head_dim + 4; }
 struct Attend {
   Cache cache;
   Positions positions;
@@ -399,8 +417,8 @@ struct Attend {
   int64_t window;  // 0: all
   float scale, cap;
   const float* sinks;
-  int64_t chunks;  // at least those of the longest sequence in the batch
-  float* sums;     // [m, heads, chunks, head_dim + 2]: room
+  int64_t chunks;  // at least chunks_within() the longest sequence of the batch
+  float* sums;     // [m, heads, chunks, chunk_floats(head_dim)]: room
   float* out;      // [m, heads * head_dim]
   // The last block of a head joins its chunks, the last of a token makes of them what a product
   // takes, if that is asked for. [m, heads + 1], 0 before and after.
@@ -429,6 +447,10 @@ struct AttendTiles {
   const float* sinks;
   float* out;
 };
+// Whether single tokens attend on tensor cores too.
+constexpr bool has_pages(const Cache& c) {
+  return c.head_dim % 8 == 0 && c.keys.type != CacheType::kF32 && c.values.type != CacheType::kF32;
+}
 constexpr bool has_tiles(const Cache& c) {
   const bool sized = c.head_dim == 64 || c.head_dim == 80 || c.head_dim == 96 ||
                      c.head_dim == 128 || c.head_dim == 256;
@@ -564,6 +586,6 @@ struct Ops {
   Status (*from_codes)(const FromCodes& a, Stream stream);
   Status (*refit)(const Refit& a, Stream stream);
 };
-inline constexpr int32_t kOpsVersion = 4;
+inline constexpr int32_t kOpsVersion = 5;
 
 }  // namespace pith::cuda

@@ -17,13 +17,13 @@ struct Halves {
   using Product = TileProduct;
   using Sum = float;
   using Input = uint16_t;
+  using Surplus = cuda::Surplus<codes>;
   static constexpr int kStepsOfUnit = 1;
 
-  PITH_MEMBER static void values(const Lane<codes>& c, int unit, const uint32_t* zeros,
+  PITH_MEMBER static void values(const Lane<codes>& c, int unit, const Surplus& surplus,
                                  const uint32_t* table, uint32_t* to) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i)
-      to[i] = value_pair<codes>(c.pair(4 * unit + i), zeros[i % 2], table);
+    for (int i = 0; i < 4; ++i) to[i] = pair_values(c, 4 * unit + i, surplus, table);
   }
   // Of a token's inputs of a stage.
   PITH_MEMBER static void inputs(const Input* of_token, int unit, int t, uint32_t* to) {
@@ -34,9 +34,8 @@ struct Halves {
   PITH_MEMBER static void multiply(Sum* d, const uint32_t* values, const uint32_t* x) {
     cuda::multiply<codes>(d, values, x);
   }
-  PITH_MEMBER static void read_factors(Scales type, const void* scales, int64_t at,
-                                       const float* of_rows, Sum* to) {
-    read_scales(type, scales, at, of_rows, to);
+  PITH_MEMBER static void factors(Scales type, const uint32_t* raw, const float* of_rows, Sum* to) {
+    scales_of(type, raw, of_rows, to);
   }
   PITH_MEMBER static Sum join(Sum total, Sum factor, Sum of_group) {
     return fmaf(factor, of_group, total);
@@ -51,7 +50,8 @@ struct Halves {
 };
 
 // Sums are exact in int32. int8 codes are 128 more than what they mean; of others a zero below 2^7
-// is subtracted, a byte at a time.
+// is subtracted, a byte at a time. Four-bit codes lie in the order of columns 0 2 1 3, and so do
+// their inputs.
 template <Codes codes_>
 struct Ints {
   static constexpr Codes codes = codes_;
@@ -60,37 +60,47 @@ struct Ints {
   using Input = int8_t;
   static constexpr int kStepsOfUnit = 2;
 
-  PITH_MEMBER static void values(const Lane<codes>& c, int unit, const uint32_t* zeros,
+  struct Surplus {
+    uint32_t zero[2];
+    PITH_MEMBER void set(uint32_t zeros) {
+      zero[0] = select_bytes(zeros, 0, 0x0000);
+      zero[1] = select_bytes(zeros, 0, 0x1111);
+    }
+  };
+
+  PITH_MEMBER static void values(const Lane<codes>& c, int unit, const Surplus& surplus,
                                  const uint32_t*, uint32_t* to) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
+      const int step = 2 * unit + i;
       if constexpr (codes == Codes::kInt8) {
         // A word has the codes of rows g and g + 8 in turns.
-        const uint32_t first = c.low.w[4 * unit + 2 * i], second = c.low.w[4 * unit + 2 * i + 1];
-        to[2 * i] = even_bytes(first, second) ^ 0x80808080u;
-        to[2 * i + 1] = odd_bytes(first, second) ^ 0x80808080u;
+        const uint32_t first = c.low.w[2 * step], second = c.low.w[2 * step + 1];
+        to[2 * i] = select_bytes(first, second, 0x6420) ^ 0x80808080u;
+        to[2 * i + 1] = select_bytes(first, second, 0x7531) ^ 0x80808080u;
       } else {
 #pragma unroll
         for (int row = 0; row < 2; ++row) {
-          const int pair = 4 * (2 * unit + i) + row;
-          const uint32_t four = even_bytes(c.pair(pair), c.pair(pair + 2));
-          to[2 * i + row] = ((four | 0x80808080u) - (zeros[row] | zeros[row] << 8)) ^ 0x80808080u;
+          const uint32_t four = and_or(c.low.w[step] >> (4 * row), 0x0f0f0f0fu, 0x80808080u);
+          to[2 * i + row] = (four - surplus.zero[row]) ^ 0x80808080u;
         }
       }
     }
   }
   PITH_MEMBER static void inputs(const Input* of_token, int unit, int t, uint32_t* to) {
-    to[0] = load4(of_token + 32 * unit + 4 * t);
-    to[1] = load4(of_token + 32 * unit + 4 * t + 16);
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      to[i] = load4(of_token + 32 * unit + 16 * i + 4 * t);
+      if constexpr (codes == Codes::kInt4) to[i] = select_bytes(to[i], 0, 0x3120);
+    }
   }
   PITH_MEMBER static void multiply(Sum* d, const uint32_t* values, const uint32_t* x) {
     mma_s8(d, values, x);
   }
-  PITH_MEMBER static void read_factors(Scales type, const void* scales, int64_t at, const float*,
-                                       Sum* to) {
+  PITH_MEMBER static void factors(Scales type, const uint32_t* raw, const float*, Sum* to) {
     const bool two_levels = type == Scales::kTwoLevels;
-    to[0] = two_levels ? static_cast<const int8_t*>(scales)[at] : 1;
-    to[1] = two_levels ? static_cast<const int8_t*>(scales)[at + 1] : 1;
+    to[0] = two_levels ? static_cast<int8_t>(raw[0]) : 1;
+    to[1] = two_levels ? static_cast<int8_t>(raw[0] >> 8) : 1;
   }
   PITH_MEMBER static Sum join(Sum total, Sum factor, Sum of_group) {
     return total + factor * of_group;
@@ -101,8 +111,9 @@ struct Ints {
     const bool high = row % 16 >= 8;
     float scales[2];
     if (w.scale_type == Scales::kTwoLevels) {
-      scales[0] = row_scales_of(w, row / 16, r)[0];
-      scales[1] = row_scales_of(w, row / 16, r)[1];
+      const float* const of_rows = w.row_scales + (row / 16 * 8 + r) * 2;
+      scales[0] = of_rows[0];
+      scales[1] = of_rows[1];
     } else {
       load_scales(w, row / 16, 0, r, scales);
     }
@@ -111,6 +122,31 @@ struct Ints {
     *y = bias ? v + bias[row] : v;
   }
 };
+
+template <int n>
+struct Number {
+  static constexpr int value = n;
+};
+// run(Number<steps of a group of w>()), of those that weights of such codes may have.
+template <class Math, class Run>
+Status by_group_steps(const TileWeight& w, Run run) {
+  constexpr Codes c = Math::codes;
+  constexpr bool fours = c <= Codes::kInt8 || c == Codes::kNf4, eight = fours || c > Codes::kE2M1;
+  switch (group_steps(w.group_shift)) {
+    case 8:
+      if constexpr (eight) return run(Number<8>());
+      break;
+    case 4:
+      if constexpr (fours) return run(Number<4>());
+      break;
+    case 2:
+      if constexpr (fours || c == Codes::kE2M1) return run(Number<2>());
+      break;
+    default:
+      if constexpr (fours && Math::kStepsOfUnit == 1) return run(Number<1>());
+  }
+  return "product: groups that such codes do not have";
+}
 
 }  // namespace
 }  // namespace pith::cuda

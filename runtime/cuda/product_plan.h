@@ -1,9 +1,9 @@
 // How a product is spread over a chip: pure functions of its shape and of what the chip has.
 //
 // Up to 8 tokens go by tile_product.h. More go by block_product.h: a block has 32 rows a warp and
-// 16, 32 or 64 tokens; blocks that share rows and tokens split the columns. Columns are in kParts
-// parts, whose sums are added in order: the bits of an element depend neither on the plan nor on
-// the number of tokens.
+// 16, 32 or 64 tokens (not all codes); blocks that share rows and tokens split the columns. Columns
+// are in kParts parts, whose sums are added in order: the bits of an element depend neither on the
+// plan nor on the number of tokens.
 #pragma once
 
 #include "runtime/cuda/ops.h"
@@ -18,6 +18,12 @@ inline constexpr int64_t kScaleBytes = 256, kZeroBytes = 128;
 inline constexpr int64_t kNf4TableBytes = 1024;
 // Of more tokens a weight is converted to f16 once, for cuBLAS.
 inline constexpr int64_t kMostBlockTokens = 256;
+
+// Tokens of a block at most: where scales are joined often, or codes lie in two parts of which one
+// is of single bits, the registers hold no more.
+PITH_BOTH constexpr int32_t most_tokens(Codes codes, int steps_of_group) {
+  return steps_of_group == 8 && codes != Codes::kInt3 ? 64 : 32;
+}
 
 PITH_BOTH constexpr int64_t stages_of_part(int64_t stages) {
   return (stages + kParts - 1) / kParts;
@@ -69,7 +75,8 @@ ProductPlan plan_product(const Product& a, const Chip& chip) {
   if (a.x.m <= 8) return p;
   const Codes codes = a.to[0].w.codes;
   const int64_t element = sizeof(*a.x.values);
-  p.tokens = a.x.m <= 16 ? 16 : a.x.m <= 32 ? 32 : 64;
+  const int32_t most = most_tokens(codes, group_steps(a.to[0].w.group_shift));
+  p.tokens = a.x.m <= 16 ? 16 : a.x.m <= 32 ? 32 : most;
   if (parts_of(codes).low == 16) p.warps = 4;
   const auto fits = [&](int32_t stages) {
     p.stages = stages;
@@ -80,9 +87,9 @@ ProductPlan plan_product(const Product& a, const Chip& chip) {
   for (p.stages = 4; p.stages > 2 && !fits(p.stages);) --p.stages;
 
   const int64_t blocks = blocks_of(a, p), stages = a.to[0].w.stages;
-  const int64_t most = (stages + stages_of_part(stages) - 1) / stages_of_part(stages);
+  const int64_t parts = (stages + stages_of_part(stages) - 1) / stages_of_part(stages);
   double best = 0;
-  for (int32_t splits = 1; splits <= most && best < 0.75; splits *= 2) {
+  for (int32_t splits = 1; splits <= parts && best < 0.75; splits *= 2) {
     const int64_t all = blocks * splits,
                   waves = (all + chip.multiprocessors - 1) / chip.multiprocessors;
     const double busy =

@@ -12,11 +12,11 @@ namespace {
 // sums    those of tile_product.h for one token
 // grid    x: tiles of all weights of an expert, y: pairs of a token and an expert; 8 warps
 // bound   memory: bytes of the chosen; experts that several tokens chose come from the L2 cache
-template <class Math>
+template <class Math, int kSteps>
 PITH_KERNEL expert_product_kernel(ExpertProduct a) {
   wait_for_previous();  // which experts is known only then
   const int64_t pair = block_y();
-  const bool second = block_x() >= a.of.tiles;
+  const bool second = block_x() >= a.of.like.tiles;
   const TileWeight w = (second ? a.of.weights[1] : a.of.weights[0])[a.expert[pair]];
   const int64_t row = pair / a.sharing;
   HalfInputs x = a.x;
@@ -24,9 +24,9 @@ PITH_KERNEL expert_product_kernel(ExpertProduct a) {
   x.scales += row;
   x.m = 1;
   const float* const biases = second ? a.of.bias[1] : a.of.bias[0];
-  multiply_tile<Math>(w, biases ? biases + a.expert[pair] * a.of.n : nullptr,
-                      block_x() - (second ? a.of.tiles : 0), x, false,
-                      (second ? a.of.y[1] : a.of.y[0]) + pair * a.of.n, a.of.n);
+  multiply_tile<Math, kSteps>(w, biases ? biases + a.expert[pair] * a.of.like.n : nullptr,
+                              block_x() - (second ? a.of.like.tiles : 0), x, false,
+                              (second ? a.of.y[1] : a.of.y[0]) + pair * a.of.like.n, a.of.like.n);
 }
 
 // The same for pairs that are sorted by expert.
@@ -36,7 +36,7 @@ PITH_KERNEL expert_product_kernel(ExpertProduct a) {
 // grid    x: 32 rows a warp, of all weights of an expert, by 8 NT of its pairs; y: experts. Blocks
 //         behind the pairs of an expert have nothing to do.
 // bound   up to some 32 pairs an expert memory: bytes of the chosen; then tensor cores
-template <class Math, int NT>
+template <class Math, int NT, int kSteps>
 PITH_KERNEL sorted_expert_product_kernel(SortedExpertProduct a) {
   wait_for_previous();
   const auto e = static_cast<int32_t>(block_y());
@@ -46,7 +46,7 @@ PITH_KERNEL sorted_expert_product_kernel(SortedExpertProduct a) {
   const int32_t first = begin + block % of_pairs * (8 * NT);
   if (first >= end) return;
   const int32_t tiles = static_cast<int32_t>(kRowTiles) * (block_threads() / 32);
-  const auto row_blocks = (static_cast<int32_t>(a.of.tiles) + tiles - 1) / tiles;
+  const auto row_blocks = (static_cast<int32_t>(a.of.like.tiles) + tiles - 1) / tiles;
   const bool second = block / of_pairs >= row_blocks;
   const TileWeight w = (second ? a.of.weights[1] : a.of.weights[0])[e];
   HalfInputs x = a.x;
@@ -54,21 +54,21 @@ PITH_KERNEL sorted_expert_product_kernel(SortedExpertProduct a) {
   const auto row_of = [&](int64_t place) { return a.row ? a.row[place] : place; };
   const BlockPlace place{block / of_pairs % row_blocks * tiles, first, 0, 0};
   const float* const biases = second ? a.of.bias[1] : a.of.bias[0];
-  multiply_block<Math, NT>(w, biases ? biases + e * a.of.n : nullptr, x, row_of, a.plan, {}, place,
-                           false, a.of.y[second ? 1 : 0], a.of.n);
+  multiply_block<Math, NT, kSteps>(w, biases ? biases + e * a.of.like.n : nullptr, x, row_of,
+                                   a.plan, {}, place, false, a.of.y[second ? 1 : 0], a.of.like.n);
 }
 
-template <Codes codes>
+template <Codes codes, int kSteps>
 Status run(const ExpertProduct& a, Stream stream) {
-  return launch(expert_product_kernel<Halves<codes>>,
-                {a.of.tiles * a.of.count, a.pairs, 1, 32 * kParts, kParts * 4 * 32 * 4, true},
+  return launch(expert_product_kernel<Halves<codes>, kSteps>,
+                {a.of.like.tiles * a.of.count, a.pairs, 1, 32 * kParts, kParts * 4 * 32 * 4, true},
                 stream, a);
 }
 
-template <Codes codes>
+template <Codes codes, int kSteps>
 Status run(const SortedExpertProduct& a, Stream stream) {
   const ProductPlan& p = a.plan;
-  const int64_t rows = (a.of.tiles + kRowTiles * p.warps - 1) / (kRowTiles * p.warps);
+  const int64_t rows = (a.of.like.tiles + kRowTiles * p.warps - 1) / (kRowTiles * p.warps);
   const Grid grid{rows * a.of.count * ((a.most + p.tokens - 1) / p.tokens),
                   a.experts,
                   1,
@@ -76,15 +76,22 @@ Status run(const SortedExpertProduct& a, Stream stream) {
                   shared_bytes(codes, sizeof(uint16_t), p),
                   true};
   if (p.tokens == 16)
-    return launch(sorted_expert_product_kernel<Halves<codes>, 2>, grid, stream, a);
-  return launch(sorted_expert_product_kernel<Halves<codes>, 8>, grid, stream, a);
+    return launch(sorted_expert_product_kernel<Halves<codes>, 2, kSteps>, grid, stream, a);
+  constexpr int32_t kMost = most_tokens(codes, kSteps);
+  if (p.tokens == kMost)
+    return launch(sorted_expert_product_kernel<Halves<codes>, kMost / 8, kSteps>, grid, stream, a);
+  return "experts: a plan that is none";
 }
 
 template <class Product>
 Status run_checked(const Product& a, Stream stream) {
   if (a.of.count < 1 || a.of.count > 2) return "experts: a number that it does not take";
-  if (a.x.stride < a.of.stages * kStageColumns) return "experts: inputs shorter than rows";
-  return by_codes(a.of.codes, [&](auto of) { return run<decltype(of)::codes>(a, stream); });
+  if (a.x.stride < a.of.like.stages * kStageColumns) return "experts: inputs shorter than rows";
+  return by_codes(a.of.like.codes, [&](auto of) {
+    constexpr Codes codes = decltype(of)::codes;
+    return by_group_steps<Halves<codes>>(
+        a.of.like, [&](auto steps) { return run<codes, decltype(steps)::value>(a, stream); });
+  });
 }
 
 }  // namespace
@@ -96,8 +103,8 @@ Status expert_product(const ExpertProduct& a, Stream stream) {
 }
 Status sorted_expert_product(const SortedExpertProduct& a, Stream stream) {
   const ProductPlan& p = a.plan;
-  const bool planned = (p.tokens == 16 || p.tokens == 64) && p.warps >= 1 && p.warps <= 8 &&
-                       p.stages >= 2 && p.stages <= 4 && p.splits == 1;
+  const bool planned =
+      p.warps >= 1 && p.warps <= 8 && p.stages >= 2 && p.stages <= 4 && p.splits == 1;
   return planned ? run_checked(a, stream) : "experts: a plan that is none";
 }
 

@@ -48,23 +48,41 @@ PITH_KERNEL repack_codes_kernel(RepackCodes a) {
   static_cast<uint32_t*>(a.to)[index] = to;
 }
 
+// Where scales or zeros of a row and a group come from and go to; from < 0: nowhere.
+struct PairPlace {
+  int64_t from, to;
+  int row;
+};
+template <class Repack>
+PITH_DEVICE PairPlace pair_place(const Repack& a, int64_t index) {
+  const int64_t unit = index / 16, group = unit % a.groups;
+  const int r = static_cast<int>(index % 16);
+  return {group < a.from_groups ? unit / a.groups * a.from_groups + group : -1,
+          index - r + r % 8 * 2 + r / 8, r};
+}
+
+// grid    x: a thread an element, 256 threads
 template <class T>
 PITH_KERNEL repack_pairs_kernel(RepackPairs a) {
   const int64_t index = block_x() * kThreads + thread_index();
-  if (index >= a.count * 16) return;
-  const int r = static_cast<int>(index % 16);
-  static_cast<T*>(a.to)[index - r + r % 8 * 2 + r / 8] = static_cast<const T*>(a.from)[index];
+  if (index >= a.tiles * a.groups * 16) return;
+  const PairPlace p = pair_place(a, index);
+  static_cast<T*>(a.to)[p.to] =
+      p.from < 0 ? T{0} : static_cast<const T*>(a.from)[p.from * 16 + p.row];
 }
 
 PITH_KERNEL repack_zeros_kernel(RepackZeros a) {
   const int64_t index = block_x() * kThreads + thread_index();
-  if (index >= a.count * 16) return;
-  const int r = static_cast<int>(index % 16), first = r * a.bits;
-  const uint8_t* const unit = static_cast<const uint8_t*>(a.from) + index / 16 * 2 * a.bits;
-  uint32_t bits = unit[first / 8];
-  if (first / 8 + 1 < 2 * a.bits) bits |= static_cast<uint32_t>(unit[first / 8 + 1]) << 8;
-  a.to[index - r + r % 8 * 2 + r / 8] =
-      static_cast<uint8_t>(bits >> (first % 8) & ((1u << a.bits) - 1));
+  if (index >= a.tiles * a.groups * 16) return;
+  const PairPlace p = pair_place(a, index);
+  uint32_t bits = 0;
+  const int first = p.row * a.bits;
+  if (p.from >= 0) {
+    const uint8_t* const unit = static_cast<const uint8_t*>(a.from) + p.from * 2 * a.bits;
+    bits = unit[first / 8];
+    if (first / 8 + 1 < 2 * a.bits) bits |= static_cast<uint32_t>(unit[first / 8 + 1]) << 8;
+  }
+  a.to[p.to] = static_cast<uint8_t>(bits >> (first % 8) & ((1u << a.bits) - 1));
 }
 
 int64_t blocks(int64_t threads) { return (threads + kThreads - 1) / kThreads; }
@@ -80,14 +98,14 @@ Status repack_codes(const RepackCodes& a, Stream stream) {
                 stream, a);
 }
 Status repack_pairs(const RepackPairs& a, Stream stream) {
-  const Grid grid{blocks(a.count * 16), 1, 1, kThreads};
+  const Grid grid{blocks(a.tiles * a.groups * 16), 1, 1, kThreads};
   if (a.bytes == 1) return launch(repack_pairs_kernel<uint8_t>, grid, stream, a);
   if (a.bytes == 2) return launch(repack_pairs_kernel<uint16_t>, grid, stream, a);
   if (a.bytes == 4) return launch(repack_pairs_kernel<uint32_t>, grid, stream, a);
   return "repack: scales of a size that does not exist";
 }
 Status repack_zeros(const RepackZeros& a, Stream stream) {
-  return launch(repack_zeros_kernel, {blocks(a.count * 16), 1, 1, kThreads}, stream, a);
+  return launch(repack_zeros_kernel, {blocks(a.tiles * a.groups * 16), 1, 1, kThreads}, stream, a);
 }
 
 }  // namespace pith::cuda

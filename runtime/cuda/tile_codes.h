@@ -8,16 +8,17 @@
 namespace pith::cuda {
 namespace {
 
-// The codes of a lane for one stage, on their way.
+// A part of the codes of a lane for one stage.
 template <int bits>
 struct Words {
+  static constexpr int kOfLane = bits == 1 ? 8 : 16;         // bytes side by side
+  static constexpr int kChunk = 16 / (bits > 0 ? bits : 1);  // steps of 16 bytes
+  static constexpr int kOfStage = 32 * 8 * bits;             // bytes of all lanes
+
   uint32_t w[2 * bits > 0 ? 2 * bits : 1];
 
-  static constexpr int kChunk = 16 / (bits > 0 ? bits : 1);  // steps of 16 bytes
-
-  // From those of a tile and a stage, in device memory, where they are read once.
-  PITH_MEMBER void load(const unsigned char* of_tile, int of_lane) {
-    const auto* const at = of_tile + of_lane * (bits == 1 ? 8 : 16);
+  // From those of a lane, in device memory, where they are read once.
+  PITH_MEMBER void load(const unsigned char* at) {
     if constexpr (bits == 1) {
       const Bytes8 v = load_once8(at);
       w[0] = v.w[0];
@@ -28,8 +29,7 @@ struct Words {
     }
   }
   // Or in shared memory: those that begin with this step, if any do.
-  PITH_MEMBER void load_shared(const unsigned char* of_tile, int of_lane, int step) {
-    const auto* const at = of_tile + of_lane * (bits == 1 ? 8 : 16);
+  PITH_MEMBER void load_shared(const unsigned char* at, int step) {
     if constexpr (bits == 1) {
       if (step > 0) return;
       const Bytes8 v = load8(at);
@@ -43,22 +43,22 @@ struct Words {
 #pragma unroll
     for (int i = 0; i < 4; ++i) w[4 * chunk + i] = v.w[i];
   }
-  // The two codes of pair `pair` in the halves of a register.
-  PITH_MEMBER uint32_t pair(int pair) const {
-    constexpr int in_word = 16 / (bits > 0 ? bits : 1);
-    constexpr uint32_t mask = ((1u << bits) - 1) * 0x10001u;
-    if constexpr (bits == 16) {
-      return w[pair];
-    } else {
-      return w[pair / in_word] >> (bits * (pair % in_word)) & mask;
-    }
-  }
 };
 
-template <int bits>
-PITH_DEVICE const unsigned char* codes_at(const void* codes, int64_t stage) {
-  return static_cast<const unsigned char*>(codes) + stage * (32 * 8 * bits);
-}
+// Where the codes of a lane lie, of a tile's first stage.
+template <Codes codes>
+struct CodesOfLane {
+  static constexpr Parts kParts = parts_of(codes);
+  const unsigned char *low, *high;
+
+  PITH_MEMBER CodesOfLane(const TileWeight& w, int64_t tile, int of_lane)
+      : low(static_cast<const unsigned char*>(w.low) +
+            tile * w.stages * Words<kParts.low>::kOfStage + of_lane * Words<kParts.low>::kOfLane),
+        high(kParts.high == 0 ? nullptr
+                              : static_cast<const unsigned char*>(w.high) +
+                                    tile * w.stages * Words<kParts.high>::kOfStage +
+                                    of_lane * Words<kParts.high>::kOfLane) {}
+};
 
 template <Codes codes>
 struct Lane {
@@ -66,66 +66,173 @@ struct Lane {
   Words<kParts.low> low;
   Words<kParts.high> high;
 
-  PITH_MEMBER void load(const TileWeight& w, int64_t stage, int of_lane) {
-    low.load(codes_at<kParts.low>(w.low, stage), of_lane);
-    if constexpr (kParts.high > 0) high.load(codes_at<kParts.high>(w.high, stage), of_lane);
+  PITH_MEMBER void load(const CodesOfLane<codes>& from, int32_t stage) {
+    low.load(from.low + int64_t{stage} * Words<kParts.low>::kOfStage);
+    if constexpr (kParts.high > 0)
+      high.load(from.high + int64_t{stage} * Words<kParts.high>::kOfStage);
   }
   // Both parts in shared memory, one behind the other.
   PITH_MEMBER void load_shared(const unsigned char* at, int of_lane, int step) {
-    low.load_shared(at, of_lane, step);
-    if constexpr (kParts.high > 0) high.load_shared(at + 256 * kParts.low, of_lane, step);
-  }
-  PITH_MEMBER uint32_t pair(int i) const {
-    if constexpr (kParts.high > 0) return low.pair(i) | high.pair(i) << kParts.low;
-    return low.pair(i);
+    low.load_shared(at + of_lane * Words<kParts.low>::kOfLane, step);
+    if constexpr (kParts.high > 0)
+      high.load_shared(at + Words<kParts.low>::kOfStage + of_lane * Words<kParts.high>::kOfLane,
+                       step);
   }
 };
 
-// Scales of two rows, elements `at` and behind it; `of_rows` are those of the rows where there are
-// two levels.
-PITH_DEVICE void read_scales(Scales type, const void* scales, int64_t at, const float* of_rows,
-                             float* to) {
-  if (type == Scales::kF16 || type == Scales::kBF16) {
-    const auto* const s = static_cast<const uint16_t*>(scales) + at;
-    const bool f16 = type == Scales::kF16;
-    to[0] = f16 ? half_float(s[0]) : bf16_float(s[0]);
-    to[1] = f16 ? half_float(s[1]) : bf16_float(s[1]);
-  } else if (type == Scales::kTwoLevels) {
-    const auto* const s = static_cast<const int8_t*>(scales) + at;
-    to[0] = of_rows[0] * static_cast<float>(s[0]);
-    to[1] = of_rows[1] * static_cast<float>(s[1]);
-  } else if (type == Scales::kF32) {
-    to[0] = static_cast<const float*>(scales)[at];
-    to[1] = static_cast<const float*>(scales)[at + 1];
+PITH_BOTH constexpr bool are_integers(Codes codes) { return codes <= Codes::kInt8; }
+
+// v 2^n; bits that fall out are forgotten.
+PITH_DEVICE uint32_t shifted(uint32_t v, int n) { return n < 0 ? v >> -n : v << n; }
+
+// What values of integers have too much in step_values, by the place of the code in a byte: of rows
+// g and g + 8, in both halves of a register.
+template <Codes codes>
+struct Surplus {
+  static constexpr int kBits = parts_of(codes).low,
+                       kPlaces = are_integers(codes) && kBits < 8 ? 8 / kBits : 1;
+  uint32_t minus[kPlaces][2];
+
+  // `zeros`: bytes, of the two rows.
+  PITH_MEMBER void set(uint32_t zeros) {
+    if constexpr (are_integers(codes)) {
+      const uint32_t zero[2] = {select_bytes(zeros, 0, 0x4040), select_bytes(zeros, 0, 0x4141)};
+#pragma unroll
+      for (int i = 0; i < kPlaces; ++i) {
+        const int place = i * kBits;  // the f16 of -(2^(10 - place) + zero)
+        const uint32_t power = 0x80008000u + static_cast<uint32_t>(25 - place) * 0x04000400u;
+#pragma unroll
+        for (int row = 0; row < 2; ++row) minus[i][row] = power + (zero[row] << place);
+      }
+    }
+  }
+};
+
+// The values of pair `pair`, in the halves of a register, as f16 (bf16 weights: as they are); of
+// integers less their zero.
+//
+// An integer at bit p of the f16 of 1024 makes it 1024 + code 2^p, so that one fused multiply-add,
+// exact, leaves code - zero. An e4m3 moved to the places of an f16 is 2^-8 times what it means, an
+// e2m1 2^-14.
+template <Codes codes>
+PITH_DEVICE uint32_t pair_values(const Lane<codes>& c, int pair, const Surplus<codes>& surplus,
+                                 const uint32_t* table) {
+  constexpr Parts kBits = parts_of(codes);
+  constexpr int kPairs = 16 / kBits.low;  // of a word
+  const uint32_t word = c.low.w[pair / kPairs];
+  const int at = pair % kPairs * kBits.low;  // in a half of it
+  if constexpr (kBits.low == 16) {
+    return word;
+  } else if constexpr (codes == Codes::kE5M2) {
+    return shifted(word, 8 - at) & 0xff00ff00u;
+  } else if constexpr (codes == Codes::kE4M3) {
+    return and_or(shifted(word, 8 - at), 0x80008000u, shifted(word, 7 - at) & 0x3f803f80u);
+  } else if constexpr (codes == Codes::kE2M1) {
+    return and_or(shifted(word, 12 - at), 0x80008000u, shifted(word, 9 - at) & 0x0e000e00u);
+  } else if constexpr (codes == Codes::kNf4) {
+    return table[(word >> at & 15) | (shifted(word, -12 - at) & 0xf0)];
+  } else if constexpr (codes == Codes::kInt8) {
+    const uint32_t v = select_bytes(word, 0x64646464u, at == 0 ? 0x4240 : 0x4341);
+    return half2_fma(v, 0x3c003c00u, surplus.minus[0][pair % 2]);
   } else {
-    to[0] = to[1] = 1;
+    const int place = at % 8;
+    const auto mask = [](int bits) { return ((1u << bits) - 1) * 0x10001u; };
+    uint32_t v = and_or(shifted(word, place - at), mask(kBits.low) << place, 0x64006400u);
+    if constexpr (kBits.high > 0) {
+      constexpr int kHighPairs = 16 / kBits.high;
+      const int to = place + kBits.low;
+      v = and_or(shifted(c.high.w[pair / kHighPairs], to - pair % kHighPairs * kBits.high),
+                 mask(kBits.high) << to, v);
+    }
+    return half2_fma(v, static_cast<uint32_t>(15 - place) * 0x04000400u,
+                     surplus.minus[place / kBits.low][pair % 2]);
   }
 }
-PITH_DEVICE const float* row_scales_of(const TileWeight& w, int64_t tile, int row) {
-  return w.row_scales ? w.row_scales + (tile * 8 + row) * 2 : nullptr;
+
+// Scales of rows g and g + 8 of a group as they lie, and their zeros, a byte each.
+struct GroupOfLane {
+  uint32_t scales[2];
+  uint32_t zeros;
+};
+PITH_BOTH constexpr int scale_bytes(Scales type) {
+  return type == Scales::kNone ? 0 : type == Scales::kF32 ? 4 : type == Scales::kTwoLevels ? 1 : 2;
 }
+// `scales`: those of the two rows, side by side.
+PITH_DEVICE void load_raw_scales(Scales type, const void* scales, uint32_t* to) {
+  if (type == Scales::kTwoLevels) {
+    to[0] = load2(scales);
+  } else if (type == Scales::kF32) {
+    const Bytes8 v = load8(scales);
+    to[0] = v.w[0];
+    to[1] = v.w[1];
+  } else if (type != Scales::kNone) {
+    to[0] = load4(scales);
+  }
+}
+// `of_rows` are the scales of the rows where there are two levels.
+PITH_DEVICE void scales_of(Scales type, const uint32_t* raw, const float* of_rows, float* to) {
+  if (type == Scales::kF16) {
+    to[0] = half_float(static_cast<uint16_t>(raw[0]));
+    to[1] = half_float(static_cast<uint16_t>(raw[0] >> 16));
+  } else if (type == Scales::kBF16) {
+    to[0] = bits_float(raw[0] << 16);
+    to[1] = bits_float(raw[0] & 0xffff0000u);
+  } else if (type == Scales::kTwoLevels) {
+    to[0] = of_rows[0] * static_cast<float>(static_cast<int8_t>(raw[0]));
+    to[1] = of_rows[1] * static_cast<float>(static_cast<int8_t>(raw[0] >> 8));
+  } else {
+    to[0] = type == Scales::kF32 ? bits_float(raw[0]) : 1.0f;
+    to[1] = type == Scales::kF32 ? bits_float(raw[1]) : 1.0f;
+  }
+}
+
+// Where scales and zeros of a lane lie.
+struct GroupsOfLane {
+  Scales type;
+  int32_t zero;
+  bool whole_row;
+  const unsigned char* scales;
+  const uint8_t* zeros;
+  const float* of_rows;  // scales of the two rows, where there are two levels
+
+  PITH_MEMBER GroupsOfLane(const TileWeight& w, int64_t tile, int row)
+      : type(w.scale_type),
+        zero(w.zero * 0x101),
+        whole_row(w.group_shift == kWholeRow),
+        scales(static_cast<const unsigned char*>(w.scales) +
+               (tile * w.groups * 8 + row) * 2 * scale_bytes(w.scale_type)),
+        zeros(w.zeros ? w.zeros + (tile * w.groups * 8 + row) * 2 : nullptr),
+        of_rows(w.row_scales ? w.row_scales + (tile * 8 + row) * 2 : nullptr) {}
+
+  // Those of a stage, of which there are kGroups.
+  template <int kGroups>
+  PITH_MEMBER void load(int32_t stage, GroupOfLane* to) const {
+    const int64_t first = kGroups == 1 && whole_row ? 0 : int64_t{stage} * kGroups;
+    if (type == Scales::kF16 || type == Scales::kBF16) {
+#pragma unroll
+      for (int i = 0; i < kGroups; ++i) to[i].scales[0] = load4(scales + (first + i) * 32);
+    } else if (type == Scales::kTwoLevels) {
+#pragma unroll
+      for (int i = 0; i < kGroups; ++i) to[i].scales[0] = load2(scales + (first + i) * 16);
+    } else if (kGroups == 1 && type == Scales::kF32) {
+      const Bytes8 v = load8(scales + first * 64);
+      to->scales[0] = v.w[0];
+      to->scales[1] = v.w[1];
+    }
+#pragma unroll
+    for (int i = 0; i < kGroups; ++i)
+      to[i].zeros = zeros ? load2(zeros + (first + i) * 16) : static_cast<uint32_t>(zero);
+  }
+};
+
 // Scales of rows r and r + 8 of one group.
 PITH_DEVICE void load_scales(const TileWeight& w, int64_t tile, int64_t group, int row, float* to) {
-  read_scales(w.scale_type, w.scales, ((tile * w.groups + group) * 8 + row) * 2,
-              row_scales_of(w, tile, row), to);
-}
-
-// The zeros of two rows, each in both halves.
-PITH_DEVICE void read_zeros(const TileWeight& w, const uint8_t* zeros, int64_t at, uint32_t* to) {
-  const uint8_t* const z = w.zeros ? zeros + at : nullptr;
-  to[0] = 0x10001u * (z ? z[0] : static_cast<uint32_t>(w.zero));
-  to[1] = 0x10001u * (z ? z[1] : static_cast<uint32_t>(w.zero));
-}
-
-// Whether a step of a stage is the first of its group. Stages of a group that is longer go one by
-// one; steps_per_group is a power of two, or 0 for one group a row.
-PITH_DEVICE bool begins_group(const TileWeight& w, int step) {
-  return (step & (w.steps_per_group > 0 ? w.steps_per_group - 1 : 7)) == 0;
-}
-PITH_DEVICE int64_t group_at(const TileWeight& w, int64_t stage, int step) {
-  if (w.steps_per_group == 0) return 0;
-  const int64_t group = (stage * 8 + step) / w.steps_per_group;
-  return group < w.groups ? group : w.groups - 1;  // behind column k, where inputs are 0
+  const int64_t at = ((tile * w.groups + group) * 8 + row) * 2;
+  const auto* const scales =
+      static_cast<const unsigned char*>(w.scales) + at * scale_bytes(w.scale_type);
+  uint32_t raw[2] = {};
+  load_raw_scales(w.scale_type, scales, raw);
+  scales_of(w.scale_type, raw, w.row_scales ? w.row_scales + (tile * 8 + row) * 2 : nullptr, to);
 }
 
 }  // namespace

@@ -22,47 +22,83 @@
 namespace pith::cuda {
 namespace {
 
+// What a lane has of a stage, on its way: codes, and scales and zeros of its groups.
+template <Codes codes, int kGroups>
+struct StageOfLane {
+  Lane<codes> lane;
+  GroupOfLane groups[kGroups];
+};
+
+// The sums of a warp over its part of the columns, groups of kSteps steps (8: or longer).
+template <class Math, int kSteps, class Inputs>
+PITH_DEVICE void multiply_part(const TileWeight& w, int64_t tile, const Inputs& x_of,
+                               const uint32_t* table, typename Math::Sum* total) {
+  using Sum = typename Math::Sum;
+  constexpr Codes codes = Math::codes;
+  constexpr int kGroups = 8 / kSteps, kUnits = 8 / Math::kStepsOfUnit,
+                kUnitsOfGroup = kUnits / kGroups;
+  // As many stages on their way as some 60 registers hold.
+  constexpr int kRegisters = 2 * (parts_of(codes).low + parts_of(codes).high) + 3 * kGroups,
+                kAhead = 60 / kRegisters > 4   ? 4
+                         : 60 / kRegisters < 2 ? 2
+                                               : 60 / kRegisters;
+  const int g = lane() / 4, t = lane() % 4;
+  const CodesOfLane<codes> from(w, tile, lane());
+  const GroupsOfLane groups(w, tile, g);
+  const auto stages = static_cast<int32_t>(w.stages),
+             of_part = static_cast<int32_t>(stages_of_part(stages)), first = warp() * of_part,
+             end = first + of_part < stages ? first + of_part : stages;
+
+  StageOfLane<codes, kGroups> ahead[kAhead];
+  const auto load = [&](int slot, int32_t stage) {
+    if (stage >= end) return;
+    ahead[slot].lane.load(from, stage);
+    groups.template load<kGroups>(stage, ahead[slot].groups);
+  };
+#pragma unroll
+  for (int i = 0; i < kAhead; ++i) load(i, first + i);
+  wait_for_previous();
+  // Where there are fewer tokens, lanes without one multiply the first, for nobody.
+  const typename Math::Input* const x_of_lane = x_of.values + (g < x_of.m ? g : 0) * x_of.stride;
+  for (int32_t begin = first; begin < end; begin += kAhead) {
+#pragma unroll
+    for (int slot = 0; slot < kAhead; ++slot) {
+      const int32_t stage = begin + slot;
+      if (stage >= end) break;
+      uint32_t x[kUnits][2];
+#pragma unroll
+      for (int unit = 0; unit < kUnits; ++unit)
+        Math::inputs(x_of_lane + int64_t{stage} * kStageColumns, unit, t, x[unit]);
+#pragma unroll
+      for (int i = 0; i < kGroups; ++i) {
+        const GroupOfLane& group = ahead[slot].groups[i];
+        typename Math::Surplus surplus;
+        surplus.set(group.zeros);
+        Sum part[4] = {};
+#pragma unroll
+        for (int unit = i * kUnitsOfGroup; unit < (i + 1) * kUnitsOfGroup; ++unit) {
+          uint32_t values[4];
+          Math::values(ahead[slot].lane, unit, surplus, table, values);
+          Math::multiply(part, values, x[unit]);
+        }
+        Sum factors[2];
+        Math::factors(groups.type, group.scales, groups.of_rows, factors);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) total[j] = Math::join(total[j], factors[j / 2], part[j]);
+      }
+      load(slot, stage + kAhead);
+    }
+  }
+}
+
 // 16 rows of w times up to 8 tokens, by a block of kParts warps.
-template <class Math, class Inputs>
+template <class Math, int kSteps, class Inputs>
 PITH_DEVICE void multiply_tile(const TileWeight& w, const float* bias, int64_t tile,
                                const Inputs& x_of, bool add, float* y, int64_t ldy) {
   using Sum = typename Math::Sum;
-  const int g = lane() / 4, t = lane() % 4;
   const uint32_t* const table = nf4_table<Math::codes>();
-
   Sum total[4] = {};
-  Lane<Math::codes> now, next;
-  const int64_t of_part = stages_of_part(w.stages), first = warp() * of_part,
-                end = first + of_part < w.stages ? first + of_part : w.stages;
-  if (first < end) now.load(w, tile * w.stages + first, lane());
-  wait_for_previous();
-  for (int64_t stage = first; stage < end; ++stage) {
-    if (stage + 1 < end) next.load(w, tile * w.stages + stage + 1, lane());
-    Sum part[4] = {};
-    Sum factors[2];
-    uint32_t zeros[2];
-#pragma unroll
-    for (int unit = 0; unit < 8 / Math::kStepsOfUnit; ++unit) {
-      const int step = Math::kStepsOfUnit * unit;
-      if (begins_group(w, step)) {
-        const int64_t at = ((tile * w.groups + group_at(w, stage, step)) * 8 + g) * 2;
-        Math::read_factors(w.scale_type, w.scales, at, row_scales_of(w, tile, g), factors);
-        read_zeros(w, w.zeros, at, zeros);
-      }
-      uint32_t values[4], x[2] = {0, 0};
-      Math::values(now, unit, zeros, table, values);
-      if (g < x_of.m)
-        Math::inputs(x_of.values + g * x_of.stride + stage * kStageColumns, unit, t, x);
-      Math::multiply(part, values, x);
-      if (step + Math::kStepsOfUnit < 8 && !begins_group(w, step + Math::kStepsOfUnit)) continue;
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        total[i] = Math::join(total[i], factors[i / 2], part[i]);
-        part[i] = 0;
-      }
-    }
-    now = next;
-  }
+  multiply_part<Math, kSteps>(w, tile, x_of, table, total);
 
   auto* const sums = reinterpret_cast<Sum*>(shared_memory());  // [warp][i][lane]
   sync_block();                                                // the table of nf4 lies there too
@@ -78,21 +114,23 @@ PITH_DEVICE void multiply_tile(const TileWeight& w, const float* bias, int64_t t
   Math::finish(w, bias, r, x_of.scales[token], add, sum, y + token * ldy + r);
 }
 
-template <class Math>
+template <class Math, int kSteps>
 PITH_KERNEL tile_product_kernel(typename Math::Product a) {
   int64_t tile = block_x();
   int which = 0;
   for (; which < a.count - 1 && tile >= a.to[which].w.tiles; ++which) tile -= a.to[which].w.tiles;
   const TileTarget& to = a.to[which];
-  multiply_tile<Math>(to.w, to.bias, tile, a.x, a.add, to.y, to.ldy);
+  multiply_tile<Math, kSteps>(to.w, to.bias, tile, a.x, a.add, to.y, to.ldy);
 }
 
 template <class Math>
 Status run_tile_product(const typename Math::Product& a, Stream stream) {
   int64_t tiles = 0;
   for (int i = 0; i < a.count; ++i) tiles += a.to[i].w.tiles;
-  return launch(tile_product_kernel<Math>, {tiles, 1, 1, 32 * kParts, kParts * 4 * 32 * 4, true},
-                stream, a);
+  return by_group_steps<Math>(a.to[0].w, [&](auto steps) {
+    return launch(tile_product_kernel<Math, decltype(steps)::value>,
+                  {tiles, 1, 1, 32 * kParts, kParts * 4 * 32 * 4, true}, stream, a);
+  });
 }
 
 }  // namespace

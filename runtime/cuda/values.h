@@ -6,7 +6,7 @@
 
 namespace pith::cuda {
 
-// What the f16 of value_pair is to be multiplied by.
+// What the f16 of step_values (tile_codes.h) is to be multiplied by.
 template <Codes codes>
 inline constexpr float kValueFactor = codes == Codes::kE4M3   ? 256.0f
                                       : codes == Codes::kE2M1 ? 16384.0f
@@ -72,27 +72,6 @@ PITH_DEVICE float code_scale(float absmax, float largest_code) {
   if (absmax - absmax != 0) return absmax - absmax;
   const float scale = absmax / largest_code;
   return scale < 1.17549435e-38f ? 0.0f : scale;
-}
-
-// The values of two codes; of integers less their zero (in both halves of `zero`).
-//
-// An integer below 1024 in the last bits of the f16 of 1024 is 1024 more: subtracting 1024 + zero
-// is exact. An e4m3 moved to the places of an f16 is 2^-8 times what it means, an e2m1 2^-14.
-template <Codes codes>
-PITH_DEVICE uint32_t value_pair(uint32_t pair, uint32_t zero, const uint32_t* table) {
-  if constexpr (codes == Codes::kF16 || codes == Codes::kBF16) {
-    return pair;
-  } else if constexpr (codes == Codes::kE5M2) {
-    return pair << 8;
-  } else if constexpr (codes == Codes::kE4M3) {
-    return (pair & 0x00800080u) << 8 | (pair & 0x007f007fu) << 7;
-  } else if constexpr (codes == Codes::kE2M1) {
-    return (pair & 0x00080008u) << 12 | (pair & 0x00070007u) << 9;
-  } else if constexpr (codes == Codes::kNf4) {
-    return table[(pair & 15) | (pair >> 12 & 0xf0)];
-  } else {
-    return half2_sub(pair | 0x64006400u, 0x64006400u + zero);
-  }
 }
 
 // d += values x

@@ -59,15 +59,20 @@ struct TileWeight {
   Scales scale_type;
   int64_t n, k;
   int64_t tiles, stages;
-  int64_t groups;           // of scales, a row
-  int32_t steps_per_group;  // 1 2 4 8, or 0: one group a row
-  int32_t zero;             // of all groups, where `zeros` is null
-  const void* low;          // parts of codes
-  const void* high;         // or null
+  int64_t groups;       // of scales, a row: groups_of()
+  int32_t group_shift;  // a group is 2^group_shift steps, at most a stage; or kWholeRow
+  int32_t zero;         // of all groups, where `zeros` is null
+  const void* low;      // parts of codes
+  const void* high;     // or null
   const void* scales;
   const uint8_t* zeros;
   const float* row_scales;  // [tile][8][2]
 };
+
+inline constexpr int32_t kWholeRow = 30;  // as group_shift
+PITH_BOTH constexpr int64_t groups_of(int64_t stages, int32_t group_shift) {
+  return group_shift == kWholeRow ? 1 : stages << (3 - group_shift);
+}
 
 // Bits of the two parts.
 struct Parts {
@@ -94,6 +99,16 @@ PITH_BOTH constexpr Parts parts_of(Codes codes) {
     default:
       return {16, 0};
   }
+}
+
+// Steps of a stage that have the same scale.
+PITH_BOTH constexpr int group_steps(int32_t group_shift) {
+  return group_shift >= 3 ? 8 : 1 << group_shift;
+}
+// Whether the same kernel takes both.
+PITH_BOTH constexpr bool alike(const TileWeight& a, const TileWeight& b) {
+  return a.codes == b.codes && a.stages == b.stages &&
+         group_steps(a.group_shift) == group_steps(b.group_shift);
 }
 
 PITH_BOTH constexpr int64_t part_bytes(int64_t tiles, int64_t stages, int bits) {

@@ -492,8 +492,8 @@ class GpuExecutor final : public Executor {
                                        q.f32(), heads, window, scale, cap, of_nothing, out.f32()});
       return false;
     }
-    const int64_t chunks = chunks_of_batch();
-    grow(sums_, floats(q.m * heads * chunks * (d + 2)));
+    const int64_t chunks = std::min(chunks_of_batch(), cuda::most_chunks(c.heads));
+    grow(sums_, floats(q.m * heads * chunks * cuda::chunk_floats(d)));
     grow(attended_, static_cast<uint64_t>(q.m * (heads + 1)) * sizeof(int32_t));
     device_.run(&Ops::attend,
                 {c, at, q.f32(), heads, window, scale, cap, of_nothing, chunks, sums_.data<float>(),
@@ -548,14 +548,6 @@ class GpuExecutor final : public Executor {
       gate = buffer(Slot::kGate, pairs, width);
       times = up;
     }
-    const auto weights_like = [](const cuda::TileWeight& kind) {
-      cuda::ExpertWeights of{};
-      of.codes = kind.codes;
-      of.n = kind.n;
-      of.tiles = kind.tiles;
-      of.stages = kind.stages;
-      return of;
-    };
     const auto add_weight = [](cuda::ExpertWeights* of, const Experts::Table& table,
                                Activation to) {
       of->weights[of->count] = table.weights.data<cuda::TileWeight>();
@@ -563,24 +555,25 @@ class GpuExecutor final : public Executor {
       of->y[of->count++] = to.f32();
     };
     // `sharing` pairs that follow each other have one row of x; where they are sorted, `row` says.
-    const auto multiply_pairs = [&](const cuda::ExpertWeights& of, const cuda::TileWeight& kind,
-                                    int64_t sharing, const int32_t* row,
-                                    const cuda::HalfInputs& inputs) {
+    const auto multiply_pairs = [&](const cuda::ExpertWeights& of, int64_t sharing,
+                                    const int32_t* row, const cuda::HalfInputs& inputs) {
       if (c.first == nullptr)
         return device_.run(&Ops::expert_product, {of, c.expert, pairs, sharing, inputs});
       const auto experts = static_cast<int32_t>(spec.experts());
       device_.run(&Ops::sorted_expert_product,
                   {of, c.first, experts, x.m, row, inputs,
-                   cuda::plan_experts(kind, ceil_div(pairs, experts), chip_)});
+                   cuda::plan_experts(of.like, ceil_div(pairs, experts), chip_)});
     };
-    cuda::ExpertWeights first = weights_like(e.of_up), last = weights_like(e.of_down);
+    cuda::ExpertWeights first{}, last{};
+    first.like = e.of_up;
+    last.like = e.of_down;
     add_weight(&first, e.up, up);
     if (spec.expert().gated()) add_weight(&first, e.gate, gate);
     add_weight(&last, e.down, made);
-    multiply_pairs(first, e.of_up, chosen, c.row, x);
+    multiply_pairs(first, chosen, c.row, x);
     const cuda::HalfInputs inputs =
         activated(spec.expert().activation(), gate, times, like.down.input);
-    multiply_pairs(last, e.of_down, 1, nullptr, inputs);
+    multiply_pairs(last, 1, nullptr, inputs);
     device_.run(&Ops::join_experts, {made.f32(), c.place, c.weight, x.m, y.n, chosen, y.f32()});
   }
 
@@ -601,7 +594,7 @@ class GpuExecutor final : public Executor {
         const cuda::TileWeight& w = on.terms.front().w.tiles();
         if (all.empty() && kind->tiles == 0) *kind = w;
         const InputEncoding& input = (role == &MlpWeights::down ? first.down : first.up).input;
-        if (on.terms.size() != 1 || on.terms.front().up || w.codes != kind->codes ||
+        if (on.terms.size() != 1 || on.terms.front().up || !cuda::alike(w, *kind) ||
             l.bias.size() != (first.*role).bias.size() || l.input != input || in_blocks(l.input))
           return;
         all.push_back(w);
@@ -700,7 +693,7 @@ class GpuExecutor final : public Executor {
              const auto& term = kept->second.terms.front();
              const cuda::TileWeight& w = term.w.tiles();
              if (first == nullptr) first = &w;
-             return !term.up && cuda::takes_int8(w) && w.codes == first->codes;
+             return !term.up && cuda::takes_int8(w) && cuda::alike(w, *first);
            });
   }
   cuda::Int8Inputs int8_room(const Linear& linear, int64_t m, int64_t k) {
@@ -786,7 +779,7 @@ class GpuExecutor final : public Executor {
       if (!plain) break;
       p.to[p.count++] = {kept->second.terms.front().w.tiles(), all[i].y.f32(), all[i].y.n,
                          kept->second.bias.data<float>()};
-      plain = p.to[i].w.codes == p.to[0].w.codes;
+      plain = cuda::alike(p.to[i].w, p.to[0].w);
     }
     if (plain) return run_product(&Ops::tile_product, p);
     for (const To& to : all) multiply(*to.linear, x, to.y, false);

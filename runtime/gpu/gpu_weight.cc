@@ -1,6 +1,7 @@
 #include "runtime/gpu/gpu_weight.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -71,6 +72,12 @@ bool in_groups(const Encoding& e) {
          e.kind == EncodingKind::kMx;
 }
 
+int32_t group_shift(const Encoding& e) {
+  if (e.kind == EncodingKind::kFp8) return e.area == ScaleArea::kBlock128 ? 3 : cuda::kWholeRow;
+  if (!in_groups(e) || e.group == 0) return cuda::kWholeRow;
+  return std::countr_zero(static_cast<uint64_t>(e.group / cuda::kStepColumns));
+}
+
 // Powers of two as bf16; to plan, their size is enough.
 std::vector<uint16_t> mx_scales(std::span<const std::byte> bytes, bool plans) {
   std::vector<uint16_t> to(bytes.size());
@@ -91,6 +98,7 @@ GpuWeight::GpuWeight(GpuDevice& device, const Weight& w) {
   tiles_.tiles = ceil_div(w.n, cuda::kTileRows);
   tiles_.stages = ceil_div(w.k, cuda::kStageColumns);
   tiles_.groups = 1;
+  tiles_.group_shift = cuda::kWholeRow;
   const cuda::Parts parts = cuda::parts_of(tiles_.codes);
   const auto codes = w.plane(PlaneKind::kCodes);
   if (!as_it_is(e)) {
@@ -121,14 +129,15 @@ const void* GpuWeight::repack_part(GpuDevice& device, const cuda::CodeSource& fr
 void GpuWeight::set_group_planes(GpuDevice& device, const Weight& w) {
   const Encoding& e = w.encoding;
   const GroupLayout l(e, w.n, w.k);
-  tiles_.groups = l.groups;
-  tiles_.steps_per_group = static_cast<int32_t>(e.group / cuda::kStepColumns);
+  tiles_.group_shift = group_shift(e);
+  tiles_.groups = cuda::groups_of(tiles_.stages, tiles_.group_shift);
   tiles_.zero = e.kind == EncodingKind::kInt ? 1 << (e.bits - 1) : 0;
-  const int64_t count = tiles_.tiles * l.groups;
+  const auto count = static_cast<uint64_t>(tiles_.tiles * tiles_.groups * 16);
   const auto pairs = [&](std::span<const std::byte> from, int bytes) {
     const GpuBuffer raw(device, from.data(), from.size());
-    void* const to = add(GpuBuffer(device, static_cast<uint64_t>(count * 16 * bytes))).data();
-    device.run(&cuda::Ops::repack_pairs, {raw.data(), bytes, count, to});
+    void* const to = add(GpuBuffer(device, count * static_cast<uint64_t>(bytes))).data();
+    device.run(&cuda::Ops::repack_pairs,
+               {raw.data(), bytes, tiles_.tiles, l.groups, tiles_.groups, to});
     device.wait();
     return to;
   };
@@ -154,8 +163,9 @@ void GpuWeight::set_group_planes(GpuDevice& device, const Weight& w) {
   if (e.kind == EncodingKind::kInt && !e.symmetric) {
     const auto packed = w.plane(PlaneKind::kZeros);
     const GpuBuffer raw(device, packed.data(), packed.size());
-    auto* const to = add(GpuBuffer(device, static_cast<uint64_t>(count * 16))).data<uint8_t>();
-    device.run(&cuda::Ops::repack_zeros, {raw.data(), e.bits, count, to});
+    auto* const to = add(GpuBuffer(device, count)).data<uint8_t>();
+    device.run(&cuda::Ops::repack_zeros,
+               {raw.data(), e.bits, tiles_.tiles, l.groups, tiles_.groups, to});
     device.wait();
     tiles_.zeros = to;
   }
@@ -165,9 +175,8 @@ void GpuWeight::set_group_planes(GpuDevice& device, const Weight& w) {
 void GpuWeight::set_float_scales(GpuDevice& device, const Weight& w) {
   const auto plane = w.plane(PlaneKind::kScales);
   const bool blocks = w.encoding.area == ScaleArea::kBlock128;
-  const int64_t groups = blocks ? ceil_div(w.k, int64_t{128}) : 1;
-  tiles_.groups = groups;
-  tiles_.steps_per_group = blocks ? 8 : 0;
+  tiles_.group_shift = group_shift(w.encoding);
+  const int64_t groups = tiles_.groups = cuda::groups_of(tiles_.stages, tiles_.group_shift);
   tiles_.scale_type = Scales::kF32;
   std::vector<float> scales(static_cast<size_t>(tiles_.tiles * groups * 16));
   for (int64_t r = 0; r < w.n; ++r) {
@@ -192,14 +201,14 @@ uint64_t GpuWeight::bytes() const {
 uint64_t GpuWeight::bytes_of(const Encoding& e, int64_t n, int64_t k) {
   const cuda::Parts parts = cuda::parts_of(codes_of(e));
   const int64_t tiles = ceil_div(n, cuda::kTileRows), stages = ceil_div(k, cuda::kStageColumns);
+  const int64_t groups = cuda::groups_of(stages, group_shift(e));
   auto sum = static_cast<uint64_t>(cuda::part_bytes(tiles, stages, parts.low + parts.high));
   if (in_groups(e)) {
-    const auto count = static_cast<uint64_t>(tiles * GroupLayout(e, n, k).groups * 16);
+    const auto count = static_cast<uint64_t>(tiles * groups * 16);
     sum += count * (e.two_level ? 1 : 2);
     if (e.two_level) sum += static_cast<uint64_t>(tiles * 16) * sizeof(float);
     if (e.kind == EncodingKind::kInt && !e.symmetric) sum += count;
   } else if (e.kind == EncodingKind::kFp8) {
-    const int64_t groups = e.area == ScaleArea::kBlock128 ? ceil_div(k, int64_t{128}) : 1;
     sum += static_cast<uint64_t>(tiles * groups * 16) * sizeof(float);
   }
   return sum;

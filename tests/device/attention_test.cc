@@ -140,10 +140,10 @@ class Sequences {
                     of_slots(device_, slots.data(), slots.size() * 4),
                     of_at(device_, at.data(), at.size() * 4);
     const cuda::Positions positions{of_slots.data<int32_t>(), of_at.data<int32_t>(), m};
-    const int64_t chunks = (longest + cuda::kChunkKeys - 1) / cuda::kChunkKeys;
+    const int64_t chunks = cuda::chunks_within(longest, shape_.kv_heads);
     std::vector<float> out(q.size());
-    const std::vector<float> nan(static_cast<size_t>(m * shape_.heads * chunks * (shape_.d + 2)),
-                                 NAN);
+    const std::vector<float> nan(
+        static_cast<size_t>(m * shape_.heads * chunks * cuda::chunk_floats(shape_.d)), NAN);
     const GpuBuffer sums = floats(nan), to(device_, out.size() * 4),
                     arrived(device_, static_cast<uint64_t>(m * (shape_.heads + 1)) * 4);
     device_.run(&cuda::Ops::append, {cache_,
@@ -298,6 +298,31 @@ TEST(GpuAttention, joins_chunks_of_long_sequences_and_leaves_out_those_before_th
     s.run(tokens, false);
     s.expect_right(last, s.run(last));
     if (HasFatalFailure()) return;
+  }
+}
+
+TEST(GpuAttention, has_longer_chunks_where_there_would_be_too_many) {
+  for (const int64_t window : {int64_t{0}, int64_t{300}}) {
+    Sequences s({8, 8, 8, window}, CacheType::kInt8, CacheType::kF16, {8192 + 600});
+    auto tokens = s.all();
+    const std::vector<Sequences::Token> last(tokens.end() - 1, tokens.end());
+    tokens.pop_back();
+    s.run(tokens, false);
+    s.expect_right(last, s.run(last));
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST(GpuAttention, has_as_many_chunks_as_the_longest_sequence_may_need) {
+  for (const int64_t heads : {1, 2, 4, 8, 32}) {
+    for (int64_t longest = 1; longest < 200000; longest += 997) {
+      const int64_t within = cuda::chunks_within(longest, heads);
+      for (int64_t keys = longest; keys > 0; keys /= 2) {
+        const int64_t size = cuda::chunk_keys(keys, heads);
+        EXPECT_EQ(size % cuda::kChunkKeys, 0);
+        EXPECT_LE((keys + size - 1) / size, within);
+      }
+    }
   }
 }
 

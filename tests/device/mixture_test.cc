@@ -129,10 +129,7 @@ TEST(DeviceMixture, multiplies_each_pair_as_if_it_were_alone) {
                  {nullptr, of_biases.data<float>()},
                  {a.data<float>(), b.data<float>()},
                  2,
-                 kind.codes,
-                 n,
-                 kind.tiles,
-                 kind.stages},
+                 kind},
                 chosen.data<int32_t>(),
                 pairs,
                 sharing,
@@ -143,7 +140,8 @@ TEST(DeviceMixture, multiplies_each_pair_as_if_it_were_alone) {
                {chosen.data<int32_t>(), pairs, static_cast<int32_t>(experts),
                 static_cast<int32_t>(sharing), place.data<int32_t>(), row.data<int32_t>(),
                 begins.data<int32_t>()});
-    for (const int64_t tokens : {16, 64}) {
+    const int64_t most = cuda::most_tokens(kind.codes, cuda::group_steps(kind.group_shift));
+    for (const int64_t tokens : {int64_t{16}, most}) {
       cuda::ProductPlan plan = cuda::plan_experts(kind, tokens, chip);
       EXPECT_EQ(plan.tokens, tokens);
       plan.warps = tokens == 16 ? 1 : 2;
@@ -152,10 +150,7 @@ TEST(DeviceMixture, multiplies_each_pair_as_if_it_were_alone) {
                    {nullptr, of_biases.data<float>()},
                    {sorted_a.data<float>(), sorted_b.data<float>()},
                    2,
-                   kind.codes,
-                   n,
-                   kind.tiles,
-                   kind.stages},
+                   kind},
                   begins.data<int32_t>(),
                   static_cast<int32_t>(experts),
                   pairs,  // here an expert may be chosen twice
@@ -233,7 +228,7 @@ TEST(DeviceMixture, refuses_what_it_does_not_take) {
   p.of.count = 1;
   p.sharing = 1;
   p.pairs = 2;
-  p.of.stages = 1;
+  p.of.like.stages = 1;
   p.x.stride = 128;
   p.x.m = 1;
   EXPECT_NE(ops.expert_product(p, nullptr), nullptr);

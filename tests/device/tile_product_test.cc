@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -33,6 +34,9 @@ void run_product(GpuDevice& device, cuda::Status (*cuda::Ops::*op)(const P&, cud
   cuda::Chip chip;
   GpuDevice::check(device.ops().chip(&chip));
   p.plan = plan != nullptr ? *plan : cuda::plan_product(p, chip);
+  const cuda::TileWeight& w = p.to[0].w;
+  p.plan.tokens =
+      std::min(p.plan.tokens, cuda::most_tokens(w.codes, cuda::group_steps(w.group_shift)));
   const auto blocks = static_cast<size_t>(cuda::blocks_of(p, p.plan));
   const GpuBuffer sums(device, cuda::room_bytes(p, p.plan)), arrived(device, blocks * 4);
   p.room = {sums.data(), arrived.data<int32_t>()};
@@ -214,7 +218,8 @@ TEST(BlockProduct, refuses_plans_that_are_none) {
   const GpuBuffer x(device, 16 * 128 * 2), scales(device, 16 * 4), y(device, 16 * 16 * 4);
   for (const cuda::ProductPlan& plan :
        {cuda::ProductPlan{}, cuda::ProductPlan{8, 8, 4, 1}, cuda::ProductPlan{16, 3, 4, 1},
-        cuda::ProductPlan{16, 2, 1, 1}, cuda::ProductPlan{16, 2, 4, 2}}) {
+        cuda::ProductPlan{16, 2, 1, 1}, cuda::ProductPlan{16, 2, 4, 2},
+        cuda::ProductPlan{64, 2, 4, 1}}) {
     EXPECT_THROW(
         device.run(&cuda::Ops::tile_product, {{{w.tiles(), y.data<float>(), 16, nullptr}},
                                               1,
@@ -232,6 +237,7 @@ cuda::TileProduct shape(cuda::Codes codes, int64_t n, int64_t k, int64_t m) {
   p.to[0].w.codes = codes;
   p.to[0].w.tiles = n / 16;
   p.to[0].w.stages = k / 128;
+  p.to[0].w.group_shift = 3;
   p.x.m = m;
   return p;
 }
@@ -287,7 +293,7 @@ TEST(TileProduct, of_several_weights_is_that_of_each) {
   std::vector<std::vector<float>> expected;
   for (const int64_t n : {40, 16, 5}) {
     const auto w = test::weight_values(n, k, static_cast<uint64_t>(n));
-    const Weight encoded = encode(Encoding::integer(5, n == 16 ? 16 : 64), n, k, w.data());
+    const Weight encoded = encode(Encoding::integer(5, n == 16 ? 128 : 0), n, k, w.data());
     expected.push_back(Product().run(encoded, x, m, {}, {}));
     weights.emplace_back(device, encoded);
     outputs.emplace_back(device, static_cast<uint64_t>(m * n * 4));

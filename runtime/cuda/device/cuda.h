@@ -54,6 +54,7 @@ PITH_DEVICE Bytes8 load_once8(const void* p) {
                : "l"(p));
   return v;
 }
+PITH_DEVICE uint32_t load2(const void* p) { return *static_cast<const uint16_t*>(p); }
 PITH_DEVICE uint32_t load4(const void* p) { return *static_cast<const uint32_t*>(p); }
 PITH_DEVICE Bytes16 load16(const void* p) { return *static_cast<const Bytes16*>(p); }
 PITH_DEVICE Bytes8 load8(const void* p) { return *static_cast<const Bytes8*>(p); }
@@ -85,13 +86,23 @@ template <class T>
 PITH_DEVICE T load_fresh(const T* p) {
   return __ldcg(p);
 }
+PITH_DEVICE Bytes16 load_fresh16(const void* p) {
+  const uint4 v = __ldcg(static_cast<const uint4*>(p));
+  return {{v.x, v.y, v.z, v.w}};
+}
 
 PITH_DEVICE float half_float(uint16_t h) { return __half2float(__ushort_as_half(h)); }
 PITH_DEVICE uint16_t float_half(float v) { return __half_as_ushort(__float2half_rn(v)); }
-// Pairs of f16.
-PITH_DEVICE uint32_t half2_sub(uint32_t a, uint32_t b) {
+// a b + c of pairs of f16, rounded once.
+PITH_DEVICE uint32_t half2_fma(uint32_t a, uint32_t b, uint32_t c) {
   uint32_t d;
-  asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+  asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
+  return d;
+}
+// (a & mask) | b, as one instruction.
+PITH_DEVICE uint32_t and_or(uint32_t a, uint32_t mask, uint32_t b) {
+  uint32_t d;
+  asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(d) : "r"(a), "r"(mask), "r"(b));
   return d;
 }
 
@@ -137,9 +148,11 @@ PITH_DEVICE void mma_s8(int32_t* d, const uint32_t* a, const uint32_t* b) {
       : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
-// Bytes 0 and 2 of a, then of b; bytes 1 and 3.
-PITH_DEVICE uint32_t even_bytes(uint32_t a, uint32_t b) { return __byte_perm(a, b, 0x6420); }
-PITH_DEVICE uint32_t odd_bytes(uint32_t a, uint32_t b) { return __byte_perm(a, b, 0x7531); }
+// The bytes of a (0 to 3) and b (4 to 7) that the four hexadecimal digits name, the last digit the
+// lowest byte.
+PITH_DEVICE uint32_t select_bytes(uint32_t a, uint32_t b, uint32_t digits) {
+  return __byte_perm(a, b, digits);
+}
 
 // Whether kernels begin early (programmatic dependent launch): on devices that can, where the
 // environment has PITH_CUDA_OVERLAP=1.

@@ -53,16 +53,15 @@ PITH_DEVICE float warp_join(float v, Join join) {
 PITH_DEVICE float add(float a, float b) { return a + b; }
 PITH_DEVICE float warp_sum(float v) { return warp_join(v, add); }
 
-// The same over a block; `room` is shared memory of 32 floats. Every thread gets the result.
+// The same over a block, of numbers that 0 does not change; `room` is shared memory of 32 floats.
+// Every thread gets the result.
 template <class Join>
 PITH_DEVICE float block_join(float v, float* room, Join join) {
   v = warp_join(v, join);
   sync_block();
   if (lane() == 0) room[warp()] = v;
   sync_block();
-  float all = room[0];
-  for (int w = 1; w < block_threads() / 32; ++w) all = join(all, room[w]);
-  return all;
+  return warp_join(lane() < block_threads() / 32 ? room[lane()] : 0.0f, join);
 }
 
 // Whether this block is the last of `count` that come to a counter, which is then 0 again; what the

@@ -138,6 +138,7 @@ T load_aligned(const void* p) {
 }
 PITH_DEVICE Bytes16 load_once16(const void* p) { return load_aligned<Bytes16>(p); }
 PITH_DEVICE Bytes8 load_once8(const void* p) { return load_aligned<Bytes8>(p); }
+PITH_DEVICE uint32_t load2(const void* p) { return load_aligned<uint16_t>(p); }
 PITH_DEVICE uint32_t load4(const void* p) { return load_aligned<uint32_t>(p); }
 PITH_DEVICE Bytes16 load16(const void* p) { return load_aligned<Bytes16>(p); }
 PITH_DEVICE Bytes8 load8(const void* p) { return load_aligned<Bytes8>(p); }
@@ -171,15 +172,20 @@ template <class T>
 PITH_DEVICE T load_fresh(const T* p) {
   return *p;
 }
+PITH_DEVICE Bytes16 load_fresh16(const void* p) { return load_aligned<Bytes16>(p); }
 
 PITH_DEVICE float half_float(uint16_t h) { return f16_to_f32(h); }
 PITH_DEVICE uint16_t float_half(float v) { return f32_to_f16(v); }
-PITH_DEVICE uint32_t half2_sub(uint32_t a, uint32_t b) {
-  const auto one = [](uint32_t x, uint32_t y) {
-    return f32_to_f16(f16_to_f32(static_cast<uint16_t>(x)) - f16_to_f32(static_cast<uint16_t>(y)));
-  };
-  return static_cast<uint32_t>(one(a >> 16, b >> 16)) << 16 | one(a & 0xffff, b & 0xffff);
+// Rounded to f32 and then to f16, which is the same where the result is exact, as here.
+PITH_DEVICE uint32_t half2_fma(uint32_t a, uint32_t b, uint32_t c) {
+  uint32_t d = 0;
+  for (int at = 0; at < 32; at += 16) {
+    const auto of = [at](uint32_t v) { return f16_to_f32(static_cast<uint16_t>(v >> at)); };
+    d |= static_cast<uint32_t>(f32_to_f16(fmaf(of(a), of(b), of(c)))) << at;
+  }
+  return d;
 }
+PITH_DEVICE uint32_t and_or(uint32_t a, uint32_t mask, uint32_t b) { return (a & mask) | b; }
 PITH_DEVICE float exp2_about(float x) { return std::exp2(x); }
 PITH_DEVICE void load_transposed(uint32_t* to, const void* row) {
   emulated::check_aligned(row, 16);
@@ -199,10 +205,13 @@ PITH_DEVICE void mma_s8(int32_t* d, const uint32_t* a, const uint32_t* b) {
   emulated::MmaInts m{d, a, b};
   emulated::meet_warp(emulated::mma_s8, &m);
 }
-PITH_DEVICE uint32_t even_bytes(uint32_t a, uint32_t b) {
-  return (a & 0xff) | (a >> 8 & 0xff00) | (b & 0xff) << 16 | (b & 0xff0000) << 8;
+PITH_DEVICE uint32_t select_bytes(uint32_t a, uint32_t b, uint32_t digits) {
+  const uint64_t both = static_cast<uint64_t>(b) << 32 | a;
+  uint32_t d = 0;
+  for (int i = 0; i < 4; ++i)
+    d |= static_cast<uint32_t>(both >> (8 * (digits >> (4 * i) & 7)) & 0xff) << (8 * i);
+  return d;
 }
-PITH_DEVICE uint32_t odd_bytes(uint32_t a, uint32_t b) { return even_bytes(a >> 8, b >> 8); }
 
 template <class... Parameters, class... Arguments>
 const char* launch(void (*kernel)(Parameters...), const Grid& grid, Stream,
