@@ -57,11 +57,10 @@ PITH_DEVICE void turn(float* x, const float* cosines, const float* sines, int64_
 }
 // A head times the normalized Hadamard matrix, by one warp.
 PITH_DEVICE void rotate(float* x, int64_t d) {
-  int size = 1;
-  while (d % (2 * size) == 0) size *= 2;
+  const auto n = static_cast<int>(d), size = n & -n;  // the power of two in d
   for (int apart = 1; apart < size; apart *= 2) {
-    for (int64_t i = lane(); i < d / 2; i += 32) {
-      const int64_t first = i / apart * 2 * apart + i % apart;
+    for (int i = lane(); i < n / 2; i += 32) {
+      const int first = ((i & -apart) << 1) + (i & (apart - 1));
       const float a = x[first], b = x[first + apart];
       x[first] = a + b;
       x[first + apart] = a - b;
@@ -96,6 +95,9 @@ PITH_KERNEL append_kernel(Append a) {
     if (what == kValue) head -= heads;
   }
   if (head >= (what == kQuery ? a.query_heads : heads)) return;
+  // Where a key or value goes is long in coming: it is asked for first.
+  const int64_t to =
+      what == kQuery ? 0 : cache_row(a.cache, a.positions.slot[t], a.positions.at[t], head);
   const int64_t at = (what == kQuery ? t * a.query_heads + head : t * heads + head) * d;
   const float* const from = (what == kQuery ? a.q : what == kKey ? a.k : a.v) + at;
   float* const row = reinterpret_cast<float*>(shared_memory()) + warp() * d;
@@ -110,8 +112,7 @@ PITH_KERNEL append_kernel(Append a) {
   if (what == kQuery) {
     for (int64_t i = lane(); i < d; i += 32) a.q[at + i] = row[i];
   } else {
-    write_row(what == kKey ? a.cache.keys : a.cache.values,
-              cache_row(a.cache, a.positions.slot[t], a.positions.at[t], head), d, row);
+    write_row(what == kKey ? a.cache.keys : a.cache.values, to, d, row);
   }
 }
 

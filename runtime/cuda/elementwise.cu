@@ -106,16 +106,17 @@ PITH_KERNEL cap_kernel(Cap a) {
 
 constexpr float kActivationLimit = 7;
 PITH_DEVICE float activated(Activate how, float g) {
-  if (how == Activate::kSilu) return g / (1.0f + exp_of(-g));
+  constexpr float kLog2E = 1.44269504088896f;
+  const auto sigmoid = [](float x) { return reciprocal_about(1.0f + exp2_about(-kLog2E * x)); };
+  if (how == Activate::kSilu) return g * sigmoid(g);
   if (how == Activate::kGelu) return 0.5f * g * (1.0f + erff(g * 0.70710678118654752f));
   if (how == Activate::kGeluTanh) {
-    // tanh(u) = 1 - 2 / (e^(2u) + 1)
-    const float u = 0.79788456080286536f * (g + 0.044715f * g * g * g);
-    return 0.5f * g * (2.0f - 2.0f / (exp_of(2.0f * u) + 1.0f));
+    // (1 + tanh(u)) / 2 = sigmoid(2 u)
+    return g * sigmoid(2 * 0.79788456080286536f * (g + 0.044715f * g * g * g));
   }
   if (how == Activate::kClamped) {
     const float low = g > kActivationLimit ? kActivationLimit : g;
-    return low / (1.0f + exp_of(-1.702f * low));
+    return low * sigmoid(1.702f * low);
   }
   return g;
 }

@@ -113,6 +113,13 @@ PITH_DEVICE float exp2_about(float x) {
   return y;
 }
 
+// About 1 / x, within 1 ulp; 0 of infinity.
+PITH_DEVICE float reciprocal_about(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 // Four matrices of 8 x 8 f16 from shared memory, transposed: lane i names row i % 8 of matrix i /
 // 8; lane 4 g + t gets of matrix j in to[j] the elements [2t, g] and [2t + 1, g].
 PITH_DEVICE void load_transposed(uint32_t* to, const void* row) {

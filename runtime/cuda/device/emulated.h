@@ -187,6 +187,7 @@ PITH_DEVICE uint32_t half2_fma(uint32_t a, uint32_t b, uint32_t c) {
 }
 PITH_DEVICE uint32_t and_or(uint32_t a, uint32_t mask, uint32_t b) { return (a & mask) | b; }
 PITH_DEVICE float exp2_about(float x) { return std::exp2(x); }
+PITH_DEVICE float reciprocal_about(float x) { return 1 / x; }
 PITH_DEVICE void load_transposed(uint32_t* to, const void* row) {
   emulated::check_aligned(row, 16);
   emulated::Transposed t{to, row};
