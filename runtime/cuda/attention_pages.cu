@@ -1,9 +1,9 @@
 // Attention from one token at a time, all heads that share a key head together, on tensor cores.
 #include "runtime/cuda/attention_chunks.h"
+#include "runtime/cuda/cache_numbers.h"
 #include "runtime/cuda/cache_row.h"
 #include "runtime/cuda/device/device.h"
 #include "runtime/cuda/kernels.h"
-#include "runtime/cuda/values.h"
 
 namespace pith::cuda {
 namespace {
@@ -35,15 +35,8 @@ struct Numbers {
     }
   };
 
-  // Bytes 2 i and 2 i + 1 of a word.
   PITH_MEMBER static uint32_t of_bytes(uint32_t word, int i) {
-    if constexpr (type == CacheType::kInt8) {  // 1024 + 128 + code, less 1152
-      const uint32_t v = select_bytes(word ^ 0x80808080u, 0x64646464u, i == 0 ? 0x4140 : 0x4342);
-      return half2_fma(v, 0x3c003c00u, 0xe480e480u);
-    } else {
-      const uint32_t v = select_bytes(word, 0, i == 0 ? 0x1404 : 0x3424);
-      return and_or(v, 0x80008000u, v >> 1 & 0x3f803f80u);
-    }
+    return type == CacheType::kInt8 ? int8_pair(word, i) : e4m3_pair(word, i);
   }
   // Numbers 2 i and 2 i + 1.
   PITH_MEMBER static uint32_t pair(const Eight& e, int i) {
@@ -144,8 +137,7 @@ PITH_KERNEL attend_pages_kernel(Attend a, int32_t heads) {
   const auto row_of = [&](int32_t page) {
     return cache_row(a.cache, keys_of.slot, page * kPage, kv_head);
   };
-  const auto load_keys = [&](int32_t page) {
-    const int64_t row = row_of(page);
+  const auto load_keys = [&](int64_t row) {
 #pragma unroll
     for (int n = 0; n < 2; ++n) {
 #pragma unroll
@@ -159,8 +151,7 @@ PITH_KERNEL attend_pages_kernel(Attend a, int32_t heads) {
     }
   };
   // Values that are not seen are 0, for nobody may have written them.
-  const auto load_values = [&](int32_t page) {
-    const int64_t row = row_of(page);
+  const auto load_values = [&](int32_t page, int64_t row) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const bool seen = sees(page, i);
@@ -174,16 +165,19 @@ PITH_KERNEL attend_pages_kernel(Attend a, int32_t heads) {
   };
 
   float top = kLowest, total = 0, sums[8 * kBlocks][4] = {};
-  float unit = 1.17549435e-38f;  // of sums: a power of two, about the largest scale of values
+  float unit = kLeastUnit;  // of sums, where values have scales
   const int32_t last = (keys_of.high - 1) / kPage;
   int32_t page = keys_of.chunk * (keys_of.keys / kPage) + warp();
   while ((page + 1) * kPage <= keys_of.low) page += kWarps;
+  int64_t row = page <= last ? row_of(page) : 0;
   if (kAhead && page <= last) {
-    load_keys(page);
-    load_values(page);
+    load_keys(row);
+    load_values(page, row);
   }
   for (; page <= last; page += kWarps) {
-    if (!kAhead) load_keys(page);
+    const int32_t next_page = page + kWarps;
+    const int64_t next_row = next_page <= last ? row_of(next_page) : 0;
+    if (!kAhead) load_keys(row);
     float scores[2][4] = {};
 #pragma unroll
     for (int step = 0; step < 4 * kBlocks; ++step) {
@@ -205,7 +199,7 @@ PITH_KERNEL attend_pages_kernel(Attend a, int32_t heads) {
       if (!sees(page, i)) p[i] = -INFINITY;
       highest = fmaxf(highest, p[i]);
     }
-    if (kAhead && page + kWarps <= last) load_keys(page + kWarps);
+    if (kAhead && next_page <= last) load_keys(next_row);
     highest = fmaxf(highest, shuffle_xor(highest, 1));
     highest = fmaxf(highest, shuffle_xor(highest, 2));
     float factor = exp2_about((top - highest) * kLog2E);
@@ -216,19 +210,17 @@ PITH_KERNEL attend_pages_kernel(Attend a, int32_t heads) {
       p[i] = exp2_about((p[i] - highest) * kLog2E);
       total += p[i];
     }
-    if (!kAhead) load_values(page);
+    if (!kAhead) load_values(page, row);
     if constexpr (Values::kBytes) {
       float most = larger(larger(value_scales[0], value_scales[1]),
                           larger(value_scales[2], value_scales[3]));
       most = larger(shuffle_xor(most, 1), most);
       most = larger(shuffle_xor(most, 2), most);
-      const float of_page = bits_float(float_bits(most) & 0x7f800000u),
-                  next = of_page > unit ? of_page : unit;
-      const float inverse = bits_float((254u << 23) - float_bits(next));
-      factor *= unit * inverse;
-      unit = next;
+      const PowerOfTwo next = larger_power(unit, most);
+      factor *= unit * next.inverse;
+      unit = next.value;
 #pragma unroll
-      for (int i = 0; i < 4; ++i) p[i] *= value_scales[i] * inverse;
+      for (int i = 0; i < 4; ++i) p[i] *= value_scales[i] * next.inverse;
     }
 #pragma unroll
     for (int n = 0; n < 8 * kBlocks; ++n) {
@@ -247,7 +239,8 @@ PITH_KERNEL attend_pages_kernel(Attend a, int32_t heads) {
         Values::multiply(sums[8 * b + j], weights, v);
       }
     }
-    if (kAhead && page + kWarps <= last) load_values(page + kWarps);
+    if (kAhead && next_page <= last) load_values(next_page, next_row);
+    row = next_row;
   }
 
   total += shuffle_xor(total, 1);

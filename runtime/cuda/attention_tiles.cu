@@ -1,4 +1,5 @@
 // Attention of many queries at a time on tensor cores, in the form of FlashAttention-2 (Dao 2023).
+#include "runtime/cuda/cache_numbers.h"
 #include "runtime/cuda/cache_row.h"
 #include "runtime/cuda/device/device.h"
 #include "runtime/cuda/kernels.h"
@@ -20,52 +21,62 @@ constexpr int kKeyRow = (D + 31) / 64 * 64 + 32;
 template <int D, int KT>
 constexpr int kStageHalves = KT*(kKeyRow<D> + kValueRow<D>);
 
-// Eight numbers of a cached row as f16, scale applied in f32.
-PITH_DEVICE Bytes16 eight_halves(CacheType type, const void* rows, int64_t at, float scale) {
+// Eight codes of a cached row as f16.
+PITH_DEVICE Bytes16 eight_halves(CacheType type, const void* rows, int64_t at) {
   const Bytes8 codes = load8(static_cast<const unsigned char*>(rows) + at);
   Bytes16 to;
-  for (int i = 0; i < 4; ++i) {
-    const uint32_t pair = codes.w[i / 2] >> (16 * (i % 2));
-    const auto value = [&](uint32_t code) {
-      const auto byte = static_cast<uint8_t>(code);
-      return scale * (type == CacheType::kInt8 ? static_cast<float>(static_cast<int8_t>(byte))
-                                               : e4m3_float(byte));
-    };
-    to.w[i] = half_pair(value(pair), value(pair >> 8));
+  if (type == CacheType::kInt8) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) to.w[i] = int8_pair(codes.w[i / 2], i % 2);
+  } else {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) to.w[i] = e4m3_pair(codes.w[i / 2], i % 2);
   }
   return to;
 }
+PITH_DEVICE float code_factor(CacheType type) { return type == CacheType::kFp8 ? 256.0f : 1.0f; }
 
 // Keys or values [first, first + KT), whole pages, to shared memory in rows of kRow; 0 behind
 // `last`.
 template <int D, int KT, int kRow>
 PITH_DEVICE void load_rows(const Cache& cache, const CachePlane& plane, int slot, int64_t head,
-                           int32_t first, int32_t last, uint16_t* to) {
+                           int32_t first, int32_t last, uint16_t* to, float* scales) {
   constexpr int kPieces = D / 8;  // of a row; those of a page follow each other
-  constexpr auto kPage = static_cast<int32_t>(kPageTokens);
+  constexpr int kPage = static_cast<int>(kPageTokens), kOfPage = kPage * kPieces;
+  const auto each = [&](auto take) {
 #pragma unroll
-  for (int p = 0; p < KT / kPage; ++p) {
-    const int32_t begin = first + p * kPage, left = last - begin;
-    const int64_t row = cache_row(cache, slot, left >= 0 ? begin : last / kPage * kPage, head);
+    for (int p = 0; p < KT / kPage; ++p) {
+      const int32_t begin = first + p * kPage, left = last - begin;
+      const int64_t row = cache_row(cache, slot, left >= 0 ? begin : last / kPage * kPage, head);
 #pragma unroll
-    for (int e = thread_index(); e < kPage * kPieces; e += kThreads) {
-      const int key = e / kPieces;
-      const bool valid = key <= left;
-      uint16_t* const at = to + (p * kPage + key) * kRow + 8 * (e % kPieces);
-      if (plane.type == CacheType::kF16) {
-        copy_async16(at, static_cast<const uint16_t*>(plane.rows) + row * D + 8 * e, valid);
-      } else {
-        store16(at, eight_halves(plane.type, plane.rows, row * D + 8 * e,
-                                 valid ? plane.scales[row + key] : 0.0f));
+      for (int i = 0; i < (kOfPage + kThreads - 1) / kThreads; ++i) {
+        const int e = i * kThreads + thread_index();
+        if (kOfPage % kThreads != 0 && e >= kOfPage) break;
+        const int key = e / kPieces;
+        take(p * kPage + key, e % kPieces, row + key, row * D + 8 * e, key <= left);
       }
     }
+  };
+  if (plane.type == CacheType::kF16) {
+    each([&](int key, int piece, int64_t, int64_t at, bool valid) {
+      copy_async16(to + key * kRow + 8 * piece, static_cast<const uint16_t*>(plane.rows) + at,
+                   valid);
+    });
+  } else {
+    each([&](int key, int piece, int64_t row, int64_t at, bool valid) {
+      store16(to + key * kRow + 8 * piece,
+              valid ? eight_halves(plane.type, plane.rows, at) : Bytes16{});
+      if (piece == 0) scales[key] = valid ? plane.scales[row] : 0.0f;
+    });
   }
 }
 
 // out[t, h] = softmax(scale q k) v for the tokens of a tile
 //
 // q, out  [., heads * D] f32
-// cache   f16, int8 or fp8; all become f16 in shared memory
+// cache   f16, int8 or fp8, of which codes become f16 in shared memory; their scales multiply
+// scores,
+//         and probabilities, less a power of two that the sums have
 // needs   head_dim == D; heads a multiple of the cache's              (checked by the launcher)
 // sums    f32; keys in tiles of KT, one after the other, with a maximum that goes on; q and
 //         probabilities are rounded to f16. Where its tile begins changes a token's result only by
@@ -77,6 +88,7 @@ PITH_KERNEL attend_tiles_kernel(AttendTiles a) {
   wait_for_previous();
   auto* const keys = reinterpret_cast<uint16_t*>(shared_memory());
   uint16_t* const values = keys + KT * kKeyRow<D>;
+  auto* const scales = reinterpret_cast<float*>(keys + 2 * kStageHalves<D, KT>);
   const QueryTile tile = a.tiles[block_x()];
   const int64_t head = block_y(), kv_head = head / (a.heads / a.cache.heads);
   const int g = lane() / 4, t = lane() % 4, first_of_warp = 16 * warp();
@@ -100,17 +112,19 @@ PITH_KERNEL attend_tiles_kernel(AttendTiles a) {
   }
   float sums[D / 8][4] = {};
   float top[2] = {kLowest, kLowest}, total[2] = {0, 0};
+  float unit = kLeastUnit;  // of sums, where values have scales
 
   const int32_t last = tile.position + tile.count - 1;
   const auto window = static_cast<int32_t>(a.window < INT32_MAX ? a.window : INT32_MAX);
   const int32_t low = window > 0 && tile.position >= window ? tile.position - window + 1 : 0;
   const int32_t begin = low / KT, end = last / KT;
+  const auto scales_of = [&](int32_t j) { return scales + (j - begin) % 2 * 2 * KT; };
   const auto load = [&](int32_t j) {
     const int stage = (j - begin) % 2 * kStageHalves<D, KT>;
     load_rows<D, KT, kKeyRow<D>>(a.cache, a.cache.keys, tile.slot, kv_head, j * KT, last,
-                                 keys + stage);
+                                 keys + stage, scales_of(j));
     load_rows<D, KT, kValueRow<D>>(a.cache, a.cache.values, tile.slot, kv_head, j * KT, last,
-                                   values + stage);
+                                   values + stage, scales_of(j) + KT);
   };
   const int32_t first_at = tile.position + first_of_warp;  // of the warp's queries
   load(begin);
@@ -137,12 +151,22 @@ PITH_KERNEL attend_tiles_kernel(AttendTiles a) {
         mma_f16(p[n], q[D / 16 - 1], b.w);
       }
     }
+    const float* const of_keys = scales_of(j) + 2 * t;
+    if (a.cache.keys.scales) {
+      const float factor = code_factor(a.cache.keys.type);
+#pragma unroll
+      for (int n = 0; n < KT / 8; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) p[n][i] *= of_keys[8 * n + i % 2] * factor;
+      }
+    }
     if (a.cap > 0) {  // of scores times log2(e)
       const float limit = a.cap * kLog2E, by = 2 / a.cap;
 #pragma unroll
       for (int n = 0; n < KT / 8; ++n) {
 #pragma unroll
-        for (int i = 0; i < 4; ++i) p[n][i] = limit - 2 * limit / (exp2_about(p[n][i] * by) + 1);
+        for (int i = 0; i < 4; ++i)
+          p[n][i] = limit - 2 * limit * reciprocal_about(exp2_about(p[n][i] * by) + 1);
       }
     }
     // Most tiles are seen whole by all queries of the warp.
@@ -172,17 +196,34 @@ PITH_KERNEL attend_tiles_kernel(AttendTiles a) {
       total[i] *= factor[i];
     }
 #pragma unroll
-    for (int n = 0; n < D / 8; ++n) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) sums[n][i] *= factor[i / 2];
-    }
-#pragma unroll
     for (int n = 0; n < KT / 8; ++n) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         p[n][i] = exp2_about(p[n][i] - top[i / 2]);
         total[i / 2] += p[n][i];
       }
+    }
+    if (a.cache.values.scales) {
+      float most = 0;
+#pragma unroll
+      for (int n = 0; n < KT / 8; ++n)
+        most = larger(larger(of_keys[KT + 8 * n], of_keys[KT + 8 * n + 1]), most);
+      most = larger(shuffle_xor(most, 1), most);
+      most = larger(shuffle_xor(most, 2), most);
+      const PowerOfTwo next = larger_power(unit, most);
+#pragma unroll
+      for (int i = 0; i < 2; ++i) factor[i] *= unit * next.inverse;
+      unit = next.value;
+#pragma unroll
+      for (int n = 0; n < KT / 8; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) p[n][i] *= of_keys[KT + 8 * n + i % 2] * next.inverse;
+      }
+    }
+#pragma unroll
+    for (int n = 0; n < D / 8; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) sums[n][i] *= factor[i / 2];
     }
 #pragma unroll
     for (int k = 0; k < KT / 16; ++k) {
@@ -217,6 +258,7 @@ PITH_KERNEL attend_tiles_kernel(AttendTiles a) {
                   of_keys = exp2_about(top[i] - highest);
       factor = of_keys / fmaf(total[i], of_keys, exp2_about(sink - highest));
     }
+    if (a.cache.values.scales) factor *= unit * code_factor(a.cache.values.type);
 #pragma unroll
     for (int n = 0; n < D / 8; ++n) {
       to[8 * n] = sums[n][2 * i] * factor;
@@ -228,9 +270,8 @@ PITH_KERNEL attend_tiles_kernel(AttendTiles a) {
 template <int D, int KT>
 Status run(const AttendTiles& a, Stream stream) {
   return launch(attend_tiles_kernel<D, KT>,
-                {a.count, a.heads, 1, kThreads,
-                 2 * kStageHalves<D, KT> * static_cast<int64_t>(sizeof(uint16_t))},
-                stream, a);
+                {a.count, a.heads, 1, kThreads, int64_t{4} * kStageHalves<D, KT> + 16 * KT}, stream,
+                a);
 }
 
 }  // namespace
@@ -248,7 +289,7 @@ Status attend_tiles(const AttendTiles& a, Stream stream) {
     case 128:
       return run<128, 64>(a, stream);
     default:
-      return run<256, 32>(a, stream);
+      return run<256, 16>(a, stream);
   }
 }
 

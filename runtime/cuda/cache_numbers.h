@@ -1,0 +1,33 @@
+// Numbers of cached rows on their way to tensor cores: codes of 8 bits as f16, and what the scales
+// of values become, which is a power of two of sums.
+#pragma once
+
+#include "runtime/cuda/device/device.h"
+#include "runtime/cuda/values.h"
+
+namespace pith::cuda {
+
+// Bytes 2 i and 2 i + 1 of a word as f16: int8, exact (1024 + 128 + code, less 1152); e4m3, 2^-8
+// times what they mean.
+PITH_DEVICE uint32_t int8_pair(uint32_t word, int i) {
+  const uint32_t v = select_bytes(word ^ 0x80808080u, 0x64646464u, i == 0 ? 0x4140 : 0x4342);
+  return half2_fma(v, 0x3c003c00u, 0xe480e480u);
+}
+PITH_DEVICE uint32_t e4m3_pair(uint32_t word, int i) {
+  const uint32_t v = select_bytes(word, 0, i == 0 ? 0x1404 : 0x3424);
+  return and_or(v, 0x80008000u, v >> 1 & 0x3f803f80u);
+}
+
+// Weights of values are f16, and scales may be small: sums are in units of a power of two near the
+// largest scale so far.
+struct PowerOfTwo {
+  float value, inverse;
+};
+constexpr float kLeastUnit = 1.17549435e-38f;
+PITH_DEVICE PowerOfTwo larger_power(float unit, float scale) {
+  const float of_scale = bits_float(float_bits(scale) & 0x7f800000u);
+  const float value = of_scale > unit ? of_scale : unit;
+  return {value, bits_float((254u << 23) - float_bits(value))};
+}
+
+}  // namespace pith::cuda
