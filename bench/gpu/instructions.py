@@ -51,7 +51,7 @@ def name_of(function):
 
 
 def inner_loops(code):
-    """(first, last) of loops without another in them."""
+    """(first, last) of loops without another in them, and of those around tensor instructions."""
     at = {address: i for i, (address, _) in enumerate(code)}
     last = {}
     for i, (address, text) in enumerate(code):
@@ -60,7 +60,10 @@ def inner_loops(code):
             if to < address and to in at:
                 last[at[to]] = i
     loops = sorted(last.items())
-    return [(b, e) for b, e in loops if not any(b < b2 and e2 <= e for b2, e2 in loops)]
+    within = lambda of, b, e: any(b < b2 and e2 <= e for b2, e2 in of)
+    tensor = [(b, e) for b, e in loops if any("MMA." in text for _, text in code[b:e + 1])]
+    inner = {(b, e) for b, e in loops if not within(loops, b, e)}
+    return sorted(inner | {(b, e) for b, e in tensor if not within(tensor, b, e)})
 
 
 def main():

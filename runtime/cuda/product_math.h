@@ -131,19 +131,22 @@ struct Number {
 template <class Math, class Run>
 Status by_group_steps(const TileWeight& w, Run run) {
   constexpr Codes c = Math::codes;
-  constexpr bool fours = c <= Codes::kInt8 || c == Codes::kNf4, eight = fours || c > Codes::kE2M1;
+  constexpr bool halves = Math::kStepsOfUnit == 1,
+                 short_groups =
+                     c == Codes::kNf4 || (c <= Codes::kInt8 && (halves || c != Codes::kInt8)),
+                 stages = short_groups || c != Codes::kE2M1;
   switch (group_steps(w.group_shift)) {
     case 8:
-      if constexpr (eight) return run(Number<8>());
+      if constexpr (stages) return run(Number<8>());
       break;
     case 4:
-      if constexpr (fours) return run(Number<4>());
+      if constexpr (short_groups) return run(Number<4>());
       break;
     case 2:
-      if constexpr (fours || c == Codes::kE2M1) return run(Number<2>());
+      if constexpr (short_groups || c == Codes::kE2M1) return run(Number<2>());
       break;
     default:
-      if constexpr (fours && Math::kStepsOfUnit == 1) return run(Number<1>());
+      if constexpr (short_groups && halves) return run(Number<1>());
   }
   return "product: groups that such codes do not have";
 }
