@@ -79,9 +79,8 @@ struct Numbers {
 //
 // q       [m, heads * d] f32
 // cache   all but f32; d <= 64 kBlocks a multiple of 8                 (checked by the launcher)
-// sums    queries, and weights of keys, are two numbers each, rows g and g + 8 of the first
-// operand,
-//         so that what is multiplied has 22 bits (bf16 caches: 16); sums are f32. Page i of a chunk
+// sums    queries, and weights of keys, are two numbers each, in rows g and g + 8 of the first
+//         operand: 22 bits are multiplied (bf16 caches: 16), and summed in f32. Page i of a chunk
 //         goes to warp i % 4, a page under one maximum; the warps' sums are joined in order:
 //         nothing depends on m or on the grid
 // grid    attention_chunks.h, `heads` a block; 4 warps

@@ -89,6 +89,17 @@ class Sequences {
     int64_t position;
   };
 
+  // Keys and values of every position times what it gives.
+  template <class F>
+  void scale_rows(F by_position) {
+    for (auto* rows : {&k_, &v_}) {
+      for (auto& of : *rows) {
+        const size_t row = static_cast<size_t>(shape_.kv_heads * shape_.d);
+        for (size_t i = 0; i < of.size(); ++i) of[i] *= by_position(static_cast<int64_t>(i / row));
+      }
+    }
+  }
+
   // Attends from tokens that were appended, which follow each other, by tiles of up to `most`.
   std::vector<float> run_tiles(const std::vector<Token>& tokens, int64_t most) {
     std::vector<cuda::QueryTile> tiles;
@@ -359,6 +370,26 @@ TEST(GpuAttention, of_tiles_is_the_same_but_for_the_rounding_to_f16) {
       Sequences s({2, 1, 64, 0}, keys, values, {70, 3});
       s.run(s.all(), false);
       s.expect_right(s.all(), s.run_tiles(s.all(), 64), 2e-3);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+// Of which 8-bit caches have scales that no f16 holds.
+TEST(GpuAttention, holds_for_rows_of_every_size) {
+  const auto largest = [](int step) {
+    return [step](int64_t p) { return std::ldexp(1.0f, static_cast<int>(p * step % 40) - 38); };
+  };
+  for (const CacheType type : {CacheType::kInt8, CacheType::kFp8}) {
+    for (const int step : {0, 1, 7, 39}) {
+      Sequences s({4, 2, 64, 0}, type, type, {90});
+      s.scale_rows(largest(step));
+      const auto all = s.all();
+      s.run(all, false);
+      const auto by_pages = s.run({all.back()}), by_tiles = s.run_tiles({all.back()}, 64);
+      const double most = step == 0 ? 0x1p-38 : 2;
+      s.expect_right({all.back()}, by_pages, most * 3e-6);
+      s.expect_right({all.back()}, by_tiles, most * 2e-3);
       if (HasFatalFailure()) return;
     }
   }

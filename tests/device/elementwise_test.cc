@@ -78,32 +78,58 @@ TEST_F(GpuKernels, inputs_of_any_size_keep_eleven_bits) {
   expect_halves(to, expected, n);
 }
 
+// Widths of which a thread keeps one, two, four, eight fours, or none.
+constexpr int64_t kWidths[] = {300, 301, 4100, 8200, 16001, 20000, 40000};
+
 TEST_F(GpuKernels, a_norm_is_divided_by_the_root_of_its_mean_square) {
-  const int64_t m = 3, n = 300;
-  const auto x = test::uniform_values(m * n, 1), weight = test::uniform_values(n, 2);
-  std::vector<double> expected;
-  for (int64_t t = 0; t < m; ++t) {
-    double squares = 0;
-    for (int64_t i = 0; i < n; ++i)
-      squares += std::pow(static_cast<double>(x[static_cast<size_t>(t * n + i)]), 2);
-    for (int64_t i = 0; i < n; ++i) {
-      expected.push_back(static_cast<double>(x[static_cast<size_t>(t * n + i)]) /
-                         std::sqrt(squares / static_cast<double>(n) + 1e-5) *
-                         static_cast<double>(weight[static_cast<size_t>(i)]));
+  for (const int64_t n : kWidths) {
+    const int64_t m = 2;
+    const auto x = test::uniform_values(m * n, 1), weight = test::uniform_values(n, 2);
+    std::vector<double> expected;
+    for (int64_t t = 0; t < m; ++t) {
+      double squares = 0;
+      for (int64_t i = 0; i < n; ++i)
+        squares += std::pow(static_cast<double>(x[static_cast<size_t>(t * n + i)]), 2);
+      for (int64_t i = 0; i < n; ++i) {
+        expected.push_back(static_cast<double>(x[static_cast<size_t>(t * n + i)]) /
+                           std::sqrt(squares / static_cast<double>(n) + 1e-5) *
+                           static_cast<double>(weight[static_cast<size_t>(i)]));
+      }
     }
+    const GpuBuffer from = floats(x), w = floats(weight), y(device_, x.size() * 4);
+    const Halves to = halves(m, (n + 127) / 128 * 128);
+    device_.run(&cuda::Ops::norm_to_half, {from.data<float>(), w.data<float>(), n, 1e-5f, to.of});
+    expect_halves(to, expected, n);
+    device_.run(&cuda::Ops::norm,
+                {from.data<float>(), w.data<float>(), m, n, 1e-5f, y.data<float>(), false});
+    const auto plain = read(y);
+    for (size_t i = 0; i < plain.size(); ++i) ASSERT_NEAR(plain[i], expected[i], 1e-6) << n;
+    device_.run(&cuda::Ops::norm,
+                {from.data<float>(), w.data<float>(), m, n, 1e-5f, y.data<float>(), true});
+    const auto twice = read(y);
+    for (size_t i = 0; i < twice.size(); ++i) ASSERT_NEAR(twice[i], 2 * expected[i], 2e-6) << n;
   }
-  const GpuBuffer from = floats(x), w = floats(weight), y(device_, x.size() * 4);
-  const Halves to = halves(m, 384);
-  device_.run(&cuda::Ops::norm_to_half, {from.data<float>(), w.data<float>(), n, 1e-5f, to.of});
-  expect_halves(to, expected, n);
-  device_.run(&cuda::Ops::norm,
-              {from.data<float>(), w.data<float>(), m, n, 1e-5f, y.data<float>(), false});
-  const auto plain = read(y);
-  for (size_t i = 0; i < plain.size(); ++i) ASSERT_NEAR(plain[i], expected[i], 1e-6);
-  device_.run(&cuda::Ops::norm,
-              {from.data<float>(), w.data<float>(), m, n, 1e-5f, y.data<float>(), true});
-  const auto twice = read(y);
-  for (size_t i = 0; i < twice.size(); ++i) ASSERT_NEAR(twice[i], 2 * expected[i], 2e-6);
+}
+
+TEST_F(GpuKernels, rows_of_any_width_become_inputs) {
+  for (const int64_t n : kWidths) {
+    const auto x = test::uniform_values(2 * n, 1), up = test::uniform_values(2 * n, 2);
+    std::vector<double> plain, activated;
+    for (size_t i = 0; i < x.size(); ++i) {
+      const auto g = static_cast<double>(x[i]);
+      plain.push_back(g);
+      activated.push_back(g / (1 + std::exp(-g)) * static_cast<double>(up[i]));
+    }
+    const GpuBuffer gate = floats(x), times = floats(up);
+    const Halves to = halves(2, (n + 127) / 128 * 128), after = halves(2, to.of.stride);
+    device_.run(&cuda::Ops::to_half, {gate.data<float>(), n, to.of});
+    expect_halves(to, plain, n);
+    device_.run(&cuda::Ops::activate_to_half,
+                {cuda::Activate::kSilu, gate.data<float>(), times.data<float>(), n, after.of});
+    expect_halves(after, activated, n);
+    const auto kept = read(gate);
+    for (size_t i = 0; i < kept.size(); ++i) ASSERT_NEAR(kept[i], activated[i], 1e-6) << n;
+  }
 }
 
 TEST_F(GpuKernels, caps_bend_what_comes_near_them) {
