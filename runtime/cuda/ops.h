@@ -215,7 +215,7 @@ struct SortedExpertProduct {
   int64_t most;  // pairs of one expert
   const int32_t* row;
   HalfInputs x;
-  ProductPlan plan;  // 16 tokens, or most_tokens()
+  ProductPlan plan;  // 16 tokens, or kMostExpertTokens
 };
 // y[t] += sum of weight[t, j] * x[place of t * chosen + j], in order
 struct JoinExperts {

@@ -19,11 +19,12 @@ inline constexpr int64_t kNf4TableBytes = 1024;
 // Of more tokens a weight is converted to f16 once, for cuBLAS.
 inline constexpr int64_t kMostBlockTokens = 256;
 
-// Tokens of a block at most: where scales are joined often, or codes lie in two parts of which one
-// is of single bits, the registers hold no more.
+// Tokens of a block at most, those that the registers hold: fewer where scales are joined often, or
+// where codes take many steps to become numbers; of experts always.
 PITH_BOTH constexpr int32_t most_tokens(Codes codes, int steps_of_group) {
-  return steps_of_group == 8 && codes != Codes::kInt3 ? 64 : 32;
+  return steps_of_group == 8 && codes != Codes::kInt2 && codes != Codes::kInt3 ? 64 : 32;
 }
+inline constexpr int32_t kMostExpertTokens = 32;
 
 PITH_BOTH constexpr int64_t stages_of_part(int64_t stages) {
   return (stages + kParts - 1) / kParts;
@@ -111,7 +112,7 @@ inline ProductPlan plan_experts(const TileWeight& kind, int64_t tokens, const Ch
   TileProduct p{};
   p.to[0].w = kind;
   p.count = 1;
-  p.x.m = tokens <= 24 ? 16 : 64;
+  p.x.m = tokens <= 24 ? 16 : kMostExpertTokens;
   ProductPlan plan = plan_product(p, chip);
   plan.splits = 1;
   return plan;

@@ -77,10 +77,8 @@ Status run(const SortedExpertProduct& a, Stream stream) {
                   true};
   if (p.tokens == 16)
     return launch(sorted_expert_product_kernel<Halves<codes>, 2, kSteps>, grid, stream, a);
-  constexpr int32_t kMost = most_tokens(codes, kSteps);
-  if (p.tokens == kMost)
-    return launch(sorted_expert_product_kernel<Halves<codes>, kMost / 8, kSteps>, grid, stream, a);
-  return "experts: a plan that is none";
+  return launch(sorted_expert_product_kernel<Halves<codes>, kMostExpertTokens / 8, kSteps>, grid,
+                stream, a);
 }
 
 template <class Product>
@@ -103,8 +101,8 @@ Status expert_product(const ExpertProduct& a, Stream stream) {
 }
 Status sorted_expert_product(const SortedExpertProduct& a, Stream stream) {
   const ProductPlan& p = a.plan;
-  const bool planned =
-      p.warps >= 1 && p.warps <= 8 && p.stages >= 2 && p.stages <= 4 && p.splits == 1;
+  const bool planned = (p.tokens == 16 || p.tokens == kMostExpertTokens) && p.warps >= 1 &&
+                       p.warps <= 8 && p.stages >= 2 && p.stages <= 4 && p.splits == 1;
   return planned ? run_checked(a, stream) : "experts: a plan that is none";
 }
 

@@ -140,8 +140,7 @@ TEST(DeviceMixture, multiplies_each_pair_as_if_it_were_alone) {
                {chosen.data<int32_t>(), pairs, static_cast<int32_t>(experts),
                 static_cast<int32_t>(sharing), place.data<int32_t>(), row.data<int32_t>(),
                 begins.data<int32_t>()});
-    const int64_t most = cuda::most_tokens(kind.codes, cuda::group_steps(kind.group_shift));
-    for (const int64_t tokens : {int64_t{16}, most}) {
+    for (const int64_t tokens : {int64_t{16}, int64_t{cuda::kMostExpertTokens}}) {
       cuda::ProductPlan plan = cuda::plan_experts(kind, tokens, chip);
       EXPECT_EQ(plan.tokens, tokens);
       plan.warps = tokens == 16 ? 1 : 2;
