@@ -15,6 +15,8 @@ import re
 import subprocess
 import sys
 
+from resources import short_name
+
 CODES = ("Int2", "Int3", "Int4", "Int5", "Int6", "Int8", "Nf4", "E2M1", "E4M3", "E5M2", "F16", "BF16")
 CACHES = ("F32", "F16", "BF16", "Int8", "Fp8")
 WHAT = {
@@ -39,15 +41,9 @@ def disassemble(cuobjdump, library, arch):
 
 
 def name_of(function):
-    name = re.sub(r"pith::cuda::|\(anonymous namespace\)::|^void ", "", function)
-    name = re.sub(r"\(Codes\)(\d+)", lambda m: "Codes::k" + CODES[int(m[1])], name)
-    name = re.sub(r"\(CacheType\)(\d+)", lambda m: "CacheType::k" + CACHES[int(m[1])], name)
-    depth = 0
-    for at, c in enumerate(name):  # up to the arguments
-        depth += (c == "<") - (c == ">")
-        if c == "(" and depth == 0:
-            return name[:at]
-    return name
+    name = re.sub(r"\(pith::cuda::(Codes|CacheType)\)(\d+)",
+                  lambda m: f"{m[1]}::k{(CODES if m[1] == 'Codes' else CACHES)[int(m[2])]}", function)
+    return short_name(name)
 
 
 def inner_loops(code):

@@ -45,16 +45,19 @@ def parse(text):
     return rows
 
 
-def name_of(mangled):
-    """A name that does not depend on the file's anonymous namespace."""
-    name = subprocess.run(["c++filt", mangled], capture_output=True, text=True, check=True).stdout.strip()
-    name = re.sub(r"\(anonymous namespace\)::|_INTERNAL_\w+::|pith::cuda::|^void ", "", name)
+def short_name(function):
+    """Of a function, without namespaces (that of a file has other names elsewhere) and arguments."""
+    name = re.sub(r"\(anonymous namespace\)::|_INTERNAL_\w+::|pith::cuda::|^void ", "", function)
     depth = 0
     for at, c in enumerate(name):  # up to the arguments
         depth += (c == "<") - (c == ">")
         if c == "(" and depth == 0:
             return name[:at]
     return name
+
+
+def name_of(mangled):
+    return short_name(subprocess.run(["c++filt", mangled], capture_output=True, text=True, check=True).stdout.strip())
 
 
 def main():

@@ -9,14 +9,13 @@ namespace pith::cuda {
 namespace {
 
 constexpr int kMostHeads = 8;  // of a block
-constexpr float kLog2E = 1.44269504088896f;
 
 // The numbers of a cache in registers: pairs of bf16, or of f16, of which those of fp8 are 2^-8
 // times what they mean.
 template <CacheType type>
 struct Numbers {
   static constexpr bool kBytes = type == CacheType::kInt8 || type == CacheType::kFp8;
-  static constexpr float kFactor = type == CacheType::kFp8 ? 256.0f : 1.0f;
+  static constexpr float kFactor = code_factor(type);
 
   // Eight neighbours of a row, as they lie.
   struct Eight {
@@ -35,19 +34,16 @@ struct Numbers {
     }
   };
 
-  PITH_MEMBER static uint32_t of_bytes(uint32_t word, int i) {
-    return type == CacheType::kInt8 ? int8_pair(word, i) : e4m3_pair(word, i);
-  }
   // Numbers 2 i and 2 i + 1.
   PITH_MEMBER static uint32_t pair(const Eight& e, int i) {
-    if constexpr (kBytes) return of_bytes(e.w[i / 2], i % 2);
+    if constexpr (kBytes) return code_pair(type, e.w[i / 2], i % 2);
     return e.w[i];
   }
   // Number i of a and that of b.
   PITH_MEMBER static uint32_t across(const Eight& a, const Eight& b, int i) {
     if constexpr (kBytes) {
       const uint32_t four = select_bytes(a.w[i / 4], b.w[i / 4], i % 4 < 2 ? 0x5140 : 0x7362);
-      return of_bytes(four, i % 2);
+      return code_pair(type, four, i % 2);
     } else {
       return select_bytes(a.w[i / 2], b.w[i / 2], i % 2 == 0 ? 0x5410 : 0x7632);
     }
@@ -111,8 +107,7 @@ PITH_KERNEL attend_pages_kernel(Attend a, int32_t heads) {
     float most = 0;
 #pragma unroll
     for (int b = 0; b < 4 * kBlocks; ++b) most = larger(absmax_of(q_at(16 * b + 4 * t)), most);
-    most = larger(shuffle_xor(most, 1), most);
-    power = half_scale(larger(shuffle_xor(most, 2), most));
+    power = half_scale(join_four(most, larger));
   }
   unsigned char* const queries = shared_memory() + 16 * lane();
   for (int step = warp(); step < 4 * kBlocks; step += kWarps) {
@@ -199,8 +194,7 @@ PITH_KERNEL attend_pages_kernel(Attend a, int32_t heads) {
       highest = fmaxf(highest, p[i]);
     }
     if (kAhead && next_page <= last) load_keys(next_row);
-    highest = fmaxf(highest, shuffle_xor(highest, 1));
-    highest = fmaxf(highest, shuffle_xor(highest, 2));
+    highest = join_four(highest, higher);
     float factor = exp2_about((top - highest) * kLog2E);
     top = highest;
     total *= factor;
@@ -211,11 +205,9 @@ PITH_KERNEL attend_pages_kernel(Attend a, int32_t heads) {
     }
     if (!kAhead) load_values(page, row);
     if constexpr (Values::kBytes) {
-      float most = larger(larger(value_scales[0], value_scales[1]),
-                          larger(value_scales[2], value_scales[3]));
-      most = larger(shuffle_xor(most, 1), most);
-      most = larger(shuffle_xor(most, 2), most);
-      const PowerOfTwo next = larger_power(unit, most);
+      const float most = larger(larger(value_scales[0], value_scales[1]),
+                                larger(value_scales[2], value_scales[3]));
+      const PowerOfTwo next = larger_power(unit, join_four(most, larger));
       factor *= unit * next.inverse;
       unit = next.value;
 #pragma unroll
@@ -242,8 +234,7 @@ PITH_KERNEL attend_pages_kernel(Attend a, int32_t heads) {
     row = next_row;
   }
 
-  total += shuffle_xor(total, 1);
-  total += shuffle_xor(total, 2);
+  total = join_four(total, add);
   sync_block();  // the queries are no longer needed
   if (g < heads) {
     float* const own =

@@ -9,7 +9,7 @@ namespace pith::cuda {
 namespace {
 
 constexpr int kThreads = 128;
-constexpr float kLog2E = 1.44269504088896f, kLowest = -3.0e38f;
+constexpr float kLowest = -3.0e38f;
 
 // Rows of shared memory, in halves. Of values, read by ldmatrix: 8 more than they hold, so that 8
 // rows lie in different banks. Of keys, of which 4 lanes read 64 bytes side by side: so long that
@@ -20,21 +20,6 @@ template <int D>
 constexpr int kKeyRow = (D + 31) / 64 * 64 + 32;
 template <int D, int KT>
 constexpr int kStageHalves = KT*(kKeyRow<D> + kValueRow<D>);
-
-// Eight codes of a cached row as f16.
-PITH_DEVICE Bytes16 eight_halves(CacheType type, const void* rows, int64_t at) {
-  const Bytes8 codes = load8(static_cast<const unsigned char*>(rows) + at);
-  Bytes16 to;
-  if (type == CacheType::kInt8) {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) to.w[i] = int8_pair(codes.w[i / 2], i % 2);
-  } else {
-#pragma unroll
-    for (int i = 0; i < 4; ++i) to.w[i] = e4m3_pair(codes.w[i / 2], i % 2);
-  }
-  return to;
-}
-PITH_DEVICE float code_factor(CacheType type) { return type == CacheType::kFp8 ? 256.0f : 1.0f; }
 
 // Keys or values [first, first + KT), whole pages, to shared memory in rows of kRow; 0 behind
 // `last`.
@@ -74,9 +59,8 @@ PITH_DEVICE void load_rows(const Cache& cache, const CachePlane& plane, int slot
 // out[t, h] = softmax(scale q k) v for the tokens of a tile
 //
 // q, out  [., heads * D] f32
-// cache   f16, int8 or fp8, of which codes become f16 in shared memory; their scales multiply
-// scores,
-//         and probabilities, less a power of two that the sums have
+// cache   f16, int8 or fp8; codes become f16 in shared memory, their scales multiply scores and
+//         probabilities, less a power of two that the sums have
 // needs   head_dim == D; heads a multiple of the cache's              (checked by the launcher)
 // sums    f32; keys in tiles of KT, one after the other, with a maximum that goes on; q and
 //         probabilities are rounded to f16. Where its tile begins changes a token's result only by
@@ -189,8 +173,7 @@ PITH_KERNEL attend_tiles_kernel(AttendTiles a) {
     float factor[2];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      highest[i] = fmaxf(highest[i], shuffle_xor(highest[i], 1));
-      highest[i] = fmaxf(highest[i], shuffle_xor(highest[i], 2));
+      highest[i] = join_four(highest[i], higher);
       factor[i] = exp2_about(top[i] - highest[i]);
       top[i] = highest[i];
       total[i] *= factor[i];
@@ -208,9 +191,7 @@ PITH_KERNEL attend_tiles_kernel(AttendTiles a) {
 #pragma unroll
       for (int n = 0; n < KT / 8; ++n)
         most = larger(larger(of_keys[KT + 8 * n], of_keys[KT + 8 * n + 1]), most);
-      most = larger(shuffle_xor(most, 1), most);
-      most = larger(shuffle_xor(most, 2), most);
-      const PowerOfTwo next = larger_power(unit, most);
+      const PowerOfTwo next = larger_power(unit, join_four(most, larger));
 #pragma unroll
       for (int i = 0; i < 2; ++i) factor[i] *= unit * next.inverse;
       unit = next.value;
@@ -244,8 +225,7 @@ PITH_KERNEL attend_tiles_kernel(AttendTiles a) {
   }
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    total[i] += shuffle_xor(total[i], 1);
-    total[i] += shuffle_xor(total[i], 2);
+    total[i] = join_four(total[i], add);
   }
 #pragma unroll
   for (int i = 0; i < 2; ++i) {

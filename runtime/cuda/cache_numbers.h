@@ -3,6 +3,7 @@
 #pragma once
 
 #include "runtime/cuda/device/device.h"
+#include "runtime/cuda/ops.h"
 #include "runtime/cuda/values.h"
 
 namespace pith::cuda {
@@ -17,6 +18,32 @@ PITH_DEVICE uint32_t e4m3_pair(uint32_t word, int i) {
   const uint32_t v = select_bytes(word, 0, i == 0 ? 0x1404 : 0x3424);
   return and_or(v, 0x80008000u, v >> 1 & 0x3f803f80u);
 }
+
+// The same of either type, and what they are to be multiplied by.
+PITH_DEVICE uint32_t code_pair(CacheType type, uint32_t word, int i) {
+  return type == CacheType::kInt8 ? int8_pair(word, i) : e4m3_pair(word, i);
+}
+PITH_BOTH constexpr float code_factor(CacheType type) {
+  return type == CacheType::kFp8 ? 256.0f : 1.0f;
+}
+
+// Eight codes of a cached row as f16.
+PITH_DEVICE Bytes16 eight_halves(CacheType type, const void* rows, int64_t at) {
+  const Bytes8 codes = load8(static_cast<const unsigned char*>(rows) + at);
+  Bytes16 to;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) to.w[i] = code_pair(type, codes.w[i / 2], i % 2);
+  return to;
+}
+
+constexpr float kLog2E = 1.44269504088896f;
+// join() of the four lanes 4 g to 4 g + 3, on each of them.
+template <class Join>
+PITH_DEVICE float join_four(float v, Join join) {
+  v = join(v, shuffle_xor(v, 1));
+  return join(v, shuffle_xor(v, 2));
+}
+PITH_DEVICE float higher(float a, float b) { return fmaxf(a, b); }
 
 // Weights of values are f16, and scales may be small: sums are in units of a power of two near the
 // largest scale so far.
