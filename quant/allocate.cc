@@ -142,7 +142,7 @@ uint64_t largest_bytes(const std::vector<AllocationGroup>& groups) {
 
 bool left_out(const QuantizeSettings& settings, const LinearInfo& info) {
   const auto matches = [&](const auto& pattern) { return matches_linear(pattern, info); };
-  return info.role == LinearRole::kRouter || std::ranges::any_of(settings.ignore, matches) ||
+  return is_gate(info.role) || std::ranges::any_of(settings.ignore, matches) ||
          std::ranges::any_of(settings.overrides, [&](const auto& o) { return matches(o.first); });
 }
 

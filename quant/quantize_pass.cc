@@ -72,11 +72,12 @@ class QuantizePass final : public Pass {
     for (const auto& p : settings_.ignore) {
       if (matches_linear(p, info)) return std::nullopt;
     }
-    if (info.expert >= 0 && scaling_ != nullptr) {
-      fail(ErrorKind::kUnsupported, "{}: {} does not know mixtures of experts; gptq and rtn do",
+    if (info.part() >= 0 && scaling_ != nullptr) {
+      fail(ErrorKind::kUnsupported,
+           "{}: {} does not know mixtures of experts or latent attention; gptq and rtn do",
            info.name, settings_.method);
     }
-    bool rounds = info.role != LinearRole::kRouter;  // few numbers that decide much: if asked for
+    bool rounds = !is_gate(info.role);
     Encoding e = info.role == LinearRole::kEmbedding ? settings_.embedding
                  : info.role == LinearRole::kHead    ? settings_.head
                                                      : settings_.linears;

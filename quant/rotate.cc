@@ -89,7 +89,7 @@ class RotatedSource final : public ModelSource {
                  sublayer_prefix(spec_, l, s));
         }
         if (!options.values || !sub.has_attention()) continue;
-        const int64_t size = sub.attention().head_dim();
+        const int64_t size = value_dim(sub.attention());
         if (!heads_.contains(size)) heads_.emplace(size, Orthogonal(size, options.seed, 1));
       }
     }
@@ -162,8 +162,12 @@ class RotatedSource final : public ModelSource {
   const Orthogonal* residual() const { return residual_ ? &*residual_ : nullptr; }
   const Orthogonal* head(const LinearInfo& info) const {
     const auto it =
-        heads_.find(spec_.layers(info.layer).sublayers(info.sublayer).attention().head_dim());
+        heads_.find(value_dim(spec_.layers(info.layer).sublayers(info.sublayer).attention()));
     return it == heads_.end() ? nullptr : &it->second;
+  }
+  // Its rows are directions of the hidden states: what it reads of them, or an embedding.
+  bool on_stream(const LinearInfo& info) const {
+    return info.role == LinearRole::kEmbedding || reads_stream(spec_, info);
   }
   // Left and right alone.
   Factors rotations(const LinearInfo& info) const {
@@ -174,15 +178,15 @@ class RotatedSource final : public ModelSource {
         return {residual(), head(info), {}};
       case LinearRole::kDown:
         return {residual(), nullptr, {}};
+      case LinearRole::kValueUp:
+        return {head(info), nullptr, {}};
       default:
-        return {nullptr, residual(), {}};
+        return {nullptr, on_stream(info) ? residual() : nullptr, {}};
     }
   }
   Factors factors(const LinearInfo& info) const {
     Factors f = rotations(info);
-    const bool reads_stream = residual_ && info.role != LinearRole::kEmbedding &&
-                              info.role != LinearRole::kOutput && info.role != LinearRole::kDown;
-    if (!reads_stream) return f;
+    if (!residual_ || !reads_stream(spec_, info)) return f;
     const bool outside = info.layer < 0;
     const auto& norm =
         outside ? spec_.final_norm() : spec_.layers(info.layer).sublayers(info.sublayer).norm();

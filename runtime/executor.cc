@@ -31,13 +31,49 @@ void Executor::attention_linear(const proto::Attention& spec, const AttentionWei
   linear(weights.o, attended, y, add);
 }
 
-std::vector<ExpertTokens> Executor::route_rows(const proto::Mixture& spec, const Linear& router,
-                                               Activation x) {
+void Executor::latent_linear(const proto::Attention& spec, const AttentionWeights& weights,
+                             int index, const Batch& batch, KvCache& cache, Activation q,
+                             Activation kv, Activation attended, Activation y, bool add) {
+  const proto::Attention form = cached_form(spec);
+  const auto heads = static_cast<int64_t>(spec.heads()),
+             rank = static_cast<int64_t>(spec.latent().rank());
+  const int64_t d = spec.head_dim(), plain = plain_dims(spec), rotated = d - plain,
+                key_dim = form.head_dim(), m = q.m;
+  const Activation vector = buffer(Slot::kHeadInput, m, rank),
+                   key = buffer(Slot::kLatentKey, m, key_dim);
+  copy_columns(kv, 0, vector, 0, rank);
+  if (spec.key_norm().kind() != proto::NORM_NONE) norm(weights.key_norm, vector, vector, false);
+  copy_columns(kv, rank, key, 0, rotated);
+  copy_columns(vector, 0, key, rotated, rank);
+  const Activation query = buffer(Slot::kLatentQuery, m, heads * key_dim);
+  copy_columns(q.reshaped(m * heads, d), plain, query.reshaped(m * heads, key_dim), 0, rotated);
+  const auto by_head = [&](const std::vector<Linear>& linears, Activation from, int64_t first,
+                           int64_t step, Activation to, int64_t place) {
+    for (int64_t h = 0; h < heads; ++h) {
+      const Linear& l = linears[static_cast<size_t>(h)];
+      const Activation x = buffer(Slot::kHeadInput, m, l.k),
+                       made = buffer(Slot::kHeadOutput, m, l.n);
+      copy_columns(from, h * step + first, x, 0, l.k);
+      linear(l, x, made, false);
+      copy_columns(made, 0, to, h * (to.n / heads) + place, l.n);
+    }
+  };
+  by_head(weights.latent->k_up, q, 0, d, query, rotated);
+  rope(form.rope(), key_dim, batch, query);
+  rope(form.rope(), key_dim, batch, key);
+  const Activation out = buffer(Slot::kLatentOut, m, heads * key_dim);
+  attention(form, {}, index, batch, cache, query, key, key, out);
+  by_head(weights.latent->v_up, out, rotated, key_dim, attended, 0);
+  linear(weights.o, attended, y, add);
+}
+
+std::vector<ExpertTokens> Executor::route_rows(const proto::Mixture& spec,
+                                               const MixtureWeights& weights, Activation x) {
   const Activation logits = buffer(Slot::kRouter, x.m, spec.experts());
-  linear(router, x, logits, false);
+  linear(weights.router, x, logits, false);
   std::vector<float> values(static_cast<size_t>(logits.m * logits.n));
   read(logits, values);
-  return route(spec, values);
+  return route(spec, values, weights.choice_bias);
 }
 
 void Executor::run_expert(const proto::Mlp& spec, const MlpWeights& weights,
@@ -63,7 +99,7 @@ void Executor::run_expert(const proto::Mlp& spec, const MlpWeights& weights,
 
 void Executor::mixture(const proto::Mixture& spec, const MixtureWeights& weights, Activation x,
                        Activation y) {
-  const std::vector<ExpertTokens> tokens = route_rows(spec, weights.router, x);
+  const std::vector<ExpertTokens> tokens = route_rows(spec, weights, x);
   for (size_t e = 0; e < tokens.size(); ++e)
     run_expert(spec.expert(), weights.experts[e], tokens[e], x, y);
 }

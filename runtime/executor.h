@@ -37,6 +37,13 @@ enum class Slot : uint8_t {
   kRouter,  // of a mixture
   kExpert,  // what one of its experts takes, then makes
   kMade,    // by a sublayer, before its norm
+  // Of latent attention: queries and keys as its cache sees them, what attention makes of them,
+  // what a linear by head takes and what it makes.
+  kLatentQuery,
+  kLatentKey,
+  kLatentOut,
+  kHeadInput,
+  kHeadOutput,
   kCount
 };
 
@@ -167,8 +174,16 @@ class Executor {
                                 int index, const Batch& batch, KvCache& cache, Activation q,
                                 Activation k, Activation v, Activation attended, Activation y,
                                 bool add);
-  // y += what a mixture of experts makes of x. Here expert by expert, over the rows that chose it;
-  // `y` is summed in the order of experts.
+  // The same of latent attention (DeepSeek-V2, 2024, section 2.1): q [m, heads * head_dim], and kv
+  // [m, rank + rope.dims], the vector that keys and values are made of and behind it the key that
+  // is rotated. Both are overwritten; `attended` is [m, heads * value_dim]. What is cached, and
+  // what heads attend to, is cached_form(): queries go through k_up before, values through v_up
+  // after.
+  virtual void latent_linear(const proto::Attention& spec, const AttentionWeights& weights,
+                             int index, const Batch& batch, KvCache& cache, Activation q,
+                             Activation kv, Activation attended, Activation y, bool add);
+  // y += what a mixture of experts makes of x, but for the shared one. Here expert by expert, over
+  // the rows that chose it; `y` is summed in the order of experts.
   virtual void mixture(const proto::Mixture& spec, const MixtureWeights& weights, Activation x,
                        Activation y);
   // gate = act(gate) * up, or act(gate) where up has no data
@@ -180,6 +195,11 @@ class Executor {
   // y[rows[i]] += weights[i] * x[i], for rows that differ
   virtual void add_rows(Activation x, std::span<const int64_t> rows, std::span<const float> weights,
                         Activation y) = 0;
+  // y[i] += sigmoid(gate[i]) * x[i], gate [m, 1]
+  virtual void add_gated(Activation x, Activation gate, Activation y) = 0;
+  // y[i, to + j] = x[i, from + j] for j < count
+  virtual void copy_columns(Activation x, int64_t from, Activation y, int64_t to,
+                            int64_t count) = 0;
   // body(), which is one pass over a model with this batch, cache and rows of hidden states that go
   // on to the head; the same model each time with the same cache. A backend may do what it
   // recorded of an earlier pass of the same shape instead.
@@ -204,7 +224,7 @@ class Executor {
 
  protected:
   // The steps of mixture().
-  std::vector<ExpertTokens> route_rows(const proto::Mixture& spec, const Linear& router,
+  std::vector<ExpertTokens> route_rows(const proto::Mixture& spec, const MixtureWeights& weights,
                                        Activation x);
   void run_expert(const proto::Mlp& spec, const MlpWeights& weights, const ExpertTokens& tokens,
                   Activation x, Activation y);

@@ -23,11 +23,33 @@ void add_made(Executor& e, const proto::Sublayer& spec, const SublayerWeights& w
   e.norm(weights.post_norm, made, x, true);
 }
 
+void latent_sublayer(Executor& e, const proto::Sublayer& sublayer, const SublayerWeights& weights,
+                     int index, const Batch& batch, KvCache& cache, Activation x) {
+  const proto::Attention& spec = sublayer.attention();
+  const AttentionWeights& w = *weights.attention;
+  const LatentWeights& latent = *w.latent;
+  const Activation kv = e.buffer(Slot::kKey, x.m, latent.kv_down.n),
+                   q = e.buffer(Slot::kQuery, x.m, w.q.n);
+  if (spec.latent().query_rank() > 0) {
+    const Activation down = e.buffer(Slot::kValue, x.m, latent.q_down.n);
+    input_linears(e, sublayer.norm(), weights.norm, x,
+                  {{{&latent.q_down, down}, {&latent.kv_down, kv}}});
+    input_linears(e, spec.query_norm(), w.query_norm, down, {{{&w.q, q}}});
+  } else {
+    input_linears(e, sublayer.norm(), weights.norm, x, {{{&w.q, q}, {&latent.kv_down, kv}}});
+  }
+  const Activation attended = e.buffer(Slot::kAttended, x.m, w.o.k);
+  add_made(e, sublayer, weights, x, [&](Activation y, bool add) {
+    e.latent_linear(spec, w, index, batch, cache, q, kv, attended, y, add);
+  });
+}
+
 void attention_sublayer(Executor& e, const proto::Sublayer& sublayer,
                         const SublayerWeights& weights, int index, const Batch& batch,
                         KvCache& cache, Activation x) {
   const proto::Attention& spec = sublayer.attention();
   const AttentionWeights& w = *weights.attention;
+  if (spec.has_latent()) return latent_sublayer(e, sublayer, weights, index, batch, cache, x);
   const int64_t m = x.m, d = spec.head_dim(), heads = spec.heads(), kv_heads = spec.kv_heads();
   const Activation q = e.buffer(Slot::kQuery, m, heads * d);
   const Activation k = e.buffer(Slot::kKey, m, kv_heads * d);
@@ -39,23 +61,39 @@ void attention_sublayer(Executor& e, const proto::Sublayer& sublayer,
   });
 }
 
+// The first linears of an MLP and what comes of them: gate (or up where there is none), and up
+// where there is a gate.
+struct MlpParts {
+  Activation gate, up;
+};
+MlpParts mlp_parts(Executor& e, const proto::Mlp& spec, int64_t m) {
+  const auto width = static_cast<int64_t>(spec.width());
+  const Activation up = e.buffer(Slot::kUp, m, width);
+  return spec.gated() ? MlpParts{e.buffer(Slot::kGate, m, width), up} : MlpParts{up, {}};
+}
+std::vector<Executor::To> mlp_targets(const proto::Mlp& spec, const MlpWeights& w,
+                                      const MlpParts& parts) {
+  if (!spec.gated()) return {{&w.up, parts.gate}};
+  return {{&w.gate, parts.gate}, {&w.up, parts.up}};
+}
+
 void mlp_sublayer(Executor& e, const proto::Sublayer& sublayer, const SublayerWeights& weights,
                   Activation x) {
   const proto::Mlp& spec = sublayer.mlp();
   const MlpWeights& w = *weights.mlp;
-  const auto width = static_cast<int64_t>(spec.width());
-  const Activation up = e.buffer(Slot::kUp, x.m, width);
-  Activation gate = up, times{};
-  if (spec.gated()) {
-    gate = e.buffer(Slot::kGate, x.m, width);
-    times = up;
-    input_linears(e, sublayer.norm(), weights.norm, x, {{{&w.gate, gate}, {&w.up, up}}});
-  } else {
-    input_linears(e, sublayer.norm(), weights.norm, x, {{{&w.up, up}}});
-  }
+  const MlpParts parts = mlp_parts(e, spec, x.m);
+  input_linears(e, sublayer.norm(), weights.norm, x, mlp_targets(spec, w, parts));
   add_made(e, sublayer, weights, x, [&](Activation y, bool add) {
-    e.activate_linear(spec.activation(), gate, times, w.down, y, add);
+    e.activate_linear(spec.activation(), parts.gate, parts.up, w.down, y, add);
   });
+}
+
+// y (+)= what the expert that every token takes makes of x
+void shared_expert(Executor& e, const proto::Mlp& spec, const MlpWeights& w, Activation x,
+                   Activation y, bool add) {
+  const MlpParts parts = mlp_parts(e, spec, x.m);
+  e.linears(x, mlp_targets(spec, w, parts));
+  e.activate_linear(spec.activation(), parts.gate, parts.up, w.down, y, add);
 }
 
 void mixture_sublayer(Executor& e, const proto::Sublayer& sublayer, const SublayerWeights& weights,
@@ -68,7 +106,15 @@ void mixture_sublayer(Executor& e, const proto::Sublayer& sublayer, const Sublay
   } else {
     e.norm(weights.norm, x, normed, false);
   }
-  e.mixture(sublayer.mixture(), *weights.mixture, normed, x);
+  const proto::Mixture& spec = sublayer.mixture();
+  const MixtureWeights& w = *weights.mixture;
+  e.mixture(spec, w, normed, x);
+  if (!spec.has_shared()) return;
+  if (!spec.shared_gate()) return shared_expert(e, spec.shared(), *w.shared, normed, x, true);
+  const Activation made = e.buffer(Slot::kMade, x.m, x.n), gate = e.buffer(Slot::kRouter, x.m, 1);
+  shared_expert(e, spec.shared(), *w.shared, normed, made, false);
+  e.linear(w.shared_gate, normed, gate, false);
+  e.add_gated(made, gate, x);
 }
 
 }  // namespace

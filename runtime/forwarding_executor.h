@@ -48,6 +48,12 @@ class ForwardingExecutor : public Executor {
                 Activation y) override {
     inner_.add_rows(x, rows, weights, y);
   }
+  void add_gated(Activation x, Activation gate, Activation y) override {
+    inner_.add_gated(x, gate, y);
+  }
+  void copy_columns(Activation x, int64_t from, Activation y, int64_t to, int64_t count) override {
+    inner_.copy_columns(x, from, y, to, count);
+  }
   void score(Activation logits, std::span<const int32_t> targets, Activation base,
              std::span<const RowScore> base_scores, std::span<RowScore> to) override {
     inner_.score(logits, targets, base, base_scores, to);

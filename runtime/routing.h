@@ -16,7 +16,10 @@ struct ExpertTokens {
 };
 
 // By expert. router: [m, experts], m rows; the likeliest are chosen, of equal ones the first, and
-// weighed by softmax in f64, over all experts or (normalized) over the chosen. NaN is the least.
-std::vector<ExpertTokens> route(const proto::Mixture& spec, std::span<const float> router);
+// weighed in f64 as spec says. By softmax they are chosen by logit; by sigmoids, by these rounded
+// to f32, plus choice_bias [experts] where there is one. Groups rank alike, of equal ones the
+// first. NaN is the least.
+std::vector<ExpertTokens> route(const proto::Mixture& spec, std::span<const float> router,
+                                std::span<const float> choice_bias = {});
 
 }  // namespace pith

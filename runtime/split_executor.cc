@@ -60,12 +60,7 @@ class SplitExecutor final : public Executor {
     const int64_t begin = blocks - std::clamp<int64_t>(layers_, 0, blocks);
     for (int64_t b = begin; b < blocks; ++b) {
       for (const auto& s : model.blocks[static_cast<size_t>(b)].sublayers) {
-        if (s.attention) {
-          for (const Linear* l : {&s.attention->q, &s.attention->k, &s.attention->v})
-            of_last_.insert(l);
-        }
-        if (s.mlp) of_last_.insert({&s.mlp->gate, &s.mlp->up});
-        if (s.mixture) of_last_.insert(&s.mixture->router);
+        for (const Linear* l : s.linears()) of_last_.insert(l);
       }
     }
     if (begin == 0) of_last_.insert(&model.embedding);
@@ -134,6 +129,13 @@ class SplitExecutor final : public Executor {
     here().attention_linear(spec, weights, split.index(side_, index), batch, split.part(side_),
                             at(q), at(k), at(v), at(attended), at(y), add);
   }
+  void latent_linear(const proto::Attention& spec, const AttentionWeights& weights, int index,
+                     const Batch& batch, KvCache& cache, Activation q, Activation kv,
+                     Activation attended, Activation y, bool add) override {
+    auto& split = static_cast<SplitCache&>(cache);
+    here().latent_linear(spec, weights, split.index(side_, index), batch, split.part(side_), at(q),
+                         at(kv), at(attended), at(y), add);
+  }
   void mixture(const proto::Mixture& spec, const MixtureWeights& weights, Activation x,
                Activation y) override {
     enter({{{&weights.router, {}}}});
@@ -149,6 +151,12 @@ class SplitExecutor final : public Executor {
   void add_rows(Activation x, std::span<const int64_t> rows, std::span<const float> weights,
                 Activation y) override {
     here().add_rows(at(x), rows, weights, at(y));
+  }
+  void add_gated(Activation x, Activation gate, Activation y) override {
+    here().add_gated(at(x), at(gate), at(y));
+  }
+  void copy_columns(Activation x, int64_t from, Activation y, int64_t to, int64_t count) override {
+    here().copy_columns(at(x), from, at(y), to, count);
   }
   // Where all is on one side, as that does it.
   Activation pass(const Batch& batch, KvCache& cache, std::span<const int64_t> rows,
@@ -207,7 +215,7 @@ class SplitExecutor final : public Executor {
   const std::array<std::unique_ptr<Executor>, 2> sides_;
   const int64_t layers_;
   std::array<Named, static_cast<size_t>(Slot::kCount)> named_{};
-  std::unordered_set<const Linear*> of_last_;  // tables, and linears that read a layer's input
+  std::unordered_set<const Linear*> of_last_;  // tables and linears
   int side_ = kFirst;
   std::vector<float> moved_;
   std::vector<To> found_;

@@ -388,8 +388,8 @@ void experts(bool quick) {
     const double read = 2 * bytes * static_cast<double>(std::min<int64_t>(pairs, kExperts)),
                  operations = 4.0 * static_cast<double>(pairs) * static_cast<double>(n * k);
     report("route and sort" + of, measure([&](int) {
-             must(ops.route({router.as<float>(), m, kExperts, kChosen, true, expert,
-                             reinterpret_cast<float*>(expert + pairs)},
+             must(ops.route({router.as<float>(), m, kExperts, kChosen, true, false, nullptr, 0, 0,
+                             1, expert, reinterpret_cast<float*>(expert + pairs)},
                             stream));
              must(ops.sort_pairs({expert, pairs, kExperts, kChosen, place, row, first}, stream));
            }),

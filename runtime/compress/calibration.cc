@@ -20,8 +20,9 @@ std::string of_expert(const std::string& linear) {  // "layers.3.mlp.experts.7."
   return linear.substr(0, linear.rfind('.') + 1);
 }
 
-// Gives the inputs of linears away: of one, and does nothing from there on if `stop`; or of one of
-// each of some experts of a mixture, and runs no more of that than it takes.
+// Gives the inputs of linears away: of one or one of each of some heads, and does nothing from the
+// last on if `stop`; or of one of each of some experts of a mixture, and runs no more of that than
+// it takes.
 class InputCapture final : public ForwardingExecutor {
  public:
   InputCapture(Executor& inner, std::span<const std::string> names, bool stop)
@@ -34,9 +35,10 @@ class InputCapture final : public ForwardingExecutor {
   // get none.
   void run(FunctionRef<void()> pass, FunctionRef<void(size_t, Activation)> take) {
     take_ = &take;
-    taken_ = done_ = false;
+    taken_ = 0;
+    done_ = false;
     pass();
-    if (!taken_ && experts_.empty())
+    if (taken_ < names_.size() && experts_.empty())
       fail(ErrorKind::kUsage, "{} did not run on the calibration text", names_.front());
   }
 
@@ -48,8 +50,8 @@ class InputCapture final : public ForwardingExecutor {
     const auto found = std::ranges::find(names_, linear.name);
     if (found == names_.end()) return inner_.linear(linear, x, y, add);
     (*take_)(static_cast<size_t>(found - names_.begin()), x);
-    taken_ = true;
-    done_ = stop_;
+    ++taken_;
+    done_ = stop_ && (taken_ == names_.size() || !experts_.empty());
     if (!stop_) inner_.linear(linear, x, y, add);
   }
   void rope(const proto::Rope& rope, int64_t head_dim, const Batch& batch, Activation x) override {
@@ -67,7 +69,7 @@ class InputCapture final : public ForwardingExecutor {
                Activation y) override {
     if (done_) return;
     if (experts_.empty()) return Executor::mixture(spec, weights, x, y);
-    const std::vector<ExpertTokens> tokens = route_rows(spec, weights.router, x);
+    const std::vector<ExpertTokens> tokens = route_rows(spec, weights, x);
     for (size_t e = 0; e < tokens.size(); ++e) {
       if (!experts_.contains(of_expert(weights.experts[e].up.name))) continue;
       done_ = false;
@@ -82,12 +84,19 @@ class InputCapture final : public ForwardingExecutor {
                 Activation y) override {
     if (!done_) inner_.add_rows(x, rows, weights, y);
   }
+  void add_gated(Activation x, Activation gate, Activation y) override {
+    if (!done_) inner_.add_gated(x, gate, y);
+  }
+  void copy_columns(Activation x, int64_t from, Activation y, int64_t to, int64_t count) override {
+    if (!done_) inner_.copy_columns(x, from, y, to, count);
+  }
 
  private:
   const std::span<const std::string> names_;
   std::set<std::string> experts_;
   const FunctionRef<void(size_t, Activation)>* take_ = nullptr;
-  bool stop_, taken_ = false, done_ = false;
+  size_t taken_ = 0;
+  bool stop_, done_ = false;
 };
 
 void check_finite_input(const std::string& name, size_t channel, double squares) {
@@ -309,19 +318,23 @@ void InputStatistics::add(const std::string& name, const StatisticsNeeds& needs,
 
 std::vector<Stage> stages_of(const proto::ModelSpec& spec, int layer) {
   std::vector<Stage> stages;
-  const auto input_of = [](LinearRole role) {  // the same number: the same input
-    switch (role) {
+  const auto input_of = [&](const LinearInfo& info) {  // the same number: the same input
+    switch (info.role) {
       case LinearRole::kOutput:
       case LinearRole::kDown:
         return 1;
+      case LinearRole::kKeyUp:
+        return 2;
+      case LinearRole::kValueUp:
+        return 3;
       default:
-        return 0;
+        return reads_stream(spec, info) ? 0 : 4;
     }
   };
   for (const auto& info : linears_of(spec, layer)) {
     if (stages.empty() || stages.back().sublayer != info.sublayer ||
-        stages.back().linears.front().expert != info.expert ||
-        input_of(stages.back().linears.front().role) != input_of(info.role)) {
+        stages.back().linears.front().part() != info.part() ||
+        input_of(stages.back().linears.front()) != input_of(info)) {
       stages.push_back({info.sublayer, {}});
     }
     stages.back().linears.push_back(info);
@@ -329,7 +342,7 @@ std::vector<Stage> stages_of(const proto::ModelSpec& spec, int layer) {
   // Of a mixture, all that reads its input comes first.
   std::ranges::stable_sort(stages, {}, [&](const Stage& stage) {
     const LinearInfo& first = stage.linears.front();
-    return std::pair(stage.sublayer, first.expert >= 0 ? input_of(first.role) : 0);
+    return std::pair(stage.sublayer, first.expert >= 0 ? input_of(first) : 0);
   });
   return stages;
 }
@@ -426,17 +439,20 @@ void CalibrationStates::run_all(Executor& executor, const ModelSource& source) {
   }
 }
 
-// Of an expert, the same linear of as many experts behind it as there is room for the statistics
+// Of an expert or a head, the same linear of as many behind it as there is room for the statistics
 // of: they take the same pass over the text.
 std::vector<std::string> Calibration::names_together(const Stage& stage) const {
   const LinearInfo& info = stage.linears.front();
   std::vector<std::string> names = {info.name};
-  if (info.expert < 0) return names;
+  if (info.part() < 0) return names;
   const auto& sublayer = block_->sublayers[static_cast<size_t>(info.sublayer)];
+  const size_t parts =
+      info.expert >= 0 ? sublayer.mixture->experts.size() : sublayer.attention->latent->k_up.size();
   const auto bytes = static_cast<uint64_t>(info.k * info.k) * sizeof(float);
   LinearInfo next = info;
+  int& part = info.expert >= 0 ? next.expert : next.head;
   for (uint64_t i = 1; (i + 1) * bytes <= kStatisticsAhead; ++i) {
-    if (static_cast<size_t>(++next.expert) >= sublayer.mixture->experts.size()) break;
+    if (static_cast<size_t>(++part) >= parts) break;
     names.push_back(find_linear(*block_, next).name);
   }
   return names;
@@ -471,8 +487,8 @@ std::vector<InputStatistics> Calibration::run_for(const Stage& stage,
   const Phases::Scope phase(phases_, "inputs");
   constexpr int64_t kTokens = 1024;  // that go into a Gram matrix at a time
   const Block& block = options_.sequential ? *block_ : *original_;
-  // The uncompressed model sends an expert other tokens.
-  const bool cross = needs.cross && originals_ != nullptr && stage.linears.front().expert < 0;
+  // The uncompressed model sends an expert other tokens; heads are taken many at a time.
+  const bool cross = needs.cross && originals_ != nullptr && stage.linears.front().part() < 0;
   const LinearRole role = stage.linears.front().role;
   const bool ends = role == LinearRole::kOutput || role == LinearRole::kDown;
   // What goes through a norm is not what is missing in the hidden states.

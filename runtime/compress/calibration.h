@@ -2,9 +2,10 @@
 // taken stage by stage while a block is being compressed.
 //
 // A stage is the linears of a sublayer that have the same input: q k v, then o; gate and up, then
-// down; of a mixture the router, then gate and up of each expert, over the tokens that come to it,
-// then down of each. They
-// are compressed together, and the next stage sees inputs that the compressed ones made.
+// down; of a mixture the router (with gate and up of a shared expert), then gate and up of each
+// expert, over the tokens that come to it, then down of each; of latent attention what reads the
+// hidden states, then q, k_up and v_up of each head, then o. They are compressed together, and the
+// next stage sees inputs that the compressed ones made.
 #pragma once
 
 #include <cstdint>
@@ -36,7 +37,7 @@ struct StatisticsNeeds {
   }
 };
 
-// Statistics of experts that are taken before they are asked for, in bytes.
+// Statistics of experts or heads that are taken before they are asked for, in bytes.
 inline constexpr uint64_t kStatisticsAhead = uint64_t{256} << 20;
 
 // Means over tokens, kept as running means: no count of tokens overflows them.
@@ -178,7 +179,7 @@ class Calibration {
   const Block* original_ = nullptr;
   bool rewritten_ = false;
 
-  // Statistics of experts that are going to be asked for.
+  // Statistics of experts or heads that are going to be asked for.
   struct Ahead {
     struct Key {
       StatisticsNeeds needs;

@@ -654,7 +654,7 @@ uint64_t gpu_bytes_of(const CompressPlan& plan, const Passes& passes,
   uint64_t widest = 0, working = 0, longest = 0, ahead = 0;
   for (const auto& l : plan.linears) {
     if (l.info.layer < 0) continue;
-    if (l.info.expert >= 0) ahead = kStatisticsAhead;
+    if (l.info.part() >= 0) ahead = kStatisticsAhead;
     weights[l.info.layer] += static_cast<uint64_t>(l.info.n * l.info.k);
     widest = std::max(widest, static_cast<uint64_t>(std::max(l.info.n, l.info.k)));
     for (const auto& p : passes)
@@ -720,9 +720,9 @@ CompressPlan plan_compression(const ModelSource& source, const Passes& passes,
       }
       working = std::max(working, widest);
     }
-    const bool experts =
-        std::ranges::any_of(plan.linears, [](const LinearPlan& l) { return l.info.expert >= 0; });
-    plan.memory_bytes += working + (experts ? kStatisticsAhead : 0);
+    const bool parts =
+        std::ranges::any_of(plan.linears, [](const LinearPlan& l) { return l.info.part() >= 0; });
+    plan.memory_bytes += working + (parts ? kStatisticsAhead : 0);
   }
   if (plan.calibration_tokens > 0 && options.executor != nullptr && options.executor->gpu())
     plan.gpu_bytes = gpu_bytes_of(plan, passes, options);

@@ -15,7 +15,9 @@ int64_t windows_at_once(const proto::ModelSpec& spec, int64_t length, uint64_t c
   uint64_t token = 0;
   for (const auto& layer : spec.layers()) {
     for (const auto& s : layer.sublayers()) {
-      if (s.has_attention()) token += 4ull * s.attention().kv_heads() * s.attention().head_dim();
+      if (!s.has_attention()) continue;
+      const proto::Attention form = cached_form(s.attention());
+      token += 4ull * form.kv_heads() * form.head_dim();
     }
   }
   const uint64_t window = std::max<uint64_t>(1, token * static_cast<uint64_t>(length));

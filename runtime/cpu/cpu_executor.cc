@@ -110,7 +110,7 @@ class CpuExecutor final : public Executor {
     for (int64_t t = 0; t < x.m; t += kTokens) {
       const int64_t m = std::min(kTokens, x.m - t);
       const Activation some{x.f32() + t * x.n, m, x.n}, to{y.f32() + t * y.n, m, y.n};
-      const std::vector<ExpertTokens> tokens = route_rows(spec, weights.router, some);
+      const std::vector<ExpertTokens> tokens = route_rows(spec, weights, some);
       Pairs pairs;
       pairs.of_row.resize(static_cast<size_t>(m));
       for (size_t e = 0; e < tokens.size(); ++e) {
@@ -179,6 +179,17 @@ class CpuExecutor final : public Executor {
     each_row(x, [&](int64_t i) {
       const auto at = static_cast<size_t>(i);
       add_scaled(x.f32() + i * x.n, weights[at], x.n, y.f32() + rows[at] * y.n);
+    });
+  }
+  void add_gated(Activation x, Activation gate, Activation y) override {
+    each_row(x, [&](int64_t i) {
+      add_scaled(x.f32() + i * x.n, 1 / (1 + std::exp(-gate.f32()[i])), x.n, y.f32() + i * y.n);
+    });
+  }
+  void copy_columns(Activation x, int64_t from, Activation y, int64_t to, int64_t count) override {
+    parallel_ranges(x.m, std::max<int64_t>(1, (1 << 14) / count), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i)
+        std::copy_n(x.f32() + i * x.n + from, count, y.f32() + i * y.n + to);
     });
   }
   void top(Activation logits, std::span<Candidate> to) override {

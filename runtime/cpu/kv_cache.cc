@@ -327,7 +327,8 @@ CpuKvCache::CpuKvCache(const proto::ModelSpec& spec, int slots, int64_t length, 
   for (const auto& layer : spec.layers()) {
     for (const auto& s : layer.sublayers()) {
       if (!s.has_attention()) continue;
-      const int64_t kv_heads = s.attention().kv_heads(), d = s.attention().head_dim();
+      const proto::Attention form = cached_form(s.attention());
+      const int64_t kv_heads = form.kv_heads(), d = form.head_dim();
       layers_.push_back({KvPlane(types.keys, true, slots * kv_heads, length, d),
                          KvPlane(types.values, false, slots * kv_heads, length, d)});
     }

@@ -95,6 +95,7 @@ PITH_KERNEL append_kernel(Append a) {
     if (what == kValue) head -= heads;
   }
   if (head >= (what == kQuery ? a.query_heads : heads)) return;
+  if (what == kValue && is_latent(a.cache)) return;
   // Where a key or value goes is long in coming: it is asked for first.
   const int64_t to =
       what == kQuery ? 0 : cache_row(a.cache, a.positions.slot[t], a.positions.at[t], head);
@@ -113,6 +114,35 @@ PITH_KERNEL append_kernel(Append a) {
     for (int64_t i = lane(); i < d; i += 32) a.q[at + i] = row[i];
   } else {
     write_row(what == kKey ? a.cache.keys : a.cache.values, to, d, row);
+  }
+}
+
+// norm.weight  or null: the vector is as it is
+// grid    x: tokens, y: heads of queries and the key by 4, a warp each with head_dim floats of
+// shared
+//         memory
+// bound   latency: some kilobytes a token
+PITH_KERNEL append_latent_kernel(AppendLatent a) {
+  wait_for_previous();
+  const int64_t t = block_x(), head = block_y() * kWarps + warp(), turned = 2 * a.half,
+                d = a.cache.head_dim;
+  if (head > a.heads) return;
+  const bool is_key = head == a.heads;
+  const int64_t to = is_key ? cache_row(a.cache, a.positions.slot[t], a.positions.at[t], 0) : 0;
+  float* const row = reinterpret_cast<float*>(shared_memory()) + warp() * d;
+  const float* const vector = a.kv + t * d;
+  const float* const from =
+      is_key ? vector + a.rank : a.q + (t * a.heads + head) * (a.plain + turned) + a.plain;
+  for (int64_t i = lane(); i < turned; i += 32) row[i] = from[i];
+  for (int64_t i = lane(); is_key && i < a.rank; i += 32) row[turned + i] = vector[i];
+  sync_warp();
+  turn(row, a.cosines + t * a.half, a.sines + t * a.half, a.half, a.interleaved);
+  if (is_key) {
+    if (a.norm.weight != nullptr) norm_head(row + turned, a.rank, a.norm);
+    write_row(a.cache.keys, to, d, row);
+  } else {
+    float* const query = a.query + (t * a.heads + head) * d;
+    for (int64_t i = lane(); i < turned; i += 32) query[i] = row[i];
   }
 }
 
@@ -152,7 +182,8 @@ struct FourOfCache {
 // take.
 //
 // q       [m, heads * d] f32
-// needs   heads a multiple of the cache's; d <= 256 a multiple of 4    (checked by the launcher)
+// needs   heads a multiple of the cache's; d <= 256, of latent attention (value_bytes 0, keys are
+//         values) 640, a multiple of 4                                 (checked by the launcher)
 // sums    a key goes to warp key % 4, four keys of a warp under one maximum; scores are
 //         sums over 32 lanes by butterfly, and the warps' sums are joined in order: nothing depends
 //         on m or on the grid
@@ -164,6 +195,7 @@ PITH_KERNEL attend_kernel(Attend a) {
   const ChunkKeys keys_of = keys_of_chunk(a, 1);
   if (keys_of.low >= keys_of.high) return;  // none of its keys are seen
   const int64_t d = a.cache.head_dim, kv_head = keys_of.first_head / (a.heads / a.cache.heads);
+  const CacheType value_type = value_bytes == 0 ? a.cache.keys.type : a.cache.values.type;
   float q[4 * steps], top = kLowest, total = 0, sums[4 * steps] = {};
 #pragma unroll
   for (int i = 0; i < 4 * steps; ++i) {
@@ -173,7 +205,7 @@ PITH_KERNEL attend_kernel(Attend a) {
   }
   for (int64_t key = keys_of.low + warp(); key < keys_of.high; key += kWarps * kTogether) {
     FourOfCache<key_bytes> keys[kTogether][steps] = {};
-    FourOfCache<value_bytes> values[kTogether][steps] = {};
+    FourOfCache<value_bytes == 0 ? key_bytes : value_bytes> values[kTogether][steps] = {};
     float of_key[kTogether], of_value[kTogether];
 #pragma unroll
     for (int u = 0; u < kTogether; ++u) {
@@ -185,9 +217,14 @@ PITH_KERNEL attend_kernel(Attend a) {
         const int64_t column = 128 * s + 4 * lane();
         if (column >= d) continue;
         keys[u][s].load(a.cache.keys.rows, row * d + column);
-        values[u][s].load(a.cache.values.rows, row * d + column);
+        if constexpr (value_bytes > 0) {
+          values[u][s].load(a.cache.values.rows, row * d + column);
+        } else {
+          values[u][s] = keys[u][s];
+        }
       }
       if (a.cache.keys.scales) of_key[u] = a.cache.keys.scales[row];
+      if (value_bytes == 0) of_value[u] = of_key[u];
       if (a.cache.values.scales) of_value[u] = a.cache.values.scales[row];
     }
     float scores[kTogether], highest = top;
@@ -214,7 +251,7 @@ PITH_KERNEL attend_kernel(Attend a) {
       total += p;
 #pragma unroll
       for (int i = 0; i < 4 * steps; ++i)
-        sums[i] = fmaf(p * of_value[u], values[u][i / 4].get(a.cache.values.type, i % 4), sums[i]);
+        sums[i] = fmaf(p * of_value[u], values[u][i / 4].get(value_type, i % 4), sums[i]);
     }
   }
 
@@ -235,6 +272,9 @@ template <int key_bytes, int value_bytes>
 Status run_attend(const Attend& a, Stream stream) {
   const int64_t d = a.cache.head_dim;
   const Grid grid{a.positions.m, a.heads, a.chunks, 32 * kWarps, chunk_shared_bytes(a, 1), true};
+  if constexpr (value_bytes == 0) {
+    if (d > 256) return launch(attend_kernel<key_bytes, value_bytes, 5>, grid, stream, a);
+  }
   if (d > 128) return launch(attend_kernel<key_bytes, value_bytes, 2>, grid, stream, a);
   return launch(attend_kernel<key_bytes, value_bytes, 1>, grid, stream, a);
 }
@@ -244,6 +284,7 @@ int bytes_of(CacheType type) {
 }
 template <int key_bytes>
 Status run_attend(const Attend& a, Stream stream) {
+  if (is_latent(a.cache)) return run_attend<key_bytes, 0>(a, stream);
   const int bytes = bytes_of(a.cache.values.type);
   if (bytes == 4) return run_attend<key_bytes, 4>(a, stream);
   if (bytes == 2) return run_attend<key_bytes, 2>(a, stream);
@@ -263,10 +304,20 @@ Status append(const Append& a, Stream stream) {
                 stream, some);
 }
 
+Status append_latent(const AppendLatent& a, Stream stream) {
+  if (a.cache.heads != 1 || a.cache.head_dim != a.rank + 2 * a.half)
+    return "latent attention: a cache of other keys";
+  return launch(append_latent_kernel,
+                {a.positions.m, (a.heads + kWarps) / kWarps, 1, 32 * kWarps,
+                 kWarps * a.cache.head_dim * static_cast<int64_t>(sizeof(float)), true},
+                stream, a);
+}
+
 Status attend(const Attend& a, Stream stream) {
-  const int64_t d = a.cache.head_dim;
-  if (d < 4 || d > 256 || d % 4 != 0) return "attention: heads of a size that it does not take";
+  const int64_t d = a.cache.head_dim, most = is_latent(a.cache) ? 640 : 256;
+  if (d < 4 || d > most || d % 4 != 0) return "attention: heads of a size that it does not take";
   if (a.heads % a.cache.heads != 0) return "attention: heads that do not share key heads evenly";
+  if (has_latent_tiles(a.cache)) return attend_latent(a, stream);
   if (has_pages(a.cache)) return attend_pages(a, stream);
   const int bytes = bytes_of(a.cache.keys.type);
   if (bytes == 4) return run_attend<4>(a, stream);

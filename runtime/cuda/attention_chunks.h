@@ -45,7 +45,7 @@ PITH_DEVICE void join_chunks(const Attend& a, int64_t t, int64_t first_head, int
   const auto sums_of = [&](int h) {
     return a.sums + ((t * a.heads + first_head + h) * a.chunks + first) * behind;
   };
-  for (int h = warp(); h < heads; h += kWarps) {
+  for (int h = warp(); h < heads; h += block_threads() / 32) {
     const float* const sums = sums_of(h);
     const float sink = a.sinks ? a.sinks[first_head + h] : kLowest;
     float top = sink, total = 0;
@@ -62,7 +62,7 @@ PITH_DEVICE void join_chunks(const Attend& a, int64_t t, int64_t first_head, int
   }
   sync_block();
   const int fours = static_cast<int>(d) / 4;
-  for (int e = thread_index(); e < heads * fours; e += 32 * kWarps) {
+  for (int e = thread_index(); e < heads * fours; e += block_threads()) {
     const int h = e / fours, i = e % fours * 4;
     const float* const sums = sums_of(h) + i;
     Four sum = {};
@@ -103,9 +103,25 @@ PITH_DEVICE void write_attended(const Inputs& to, const Attend& a, int64_t t) {
   }
 }
 
+// Once the sums of a chunk are there: the last block of a head joins its chunks, the last of a
+// token goes on.
+PITH_DEVICE void close_chunk(const Attend& a, const ChunkKeys& k, int heads) {
+  const int32_t first = first_seen(a, k.position) / k.keys, count = k.position / k.keys - first + 1;
+  int32_t* const counters = a.arrived + k.token * (a.heads + 1);
+  auto* const told = reinterpret_cast<int32_t*>(shared_memory());
+  if (!comes_last(counters + k.first_head, count, told)) return;
+  join_chunks(a, k.token, k.first_head, heads, first, count);
+  if (a.halves.values == nullptr && a.bytes.values == nullptr) return;
+  if (!comes_last(counters + a.heads, a.heads / heads, told)) return;
+  if (a.halves.values != nullptr) {
+    write_attended(a.halves, a, k.token);
+  } else {
+    write_attended(a.bytes, a, k.token);
+  }
+}
+
 // The sums of the warps of a block, in shared memory as [warp][heads][chunk_floats(d)] with maximum
-// and total behind them, joined in order to those of the chunk; the last block of a head joins its
-// chunks, the last of a token goes on.
+// and total behind them, joined in order to those of the chunk.
 PITH_DEVICE void finish_chunk(const Attend& a, const ChunkKeys& k, int heads) {
   const auto d = static_cast<int>(a.cache.head_dim), behind = static_cast<int>(chunk_floats(d));
   auto* const all = reinterpret_cast<float*>(shared_memory());
@@ -130,20 +146,8 @@ PITH_DEVICE void finish_chunk(const Attend& a, const ChunkKeys& k, int heads) {
     }
     to[(h * a.chunks + k.chunk) * behind + i] = sum;
   }
-  const int32_t first = first_seen(a, k.position) / k.keys, count = k.position / k.keys - first + 1;
-  int32_t* const counters = a.arrived + k.token * (a.heads + 1);
-  auto* const told = reinterpret_cast<int32_t*>(shared_memory());
-  if (!comes_last(counters + k.first_head, count, told)) return;
-  join_chunks(a, k.token, k.first_head, heads, first, count);
-  if (a.halves.values == nullptr && a.bytes.values == nullptr) return;
-  if (!comes_last(counters + a.heads, a.heads / heads, told)) return;
-  if (a.halves.values != nullptr) {
-    write_attended(a.halves, a, k.token);
-  } else {
-    write_attended(a.bytes, a, k.token);
-  }
+  close_chunk(a, k, heads);
 }
-
 // Of a block that attends for so many heads.
 inline int64_t chunk_shared_bytes(const Attend& a, int64_t heads) {
   const int64_t of_sums = kWarps * heads * chunk_floats(a.cache.head_dim),

@@ -21,9 +21,11 @@ template <class T, int kept>
 PITH_KERNEL PITH_BLOCKS(kMostThreads, 1) to_inputs_kernel(T a) {
   wait_for_previous();
   const int64_t t = block_x();
-  const float* const x = a.x + t * a.n;
-  const auto row =
-      row_of_block<kept>(a.to.stride, [&](int64_t i, int) { return load_four(x, i, a.n); });
+  const int64_t ldx = a.ldx > 0 ? a.ldx : a.n;
+  const float* const x = a.x + t * ldx;
+  const bool aligned = ldx % 4 == 0 && reinterpret_cast<uintptr_t>(a.x) % 16 == 0;
+  const auto row = row_of_block<kept>(
+      a.to.stride, [&](int64_t i, int) { return load_four(x, i, a.n, aligned); });
   write_inputs(a.to, t, block_absmax(row.absmax()), row);
 }
 

@@ -28,9 +28,9 @@ PITH_DEVICE float fixed_or(float fixed, float own) { return fixed > 0 && own == 
 struct Four {
   float v[4];
 };
-PITH_DEVICE Four load_four(const float* row, int64_t i, int64_t n) {
+PITH_DEVICE Four load_four(const float* row, int64_t i, int64_t n, bool aligned = true) {
   Four f = {};
-  if (n % 4 == 0) {
+  if (n % 4 == 0 && aligned) {
     if (i >= n) return f;
     const Bytes16 all = load16(row + i);
 #pragma unroll

@@ -7,13 +7,39 @@ namespace {
 
 constexpr int kThreads = 256;
 
+// And behind it, a score for each expert and each group.
 struct RouteRoom {
   double sums[32];
   float value[32], logit[kMostChosen];
   int32_t at[32], expert[kMostChosen];
 };
 
-// needs   chosen <= experts, kMostChosen                              (checked by the launcher)
+PITH_DEVICE double sigmoid(float x) { return 1 / (1 + exp(-static_cast<double>(x))); }
+
+// Takes the experts of all but the best groups out of the choice.
+PITH_DEVICE void keep_best_groups(const Route& a, float* scores) {
+  float* const best = scores + a.experts;
+  const int32_t size = a.experts / a.groups;
+  for (int32_t g = lane(); g < a.groups; g += 32) {
+    float first = -INFINITY, second = -INFINITY;
+    for (int32_t e = g * size; e < (g + 1) * size; ++e) {
+      second = fmaxf(second, fminf(first, scores[e]));
+      first = fmaxf(first, scores[e]);
+    }
+    best[g] = a.sigmoid && size > 1 ? first + second : first;
+  }
+  sync_warp();
+  for (int32_t g = lane(); g < a.groups; g += 32) {
+    int32_t better = 0;
+    for (int32_t o = 0; o < a.groups; ++o)
+      better += best[o] > best[g] || (best[o] == best[g] && o < g);
+    for (int32_t e = g * size; better >= a.chosen_groups && e < (g + 1) * size; ++e)
+      scores[e] = -INFINITY;
+  }
+  sync_warp();
+}
+
+// needs   chosen <= experts, kMostChosen; experts in groups alike     (checked by the launcher)
 // sums    in f64: over the chosen from the likeliest on, or over all by lanes
 // grid    x: tokens; a warp
 // bound   latency: chosen * experts / 32 comparisons
@@ -22,15 +48,26 @@ PITH_KERNEL route_kernel(Route a) {
   const int64_t t = block_x();
   const float* const logits = a.router + t * a.experts;
   auto& room = *reinterpret_cast<RouteRoom*>(shared_memory());
-  const auto value = [&](int32_t e) { return logits[e] == logits[e] ? logits[e] : -INFINITY; };
-  // Experts are in order by logit, then by number: each time the first behind the last one.
+  auto* const scores = reinterpret_cast<float*>(shared_memory() + sizeof(RouteRoom));
+  const auto logit = [&](int32_t e) { return logits[e] == logits[e] ? logits[e] : -INFINITY; };
+  float top = -INFINITY;
+  for (int32_t e = lane(); e < a.experts; e += 32) {
+    const float v = logit(e);
+    top = fmaxf(top, v);
+    scores[e] = a.sigmoid ? static_cast<float>(sigmoid(v)) : v;
+    if (a.bias != nullptr) scores[e] += a.bias[e];
+  }
+  top = warp_join(top, [](float x, float y) { return fmaxf(x, y); });
+  sync_warp();
+  if (a.groups > 0) keep_best_groups(a, scores);
+  // Experts are in order by score, then by number: each time the first behind the last one.
   float last = INFINITY;
   int32_t last_at = -1;
   for (int32_t i = 0; i < a.chosen; ++i) {
     float best = -INFINITY;
     int32_t at = a.experts;
     for (int32_t e = lane(); e < a.experts; e += 32) {
-      const float v = value(e);
+      const float v = scores[e];
       const bool left = v < last || (v == last && e > last_at);
       if (!left || (at < a.experts && v <= best)) continue;
       best = v;
@@ -49,30 +86,32 @@ PITH_KERNEL route_kernel(Route a) {
       last_at = room.at[l];
     }
     if (lane() == 0) {
-      room.logit[i] = last;
+      room.logit[i] = logit(last_at);
       room.expert[i] = last_at;
     }
     sync_warp();
   }
-  const float top = room.logit[0];
   const auto weight = [&](float v) {
+    if (a.sigmoid) return sigmoid(v);
     return v == top ? 1.0 : exp(static_cast<double>(v) - static_cast<double>(top));
   };
   double sum = 0;
   if (a.normalized) {
     for (int32_t i = 0; i < a.chosen; ++i) sum += weight(room.logit[i]);
   } else {
-    for (int32_t e = lane(); e < a.experts; e += 32) sum += weight(value(e));
+    for (int32_t e = lane(); e < a.experts; e += 32) sum += weight(logit(e));
     room.sums[lane()] = sum;
     sync_warp();
     sum = 0;
     for (int l = 0; l < 32; ++l) sum += room.sums[l];
   }
+  // Sigmoids may all be 0.
+  if (a.sigmoid) sum = a.normalized ? sum + 1e-20 : 1.0;
   for (int32_t i = lane(); i < a.chosen; i += 32) {
     int32_t place = 0;
     for (int32_t j = 0; j < a.chosen; ++j) place += room.expert[j] < room.expert[i];
     a.expert[t * a.chosen + place] = room.expert[i];
-    a.weight[t * a.chosen + place] = static_cast<float>(weight(room.logit[i]) / sum);
+    a.weight[t * a.chosen + place] = static_cast<float>(weight(room.logit[i]) / sum * a.scale);
   }
 }
 
@@ -131,12 +170,31 @@ PITH_KERNEL add_rows_kernel(AddRows a) {
   for (int64_t i = thread_index(); i < a.n; i += kThreads) y[i] += a.weights[block_x()] * x[i];
 }
 
+// grid  x: tokens
+PITH_KERNEL add_gated_kernel(AddGated a) {
+  wait_for_previous();
+  const float by = 1.0f / (1.0f + exp_of(-a.gate[block_x()]));
+  for (int64_t i = block_x() * a.n + thread_index(); i < (block_x() + 1) * a.n; i += kThreads)
+    a.y[i] += by * a.x[i];
+}
+
+// grid  x: rows
+PITH_KERNEL copy_columns_kernel(CopyColumns a) {
+  wait_for_previous();
+  for (int64_t i = thread_index(); i < a.n; i += block_threads())
+    a.y[block_x() * a.ldy + i] = a.x[block_x() * a.ldx + i];
+}
+
 }  // namespace
 
 Status route(const Route& a, Stream stream) {
   if (a.chosen < 1 || a.chosen > a.experts || a.chosen > kMostChosen)
     return "route: a number of experts that it does not take";
-  return launch(route_kernel, {a.m, 1, 1, 32, sizeof(RouteRoom), true}, stream, a);
+  if (a.groups < 0 || (a.groups > 0 && a.experts % a.groups != 0))
+    return "route: groups of experts that are not alike";
+  const auto scores = static_cast<int64_t>(sizeof(float)) * (a.experts + a.groups);
+  return launch(route_kernel,
+                {a.m, 1, 1, 32, static_cast<int64_t>(sizeof(RouteRoom)) + scores, true}, stream, a);
 }
 Status sort_pairs(const SortPairs& a, Stream stream) {
   return launch(
@@ -149,6 +207,14 @@ Status join_experts(const JoinExperts& a, Stream stream) {
 }
 Status add_rows(const AddRows& a, Stream stream) {
   return launch(add_rows_kernel, {a.m, 1, 1, kThreads, 0, true}, stream, a);
+}
+
+Status add_gated(const AddGated& a, Stream stream) {
+  return launch(add_gated_kernel, {a.m, 1, 1, kThreads, 0, true}, stream, a);
+}
+Status copy_columns(const CopyColumns& a, Stream stream) {
+  return launch(copy_columns_kernel, {a.m, 1, 1, a.n < kThreads ? 64 : kThreads, 0, true}, stream,
+                a);
 }
 
 }  // namespace pith::cuda

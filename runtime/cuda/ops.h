@@ -170,14 +170,16 @@ inline bool has_bytes(const TileWeight& w) {
 
 // A mixture of experts: which ones tokens go to, and what those make.
 // Of logits [m, experts]: for each token the `chosen` likeliest, of equal ones the first, in order
-// of their numbers; weights by softmax in f64, over all experts or (normalized) over the chosen.
-// NaN is the least.
+// of their numbers, and their weights, as runtime/routing.h has it.
 inline constexpr int32_t kMostChosen = 64;
 struct Route {
   const float* router;
   int64_t m;
   int32_t experts, chosen;
-  bool normalized;
+  bool normalized, sigmoid;
+  const float* bias;  // [experts], for the choice; or null
+  int32_t groups, chosen_groups;
+  double scale;
   int32_t* expert;  // [m, chosen]
   float* weight;    // [m, chosen]
 };
@@ -186,15 +188,17 @@ struct Route {
 struct ExpertWeights {
   const TileWeight* weights[2];  // [experts], on the device
   const float* bias[2];          // [experts, n], or null
-  float* y[2];                   // [pairs, n]
+  float* y[2];                   // [pairs, n], rows `ldy` apart
   int32_t count;
   TileWeight like;  // one of them
+  int64_t ldy = 0;  // 0: n
 };
 struct ExpertProduct {
   ExpertWeights of;
-  const int32_t* expert;  // [pairs]
+  const int32_t* expert;  // [pairs]; null: of heads, pair i has weight i % heads
   int64_t pairs, sharing;
   HalfInputs x;
+  int32_t heads = 0;
 };
 // For many tokens: pairs sorted by expert, those of one in their order. place[i] is where pair i
 // went, row[place[i]] = i / sharing; those of expert e are at [first[e], first[e + 1]).
@@ -207,7 +211,8 @@ struct SortPairs {
   int32_t* first;  // [experts + 1]
 };
 // The same product for pairs in that order: y[p] of place p, x of row[p], or of p where `row` is
-// null. Sums are those of a TileProduct with this plan, which has no splits.
+// null. Of heads, `first` is null: every weight has `most` pairs, of which x and y are as they lie.
+// Sums are those of a TileProduct with this plan, which has no splits.
 struct SortedExpertProduct {
   ExpertWeights of;
   const int32_t* first;
@@ -265,9 +270,10 @@ struct Int8Product {
   ProductRoom room;
 };
 struct ToInt8 {
-  const float* x;  // [m, n]
+  const float* x;  // [m, n], rows `ldx` apart
   int64_t n;
   Int8Inputs to;
+  int64_t ldx = 0;  // 0: n
 };
 struct NormToInt8 {
   const float* x;
@@ -278,9 +284,10 @@ struct NormToInt8 {
 };
 
 struct ToHalf {
-  const float* x;  // [m, n]
+  const float* x;  // [m, n], rows `ldx` apart
   int64_t n;
   HalfInputs to;
+  int64_t ldx = 0;  // 0: n
 };
 // y = what x stands for when it is rounded to 8 bits (formats/encodings/input.h) with a scale for
 // 128 columns of a token.
@@ -343,6 +350,21 @@ struct Gather {
   float* y;
 };
 
+// y[t] += sigmoid(gate[t]) * x[t]
+struct AddGated {
+  const float* x;  // [m, n]
+  const float* gate;
+  int64_t m, n;
+  float* y;
+};
+// y[t, i] = x[t, i] for i < n
+struct CopyColumns {
+  const float* x;
+  int64_t ldx, m, n;
+  float* y;
+  int64_t ldy;
+};
+
 // Where the tokens of a batch stand.
 struct Positions {
   const int32_t* slot;  // [m]: of the cache
@@ -351,7 +373,9 @@ struct Positions {
 };
 enum class CacheType : int32_t { kF32, kF16, kBF16, kInt8, kFp8 };
 // Keys or values of one attention: rows [page][head][16 tokens][head_dim]; int8 and fp8 with a
-// scale a row. Token p of slot s is row p % 16 of page pages[s * pages_per_slot + p / 16].
+// scale a row. Token p of slot s is row p % 16 of page pages[s * pages_per_slot + p / 16]. Of
+// latent attention keys are values as well (cached_form() of runtime/model/spec.h): values have no
+// rows.
 struct CachePlane {
   CacheType type;
   void* rows;
@@ -384,6 +408,24 @@ struct Append {
   int64_t half;
   bool interleaved, rotate;
   HeadNorm query_norm = {}, key_norm = {};
+};
+constexpr bool is_latent(const Cache& c) { return c.values.rows == nullptr; }
+
+// Latent attention's: what is rotated of queries and keys is, the vector that keys and values are
+// made of is normed, and the key is in the cache.
+struct AppendLatent {
+  Cache cache;  // of one head of 2 half + rank numbers
+  Positions positions;
+  const float* q;  // [m, heads, plain + 2 half]
+  int64_t heads, plain;
+  const float* kv;  // [m, rank + 2 half]
+  int64_t rank;
+  HeadNorm norm;
+  const float* cosines;  // [m, half]
+  const float* sines;
+  int64_t half;
+  bool interleaved;
+  float* query;  // [m, heads, 2 half + rank]: the first 2 half of each are written
 };
 // out[t, h] = softmax(scale q k) v over the keys of t's slot that it sees: all up to itself, or the
 // last `window`; scores become cap tanh(score / cap) where `cap` is not 0, and
@@ -449,13 +491,21 @@ struct AttendTiles {
 };
 // Whether single tokens attend on tensor cores too.
 constexpr bool has_pages(const Cache& c) {
-  return c.head_dim % 8 == 0 && c.keys.type != CacheType::kF32 && c.values.type != CacheType::kF32;
+  return !is_latent(c) && c.head_dim % 8 == 0 && c.keys.type != CacheType::kF32 &&
+         c.values.type != CacheType::kF32;
 }
 constexpr bool has_tiles(const Cache& c) {
   const bool sized = c.head_dim == 64 || c.head_dim == 80 || c.head_dim == 96 ||
                      c.head_dim == 128 || c.head_dim == 256;
   const auto typed = [](CacheType t) { return t != CacheType::kF32 && t != CacheType::kBF16; };
-  return sized && typed(c.keys.type) && typed(c.values.type);
+  return !is_latent(c) && sized && typed(c.keys.type) && typed(c.values.type);
+}
+// Whether latent attention is on tensor cores: of DeepSeek's sizes. Of what comes out, the columns
+// of what is rotated are not written then.
+inline constexpr int64_t kLatentRank = 512, kLatentRotated = 64;
+constexpr bool has_latent_tiles(const Cache& c) {
+  return is_latent(c) && c.head_dim == kLatentRank + kLatentRotated &&
+         c.keys.type != CacheType::kF32;
 }
 
 // The k largest of x[n], largest first, of equal ones the first; what is not a number comes before
@@ -556,12 +606,15 @@ struct Ops {
   Status (*embed)(const Embed& a, Stream stream);
   Status (*gather)(const Gather& a, Stream stream);
   Status (*add_rows)(const AddRows& a, Stream stream);
+  Status (*add_gated)(const AddGated& a, Stream stream);
+  Status (*copy_columns)(const CopyColumns& a, Stream stream);
   Status (*route)(const Route& a, Stream stream);
   Status (*expert_product)(const ExpertProduct& a, Stream stream);
   Status (*sort_pairs)(const SortPairs& a, Stream stream);
   Status (*sorted_expert_product)(const SortedExpertProduct& a, Stream stream);
   Status (*join_experts)(const JoinExperts& a, Stream stream);
   Status (*append)(const Append& a, Stream stream);
+  Status (*append_latent)(const AppendLatent& a, Stream stream);
   Status (*attend)(const Attend& a, Stream stream);
   Status (*attend_tiles)(const AttendTiles& a, Stream stream);
   Status (*top)(const Top& a, Stream stream);
@@ -586,6 +639,6 @@ struct Ops {
   Status (*from_codes)(const FromCodes& a, Stream stream);
   Status (*refit)(const Refit& a, Stream stream);
 };
-inline constexpr int32_t kOpsVersion = 5;
+inline constexpr int32_t kOpsVersion = 6;
 
 }  // namespace pith::cuda

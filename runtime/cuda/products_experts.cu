@@ -5,7 +5,7 @@
 namespace pith::cuda {
 namespace {
 
-// y[i, r] = row r of weight expert[i] times x[i / sharing]
+// y[i, r] = row r of weight expert[i] times x[i / sharing]; of heads, expert[i] is i % heads
 //
 // w, x    as in tile_product.h, all w of one shape
 // needs   expert[i] one of the table                                  (as route() writes them)
@@ -17,19 +17,20 @@ PITH_KERNEL expert_product_kernel(ExpertProduct a) {
   wait_for_previous();  // which experts is known only then
   const int64_t pair = block_y();
   const bool second = block_x() >= a.of.like.tiles;
-  const TileWeight w = (second ? a.of.weights[1] : a.of.weights[0])[a.expert[pair]];
+  const int64_t expert = a.expert ? a.expert[pair] : pair % a.heads;
+  const TileWeight w = (second ? a.of.weights[1] : a.of.weights[0])[expert];
   const int64_t row = pair / a.sharing;
   HalfInputs x = a.x;
   x.values += row * x.stride;
   x.scales += row;
   x.m = 1;
   const float* const biases = second ? a.of.bias[1] : a.of.bias[0];
-  multiply_tile<Math, kSteps>(w, biases ? biases + a.expert[pair] * a.of.like.n : nullptr,
+  multiply_tile<Math, kSteps>(w, biases ? biases + expert * a.of.like.n : nullptr,
                               block_x() - (second ? a.of.like.tiles : 0), x, false,
-                              (second ? a.of.y[1] : a.of.y[0]) + pair * a.of.like.n, a.of.like.n);
+                              (second ? a.of.y[1] : a.of.y[0]) + pair * a.of.ldy, a.of.ldy);
 }
 
-// The same for pairs that are sorted by expert.
+// The same for pairs that are sorted by expert, or those of heads.
 //
 // w, x    as in block_product.h
 // sums    those of block_product.h
@@ -40,7 +41,10 @@ template <class Math, int NT, int kSteps>
 PITH_KERNEL sorted_expert_product_kernel(SortedExpertProduct a) {
   wait_for_previous();
   const auto e = static_cast<int32_t>(block_y());
-  const int32_t begin = a.first[e], end = a.first[e + 1];
+  const auto most = static_cast<int32_t>(a.most);
+  const bool sorted = a.first != nullptr;
+  const int32_t begin = sorted ? a.first[e] : e * most,
+                end = sorted ? a.first[e + 1] : begin + most;
   const auto of_pairs = static_cast<int32_t>((a.most + 8 * NT - 1) / (8 * NT)),
              block = static_cast<int32_t>(block_x());
   const int32_t first = begin + block % of_pairs * (8 * NT);
@@ -51,11 +55,15 @@ PITH_KERNEL sorted_expert_product_kernel(SortedExpertProduct a) {
   const TileWeight w = (second ? a.of.weights[1] : a.of.weights[0])[e];
   HalfInputs x = a.x;
   x.m = end;
-  const auto row_of = [&](int64_t place) { return a.row ? a.row[place] : place; };
+  const auto row_of = [&](int64_t place) {
+    return !sorted ? (place - begin) * a.experts + e : a.row ? a.row[place] : place;
+  };
+  const auto row_to = [&](int64_t place) { return sorted ? place : row_of(place); };
   const BlockPlace place{block / of_pairs % row_blocks * tiles, first, 0, 0};
   const float* const biases = second ? a.of.bias[1] : a.of.bias[0];
   multiply_block<Math, NT, kSteps>(w, biases ? biases + e * a.of.like.n : nullptr, x, row_of,
-                                   a.plan, {}, place, false, a.of.y[second ? 1 : 0], a.of.like.n);
+                                   row_to, a.plan, {}, place, false, a.of.y[second ? 1 : 0],
+                                   a.of.ldy);
 }
 
 template <Codes codes, int kSteps>
@@ -82,7 +90,8 @@ Status run(const SortedExpertProduct& a, Stream stream) {
 }
 
 template <class Product>
-Status run_checked(const Product& a, Stream stream) {
+Status run_checked(Product a, Stream stream) {
+  if (a.of.ldy == 0) a.of.ldy = a.of.like.n;
   if (a.of.count < 1 || a.of.count > 2) return "experts: a number that it does not take";
   if (a.x.stride < a.of.like.stages * kStageColumns) return "experts: inputs shorter than rows";
   return by_codes(a.of.like.codes, [&](auto of) {

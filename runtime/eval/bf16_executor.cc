@@ -37,6 +37,10 @@ void Bf16Executor::activate(proto::Activation activation, Activation gate, Activ
   inner_.activate(activation, gate, up);
   round(gate);
 }
+void Bf16Executor::add_gated(Activation x, Activation gate, Activation y) {
+  inner_.add_gated(x, gate, y);
+  round(y);
+}
 void Bf16Executor::cap(Activation x, float limit) {
   inner_.cap(x, limit);
   round(x);

@@ -22,6 +22,7 @@ class Bf16Executor final : public ForwardingExecutor {
                  const Batch& batch, KvCache& cache, Activation q, Activation k, Activation v,
                  Activation out) override;
   void activate(proto::Activation activation, Activation gate, Activation up) override;
+  void add_gated(Activation x, Activation gate, Activation y) override;
   void cap(Activation x, float limit) override;
 
  private:

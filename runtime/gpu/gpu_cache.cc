@@ -46,15 +46,17 @@ GpuKvCache::GpuKvCache(GpuDevice& device, const proto::ModelSpec& spec, int slot
   for (const auto& layer : spec.layers()) {
     for (const auto& s : layer.sublayers()) {
       if (!s.has_attention()) continue;
-      const auto heads = static_cast<int64_t>(s.attention().kv_heads()),
-                 d = static_cast<int64_t>(s.attention().head_dim());
+      const proto::Attention form = cached_form(s.attention());
+      const auto heads = static_cast<int64_t>(form.kv_heads()),
+                 d = static_cast<int64_t>(form.head_dim());
       const uint64_t rows = pages.size() * static_cast<uint64_t>(cuda::kPageTokens * heads);
       const auto plane = [&](KvType kind) {
         const cuda::CacheType type = type_of(kind);
         return Plane{GpuBuffer(device, rows * static_cast<uint64_t>(d) * element_bytes(type)),
                      has_scales(type) ? GpuBuffer(device, rows * sizeof(float)) : GpuBuffer()};
       };
-      layers_.push_back({plane(types.keys), plane(types.values), heads, d});
+      const bool latent = s.attention().has_latent();
+      layers_.push_back({plane(types.keys), latent ? Plane{} : plane(types.values), heads, d});
     }
   }
   device.wait();

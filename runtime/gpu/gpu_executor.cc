@@ -61,8 +61,12 @@ class GpuExecutor final : public Executor {
           keep(s.attention->query_norm.weight);
           keep(s.attention->key_norm.weight);
           keep(s.attention->sinks);
+          if (s.attention->latent) keep_heads(*s.attention->latent);
         }
-        if (s.mixture) keep_experts(*s.mixture);
+        if (s.mixture) {
+          keep(s.mixture->choice_bias);
+          keep_experts(*s.mixture);
+        }
       }
     }
     keep(model.final_norm.weight);
@@ -187,6 +191,50 @@ class GpuExecutor final : public Executor {
     multiply(o, inputs, y, add);
   }
 
+  // All heads in one launch, what is rotated and cached in another. Where heads differ in kind, by
+  // the linears one by one.
+  void latent_linear(const proto::Attention& spec, const AttentionWeights& weights, int index,
+                     const Batch& batch, KvCache& cache, Activation q, Activation kv,
+                     Activation attended, Activation y, bool add) override {
+    const auto kept = heads_.find(&*weights.latent);
+    if (kept == heads_.end()) {
+      return Executor::latent_linear(spec, weights, index, batch, cache, q, kv, attended, y, add);
+    }
+    const LatentWeights& latent = *weights.latent;
+    auto& gpu_cache = static_cast<GpuKvCache&>(cache);
+    if (!inputs_are_set_) set_positions(batch, cache);
+    cuda::AppendLatent append{};
+    turn_by(&append, spec.rope(), batch);
+    append.cache = gpu_cache.of(index);
+    append.heads = spec.heads();
+    append.plain = plain_dims(spec);
+    append.rank = static_cast<int64_t>(spec.latent().rank());
+    append.norm = head_norm(spec.key_norm(), weights.key_norm, norm_once_);
+    const int64_t heads = append.heads, key_dim = append.cache.head_dim, half = append.half,
+                  chunks = most_chunks_of(append.cache),
+                  of_token = heads * (2 * key_dim + chunks * cuda::chunk_floats(key_dim)),
+                  piece = std::clamp<int64_t>(kLatentAtOnce / of_token, 1, q.m);
+    const Activation query = buffer(Slot::kLatentQuery, piece * heads, key_dim),
+                     out = buffer(Slot::kLatentOut, piece * heads, key_dim);
+    for (int64_t t = 0; t < q.m; t += piece) {
+      const int64_t m = std::min(piece, q.m - t);
+      append.positions = {slots_.data<int32_t>() + t, positions_.data<int32_t>() + t, m};
+      append.q = q.f32() + t * q.n;
+      append.kv = kv.f32() + t * kv.n;
+      append.query = query.f32();
+      multiply_heads(kept->second.key, latent.k_up, append.q, q.n / heads, m,
+                     query.f32() + 2 * half, key_dim);
+      device_.run(&Ops::append_latent, append);
+      append.cosines += m * half;
+      append.sines += m * half;
+      attend_chunks(cached_form(spec), append.cache, append.positions, query.f32(), nullptr, chunks,
+                    out.f32(), {}, {});
+      multiply_heads(kept->second.value, latent.v_up, out.f32() + 2 * half, key_dim, m,
+                     attended.f32() + t * attended.n, attended.n / heads);
+    }
+    linear(weights.o, attended, y, add);
+  }
+
   // All experts in one launch, without waiting for the choice. Where experts differ in kind, one by
   // one.
   void mixture(const proto::Mixture& spec, const MixtureWeights& weights, Activation x,
@@ -202,6 +250,8 @@ class GpuExecutor final : public Executor {
     const Activation router = buffer(Slot::kRouter, x.m, experts);
     const cuda::HalfInputs of_router = to_half(weights.router, x);
     multiply(weights.router, of_router, router, false);
+    const float* const bias =
+        spec.choice_bias() ? on_device(weights.choice_bias, norm_once_) : nullptr;
     constexpr int64_t kTokens = 4096;  // at a time
     for (int64_t t = 0; t < x.m; t += kTokens) {
       const int64_t m = std::min(kTokens, x.m - t), pairs = m * chosen;
@@ -210,7 +260,9 @@ class GpuExecutor final : public Executor {
       c.expert = chosen_.data<int32_t>();
       c.weight = reinterpret_cast<float*>(c.expert + pairs);
       device_.run(&Ops::route, {router.f32() + t * experts, m, experts, chosen, spec.normalized(),
-                                c.expert, c.weight});
+                                spec.sigmoid(), bias, static_cast<int32_t>(spec.groups()),
+                                static_cast<int32_t>(spec.chosen_groups()),
+                                spec.scale() != 0 ? spec.scale() : 1.0, c.expert, c.weight});
       if (!cuda::pair_by_pair(pairs, experts)) {
         c.place = c.expert + 2 * pairs;
         c.row = c.place + pairs;
@@ -242,6 +294,12 @@ class GpuExecutor final : public Executor {
     set(row_weights_, weights);
     device_.run(&Ops::add_rows,
                 {x.f32(), rows_.data<int64_t>(), row_weights_.data<float>(), x.m, x.n, y.f32()});
+  }
+  void add_gated(Activation x, Activation gate, Activation y) override {
+    device_.run(&Ops::add_gated, {x.f32(), gate.f32(), x.m, x.n, y.f32()});
+  }
+  void copy_columns(Activation x, int64_t from, Activation y, int64_t to, int64_t count) override {
+    device_.run(&Ops::copy_columns, {x.f32() + from, x.n, x.m, count, y.f32() + to, y.n});
   }
   // Decoding steps are graphs: what they work on is uploaded before, then one launch does all. The
   // first pass of a shape runs as it is, so that all memory is there; the second is recorded.
@@ -366,13 +424,16 @@ class GpuExecutor final : public Executor {
     std::vector<Term> terms;
     GpuBuffer bias;
   };
-  // Of a mixture: tables of TileWeight, and one of each kind.
+  // Of linears of one kind: [., TileWeight] and [., n], and one of them.
+  struct Table {
+    GpuBuffer weights, biases;
+    cuda::TileWeight like{};
+  };
   struct Experts {
-    struct Table {
-      GpuBuffer weights, biases;
-    };
     Table gate, up, down;
-    cuda::TileWeight of_up{}, of_down{};
+  };
+  struct Heads {
+    Table key, value;
   };
   // Of tokens: by pairs of a token and an expert, and where they are sorted by expert, how.
   struct Choice {
@@ -388,8 +449,9 @@ class GpuExecutor final : public Executor {
     std::vector<const std::vector<float>*> vectors;
   };
 
-  static constexpr size_t kMostOfGraph = 64;                // tokens
-  static constexpr int64_t kSumsAtOnce = int64_t{1} << 22;  // 16 MiB
+  static constexpr size_t kMostOfGraph = 64;                  // tokens
+  static constexpr int64_t kSumsAtOnce = int64_t{1} << 22;    // 16 MiB
+  static constexpr int64_t kLatentAtOnce = int64_t{1} << 26;  // numbers of latent attention
 
   static uint64_t floats(int64_t n) { return static_cast<uint64_t>(n) * sizeof(float); }
 
@@ -450,7 +512,8 @@ class GpuExecutor final : public Executor {
     return result;
   }
 
-  void turn_by(cuda::Append* append, const proto::Rope& rope, const Batch& batch) {
+  template <class Append>
+  void turn_by(Append* append, const proto::Rope& rope, const Batch& batch) {
     const Angles& angles = angles_of(rope, batch);
     append->cosines = angles.cosines.data<float>();
     append->sines = angles.sines.data<float>();
@@ -473,32 +536,52 @@ class GpuExecutor final : public Executor {
     if (!inputs_are_set_) set_positions(batch, cache);
     const cuda::Cache c = gpu_cache.of(index);
     const cuda::Positions at{slots_.data<int32_t>(), positions_.data<int32_t>(), q.m};
-    const int64_t d = c.head_dim, heads = spec.heads(), window = spec.window();
-    cuda::Append append{
-        c,  at, q.f32(), heads, k.f32(), v.f32(), nullptr, nullptr, 0, false, gpu_cache.rotated(),
-        {}, {}};
+    const int64_t heads = spec.heads(), window = spec.window();
+    cuda::Append append{c,
+                        at,
+                        q.f32(),
+                        heads,
+                        k.f32(),
+                        v.f32(),
+                        nullptr,
+                        nullptr,
+                        0,
+                        false,
+                        gpu_cache.rotated(index),
+                        {},
+                        {}};
     if (weights != nullptr) {
       append.query_norm = head_norm(spec.query_norm(), weights->query_norm, norm_once_);
       append.key_norm = head_norm(spec.key_norm(), weights->key_norm, key_norm_once_);
       if (spec.rope().dims() > 0) turn_by(&append, spec.rope(), batch);
     }
     device_.run(&Ops::append, append);
-    const auto scale = static_cast<float>(
-        spec.scale() != 0 ? spec.scale() : 1 / std::sqrt(static_cast<double>(d)));
-    const auto cap = static_cast<float>(spec.score_cap());
     const float* const of_nothing = sinks.empty() ? nullptr : on_device(sinks, sinks_once_);
     if (tile_count_ > 0 && cuda::has_tiles(c)) {
-      device_.run(&Ops::attend_tiles, {c, query_tiles_.data<cuda::QueryTile>(), tile_count_,
-                                       q.f32(), heads, window, scale, cap, of_nothing, out.f32()});
+      device_.run(&Ops::attend_tiles,
+                  {c, query_tiles_.data<cuda::QueryTile>(), tile_count_, q.f32(), heads, window,
+                   scale_of(spec), static_cast<float>(spec.score_cap()), of_nothing, out.f32()});
       return false;
     }
-    const int64_t chunks = std::min(chunks_of_batch(), cuda::most_chunks(c.heads));
-    grow(sums_, floats(q.m * heads * chunks * cuda::chunk_floats(d)));
-    grow(attended_, static_cast<uint64_t>(q.m * (heads + 1)) * sizeof(int32_t));
-    device_.run(&Ops::attend,
-                {c, at, q.f32(), heads, window, scale, cap, of_nothing, chunks, sums_.data<float>(),
-                 out.f32(), attended_.data<int32_t>(), halves, bytes});
+    attend_chunks(spec, c, at, q.f32(), of_nothing, most_chunks_of(c), out.f32(), halves, bytes);
     return true;
+  }
+  static float scale_of(const proto::Attention& spec) {
+    const double d = spec.head_dim();
+    return static_cast<float>(spec.scale() != 0 ? spec.scale() : 1 / std::sqrt(d));
+  }
+  int64_t most_chunks_of(const cuda::Cache& c) const {
+    return std::min(chunks_of_batch(), cuda::most_chunks(c.heads));
+  }
+  void attend_chunks(const proto::Attention& spec, const cuda::Cache& c, const cuda::Positions& at,
+                     const float* q, const float* sinks, int64_t chunks, float* out,
+                     const cuda::HalfInputs& halves, const cuda::Int8Inputs& bytes) {
+    const int64_t heads = spec.heads();
+    grow(sums_, floats(at.m * heads * chunks * cuda::chunk_floats(c.head_dim)));
+    grow(attended_, static_cast<uint64_t>(at.m * (heads + 1)) * sizeof(int32_t));
+    device_.run(&Ops::attend, {c, at, q, heads, static_cast<int64_t>(spec.window()), scale_of(spec),
+                               static_cast<float>(spec.score_cap()), sinks, chunks,
+                               sums_.data<float>(), out, attended_.data<int32_t>(), halves, bytes});
   }
 
   void set_angles(Angles& angles, const Batch& batch) {
@@ -548,28 +631,22 @@ class GpuExecutor final : public Executor {
       gate = buffer(Slot::kGate, pairs, width);
       times = up;
     }
-    const auto add_weight = [](cuda::ExpertWeights* of, const Experts::Table& table,
-                               Activation to) {
-      of->weights[of->count] = table.weights.data<cuda::TileWeight>();
-      of->bias[of->count] = table.biases.data<float>();
-      of->y[of->count++] = to.f32();
-    };
+    const auto experts = static_cast<int32_t>(spec.experts());
     // `sharing` pairs that follow each other have one row of x; where they are sorted, `row` says.
     const auto multiply_pairs = [&](const cuda::ExpertWeights& of, int64_t sharing,
                                     const int32_t* row, const cuda::HalfInputs& inputs) {
       if (c.first == nullptr)
         return device_.run(&Ops::expert_product, {of, c.expert, pairs, sharing, inputs});
-      const auto experts = static_cast<int32_t>(spec.experts());
       device_.run(&Ops::sorted_expert_product,
                   {of, c.first, experts, x.m, row, inputs,
                    cuda::plan_experts(of.like, ceil_div(pairs, experts), chip_)});
     };
     cuda::ExpertWeights first{}, last{};
-    first.like = e.of_up;
-    last.like = e.of_down;
-    add_weight(&first, e.up, up);
-    if (spec.expert().gated()) add_weight(&first, e.gate, gate);
-    add_weight(&last, e.down, made);
+    first.like = e.up.like;
+    last.like = e.down.like;
+    add_weight(&first, e.up, up.f32());
+    if (spec.expert().gated()) add_weight(&first, e.gate, gate.f32());
+    add_weight(&last, e.down, made.f32());
     multiply_pairs(first, chosen, c.row, x);
     const cuda::HalfInputs inputs =
         activated(spec.expert().activation(), gate, times, like.down.input);
@@ -577,34 +654,82 @@ class GpuExecutor final : public Executor {
     device_.run(&Ops::join_experts, {made.f32(), c.place, c.weight, x.m, y.n, chosen, y.f32()});
   }
 
-  // Where all experts are of the same kind, so that one kernel can take any.
+  // Where all are of the same kind as `kind`, or the first of them, so that one kernel can take
+  // any.
+  std::optional<Table> table_of(const std::vector<const Linear*>& linears,
+                                const cuda::TileWeight* kind = nullptr) {
+    Table table;
+    std::vector<cuda::TileWeight> all;
+    std::vector<float> biases;
+    const Linear& first = *linears.front();
+    for (const Linear* l : linears) {
+      const OnDevice& on = linears_.at(l);
+      const cuda::TileWeight& w = on.terms.front().w.tiles();
+      if (all.empty()) table.like = kind != nullptr ? *kind : w;
+      if (on.terms.size() != 1 || on.terms.front().up || !cuda::alike(w, table.like) ||
+          l->bias.size() != first.bias.size() || l->input != first.input || in_blocks(l->input))
+        return std::nullopt;
+      all.push_back(w);
+      biases.insert(biases.end(), l->bias.begin(), l->bias.end());
+    }
+    table.weights = GpuBuffer(device_, all.data(), all.size() * sizeof(cuda::TileWeight));
+    table.biases = GpuBuffer(device_, biases.data(), floats(std::ssize(biases)));
+    device_.wait();
+    return table;
+  }
   void keep_experts(const MixtureWeights& mixture) {
     if (experts_.contains(&mixture)) return;
-    Experts to;
+    const auto of = [&](Linear MlpWeights::*role) {
+      std::vector<const Linear*> all;
+      for (const MlpWeights& expert : mixture.experts) all.push_back(&(expert.*role));
+      return all;
+    };
     const MlpWeights& first = mixture.experts.front();
-    for (const auto& [role, table, kind] : {std::tuple(&MlpWeights::gate, &to.gate, &to.of_up),
-                                            std::tuple(&MlpWeights::up, &to.up, &to.of_up),
-                                            std::tuple(&MlpWeights::down, &to.down, &to.of_down)}) {
-      std::vector<cuda::TileWeight> all;
-      std::vector<float> biases;
-      for (const MlpWeights& expert : mixture.experts) {
-        const Linear& l = expert.*role;
-        if (l.terms.empty()) continue;
-        const OnDevice& on = linears_.at(&l);
-        const cuda::TileWeight& w = on.terms.front().w.tiles();
-        if (all.empty() && kind->tiles == 0) *kind = w;
-        const InputEncoding& input = (role == &MlpWeights::down ? first.down : first.up).input;
-        if (on.terms.size() != 1 || on.terms.front().up || !cuda::alike(w, *kind) ||
-            l.bias.size() != (first.*role).bias.size() || l.input != input || in_blocks(l.input))
-          return;
-        all.push_back(w);
-        biases.insert(biases.end(), l.bias.begin(), l.bias.end());
-      }
-      table->weights = GpuBuffer(device_, all.data(), all.size() * sizeof(cuda::TileWeight));
-      table->biases = GpuBuffer(device_, biases.data(), floats(std::ssize(biases)));
+    std::optional<Table> up = table_of(of(&MlpWeights::up)), down = table_of(of(&MlpWeights::down));
+    if (!up || !down) return;
+    Experts to;
+    if (!first.gate.terms.empty()) {
+      std::optional<Table> gate = table_of(of(&MlpWeights::gate), &up->like);
+      if (!gate || first.gate.input != first.up.input ||
+          first.gate.bias.size() != first.up.bias.size())
+        return;
+      to.gate = std::move(*gate);
     }
-    device_.wait();
+    to.up = std::move(*up);
+    to.down = std::move(*down);
     experts_.emplace(&mixture, std::move(to));
+  }
+  void keep_heads(const LatentWeights& latent) {
+    if (heads_.contains(&latent)) return;
+    const auto of = [](const std::vector<Linear>& linears) {
+      std::vector<const Linear*> all;
+      for (const Linear& l : linears) all.push_back(&l);
+      return all;
+    };
+    std::optional<Table> key = table_of(of(latent.k_up)), value = table_of(of(latent.v_up));
+    if (key && value) heads_.emplace(&latent, Heads{std::move(*key), std::move(*value)});
+  }
+  // y[t, h] = weight h times x[t, h], for m tokens; x and y have rows `ldx` and `ldy` apart.
+  void multiply_heads(const Table& table, const std::vector<Linear>& linears, const float* x,
+                      int64_t ldx, int64_t m, float* y, int64_t ldy) {
+    const Linear& first = linears.front();
+    const auto heads = static_cast<int32_t>(linears.size());
+    const int64_t rows = m * heads;
+    const cuda::HalfInputs inputs = room(inputs_, rows, first.k, first.input);
+    device_.run(&Ops::to_half, {x, first.k, inputs, ldx});
+    cuda::ExpertWeights of{};
+    of.like = table.like;
+    of.ldy = ldy;
+    add_weight(&of, table, y);
+    if (cuda::pair_by_pair(rows, heads))
+      return device_.run(&Ops::expert_product, {of, nullptr, rows, 1, inputs, heads});
+    device_.run(&Ops::sorted_expert_product,
+                {of, nullptr, heads, m, nullptr, inputs, cuda::plan_experts(of.like, m, chip_)});
+  }
+  static void add_weight(cuda::ExpertWeights* of, const Table& table, float* to) {
+    of->weights[of->count] = table.weights.data<cuda::TileWeight>();
+    of->bias[of->count] = table.biases.data<float>();
+    of->y[of->count++] = to;
   }
   void keep(const std::vector<float>& vector) {
     if (vector.empty() || vectors_.contains(&vector)) return;
@@ -870,6 +995,7 @@ class GpuExecutor final : public Executor {
   std::unordered_map<const Linear*, OnDevice> linears_;
   std::unordered_map<const std::vector<float>*, GpuBuffer> vectors_;
   std::unordered_map<const MixtureWeights*, Experts> experts_;
+  std::unordered_map<const LatentWeights*, Heads> heads_;
   std::vector<Hold> holds_;
   std::array<GpuBuffer, static_cast<size_t>(Slot::kCount)> buffers_;
   GpuBuffer keys_, scores_, partial_, arrived_, norm_once_, key_norm_once_, sinks_once_, rounded_,

@@ -60,6 +60,24 @@ Linear* find_in(MlpWeights& mlp, LinearRole role) {
       return nullptr;
   }
 }
+Linear* find_in(std::vector<Linear>& parts, int part) {
+  return part >= 0 && static_cast<size_t>(part) < parts.size() ? &parts[static_cast<size_t>(part)]
+                                                               : nullptr;
+}
+Linear* find_in(LatentWeights& latent, LinearRole role, int head) {
+  switch (role) {
+    case LinearRole::kQueryDown:
+      return &latent.q_down;
+    case LinearRole::kKeyValueDown:
+      return &latent.kv_down;
+    case LinearRole::kKeyUp:
+      return find_in(latent.k_up, head);
+    case LinearRole::kValueUp:
+      return find_in(latent.v_up, head);
+    default:
+      return nullptr;
+  }
+}
 Linear* find_in(AttentionWeights& attention, LinearRole role) {
   switch (role) {
     case LinearRole::kQuery:
@@ -74,35 +92,54 @@ Linear* find_in(AttentionWeights& attention, LinearRole role) {
       return nullptr;
   }
 }
-Linear* find_in(SublayerWeights& s, LinearRole role, int expert) {
-  if (s.attention) return find_in(*s.attention, role);
-  if (s.mlp) return find_in(*s.mlp, role);
-  if (!s.mixture) return nullptr;
-  if (role == LinearRole::kRouter) return &s.mixture->router;
-  const bool there = expert >= 0 && static_cast<size_t>(expert) < s.mixture->experts.size();
-  return there ? find_in(s.mixture->experts[static_cast<size_t>(expert)], role) : nullptr;
+Linear* find_in(MixtureWeights& mixture, LinearRole role, int expert) {
+  if (role == LinearRole::kRouter) return &mixture.router;
+  if (role == LinearRole::kSharedGate) return &mixture.shared_gate;
+  if (expert < 0) return mixture.shared ? find_in(*mixture.shared, role) : nullptr;
+  const bool there = static_cast<size_t>(expert) < mixture.experts.size();
+  return there ? find_in(mixture.experts[static_cast<size_t>(expert)], role) : nullptr;
+}
+Linear* find_in(SublayerWeights& s, const LinearInfo& info) {
+  if (s.attention) {
+    Linear* const found =
+        s.attention->latent ? find_in(*s.attention->latent, info.role, info.head) : nullptr;
+    return found != nullptr ? found : find_in(*s.attention, info.role);
+  }
+  if (s.mlp) return find_in(*s.mlp, info.role);
+  return s.mixture ? find_in(*s.mixture, info.role, info.expert) : nullptr;
 }
 
 }  // namespace
 
 std::vector<const Linear*> SublayerWeights::linears() const {
   std::vector<const Linear*> all;
-  const auto add = [&](const MlpWeights& m) {
-    if (!m.gate.terms.empty()) all.push_back(&m.gate);
-    all.insert(all.end(), {&m.up, &m.down});
+  const auto add = [&](const Linear& l) {
+    if (!l.terms.empty()) all.push_back(&l);
   };
-  if (attention) all = {&attention->q, &attention->k, &attention->v, &attention->o};
-  if (mlp) add(*mlp);
+  const auto add_mlp = [&](const MlpWeights& m) {
+    for (const Linear* l : {&m.gate, &m.up, &m.down}) add(*l);
+  };
+  if (attention) {
+    for (const Linear* l : {&attention->q, &attention->k, &attention->v, &attention->o}) add(*l);
+    if (attention->latent) {
+      add(attention->latent->q_down);
+      add(attention->latent->kv_down);
+      for (const auto* heads : {&attention->latent->k_up, &attention->latent->v_up})
+        for (const Linear& l : *heads) add(l);
+    }
+  }
+  if (mlp) add_mlp(*mlp);
   if (mixture) {
-    all.push_back(&mixture->router);
-    for (const auto& e : mixture->experts) add(e);
+    add(mixture->router);
+    add(mixture->shared_gate);
+    if (mixture->shared) add_mlp(*mixture->shared);
+    for (const auto& e : mixture->experts) add_mlp(e);
   }
   return all;
 }
 
 Linear& find_linear(Block& block, const LinearInfo& info) {
-  Linear* const found =
-      find_in(block.sublayers.at(static_cast<size_t>(info.sublayer)), info.role, info.expert);
+  Linear* const found = find_in(block.sublayers.at(static_cast<size_t>(info.sublayer)), info);
   if (found == nullptr) fail(ErrorKind::kUsage, "{} is not in layer {}", info.name, block.layer);
   return *found;
 }
@@ -128,6 +165,7 @@ std::vector<float>& find_vector(Block& block, const VectorInfo& info) {
   if (s.attention && info.role == VectorRole::kQueryNorm) return s.attention->query_norm.weight;
   if (s.attention && info.role == VectorRole::kKeyNorm) return s.attention->key_norm.weight;
   if (s.attention && info.role == VectorRole::kSinks) return s.attention->sinks;
+  if (s.mixture && info.role == VectorRole::kChoiceBias) return s.mixture->choice_bias;
   fail(ErrorKind::kUsage, "{} is not in layer {}", info.name, block.layer);
 }
 

@@ -38,10 +38,15 @@ struct NormWeights {
   std::vector<float> weight;
 };
 
+struct LatentWeights {
+  Linear q_down, kv_down;          // q_down is empty where the spec has no query_rank
+  std::vector<Linear> k_up, v_up;  // by head: [rank, plain dims], [value_dim, rank]
+};
 struct AttentionWeights {
-  Linear q, k, v, o;
+  Linear q, k, v, o;  // k and v are empty of latent attention
   NormWeights query_norm, key_norm;
   std::vector<float> sinks;  // [heads]: scores besides those of keys; or empty
+  std::optional<LatentWeights> latent;
 };
 struct MlpWeights {
   Linear gate, up, down;  // gate is empty where the spec is not gated
@@ -49,7 +54,10 @@ struct MlpWeights {
 
 struct MixtureWeights {
   Linear router;
+  std::vector<float> choice_bias;  // [experts], or empty
   std::vector<MlpWeights> experts;
+  std::optional<MlpWeights> shared;
+  Linear shared_gate;  // [1, hidden], or empty
 };
 
 struct SublayerWeights {

@@ -43,7 +43,9 @@ class CheckpointSource final : public ModelSource {
   }
   Encoding encoding(const LinearInfo& info) const override {
     const TensorSlice& s = slice(info.name);
-    return is_mx(s) ? Encoding::mxfp4() : checkpoint_.require(s.tensor).encoding;
+    if (is_mx(s)) return Encoding::mxfp4();
+    const Encoding& e = checkpoint_.require(s.tensor).encoding;
+    return s.transposed ? transposed(e) : e;
   }
   void rows(const LinearInfo& info, int64_t row, int64_t rows, float* out) const override {
     decode_rows(stored_rows(info, row, rows), 0, rows, out);
@@ -77,10 +79,38 @@ class CheckpointSource final : public ModelSource {
     const TensorSlice& s = slice(info.name);
     if (!s.scales.empty()) return mx_of_tensors(s, info.k, row, rows);
     if (is_mx(s)) return mx_of_blocks(s, info.k, row, rows);
+    if (s.transposed) return transposed_rows(s, info, row, rows);
     const TensorInfo t = as_matrix(checkpoint_.require(s.tensor), info.k);
     OwnedWeight w = allocate_weight(t.encoding, rows, info.k);
     read_rows(t, s, row, rows, w.planes[0].bytes);
     return std::move(w.weight);
+  }
+  // Of what lies as [k, n]: blocks cannot be turned as they are.
+  static Encoding transposed(const Encoding& e) {
+    return e.kind == EncodingKind::kDense ? e : Encoding::dense(DType::kF32);
+  }
+  Weight transposed_rows(const TensorSlice& s, const LinearInfo& info, int64_t row,
+                         int64_t rows) const {
+    const TensorInfo t = as_matrix(checkpoint_.require(s.tensor), info.n);
+    const Encoding e = transposed(t.encoding);
+    OwnedWeight whole = allocate_weight(t.encoding, info.k, info.n),
+                out = allocate_weight(e, rows, info.k);
+    read_rows(t, s, 0, info.k, whole.planes[0].bytes);
+    std::vector<float> numbers;
+    const std::byte* from = whole.planes[0].bytes.data();
+    if (e != t.encoding) {
+      numbers.resize(static_cast<size_t>(info.k * info.n));
+      decode_rows(whole.weight, 0, info.k, numbers.data());
+      from = reinterpret_cast<const std::byte*>(numbers.data());
+    }
+    const auto size = static_cast<int64_t>(pith::info(e.dtype).bytes);
+    std::byte* const to = out.planes[0].bytes.data();
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t c = 0; c < info.k; ++c)
+        std::memcpy(to + (r * info.k + c) * size, from + (c * info.n + row + r) * size,
+                    static_cast<size_t>(size));
+    }
+    return std::move(out.weight);
   }
   // MXFP4 has one form in pith, and two in checkpoints.
   bool is_mx(const TensorSlice& s) const {
@@ -243,30 +273,25 @@ Block make_block(const ModelSource& source, int layer,
   for (int s = 0; s < spec.layers(layer).sublayers_size(); ++s) {
     auto& weights = block.sublayers[static_cast<size_t>(s)];
     const auto& sub = spec.layers(layer).sublayers(s);
-    const std::string prefix = sublayer_prefix(spec, layer, s);
-    const auto hidden = static_cast<int64_t>(spec.hidden());
-    weights.norm =
-        load_norm(source, sub.norm(), {prefix + "norm", VectorRole::kNorm, layer, s, hidden});
-    weights.post_norm = load_norm(source, sub.post_norm(),
-                                  {prefix + "post_norm", VectorRole::kPostNorm, layer, s, hidden});
+    weights.norm.spec = sub.norm();
+    weights.post_norm.spec = sub.post_norm();
     if (sub.has_attention()) {
       const auto& a = sub.attention();
-      weights.attention.emplace();
-      weights.attention->query_norm =
-          load_norm(source, a.query_norm(),
-                    {prefix + "query_norm", VectorRole::kQueryNorm, layer, s, a.head_dim()});
-      weights.attention->key_norm =
-          load_norm(source, a.key_norm(),
-                    {prefix + "key_norm", VectorRole::kKeyNorm, layer, s, a.head_dim()});
-      if (a.sinks())
-        weights.attention->sinks =
-            source.vector({prefix + "sinks", VectorRole::kSinks, layer, s, a.heads()});
+      AttentionWeights& w = weights.attention.emplace();
+      w.query_norm.spec = a.query_norm();
+      w.key_norm.spec = a.key_norm();
+      if (a.has_latent()) {
+        w.latent.emplace().k_up.resize(a.heads());
+        w.latent->v_up.resize(a.heads());
+      }
     } else if (sub.has_mlp()) {
       weights.mlp.emplace();
     } else {
       weights.mixture.emplace().experts.resize(sub.mixture().experts());
+      if (sub.mixture().has_shared()) weights.mixture->shared.emplace();
     }
   }
+  for (const auto& info : vectors_of(spec, layer)) find_vector(block, info) = source.vector(info);
   for (const auto& info : linears_of(spec, layer)) find_linear(block, info) = load(info);
   return block;
 }
@@ -295,17 +320,13 @@ std::unique_ptr<ModelSource> open_model(const std::string& path, const std::stri
   return std::make_unique<CheckpointSource>(open_checkpoint(path, tokenizer_path));
 }
 
-NormWeights load_norm(const ModelSource& source, const proto::Norm& norm, const VectorInfo& info) {
-  NormWeights out{.spec = norm, .weight = {}};
-  if (norm.kind() != proto::NORM_NONE) out.weight = source.vector(info);
-  return out;
-}
-
 NormWeights load_final_norm(const ModelSource& source) {
   const auto& spec = source.spec();
-  return load_norm(
-      source, spec.final_norm(),
-      {"final_norm", VectorRole::kFinalNorm, -1, 0, static_cast<int64_t>(spec.hidden())});
+  NormWeights out{.spec = spec.final_norm(), .weight = {}};
+  if (out.spec.kind() != proto::NORM_NONE)
+    out.weight = source.vector(
+        {"final_norm", VectorRole::kFinalNorm, -1, 0, static_cast<int64_t>(spec.hidden())});
+  return out;
 }
 
 Block load_block(const ModelSource& source, int layer) {

@@ -43,7 +43,6 @@ std::unique_ptr<ModelSource> open_model(const std::string& path,
                                         const std::string& tokenizer_path = "", bool verify = true);
 
 Block load_block(const ModelSource& source, int layer);
-NormWeights load_norm(const ModelSource& source, const proto::Norm& norm, const VectorInfo& info);
 NormWeights load_final_norm(const ModelSource& source);
 Model load_model(const ModelSource& source);
 

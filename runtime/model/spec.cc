@@ -15,8 +15,9 @@ constexpr uint64_t kMaxSize = 1 << 24;  // of a hidden width, an ffn width, a vo
 constexpr int kMaxLayers = 4096;
 constexpr int kMaxSublayers = 16;  // of a layer
 constexpr size_t kMaxSublayerName = 64;
-constexpr uint64_t kMaxExperts = 1024;      // of a sublayer
-constexpr uint64_t kMaxAllExperts = 32768;  // of a model
+constexpr uint64_t kMaxExperts = 1024;       // of a sublayer
+constexpr uint64_t kMaxAllExperts = 32768;   // of a model
+constexpr uint64_t kMaxLatentHeads = 65536;  // of a model
 constexpr uint64_t kMaxWindow = uint64_t{1} << 62;
 
 class Checker {
@@ -33,7 +34,7 @@ class Checker {
     if (spec_.embedding_scale() != 0 && !is_positive(spec_.embedding_scale()))
       refuse("an embedding scale of {}", spec_.embedding_scale());
     cap(spec_.logit_cap());
-    uint64_t experts = 0;
+    uint64_t experts = 0, heads = 0;
     for (const auto& layer : spec_.layers()) {
       if (layer.sublayers_size() > kMaxSublayers)
         refuse("{} sublayers in a layer", layer.sublayers_size());
@@ -54,6 +55,8 @@ class Checker {
           refuse("sublayer {} of an unknown kind", printable(s.name()));
         experts += s.mixture().experts();
         if (experts > kMaxAllExperts) refuse("more than {} experts", kMaxAllExperts);
+        if (s.attention().has_latent()) heads += s.attention().heads();
+        if (heads > kMaxLatentHeads) refuse("more than {} latent heads", kMaxLatentHeads);
       }
     }
     if (spec_.stop_tokens_size() > kMaxStopTokens)
@@ -98,6 +101,21 @@ class Checker {
     if (a.rope().dims() > a.head_dim() || a.rope().dims() % 2 != 0)
       refuse("{} rotated of {} dimensions", a.rope().dims(), a.head_dim());
     rope(a.rope());
+    if (a.has_latent()) latent(a);
+  }
+  void latent(const proto::Attention& a) const {
+    const proto::Latent& l = a.latent();
+    size("latent vector", l.rank());
+    if (l.query_rank() > kMaxSize) refuse("a latent query of {}", l.query_rank());
+    if (a.rope().dims() == a.head_dim()) refuse("latent heads of rotated dimensions alone");
+    if (l.value_dim() == 0 || l.value_dim() > 4096) refuse("values of size {}", l.value_dim());
+    const uint64_t key = l.rank() + a.rope().dims();
+    if (key > 4096 || uint64_t{a.heads()} * std::max<uint64_t>(key, l.value_dim()) > kMaxSize)
+      refuse("{} heads over a latent vector of {}", a.heads(), l.rank());
+    if (a.kv_heads() != a.heads() || a.qkv_bias() || a.sinks())
+      refuse("latent attention with shared keys, biases or sinks");
+    if (l.query_rank() == 0 && a.query_norm().kind() != proto::NORM_NONE)
+      refuse("a norm of a latent query that is not there");
   }
   void rope(const proto::Rope& r) const {
     if (r.dims() > 0 && !is_positive(r.theta())) refuse("a RoPE base of {}", r.theta());
@@ -147,7 +165,17 @@ class Checker {
     if (m.experts() == 0 || m.experts() > kMaxExperts) refuse("{} experts", m.experts());
     if (m.chosen() == 0 || m.chosen() > m.experts())
       refuse("{} of {} experts chosen for a token", m.chosen(), m.experts());
+    if (m.groups() > 0) {
+      const bool fits =
+          m.experts() % m.groups() == 0 && m.chosen_groups() > 0 && m.chosen_groups() <= m.groups();
+      if (!fits || m.chosen() > m.experts() / m.groups() * m.chosen_groups())
+        refuse("{} experts chosen from {} of {} groups", m.chosen(), m.chosen_groups(), m.groups());
+    }
+    if (m.scale() != 0 && !is_positive(m.scale())) refuse("weights of experts times {}", m.scale());
+    if (m.choice_bias() && !m.sigmoid()) refuse("a choice of experts by softmax and a bias");
     mlp(m.expert());
+    if (m.has_shared()) mlp(m.shared());
+    if (m.shared_gate() && !m.has_shared()) refuse("a gate of a shared expert that is not there");
   }
 
   const proto::ModelSpec& spec_;
@@ -157,8 +185,9 @@ class Checker {
 }  // namespace
 
 const char* role_name(LinearRole role) {
-  constexpr const char* kNames[] = {"embedding", "q",  "k",    "v",    "o",
-                                    "gate",      "up", "down", "head", "router"};
+  constexpr const char* kNames[] = {"embedding",   "q",      "k",       "v",    "o",
+                                    "gate",        "up",     "down",    "head", "router",
+                                    "shared_gate", "q_down", "kv_down", "k_up", "v_up"};
   return kNames[static_cast<size_t>(role)];
 }
 
@@ -183,6 +212,28 @@ std::vector<LinearInfo> linears_of(const proto::ModelSpec& spec, int layer) {
       const auto& a = sub.attention();
       const int64_t q = int64_t{a.heads()} * a.head_dim(),
                     kv = int64_t{a.kv_heads()} * a.head_dim();
+      if (a.has_latent()) {
+        const auto rank = static_cast<int64_t>(a.latent().rank()),
+                   query_rank = static_cast<int64_t>(a.latent().query_rank()),
+                   value_dim = static_cast<int64_t>(a.latent().value_dim());
+        if (query_rank > 0)
+          add(LinearRole::kQueryDown, query_rank, hidden, false);
+        else
+          add(LinearRole::kQuery, q, hidden, false);
+        add(LinearRole::kKeyValueDown, rank + a.rope().dims(), hidden, false);
+        if (query_rank > 0) add(LinearRole::kQuery, q, query_rank, false);
+        const auto add_heads = [&](LinearRole role, int64_t n, int64_t k) {
+          for (int h = 0; h < static_cast<int>(a.heads()); ++h) {
+            add(role, n, k, false);
+            out.back().name = fmt::format("{}heads.{}.{}", prefix, h, role_name(role));
+            out.back().head = h;
+          }
+        };
+        add_heads(LinearRole::kKeyUp, rank, plain_dims(a));
+        add_heads(LinearRole::kValueUp, value_dim, rank);
+        add(LinearRole::kOutput, hidden, a.heads() * value_dim, a.output_bias());
+        continue;
+      }
       add(LinearRole::kQuery, q, hidden, a.qkv_bias());
       add(LinearRole::kKey, kv, hidden, a.qkv_bias());
       add(LinearRole::kValue, kv, hidden, a.qkv_bias());
@@ -201,14 +252,18 @@ std::vector<LinearInfo> linears_of(const proto::ModelSpec& spec, int layer) {
     }
     const auto experts = static_cast<int>(sub.mixture().experts());
     add(LinearRole::kRouter, experts, hidden, sub.mixture().router_bias());
-    for (int e = 0; e < experts; ++e) {
+    const auto add_expert = [&](const proto::Mlp& m, const std::string& name, int expert) {
       const size_t first = out.size();
-      add_mlp(sub.mixture().expert());
+      add_mlp(m);
       for (size_t i = first; i < out.size(); ++i) {
-        out[i].name = fmt::format("{}experts.{}.{}", prefix, e, role_name(out[i].role));
-        out[i].expert = e;
+        out[i].name = fmt::format("{}{}.{}", prefix, name, role_name(out[i].role));
+        out[i].expert = expert;
       }
-    }
+    };
+    if (sub.mixture().shared_gate()) add(LinearRole::kSharedGate, 1, hidden, false);
+    if (sub.mixture().has_shared()) add_expert(sub.mixture().shared(), "shared", -1);
+    for (int e = 0; e < experts; ++e)
+      add_expert(sub.mixture().expert(), fmt::format("experts.{}", e), e);
   }
   return out;
 }
@@ -223,28 +278,78 @@ std::vector<LinearInfo> linears_of(const proto::ModelSpec& spec) {
   return out;
 }
 
-std::vector<VectorInfo> vectors_of(const proto::ModelSpec& spec) {
+std::vector<VectorInfo> vectors_of(const proto::ModelSpec& spec, int layer) {
   std::vector<VectorInfo> out;
   const auto hidden = static_cast<int64_t>(spec.hidden());
-  const auto add = [&](const proto::Norm& norm, VectorRole role, const std::string& name, int layer,
-                       int sublayer, int64_t length) {
-    if (norm.kind() != proto::NORM_NONE) out.push_back({name, role, layer, sublayer, length});
-  };
-  for (int l = 0; l < spec.layers_size(); ++l) {
-    for (int s = 0; s < spec.layers(l).sublayers_size(); ++s) {
-      const auto& sub = spec.layers(l).sublayers(s);
-      const std::string prefix = sublayer_prefix(spec, l, s);
-      add(sub.norm(), VectorRole::kNorm, prefix + "norm", l, s, hidden);
-      add(sub.post_norm(), VectorRole::kPostNorm, prefix + "post_norm", l, s, hidden);
-      if (!sub.has_attention()) continue;
+  for (int s = 0; s < spec.layers(layer).sublayers_size(); ++s) {
+    const auto& sub = spec.layers(layer).sublayers(s);
+    const std::string prefix = sublayer_prefix(spec, layer, s);
+    const auto add = [&](bool there, VectorRole role, const char* name, int64_t length) {
+      if (there) out.push_back({prefix + name, role, layer, s, length});
+    };
+    const auto add_norm = [&](const proto::Norm& norm, VectorRole role, const char* name,
+                              int64_t length) {
+      add(norm.kind() != proto::NORM_NONE, role, name, length);
+    };
+    add_norm(sub.norm(), VectorRole::kNorm, "norm", hidden);
+    add_norm(sub.post_norm(), VectorRole::kPostNorm, "post_norm", hidden);
+    if (sub.has_attention()) {
       const auto& a = sub.attention();
-      add(a.query_norm(), VectorRole::kQueryNorm, prefix + "query_norm", l, s, a.head_dim());
-      add(a.key_norm(), VectorRole::kKeyNorm, prefix + "key_norm", l, s, a.head_dim());
-      if (a.sinks()) out.push_back({prefix + "sinks", VectorRole::kSinks, l, s, a.heads()});
+      const int64_t d = a.head_dim();
+      add_norm(a.query_norm(), VectorRole::kQueryNorm, "query_norm",
+               a.has_latent() ? static_cast<int64_t>(a.latent().query_rank()) : d);
+      add_norm(a.key_norm(), VectorRole::kKeyNorm, "key_norm",
+               a.has_latent() ? static_cast<int64_t>(a.latent().rank()) : d);
+      add(a.sinks(), VectorRole::kSinks, "sinks", a.heads());
     }
+    add(sub.mixture().choice_bias(), VectorRole::kChoiceBias, "choice_bias",
+        sub.mixture().experts());
   }
-  add(spec.final_norm(), VectorRole::kFinalNorm, "final_norm", -1, 0, hidden);
   return out;
+}
+
+std::vector<VectorInfo> vectors_of(const proto::ModelSpec& spec) {
+  std::vector<VectorInfo> out;
+  for (int l = 0; l < spec.layers_size(); ++l)
+    std::ranges::move(vectors_of(spec, l), std::back_inserter(out));
+  if (spec.final_norm().kind() != proto::NORM_NONE)
+    out.push_back(
+        {"final_norm", VectorRole::kFinalNorm, -1, 0, static_cast<int64_t>(spec.hidden())});
+  return out;
+}
+
+int64_t plain_dims(const proto::Attention& a) { return int64_t{a.head_dim()} - a.rope().dims(); }
+
+int64_t value_dim(const proto::Attention& a) {
+  return a.has_latent() ? a.latent().value_dim() : a.head_dim();
+}
+
+bool reads_stream(const proto::ModelSpec& spec, const LinearInfo& info) {
+  switch (info.role) {
+    case LinearRole::kEmbedding:
+    case LinearRole::kOutput:
+    case LinearRole::kDown:
+    case LinearRole::kKeyUp:
+    case LinearRole::kValueUp:
+      return false;
+    case LinearRole::kQuery:
+      return spec.layers(info.layer).sublayers(info.sublayer).attention().latent().query_rank() ==
+             0;
+    default:
+      return true;
+  }
+}
+
+proto::Attention cached_form(const proto::Attention& a) {
+  if (!a.has_latent()) return a;
+  proto::Attention form = a;
+  form.clear_latent();
+  form.clear_query_norm();
+  form.clear_key_norm();
+  form.set_kv_heads(1);
+  form.set_head_dim(static_cast<uint32_t>(a.latent().rank()) + a.rope().dims());
+  if (a.scale() == 0) form.set_scale(1 / std::sqrt(static_cast<double>(a.head_dim())));
+  return form;
 }
 
 uint64_t parameter_count(const proto::ModelSpec& spec) {

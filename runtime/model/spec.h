@@ -2,9 +2,10 @@
 // order.
 //
 // Names: "embedding", "layers.3.attention.q", "layers.3.mlp.down", "layers.3.mlp.router",
-// "layers.3.mlp.experts.7.down", "head"; vectors
-// "layers.3.attention.norm", "layers.3.attention.query_norm", "layers.3.mlp.post_norm",
-// "layers.3.attention.sinks", "final_norm". The part in the middle is the sublayer's own name.
+// "layers.3.mlp.experts.7.down", "layers.3.mlp.shared.down", "layers.3.attention.heads.5.k_up",
+// "head"; vectors "layers.3.attention.norm", "layers.3.attention.query_norm",
+// "layers.3.mlp.post_norm", "layers.3.attention.sinks", "layers.3.mlp.choice_bias", "final_norm".
+// The part in the middle is the sublayer's own name.
 #pragma once
 
 #include <cstdint>
@@ -25,9 +26,21 @@ enum class LinearRole : uint8_t {
   kUp,
   kDown,
   kHead,
-  kRouter
+  kRouter,
+  kSharedGate,
+  // Of latent attention: x to the vector that queries are made of, x to the vector of keys and
+  // values with the part that is rotated behind it; by head, a query to what meets that vector, and
+  // what attention makes of such vectors to a value.
+  kQueryDown,
+  kKeyValueDown,
+  kKeyUp,
+  kValueUp,
 };
 const char* role_name(LinearRole role);  // "q", "down", ...
+// Few numbers that decide much: they are not compressed unless asked for.
+inline bool is_gate(LinearRole role) {
+  return role == LinearRole::kRouter || role == LinearRole::kSharedGate;
+}
 
 struct LinearInfo {
   std::string name;
@@ -36,10 +49,21 @@ struct LinearInfo {
   int sublayer;
   int64_t n, k;
   bool bias;
-  int expert = -1;  // of a mixture
+  int expert = -1;  // of a mixture; those of its shared one have none
+  int head = -1;    // of latent attention
+  // Which of several that do the same for other inputs: an expert, a head; -1: it is alone.
+  int part() const { return expert >= 0 ? expert : head; }
 };
 
-enum class VectorRole : uint8_t { kNorm, kPostNorm, kQueryNorm, kKeyNorm, kFinalNorm, kSinks };
+enum class VectorRole : uint8_t {
+  kNorm,
+  kPostNorm,
+  kQueryNorm,
+  kKeyNorm,
+  kFinalNorm,
+  kSinks,
+  kChoiceBias
+};
 
 struct VectorInfo {
   std::string name;
@@ -61,6 +85,18 @@ std::string sublayer_prefix(const proto::ModelSpec& spec, int layer,
 std::vector<LinearInfo> linears_of(const proto::ModelSpec& spec);
 std::vector<LinearInfo> linears_of(const proto::ModelSpec& spec, int layer);
 std::vector<VectorInfo> vectors_of(const proto::ModelSpec& spec);
+std::vector<VectorInfo> vectors_of(const proto::ModelSpec& spec, int layer);
 uint64_t parameter_count(const proto::ModelSpec& spec);  // the tied matrix once
+
+// Attention as its cache sees it. Of latent attention: all heads share one key, of what is rotated
+// and then the vector that keys and values are made of, and their value is that key. Queries meet
+// the vector itself, and values are made of what comes out: products with the weights of keys and
+// values change places with sums over keys (DeepSeek-V2, 2024, section 2.1.2).
+proto::Attention cached_form(const proto::Attention& a);
+// The numbers of a latent head that are not rotated.
+int64_t plain_dims(const proto::Attention& a);
+int64_t value_dim(const proto::Attention& a);  // of a head's value
+// Whether a linear multiplies the hidden states behind its sublayer's norm.
+bool reads_stream(const proto::ModelSpec& spec, const LinearInfo& info);
 
 }  // namespace pith

@@ -11,7 +11,7 @@
 #include "core/error.h"
 #include "core/parallel.h"
 #include "core/rng.h"
-#include "runtime/model/arch/decoder.h"
+#include "runtime/model/arch/arch.h"
 
 namespace pith {
 namespace {
@@ -21,6 +21,7 @@ struct Shape {
   unsigned hidden, layers, width, heads, kv_heads, head_dim, vocab;
   bool tied;
   unsigned experts = 0, chosen = 0;  // of a mixture; `width` is theirs
+  bool latent = false;  // DeepSeek-V2-Lite's attention, shared experts and dense first layer
 };
 constexpr Shape kShapes[] = {
     {"smollm2-135m", 576, 30, 1536, 9, 3, 64, 49152, true},
@@ -28,6 +29,7 @@ constexpr Shape kShapes[] = {
     {"llama-1b", 2048, 16, 8192, 32, 8, 64, 128256, true},
     {"llama-8b", 4096, 32, 14336, 32, 8, 128, 128256, false},
     {"qwen3-30b-a3b", 2048, 48, 768, 32, 4, 128, 151936, false, 128, 8},
+    {"deepseek-v2-lite", 2048, 27, 1408, 16, 16, 128, 102400, false, 64, 6, true},
 };
 
 Checkpoint checkpoint_of(const Shape& s) {
@@ -46,7 +48,36 @@ Checkpoint checkpoint_of(const Shape& s) {
               {"rope_theta", 500000.0},
               {"hidden_act", "silu"},
               {"tie_word_embeddings", s.tied}};
+  const auto set = [&](std::initializer_list<std::pair<const char*, Json>> values) {
+    for (const auto& [key, value] : values) c.config[key] = value;
+  };
+  if (s.latent) {
+    set({{"model_type", "deepseek_v2"},
+         {"intermediate_size", 10944u},
+         {"kv_lora_rank", 512u},
+         {"qk_nope_head_dim", 128u},
+         {"qk_rope_head_dim", 64u},
+         {"v_head_dim", 128u},
+         {"n_routed_experts", s.experts},
+         {"num_experts_per_tok", s.chosen},
+         {"n_shared_experts", 2u},
+         {"moe_intermediate_size", s.width},
+         {"first_k_dense_replace", 1u}});
+  } else if (s.experts > 0) {
+    set({{"model_type", "mixtral"},
+         {"num_local_experts", s.experts},
+         {"num_experts_per_tok", s.chosen}});
+  }
   return c;
+}
+
+proto::ModelSpec spec_of(const Shape& s) {
+  const Checkpoint c = checkpoint_of(s);
+  const std::string family = c.config["model_type"];
+  const auto row = std::ranges::find_if(architectures(), [&](const Architecture& a) {
+    return a.container == Checkpoint::Kind::kSafetensors && family == a.name;
+  });
+  return row->import(c).spec;
 }
 
 // Some rows encoded, and these over and over.
@@ -80,11 +111,7 @@ Weight random_weight(const Encoding& e, int64_t n, int64_t k) {
 class SyntheticSource final : public ModelSource {
  public:
   SyntheticSource(const Shape& shape, const SyntheticTypes& types)
-      : name_(shape.name), spec_(decoder_spec_hf(checkpoint_of(shape))), types_(types) {
-    for (int l = 0; shape.experts > 0 && l < spec_.layers_size(); ++l)
-      set_mixture(&spec_, l, shape.width, shape.experts, shape.chosen, true);
-    check_spec(spec_, name_);
-  }
+      : name_(shape.name), spec_(spec_of(shape)), types_(types) {}
 
   const proto::ModelSpec& spec() const override { return spec_; }
   std::string path() const override { return name_; }
@@ -105,11 +132,11 @@ class SyntheticSource final : public ModelSource {
     return l;
   }
   Encoding encoding(const LinearInfo& info) const override {
-    if (info.role == LinearRole::kRouter) return Encoding::dense(DType::kBF16);
+    if (is_gate(info.role)) return Encoding::dense(DType::kBF16);
     return info.layer < 0 ? types_.tables : types_.linears;
   }
   InputEncoding input(const LinearInfo& info) const override {
-    const bool rounds = info.layer >= 0 && info.role != LinearRole::kRouter;
+    const bool rounds = info.layer >= 0 && !is_gate(info.role);
     return rounds ? types_.input : InputEncoding{};
   }
   void rows(const LinearInfo& info, int64_t row, int64_t rows, float* out) const override {

@@ -165,6 +165,61 @@ TEST(GpuExecutor, runs_mixtures_of_every_encoding_as_the_cpu_does) {
   }
 }
 
+// DeepSeek's sizes of what is cached, so that tensor cores attend.
+const std::string kLatent = test::tiny_latent_config(
+    {.hidden = 80, .ffn = 48, .layers = 2, .heads = 4, .vocab = 70},
+    {.rank = 512, .query_rank = 48, .plain = 32, .rotated = 64, .value = 32});
+
+TEST(GpuExecutor, runs_latent_attention_as_the_cpu_does) {
+  static int fused;
+  cuda::Ops counting = cuda::ops_table();
+  counting.append_latent = [](const cuda::AppendLatent& a, cuda::Stream s) {
+    ++fused;
+    return cuda::ops_table().append_latent(a, s);
+  };
+  for (const char* name : {"int4-g32", "int8-g32", "bf16"}) {
+    Changed m(but_routers(encoded(parse_encoding(name))), kLatent);
+    const auto cpu = make_cpu_executor(), gpu = make_gpu_executor(counting, "counting"),
+               loose = make_gpu_executor(counting, "unprepared");
+    gpu->prepare(m.model);
+    const auto expected = m.logits(*cpu);
+    fused = 0;
+    EXPECT_LT(distance(m.logits(*gpu), expected), 3e-3) << name;
+    EXPECT_EQ(fused, 2);
+    // By the linears one by one, as calibration runs it.
+    EXPECT_LT(distance(m.logits(*loose), expected), 3e-3) << name;
+    EXPECT_EQ(fused, 2);
+  }
+}
+
+// Token by token, by graphs from the second on, with every type of cache.
+TEST(GpuExecutor, decodes_with_latent_attention_as_the_cpu_does) {
+  Changed m(but_routers(encoded(Encoding::integer(8, 32))), kLatent);
+  for (const KvType type :
+       {KvType::kF32, KvType::kF16, KvType::kBF16, KvType::kInt8, KvType::kFp8}) {
+    const auto cpu = make_cpu_executor(), gpu = emulated();
+    gpu->prepare(m.model);
+    const int64_t n = 6, row = 0;
+    const auto of_cpu = cpu->make_cache(m.model.spec, 1, n, KvType::kF32),
+               of_gpu = gpu->make_cache(m.model.spec, 1, n, type);
+    EXPECT_GT(of_gpu->bytes(), 0U);
+    for (int64_t t = 0; t < n; ++t) {
+      const Segment segment{0, t, 1};
+      const Batch batch{std::span(m.tokens).subspan(static_cast<size_t>(t), 1),
+                        std::span(&segment, 1)};
+      const auto logits = [&](Executor& e, KvCache& cache) {
+        const Activation l = forward_logits(e, m.model, batch, cache, std::span(&row, 1));
+        std::vector<float> to(static_cast<size_t>(l.n));
+        e.read(l, to);
+        return to;
+      };
+      const double most = type == KvType::kFp8 ? 0.1 : type == KvType::kInt8 ? 3e-2 : 5e-3;
+      EXPECT_LT(distance(logits(*gpu, *of_gpu), logits(*cpu, *of_cpu)), most)
+          << kv_type_name(type) << " " << t;
+    }
+  }
+}
+
 // Where experts differ in kind.
 TEST(GpuExecutor, runs_mixtures_expert_by_expert_where_it_has_to) {
   const InputEncoding i8{DType::kI8, InputScale::kToken, 0};

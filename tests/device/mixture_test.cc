@@ -50,8 +50,9 @@ TEST(DeviceMixture, chooses_the_experts_that_the_cpu_chooses) {
         const GpuBuffer logits = upload(device, router);
         const auto pairs = static_cast<uint64_t>(m * chosen);
         const GpuBuffer expert(device, pairs * 4), weight(device, pairs * 4);
-        device.run(&cuda::Ops::route, {logits.data<float>(), m, experts, chosen, normalized,
-                                       expert.data<int32_t>(), weight.data<float>()});
+        device.run(&cuda::Ops::route,
+                   {logits.data<float>(), m, experts, chosen, normalized, false, nullptr, 0, 0, 1,
+                    expert.data<int32_t>(), weight.data<float>()});
         const auto found = download<int32_t>(device, expert);
         const auto weights = download<float>(device, weight);
         std::vector<size_t> next(static_cast<size_t>(experts));
@@ -66,6 +67,111 @@ TEST(DeviceMixture, chooses_the_experts_that_the_cpu_chooses) {
             EXPECT_GT(found[i], found[i - 1]);
           }
         }
+      }
+    }
+  }
+}
+
+// Sigmoids, numbers added for the choice, groups, weights that are scaled (DeepSeek).
+TEST(DeviceMixture, chooses_by_sigmoids_and_groups_as_the_cpu_does) {
+  GpuDevice device(cuda::ops_table());
+  const int64_t m = 6;
+  const int32_t experts = 48, chosen = 5;
+  auto router = test::uniform_values(m * experts, 3);
+  for (float& v : router) v *= 6;
+  std::fill_n(router.begin() + experts, experts, 0.5f);
+  std::fill_n(router.begin() + 2 * experts, experts, -INFINITY);
+  router[3 * static_cast<size_t>(experts) + 7] = std::numeric_limits<float>::quiet_NaN();
+  const auto bias = test::uniform_values(experts, 8);
+  const GpuBuffer logits = upload(device, router), of_bias = upload(device, bias);
+  for (const bool sigmoid : {false, true}) {
+    for (const uint32_t groups : {0u, 3u, 16u, 48u}) {
+      for (const bool normalized : {false, true}) {
+        proto::Mixture spec;
+        spec.set_experts(static_cast<uint32_t>(experts));
+        spec.set_chosen(static_cast<uint32_t>(chosen));
+        spec.set_normalized(normalized);
+        spec.set_sigmoid(sigmoid);
+        spec.set_choice_bias(sigmoid);
+        spec.set_groups(groups);
+        spec.set_chosen_groups(groups == 48 ? 9 : groups / 3 + 1);
+        spec.set_scale(2.5);
+        const auto expected = route(spec, router, sigmoid ? bias : std::vector<float>());
+        const auto pairs = static_cast<uint64_t>(m * chosen);
+        const GpuBuffer expert(device, pairs * 4), weight(device, pairs * 4);
+        device.run(&cuda::Ops::route,
+                   {logits.data<float>(), m, experts, chosen, normalized, sigmoid,
+                    sigmoid ? of_bias.data<float>() : nullptr, static_cast<int32_t>(groups),
+                    static_cast<int32_t>(spec.chosen_groups()), spec.scale(),
+                    expert.data<int32_t>(), weight.data<float>()});
+        const auto found = download<int32_t>(device, expert);
+        const auto weights = download<float>(device, weight);
+        std::vector<size_t> next(static_cast<size_t>(experts));
+        for (size_t i = 0; i < pairs; ++i) {
+          const auto e = static_cast<size_t>(found[i]);
+          ASSERT_LT(e, expected.size());
+          ASSERT_LT(next[e], expected[e].rows.size()) << sigmoid << groups;
+          EXPECT_EQ(expected[e].rows[next[e]], static_cast<int64_t>(i) / chosen);
+          EXPECT_NEAR(weights[i], expected[e].weights[next[e]], 1e-6);
+          ++next[e];
+        }
+      }
+    }
+  }
+}
+
+// Weights by head: rows of x and y lie among those of other heads, and further apart.
+TEST(DeviceMixture, multiplies_heads_where_they_lie) {
+  GpuDevice device(cuda::ops_table());
+  cuda::Chip chip{};
+  GpuDevice::check(device.ops().chip(&chip));
+  const int64_t n = 40, k = 24, heads = 3, ldx = 37, ldy = 50;
+  std::vector<std::unique_ptr<GpuWeight>> weights;
+  std::vector<cuda::TileWeight> table;
+  std::vector<std::vector<float>> dense;
+  for (uint64_t h = 0; h < heads; ++h) {
+    const auto values = test::weight_values(n, k, h + 1);
+    const Weight w = encode(Encoding::dense(DType::kF16), n, k, values.data());
+    dense.emplace_back(static_cast<size_t>(n * k));
+    decode_rows(w, 0, n, dense.back().data());
+    weights.push_back(std::make_unique<GpuWeight>(device, w));
+    table.push_back(weights.back()->tiles());
+  }
+  const GpuBuffer on_table = upload(device, table);
+  for (const int64_t m : {1, 2, 21}) {
+    const auto x = test::uniform_values(m * heads * ldx, 9);
+    const GpuBuffer on_x = upload(device, x);
+    const std::vector<float> untouched(static_cast<size_t>(m * heads * ldy), 7);
+    const int64_t stride = 128, rows = m * heads;
+    const GpuBuffer halves(device, static_cast<uint64_t>(rows * stride) * 2),
+        scales(device, static_cast<uint64_t>(rows) * 4);
+    const cuda::HalfInputs inputs{halves.data<uint16_t>(), stride, scales.data<float>(), rows};
+    device.run(&cuda::Ops::to_half, {on_x.data<float>() + 5, k, inputs, ldx});
+    for (const bool sorted : {false, true}) {
+      const GpuBuffer y = upload(device, untouched);
+      cuda::ExpertWeights of{
+          {on_table.data<cuda::TileWeight>()}, {}, {y.data<float>() + 3}, 1, table.front()};
+      of.ldy = ldy;
+      if (sorted) {
+        device.run(&cuda::Ops::sorted_expert_product,
+                   {of, nullptr, heads, m, nullptr, inputs, cuda::plan_experts(of.like, m, chip)});
+      } else {
+        device.run(&cuda::Ops::expert_product, {of, nullptr, rows, 1, inputs, heads});
+      }
+      const auto found = download<float>(device, y);
+      for (int64_t i = 0; i < rows * ldy; ++i) {
+        const int64_t row = i / ldy, column = i % ldy - 3;
+        double expected = 7;
+        if (column >= 0 && column < n) {
+          expected = 0;
+          for (int64_t c = 0; c < k; ++c)
+            expected +=
+                static_cast<double>(
+                    dense[static_cast<size_t>(row % heads)][static_cast<size_t>(column * k + c)]) *
+                static_cast<double>(x[static_cast<size_t>(row * ldx + 5 + c)]);
+        }
+        ASSERT_NEAR(found[static_cast<size_t>(i)], expected, 2e-3)
+            << m << " " << sorted << " " << i;
       }
     }
   }
@@ -221,8 +327,12 @@ TEST(DeviceMixture, adds_up_what_experts_make) {
 
 TEST(DeviceMixture, refuses_what_it_does_not_take) {
   const cuda::Ops& ops = cuda::ops_table();
-  EXPECT_NE(ops.route({nullptr, 1, 4, 5, false, nullptr, nullptr}, nullptr), nullptr);
-  EXPECT_NE(ops.route({nullptr, 1, 400, 65, false, nullptr, nullptr}, nullptr), nullptr);
+  EXPECT_NE(
+      ops.route({nullptr, 1, 4, 5, false, false, nullptr, 0, 0, 1, nullptr, nullptr}, nullptr),
+      nullptr);
+  EXPECT_NE(
+      ops.route({nullptr, 1, 400, 65, false, false, nullptr, 0, 0, 1, nullptr, nullptr}, nullptr),
+      nullptr);
   cuda::ExpertProduct p{};
   p.of.count = 1;
   p.sharing = 1;

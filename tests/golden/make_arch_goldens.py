@@ -156,6 +156,50 @@ def qwen3_moe(**more):
     return classic("qwen3_moe", "Qwen3MoeForCausalLM", **{**fixed, **more})
 
 
+def qwen2_moe(**more):
+    fixed = {"num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 40,
+             "shared_expert_intermediate_size": 72, "norm_topk_prob": False,
+             "decoder_sparse_step": 1, "mlp_only_layers": [1],
+             "use_sliding_window": False, "sliding_window": 64, "max_window_layers": 3}
+    return classic("qwen2_moe", "Qwen2MoeForCausalLM", **{**fixed, **more})
+
+
+def deepseek(model_type, arch, **more):
+    """What the second and the third version share: the latents and the experts."""
+    fixed = {"num_key_value_heads": 4, "attention_bias": False, "rope_scaling": None,
+             "q_lora_rank": None, "kv_lora_rank": 32, "qk_nope_head_dim": 16,
+             "qk_rope_head_dim": 8, "v_head_dim": 24, "n_routed_experts": 8,
+             "num_experts_per_tok": 3, "moe_intermediate_size": 40, "first_k_dense_replace": 1,
+             "moe_layer_freq": 1}
+    return classic(model_type, arch, **{**fixed, **more})
+
+
+def deepseek_v2(**more):
+    fixed = {"n_shared_experts": 2, "topk_method": "greedy", "n_group": 1, "topk_group": 1,
+             "norm_topk_prob": False, "routed_scaling_factor": 1.0, "scoring_func": "softmax"}
+    return deepseek("deepseek_v2", "DeepseekV2ForCausalLM", **{**fixed, **more})
+
+
+def deepseek_v3(**more):
+    fixed = {"n_shared_experts": 1, "topk_method": "noaux_tc", "n_group": 4, "topk_group": 2,
+             "norm_topk_prob": True, "routed_scaling_factor": 2.5, "scoring_func": "sigmoid"}
+    return deepseek("deepseek_v3", "DeepseekV3ForCausalLM", **{**fixed, **more})
+
+
+def deepseek_yarn(mscale):
+    return {"type": "yarn", "factor": 4, "original_max_position_embeddings": 16, "beta_fast": 32,
+            "beta_slow": 1, "mscale": mscale, "mscale_all_dim": mscale}
+
+
+def glm4_moe(**more):
+    fixed = {"head_dim": 24, "partial_rotary_factor": 0.5, "attention_bias": True,
+             "use_qk_norm": False, "rope_scaling": None, "n_routed_experts": 8,
+             "n_shared_experts": 1, "num_experts_per_tok": 3, "n_group": 1, "topk_group": 1,
+             "norm_topk_prob": True, "routed_scaling_factor": 1.5, "moe_intermediate_size": 40,
+             "first_k_dense_replace": 1}
+    return classic("glm4_moe", "Glm4MoeForCausalLM", **{**fixed, **more})
+
+
 def gemma(model_type, arch, **more):
     fixed = {"head_dim": 24, "attention_bias": False, "hidden_activation": "gelu_pytorch_tanh"}
     c = classic(model_type, arch, **{**fixed, **more})
@@ -261,6 +305,17 @@ MODELS = {
     "mixtral": (mixtral(), 24),
     "qwen3_moe": (qwen3_moe(), 24),
     "qwen3_moe_some": (qwen3_moe(norm_topk_prob=False, mlp_only_layers=[1]), 24),
+    "qwen2_moe": (qwen2_moe(), 24),
+    "deepseek_v2": (deepseek_v2(), 24),
+    "deepseek_v2_groups": (
+        deepseek_v2(q_lora_rank=48, topk_method="group_limited_greedy", n_group=4, topk_group=2,
+                    routed_scaling_factor=2.5), 24),
+    "deepseek_v2_yarn": (deepseek_v2(rope_scaling=deepseek_yarn(0.707)), 48),
+    # The published files leave rope_interleave to its default, which is true: so does the second.
+    "deepseek_v3": (deepseek_v3(q_lora_rank=48, rope_interleave=True), 24),
+    "deepseek_v3_yarn": (deepseek_v3(norm_topk_prob=False, rope_scaling=deepseek_yarn(1.0)), 48),
+    "glm4_moe": (glm4_moe(), 24),
+    "glm4_moe_norms": (glm4_moe(use_qk_norm=True, attention_bias=False), 24),
     "gemma": (gemma("gemma", "GemmaForCausalLM", hidden_act="gelu", num_key_value_heads=1), 24),
     "gemma2": (gemma2(), 24),
     "gemma2_untied": (gemma2(tie_word_embeddings=False, final_logit_softcapping=None,

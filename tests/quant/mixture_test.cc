@@ -1,4 +1,4 @@
-// Mixtures of experts through calibration and compression.
+// Mixtures of experts, and latent attention with its heads, through calibration and compression.
 
 #include <gtest/gtest.h>
 
@@ -17,12 +17,10 @@ namespace {
 
 class Mixture : public testing::Test {
  protected:
-  void open(int experts, int chosen) {
-    test::write_tiny_checkpoint(
-        folder_.file("in"),
-        test::tiny_mixture_config({.hidden = 64, .ffn = 48, .layers = 2, .vocab = 90}, experts,
-                                  chosen),
-        DType::kBF16);
+  static constexpr test::TinySizes kSizes{.hidden = 64, .ffn = 48, .layers = 2, .vocab = 90};
+  void open(int experts, int chosen) { open(test::tiny_mixture_config(kSizes, experts, chosen)); }
+  void open(const std::string& config) {
+    test::write_tiny_checkpoint(folder_.file("in"), config, DType::kBF16);
     source_ = open_model(folder_.file("in"));
   }
   ~Mixture() override { set_threads(0); }
@@ -183,6 +181,64 @@ TEST_F(Mixture, is_refused_by_methods_that_do_not_know_it) {
     EXPECT_PITH_ERROR(quantize(method, text(4, 20)), ErrorKind::kUnsupported,
                       "does not know mixtures of experts");
   }
+}
+
+// A head's inputs are its part of the queries, then what it made of the vectors that keys and
+// values are made of: over all heads, those of the whole.
+TEST_F(Mixture, gives_each_head_of_latent_attention_the_statistics_of_its_own_inputs) {
+  open(test::tiny_latent_config(kSizes));
+  const auto executor = make_cpu_executor();
+  CalibrationStates states(*executor, source_->spec(),
+                           source_->linear(linears_of(source_->spec()).front()), text(5, 30));
+  const Block block = load_block(*source_, 0);
+  Calibration calibration(*executor, states, nullptr, {});
+  calibration.begin(block, block);
+  std::vector<LinearRole> roles;
+  int heads = 0;
+  double keys = 0, output = 0;
+  for (const auto& stage : stages_of(source_->spec(), 0)) {
+    if (stage.sublayer != 0) continue;
+    const LinearInfo& first = stage.linears.front();
+    const auto s = calibration.inputs(stage, {.mean_square = true, .gram = true});
+    EXPECT_EQ(s.tokens, 150) << first.name;
+    EXPECT_EQ(std::ssize(s.mean_square), first.k);
+    EXPECT_NEAR(s.gram[0], s.mean_square[0], 1e-5 * s.mean_square[0]);
+    if (roles.empty() || roles.back() != first.role) roles.push_back(first.role);
+    if (first.head >= 0) {
+      EXPECT_EQ(stage.linears.size(), 1u);
+      EXPECT_EQ(first.head, heads++ % 4);
+      if (first.role == LinearRole::kKeyUp) keys += s.mean_square[3];
+    } else if (first.role == LinearRole::kQueryDown) {
+      EXPECT_EQ(stage.linears.size(), 2u);
+    } else if (first.role == LinearRole::kOutput) {
+      output = s.mean_square[0];
+    }
+  }
+  EXPECT_EQ(roles, (std::vector{LinearRole::kQueryDown, LinearRole::kQuery, LinearRole::kKeyUp,
+                                LinearRole::kValueUp, LinearRole::kOutput}));
+  EXPECT_EQ(heads, 2 * 4);
+  EXPECT_GT(keys, 0);
+  EXPECT_GT(output, 0);
+}
+
+TEST_F(Mixture, with_latent_attention_is_quantized_head_by_head) {
+  open(test::tiny_latent_config(kSizes));
+  quantize("rtn", {});
+  const double blind = divergence();
+  quantize("gptq", text(24, 60));
+  EXPECT_LT(divergence(), 0.8 * blind);
+  const auto packed = open_model(folder_.file("out.pith"));
+  int heads = 0, shared = 0;
+  for (const auto& l : packed->manifest()->linears()) {
+    if (l.name().find("heads.") == std::string::npos &&
+        l.name().find("shared.") == std::string::npos)
+      continue;
+    EXPECT_TRUE(l.method().starts_with("gptq")) << l.name() << ": " << l.method();
+    ++(l.name().find("heads.") == std::string::npos ? shared : heads);
+  }
+  EXPECT_EQ(heads, 2 * 2 * 4);
+  EXPECT_EQ(shared, 3);
+  EXPECT_PITH_ERROR(quantize("awq", text(4, 20)), ErrorKind::kUnsupported, "latent attention");
 }
 
 }  // namespace

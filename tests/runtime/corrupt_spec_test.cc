@@ -48,6 +48,21 @@ ChangeSpec mixture(Change change) {
   };
 }
 
+// Latent attention that is right, then changed.
+template <class Change>
+ChangeSpec latent(Change change) {
+  return [=](ModelSpec& s) {
+    Attention& a = attention(s);
+    a.set_kv_heads(a.heads());
+    a.set_qkv_bias(false);
+    a.clear_query_norm();
+    a.mutable_rope()->set_dims(a.head_dim() / 2);
+    a.mutable_latent()->set_rank(16);
+    a.mutable_latent()->set_value_dim(8);
+    change(a);
+  };
+}
+
 // A RoPE of this scaling that is right, then changed.
 template <class Change>
 ChangeSpec rope(proto::RopeScaling scaling, Change change) {
@@ -147,6 +162,31 @@ const SpecCase kCases[] = {
        s.mutable_layers(0)->mutable_sublayers(1)->mutable_post_norm()->set_kind(proto::NORM_RMS);
      },
      "a norm behind a mixture"},
+    {"groups_of_experts_not_alike", mixture([](proto::Mixture& m) {
+       m.set_groups(3);
+       m.set_chosen_groups(1);
+     }),
+     "from 1 of 3 groups"},
+    {"groups_of_experts_none_chosen", mixture([](proto::Mixture& m) { m.set_groups(4); }),
+     "from 0 of 4 groups"},
+    {"groups_of_experts_too_few", mixture([](proto::Mixture& m) {
+       m.set_groups(8);
+       m.set_chosen_groups(1);
+     }),
+     "2 experts chosen from 1 of 8 groups"},
+    {"groups_of_experts_chosen_more_than_there_are", mixture([](proto::Mixture& m) {
+       m.set_groups(2);
+       m.set_chosen_groups(3);
+     }),
+     "from 3 of 2 groups"},
+    {"experts_scaled_by_nan", mixture([](proto::Mixture& m) { m.set_scale(kNaN); }),
+     "weights of experts times nan"},
+    {"experts_chosen_by_softmax_and_bias",
+     mixture([](proto::Mixture& m) { m.set_choice_bias(true); }), "by softmax and a bias"},
+    {"shared_expert_of_no_width", mixture([](proto::Mixture& m) { m.mutable_shared(); }),
+     "a feed-forward width of 0"},
+    {"shared_gate_alone", mixture([](proto::Mixture& m) { m.set_shared_gate(true); }),
+     "a shared expert that is not there"},
     {"activation_of_gate_and_up_without_a_gate",
      [](ModelSpec& s) {
        mlp(s).set_gated(false);
@@ -188,6 +228,37 @@ const SpecCase kCases[] = {
      "a norm epsilon of 9"},
 
     // Attention.
+    {"latent_rank_0", latent([](Attention& a) { a.mutable_latent()->set_rank(0); }),
+     "a latent vector of 0"},
+    {"latent_rank_2_63",
+     latent([](Attention& a) { a.mutable_latent()->set_rank(uint64_t{1} << 63); }),
+     "a latent vector of 9223372036854775808"},
+    {"latent_rank_4096", latent([](Attention& a) { a.mutable_latent()->set_rank(4096); }),
+     "over a latent vector of 4096"},
+    {"latent_query_too_large",
+     latent([](Attention& a) { a.mutable_latent()->set_query_rank(1 << 25); }),
+     "a latent query of 33554432"},
+    {"latent_value_0", latent([](Attention& a) { a.mutable_latent()->set_value_dim(0); }),
+     "values of size 0"},
+    {"latent_value_too_large",
+     latent([](Attention& a) { a.mutable_latent()->set_value_dim(5000); }), "values of size 5000"},
+    {"latent_heads_rotated_whole",
+     latent([](Attention& a) { a.mutable_rope()->set_dims(a.head_dim()); }),
+     "of rotated dimensions alone"},
+    {"latent_heads_that_share_keys", latent([](Attention& a) { a.set_kv_heads(2); }),
+     "latent attention with shared keys"},
+    {"latent_norm_of_no_query",
+     latent([](Attention& a) { a.mutable_query_norm()->set_kind(proto::NORM_RMS); }),
+     "a norm of a latent query that is not there"},
+    {"latent_heads_without_end",
+     [](ModelSpec& s) {
+       latent([](Attention& a) {
+         a.set_heads(1024);
+         a.set_kv_heads(1024);
+       })(s);
+       while (s.layers_size() < 65) *s.add_layers() = s.layers(0);
+     },
+     "more than 65536 latent heads"},
     {"heads_0", [](ModelSpec& s) { attention(s).set_heads(0); }, "0 heads over 2"},
     {"heads_65537",
      [](ModelSpec& s) {

@@ -47,5 +47,47 @@ TEST(Routing, takes_the_first_of_equals_and_any_numbers) {
     for (const float w : e.weights) EXPECT_TRUE(w >= 0 && w <= 1);
 }
 
+// By hand, of DeepSeek-V3: sigmoids, a number for each expert in the choice alone, the best groups
+// by their best two.
+TEST(Routing, chooses_from_groups_by_sigmoids_and_weighs_without_the_bias) {
+  proto::Mixture m = mixture(6, 2, true);
+  m.set_sigmoid(true);
+  m.set_choice_bias(true);
+  m.set_groups(3);
+  m.set_chosen_groups(1);
+  m.set_scale(2.5);
+  const std::vector<float> router = {2, -3, /**/ 1, 1, /**/ 0, 0};
+  const auto s = [](double x) { return 1 / (1 + std::exp(-x)); };
+  // Groups: 0.88 + 0.05, 0.73 + 0.73, 0.5 + 0.5.
+  const std::vector<float> none(6);
+  auto to = route(m, router, none);
+  EXPECT_FLOAT_EQ(to[2].weights.at(0), 1.25f);
+  EXPECT_FLOAT_EQ(to[3].weights.at(0), 1.25f);
+  const std::vector<float> bias = {0, 0, 0, 0, 1, -0.2f};  // the last group has 1.8
+  to = route(m, router, bias);
+  EXPECT_FLOAT_EQ(to[4].weights.at(0), 1.25f);
+  EXPECT_FLOAT_EQ(to[5].weights.at(0), 1.25f);
+  m.set_chosen_groups(2);
+  to = route(m, router, bias);
+  EXPECT_FLOAT_EQ(to[2].weights.at(0), static_cast<float>(2.5 * s(1) / (s(1) + s(0))));
+  EXPECT_FLOAT_EQ(to[4].weights.at(0), static_cast<float>(2.5 * s(0) / (s(1) + s(0))));
+  m.set_normalized(false);
+  to = route(m, router, bias);
+  EXPECT_FLOAT_EQ(to[2].weights.at(0), static_cast<float>(2.5 * s(1)));
+}
+
+// Of DeepSeek-V2: groups by their best, weights over all.
+TEST(Routing, chooses_from_groups_by_softmax) {
+  proto::Mixture m = mixture(6, 2, false);
+  m.set_groups(3);
+  m.set_chosen_groups(1);
+  const std::vector<float> router = {2, -3, /**/ 1.9f, 1.9f, /**/ 0, 0};
+  double sum = 0;
+  for (const float v : router) sum += std::exp(static_cast<double>(v));
+  const auto to = route(m, router);
+  EXPECT_FLOAT_EQ(to[0].weights.at(0), static_cast<float>(std::exp(2.0) / sum));
+  EXPECT_FLOAT_EQ(to[1].weights.at(0), static_cast<float>(std::exp(-3.0) / sum));
+}
+
 }  // namespace
 }  // namespace pith

@@ -37,7 +37,8 @@ TEST(Synthetic, shapes_have_the_parameters_of_their_names) {
                                                       {"llama-850m", 852.6e6},
                                                       {"llama-1b", 1235.8e6},
                                                       {"llama-8b", 8030.3e6},
-                                                      {"qwen3-30b-a3b", 30532.1e6}};
+                                                      {"qwen3-30b-a3b", 30532.1e6},
+                                                      {"deepseek-v2-lite", 15706.5e6}};
   for (const auto& [name, parameters] : kExpected) {
     const auto source = make_synthetic(name, w4);
     EXPECT_NEAR(static_cast<double>(parameter_count(source->spec())), parameters, 1e5) << name;

@@ -53,12 +53,15 @@ std::vector<TinyTensor> tiny_tensors(const Json& config) {
     return checked_cast<int64_t>(json_uint(config, key, "config", missing), key);
   };
   const std::string type = json_string(config, "model_type", "config");
-  const bool phi3 = type == "phi3", qwen2 = type == "qwen2", qwen3 = type.starts_with("qwen3"),
-             mixtral = type == "mixtral", qwen3_moe = type == "qwen3_moe",
-             gemma = type.starts_with("gemma"), gemma3 = type == "gemma3_text",
-             post_norms = gemma3 || type == "gemma2", gpt_oss = type == "gpt_oss";
-  if (!phi3 && !qwen2 && !qwen3 && !mixtral && !gemma && !gpt_oss && type != "llama" &&
-      type != "mistral") {
+  const bool phi3 = type == "phi3", qwen2 = type.starts_with("qwen2"),
+             qwen3 = type.starts_with("qwen3"), mixtral = type == "mixtral",
+             qwen3_moe = type == "qwen3_moe", gemma = type.starts_with("gemma"),
+             gemma3 = type == "gemma3_text", post_norms = gemma3 || type == "gemma2",
+             gpt_oss = type == "gpt_oss", qwen2_moe = type == "qwen2_moe",
+             latent = type.starts_with("deepseek_v"), glm = type == "glm4_moe",
+             deep = latent || glm;  // with the mixtures of DeepSeek
+  if (!qwen2_moe && !deep && !phi3 && !qwen2 && !qwen3 && !mixtral && !gemma && !gpt_oss &&
+      type != "llama" && type != "mistral") {
     fail(ErrorKind::kUsage, "no tiny model of type {}", type);
   }
   const int64_t hidden = size("hidden_size"), ffn = size("intermediate_size"),
@@ -67,8 +70,8 @@ std::vector<TinyTensor> tiny_tensors(const Json& config) {
   const int64_t kv_heads = size("num_key_value_heads", static_cast<uint64_t>(heads));
   const int64_t head = size("head_dim", static_cast<uint64_t>(hidden / heads));
   const int64_t q = heads * head, kv = kv_heads * head;
-  const bool attention_bias =
-      (type == "llama" || qwen3 || gpt_oss) && json_bool(config, "attention_bias", "config", false);
+  const bool attention_bias = (type == "llama" || qwen3 || gpt_oss || glm) &&
+                              json_bool(config, "attention_bias", "config", false);
   const bool mlp_bias = type == "llama" && json_bool(config, "mlp_bias", "config", false);
 
   TensorList t;
@@ -76,21 +79,38 @@ std::vector<TinyTensor> tiny_tensors(const Json& config) {
   for (int64_t i = 0; i < size("num_hidden_layers"); ++i) {
     const std::string layer = fmt::format("model.layers.{}.", i), attention = layer + "self_attn.",
                       mlp = layer + "mlp.";
-    if (phi3) {
+    if (latent) {
+      const Json* const query = json_find(config, "q_lora_rank");
+      const int64_t rank = size("kv_lora_rank"), rotated = size("qk_rope_head_dim"),
+                    plain = size("qk_nope_head_dim"), value = size("v_head_dim");
+      if (query != nullptr) {
+        const int64_t query_rank = size("q_lora_rank");
+        t.matrix(attention + "q_a_proj", query_rank, hidden, false);
+        t.norm(attention + "q_a_layernorm", query_rank);
+        t.matrix(attention + "q_b_proj", heads * (plain + rotated), query_rank, false);
+      } else {
+        t.matrix(attention + "q_proj", heads * (plain + rotated), hidden, false);
+      }
+      t.matrix(attention + "kv_a_proj_with_mqa", rank + rotated, hidden, false);
+      t.norm(attention + "kv_a_layernorm", rank);
+      t.matrix(attention + "kv_b_proj", heads * (plain + value), rank, false);
+      t.matrix(attention + "o_proj", hidden, heads * value, false);
+    } else if (phi3) {
       t.matrix(attention + "qkv_proj", q + 2 * kv, hidden, false);
     } else {
       t.matrix(attention + "q_proj", q, hidden, attention_bias || qwen2);
       t.matrix(attention + "k_proj", kv, hidden, attention_bias || qwen2);
       t.matrix(attention + "v_proj", kv, hidden, attention_bias || qwen2);
     }
-    t.matrix(attention + "o_proj", hidden, q, attention_bias);
-    if (qwen3 || gemma3) {
+    if (!latent) t.matrix(attention + "o_proj", hidden, q, attention_bias && !glm);
+    if (qwen3 || gemma3 || (glm && json_bool(config, "use_qk_norm", "config", false))) {
       t.norm(attention + "q_norm", head);
       t.norm(attention + "k_norm", head);
     }
-    const Json* const plain = qwen3_moe ? json_find(config, "mlp_only_layers") : nullptr;
-    const bool mixture =
-        mixtral || (qwen3_moe && std::ranges::find(*plain, Json(i)) == plain->end());
+    const Json* const plain =
+        qwen3_moe || qwen2_moe ? json_find(config, "mlp_only_layers") : nullptr;
+    const bool mixture = mixtral || (deep && i >= size("first_k_dense_replace")) ||
+                         (plain != nullptr && std::ranges::find(*plain, Json(i)) == plain->end());
     if (gpt_oss) {
       t.list.push_back({attention + "sinks", {heads}});
       const int64_t experts = size("num_local_experts");
@@ -101,9 +121,22 @@ std::vector<TinyTensor> tiny_tensors(const Json& config) {
       t.list.push_back({mlp + "experts.down_proj_bias", {experts, hidden}});
     } else if (mixture) {
       const std::string where = mixtral ? layer + "block_sparse_moe." : mlp;
-      const int64_t experts = size(mixtral ? "num_local_experts" : "num_experts"),
+      const int64_t experts = size(mixtral ? "num_local_experts"
+                                   : deep  ? "n_routed_experts"
+                                           : "num_experts"),
                     width = mixtral ? ffn : size("moe_intermediate_size");
       t.matrix(where + "gate", experts, hidden, false);
+      if (type == "deepseek_v3" || glm)
+        t.list.push_back({where + "gate.e_score_correction_bias", {experts}});
+      if (deep || qwen2_moe) {
+        const std::string shared = where + (deep ? "shared_experts." : "shared_expert.");
+        const int64_t of_shared =
+            deep ? width * size("n_shared_experts") : size("shared_expert_intermediate_size");
+        t.matrix(shared + "gate_proj", of_shared, hidden, false);
+        t.matrix(shared + "up_proj", of_shared, hidden, false);
+        t.matrix(shared + "down_proj", hidden, of_shared, false);
+      }
+      if (qwen2_moe) t.matrix(where + "shared_expert_gate", 1, hidden, false);
       for (int64_t e = 0; e < experts; ++e) {
         const std::string expert = fmt::format("{}experts.{}.", where, e);
         t.matrix(expert + (mixtral ? "w1" : "gate_proj"), width, hidden, false);
@@ -202,6 +235,26 @@ std::string tiny_mixture_config(const TinySizes& s, int experts, int chosen) {
   j["model_type"] = "mixtral";
   j["num_local_experts"] = experts;
   j["num_experts_per_tok"] = chosen;
+  return j.dump(2);
+}
+
+std::string tiny_latent_config(const TinySizes& s, const TinyLatent& latent) {
+  Json j = parse_json(tiny_config(s), "config");
+  j["model_type"] = "deepseek_v3";
+  j["kv_lora_rank"] = latent.rank;
+  if (latent.query_rank > 0) j["q_lora_rank"] = latent.query_rank;
+  j["qk_nope_head_dim"] = latent.plain;
+  j["qk_rope_head_dim"] = latent.rotated;
+  j["v_head_dim"] = latent.value;
+  j["n_routed_experts"] = 6;
+  j["num_experts_per_tok"] = 2;
+  j["n_shared_experts"] = 1;
+  j["n_group"] = 3;
+  j["topk_group"] = 2;
+  j["norm_topk_prob"] = true;
+  j["routed_scaling_factor"] = 2.5;
+  j["moe_intermediate_size"] = s.ffn / 2;
+  j["first_k_dense_replace"] = 1;
   return j.dump(2);
 }
 

@@ -31,7 +31,8 @@ struct TinyTensor {
 };
 
 // The tensors of a Hugging Face model with this config: llama, mistral, mixtral, qwen2,
-// qwen3, qwen3_moe, phi3, gemma, gemma2, gemma3_text, gpt_oss.
+// qwen2_moe, qwen3, qwen3_moe, phi3, gemma, gemma2, gemma3_text, gpt_oss, deepseek_v2, deepseek_v3,
+// glm4_moe.
 std::vector<TinyTensor> tiny_tensors(const Json& config);
 std::vector<float> tiny_weights(const TinyTensor& tensor);
 // As MXFP4: group j of 32 has the scale 2^(-5 - j mod 3), numbers the nearest code.
@@ -56,5 +57,11 @@ std::string tiny_config(const TinySizes& sizes);
 std::string tiny_gemma_config(const TinySizes& sizes);
 // A Mixtral of these sizes.
 std::string tiny_mixture_config(const TinySizes& sizes, int experts, int chosen);
+// A DeepSeek-V3 of these sizes, with latent attention of these and one dense layer before the
+// mixtures.
+struct TinyLatent {
+  int rank = 32, query_rank = 48, plain = 16, rotated = 8, value = 24;
+};
+std::string tiny_latent_config(const TinySizes& sizes, const TinyLatent& latent = {});
 
 }  // namespace pith::test

@@ -34,6 +34,14 @@ const Architecture kTable[] = {
     {"gemma3", kGguf, import_gemma_gguf},
     {"gpt_oss", kHf, import_gpt_oss_hf},
     {"gpt-oss", kGguf, import_gpt_oss_gguf},
+    {"qwen2_moe", kHf, import_llama_hf},
+    {"qwen2moe", kGguf, import_llama_gguf},
+    {"deepseek_v2", kHf, import_deepseek_hf},
+    {"deepseek_v3", kHf, import_deepseek_hf},
+    {"kimi_k2", kHf, import_deepseek_hf},
+    {"deepseek2", kGguf, import_deepseek_gguf},
+    {"glm4_moe", kHf, import_glm4_moe_hf},
+    {"glm4moe", kGguf, import_glm4_moe_gguf},
     {"llama2c", Checkpoint::Kind::kLlama2c, import_llama_hf},
 };
 
@@ -76,6 +84,7 @@ void check_tensor(const Checkpoint& checkpoint, const ImportedModel& model, cons
     }
     return;
   }
+  if (slice.transposed) std::swap(rows, columns);
   const TensorInfo& t = check_rows(checkpoint, slice.tensor, slice, name, rows, columns);
   if (t.encoding.kind == EncodingKind::kDense && !info(t.encoding.dtype).floating) {
     fail(ErrorKind::kUnsupported,

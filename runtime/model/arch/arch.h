@@ -20,6 +20,7 @@ struct TensorSlice {
   int64_t row = 0;          // fused and stacked tensors: where this part begins
   float plus = 0;           // vectors: what is added to each number
   int64_t step = 1;         // interleaved tensors: from one row of this part to the next
+  bool transposed = false;  // the rows from `row` on are the columns of the weight
   std::string scales = {};  // where `tensor` holds codes of MXFP4, two in a byte: 2^(e - 127) of 32
 };
 // The bytes that hold a row of MXFP4 codes, and of their scales.
@@ -47,14 +48,19 @@ ImportedModel import_model(const Checkpoint& checkpoint);
 
 // By family, see the files.
 ImportedModel import_llama_hf(
-    const Checkpoint& checkpoint);  // llama, mistral, mixtral, qwen2, qwen3, qwen3_moe, llama2c
+    const Checkpoint& checkpoint);  // llama, mistral, mixtral, qwen2, qwen3, qwen2_moe, qwen3_moe,
+                                    // llama2c
 ImportedModel import_llama_gguf(
-    const Checkpoint& checkpoint);  // llama (also Mixtral), qwen2, qwen3, qwen3moe
+    const Checkpoint& checkpoint);  // llama (also Mixtral), qwen2, qwen3, qwen2moe, qwen3moe
 ImportedModel import_phi3_hf(const Checkpoint& checkpoint);
 ImportedModel import_phi3_gguf(const Checkpoint& checkpoint);
 ImportedModel import_gemma_hf(const Checkpoint& checkpoint);    // gemma, gemma2, gemma3
 ImportedModel import_gemma_gguf(const Checkpoint& checkpoint);  // the same
 ImportedModel import_gpt_oss_hf(const Checkpoint& checkpoint);
 ImportedModel import_gpt_oss_gguf(const Checkpoint& checkpoint);
+ImportedModel import_deepseek_hf(const Checkpoint& checkpoint);    // deepseek_v2, deepseek_v3
+ImportedModel import_deepseek_gguf(const Checkpoint& checkpoint);  // deepseek2: both
+ImportedModel import_glm4_moe_hf(const Checkpoint& checkpoint);
+ImportedModel import_glm4_moe_gguf(const Checkpoint& checkpoint);
 
 }  // namespace pith

@@ -89,15 +89,37 @@ std::vector<double> factors(const Json& scaling, const char* key) {
   return out;
 }
 
-double yarn_mscale(double factor, double mscale) {
-  return factor <= 1 ? 1 : 0.1 * mscale * std::log(factor) + 1;
-}
-
 double longrope_attention(double factor, double original) {
   return factor <= 1 ? 1 : std::sqrt(1 + std::log(factor) / std::log(original));
 }
 
 }  // namespace
+
+double yarn_mscale(double factor, double mscale) {
+  return factor <= 1 ? 1 : 0.1 * mscale * std::log(factor) + 1;
+}
+
+void set_head_norms(proto::ModelSpec* spec) {
+  for_each_attention(spec, [&](int, proto::Attention* a) {
+    *a->mutable_query_norm() = spec->final_norm();
+    *a->mutable_key_norm() = spec->final_norm();
+  });
+}
+
+TensorSlice slice_of_head(const proto::Attention& a, const LinearInfo& info) {
+  const int64_t plain = plain_dims(a), first = info.head * (plain + a.latent().value_dim());
+  TensorSlice slice;
+  slice.row = info.role == LinearRole::kValueUp ? first + plain : first;
+  slice.transposed = info.role == LinearRole::kKeyUp;
+  return slice;
+}
+
+void set_shared_expert(proto::Mixture* mixture, uint64_t width, bool gate) {
+  if (width == 0) return;
+  *mixture->mutable_shared() = mixture->expert();
+  mixture->mutable_shared()->set_width(width);
+  mixture->set_shared_gate(gate);
+}
 
 void set_mixture(proto::ModelSpec* spec, int layer, uint64_t width, uint64_t experts,
                  uint64_t chosen, bool normalized) {
@@ -251,12 +273,19 @@ proto::ModelSpec decoder_spec_gguf(const Checkpoint& checkpoint) {
   }
   Sizes s{};
   s.layers = small(g.uint(key("block_count")), "block_count");
+  // Those behind the others predict further tokens, and are not run.
+  const uint64_t further = g.uint(key("nextn_predict_layers"), 0);
+  if (further > s.layers)
+    fail(ErrorKind::kCorrupt, "{}: {} of {} layers for further tokens", checkpoint.path, further,
+         s.layers);
+  s.layers -= static_cast<uint32_t>(further);
   s.heads = small(g.uint(key("attention.head_count")), "attention.head_count");
   s.kv_heads = small(g.uint(key("attention.head_count_kv"), s.heads), "attention.head_count_kv");
   if (s.heads == 0) fail(ErrorKind::kCorrupt, "{}: attention.head_count is 0", checkpoint.path);
   s.head_dim =
       small(g.uint(key("attention.key_length"), spec.hidden() / s.heads), "attention.key_length");
-  if (g.uint(key("attention.value_length"), s.head_dim) != s.head_dim) {
+  const bool latent = g.has(key("attention.kv_lora_rank"));
+  if (!latent && g.uint(key("attention.value_length"), s.head_dim) != s.head_dim) {
     fail(ErrorKind::kUnsupported, "{}: keys and values of different sizes", checkpoint.path);
   }
   s.width = g.uint(key("feed_forward_length"));
@@ -336,15 +365,25 @@ namespace {
 
 // Where one linear of a layer lies: names of both worlds, by role.
 struct Naming {
-  const char* hf[10];
-  const char* gguf[10];
+  const char* hf[15];
+  const char* gguf[15];
 };
 constexpr Naming kNames = {
     {"", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
-     "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj", "", ""},
+     "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj", "", "", "mlp.shared_expert_gate",
+     "self_attn.q_a_proj", "self_attn.kv_a_proj_with_mqa", "self_attn.kv_b_proj",
+     "self_attn.kv_b_proj"},
     {"", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down", "",
-     "ffn_gate_inp"}};
+     "ffn_gate_inp", "ffn_gate_inp_shexp", "attn_q_a", "attn_kv_a_mqa", "attn_k_b", "attn_v_b"}};
 
+// The projection of queries has another name where it is the second of two.
+bool is_second_query(const proto::Sublayer& sub, LinearRole role) {
+  return role == LinearRole::kQuery && sub.attention().latent().query_rank() > 0;
+}
+bool is_shared(const proto::Sublayer& sub, const LinearInfo& info) {
+  return sub.has_mixture() && info.expert < 0 && info.role != LinearRole::kRouter &&
+         info.role != LinearRole::kSharedGate;
+}
 const char* role_of_expert_hf(LinearRole role, bool mixtral) {
   switch (role) {
     case LinearRole::kGate:
@@ -381,7 +420,8 @@ void name_linears(ImportedModel* model, const TensorNames& names, const char* fu
       fused_name = fused_gate_up;
       if (info.role == LinearRole::kUp) slice.row = static_cast<int64_t>(sub.mlp().width());
     }
-    if (stacked && info.expert >= 0) slice.row = info.expert * info.n;
+    if (info.head >= 0 && !stacked) slice = slice_of_head(sub.attention(), info);
+    if (info.part() >= 0 && stacked) slice.row = info.part() * info.n;
     const std::string name = tensor(info, fused_name);
     slice.tensor = name + ".weight";
     model->tensors[info.name] = slice;
@@ -393,7 +433,8 @@ void name_linears(ImportedModel* model, const TensorNames& names, const char* fu
 }
 
 struct NormNames {
-  const char *attention, *mlp, *query, *key, *post_attention, *post_mlp;
+  const char *attention, *mlp, *query, *key, *post_attention, *post_mlp, *latent_query, *latent_key;
+  const char* choice_bias;  // the whole name in its layer
 };
 void name_norms(ImportedModel* model, const std::string& layer_format, const NormNames& names,
                 const std::string& final_norm, float plus) {
@@ -403,14 +444,16 @@ void name_norms(ImportedModel* model, const std::string& layer_format, const Nor
     for (int s = 0; s < spec.layers(l).sublayers_size(); ++s) {
       const std::string prefix = sublayer_prefix(spec, l, s);
       const std::string layer = fmt::format(fmt::runtime(layer_format), l);
-      const bool attention = spec.layers(l).sublayers(s).has_attention();
+      const auto& sub = spec.layers(l).sublayers(s);
+      const bool attention = sub.has_attention(), latent = sub.attention().has_latent();
       const auto add = [&](const char* vector, const char* name) {
         model->tensors[prefix + vector] = {layer + name + ".weight", 0, plus};
       };
       add("norm", attention ? names.attention : names.mlp);
       add("post_norm", attention ? names.post_attention : names.post_mlp);
-      add("query_norm", names.query);
-      add("key_norm", names.key);
+      add("query_norm", latent ? names.latent_query : names.query);
+      add("key_norm", latent ? names.latent_key : names.key);
+      model->tensors[prefix + "choice_bias"] = {layer + names.choice_bias};
     }
   }
 }
@@ -433,6 +476,11 @@ void name_tensors_hf(const Checkpoint& checkpoint, ImportedModel* model, const T
                                       role_of_expert_hf(info.role, names.mixtral));
                  if (info.role == LinearRole::kRouter)
                    return fmt::format("{}{}.gate", layer, mixture);
+                 const auto& sub = model->spec.layers(info.layer).sublayers(info.sublayer);
+                 if (is_second_query(sub, info.role)) return layer + "self_attn.q_b_proj";
+                 if (is_shared(sub, info))
+                   return fmt::format("{}{}.{}.{}", layer, mixture, names.shared,
+                                      role_of_expert_hf(info.role, false));
                  return layer +
                         (fused_name ? fused_name : kNames.hf[static_cast<size_t>(info.role)]);
                });
@@ -441,7 +489,10 @@ void name_tensors_hf(const Checkpoint& checkpoint, ImportedModel* model, const T
                   "self_attn.q_norm",
                   "self_attn.k_norm",
                   "",
-                  ""};
+                  "",
+                  "self_attn.q_a_layernorm",
+                  "self_attn.kv_a_layernorm",
+                  "mlp.gate.e_score_correction_bias"};
   if (names.post_norms) {
     norms.mlp = "pre_feedforward_layernorm";
     norms.post_attention = "post_attention_layernorm";
@@ -453,15 +504,21 @@ void name_tensors_hf(const Checkpoint& checkpoint, ImportedModel* model, const T
 void name_tensors_gguf(ImportedModel* model, const TensorNames& names) {
   model->tensors["embedding"] = {"token_embd.weight"};
   model->tensors["head"] = {"output.weight"};
-  name_linears(
-      model, names, "attn_qkv", "ffn_up", true, [](const LinearInfo& info, const char* fused_name) {
-        return fmt::format("blk.{}.{}{}", info.layer,
-                           fused_name ? fused_name : kNames.gguf[static_cast<size_t>(info.role)],
-                           info.expert >= 0 ? "_exps" : "");
-      });
+  name_linears(model, names, "attn_qkv", "ffn_up", true,
+               [&](const LinearInfo& info, const char* fused_name) {
+                 const auto& sub = model->spec.layers(info.layer).sublayers(info.sublayer);
+                 const char* const name = fused_name ? fused_name
+                                          : is_second_query(sub, info.role)
+                                              ? "attn_q_b"
+                                              : kNames.gguf[static_cast<size_t>(info.role)];
+                 const char* const of_which = info.expert >= 0       ? "_exps"
+                                              : is_shared(sub, info) ? "_shexp"
+                                                                     : "";
+                 return fmt::format("blk.{}.{}{}", info.layer, name, of_which);
+               });
   name_norms(model, "blk.{}.",
-             {"attn_norm", "ffn_norm", "attn_q_norm", "attn_k_norm", "post_attention_norm",
-              "post_ffw_norm"},
+             {"attn_norm", names.gguf_mlp_norm, "attn_q_norm", "attn_k_norm", "post_attention_norm",
+              "post_ffw_norm", "attn_q_a_norm", "attn_kv_a_norm", "exp_probs_b.bias"},
              "output_norm.weight", names.norms_plus);
 }
 

@@ -22,6 +22,8 @@ proto::ModelSpec decoder_spec_gguf(const Checkpoint& checkpoint);
 
 // rope_theta, rope_scaling, rope_parameters of a config.json. `dims` are rotated per head.
 proto::Rope rope_hf(const Json& config, uint32_t dims);
+// What YaRN multiplies scores by, or their parts, for a context `factor` times as long.
+double yarn_mscale(double factor, double mscale);
 proto::Activation activation_named(const std::string& name, const std::string& file);
 
 // Whether a layer of a config.json attends to a window: as layer_types says, or `unlisted`.
@@ -33,7 +35,9 @@ struct TensorNames {
   bool fused_gate_up = false;  // mlp.gate_up_proj; GGUF: ffn_up holds both
   bool mixtral = false;        // block_sparse_moe.experts.3.w1 for mlp.experts.3.gate_proj
   bool post_norms = false;     // Hugging Face: post_attention_layernorm is one
-  float norms_plus = 0;        // what is added to the weights of norms
+  const char* shared = "shared_experts";  // the expert of a mixture that every token takes
+  float norms_plus = 0;                   // what is added to the weights of norms
+  const char* gguf_mlp_norm = "ffn_norm";
   std::string hf_prefix = "model.";
 };
 void name_tensors_hf(const Checkpoint& checkpoint, ImportedModel* model,
@@ -43,13 +47,29 @@ void name_tensors_gguf(ImportedModel* model, const TensorNames& names = {});
 // Makes the MLP of a layer the experts of a mixture, which are `width` wide.
 void set_mixture(proto::ModelSpec* spec, int layer, uint64_t width, uint64_t experts,
                  uint64_t chosen, bool normalized);
+// An expert of a mixture that every token takes, so wide; 0: none.
+void set_shared_expert(proto::Mixture* mixture, uint64_t width, bool gate);
 
-// Calls f on every attention of the spec.
+// Norms of queries and keys by head, like the last one.
+void set_head_norms(proto::ModelSpec* spec);
+// Of a linear by head of latent attention, where one tensor makes keys and values: by head, the
+// rows that make its keys, then those that make its values. The tensor's name is left.
+TensorSlice slice_of_head(const proto::Attention& a, const LinearInfo& info);
+
+// Calls f(layer, it) on every attention of the spec, or every mixture.
 template <class F>
 void for_each_attention(proto::ModelSpec* spec, F f) {
   for (int l = 0; l < spec->layers_size(); ++l) {
     for (auto& s : *spec->mutable_layers(l)->mutable_sublayers()) {
       if (s.has_attention()) f(l, s.mutable_attention());
+    }
+  }
+}
+template <class F>
+void for_each_mixture(proto::ModelSpec* spec, F f) {
+  for (int l = 0; l < spec->layers_size(); ++l) {
+    for (auto& s : *spec->mutable_layers(l)->mutable_sublayers()) {
+      if (s.has_mixture()) f(l, s.mutable_mixture());
     }
   }
 }

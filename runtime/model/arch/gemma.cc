@@ -29,12 +29,6 @@ void set_post_norms(proto::ModelSpec* spec) {
   }
 }
 
-void set_head_norms(proto::ModelSpec* spec) {
-  for_each_attention(spec, [&](int, proto::Attention* a) {
-    *a->mutable_query_norm() = *a->mutable_key_norm() = spec->final_norm();
-  });
-}
-
 // Of checkpoints with images the part that says what the text model is; what it leaves to
 // transformers' defaults is filled in.
 Json text_config(const Json& config) {

@@ -89,11 +89,8 @@ ImportedModel import_gpt_oss_gguf(const Checkpoint& checkpoint) {
   }
   set_shared(checkpoint.gguf.uint("gpt-oss.attention.sliding_window"), {}, spec);
   check_spec(*spec, checkpoint.path);
-  name_tensors_gguf(&model);
+  name_tensors_gguf(&model, {.gguf_mlp_norm = "post_attention_norm"});
   name_sinks(&model, "blk.{}.attn_sinks.weight");
-  for (int l = 0; l < spec->layers_size(); ++l)
-    model.tensors[sublayer_prefix(*spec, l, 1) + "norm"] = {
-        fmt::format("blk.{}.post_attention_norm.weight", l)};
   return model;
 }
 

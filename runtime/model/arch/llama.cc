@@ -23,15 +23,6 @@ void set_windows_hf(const Json& c, const std::string& family, proto::ModelSpec* 
   });
 }
 
-void set_head_norms(double eps, proto::ModelSpec* spec) {
-  for_each_attention(spec, [&](int, proto::Attention* a) {
-    for (auto* norm : {a->mutable_query_norm(), a->mutable_key_norm()}) {
-      norm->set_kind(proto::NORM_RMS);
-      norm->set_eps(eps);
-    }
-  });
-}
-
 void set_mixtures_hf(const Json& c, const std::string& family, proto::ModelSpec* spec) {
   if (family == "mixtral") {
     for (int l = 0; l < spec->layers_size(); ++l) {
@@ -40,7 +31,7 @@ void set_mixtures_hf(const Json& c, const std::string& family, proto::ModelSpec*
                   json_uint(c, "num_experts_per_tok", kConfig, 2), true);
     }
   }
-  if (family != "qwen3_moe") return;
+  if (family != "qwen2_moe" && family != "qwen3_moe") return;
   const Json* const plain = json_find(c, "mlp_only_layers");
   const uint64_t step = json_uint(c, "decoder_sparse_step", kConfig, 1);
   if (step == 0) fail(ErrorKind::kCorrupt, "{}: decoder_sparse_step is 0", kConfig);
@@ -52,6 +43,10 @@ void set_mixtures_hf(const Json& c, const std::string& family, proto::ModelSpec*
                 json_uint(c, "num_experts", kConfig), json_uint(c, "num_experts_per_tok", kConfig),
                 json_bool(c, "norm_topk_prob", kConfig, false));
   }
+  if (family != "qwen2_moe") return;
+  for_each_mixture(spec, [&](int, proto::Mixture* m) {
+    set_shared_expert(m, json_uint(c, "shared_expert_intermediate_size", kConfig), true);
+  });
 }
 
 }  // namespace
@@ -62,14 +57,15 @@ ImportedModel import_llama_hf(const Checkpoint& checkpoint) {
   const std::string family = spec->family();
   for_each_attention(spec, [&](int, proto::Attention* a) {
     a->mutable_rope()->set_interleaved(family == "llama2c");
-    if (family == "qwen2") a->set_qkv_bias(true);
-    if (family == "qwen2" || family == "mistral" || family == "mixtral") a->set_output_bias(false);
+    const bool qwen2 = family.starts_with("qwen2");
+    if (qwen2) a->set_qkv_bias(true);
+    if (qwen2 || family == "mistral" || family == "mixtral") a->set_output_bias(false);
   });
-  if (family.starts_with("qwen3")) set_head_norms(spec->final_norm().eps(), spec);
+  if (family.starts_with("qwen3")) set_head_norms(spec);
   set_windows_hf(checkpoint.config, family, spec);
   set_mixtures_hf(checkpoint.config, family, spec);
   check_spec(*spec, checkpoint.path);  // before its linears are listed
-  name_tensors_hf(checkpoint, &model, {.mixtral = family == "mixtral"});
+  name_tensors_hf(checkpoint, &model, {.mixtral = family == "mixtral", .shared = "shared_expert"});
   return model;
 }
 
@@ -81,7 +77,14 @@ ImportedModel import_llama_gguf(const Checkpoint& checkpoint) {
   const bool interleaved = spec->family() == "llama";
   for_each_attention(
       spec, [&](int, proto::Attention* a) { a->mutable_rope()->set_interleaved(interleaved); });
-  if (spec->family().starts_with("qwen3")) set_head_norms(spec->final_norm().eps(), spec);
+  if (spec->family().starts_with("qwen3")) set_head_norms(spec);
+  if (spec->family() == "qwen2moe") {
+    const GgufMetadata& g = checkpoint.gguf;
+    for_each_mixture(spec, [&](int, proto::Mixture* m) {
+      m->set_normalized(g.boolean("qwen2moe.expert_weights_norm", false));
+      set_shared_expert(m, g.uint("qwen2moe.expert_shared_feed_forward_length", 0), true);
+    });
+  }
   check_spec(*spec, checkpoint.path);
   name_tensors_gguf(&model);
   return model;

@@ -1,0 +1,201 @@
+// DeepSeek-V2 and V3 (and what has their form: Moonlight, Kimi K2): latent attention, mixtures with
+// experts that every token takes and a choice among groups. GLM-4.5: the mixtures of V3 behind
+// plain attention.
+
+#include <cmath>
+
+#include "core/error.h"
+#include "runtime/model/arch/decoder.h"
+
+namespace pith {
+namespace {
+
+constexpr const char* kConfig = "config.json";
+
+struct LatentSizes {
+  uint64_t rank, query_rank, plain, rotated, value_dim;
+  double eps;  // of the norms of latent vectors
+};
+// `mscale`: what YaRN multiplies the parts of scores by.
+void set_latent(const LatentSizes& s, double mscale, proto::ModelSpec* spec) {
+  for_each_attention(spec, [&](int, proto::Attention* a) {
+    const uint64_t d = s.plain + s.rotated;
+    if (s.plain == 0 || s.rotated == 0 || s.rotated > 4096 || d > 4096 || s.value_dim > 4096)
+      fail(ErrorKind::kCorrupt, "heads of {} and {} numbers, values of {}", s.plain, s.rotated,
+           s.value_dim);
+    a->set_kv_heads(a->heads());
+    a->set_head_dim(static_cast<uint32_t>(d));
+    a->mutable_latent()->set_rank(s.rank);
+    a->mutable_latent()->set_query_rank(s.query_rank);
+    a->mutable_latent()->set_value_dim(static_cast<uint32_t>(s.value_dim));
+    a->mutable_rope()->set_interleaved(true);
+    if (mscale != 1) a->set_scale(mscale * mscale / std::sqrt(static_cast<double>(d)));
+    const auto rms = [&](proto::Norm* norm) {
+      norm->set_kind(proto::NORM_RMS);
+      norm->set_eps(s.eps);
+    };
+    rms(a->mutable_key_norm());
+    if (s.query_rank > 0) rms(a->mutable_query_norm());
+  });
+}
+
+// The mixtures of layers from first_k_dense_replace on.
+void set_mixtures_hf(const Json& c, bool sigmoid, proto::ModelSpec* spec) {
+  const uint64_t experts = json_uint(c, "n_routed_experts", kConfig, 0);
+  if (experts == 0) return;
+  const uint64_t first = json_uint(c, "first_k_dense_replace", kConfig, 0),
+                 step = json_uint(c, "moe_layer_freq", kConfig, 1),
+                 width = json_uint(c, "moe_intermediate_size", kConfig),
+                 groups = json_uint(c, "n_group", kConfig, 1),
+                 shared = json_uint(c, "n_shared_experts", kConfig, 0);
+  const bool normalized = json_bool(c, "norm_topk_prob", kConfig, sigmoid);
+  const std::string method =
+      json_string(c, "topk_method", kConfig, sigmoid ? "noaux_tc" : "greedy");
+  if (step == 0) fail(ErrorKind::kCorrupt, "{}: moe_layer_freq is 0", kConfig);
+  if (shared > 1024 || width > (1 << 24))
+    fail(ErrorKind::kCorrupt, "{} experts {} wide", shared, width);
+  if (method != "greedy" && method != "group_limited_greedy" && method != "noaux_tc")
+    fail(ErrorKind::kUnsupported, "{}: topk_method \"{}\" is not supported", kConfig, method);
+  for (int l = 0; l < spec->layers_size(); ++l) {
+    const auto layer = static_cast<uint64_t>(l);
+    if (layer >= first && layer % step == 0)
+      set_mixture(spec, l, width, experts, json_uint(c, "num_experts_per_tok", kConfig),
+                  normalized);
+  }
+  for_each_mixture(spec, [&](int, proto::Mixture* m) {
+    m->set_sigmoid(sigmoid);
+    m->set_choice_bias(method == "noaux_tc");
+    if (groups > 1 && method != "greedy") {
+      m->set_groups(static_cast<uint32_t>(std::min<uint64_t>(groups, UINT32_MAX)));
+      m->set_chosen_groups(static_cast<uint32_t>(
+          std::min<uint64_t>(json_uint(c, "topk_group", kConfig), UINT32_MAX)));
+    }
+    // Weights of V2 that are normalized are not scaled.
+    if (sigmoid || !normalized) m->set_scale(json_number(c, "routed_scaling_factor", kConfig, 1));
+    set_shared_expert(m, shared * width, false);
+  });
+}
+
+void set_mixtures_gguf(const Checkpoint& checkpoint, proto::ModelSpec* spec) {
+  const GgufMetadata& g = checkpoint.gguf;
+  const std::string family = spec->family();
+  const auto key = [&](const char* name) { return family + "." + name; };
+  const uint64_t scores = g.uint(key("expert_gating_func"), 1),
+                 groups = g.uint(key("expert_group_count"), 0),
+                 shared = g.uint(key("expert_shared_count"), 0);
+  if (scores != 1 && scores != 2)
+    fail(ErrorKind::kUnsupported, "{}: expert_gating_func {} is not supported", checkpoint.path,
+         scores);
+  for_each_mixture(spec, [&](int l, proto::Mixture* m) {
+    m->set_sigmoid(scores == 2);
+    m->set_choice_bias(checkpoint.find(fmt::format("blk.{}.exp_probs_b.bias", l)) != nullptr);
+    m->set_normalized(g.boolean(key("expert_weights_norm"), false));
+    if (m->sigmoid() || !m->normalized()) m->set_scale(g.number(key("expert_weights_scale"), 1.0));
+    if (groups > 1) {
+      m->set_groups(static_cast<uint32_t>(std::min<uint64_t>(groups, UINT32_MAX)));
+      m->set_chosen_groups(static_cast<uint32_t>(
+          std::min<uint64_t>(g.uint(key("expert_group_used_count")), UINT32_MAX)));
+    }
+    if (shared > 1024 || m->expert().width() > (1 << 24))
+      fail(ErrorKind::kCorrupt, "{} experts {} wide", shared, m->expert().width());
+    set_shared_expert(m, shared * m->expert().width(), false);
+  });
+}
+
+}  // namespace
+
+ImportedModel import_deepseek_hf(const Checkpoint& checkpoint) {
+  Json c = checkpoint.config;
+  const LatentSizes sizes{
+      json_uint(c, "kv_lora_rank", kConfig),     json_uint(c, "q_lora_rank", kConfig, 0),
+      json_uint(c, "qk_nope_head_dim", kConfig), json_uint(c, "qk_rope_head_dim", kConfig),
+      json_uint(c, "v_head_dim", kConfig),       1e-6 /* whatever the other norms have */};
+  if (json_bool(c, "attention_bias", kConfig, false))
+    fail(ErrorKind::kUnsupported, "{}: latent attention with biases is not supported", kConfig);
+  c["head_dim"] = sizes.rotated;  // what rotations know of heads
+  ImportedModel model{.spec = decoder_spec_hf(checkpoint, c), .tensors = {}};
+  auto* const spec = &model.spec;
+  double mscale = 1;
+  if (const Json* const scaling = json_find(c, "rope_scaling")) {
+    const double all = json_number(*scaling, "mscale_all_dim", kConfig, 0);
+    if (all != 0) mscale = yarn_mscale(json_number(*scaling, "factor", kConfig), all);
+  }
+  set_latent(sizes, mscale, spec);
+  const bool interleaved = json_bool(c, "rope_interleave", kConfig, true);
+  for_each_attention(
+      spec, [&](int, proto::Attention* a) { a->mutable_rope()->set_interleaved(interleaved); });
+  const bool v2 = spec->family() == "deepseek_v2";
+  const std::string scores = json_string(c, "scoring_func", kConfig, v2 ? "softmax" : "sigmoid");
+  if (scores != "softmax" && scores != "sigmoid")
+    fail(ErrorKind::kUnsupported, "{}: scoring_func \"{}\" is not supported", kConfig, scores);
+  set_mixtures_hf(c, scores == "sigmoid", spec);
+  check_spec(*spec, checkpoint.path);  // before its linears are listed
+  name_tensors_hf(checkpoint, &model);
+  return model;
+}
+
+ImportedModel import_deepseek_gguf(const Checkpoint& checkpoint) {
+  const GgufMetadata& g = checkpoint.gguf;
+  ImportedModel model{.spec = decoder_spec_gguf(checkpoint), .tensors = {}};
+  auto* const spec = &model.spec;
+  if (!g.has("deepseek2.attention.kv_lora_rank"))
+    fail(ErrorKind::kUnsupported, "{}: a deepseek2 without latent attention", checkpoint.path);
+  const uint64_t rotated = g.uint("deepseek2.rope.dimension_count"),
+                 size = g.uint("deepseek2.attention.key_length_mla",
+                               g.uint("deepseek2.attention.key_length", 0)),
+                 value = g.uint("deepseek2.attention.value_length_mla",
+                                g.uint("deepseek2.attention.value_length", 0));
+  if (size <= rotated)
+    fail(ErrorKind::kCorrupt, "{}: {} rotated of {} dimensions", checkpoint.path, rotated, size);
+  // Scores are scaled, sines and cosines are not.
+  double mscale = 1;
+  for_each_attention(spec, [&](int, proto::Attention* a) {
+    if (a->rope().scaling() != proto::ROPE_YARN) return;
+    a->mutable_rope()->set_attention_factor(1);
+    mscale = 1 + g.number("deepseek2.rope.scaling.yarn_log_multiplier", 0.0) *
+                     std::log(a->rope().factor());
+  });
+  set_latent(
+      {g.uint("deepseek2.attention.kv_lora_rank"), g.uint("deepseek2.attention.q_lora_rank", 0),
+       size - rotated, rotated, value, spec->final_norm().eps()},
+      mscale, spec);
+  set_mixtures_gguf(checkpoint, spec);
+  check_spec(*spec, checkpoint.path);
+  name_tensors_gguf(&model);
+  // Files from before 2025 have one tensor for keys and values, as Hugging Face does.
+  for (const auto& info : linears_of(*spec)) {
+    const std::string both = fmt::format("blk.{}.attn_kv_b.weight", info.layer);
+    if (info.head < 0 || checkpoint.find(both) == nullptr) continue;
+    const auto& a = spec->layers(info.layer).sublayers(info.sublayer).attention();
+    TensorSlice slice = slice_of_head(a, info);
+    slice.tensor = both;
+    model.tensors[info.name] = slice;
+  }
+  return model;
+}
+
+ImportedModel import_glm4_moe_hf(const Checkpoint& checkpoint) {
+  Json c = checkpoint.config;
+  if (!c.contains("partial_rotary_factor")) c["partial_rotary_factor"] = 0.5;
+  ImportedModel model{.spec = decoder_spec_hf(checkpoint, c), .tensors = {}};
+  auto* const spec = &model.spec;
+  const bool norms = json_bool(c, "use_qk_norm", kConfig, false);
+  if (norms) set_head_norms(spec);
+  for_each_attention(spec, [](int, proto::Attention* a) { a->set_output_bias(false); });
+  set_mixtures_hf(c, true, spec);
+  check_spec(*spec, checkpoint.path);
+  name_tensors_hf(checkpoint, &model);
+  return model;
+}
+
+ImportedModel import_glm4_moe_gguf(const Checkpoint& checkpoint) {
+  ImportedModel model{.spec = decoder_spec_gguf(checkpoint), .tensors = {}};
+  auto* const spec = &model.spec;
+  if (checkpoint.find("blk.0.attn_q_norm.weight") != nullptr) set_head_norms(spec);
+  set_mixtures_gguf(checkpoint, spec);
+  check_spec(*spec, checkpoint.path);
+  name_tensors_gguf(&model, {.gguf_mlp_norm = "post_attention_norm"});
+  return model;
+}
+
+}  // namespace pith
