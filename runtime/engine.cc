@@ -32,14 +32,13 @@ size_t showable(const std::string& text, const std::vector<std::string>& stops) 
 }  // namespace
 
 Engine::Engine(const ModelSource& source, const EngineOptions& options)
-    : model_(load_model(source)),
-      executor_(make_executor(options.executor)),
-      prefill_chunk_(options.prefill_chunk) {
-  if (prefill_chunk_ < 1) fail(ErrorKind::kUsage, "prefill chunks of {} tokens", prefill_chunk_);
+    : model_(load_model(source)), executor_(make_executor(options.executor)) {
+  if (options.prefill_chunk < 0)
+    fail(ErrorKind::kUsage, "prefill chunks of {} tokens", options.prefill_chunk);
   const auto own = static_cast<int64_t>(model_.spec.context());
   const int64_t context = options.context > 0 ? options.context : std::min<int64_t>(own, 4096);
   memory_ = executor_->prepare(
-      model_, {.length = context, .types = options.cache, .tokens = prefill_chunk_});
+      model_, {.length = context, .types = options.cache, .tokens = options.prefill_chunk});
   cache_ = executor_->make_cache(model_.spec, 1, context, options.cache);
 }
 
@@ -88,7 +87,7 @@ Activation Engine::run(std::span<const int32_t> tokens) {
   Activation logits;
   while (!tokens.empty()) {
     check_interrupt();
-    const auto n = std::min<int64_t>(prefill_chunk_, static_cast<int64_t>(tokens.size()));
+    const auto n = std::min<int64_t>(memory_.tokens, static_cast<int64_t>(tokens.size()));
     const Segment segment{0, position_, n};
     const Batch batch{tokens.first(static_cast<size_t>(n)), std::span(&segment, 1)};
     tokens = tokens.subspan(static_cast<size_t>(n));

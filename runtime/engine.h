@@ -16,7 +16,7 @@ namespace pith {
 struct EngineOptions {
   int64_t context = 0;  // tokens of the cache; 0: the model's own, at most 4096
   KvTypes cache = KvType::kF16;
-  int64_t prefill_chunk = 512;
+  int64_t prefill_chunk = 0;  // tokens; 0: as many as serve the backend
   ExecutorChoice executor = {};
 };
 
@@ -65,7 +65,6 @@ class Engine {
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<KvCache> cache_;
   MemoryPlan memory_;
-  int64_t prefill_chunk_;
   int64_t position_ = 0;
 };
 

@@ -47,24 +47,26 @@ void Executor::latent_linear(const proto::Attention& spec, const AttentionWeight
   copy_columns(vector, 0, key, rotated, rank);
   const Activation query = buffer(Slot::kLatentQuery, m, heads * key_dim);
   copy_columns(q.reshaped(m * heads, d), plain, query.reshaped(m * heads, key_dim), 0, rotated);
-  const auto by_head = [&](const std::vector<Linear>& linears, Activation from, int64_t first,
-                           int64_t step, Activation to, int64_t place) {
-    for (int64_t h = 0; h < heads; ++h) {
-      const Linear& l = linears[static_cast<size_t>(h)];
-      const Activation x = buffer(Slot::kHeadInput, m, l.k),
-                       made = buffer(Slot::kHeadOutput, m, l.n);
-      copy_columns(from, h * step + first, x, 0, l.k);
-      linear(l, x, made, false);
-      copy_columns(made, 0, to, h * (to.n / heads) + place, l.n);
-    }
-  };
-  by_head(weights.latent->k_up, q, 0, d, query, rotated);
+  by_head(weights.latent->k_up, q, 0, query, rotated);
   rope(form.rope(), key_dim, batch, query);
   rope(form.rope(), key_dim, batch, key);
   const Activation out = buffer(Slot::kLatentOut, m, heads * key_dim);
   attention(form, {}, index, batch, cache, query, key, key, out);
-  by_head(weights.latent->v_up, out, rotated, key_dim, attended, 0);
+  by_head(weights.latent->v_up, out, rotated, attended, 0);
   linear(weights.o, attended, y, add);
+}
+
+void Executor::by_head(std::span<const Linear> linears, Activation x, int64_t from, Activation y,
+                       int64_t to) {
+  const int64_t heads = std::ssize(linears);
+  for (int64_t h = 0; h < heads; ++h) {
+    const Linear& l = linears[static_cast<size_t>(h)];
+    const Activation taken = buffer(Slot::kHeadInput, x.m, l.k),
+                     made = buffer(Slot::kHeadOutput, x.m, l.n);
+    copy_columns(x, h * (x.n / heads) + from, taken, 0, l.k);
+    linear(l, taken, made, false);
+    copy_columns(made, 0, y, h * (y.n / heads) + to, l.n);
+  }
 }
 
 std::vector<ExpertTokens> Executor::route_rows(const proto::Mixture& spec,
@@ -119,9 +121,9 @@ double Executor::mass_behind(Activation logits, const Candidate& top, const Cand
 
 std::unique_ptr<Executor> make_executor(const ExecutorChoice& choice) {
   if (!choice.cuda) return make_cpu_executor(choice.inputs);
-  if (choice.gpu_layers < 0) return make_cuda_executor();
-  return make_split_executor(make_cpu_executor(choice.inputs), make_cuda_executor(),
-                             choice.gpu_layers);
+  auto gpu = make_cuda_executor(choice.batch_invariant);
+  if (choice.gpu_layers < 0) return gpu;
+  return make_split_executor(make_cpu_executor(choice.inputs), std::move(gpu), choice.gpu_layers);
 }
 
 }  // namespace pith

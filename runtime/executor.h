@@ -95,7 +95,7 @@ struct ModelUse {
   int slots = 1;
   int64_t length = 0;  // of the cache, tokens; 0: only the weights are known to be used
   KvTypes types = KvType::kF16;
-  int64_t tokens = 512;     // of a pass, at most
+  int64_t tokens = 0;       // of a pass, at most; 0: as many as serve the backend, and fit
   int64_t first_block = 0;  // only blocks from here on, and the head
 };
 // What that takes of a backend's own memory, in bytes.
@@ -103,6 +103,7 @@ struct MemoryPlan {
   uint64_t weights = 0, cache = 0, room = 0;
   uint64_t loading = 0;    // besides the weights, while they are taken there
   uint64_t available = 0;  // 0: the backend has no memory of its own
+  int64_t tokens = 0;      // of a pass, at most
 
   uint64_t needed() const { return weights + std::max(loading, cache + room); }
 };
@@ -111,13 +112,17 @@ class GpuDevice;
 
 class Executor {
  public:
+  static constexpr int64_t kPassTokens = 512;  // of a prompt that serve a processor
+
   virtual ~Executor() = default;
 
   virtual std::string description() const = 0;
   // The weights of this model will be used where they lie, until the executor ends: a backend with
   // memory of its own takes them there once. Error(kMemory) with the numbers where that has too
   // little.
-  virtual MemoryPlan prepare(const Model&, const ModelUse& = {}) { return {}; }
+  virtual MemoryPlan prepare(const Model&, const ModelUse& use = {}) {
+    return {.tokens = use.tokens > 0 ? use.tokens : kPassTokens};
+  }
   // Between the two, weights stay as and where they are: a backend with memory of its own takes
   // what it comes by there once, and release() forgets what came since the hold() that it ends.
   virtual void hold() {}
@@ -182,6 +187,10 @@ class Executor {
   virtual void latent_linear(const proto::Attention& spec, const AttentionWeights& weights,
                              int index, const Batch& batch, KvCache& cache, Activation q,
                              Activation kv, Activation attended, Activation y, bool add);
+  // Of as many parts as there are linears, of each row of x and of y: numbers of part h of y from
+  // `to` on = those of part h of x from `from` on, times linear h.
+  virtual void by_head(std::span<const Linear> linears, Activation x, int64_t from, Activation y,
+                       int64_t to);
   // y += what a mixture of experts makes of x, but for the shared one. Here expert by expert, over
   // the rows that chose it; `y` is summed in the order of experts.
   virtual void mixture(const proto::Mixture& spec, const MixtureWeights& weights, Activation x,
@@ -249,12 +258,13 @@ enum class CpuInputs : uint8_t {
 // The backend of this machine's processor. Never fails.
 std::unique_ptr<Executor> make_cpu_executor(CpuInputs inputs = CpuInputs::kF32);
 // That of its first GPU; Error(kUsage) saying why where there is none.
-std::unique_ptr<Executor> make_cuda_executor();
+std::unique_ptr<Executor> make_cuda_executor(bool batch_invariant = false);
 
 struct ExecutorChoice {
   bool cuda = false;
   CpuInputs inputs = CpuInputs::kInt8;
-  int64_t gpu_layers = -1;  // the last so many on the GPU, the others on the CPU; -1: all
+  int64_t gpu_layers = -1;       // the last so many on the GPU, the others on the CPU; -1: all
+  bool batch_invariant = false;  // of the GPU: gpu/gpu_executor.h
 };
 std::unique_ptr<Executor> make_executor(const ExecutorChoice& choice);
 

@@ -66,8 +66,10 @@ class SplitExecutor final : public Executor {
     if (begin == 0) of_last_.insert(&model.embedding);
     ModelUse of_layers = use;
     of_layers.first_block = begin;
-    sides_[kFirst]->prepare(model, use);
-    return layers_ > 0 ? sides_[kLast]->prepare(model, of_layers) : MemoryPlan{};
+    const MemoryPlan first = sides_[kFirst]->prepare(model, use);
+    if (begin == blocks) return first;
+    if (begin > 0) of_layers.tokens = first.tokens;
+    return sides_[kLast]->prepare(model, of_layers);
   }
 
   Activation buffer(Slot slot, int64_t m, int64_t n) override {

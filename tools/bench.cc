@@ -113,13 +113,14 @@ class Runner {
   Runner(const ModelSource& source, const Options& o)
       : model_(load_model(source)),
         executor_(make_executor(o.executor())),
-        types_(o.cache.empty() ? KvTypes(KvType::kF16) : parse_kv_types(o.cache, KvType::kF16)),
-        tokens_(static_cast<size_t>(std::max(kChunk, o.batch))) {
+        types_(o.cache.empty() ? KvTypes(KvType::kF16) : parse_kv_types(o.cache, KvType::kF16)) {
     const ModelUse use{.slots = static_cast<int>(o.batch),
                        .length = o.depth + o.prompt + o.generate,
-                       .types = types_,
-                       .tokens = kChunk};
-    print_memory(executor_->prepare(model_, use), o.quiet);
+                       .types = types_};
+    const MemoryPlan plan = executor_->prepare(model_, use);
+    print_memory(plan, o.quiet);
+    chunk_ = plan.tokens;
+    tokens_.resize(static_cast<size_t>(std::max(chunk_, o.batch)));
     cache_ = executor_->make_cache(model_.spec, use.slots, use.length, types_);
     if (o.depth > 0 || o.batch > 1) cache_->fill();
     Rng rng(1);
@@ -133,8 +134,8 @@ class Runner {
 
   // Tokens of the first sequence at positions [begin, begin + count), and the logits of the last.
   void prefill(int64_t begin, int64_t count) {
-    for (int64_t done = 0; done < count; done += kChunk) {
-      const int64_t n = std::min(kChunk, count - done);
+    for (int64_t done = 0; done < count; done += chunk_) {
+      const int64_t n = std::min(chunk_, count - done);
       run({{0, begin + done, n}}, done + n == count);
     }
   }
@@ -146,8 +147,6 @@ class Runner {
   }
 
  private:
-  static constexpr int64_t kChunk = 512;
-
   void run(const std::vector<Segment>& segments, bool logits) {
     check_interrupt();
     std::vector<int64_t> ends;
@@ -163,6 +162,7 @@ class Runner {
 
   const Model model_;
   const std::unique_ptr<Executor> executor_;
+  int64_t chunk_ = 0;  // tokens of a prompt at a time
   const KvTypes types_;
   std::unique_ptr<KvCache> cache_;
   std::vector<int32_t> tokens_;

@@ -58,12 +58,17 @@ void ExecutorOptions::add_to(CLI::App& command) {
                   "with --device cuda: only the last so many layers and the head on the GPU, for "
                   "models that do not fit (default: all)")
       ->check(CLI::Range(0, 1 << 20));
+  command.add_flag("--batch-invariant", batch_invariant,
+                   "with --device cuda: the same bits for a token whatever is in its batch and "
+                   "however its prompt is cut; long prompts are slower");
 }
 
 ExecutorChoice ExecutorOptions::executor() const {
   const bool cuda = device == "cuda";
   if (gpu_layers >= 0 && !cuda) fail(ErrorKind::kUsage, "--gpu-layers goes with --device cuda");
-  return {cuda, exact_inputs ? CpuInputs::kF32 : CpuInputs::kInt8, gpu_layers};
+  if (batch_invariant && !cuda)
+    fail(ErrorKind::kUsage, "--batch-invariant goes with --device cuda");
+  return {cuda, exact_inputs ? CpuInputs::kF32 : CpuInputs::kInt8, gpu_layers, batch_invariant};
 }
 
 void print_memory(const MemoryPlan& plan, bool quiet) {

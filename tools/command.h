@@ -51,6 +51,7 @@ struct ExecutorOptions {
   bool exact_inputs = false;
   std::string device = "cpu";
   int64_t gpu_layers = -1;
+  bool batch_invariant = false;
 
   void add_to(CLI::App& command);
   ExecutorChoice executor() const;  // Error(kUsage) for --gpu-layers without a GPU

@@ -98,6 +98,34 @@ class CpuExecutor final : public Executor {
       Executor::activate_linear(activation, gate, up, linear, y, add);
   }
 
+  // All heads in one loop over the rows of their weights; the same bits as one after the other.
+  void by_head(std::span<const Linear> linears, Activation x, int64_t from, Activation y,
+               int64_t to) override {
+    const Linear& first = linears.front();
+    const auto like_first = [&](const Linear& l) { return rounded_alike(l, first); };
+    if (!std::ranges::all_of(linears, like_first))
+      return Executor::by_head(linears, x, from, y, to);
+    const int64_t heads = std::ssize(linears), m = x.m, n = first.n, of_x = x.n / heads,
+                  of_y = y.n / heads;
+    // Rows of a head one after the other.
+    const Activation taken = buffer(Slot::kHeadInput, heads * m, first.k),
+                     made = buffer(Slot::kHeadOutput, heads * m, n);
+    round_for(first, taken, [&](int64_t i) {
+      std::copy_n(x.f32() + i % m * x.n + i / m * of_x + from, first.k, taken.f32() + i * first.k);
+    });
+    products_.clear();
+    for (int64_t h = 0; h < heads; ++h) {
+      const Linear& l = linears[static_cast<size_t>(h)];
+      products_.push_back({&l.terms.front().w, made.f32() + h * m * n, false, h * m, m});
+    }
+    int_matmul(kernels_, rounded_, products_);
+    for (int64_t h = 0; h < heads; ++h)
+      add_bias(linears[static_cast<size_t>(h)], {made.f32() + h * m * n, m, n});
+    each_row(made, [&](int64_t i) {
+      std::copy_n(made.f32() + i * n, n, y.f32() + i % m * y.n + i / m * of_y + to);
+    });
+  }
+
   void mixture(const proto::Mixture& spec, const MixtureWeights& weights, Activation x,
                Activation y) override {
     constexpr int64_t kTokens = 512;  // at a time

@@ -61,6 +61,12 @@ struct HalfInputs {
   int64_t m;
   RoundTo round = RoundTo::kHalf;
   float fixed = 0;
+
+  // Those from a token on; of none, none.
+  HalfInputs rows_from(int64_t first) const {
+    if (values == nullptr) return *this;
+    return {values + first * stride, stride, scales + first, m - first, round, fixed};
+  }
 };
 
 // What plans depend on (product_plan.h).
@@ -247,6 +253,11 @@ struct Int8Inputs {
   float* scales;   // [m]
   int64_t m;
   float fixed;
+
+  Int8Inputs rows_from(int64_t first) const {
+    if (values == nullptr) return *this;
+    return {values + first * stride, stride, scales + first, m - first, fixed};
+  }
 };
 // Whether products of such weights and of inputs rounded to int8 are sums of integers that fit
 // int32: one scale a row, or two levels of scales, of which those of groups are factors of the sum.
@@ -409,7 +420,7 @@ struct Append {
   bool interleaved, rotate;
   HeadNorm query_norm = {}, key_norm = {};
 };
-constexpr bool is_latent(const Cache& c) { return c.values.rows == nullptr; }
+PITH_BOTH constexpr bool is_latent(const Cache& c) { return c.values.rows == nullptr; }
 
 // Latent attention's: what is rotated of queries and keys is, the vector that keys and values are
 // made of is normed, and the key is in the cache.

@@ -41,8 +41,8 @@ cuda::Activate activation_of(proto::Activation a) {
 
 class GpuExecutor final : public Executor {
  public:
-  GpuExecutor(const Ops& ops, std::string name, bool plans = false)
-      : device_(ops, plans), name_(std::move(name)) {
+  GpuExecutor(const Ops& ops, std::string name, bool batch_invariant, bool plans = false)
+      : device_(ops, plans), name_(std::move(name)), batch_invariant_(batch_invariant) {
     GpuDevice::check(ops.chip(&chip_));
   }
 
@@ -449,9 +449,10 @@ class GpuExecutor final : public Executor {
     std::vector<const std::vector<float>*> vectors;
   };
 
-  static constexpr size_t kMostOfGraph = 64;                  // tokens
-  static constexpr int64_t kSumsAtOnce = int64_t{1} << 22;    // 16 MiB
-  static constexpr int64_t kLatentAtOnce = int64_t{1} << 26;  // numbers of latent attention
+  static constexpr size_t kMostOfGraph = 64;                // tokens
+  static constexpr int64_t kSumsAtOnce = int64_t{1} << 22;  // 16 MiB
+  // Numbers of latent attention, and of sums of chunks: 256 MiB.
+  static constexpr int64_t kLatentAtOnce = int64_t{1} << 26, kChunkSumsAtOnce = kLatentAtOnce;
 
   static uint64_t floats(int64_t n) { return static_cast<uint64_t>(n) * sizeof(float); }
 
@@ -576,12 +577,36 @@ class GpuExecutor final : public Executor {
   void attend_chunks(const proto::Attention& spec, const cuda::Cache& c, const cuda::Positions& at,
                      const float* q, const float* sinks, int64_t chunks, float* out,
                      const cuda::HalfInputs& halves, const cuda::Int8Inputs& bytes) {
-    const int64_t heads = spec.heads();
-    grow(sums_, floats(at.m * heads * chunks * cuda::chunk_floats(c.head_dim)));
-    grow(attended_, static_cast<uint64_t>(at.m * (heads + 1)) * sizeof(int32_t));
-    device_.run(&Ops::attend, {c, at, q, heads, static_cast<int64_t>(spec.window()), scale_of(spec),
-                               static_cast<float>(spec.score_cap()), sinks, chunks,
-                               sums_.data<float>(), out, attended_.data<int32_t>(), halves, bytes});
+    const int64_t heads = spec.heads(), d = c.head_dim,
+                  of_token = heads * chunks * cuda::chunk_floats(d),
+                  piece = std::clamp<int64_t>(kChunkSumsAtOnce / of_token, 1, at.m);
+    grow(sums_, floats(piece * of_token));
+    grow(attended_, static_cast<uint64_t>(piece * (heads + 1)) * sizeof(int32_t));
+    cuda::Attend some{c,
+                      at,
+                      q,
+                      heads,
+                      static_cast<int64_t>(spec.window()),
+                      scale_of(spec),
+                      static_cast<float>(spec.score_cap()),
+                      sinks,
+                      chunks,
+                      sums_.data<float>(),
+                      out,
+                      attended_.data<int32_t>(),
+                      halves,
+                      bytes};
+    for (int64_t t = 0; t < at.m; t += piece) {
+      const int64_t m = some.positions.m = std::min(piece, at.m - t);
+      some.halves.m = some.bytes.m = m;
+      device_.run(&Ops::attend, some);
+      some.positions.slot += m;
+      some.positions.at += m;
+      some.q += m * heads * d;
+      some.out += m * heads * d;
+      some.halves = halves.rows_from(t + m);
+      some.bytes = bytes.rows_from(t + m);
+    }
   }
 
   void set_angles(Angles& angles, const Batch& batch) {
@@ -911,7 +936,7 @@ class GpuExecutor final : public Executor {
   }
 
   bool many(const cuda::HalfInputs& x) const {
-    return x.m > cuda::kMostBlockTokens && device_.ops().has_cublas();
+    return x.m > cuda::kMostBlockTokens && !batch_invariant_ && device_.ops().has_cublas();
   }
 
   // Calls f(first tile, tiles) for pieces of w so large that sums of m tokens stay in the cache of
@@ -969,6 +994,7 @@ class GpuExecutor final : public Executor {
       }
       row += s.count;
     }
+    if (batch_invariant_) many = false;
     tile_count_ = many ? static_cast<int64_t>(tiles.size()) : 0;
     if (many) set(query_tiles_, std::span<const cuda::QueryTile>(tiles));
   }
@@ -991,6 +1017,7 @@ class GpuExecutor final : public Executor {
 
   GpuDevice device_;  // first: its memory is given back before it ends
   const std::string name_;
+  const bool batch_invariant_;
   cuda::Chip chip_{};
   std::unordered_map<const Linear*, OnDevice> linears_;
   std::unordered_map<const std::vector<float>*, GpuBuffer> vectors_;
@@ -1018,17 +1045,18 @@ class GpuExecutor final : public Executor {
 
 }  // namespace
 
-std::unique_ptr<Executor> make_cuda_executor() {
+std::unique_ptr<Executor> make_cuda_executor(bool batch_invariant) {
   const CudaBackend& backend = cuda_backend();
   if (backend.ops == nullptr) fail(ErrorKind::kUsage, "no GPU: {}", backend.note);
-  return make_gpu_executor(*backend.ops, backend.devices.front().name);
+  return make_gpu_executor(*backend.ops, backend.devices.front().name, batch_invariant);
 }
 
 std::unique_ptr<Executor> make_planning_executor(const Ops& ops) {
-  return std::make_unique<GpuExecutor>(ops, "", true);
+  return std::make_unique<GpuExecutor>(ops, "", false, true);
 }
-std::unique_ptr<Executor> make_gpu_executor(const Ops& ops, std::string name) {
-  return std::make_unique<GpuExecutor>(ops, std::move(name));
+std::unique_ptr<Executor> make_gpu_executor(const Ops& ops, std::string name,
+                                            bool batch_invariant) {
+  return std::make_unique<GpuExecutor>(ops, std::move(name), batch_invariant);
 }
 
 }  // namespace pith

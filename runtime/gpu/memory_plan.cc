@@ -17,6 +17,9 @@ using cuda::Stream;
 // Kept back: what the driver and cuBLAS take themselves, and the granularity of the allocator.
 constexpr uint64_t kReserve = uint64_t{64} << 20;
 
+// So that what is done once for a pass, to convert weights and to read them, is little beside it.
+constexpr int64_t kMostPassTokens = 4096;
+
 struct Count {
   const Ops* real;
   uint64_t live = 0, peak = 0, next = 1 << 20;
@@ -171,6 +174,7 @@ bool fits(const MemoryPlan& p) { return p.needed() <= p.available; }
 
 MemoryPlan plan_gpu_memory(const Ops& ops, const Model& model, const ModelUse& use) {
   MemoryPlan plan;
+  plan.tokens = use.tokens > 0 ? use.tokens : kMostPassTokens;
   uint64_t total = 0;
   if (const Status bad = ops.memory(&plan.available, &total))
     fail(ErrorKind::kMemory, "CUDA: {}", bad);
@@ -184,7 +188,7 @@ MemoryPlan plan_gpu_memory(const Ops& ops, const Model& model, const ModelUse& u
     spec.mutable_layers()->DeleteSubrange(0, static_cast<int>(use.first_block));
     const auto cache = e->make_cache(spec, use.slots, use.length, use.types);
     plan.cache = counted->live - plan.weights;
-    const int64_t tokens = std::clamp<int64_t>(use.tokens, 1, use.length);
+    const int64_t tokens = std::clamp<int64_t>(plan.tokens, 1, use.length);
     const Segment prompt[] = {{0, use.length - tokens, tokens}};
     pass(*e, model, use.first_block, prompt, *cache);
     std::vector<Segment> step;
@@ -196,12 +200,17 @@ MemoryPlan plan_gpu_memory(const Ops& ops, const Model& model, const ModelUse& u
 }
 
 MemoryPlan require_gpu_memory(const Ops& ops, const Model& model, const ModelUse& use) {
-  const MemoryPlan plan = plan_gpu_memory(ops, model, use);
+  ModelUse open = use;
+  MemoryPlan plan = plan_gpu_memory(ops, model, open);
+  while (!fits(plan) && use.tokens == 0 && plan.tokens > Executor::kPassTokens) {
+    open.tokens = plan.tokens / 2;
+    plan = plan_gpu_memory(ops, model, open);
+  }
   if (fits(plan)) return plan;
   // The fewest layers on the processor with which the rest fits.
   int64_t low = use.first_block + 1, high = static_cast<int64_t>(model.blocks.size());
   while (low < high) {
-    ModelUse part = use;
+    ModelUse part = open;
     part.first_block = (low + high) / 2;
     if (fits(plan_gpu_memory(ops, model, part)))
       high = part.first_block;

@@ -270,9 +270,10 @@ class Sequences {
     for (const Token& t : tokens) {
       for (const double v : expected(t)) {
         const auto column = static_cast<int64_t>(i) % shape_.d;
-        if (column >= first)
+        if (column >= first) {
           ASSERT_NEAR(out[i], v, most)
               << "sequence " << t.sequence << ", position " << t.position << ", column " << column;
+        }
         ++i;
       }
     }
@@ -474,7 +475,9 @@ TEST(GpuLatentAttention, of_a_token_does_not_depend_on_what_else_is_in_the_batch
   for (size_t i = 0; i < all.size(); ++i) {
     const auto one = apart.run({all[i]});
     for (size_t j = 0; j < one.size(); ++j) {
-      if (j % 576 >= cuda::kLatentRotated) ASSERT_EQ(one[j], expected[i * one.size() + j]) << i;
+      if (j % 576 >= cuda::kLatentRotated) {
+        ASSERT_EQ(one[j], expected[i * one.size() + j]) << i;
+      }
     }
   }
 }

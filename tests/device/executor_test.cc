@@ -444,12 +444,47 @@ TEST(GpuExecutor, attends_from_prompts_by_tiles_where_there_are_some) {
   EXPECT_EQ(calls, 2);
 }
 
-class GpuBatches : public testing::TestWithParam<bool> {};
-INSTANTIATE_TEST_SUITE_P(Mixture, GpuBatches, testing::Bool());
+// More tokens than the block kernel takes, with heads that attend by tiles.
+TEST(GpuExecutor, gives_the_same_bits_however_a_prompt_is_cut_where_that_is_asked_for) {
+  Changed m(encoded(Encoding::integer(4, 32)),
+            test::tiny_config({.hidden = 128, .ffn = 64, .layers = 1, .heads = 2, .vocab = 70}));
+  m.tokens.clear();
+  for (int32_t i = 0; i < cuda::kMostBlockTokens + 4; ++i) m.tokens.push_back(i * 29 % 70);
+  m.model.spec.set_context(512);
+  const auto n = static_cast<int64_t>(m.tokens.size());
+  const auto last = [&](bool invariant, const std::vector<int64_t>& cuts) {
+    const auto gpu = make_gpu_executor(cuda::ops_table(), "emulated", invariant);
+    gpu->prepare(m.model);
+    const auto cache = gpu->make_cache(m.model.spec, 1, n, KvType::kF16);
+    std::vector<float> logits(static_cast<size_t>(m.model.spec.vocab()));
+    int64_t begin = 0;
+    for (const int64_t end : cuts) {
+      const Segment segment{0, begin, end - begin};
+      const Batch batch{std::span(m.tokens).subspan(static_cast<size_t>(begin),
+                                                    static_cast<size_t>(segment.count)),
+                        std::span(&segment, 1)};
+      const int64_t row = segment.count - 1;
+      gpu->read(forward_logits(*gpu, m.model, batch, *cache, std::span(&row, 1)), logits);
+      begin = end;
+    }
+    return logits;
+  };
+  const std::vector<int64_t> whole = {n}, cut = {3, 103, n - 1, n};
+  EXPECT_EQ(last(true, whole), last(true, cut));
+  EXPECT_NE(last(false, whole), last(true, whole));
+}
+
+std::string config_of(const std::string& kind) {
+  return kind == "mixture"  ? kMixture
+         : kind == "latent" ? kLatent
+                            : test::tiny_config({.hidden = 80, .vocab = 70});
+}
+
+class GpuBatches : public testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Models, GpuBatches, testing::Values("plain", "mixture", "latent"));
 
 TEST_P(GpuBatches, decode_to_the_bits_of_prefill) {
-  Changed m(encoded(Encoding::integer(4, 64, false)),
-            GetParam() ? kMixture : test::tiny_config({.hidden = 80, .vocab = 70}));
+  Changed m(encoded(Encoding::integer(4, 64, false)), config_of(GetParam()));
   for (const KvTypes types : {KvTypes(KvType::kF16), KvTypes(KvType::kInt8, KvType::kFp8)}) {
     const auto gpu = emulated();
     gpu->prepare(m.model);
@@ -481,12 +516,11 @@ TEST_P(GpuBatches, decode_to_the_bits_of_prefill) {
   }
 }
 
-class GpuGraphs : public testing::TestWithParam<bool> {};
-INSTANTIATE_TEST_SUITE_P(Mixture, GpuGraphs, testing::Bool());
+class GpuGraphs : public testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Models, GpuGraphs, testing::Values("plain", "mixture", "latent"));
 
 TEST_P(GpuGraphs, replay_decoding_steps_to_the_same_bits) {
-  Changed m(encoded(Encoding::integer(4, 64)),
-            GetParam() ? kMixture : test::tiny_config({.hidden = 80, .vocab = 70}));
+  Changed m(encoded(Encoding::integer(4, 64)), config_of(GetParam()));
   static int launches, graphs;
   launches = graphs = 0;
   cuda::Ops counting = cuda::ops_table();
@@ -567,8 +601,8 @@ TEST(GpuExecutor, refuses_what_it_has_no_kernel_or_no_room_for) {
 }
 
 // Takes what was planned, neither more nor, but for what is kept back, less.
-class GpuMemoryPlan : public testing::TestWithParam<bool> {};
-INSTANTIATE_TEST_SUITE_P(Mixture, GpuMemoryPlan, testing::Bool());
+class GpuMemoryPlan : public testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Models, GpuMemoryPlan, testing::Values("plain", "mixture", "latent"));
 
 TEST_P(GpuMemoryPlan, is_what_is_taken) {
   static uint64_t live, peak;
@@ -590,9 +624,9 @@ TEST_P(GpuMemoryPlan, is_what_is_taken) {
       encoded(Encoding::integer(8, 0), {DType::kI8, InputScale::kToken, 0})(l);
     else
       encoded(Encoding::integer(4, 32, false))(l);
-    if (!GetParam()) l.bias = test::uniform_values(l.n, 3);
+    if (GetParam() == std::string("plain")) l.bias = test::uniform_values(l.n, 3);
   };
-  Changed m(change, GetParam() ? kMixture : test::tiny_config({.hidden = 80, .vocab = 70}));
+  Changed m(change, config_of(GetParam()));
   for (const int64_t first : {0, 1}) {
     live = peak = 0;
     const ModelUse use{
@@ -646,12 +680,35 @@ TEST(GpuMemory, that_is_too_little_is_told_with_the_layers_that_fit) {
   EXPECT_EQ(split->prepare(m.model, use).needed(), there);
 }
 
-class SplitModels : public testing::TestWithParam<bool> {};
-INSTANTIATE_TEST_SUITE_P(Mixture, SplitModels, testing::Bool());
+// Passes of fewer tokens, where no number was asked for.
+TEST(GpuMemory, that_is_little_has_shorter_passes) {
+  Changed m(encoded(Encoding::integer(4, 32)), {.hidden = 64, .layers = 2, .vocab = 70});
+  static uint64_t there;
+  cuda::Ops small = cuda::ops_table();
+  small.memory = [](uint64_t* free, uint64_t* total) {
+    *free = *total = there;
+    return cuda::Status();
+  };
+  there = uint64_t{1} << 36;
+  const ModelUse open{.length = 8192};
+  const auto plan = [&](const ModelUse& use) { return plan_gpu_memory(small, m.model, use); };
+  const auto prepared = [&](const ModelUse& use) {
+    return make_gpu_executor(small, "small")->prepare(m.model, use).tokens;
+  };
+  EXPECT_EQ(prepared(open), 4096);
+  EXPECT_EQ(prepared({.length = 8192, .tokens = 300}), 300);
+  there = plan({.length = 8192, .tokens = 1024}).needed();
+  EXPECT_EQ(prepared(open), 1024);
+  EXPECT_THROW(prepared({.length = 8192, .tokens = 4096}), Error);
+  there = plan({.length = 8192, .tokens = 512}).needed() - 1;
+  EXPECT_THROW(prepared(open), Error);
+}
+
+class SplitModels : public testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Models, SplitModels, testing::Values("plain", "mixture", "latent"));
 
 TEST_P(SplitModels, give_the_logits_of_either_whatever_is_where) {
-  Changed m(encoded(Encoding::integer(4, 32, false)),
-            GetParam() ? kMixture : test::tiny_config({.hidden = 80, .vocab = 70}));
+  Changed m(encoded(Encoding::integer(4, 32, false)), config_of(GetParam()));
   const auto n = static_cast<int64_t>(m.tokens.size());
   const auto vocab = static_cast<size_t>(m.model.spec.vocab());
   const auto logits = [&](Executor& e) {

@@ -1,4 +1,5 @@
-// Mixtures of experts on the processor: all at once gives the bits of one expert after the other.
+// Mixtures of experts, and linears by head, on the processor: all at once gives the bits of one
+// after the other.
 
 #include <gtest/gtest.h>
 
@@ -66,6 +67,42 @@ TEST(CpuMixture, gives_the_bits_of_one_expert_after_the_other) {
       for (const int threads : {1, 3}) {
         set_threads(threads);
         EXPECT_EQ(run(*together, spec, weights, x, m), expected) << c.encoding << " " << m;
+      }
+      set_threads(0);
+    }
+  }
+}
+
+TEST(CpuByHead, gives_the_bits_of_one_head_after_the_other) {
+  const int64_t heads = 3, k = 96, n = 48, of_x = 100, of_y = 60;
+  const InputEncoding none{}, i8{DType::kI8, InputScale::kToken, 0};
+  for (const auto& [name, input] :
+       {std::pair("int4-g32-asym", none), {"int8-row", i8}, {"int6-g16", none}, {"bf16", none}}) {
+    std::vector<Linear> linears;
+    for (uint64_t h = 0; h < heads; ++h)
+      linears.push_back(linear("head", parse_encoding(name), n, k, h + 1, input));
+    linears[1].bias = test::uniform_values(n, 5);
+    for (const int64_t m : {1, 2, 70}) {
+      const auto x = test::uniform_values(m * heads * of_x, 3);
+      const auto run = [&](Executor& e) {
+        const Activation from = e.buffer(Slot::kQuery, m, heads * of_x),
+                         to = e.buffer(Slot::kAttended, m, heads * of_y);
+        std::vector<float> y(static_cast<size_t>(m * heads * of_y), 7);
+        e.write(x, from);
+        e.write(y, to);
+        e.by_head(linears, from, 4, to, 12);
+        e.read(to, y);
+        return y;
+      };
+      const auto together = make_cpu_executor(CpuInputs::kInt8),
+                 inner = make_cpu_executor(CpuInputs::kInt8);
+      ForwardingExecutor apart(*inner);
+      const auto expected = run(apart);
+      EXPECT_EQ(expected[11], 7);
+      EXPECT_NE(expected[12], 7);
+      for (const int threads : {1, 3}) {
+        set_threads(threads);
+        EXPECT_EQ(run(*together), expected) << name << " " << m;
       }
       set_threads(0);
     }

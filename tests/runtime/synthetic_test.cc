@@ -33,12 +33,9 @@ TEST(Synthetic, weights_are_finite_and_of_variance_one_over_k_in_every_encoding)
 
 TEST(Synthetic, shapes_have_the_parameters_of_their_names) {
   const SyntheticTypes w4{Encoding::integer(4, 64), Encoding::integer(8, 64), InputEncoding{}};
-  const std::pair<const char*, double> kExpected[] = {{"smollm2-135m", 134.5e6},
-                                                      {"llama-850m", 852.6e6},
-                                                      {"llama-1b", 1235.8e6},
-                                                      {"llama-8b", 8030.3e6},
-                                                      {"qwen3-30b-a3b", 30532.1e6},
-                                                      {"deepseek-v2-lite", 15706.5e6}};
+  const std::pair<const char*, double> kExpected[] = {
+      {"smollm2-135m", 134.5e6}, {"llama-850m", 852.6e6},      {"llama-1b", 1235.8e6},
+      {"llama-8b", 8030.3e6},    {"qwen3-30b-a3b", 30532.1e6}, {"deepseek-v2-lite", 15706.5e6}};
   for (const auto& [name, parameters] : kExpected) {
     const auto source = make_synthetic(name, w4);
     EXPECT_NEAR(static_cast<double>(parameter_count(source->spec())), parameters, 1e5) << name;
