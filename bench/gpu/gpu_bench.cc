@@ -287,7 +287,13 @@ void products(bool quick) {
   }
 }
 
-void attention(bool quick) {
+struct HeadShape {
+  const char* name;
+  int64_t heads, kv_heads, d;
+  bool latent;  // keys are values
+};
+
+void attention(const HeadShape& shape, bool quick) {
   struct Type {
     const char* name;
     CacheType type;
@@ -295,7 +301,7 @@ void attention(bool quick) {
   };
   const Type types[] = {
       {"f16", CacheType::kF16, 2}, {"int8", CacheType::kInt8, 1}, {"fp8", CacheType::kFp8, 1}};
-  const int64_t heads = 32, kv_heads = 8, d = 128;
+  const int64_t heads = shape.heads, kv_heads = shape.kv_heads, d = shape.d;
   void* arrived = nullptr;  // zeroed
   must(ops.allocate(8 * (heads + 1) * 4, &arrived));
   for (const int64_t batch : {1, 8}) {
@@ -325,8 +331,9 @@ void attention(bool quick) {
         const Times t = measure([&](int turn) {
           const uint64_t layer =
               rows * d * type.bytes * (static_cast<uint64_t>(turn) % static_cast<uint64_t>(layers));
+          const CachePlane of_values{type.type, values.as<char>(layer), of_rows};
           const Cache cache{{type.type, keys.as<char>(layer), of_rows},
-                            {type.type, values.as<char>(layer), of_rows},
+                            shape.latent ? CachePlane{type.type, nullptr, nullptr} : of_values,
                             of_pages.as<int32_t>(),
                             per_slot,
                             kv_heads,
@@ -347,9 +354,11 @@ void attention(bool quick) {
                            {}},
                           stream));
         });
-        report(std::string("attend ") + type.name + " batch=" + std::to_string(batch) +
-                   " context=" + std::to_string(length),
-               t, static_cast<double>(rows * d * type.bytes * 2), 0, 0);
+        report(std::string("attend ") + shape.name + " " + type.name +
+                   " batch=" + std::to_string(batch) + " context=" + std::to_string(length),
+               t, static_cast<double>(rows * d * type.bytes * (shape.latent ? 1 : 2)),
+               shape.latent ? 2.0 * static_cast<double>(batch * length * heads) * (576 + 512) : 0,
+               0);
       }
     }
   }
@@ -468,7 +477,9 @@ int main(int argc, char** argv) {
   }
   elementwise();
   repack();
-  attention(quick);
+  attention({"32/8 heads of 128", 32, 8, 128, false}, quick);
+  attention({"16 latent heads", 16, 1, 576, true}, quick);
+  attention({"128 latent heads", 128, 1, 576, true}, quick);
   experts(quick);
   products(quick);
   ops.end_stream(stream);

@@ -29,7 +29,7 @@ if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck initcheck synccheck; do
     echo "== $tool" >>"$out/sanitizer.txt"
     timeout 100 compute-sanitizer --tool "$tool" "$build/bin/gpu_test" --gtest_brief=1 \
-      --gtest_filter='GpuAttention.holds*:GpuKernels.*:TileProduct.holds*:GpuAlgebra.*:GpuGptq.takes*' >>"$out/sanitizer.txt" 2>&1 || true
+      --gtest_filter='GpuAttention.holds*:GpuLatentAttention.*heads:GpuKernels.*:TileProduct.holds*:GpuAlgebra.*:GpuGptq.takes*' >>"$out/sanitizer.txt" 2>&1 || true
   done
   grep -E '^==|ERROR SUMMARY' "$out/sanitizer.txt"
 fi
@@ -39,7 +39,7 @@ fi
 "$build/bin/gpu_compress_bench" ${quick:+"$quick"} | tee "$out/compress.json"
 
 : >"$out/models.json"
-for model in "llama-1b w4" "llama-8b w4" "llama-8b w8" "llama-8b fp8"; do
+for model in "llama-1b w4" "llama-8b w4" "llama-8b w8" "llama-8b fp8" "deepseek-v2-lite w4"; do
   read -r shape type <<<"$model"
   for overlap in 0 1; do
     echo "{\"overlap\": $overlap}" >>"$out/models.json"

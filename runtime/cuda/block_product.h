@@ -58,12 +58,11 @@ PITH_DEVICE void copy_by_warp(unsigned char* to, const unsigned char* from) {
 }
 
 // The product of a block: rows from place.tile on, tokens from place.first on, of x.m. Token t is
-// row row_of(t) of x, and row_to(t) of y.
-template <class Math, int NT, int kSteps, class Inputs, class RowOf, class RowTo>
+// row row_of(t) of x, and of y as it is.
+template <class Math, int NT, int kSteps, class Inputs, class RowOf>
 PITH_DEVICE void multiply_block(const TileWeight& w, const float* bias, const Inputs& x_of,
-                                RowOf row_of, RowTo row_to, const ProductPlan& plan,
-                                const ProductRoom& room_of, const BlockPlace& place, bool add,
-                                float* y, int64_t ldy) {
+                                RowOf row_of, const ProductPlan& plan, const ProductRoom& room_of,
+                                const BlockPlace& place, bool add, float* y, int64_t ldy) {
   using Sum = typename Math::Sum;
   using Input = typename Math::Input;
   constexpr Codes codes = Math::codes;
@@ -240,8 +239,7 @@ PITH_DEVICE void multiply_block(const TileWeight& w, const float* bias, const In
                   token = place.first + i / 4 % NT * 8 + 2 * t + i % 2;
     const Sum sum = plan.splits > 1 ? total[i] : kept(i);
     if (row < w.n && token < x_of.m)
-      Math::finish(w, bias, row, x_of.scales[row_of(token)], add, sum,
-                   y + row_to(token) * ldy + row);
+      Math::finish(w, bias, row, x_of.scales[row_of(token)], add, sum, y + token * ldy + row);
   }
 }
 
@@ -251,8 +249,8 @@ PITH_KERNEL block_product_kernel(typename Math::Product a) {
   const BlockPlace place = block_place<NT>(a, &which);
   const TileTarget& to = a.to[which];
   const auto same = [](int64_t token) { return token; };
-  multiply_block<Math, NT, kSteps>(to.w, to.bias, a.x, same, same, a.plan, a.room, place, a.add,
-                                   to.y, to.ldy);
+  multiply_block<Math, NT, kSteps>(to.w, to.bias, a.x, same, a.plan, a.room, place, a.add, to.y,
+                                   to.ldy);
 }
 
 template <class Math>

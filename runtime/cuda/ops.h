@@ -226,7 +226,7 @@ struct SortedExpertProduct {
   int64_t most;  // pairs of one expert
   const int32_t* row;
   HalfInputs x;
-  ProductPlan plan;  // 16 tokens, or kMostExpertTokens
+  ProductPlan plan;  // 16 tokens, or kMostExpertTokens; of heads the latter
 };
 // y[t] += sum of weight[t, j] * x[place of t * chosen + j], in order
 struct JoinExperts {

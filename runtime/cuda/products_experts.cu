@@ -30,21 +30,20 @@ PITH_KERNEL expert_product_kernel(ExpertProduct a) {
                               (second ? a.of.y[1] : a.of.y[0]) + pair * a.of.ldy, a.of.ldy);
 }
 
-// The same for pairs that are sorted by expert, or those of heads.
+// The same for pairs that are sorted by expert; or (kHeads) those of heads, of each of which every
+// a.experts-th row of x and y is.
 //
 // w, x    as in block_product.h
 // sums    those of block_product.h
 // grid    x: 32 rows a warp, of all weights of an expert, by 8 NT of its pairs; y: experts. Blocks
 //         behind the pairs of an expert have nothing to do.
 // bound   up to some 32 pairs an expert memory: bytes of the chosen; then tensor cores
-template <class Math, int NT, int kSteps>
+template <class Math, int NT, int kSteps, bool kHeads>
 PITH_KERNEL sorted_expert_product_kernel(SortedExpertProduct a) {
   wait_for_previous();
   const auto e = static_cast<int32_t>(block_y());
-  const auto most = static_cast<int32_t>(a.most);
-  const bool sorted = a.first != nullptr;
-  const int32_t begin = sorted ? a.first[e] : e * most,
-                end = sorted ? a.first[e + 1] : begin + most;
+  const int32_t begin = kHeads ? 0 : a.first[e],
+                end = kHeads ? static_cast<int32_t>(a.most) : a.first[e + 1];
   const auto of_pairs = static_cast<int32_t>((a.most + 8 * NT - 1) / (8 * NT)),
              block = static_cast<int32_t>(block_x());
   const int32_t first = begin + block % of_pairs * (8 * NT);
@@ -55,15 +54,18 @@ PITH_KERNEL sorted_expert_product_kernel(SortedExpertProduct a) {
   const TileWeight w = (second ? a.of.weights[1] : a.of.weights[0])[e];
   HalfInputs x = a.x;
   x.m = end;
-  const auto row_of = [&](int64_t place) {
-    return !sorted ? (place - begin) * a.experts + e : a.row ? a.row[place] : place;
-  };
-  const auto row_to = [&](int64_t place) { return sorted ? place : row_of(place); };
   const BlockPlace place{block / of_pairs % row_blocks * tiles, first, 0, 0};
   const float* const biases = second ? a.of.bias[1] : a.of.bias[0];
-  multiply_block<Math, NT, kSteps>(w, biases ? biases + e * a.of.like.n : nullptr, x, row_of,
-                                   row_to, a.plan, {}, place, false, a.of.y[second ? 1 : 0],
-                                   a.of.ldy);
+  const float* const bias = biases ? biases + e * a.of.like.n : nullptr;
+  float* const y = a.of.y[second ? 1 : 0];
+  if constexpr (kHeads) {
+    const auto row_of = [&](int64_t pair) { return pair * a.experts + e; };
+    multiply_block<Math, NT, kSteps>(w, bias, x, row_of, a.plan, {}, place, false, y + e * a.of.ldy,
+                                     a.experts * a.of.ldy);
+  } else {
+    const auto row_of = [&](int64_t pair) { return a.row ? a.row[pair] : pair; };
+    multiply_block<Math, NT, kSteps>(w, bias, x, row_of, a.plan, {}, place, false, y, a.of.like.n);
+  }
 }
 
 template <Codes codes, int kSteps>
@@ -83,10 +85,13 @@ Status run(const SortedExpertProduct& a, Stream stream) {
                   32 * p.warps,
                   shared_bytes(codes, sizeof(uint16_t), p),
                   true};
+  constexpr int kMost = kMostExpertTokens / 8;
+  if (a.first == nullptr)
+    return launch(sorted_expert_product_kernel<Halves<codes>, kMost, kSteps, true>, grid, stream,
+                  a);
   if (p.tokens == 16)
-    return launch(sorted_expert_product_kernel<Halves<codes>, 2, kSteps>, grid, stream, a);
-  return launch(sorted_expert_product_kernel<Halves<codes>, kMostExpertTokens / 8, kSteps>, grid,
-                stream, a);
+    return launch(sorted_expert_product_kernel<Halves<codes>, 2, kSteps, false>, grid, stream, a);
+  return launch(sorted_expert_product_kernel<Halves<codes>, kMost, kSteps, false>, grid, stream, a);
 }
 
 template <class Product>
@@ -110,8 +115,9 @@ Status expert_product(const ExpertProduct& a, Stream stream) {
 }
 Status sorted_expert_product(const SortedExpertProduct& a, Stream stream) {
   const ProductPlan& p = a.plan;
-  const bool planned = (p.tokens == 16 || p.tokens == kMostExpertTokens) && p.warps >= 1 &&
-                       p.warps <= 8 && p.stages >= 2 && p.stages <= 4 && p.splits == 1;
+  const bool planned = ((p.tokens == 16 && a.first != nullptr) || p.tokens == kMostExpertTokens) &&
+                       p.warps >= 1 && p.warps <= 8 && p.stages >= 2 && p.stages <= 4 &&
+                       p.splits == 1;
   return planned ? run_checked(a, stream) : "experts: a plan that is none";
 }
 

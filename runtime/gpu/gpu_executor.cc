@@ -8,14 +8,12 @@
 #include <cstring>
 #include <map>
 #include <numeric>
-#include <tuple>
-#include <unordered_map>
 
 #include "core/bytes.h"
 #include "runtime/cuda/product_plan.h"
 #include "runtime/gpu/backend.h"
 #include "runtime/gpu/gpu_cache.h"
-#include "runtime/gpu/gpu_weight.h"
+#include "runtime/gpu/gpu_weights.h"
 #include "runtime/gpu/memory_plan.h"
 #include "runtime/rope_angles.h"
 
@@ -40,6 +38,8 @@ cuda::Activate activation_of(proto::Activation a) {
 }
 
 class GpuExecutor final : public Executor {
+  using Use = GpuWeights::Use;
+
  public:
   GpuExecutor(const Ops& ops, std::string name, bool batch_invariant, bool plans = false)
       : device_(ops, plans), name_(std::move(name)), batch_invariant_(batch_invariant) {
@@ -51,36 +51,12 @@ class GpuExecutor final : public Executor {
   MemoryPlan prepare(const Model& model, const ModelUse& use) override {
     const MemoryPlan plan =
         device_.plans() ? MemoryPlan{} : require_gpu_memory(device_.ops(), model, use);
-    if (use.first_block == 0) keep(model.embedding);
-    for (auto b = static_cast<size_t>(use.first_block); b < model.blocks.size(); ++b) {
-      for (const auto& s : model.blocks[b].sublayers) {
-        keep(s.norm.weight);
-        keep(s.post_norm.weight);
-        for (const Linear* l : s.linears()) keep(*l);
-        if (s.attention) {
-          keep(s.attention->query_norm.weight);
-          keep(s.attention->key_norm.weight);
-          keep(s.attention->sinks);
-          if (s.attention->latent) keep_heads(*s.attention->latent);
-        }
-        if (s.mixture) {
-          keep(s.mixture->choice_bias);
-          keep_experts(*s.mixture);
-        }
-      }
-    }
-    keep(model.final_norm.weight);
-    keep(model.head());
+    weights_.keep(model, use.first_block);
     return plan;
   }
 
-  void hold() override { holds_.emplace_back(); }
-  void release() override {
-    device_.wait();
-    for (const Linear* l : holds_.back().linears) linears_.erase(l);
-    for (const auto* v : holds_.back().vectors) vectors_.erase(v);
-    holds_.pop_back();
-  }
+  void hold() override { weights_.hold(); }
+  void release() override { weights_.release(); }
   GpuDevice* gpu() override { return &device_; }
 
   Activation buffer(Slot slot, int64_t m, int64_t n) override {
@@ -96,17 +72,16 @@ class GpuExecutor final : public Executor {
 
   void embed(const Linear& table, std::span<const int32_t> tokens, float scale,
              Activation x) override {
-    with(table, [&](const OnDevice& w) {
-      if (w.terms.size() != 1 || w.terms.front().up)
+    weights_.with(table, [&](const GpuLinear& w) {
+      if (!w.plain())
         fail(ErrorKind::kUnsupported, "the CUDA backend takes embeddings of one term");
       if (!inputs_are_set_) set(tokens_, tokens);
-      device_.run(&Ops::embed,
-                  {w.terms.front().w.tiles(), tokens_.data<int32_t>(), x.m, scale, x.f32()});
+      device_.run(&Ops::embed, {w.tiles(), tokens_.data<int32_t>(), x.m, scale, x.f32()});
     });
   }
 
   void norm(const NormWeights& norm, Activation x, Activation y, bool add) override {
-    device_.run(&Ops::norm, {x.f32(), on_device(norm.weight, norm_once_), x.m, x.n,
+    device_.run(&Ops::norm, {x.f32(), weights_.vector(norm.weight, Use::kNorm), x.m, x.n,
                              static_cast<float>(norm.spec.eps()), y.f32(), add});
   }
 
@@ -128,14 +103,14 @@ class GpuExecutor final : public Executor {
     if (alike(all) && in_int8(all)) {
       const cuda::Int8Inputs inputs = int8_room(*all.front().linear, x.m, x.n);
       device_.run(&Ops::norm_to_int8,
-                  {x.f32(), on_device(norm.weight, norm_once_), x.n, eps, inputs});
+                  {x.f32(), weights_.vector(norm.weight, Use::kNorm), x.n, eps, inputs});
       return multiply_int8(all, inputs, false);
     }
-    if (!alike(all) || in_blocks(all.front().linear->input))
+    if (!alike(all) || rounds_in_blocks(all.front().linear->input))
       return Executor::norm_linears(norm, x, normed, all);
     const cuda::HalfInputs inputs = room(inputs_, x.m, x.n, all.front().linear->input);
     device_.run(&Ops::norm_to_half,
-                {x.f32(), on_device(norm.weight, norm_once_), x.n, eps, inputs});
+                {x.f32(), weights_.vector(norm.weight, Use::kNorm), x.n, eps, inputs});
     multiply_all(all, inputs);
   }
 
@@ -148,7 +123,7 @@ class GpuExecutor final : public Executor {
                                            static_cast<const float*>(up.data), gate.n, inputs});
       return multiply_int8(to, inputs, add);
     }
-    const bool blocks = in_blocks(linear.input);
+    const bool blocks = rounds_in_blocks(linear.input);
     const cuda::HalfInputs inputs =
         activated(activation, gate, up, blocks ? InputEncoding{} : linear.input);
     multiply(linear, blocks ? to_half(linear, gate) : inputs, y, add);
@@ -174,7 +149,7 @@ class GpuExecutor final : public Executor {
                         Activation v, Activation attended, Activation y, bool add) override {
     const Linear& o = weights.o;
     const To to[] = {{&o, y}};
-    if (in_blocks(o.input)) {
+    if (rounds_in_blocks(o.input)) {
       attend(spec, &weights, weights.sinks, index, batch, cache, q, k, v, attended, {}, {});
       return linear(o, attended, y, add);
     }
@@ -196,8 +171,8 @@ class GpuExecutor final : public Executor {
   void latent_linear(const proto::Attention& spec, const AttentionWeights& weights, int index,
                      const Batch& batch, KvCache& cache, Activation q, Activation kv,
                      Activation attended, Activation y, bool add) override {
-    const auto kept = heads_.find(&*weights.latent);
-    if (kept == heads_.end()) {
+    const GpuHeads* const on = weights_.heads(*weights.latent);
+    if (on == nullptr) {
       return Executor::latent_linear(spec, weights, index, batch, cache, q, kv, attended, y, add);
     }
     const LatentWeights& latent = *weights.latent;
@@ -209,7 +184,7 @@ class GpuExecutor final : public Executor {
     append.heads = spec.heads();
     append.plain = plain_dims(spec);
     append.rank = static_cast<int64_t>(spec.latent().rank());
-    append.norm = head_norm(spec.key_norm(), weights.key_norm, norm_once_);
+    append.norm = head_norm(spec.key_norm(), weights.key_norm, Use::kKeyNorm);
     const int64_t heads = append.heads, key_dim = append.cache.head_dim, half = append.half,
                   chunks = most_chunks_of(append.cache),
                   of_token = heads * (2 * key_dim + chunks * cuda::chunk_floats(key_dim)),
@@ -222,14 +197,14 @@ class GpuExecutor final : public Executor {
       append.q = q.f32() + t * q.n;
       append.kv = kv.f32() + t * kv.n;
       append.query = query.f32();
-      multiply_heads(kept->second.key, latent.k_up, append.q, q.n / heads, m,
-                     query.f32() + 2 * half, key_dim);
+      multiply_heads(on->key, latent.k_up, append.q, q.n / heads, m, query.f32() + 2 * half,
+                     key_dim);
       device_.run(&Ops::append_latent, append);
       append.cosines += m * half;
       append.sines += m * half;
       attend_chunks(cached_form(spec), append.cache, append.positions, query.f32(), nullptr, chunks,
                     out.f32(), {}, {});
-      multiply_heads(kept->second.value, latent.v_up, out.f32() + 2 * half, key_dim, m,
+      multiply_heads(on->value, latent.v_up, out.f32() + 2 * half, key_dim, m,
                      attended.f32() + t * attended.n, attended.n / heads);
     }
     linear(weights.o, attended, y, add);
@@ -239,9 +214,9 @@ class GpuExecutor final : public Executor {
   // one.
   void mixture(const proto::Mixture& spec, const MixtureWeights& weights, Activation x,
                Activation y) override {
-    const auto kept = experts_.find(&weights);
-    if (kept == experts_.end() || spec.chosen() > cuda::kMostChosen) {
-      cannot_record_ = true;
+    const GpuExperts* const on = weights_.experts(weights);
+    if (on == nullptr || spec.chosen() > cuda::kMostChosen) {
+      waited_ = true;
       return Executor::mixture(spec, weights, x, y);
     }
     const auto experts = static_cast<int32_t>(spec.experts()),
@@ -251,7 +226,7 @@ class GpuExecutor final : public Executor {
     const cuda::HalfInputs of_router = to_half(weights.router, x);
     multiply(weights.router, of_router, router, false);
     const float* const bias =
-        spec.choice_bias() ? on_device(weights.choice_bias, norm_once_) : nullptr;
+        spec.choice_bias() ? weights_.vector(weights.choice_bias, Use::kNorm) : nullptr;
     constexpr int64_t kTokens = 4096;  // at a time
     for (int64_t t = 0; t < x.m; t += kTokens) {
       const int64_t m = std::min(kTokens, x.m - t), pairs = m * chosen;
@@ -271,7 +246,7 @@ class GpuExecutor final : public Executor {
       }
       // Experts take what the router took, as long as it is there.
       const bool same = t == 0 && x.m <= kTokens && first.up.input == weights.router.input;
-      run_experts(spec, kept->second, first, c,
+      run_experts(spec, *on, first, c,
                   same ? of_router : to_half(first.up, {x.f32() + t * x.n, m, x.n}),
                   {y.f32() + t * y.n, m, y.n});
     }
@@ -319,11 +294,12 @@ class GpuExecutor final : public Executor {
     Recorded& recorded = graphs_[key];
     if (recorded.graph && recorded.generation != generation_) recorded = {};
     if (!recorded.graph) {
-      cannot_record_ = false;
+      waited_ = false;
+      weights_.came();
       if (std::exchange(recorded.runs, recorded.runs + 1) == 0 || recorded.cannot) {
         const uint64_t before = generation_;
         const Activation result = body();
-        recorded.cannot = cannot_record_;
+        recorded.cannot = weights_.came() || waited_;
         if (generation_ != before) recorded.runs = 0;
         return result;
       }
@@ -416,25 +392,6 @@ class GpuExecutor final : public Executor {
     RopeAngles of;
     Placed cosines, sines;
   };
-  struct OnDevice {
-    struct Term {
-      GpuWeight w;
-      std::optional<GpuWeight> up;
-    };
-    std::vector<Term> terms;
-    GpuBuffer bias;
-  };
-  // Of linears of one kind: [., TileWeight] and [., n], and one of them.
-  struct Table {
-    GpuBuffer weights, biases;
-    cuda::TileWeight like{};
-  };
-  struct Experts {
-    Table gate, up, down;
-  };
-  struct Heads {
-    Table key, value;
-  };
   // Of tokens: by pairs of a token and an expert, and where they are sorted by expert, how.
   struct Choice {
     int32_t* expert;
@@ -444,11 +401,6 @@ class GpuExecutor final : public Executor {
   struct Inputs {
     GpuBuffer values, scales;
   };
-  struct Hold {  // what is to be forgotten at its end
-    std::vector<const Linear*> linears;
-    std::vector<const std::vector<float>*> vectors;
-  };
-
   static constexpr size_t kMostOfGraph = 64;                // tokens
   static constexpr int64_t kSumsAtOnce = int64_t{1} << 22;  // 16 MiB
   // Numbers of latent attention, and of sums of chunks: 256 MiB.
@@ -522,9 +474,9 @@ class GpuExecutor final : public Executor {
     append->interleaved = rope.interleaved();
   }
 
-  cuda::HeadNorm head_norm(const proto::Norm& spec, const NormWeights& norm, GpuBuffer& once) {
+  cuda::HeadNorm head_norm(const proto::Norm& spec, const NormWeights& norm, Use use) {
     if (spec.kind() == proto::NORM_NONE) return {nullptr, 0};
-    return {on_device(norm.weight, once), static_cast<float>(spec.eps())};
+    return {weights_.vector(norm.weight, use), static_cast<float>(spec.eps())};
   }
 
   // With `weights`, of q and k that are normed and turned as the spec says. Whether what a product
@@ -552,12 +504,12 @@ class GpuExecutor final : public Executor {
                         {},
                         {}};
     if (weights != nullptr) {
-      append.query_norm = head_norm(spec.query_norm(), weights->query_norm, norm_once_);
-      append.key_norm = head_norm(spec.key_norm(), weights->key_norm, key_norm_once_);
+      append.query_norm = head_norm(spec.query_norm(), weights->query_norm, Use::kNorm);
+      append.key_norm = head_norm(spec.key_norm(), weights->key_norm, Use::kKeyNorm);
       if (spec.rope().dims() > 0) turn_by(&append, spec.rope(), batch);
     }
     device_.run(&Ops::append, append);
-    const float* const of_nothing = sinks.empty() ? nullptr : on_device(sinks, sinks_once_);
+    const float* const of_nothing = sinks.empty() ? nullptr : weights_.vector(sinks, Use::kSinks);
     if (tile_count_ > 0 && cuda::has_tiles(c)) {
       device_.run(&Ops::attend_tiles,
                   {c, query_tiles_.data<cuda::QueryTile>(), tile_count_, q.f32(), heads, window,
@@ -632,21 +584,8 @@ class GpuExecutor final : public Executor {
         std::bit_ceil(static_cast<uint64_t>(ceil_div(longest_, cuda::kChunkKeys))));
   }
 
-  OnDevice take(const Linear& linear) {
-    OnDevice to;
-    for (const auto& t : linear.terms) {
-      to.terms.push_back({GpuWeight(device_, t.w), std::nullopt});
-      if (t.up) to.terms.back().up = GpuWeight(device_, *t.up);
-    }
-    to.bias = GpuBuffer(device_, linear.bias.data(), linear.bias.size() * sizeof(float));
-    device_.wait();
-    return to;
-  }
-  void keep(const Linear& linear) {
-    if (!linears_.contains(&linear)) linears_.emplace(&linear, take(linear));
-  }
   // What experts make of these tokens; `like`: one of them.
-  void run_experts(const proto::Mixture& spec, const Experts& e, const MlpWeights& like,
+  void run_experts(const proto::Mixture& spec, const GpuExperts& e, const MlpWeights& like,
                    const Choice& c, const cuda::HalfInputs& x, Activation y) {
     const auto chosen = static_cast<int32_t>(spec.chosen());
     const int64_t pairs = x.m * chosen, width = like.up.n;
@@ -679,63 +618,8 @@ class GpuExecutor final : public Executor {
     device_.run(&Ops::join_experts, {made.f32(), c.place, c.weight, x.m, y.n, chosen, y.f32()});
   }
 
-  // Where all are of the same kind as `kind`, or the first of them, so that one kernel can take
-  // any.
-  std::optional<Table> table_of(const std::vector<const Linear*>& linears,
-                                const cuda::TileWeight* kind = nullptr) {
-    Table table;
-    std::vector<cuda::TileWeight> all;
-    std::vector<float> biases;
-    const Linear& first = *linears.front();
-    for (const Linear* l : linears) {
-      const OnDevice& on = linears_.at(l);
-      const cuda::TileWeight& w = on.terms.front().w.tiles();
-      if (all.empty()) table.like = kind != nullptr ? *kind : w;
-      if (on.terms.size() != 1 || on.terms.front().up || !cuda::alike(w, table.like) ||
-          l->bias.size() != first.bias.size() || l->input != first.input || in_blocks(l->input))
-        return std::nullopt;
-      all.push_back(w);
-      biases.insert(biases.end(), l->bias.begin(), l->bias.end());
-    }
-    table.weights = GpuBuffer(device_, all.data(), all.size() * sizeof(cuda::TileWeight));
-    table.biases = GpuBuffer(device_, biases.data(), floats(std::ssize(biases)));
-    device_.wait();
-    return table;
-  }
-  void keep_experts(const MixtureWeights& mixture) {
-    if (experts_.contains(&mixture)) return;
-    const auto of = [&](Linear MlpWeights::*role) {
-      std::vector<const Linear*> all;
-      for (const MlpWeights& expert : mixture.experts) all.push_back(&(expert.*role));
-      return all;
-    };
-    const MlpWeights& first = mixture.experts.front();
-    std::optional<Table> up = table_of(of(&MlpWeights::up)), down = table_of(of(&MlpWeights::down));
-    if (!up || !down) return;
-    Experts to;
-    if (!first.gate.terms.empty()) {
-      std::optional<Table> gate = table_of(of(&MlpWeights::gate), &up->like);
-      if (!gate || first.gate.input != first.up.input ||
-          first.gate.bias.size() != first.up.bias.size())
-        return;
-      to.gate = std::move(*gate);
-    }
-    to.up = std::move(*up);
-    to.down = std::move(*down);
-    experts_.emplace(&mixture, std::move(to));
-  }
-  void keep_heads(const LatentWeights& latent) {
-    if (heads_.contains(&latent)) return;
-    const auto of = [](const std::vector<Linear>& linears) {
-      std::vector<const Linear*> all;
-      for (const Linear& l : linears) all.push_back(&l);
-      return all;
-    };
-    std::optional<Table> key = table_of(of(latent.k_up)), value = table_of(of(latent.v_up));
-    if (key && value) heads_.emplace(&latent, Heads{std::move(*key), std::move(*value)});
-  }
   // y[t, h] = weight h times x[t, h], for m tokens; x and y have rows `ldx` and `ldy` apart.
-  void multiply_heads(const Table& table, const std::vector<Linear>& linears, const float* x,
+  void multiply_heads(const GpuTable& table, const std::vector<Linear>& linears, const float* x,
                       int64_t ldx, int64_t m, float* y, int64_t ldy) {
     const Linear& first = linears.front();
     const auto heads = static_cast<int32_t>(linears.size());
@@ -749,51 +633,14 @@ class GpuExecutor final : public Executor {
     if (cuda::pair_by_pair(rows, heads))
       return device_.run(&Ops::expert_product, {of, nullptr, rows, 1, inputs, heads});
     device_.run(&Ops::sorted_expert_product,
-                {of, nullptr, heads, m, nullptr, inputs, cuda::plan_experts(of.like, m, chip_)});
+                {of, nullptr, heads, m, nullptr, inputs,
+                 cuda::plan_experts(of.like, cuda::kMostExpertTokens, chip_)});
   }
-  static void add_weight(cuda::ExpertWeights* of, const Table& table, float* to) {
+  static void add_weight(cuda::ExpertWeights* of, const GpuTable& table, float* to) {
     of->weights[of->count] = table.weights.data<cuda::TileWeight>();
     of->bias[of->count] = table.biases.data<float>();
     of->y[of->count++] = to;
   }
-  void keep(const std::vector<float>& vector) {
-    if (vector.empty() || vectors_.contains(&vector)) return;
-    vectors_.emplace(&vector, GpuBuffer(device_, vector.data(), floats(std::ssize(vector))));
-    device_.wait();
-  }
-
-  template <class F>
-  void with(const Linear& linear, F f) {
-    const auto kept = linears_.find(&linear);
-    if (kept != linears_.end()) return f(kept->second);
-    cannot_record_ = true;
-    if (!holds_.empty()) {
-      holds_.back().linears.push_back(&linear);
-      return f(linears_.emplace(&linear, take(linear)).first->second);
-    }
-    const OnDevice once = take(linear);
-    f(once);
-    device_.wait();
-  }
-  // Into `once` where it is for this use alone.
-  const float* on_device(const std::vector<float>& vector, GpuBuffer& once) {
-    const auto kept = vectors_.find(&vector);
-    if (kept != vectors_.end()) return kept->second.data<float>();
-    cannot_record_ = true;
-    if (!holds_.empty()) {
-      holds_.back().vectors.push_back(&vector);
-      return vectors_
-          .emplace(&vector, GpuBuffer(device_, vector.data(), floats(std::ssize(vector))))
-          .first->second.data<float>();
-    }
-    set(once, std::span<const float>(vector));
-    return once.data<float>();
-  }
-
-  static bool in_blocks(const InputEncoding& e) {
-    return e.rounds() && e.scale == InputScale::kBlock128;
-  }
-
   // For inputs that are rounded so.
   cuda::HalfInputs room(Inputs& inputs, int64_t m, int64_t k, const InputEncoding& e = {}) {
     const auto stride =
@@ -814,13 +661,13 @@ class GpuExecutor final : public Executor {
   cuda::HalfInputs to_half(const Linear& linear, Activation x) {
     const float* from = x.f32();
     const InputEncoding& e = linear.input;
-    if (in_blocks(e)) {
+    if (rounds_in_blocks(e)) {
       grow(rounded_, floats(x.m * x.n));
       device_.run(&Ops::round_inputs,
                   {x.f32(), x.m, x.n, e.dtype != DType::kI8, rounded_.data<float>()});
       from = rounded_.data<float>();
     }
-    const cuda::HalfInputs to = room(inputs_, x.m, x.n, in_blocks(e) ? InputEncoding{} : e);
+    const cuda::HalfInputs to = room(inputs_, x.m, x.n, rounds_in_blocks(e) ? InputEncoding{} : e);
     device_.run(&Ops::to_half, {from, x.n, to});
     return to;
   }
@@ -838,12 +685,10 @@ class GpuExecutor final : public Executor {
     return all.size() <= cuda::kMostTargets && std::ranges::all_of(all, [&](const To& to) {
              const InputEncoding& e = to.linear->input;
              if (e.dtype != DType::kI8 || e.scale == InputScale::kBlock128) return false;
-             const auto kept = linears_.find(to.linear);
-             if (kept == linears_.end() || kept->second.terms.size() != 1) return false;
-             const auto& term = kept->second.terms.front();
-             const cuda::TileWeight& w = term.w.tiles();
-             if (first == nullptr) first = &w;
-             return !term.up && cuda::takes_int8(w) && cuda::alike(w, *first);
+             const GpuLinear* const on = weights_.find(*to.linear);
+             if (on == nullptr || !on->plain()) return false;
+             if (first == nullptr) first = &on->tiles();
+             return cuda::takes_int8(on->tiles()) && cuda::alike(on->tiles(), *first);
            });
   }
   cuda::Int8Inputs int8_room(const Linear& linear, int64_t m, int64_t k) {
@@ -857,8 +702,8 @@ class GpuExecutor final : public Executor {
   }
   void multiply_int8(std::span<const To> all, const cuda::Int8Inputs& x, bool add) {
     const auto target = [&](const To& to) -> cuda::TileTarget {
-      const OnDevice& on = linears_.find(to.linear)->second;
-      return {on.terms.front().w.tiles(), to.y.f32(), to.y.n, on.bias.data<float>()};
+      const GpuLinear& on = *weights_.find(*to.linear);
+      return {on.tiles(), to.y.f32(), to.y.n, on.bias.data<float>()};
     };
     if (x.m > cuda::kMostBlockTokens && cuda::has_bytes(target(all.front()).w) &&
         device_.ops().has_byte_product(false)) {
@@ -885,7 +730,7 @@ class GpuExecutor final : public Executor {
   }
 
   void multiply(const Linear& linear, const cuda::HalfInputs& x, Activation y, bool add) {
-    with(linear, [&](const OnDevice& on) {
+    weights_.with(linear, [&](const GpuLinear& on) {
       const float* bias = on.bias.data<float>();
       for (const auto& t : on.terms) {
         const GpuWeight* w = &t.w;
@@ -923,12 +768,10 @@ class GpuExecutor final : public Executor {
     p.x = x;
     bool plain = all.size() <= cuda::kMostTargets && !many(x);
     for (size_t i = 0; plain && i < all.size(); ++i) {
-      const auto kept = linears_.find(all[i].linear);
-      plain = kept != linears_.end() && kept->second.terms.size() == 1 &&
-              !kept->second.terms.front().up;
+      const GpuLinear* const on = weights_.find(*all[i].linear);
+      plain = on != nullptr && on->plain();
       if (!plain) break;
-      p.to[p.count++] = {kept->second.terms.front().w.tiles(), all[i].y.f32(), all[i].y.n,
-                         kept->second.bias.data<float>()};
+      p.to[p.count++] = {on->tiles(), all[i].y.f32(), all[i].y.n, on->bias.data<float>()};
       plain = cuda::alike(p.to[i].w, p.to[0].w);
     }
     if (plain) return run_product(&Ops::tile_product, p);
@@ -1019,14 +862,10 @@ class GpuExecutor final : public Executor {
   const std::string name_;
   const bool batch_invariant_;
   cuda::Chip chip_{};
-  std::unordered_map<const Linear*, OnDevice> linears_;
-  std::unordered_map<const std::vector<float>*, GpuBuffer> vectors_;
-  std::unordered_map<const MixtureWeights*, Experts> experts_;
-  std::unordered_map<const LatentWeights*, Heads> heads_;
-  std::vector<Hold> holds_;
+  GpuWeights weights_{device_};
   std::array<GpuBuffer, static_cast<size_t>(Slot::kCount)> buffers_;
-  GpuBuffer keys_, scores_, partial_, arrived_, norm_once_, key_norm_once_, sinks_once_, rounded_,
-      inner_, piece_, bytes_, products_, sums_, attended_, chosen_, row_weights_, step_;
+  GpuBuffer keys_, scores_, partial_, arrived_, rounded_, inner_, piece_, bytes_, products_, sums_,
+      attended_, chosen_, row_weights_, step_;
   Placed tokens_, rows_, slots_, positions_;
   std::vector<std::byte> step_bytes_;
   std::vector<std::pair<Placed*, size_t>> step_places_;
@@ -1038,7 +877,7 @@ class GpuExecutor final : public Executor {
   std::map<GraphKey, Recorded> graphs_;
   uint64_t generation_ = 0;      // counts the times that memory moved
   bool inputs_are_set_ = false;  // what a pass works on was uploaded before it
-  bool cannot_record_ = false;   // a pass waited, or took a weight to the device for one use
+  bool waited_ = false;          // a pass did, for what it could not know before
   GpuBuffer query_tiles_;
   int64_t tile_count_ = 0, longest_ = 0;
 };

@@ -154,7 +154,8 @@ TEST(DeviceMixture, multiplies_heads_where_they_lie) {
       of.ldy = ldy;
       if (sorted) {
         device.run(&cuda::Ops::sorted_expert_product,
-                   {of, nullptr, heads, m, nullptr, inputs, cuda::plan_experts(of.like, m, chip)});
+                   {of, nullptr, heads, m, nullptr, inputs,
+                    cuda::plan_experts(of.like, cuda::kMostExpertTokens, chip)});
       } else {
         device.run(&cuda::Ops::expert_product, {of, nullptr, rows, 1, inputs, heads});
       }
