@@ -107,7 +107,8 @@ class Checker {
     const proto::Latent& l = a.latent();
     size("latent vector", l.rank());
     if (l.query_rank() > kMaxSize) refuse("a latent query of {}", l.query_rank());
-    if (a.rope().dims() == a.head_dim()) refuse("latent heads of rotated dimensions alone");
+    if (a.rope().dims() == 0 || a.rope().dims() == a.head_dim())
+      refuse("latent heads with {} rotated of {} dimensions", a.rope().dims(), a.head_dim());
     if (l.value_dim() == 0 || l.value_dim() > 4096) refuse("values of size {}", l.value_dim());
     const uint64_t key = l.rank() + a.rope().dims();
     if (key > 4096 || uint64_t{a.heads()} * std::max<uint64_t>(key, l.value_dim()) > kMaxSize)

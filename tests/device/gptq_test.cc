@@ -241,8 +241,13 @@ class GpuCompression : public testing::Test {
 // The whole way: calibration, statistics, correction and rounding on a device.
 TEST_F(GpuCompression, makes_files_as_good_as_the_processor) {
   const test::TinySizes sizes{.hidden = 32, .ffn = 48, .layers = 2, .vocab = 101};
-  for (const std::string family : {"llama", "gemma", "mixture"}) {
+  for (const std::string family : {"llama", "gemma", "mixture", "latent"}) {
     const bool mixture = family == "mixture";
+    if (family == "latent") {  // one layer, before the mixtures
+      open(
+          test::tiny_latent_config({.hidden = 32, .ffn = 48, .layers = 1, .heads = 2, .vocab = 101},
+                                   {.query_rank = 0, .plain = 32, .value = 32}));
+    }
     if (mixture) open(test::tiny_mixture_config(sizes, 4, 2));
     if (family == "gemma") open(test::tiny_gemma_config(sizes));
     const Model model = load_model(*source_);

@@ -76,12 +76,13 @@ void set_mixtures_hf(const Json& c, bool sigmoid, proto::ModelSpec* spec) {
   });
 }
 
-void set_mixtures_gguf(const Checkpoint& checkpoint, proto::ModelSpec* spec) {
+// `scores`: 1 softmax, 2 sigmoids, where the file does not say.
+void set_mixtures_gguf(const Checkpoint& checkpoint, uint64_t scores, proto::ModelSpec* spec) {
   const GgufMetadata& g = checkpoint.gguf;
   const std::string family = spec->family();
   const auto key = [&](const char* name) { return family + "." + name; };
-  const uint64_t scores = g.uint(key("expert_gating_func"), 1),
-                 groups = g.uint(key("expert_group_count"), 0),
+  scores = g.uint(key("expert_gating_func"), scores);
+  const uint64_t groups = g.uint(key("expert_group_count"), 0),
                  shared = g.uint(key("expert_shared_count"), 0);
   if (scores != 1 && scores != 2)
     fail(ErrorKind::kUnsupported, "{}: expert_gating_func {} is not supported", checkpoint.path,
@@ -140,6 +141,9 @@ ImportedModel import_deepseek_gguf(const Checkpoint& checkpoint) {
   auto* const spec = &model.spec;
   if (!g.has("deepseek2.attention.kv_lora_rank"))
     fail(ErrorKind::kUnsupported, "{}: a deepseek2 without latent attention", checkpoint.path);
+  if (g.number("deepseek2.attention.temperature_scale", 0.0) != 0)
+    fail(ErrorKind::kUnsupported, "{}: scores that depend on the position are not supported",
+         checkpoint.path);
   const uint64_t rotated = g.uint("deepseek2.rope.dimension_count"),
                  size = g.uint("deepseek2.attention.key_length_mla",
                                g.uint("deepseek2.attention.key_length", 0)),
@@ -159,7 +163,7 @@ ImportedModel import_deepseek_gguf(const Checkpoint& checkpoint) {
       {g.uint("deepseek2.attention.kv_lora_rank"), g.uint("deepseek2.attention.q_lora_rank", 0),
        size - rotated, rotated, value, spec->final_norm().eps()},
       mscale, spec);
-  set_mixtures_gguf(checkpoint, spec);
+  set_mixtures_gguf(checkpoint, 1, spec);
   check_spec(*spec, checkpoint.path);
   name_tensors_gguf(&model);
   // Files from before 2025 have one tensor for keys and values, as Hugging Face does.
@@ -192,7 +196,7 @@ ImportedModel import_glm4_moe_gguf(const Checkpoint& checkpoint) {
   ImportedModel model{.spec = decoder_spec_gguf(checkpoint), .tensors = {}};
   auto* const spec = &model.spec;
   if (checkpoint.find("blk.0.attn_q_norm.weight") != nullptr) set_head_norms(spec);
-  set_mixtures_gguf(checkpoint, spec);
+  set_mixtures_gguf(checkpoint, 2, spec);
   check_spec(*spec, checkpoint.path);
   name_tensors_gguf(&model, {.gguf_mlp_norm = "post_attention_norm"});
   return model;
