@@ -85,15 +85,15 @@ PITH_DEVICE void load_keys(const Cache& cache, int slot, int32_t first, int32_t 
 //         scores of 16 heads, then 128 columns of their sums
 // bound   up to some 32 heads memory: 1152 bytes a key in f16; then tensor cores
 template <CacheType type, int kGroups>
-PITH_KERNEL attend_latent_kernel(Attend a) {
+PITH_KERNEL PITH_BLOCKS(32 * kWarps * kGroups, 4 / kGroups) attend_latent_kernel(Attend a) {
   wait_for_previous();
   const ChunkKeys of = keys_of_chunk(a, 16 * kGroups);
   if (of.low >= of.high) return;  // none of its keys are seen
   auto& room = *reinterpret_cast<LatentRoom<kGroups>*>(shared_memory());
   const int group = warp() / kWarps, part = warp() % kWarps, g = lane() / 4, t = lane() % 4;
+
   const auto left = static_cast<int>(a.heads - of.first_head);
   const int heads = left < 16 * kGroups ? left : 16 * kGroups;
-
   for (int r = warp(); r < 16 * kGroups; r += kWarps * kGroups) {
     float x[kDim / 32], most = 0;
     const float* const q = a.q + (of.token * a.heads + of.first_head + r) * kDim;
@@ -110,26 +110,32 @@ PITH_KERNEL attend_latent_kernel(Attend a) {
   }
 
   float sums[kColumns / 8][4] = {}, top[2] = {kLowest, kLowest}, total[2] = {}, unit = kLeastUnit;
-  const uint16_t* const queries = room.queries + (16 * group + g) * kRow + 2 * t;
-  const uint16_t* const keys = room.keys + (8 * part + g) * kRow + 2 * t;
+  // Rows as load_matrices() wants them named.
+  const uint16_t* const queries =
+      room.queries + (16 * group + lane() % 16) * kRow + lane() / 16 * 8;
+  const uint16_t* const keys = room.keys + (8 * part + lane() % 8) * kRow + lane() / 8 * 8;
   for (int32_t key = of.low / 16 * 16; key < of.high; key += kKeys) {
     sync_block();  // nobody reads what was there
     load_keys<type, kGroups>(a.cache, of.slot, key, of.high - 1, room);
     wait_copies<0>();
     sync_block();
-    float parts[4][4] = {};
+    float parts[2][4] = {};
 #pragma unroll
-    for (int s = 0; s < kDim / 16; ++s) {
-      const uint32_t q[4] = {load4(queries + 16 * s), load4(queries + 8 * kRow + 16 * s),
-                             load4(queries + 16 * s + 8), load4(queries + 8 * kRow + 16 * s + 8)};
-      const uint32_t k[2] = {load4(keys + 16 * s), load4(keys + 16 * s + 8)};
-      mma_f16(parts[s % 4], q, k);
+    for (int s = 0; s < kDim / 16; s += 2) {
+      uint32_t k[4];
+      load_matrices(k, keys + 16 * s);
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        uint32_t q[4];
+        load_matrices(q, queries + 16 * (s + half));
+        mma_f16(parts[half], q, k + 2 * half);
+      }
     }
     float scores[4], highest[2] = {kLowest, kLowest};
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int at = 8 * part + 2 * t + i % 2;
-      float score = (parts[0][i] + parts[1][i]) + (parts[2][i] + parts[3][i]);
+      float score = parts[0][i] + parts[1][i];
       score *= room.powers[16 * group + g + i / 2 * 8] * room.scales[at];
       if (a.cap > 0) score = capped(score, a.cap);
       scores[i] = key + at >= of.low && key + at < of.high ? score : -INFINITY;

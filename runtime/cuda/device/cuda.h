@@ -120,7 +120,15 @@ PITH_DEVICE float reciprocal_about(float x) {
   return y;
 }
 
-// Four matrices of 8 x 8 f16 from shared memory, transposed: lane i names row i % 8 of matrix i /
+// Four matrices of 8 x 8 f16 from shared memory: lane i names row i % 8 of matrix i / 8; lane 4 g +
+// t gets of matrix j in to[j] the elements [g, 2t] and [g, 2t+1].
+PITH_DEVICE void load_matrices(uint32_t* to, const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(row)))
+               : "memory");
+}
+// The same transposed: lane i names row i % 8 of matrix i /
 // 8; lane 4 g + t gets of matrix j in to[j] the elements [2t, g] and [2t + 1, g].
 PITH_DEVICE void load_transposed(uint32_t* to, const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"

@@ -286,19 +286,34 @@ void shuffle(void* const* lanes) {
   }
 }
 
-void load_transposed(void* const* lanes) {
+namespace {
+
+// Row r and columns c of matrix j: element(j, r, c), of which lane 4 g + t takes a pair.
+template <class Pair>
+void load_pairs(void* const* lanes, Pair pair_of) {
+  const auto element = [&](int j, int row, int column) {
+    const auto* const from = static_cast<const Matrices*>(lanes[8 * j + row]);
+    uint16_t half;
+    std::memcpy(&half, static_cast<const unsigned char*>(from->row) + 2 * column, 2);
+    return static_cast<uint32_t>(half);
+  };
   for (int i = 0; i < 32; ++i) {
-    for (int j = 0; j < 4; ++j) {
-      uint32_t pair = 0;
-      for (int half = 0; half < 2; ++half) {
-        const auto* const from = static_cast<const Transposed*>(lanes[8 * j + 2 * (i % 4) + half]);
-        uint16_t element;
-        std::memcpy(&element, static_cast<const unsigned char*>(from->row) + 2 * (i / 4), 2);
-        pair |= static_cast<uint32_t>(element) << (16 * half);
-      }
-      static_cast<const Transposed*>(lanes[i])->to[j] = pair;
-    }
+    for (int j = 0; j < 4; ++j)
+      static_cast<const Matrices*>(lanes[i])->to[j] = pair_of(element, j, i / 4, i % 4);
   }
+}
+
+}  // namespace
+
+void load_matrices(void* const* lanes) {
+  load_pairs(lanes, [](auto element, int j, int g, int t) {
+    return element(j, g, 2 * t) | element(j, g, 2 * t + 1) << 16;
+  });
+}
+void load_transposed(void* const* lanes) {
+  load_pairs(lanes, [](auto element, int j, int g, int t) {
+    return element(j, 2 * t, g) | element(j, 2 * t + 1, g) << 16;
+  });
 }
 
 namespace {

@@ -73,10 +73,11 @@ struct Mma {
   float* d;
   const uint32_t *a, *b;
 };
-struct Transposed {
+struct Matrices {
   uint32_t* to;
   const void* row;
 };
+void load_matrices(void* const* lanes);
 void load_transposed(void* const* lanes);
 struct MmaInts {
   int32_t* d;
@@ -188,10 +189,15 @@ PITH_DEVICE uint32_t half2_fma(uint32_t a, uint32_t b, uint32_t c) {
 PITH_DEVICE uint32_t and_or(uint32_t a, uint32_t mask, uint32_t b) { return (a & mask) | b; }
 PITH_DEVICE float exp2_about(float x) { return std::exp2(x); }
 PITH_DEVICE float reciprocal_about(float x) { return 1 / x; }
+PITH_DEVICE void load_matrices(uint32_t* to, const void* row) {
+  emulated::check_aligned(row, 16);
+  emulated::Matrices m{to, row};
+  emulated::meet_warp(emulated::load_matrices, &m);
+}
 PITH_DEVICE void load_transposed(uint32_t* to, const void* row) {
   emulated::check_aligned(row, 16);
-  emulated::Transposed t{to, row};
-  emulated::meet_warp(emulated::load_transposed, &t);
+  emulated::Matrices m{to, row};
+  emulated::meet_warp(emulated::load_transposed, &m);
 }
 PITH_DEVICE void mma_f16(float* d, const uint32_t* a, const uint32_t* b) {
   emulated::Mma m{d, a, b};
