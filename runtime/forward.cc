@@ -61,28 +61,29 @@ void attention_sublayer(Executor& e, const proto::Sublayer& sublayer,
   });
 }
 
-// The first linears of an MLP and what comes of them: gate (or up where there is none), and up
-// where there is a gate.
+// What the last linear of an MLP takes: gate (or up where there is none), and up where there is a
+// gate.
 struct MlpParts {
   Activation gate, up;
 };
-MlpParts mlp_parts(Executor& e, const proto::Mlp& spec, int64_t m) {
+MlpParts first_linears(Executor& e, const proto::Mlp& spec, const MlpWeights& w,
+                       const proto::Norm& norm, const NormWeights& norm_weights, Activation x) {
   const auto width = static_cast<int64_t>(spec.width());
-  const Activation up = e.buffer(Slot::kUp, m, width);
-  return spec.gated() ? MlpParts{e.buffer(Slot::kGate, m, width), up} : MlpParts{up, {}};
-}
-std::vector<Executor::To> mlp_targets(const proto::Mlp& spec, const MlpWeights& w,
-                                      const MlpParts& parts) {
-  if (!spec.gated()) return {{&w.up, parts.gate}};
-  return {{&w.gate, parts.gate}, {&w.up, parts.up}};
+  const Activation up = e.buffer(Slot::kUp, x.m, width);
+  if (!spec.gated()) {
+    input_linears(e, norm, norm_weights, x, {{{&w.up, up}}});
+    return {up, {}};
+  }
+  const Activation gate = e.buffer(Slot::kGate, x.m, width);
+  input_linears(e, norm, norm_weights, x, {{{&w.gate, gate}, {&w.up, up}}});
+  return {gate, up};
 }
 
 void mlp_sublayer(Executor& e, const proto::Sublayer& sublayer, const SublayerWeights& weights,
                   Activation x) {
   const proto::Mlp& spec = sublayer.mlp();
   const MlpWeights& w = *weights.mlp;
-  const MlpParts parts = mlp_parts(e, spec, x.m);
-  input_linears(e, sublayer.norm(), weights.norm, x, mlp_targets(spec, w, parts));
+  const MlpParts parts = first_linears(e, spec, w, sublayer.norm(), weights.norm, x);
   add_made(e, sublayer, weights, x, [&](Activation y, bool add) {
     e.activate_linear(spec.activation(), parts.gate, parts.up, w.down, y, add);
   });
@@ -91,8 +92,7 @@ void mlp_sublayer(Executor& e, const proto::Sublayer& sublayer, const SublayerWe
 // y (+)= what the expert that every token takes makes of x
 void shared_expert(Executor& e, const proto::Mlp& spec, const MlpWeights& w, Activation x,
                    Activation y, bool add) {
-  const MlpParts parts = mlp_parts(e, spec, x.m);
-  e.linears(x, mlp_targets(spec, w, parts));
+  const MlpParts parts = first_linears(e, spec, w, {}, {}, x);  // x was normed for the router
   e.activate_linear(spec.activation(), parts.gate, parts.up, w.down, y, add);
 }
 

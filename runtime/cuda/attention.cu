@@ -117,10 +117,11 @@ PITH_KERNEL append_kernel(Append a) {
   }
 }
 
-// norm.weight  or null: the vector is as it is
-// grid    x: tokens, y: heads of queries and the key by 4, a warp each with head_dim floats of
-// shared
-//         memory
+// query[t, h] = (rotated part of q[t, h]) turned; key of t = that of kv[t] turned, norm(its vector)
+//
+// norm    no weight: the vector is as it is
+// grid    x: tokens, y: heads of queries and the key by 4, a warp each, with head_dim floats of
+//         shared memory
 // bound   latency: some kilobytes a token
 PITH_KERNEL append_latent_kernel(AppendLatent a) {
   wait_for_previous();

@@ -191,6 +191,7 @@ class GpuExecutor final : public Executor {
                   piece = std::clamp<int64_t>(kLatentAtOnce / of_token, 1, q.m);
     const Activation query = buffer(Slot::kLatentQuery, piece * heads, key_dim),
                      out = buffer(Slot::kLatentOut, piece * heads, key_dim);
+    const proto::Attention form = cached_form(spec);
     for (int64_t t = 0; t < q.m; t += piece) {
       const int64_t m = std::min(piece, q.m - t);
       append.positions = {slots_.data<int32_t>() + t, positions_.data<int32_t>() + t, m};
@@ -202,8 +203,8 @@ class GpuExecutor final : public Executor {
       device_.run(&Ops::append_latent, append);
       append.cosines += m * half;
       append.sines += m * half;
-      attend_chunks(cached_form(spec), append.cache, append.positions, query.f32(), nullptr, chunks,
-                    out.f32(), {}, {});
+      attend_chunks(form, append.cache, append.positions, query.f32(), nullptr, chunks, out.f32(),
+                    {}, {});
       multiply_heads(on->value, latent.v_up, out.f32() + 2 * half, key_dim, m,
                      attended.f32() + t * attended.n, attended.n / heads);
     }

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "core/bytes.h"
 #include "core/error.h"
 #include "runtime/model/arch/decoder.h"
 
@@ -39,41 +40,57 @@ void set_latent(const LatentSizes& s, double mscale, proto::ModelSpec* spec) {
   });
 }
 
+// How experts are chosen, whatever file says it; `groups` below 2: from all.
+struct Choosing {
+  bool sigmoid, bias, normalized;
+  uint64_t groups, chosen_groups, shared;
+  double scale;
+};
+void set_choosing(const Choosing& c, proto::Mixture* m) {
+  m->set_sigmoid(c.sigmoid);
+  m->set_choice_bias(c.bias);
+  m->set_normalized(c.normalized);
+  if (c.groups > 1) {
+    m->set_groups(checked_cast<uint32_t>(c.groups, "the number of groups of experts"));
+    m->set_chosen_groups(
+        checked_cast<uint32_t>(c.chosen_groups, "the number of groups for a token"));
+  }
+  // Weights of V2 that are normalized are not scaled.
+  if (c.sigmoid || !c.normalized) m->set_scale(c.scale);
+  const uint64_t width = m->expert().width();
+  if (c.shared > 1024 || width > (1 << 24))
+    fail(ErrorKind::kCorrupt, "{} experts {} wide", c.shared, width);
+  set_shared_expert(m, c.shared * width, false);
+}
+
 // The mixtures of layers from first_k_dense_replace on.
 void set_mixtures_hf(const Json& c, bool sigmoid, proto::ModelSpec* spec) {
   const uint64_t experts = json_uint(c, "n_routed_experts", kConfig, 0);
   if (experts == 0) return;
   const uint64_t first = json_uint(c, "first_k_dense_replace", kConfig, 0),
                  step = json_uint(c, "moe_layer_freq", kConfig, 1),
-                 width = json_uint(c, "moe_intermediate_size", kConfig),
-                 groups = json_uint(c, "n_group", kConfig, 1),
-                 shared = json_uint(c, "n_shared_experts", kConfig, 0);
+                 width = json_uint(c, "moe_intermediate_size", kConfig);
   const bool normalized = json_bool(c, "norm_topk_prob", kConfig, sigmoid);
   const std::string method =
       json_string(c, "topk_method", kConfig, sigmoid ? "noaux_tc" : "greedy");
   if (step == 0) fail(ErrorKind::kCorrupt, "{}: moe_layer_freq is 0", kConfig);
-  if (shared > 1024 || width > (1 << 24))
-    fail(ErrorKind::kCorrupt, "{} experts {} wide", shared, width);
   if (method != "greedy" && method != "group_limited_greedy" && method != "noaux_tc")
     fail(ErrorKind::kUnsupported, "{}: topk_method \"{}\" is not supported", kConfig, method);
+  const uint64_t groups = method == "greedy" ? 1 : json_uint(c, "n_group", kConfig, 1);
+  const Choosing choosing{sigmoid,
+                          method == "noaux_tc",
+                          normalized,
+                          groups,
+                          groups > 1 ? json_uint(c, "topk_group", kConfig) : 1,
+                          json_uint(c, "n_shared_experts", kConfig, 0),
+                          json_number(c, "routed_scaling_factor", kConfig, 1)};
   for (int l = 0; l < spec->layers_size(); ++l) {
     const auto layer = static_cast<uint64_t>(l);
     if (layer >= first && layer % step == 0)
       set_mixture(spec, l, width, experts, json_uint(c, "num_experts_per_tok", kConfig),
                   normalized);
   }
-  for_each_mixture(spec, [&](int, proto::Mixture* m) {
-    m->set_sigmoid(sigmoid);
-    m->set_choice_bias(method == "noaux_tc");
-    if (groups > 1 && method != "greedy") {
-      m->set_groups(static_cast<uint32_t>(std::min<uint64_t>(groups, UINT32_MAX)));
-      m->set_chosen_groups(static_cast<uint32_t>(
-          std::min<uint64_t>(json_uint(c, "topk_group", kConfig), UINT32_MAX)));
-    }
-    // Weights of V2 that are normalized are not scaled.
-    if (sigmoid || !normalized) m->set_scale(json_number(c, "routed_scaling_factor", kConfig, 1));
-    set_shared_expert(m, shared * width, false);
-  });
+  for_each_mixture(spec, [&](int, proto::Mixture* m) { set_choosing(choosing, m); });
 }
 
 // `scores`: 1 softmax, 2 sigmoids, where the file does not say.
@@ -82,24 +99,20 @@ void set_mixtures_gguf(const Checkpoint& checkpoint, uint64_t scores, proto::Mod
   const std::string family = spec->family();
   const auto key = [&](const char* name) { return family + "." + name; };
   scores = g.uint(key("expert_gating_func"), scores);
-  const uint64_t groups = g.uint(key("expert_group_count"), 0),
-                 shared = g.uint(key("expert_shared_count"), 0);
   if (scores != 1 && scores != 2)
     fail(ErrorKind::kUnsupported, "{}: expert_gating_func {} is not supported", checkpoint.path,
          scores);
+  const uint64_t groups = g.uint(key("expert_group_count"), 0);
+  Choosing choosing{scores == 2,
+                    false,
+                    g.boolean(key("expert_weights_norm"), false),
+                    groups,
+                    groups > 1 ? g.uint(key("expert_group_used_count")) : 0,
+                    g.uint(key("expert_shared_count"), 0),
+                    g.number(key("expert_weights_scale"), 1.0)};
   for_each_mixture(spec, [&](int l, proto::Mixture* m) {
-    m->set_sigmoid(scores == 2);
-    m->set_choice_bias(checkpoint.find(fmt::format("blk.{}.exp_probs_b.bias", l)) != nullptr);
-    m->set_normalized(g.boolean(key("expert_weights_norm"), false));
-    if (m->sigmoid() || !m->normalized()) m->set_scale(g.number(key("expert_weights_scale"), 1.0));
-    if (groups > 1) {
-      m->set_groups(static_cast<uint32_t>(std::min<uint64_t>(groups, UINT32_MAX)));
-      m->set_chosen_groups(static_cast<uint32_t>(
-          std::min<uint64_t>(g.uint(key("expert_group_used_count")), UINT32_MAX)));
-    }
-    if (shared > 1024 || m->expert().width() > (1 << 24))
-      fail(ErrorKind::kCorrupt, "{} experts {} wide", shared, m->expert().width());
-    set_shared_expert(m, shared * m->expert().width(), false);
+    choosing.bias = checkpoint.find(fmt::format("blk.{}.exp_probs_b.bias", l)) != nullptr;
+    set_choosing(choosing, m);
   });
 }
 
