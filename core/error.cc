@@ -18,6 +18,10 @@ const char* kind_name(ErrorKind kind) {
       return "numeric";
     case ErrorKind::kMemory:
       return "memory";
+    case ErrorKind::kBusy:
+      return "busy";
+    case ErrorKind::kUnavailable:
+      return "unavailable";
     case ErrorKind::kCancelled:
       return "cancelled";
   }
@@ -37,7 +41,11 @@ int exit_code(ErrorKind kind) {
     case ErrorKind::kNumeric:
       return 5;
     case ErrorKind::kMemory:
-      return 1;
+      return 6;
+    case ErrorKind::kBusy:
+      return 7;
+    case ErrorKind::kUnavailable:
+      return 8;
     case ErrorKind::kCancelled:
       return 130;
   }

@@ -19,6 +19,8 @@ enum class ErrorKind {
   kNoSpace,      // the disk is full
   kNumeric,      // not finite, singular, or a result that failed its check
   kMemory,       // does not fit
+  kBusy,         // another process is at work there: try again later
+  kUnavailable,  // a device or driver that this machine does not have
   kCancelled,    // interrupted by the user
 };
 
@@ -34,8 +36,8 @@ class Error : public std::runtime_error {
 // "corrupt", "usage", ...: stable, for logs and JSON.
 const char* kind_name(ErrorKind kind);
 
-// Exit code of the program: 2 usage, 3 bad input, 4 I/O or disk full, 5 numeric, 130 interrupted, 1
-// else.
+// Exit code of the program: 2 usage, 3 bad input, 4 I/O or disk full, 5 numeric, 6 out of memory,
+// 7 busy, 8 unavailable, 130 interrupted (143 after SIGTERM).
 int exit_code(ErrorKind kind);
 
 template <class... Args>

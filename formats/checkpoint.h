@@ -56,6 +56,7 @@ struct Checkpoint {
   Json generation_config;  // generation_config.json, or null
   GgufMetadata gguf;       // metadata of a GGUF file
   TokenizerFiles tokenizer;
+  std::vector<std::string> notes;  // what was tolerated or ignored, a line each, for the user
 
   const TensorInfo* find(std::string_view name) const;
   const TensorInfo& require(std::string_view name) const;  // Error(kCorrupt) naming it

@@ -232,26 +232,25 @@ void bench(const Options& o) {
   }
   o.write_json(j);
   if (!o.prints()) return;
-  fmt::print("{}\n", runner.executor().description());
-  fmt::print("prefill  {:8.1f} tokens/s  ({:.1f} to {:.1f}), {} tokens\n", p.median, p.low, p.high,
-             o.prompt);
-  fmt::print("         {:.0f} GOP/s in linear layers", ops / 1e9);
+  say("{}\n", runner.executor().description());
+  say("prefill  {:8.1f} tokens/s  ({:.1f} to {:.1f}), {} tokens\n", p.median, p.low, p.high,
+      o.prompt);
+  say("         {:.0f} GOP/s in linear layers", ops / 1e9);
   if (ceilings) {
-    fmt::print("; this machine: {:.0f} in int8 ({:.0f} %), {:.0f} in f32 ({:.0f} %)", i8.high / 1e9,
-               100 * ops / i8.high, f32.high / 1e9, 100 * ops / f32.high);
+    say("; this machine: {:.0f} in int8 ({:.0f} %), {:.0f} in f32 ({:.0f} %)", i8.high / 1e9,
+        100 * ops / i8.high, f32.high / 1e9, 100 * ops / f32.high);
   }
-  fmt::print("\n");
-  fmt::print(
-      "decode   {:8.1f} tokens/s  ({:.1f} to {:.1f}), {} tokens of {} sequence{} after them\n",
+  say("\n");
+  say("decode   {:8.1f} tokens/s  ({:.1f} to {:.1f}), {} tokens of {} sequence{} after them\n",
       d.median, d.low, d.high, o.generate, o.batch, o.batch == 1 ? "" : "s");
-  fmt::print("         {} of weights a token, {:.1f} GB/s", human_bytes(bytes), read / 1e9);
+  say("         {} of weights a token, {:.1f} GB/s", human_bytes(bytes), read / 1e9);
   if (ceilings) {
-    fmt::print(" of the {:.1f} GB/s that this machine reads: {:.0f} %", b.median / 1e9,
-               100 * read / b.median);
+    say(" of the {:.1f} GB/s that this machine reads: {:.0f} %", b.median / 1e9,
+        100 * read / b.median);
   }
-  fmt::print("\n");
-  fmt::print("cache    {} a token, in {}\n", human_bytes(cache_bytes), to_string(runner.types()));
-  fmt::print("load     {:8.2f} s\n", load_seconds);
+  say("\n");
+  say("cache    {} a token, in {}\n", human_bytes(cache_bytes), to_string(runner.types()));
+  say("load     {:8.2f} s\n", load_seconds);
   for (const auto& name : fallback_notes())
     warn(fmt::format("no kernel for {}: decoded and multiplied as f32", name));
 }

@@ -73,10 +73,9 @@ ExecutorChoice ExecutorOptions::executor() const {
 
 void print_memory(const MemoryPlan& plan, bool quiet) {
   if (quiet || plan.available == 0) return;
-  fmt::print(stderr,
-             "GPU memory: {} of weights, {} of keys and values, {} to compute in; {} free\n",
-             human_bytes(plan.weights), human_bytes(plan.cache), human_bytes(plan.room),
-             human_bytes(plan.available));
+  tell("GPU memory: {} of weights, {} of keys and values, {} to compute in; {} free\n",
+       human_bytes(plan.weights), human_bytes(plan.cache), human_bytes(plan.room),
+       human_bytes(plan.available));
 }
 
 int run(int argc, const char* const* argv) {
@@ -101,13 +100,13 @@ int run(int argc, const char* const* argv) {
     return code == 0 ? 0 : exit_code(ErrorKind::kUsage);
   } catch (const Error& e) {
     std::fflush(stdout);
-    fmt::print(stderr, "pith: {}\n", e.what());
+    tell("pith: {}\n", e.what());
     return exit_code(e.kind());
   } catch (const std::bad_alloc&) {
-    fmt::print(stderr, "pith: out of memory\n");
+    tell("pith: out of memory\n");
     return exit_code(ErrorKind::kMemory);
   } catch (const std::exception& e) {
-    fmt::print(stderr, "pith: internal error: {}\n", e.what());
+    tell("pith: internal error: {}\n", e.what());
     return 1;
   }
 }

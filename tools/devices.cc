@@ -17,11 +17,10 @@ void devices(const Common& o) {
                  {"level", d.level},
                  {"memory_bytes", d.memory_bytes}});
     if (o.prints())
-      fmt::print("{:<5} {:<28} {:<8} {}\n", d.backend, d.name, d.level,
-                 human_bytes(d.memory_bytes));
+      say("{:<5} {:<28} {:<8} {}\n", d.backend, d.name, d.level, human_bytes(d.memory_bytes));
   }
   o.write_json({{"devices", j}, {"cuda_note", list.cuda_note}});
-  if (o.prints() && !list.cuda_note.empty()) fmt::print("cuda  {}\n", list.cuda_note);
+  if (o.prints() && !list.cuda_note.empty()) say("cuda  {}\n", list.cuda_note);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/hash.h"
+#include "formats/text_input.h"
 #include "runtime/cpu/matmul.h"
 #include "runtime/eval/bf16_executor.h"
 #include "runtime/eval/choice.h"
@@ -47,11 +48,11 @@ struct Text {
 // The tokenizer is the base's where there is one: both models see the same tokens.
 Text read_windows(const Options& o, const ModelSource& source) {
   const auto& spec = source.spec();
-  Text t{make_tokenizer(source.tokenizer()),
+  Text t{load_tokenizer(source),
          {},
          parse_protocol(o.protocol, static_cast<int64_t>(spec.context())),
          0};
-  const std::string text = read_text_file(o.text, 1 << 30);
+  const std::string text = read_text_input(o.text, 1 << 30);
   t.hash = hash64(std::as_bytes(std::span(text)));
   const auto bos = t.tokenizer->bos();
   t.windows = make_windows(t.protocol, *t.tokenizer, text, bos ? *bos : spec.bos_token());
@@ -94,8 +95,8 @@ void eval_ppl(const Options& o) {
                 {"perplexity", r.perplexity},
                 {"perplexity_standard_error", r.standard_error}});
   if (!o.prints()) return;
-  fmt::print("perplexity {:.4f} +- {:.4f}  ({}, {} windows, {} tokens, nll {:.5f})\n", r.perplexity,
-             r.standard_error, t.protocol.name(), t.windows.size(), r.tokens, r.nll);
+  say("perplexity {:.4f} +- {:.4f}  ({}, {} windows, {} tokens, nll {:.5f})\n", r.perplexity,
+      r.standard_error, t.protocol.name(), t.windows.size(), r.tokens, r.nll);
 }
 
 Json json_of(const KlResult& r) {
@@ -114,13 +115,12 @@ Json json_of(const KlResult& r) {
 }
 
 void print(const KlResult& r) {
-  fmt::print(
-      "KL divergence  mean {:.6f} +- {:.6f}  median {:.6f}  99% {:.5f}  99.9% {:.5f}  max {:.4f}\n",
+  say("KL divergence  mean {:.6f} +- {:.6f}  median {:.6f}  99% {:.5f}  99.9% {:.5f}  max {:.4f}\n",
       r.kl_mean, r.kl_standard_error, r.kl_median, r.kl_p99, r.kl_p999, r.kl_max);
-  fmt::print("same top token {:.3f} %   rms change of probability {:.4f} %\n", 100 * r.same_top,
-             100 * r.rms_probability_change);
-  fmt::print("perplexity     {:.4f}, base {:.4f}, ratio {:.5f} +- {:.5f}\n", r.candidate.perplexity,
-             r.base.perplexity, r.ppl_ratio, r.ppl_ratio_error);
+  say("same top token {:.3f} %   rms change of probability {:.4f} %\n", 100 * r.same_top,
+      100 * r.rms_probability_change);
+  say("perplexity     {:.4f}, base {:.4f}, ratio {:.5f} +- {:.5f}\n", r.candidate.perplexity,
+      r.base.perplexity, r.ppl_ratio, r.ppl_ratio_error);
 }
 
 void eval_kl(const Options& o) {
@@ -176,22 +176,22 @@ void eval_kl(const Options& o) {
   o.write_json(j);
   if (!o.prints()) return;
   for (size_t i = 0; i < results.size(); ++i) {
-    if (results.size() > 1) fmt::print("{}\n", paths[i]);
+    if (results.size() > 1) say("{}\n", paths[i]);
     print(results[i]);
   }
   if (!o.no_noise_floor) {
-    fmt::print("noise floor    {:.2e} mean KL of the base in bf16, {} tokens\n",
-               j["noise_floor_kl_mean"].get<double>(), j["noise_floor_tokens"].get<int64_t>());
+    say("noise floor    {:.2e} mean KL of the base in bf16, {} tokens\n",
+        j["noise_floor_kl_mean"].get<double>(), j["noise_floor_tokens"].get<int64_t>());
   }
-  fmt::print("protocol       {}, {} windows, {} tokens\n", t.protocol.name(), t.windows.size(),
-             results.front().tokens);
+  say("protocol       {}, {} windows, {} tokens\n", t.protocol.name(), t.windows.size(),
+      results.front().tokens);
 }
 
 void eval_choice(const Options& o) {
   o.apply();
   const Loaded m = load(o, o.model);
-  const auto tokenizer = make_tokenizer(m.source->tokenizer());
-  const auto tasks = parse_choice_tasks(read_text_file(o.text, 1 << 30), o.text);
+  const auto tokenizer = load_tokenizer(*m.source);
+  const auto tasks = parse_choice_tasks(read_text_input(o.text, 1 << 30), o.text);
   const auto executor = make_executor(o.executor());
   executor->prepare(m.model);
   TerminalProgress progress(o.quiet);
@@ -203,8 +203,8 @@ void eval_choice(const Options& o) {
                 {"acc_norm", r.accuracy_by_length},
                 {"acc_standard_error", r.standard_error}});
   if (o.prints()) {
-    fmt::print("accuracy {:.2f} %, length-normalized {:.2f} %, +- {:.2f} %  ({} tasks)\n",
-               100 * r.accuracy, 100 * r.accuracy_by_length, 100 * r.standard_error, r.tasks);
+    say("accuracy {:.2f} %, length-normalized {:.2f} %, +- {:.2f} %  ({} tasks)\n",
+        100 * r.accuracy, 100 * r.accuracy_by_length, 100 * r.standard_error, r.tasks);
   }
 }
 

@@ -91,41 +91,40 @@ void inspect(const Options& o) {
   }
   o.write_json(j);
   if (!o.prints()) return;
-  fmt::print("{}: {}, {}\n", o.model, source->kind(), human_bytes(j["file_bytes"]));
-  if (!spec.name().empty()) fmt::print("  name           {}\n", spec.name());
-  fmt::print("  architecture   {}, {} layers, hidden {}, vocabulary {}, context {}{}\n",
-             spec.family(), spec.layers_size(), spec.hidden(), spec.vocab(), spec.context(),
-             spec.tied_head() ? ", tied head" : "");
-  fmt::print("  parameters     {:.1f} M, {:.3f} bits per weight\n",
-             static_cast<double>(parameter_count(spec)) / 1e6, bits);
+  say("{}: {}, {}\n", o.model, source->kind(), human_bytes(j["file_bytes"]));
+  if (!spec.name().empty()) say("  name           {}\n", spec.name());
+  say("  architecture   {}, {} layers, hidden {}, vocabulary {}, context {}{}\n", spec.family(),
+      spec.layers_size(), spec.hidden(), spec.vocab(), spec.context(),
+      spec.tied_head() ? ", tied head" : "");
+  say("  parameters     {:.1f} M, {:.3f} bits per weight\n",
+      static_cast<double>(parameter_count(spec)) / 1e6, bits);
   for (const auto& [name, entry] : encodings) {
-    fmt::print("  encoding       {:<20} {:>4} linears {:>12}\n", name, entry.first,
-               human_bytes(entry.second));
+    say("  encoding       {:<20} {:>4} linears {:>12}\n", name, entry.first,
+        human_bytes(entry.second));
   }
   for (const auto& [name, layers] : inputs)
-    fmt::print("  inputs         {:<20} {:>4} linears\n", name, layers);
-  fmt::print("  tokenizer      {}\n", source->tokenizer().empty() ? "none" : "yes");
+    say("  inputs         {:<20} {:>4} linears\n", name, layers);
+  say("  tokenizer      {}\n", source->tokenizer().empty() ? "none" : "yes");
   if (manifest != nullptr) {
     const auto& p = manifest->provenance();
-    fmt::print("  made by        {} from {} (numbers {:016x})\n  recipe\n", p.tool(),
-               p.source_name(), p.source_hash());
+    say("  made by        {} from {} (numbers {:016x})\n  recipe\n", p.tool(), p.source_name(),
+        p.source_hash());
     std::string_view recipe = p.recipe();
     while (!recipe.empty()) {
       const auto line = recipe.substr(0, recipe.find('\n'));
-      fmt::print("    {}\n", line);
+      say("    {}\n", line);
       recipe.remove_prefix(std::min(recipe.size(), line.size() + 1));
     }
   }
   if (!o.tensors) return;
   for (const auto& l : linears) {
-    fmt::print("  {:<28} {:>8} x {:<6} {:<16} {:>10}", l["name"].get<std::string>(),
-               l["rows"].get<int64_t>(), l["columns"].get<int64_t>(),
-               l["encoding"].get<std::string>(), human_bytes(l["bytes"]));
-    if (l.contains("inputs")) fmt::print("  inputs {}", l["inputs"].get<std::string>());
+    say("  {:<28} {:>8} x {:<6} {:<16} {:>10}", l["name"].get<std::string>(),
+        l["rows"].get<int64_t>(), l["columns"].get<int64_t>(), l["encoding"].get<std::string>(),
+        human_bytes(l["bytes"]));
+    if (l.contains("inputs")) say("  inputs {}", l["inputs"].get<std::string>());
     if (l.contains("relative_error"))
-      fmt::print("  error {:.2e}  {}", l["relative_error"].get<double>(),
-                 l["method"].get<std::string>());
-    fmt::print("\n");
+      say("  error {:.2e}  {}", l["relative_error"].get<double>(), l["method"].get<std::string>());
+    say("\n");
   }
 }
 

@@ -185,7 +185,7 @@ void Mixed::tell_choice() const {
   std::string lines;
   for (const auto& [name, e] : overrides_of(groups_))
     lines += fmt::format("{}={}\n", name, to_string(e));
-  if (o_.prints) fmt::print("{}", lines);
+  if (o_.prints) say("{}", lines);
   if (!o_.plan_out.empty()) write_file(o_.plan_out, std::as_bytes(std::span(lines)));
 }
 
@@ -230,8 +230,8 @@ double Mixed::search_for_kl(const std::function<void(const QuantizeSettings&)>& 
     compress(chosen());
     const double kl = measure_result();
     if (o_.prints)
-      fmt::print("KL divergence {:.5f} on {} windows that were kept apart (asked for: {:.5f})\n",
-                 kl, kept_.size(), o_.max_kl);
+      say("KL divergence {:.5f} on {} windows that were kept apart (asked for: {:.5f})\n", kl,
+          kept_.size(), o_.max_kl);
     if (!enough && kl > o_.max_kl) {
       fail(ErrorKind::kNumeric, "a KL divergence of {} cannot be had from these candidates: {:.5f}",
            o_.max_kl, kl);

@@ -7,6 +7,7 @@
 #include "core/file.h"
 #include "core/interrupt.h"
 #include "formats/chat_template.h"
+#include "formats/text_input.h"
 #include "runtime/cpu/matmul.h"
 #include "runtime/engine.h"
 #include "tools/command.h"
@@ -73,9 +74,9 @@ Json to_json(const Options& o, const GenerateResult& r) {
 
 void run(Options& o) {
   o.prepare();
-  if (!o.prompt_file.empty()) o.prompt = read_text_file(o.prompt_file, 1 << 26);
+  if (!o.prompt_file.empty()) o.prompt = read_text_input(o.prompt_file, 1 << 26);
   const auto source = open_model(o.model, o.tokenizer, !o.no_verify);
-  const auto tokenizer = make_tokenizer(source->tokenizer());
+  const auto tokenizer = load_tokenizer(*source);
   Engine engine(*source, o.engine);
   print_memory(engine.memory(), o.quiet);
   const auto prompt =
@@ -85,15 +86,15 @@ void run(Options& o) {
   const GenerateResult r = engine.generate(
       *tokenizer, prompt, o.generate,
       [&](const std::string& piece) { return o.prints() ? show(piece) : !interrupted(); });
-  if (o.prints()) fmt::print("\n");
+  if (o.prints()) say("\n");
   for (const auto& name : fallback_notes())
     warn(fmt::format("no kernel for {}: decoded and multiplied as f32", name));
   const Json j = to_json(o, r);
   o.write_json(j);
   if (!o.quiet) {
-    fmt::print(stderr, "{} prompt tokens at {:.1f}/s, {} generated at {:.1f}/s, ended by {}\n",
-               r.prefill_tokens, j["prefill_tokens_per_s"].get<double>(), r.tokens.size(),
-               j["decode_tokens_per_s"].get<double>(), r.finish);
+    tell("{} prompt tokens at {:.1f}/s, {} generated at {:.1f}/s, ended by {}\n", r.prefill_tokens,
+         j["prefill_tokens_per_s"].get<double>(), r.tokens.size(),
+         j["decode_tokens_per_s"].get<double>(), r.finish);
   }
   if (r.finish == "cancelled") check_interrupt();
 }
@@ -118,7 +119,7 @@ void chat(Options& o) {
   const TokenizerFiles files = source->tokenizer();
   if (files.chat_template.empty())
     fail(ErrorKind::kUsage, "{}: no chat template; use pith run", o.model);
-  const auto tokenizer = make_tokenizer(files);
+  const auto tokenizer = load_tokenizer(*source);
   Json variables = Json::object();
   if (const auto bos = tokenizer->bos()) variables["bos_token"] = tokenizer->token_text(*bos);
   if (const auto eos = tokenizer->eos()) variables["eos_token"] = tokenizer->token_text(*eos);
@@ -131,7 +132,7 @@ void chat(Options& o) {
   Json turns = Json::array();
   for (std::string line; !interrupted();) {
     if (terminal) {
-      fmt::print("> ");
+      say("> ");
       std::fflush(stdout);
     }
     if (!std::getline(std::cin, line)) break;
@@ -146,7 +147,7 @@ void chat(Options& o) {
     const GenerateResult r = engine.generate(
         *tokenizer, std::span(ids).subspan(static_cast<size_t>(common)), o.generate,
         [&](const std::string& piece) { return o.prints() ? show(piece) : !interrupted(); });
-    if (o.prints()) fmt::print("\n");
+    if (o.prints()) say("\n");
     turns.push_back(to_json(o, r));
     seen = ids;
     seen.insert(seen.end(), r.tokens.begin(), r.tokens.end());

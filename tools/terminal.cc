@@ -28,25 +28,27 @@ void TerminalProgress::advance(int64_t done, const std::string& detail) {
   if (terminal_) {
     constexpr int kWidth = 30;
     const int filled = std::clamp(static_cast<int>(share * kWidth), 0, kWidth);
-    fmt::print(stderr, "\r{} [{}{}] {:3.0f}% {} {}\033[K", what_,
-               std::string(static_cast<size_t>(filled), '#'),
-               std::string(static_cast<size_t>(kWidth - filled), '.'), 100 * share, left, detail);
+    tell("\r{} [{}{}] {:3.0f}% {} {}\033[K", what_, std::string(static_cast<size_t>(filled), '#'),
+         std::string(static_cast<size_t>(kWidth - filled), '.'), 100 * share, left, detail);
     std::fflush(stderr);
   } else {
-    fmt::print(stderr, "{}: {:.0f}% {} {}\n", what_, 100 * share, left, detail);
+    tell("{}: {:.0f}% {} {}\n", what_, 100 * share, left, detail);
   }
 }
 
 void TerminalProgress::end() {
-  if (!quiet_ && terminal_) fmt::print(stderr, "\r\033[K");
+  if (!quiet_ && terminal_) tell("\r\033[K");
 }
 
 void TerminalProgress::note(const std::string& line) {
-  if (!quiet_ && terminal_) fmt::print(stderr, "\r\033[K");
-  fmt::print(stderr, "{}\n", line);
+  if (!quiet_ && terminal_) tell("\r\033[K");
+  tell("{}\n", line);
 }
 
-void warn(const std::string& line) { fmt::print(stderr, "warning: {}\n", line); }
+void print_out(std::string_view text) { std::fwrite(text.data(), 1, text.size(), stdout); }
+void print_err(std::string_view text) { std::fwrite(text.data(), 1, text.size(), stderr); }
+
+void warn(const std::string& line) { tell("warning: {}\n", line); }
 
 std::string human_bytes(uint64_t bytes) {
   const auto b = static_cast<double>(bytes);

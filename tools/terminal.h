@@ -1,8 +1,11 @@
 // What people see: progress, warnings, sizes.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <chrono>
 #include <string>
+#include <string_view>
 
 #include "core/progress.h"
 
@@ -25,7 +28,19 @@ class TerminalProgress final : public Progress {
   Clock::time_point begin_, shown_;
 };
 
-void warn(const std::string& line);
+// Text for people: say() to standard output, tell() to standard error. The only two ways out, so
+// that what files say is printed without their control characters.
+void print_out(std::string_view text);
+void print_err(std::string_view text);
+template <class... Args>
+void say(fmt::format_string<Args...> format, Args&&... args) {
+  print_out(fmt::format(format, std::forward<Args>(args)...));
+}
+template <class... Args>
+void tell(fmt::format_string<Args...> format, Args&&... args) {
+  print_err(fmt::format(format, std::forward<Args>(args)...));
+}
+void warn(const std::string& line);       // to standard error
 std::string human_bytes(uint64_t bytes);  // "85.6 MB"
 
 }  // namespace pith::tools

@@ -50,8 +50,7 @@ void verify(const Options& o) {
                 {"linears", linears.size()},
                 {"file_bytes", file.file_bytes()}});
   if (o.prints())
-    fmt::print("{}: ok, {} linear layers, {}\n", o.file, linears.size(),
-               human_bytes(file.file_bytes()));
+    say("{}: ok, {} linear layers, {}\n", o.file, linears.size(), human_bytes(file.file_bytes()));
 }
 
 }  // namespace

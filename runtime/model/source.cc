@@ -26,6 +26,7 @@ class CheckpointSource final : public ModelSource {
   }
   TokenizerFiles tokenizer() const override { return checkpoint_.tokenizer; }
   uint64_t hash() const override { return checkpoint_.hash(); }
+  std::vector<std::string> notes() const override { return checkpoint_.notes; }
   bool reads(const std::string& file) const override {
     return std::ranges::any_of(checkpoint_.files,
                                [&](const File& f) { return same_file(f.path(), file); });

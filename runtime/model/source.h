@@ -8,6 +8,7 @@
 
 #include "formats/checkpoint.h"
 #include "formats/packed_file.h"
+#include "formats/tokenizer/tokenizer.h"
 #include "runtime/model/model.h"
 
 namespace pith {
@@ -25,6 +26,8 @@ class ModelSource {
   virtual const proto::Manifest* manifest() const { return nullptr; }
   // What was done to the numbers on the way here, as lines of a recipe before those of the passes.
   virtual std::string recipe() const { return {}; }
+  // What was tolerated or ignored while opening, a line each, for the user.
+  virtual std::vector<std::string> notes() const { return {}; }
   virtual bool reads(const std::string& file) const = 0;  // whether its tensors lie in this file
 
   virtual Linear linear(const LinearInfo& info) const = 0;
@@ -41,6 +44,12 @@ class ModelSource {
 // planes.
 std::unique_ptr<ModelSource> open_model(const std::string& path,
                                         const std::string& tokenizer_path = "", bool verify = true);
+
+// The source's tokenizer, checked against the model. Error(kUsage) where there is none;
+// Error(kCorrupt) where an id of it is not below the model's vocabulary. A vocabulary much smaller
+// than the model's is named in `notes`.
+std::unique_ptr<Tokenizer> load_tokenizer(const ModelSource& source,
+                                          std::vector<std::string>* notes = nullptr);
 
 Block load_block(const ModelSource& source, int layer);
 NormWeights load_final_norm(const ModelSource& source);
