@@ -6,6 +6,7 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <array>
@@ -458,6 +459,15 @@ bool is_folder(const std::string& path) {
 bool is_regular_file(const std::string& path) {
   struct stat s;
   return ::stat(path.c_str(), &s) == 0 && S_ISREG(s.st_mode);
+}
+uint64_t free_space(const std::string& path) {
+  struct statvfs s;
+  if (::statvfs(folder_of(path).c_str(), &s) != 0 || s.f_blocks == 0) return UINT64_MAX;
+  return checked_mul(s.f_bavail, s.f_frsize, path);
+}
+uint64_t allocated_bytes(const std::string& path) {
+  struct stat s;
+  return ::stat(path.c_str(), &s) == 0 ? static_cast<uint64_t>(s.st_blocks) * 512 : 0;
 }
 bool same_file(const std::string& a, const std::string& b) {
   struct stat x, y;

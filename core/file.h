@@ -154,6 +154,10 @@ void sync_folder_of(const std::string& path);
 bool file_exists(const std::string& path);
 bool is_folder(const std::string& path);
 bool is_regular_file(const std::string& path);
+// Bytes that may still be written on the disk of a path; there need be no file. UINT64_MAX where
+// the system does not say.
+uint64_t free_space(const std::string& path);
+uint64_t allocated_bytes(const std::string& path);  // that a file takes of it
 bool same_file(const std::string& a,
                const std::string& b);  // by device and inode; false where one is missing
 std::string folder_of(const std::string& path);

@@ -121,8 +121,11 @@ void limit_by_cgroups(const SystemFiles& files, bool now, MemoryLimit& least) {
   }
 }
 
-void limit_by_process(const SystemFiles& files, MemoryLimit& least) {
+// What the process may have at most counts all that it has and can give back; files and programs
+// that are mapped take address space besides.
+void limit_by_process(const SystemFiles& files, bool now, MemoryLimit& least) {
   const std::string status = text_of(files.proc + "/self/status");
+  const uint64_t data = now ? 0 : field(status, "VmData").value_or(0);
   const struct {
     int resource;
     const char *used, *name;
@@ -134,7 +137,8 @@ void limit_by_process(const SystemFiles& files, MemoryLimit& least) {
         r.rlim_cur == RLIM_INFINITY) {
       continue;
     }
-    take_least(least, less(r.rlim_cur, field(status, l.used).value_or(0) << 10), l.name);
+    const uint64_t used = less(field(status, l.used).value_or(0), data) << 10;
+    take_least(least, less(r.rlim_cur, used), l.name);
   }
 }
 
@@ -147,7 +151,7 @@ MemoryLimit available_memory(const SystemFiles& files) {
   const std::string text = text_of(files.proc + "/meminfo");
   if (const auto free = field(text, "MemAvailable")) take_least(least, *free << 10, "free RAM");
   limit_by_cgroups(files, true, least);
-  limit_by_process(files, least);
+  limit_by_process(files, true, least);
   return least;
 }
 
@@ -159,7 +163,7 @@ MemoryLimit most_memory(const SystemFiles& files) {
                "RAM and swap of this machine");
   }
   limit_by_cgroups(files, false, least);
-  limit_by_process(files, least);
+  limit_by_process(files, false, least);
   return least;
 }
 
