@@ -66,5 +66,8 @@ class WireChecker {
 void check_manifest_wire(std::string_view bytes, const std::string& name) {
   WireChecker(name).check(*proto::Manifest::descriptor(), bytes);
 }
+void check_unit_wire(std::string_view bytes, const std::string& name) {
+  WireChecker(name).check(*proto::JournalUnit::descriptor(), bytes);
+}
 
 }  // namespace pith

@@ -67,10 +67,12 @@ bool knows_all_of(const google::protobuf::Message& m) {
 // Checks records and collects their planes.
 class ManifestChecker {
  public:
-  ManifestChecker(const std::string& name, uint64_t manifest_offset)
-      : name_(name), limit_(manifest_offset) {}
+  // Planes lie behind `begin`, one right behind the other, and before `limit`.
+  ManifestChecker(const std::string& name, uint64_t limit, uint64_t begin = 0)
+      : name_(name), limit_(limit), begin_(begin) {}
 
-  void check(const proto::Manifest& m) {
+  // Returns where the last plane ends.
+  uint64_t check(const proto::Manifest& m) {
     for (const auto& l : m.linears()) {
       unique(l.name());
       if (l.terms().empty()) refuse(l.name(), "has no terms");
@@ -97,7 +99,7 @@ class ManifestChecker {
     // An empty plane shares its offset with the next one, and comes first.
     std::ranges::sort(planes_, {},
                       [](const auto* p) { return std::pair(p->offset(), p->bytes()); });
-    uint64_t end = 0;
+    uint64_t end = begin_;
     for (const auto* p : planes_) {
       const uint64_t expected = plane_offset_after(end);
       if (p->offset() != expected) {
@@ -106,6 +108,11 @@ class ManifestChecker {
       }
       end = p->offset() + p->bytes();
     }
+    return end;
+  }
+  // The same of a whole file, whose manifest follows at `limit`.
+  void check_file(const proto::Manifest& m) {
+    const uint64_t end = check(m);
     if (manifest_offset_after(end) != limit_) {
       fail(ErrorKind::kCorrupt, "{}: manifest at offset {}, expected at {}", name_, limit_,
            manifest_offset_after(end));
@@ -179,7 +186,7 @@ class ManifestChecker {
   }
 
   const std::string& name_;
-  uint64_t limit_;
+  uint64_t limit_, begin_;
   std::set<std::string> names_;
   std::vector<const proto::PlaneRecord*> planes_;
 };
@@ -279,8 +286,28 @@ PackedLayout parse_packed(std::span<const std::byte> file, const std::string& na
     fail(ErrorKind::kUnsupported, "{}: a model with parts that this program is too old to know",
          name);
   }
-  ManifestChecker(name, h.manifest_offset).check(layout.manifest);
+  ManifestChecker(name, h.manifest_offset).check_file(layout.manifest);
   return layout;
+}
+
+uint64_t check_planes_follow(const proto::Manifest& records, uint64_t begin, uint64_t limit,
+                             const std::string& name) {
+  return ManifestChecker(name, limit, std::max(begin, kHeaderBytes)).check(records);
+}
+
+void for_each_plane(const proto::Manifest& m, FunctionRef<void(const proto::PlaneRecord&)> body) {
+  const auto weight = [&](const proto::WeightRecord& w) {
+    for (const auto& p : w.planes()) body(p);
+  };
+  for (const auto& l : m.linears()) {
+    for (const auto& t : l.terms()) {
+      weight(t.weight());
+      if (t.has_up()) weight(t.up());
+    }
+    if (l.has_bias()) body(l.bias());
+  }
+  for (const auto& v : m.vectors()) body(v.plane());
+  for (const auto& b : m.blobs()) body(b.plane());
 }
 
 PackedFile PackedFile::open(const std::string& path) {
@@ -313,7 +340,7 @@ std::string PackedFile::blob(const std::string& name) const {
 
 void PackedFile::check_planes() const {
   ManifestChecker checker(path(), layout_.manifest_offset);
-  checker.check(manifest());
+  checker.check_file(manifest());
   const auto& planes = checker.planes();
   const auto file = mapped_->bytes();
   parallel_for(static_cast<int64_t>(planes.size()), [&](int64_t i) {
@@ -436,6 +463,22 @@ TokenizerFiles PackedFile::tokenizer() const {
   TokenizerFiles files;
   for (const auto& b : kTokenizerBlobs) files.*b.member = blob(b.name);
   return files;
+}
+
+uint64_t hash_of(const TokenizerFiles& files) {
+  Hasher h;
+  for (const auto& b : kTokenizerBlobs) {
+    const uint64_t size = (files.*b.member).size();
+    h.add(std::as_bytes(std::span(&size, 1)));
+    h.add(as_bytes(files.*b.member));
+  }
+  return h.value();
+}
+
+uint64_t bytes_of(const TokenizerFiles& files) {
+  uint64_t total = 0;
+  for (const auto& b : kTokenizerBlobs) total += (files.*b.member).size();
+  return total;
 }
 
 void add_tokenizer(PackedWriter& writer, const TokenizerFiles& files, proto::Manifest* manifest) {

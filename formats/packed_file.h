@@ -17,6 +17,7 @@
 #include <string>
 
 #include "core/file.h"
+#include "core/function_ref.h"
 #include "core/hash.h"
 #include "formats/checkpoint.h"
 #include "formats/encodings/encoding.h"
@@ -39,6 +40,14 @@ struct PackedLayout {
 // every plane against the layout of its encoding, planes touching each other. Reads no plane.
 // Memory is bounded by kMaxManifestBytes and kMaxManifestRecords. Pure: the fuzz target calls it.
 PackedLayout parse_packed(std::span<const std::byte> file, const std::string& name);
+
+// Checks records of a part of a file as parse_packed does those of a whole one: their planes follow
+// each other without a gap behind `begin` (0: the header), and before `limit`. Returns where the
+// last of them ends. Error(kCorrupt) otherwise.
+uint64_t check_planes_follow(const proto::Manifest& records, uint64_t begin, uint64_t limit,
+                             const std::string& name);
+void for_each_plane(const proto::Manifest& records,
+                    FunctionRef<void(const proto::PlaneRecord&)> body);
 
 bool looks_like_packed(std::span<const std::byte> first_bytes);
 
@@ -104,6 +113,9 @@ class PackedWriter {
   uint64_t end_;
 };
 
+// Of all that add_tokenizer stores.
+uint64_t hash_of(const TokenizerFiles& files);
+uint64_t bytes_of(const TokenizerFiles& files);
 // Blobs of a tokenizer, as records of planes added to the writer.
 void add_tokenizer(PackedWriter& writer, const TokenizerFiles& files, proto::Manifest* manifest);
 

@@ -152,10 +152,28 @@ std::vector<AllocationGroup> measure_choices(
     const ModelSource& source, const QuantizeSettings& settings,
     const std::vector<Encoding>& candidates, const std::vector<std::vector<int32_t>>& windows,
     const std::vector<std::vector<int32_t>>& calibration_windows, Executor& executor,
-    Progress& progress) {
+    Progress& progress, const std::vector<AllocationGroup>& known,
+    FunctionRef<void(const AllocationGroup&)> keep) {
   const Model model = load_model(source);
   Probe probe(executor, model, windows);
   std::vector<AllocationGroup> groups;
+  // Whether the next group is known.
+  const auto take_known = [&](const AllocationGroup& g) {
+    if (groups.size() >= known.size()) return false;
+    const AllocationGroup& k = known[groups.size()];
+    const auto same_name = [](const LinearInfo& a, const LinearInfo& b) {
+      return a.name == b.name;
+    };
+    const auto same_type = [](const Choice& a, const Choice& b) {
+      return a.encoding == b.encoding;
+    };
+    if (!std::ranges::equal(k.linears, g.linears, same_name) ||
+        !std::ranges::equal(k.choices, g.choices, same_type)) {
+      fail(ErrorKind::kCorrupt, "costs of choices that were kept are those of another model");
+    }
+    groups.push_back(k);
+    return true;
+  };
   const auto infos = linears_of(model.spec);
   progress.begin("measuring choices", model.spec.layers_size() + 1);
 
@@ -179,7 +197,7 @@ std::vector<AllocationGroup> measure_choices(
   for (const auto& info : infos) {
     if (info.layer >= 0) continue;
     auto g = group_of({info});
-    if (g.linears.empty()) continue;
+    if (g.linears.empty() || take_known(g)) continue;
     for (auto& c : g.choices) {
       Model tables{.spec = model.spec,
                    .embedding = model.embedding,
@@ -190,6 +208,7 @@ std::vector<AllocationGroup> measure_choices(
                    info.role == LinearRole::kEmbedding ? tables.embedding : *tables.own_head);
       c.kl = probe.kl_with_tables(tables);
     }
+    keep(g);
     groups.push_back(std::move(g));
   }
 
@@ -211,16 +230,16 @@ std::vector<AllocationGroup> measure_choices(
     for (const auto& all : stages_of(model.spec, block.layer)) {
       auto g = group_of(all.linears);
       if (gptq && all.sublayer > sublayer) calibration->advance(block, block, sublayer++);
-      if (g.linears.empty()) continue;
+      if (g.linears.empty() || take_known(g)) continue;
       const Stage stage{all.sublayer, g.linears};
-      std::unique_ptr<GptqStage> known;
-      if (gptq) known = std::make_unique<GptqStage>(stage, fast.gptq, *calibration);
+      std::unique_ptr<GptqStage> statistics;
+      if (gptq) statistics = std::make_unique<GptqStage>(stage, fast.gptq, *calibration);
       int small = 0;
       for (auto& c : g.choices) {
         Block changed = block;
         PassReport report;
         const std::vector<std::optional<Encoding>> encodings(g.linears.size(), c.encoding);
-        if (gptq) known->round({fast, stage, encodings, changed, calibration.get(), report});
+        if (gptq) statistics->round({fast, stage, encodings, changed, calibration.get(), report});
         for (const auto& info : g.linears) {
           double error = report[info.name].error;
           if (!gptq) {
@@ -236,12 +255,49 @@ std::vector<AllocationGroup> measure_choices(
         small += c.error > 0 && c.error <= kSmallError;
       }
       smooth(g.choices);
+      keep(g);
       groups.push_back(std::move(g));
     }
     if (gptq) calibration->advance(block, block, sublayer);
   }
   progress.end();
   return groups;
+}
+
+uint64_t measuring_bytes(const ModelSource& source, const QuantizeSettings& settings,
+                         const std::vector<Encoding>& candidates,
+                         const std::vector<std::vector<int32_t>>& windows,
+                         const std::vector<std::vector<int32_t>>& calibration) {
+  const auto& spec = source.spec();
+  const auto tokens_of = [](const std::vector<std::vector<int32_t>>& all) {
+    uint64_t n = 0;
+    for (const auto& w : all) n += w.size();
+    return n;
+  };
+  const uint64_t tokens = tokens_of(windows), state = spec.hidden() * sizeof(float);
+  // The model, its hidden states before each block, logits of the later halves (those of the model,
+  // those of a choice, and what the executor holds), keys and values.
+  uint64_t total = model_bytes(source) +
+                   tokens * state * static_cast<uint64_t>(spec.layers_size()) +
+                   3 * (tokens / 2 + windows.size()) * spec.vocab() * sizeof(float);
+  for (const auto& layer : spec.layers()) {
+    for (const auto& s : layer.sublayers()) {
+      if (!s.has_attention()) continue;
+      const proto::Attention form = cached_form(s.attention());
+      total += 2 * sizeof(float) * form.kv_heads() * form.head_dim() * tokens;
+    }
+  }
+  uint64_t rounded = 0, factor = 0, widest = spec.hidden();
+  for (const auto& info : linears_of(spec)) {
+    uint64_t most = 0;
+    for (const auto& e : candidates) most = std::max(most, encoded_bytes(e, info.n, info.k));
+    rounded = std::max(rounded, most * (info.layer < 0 ? 1 : 3));
+    widest = std::max({widest, static_cast<uint64_t>(info.n), static_cast<uint64_t>(info.k)});
+    if (info.layer >= 0) factor = std::max(factor, GptqFactor::working_bytes(info.k));
+  }
+  total += rounded + 4 * tokens * widest * sizeof(float);
+  if (find_method(settings.method).needs.gram) total += factor + tokens_of(calibration) * state;
+  return total;
 }
 
 uint64_t smallest_bytes(const std::vector<AllocationGroup>& groups) {

@@ -25,27 +25,41 @@ class QuantizePass final : public Pass {
         method_(find_method(settings.method)) {}
 
   std::string recipe() const override {
+    // Named one by one: a new setting does not compile before it is written down here.
+    const auto& [linears, embedding, head, method, smooth_alpha, input, gptq, ignore, overrides] =
+        settings_;
+    const auto& [damping, order, search, static_groups, refine, correct_inputs] = gptq;
     std::string text = fmt::format(
         "  - quantize:\n      method: {}\n      linears: {}\n      embedding: {}\n      head: {}\n",
-        settings_.method, to_string(settings_.linears), to_string(settings_.embedding),
-        to_string(settings_.head));
+        method, to_string(linears), to_string(embedding), to_string(head));
     if (method_.stage != nullptr) {
-      const GptqOptions& g = settings_.gptq;
       text += fmt::format(
           "      damping: {}\n      order: {}\n      search: {}\n      static_groups: {}\n"
           "      refine: {}\n      correct_inputs: {}\n",
-          g.damping, g.order, g.search, g.static_groups, g.refine, g.correct_inputs);
+          damping, order, search, static_groups, refine, correct_inputs);
     }
-    if (settings_.input.rounds())
-      text += fmt::format("      inputs: {}\n", to_string(settings_.input));
-    if (scaling_ != nullptr)
-      text += fmt::format("      smooth_alpha: {}\n", settings_.smooth_alpha);
-    if (!settings_.ignore.empty()) text += "      ignore:\n";
-    for (const auto& p : settings_.ignore) text += fmt::format("        - \"{}\"\n", p);
-    if (!settings_.overrides.empty()) text += "      overrides:\n";
-    for (const auto& [p, e] : settings_.overrides)
+    if (input.rounds()) text += fmt::format("      inputs: {}\n", to_string(input));
+    if (scaling_ != nullptr) text += fmt::format("      smooth_alpha: {}\n", smooth_alpha);
+    if (!ignore.empty()) text += "      ignore:\n";
+    for (const auto& p : ignore) text += fmt::format("        - \"{}\"\n", p);
+    if (!overrides.empty()) text += "      overrides:\n";
+    for (const auto& [p, e] : overrides)
       text += fmt::format("        - [\"{}\", {}]\n", p, to_string(e));
     return text;
+  }
+
+  std::string needs_text() const override {
+    if (method_.stage != nullptr || scaling_ != nullptr) {
+      return fmt::format(
+          "{} needs a calibration text: --calib FILE, or leave --calib out and the "
+          "model writes one",
+          settings_.method);
+    }
+    if (settings_.input.rounds() && settings_.input.scale == InputScale::kTensor) {
+      return "a constant scale of inputs comes from a calibration text: --calib FILE, or leave "
+             "--calib out and the model writes one";
+    }
+    return "";
   }
 
   StatisticsNeeds needs() const override {
@@ -200,26 +214,7 @@ class QuantizePass final : public Pass {
   std::unique_ptr<GptqFactor> table_factor_;
 };
 
-constexpr TypeHelp kTypes[] = {
-    {"w8", "8-bit integers, groups of 64: 8.25 bits per weight, no loss to speak of"},
-    {"w6", "6-bit integers with zero points, groups of 64: 6.34 bits"},
-    {"w5", "5-bit integers with zero points, groups of 64: 5.33 bits"},
-    {"w4", "4-bit integers with zero points, groups of 64: 4.31 bits, the usual choice"},
-    {"w3", "3-bit integers with zero points, groups of 64: 3.3 bits, visible loss"},
-    {"w2", "2-bit integers with zero points, groups of 64: 2.3 bits, needs a calibrated method"},
-    {"nf4", "4-bit normal floats, groups of 64: 4.25 bits"},
-    {"mxfp4", "4-bit floats, powers of two for 32: 4.25 bits, what gpt-oss was trained in"},
-    {"fp8", "8-bit floats e4m3, one scale a row: 8 bits (also fp8e5m2, fp8-tensor, fp8-128x128)"},
-    {"w8a8", "8-bit integers, one scale a row, and 8-bit inputs, one scale a token"},
-    {"w4a8", "4-bit integers, 8-bit scales of groups of 128, and 8-bit inputs"},
-    {"fp8_dynamic", "8-bit floats e4m3, one scale a row, and inputs in e4m3, one scale a token"},
-    {"fp8_block", "the same with scales of 128 x 128 weights and of 128 inputs"},
-    {"f16", "16-bit floats (also bf16, f32): dense"},
-};
-
 }  // namespace
-
-std::span<const TypeHelp> type_help() { return kTypes; }
 
 float absmax_of(const Linear& linear) {
   std::vector<float> maxima(static_cast<size_t>(linear.n));
@@ -276,53 +271,6 @@ std::vector<float> channel_weights(const InputStatistics& s) {
   return out;
 }
 
-Encoding encoding_for_type(const std::string& type, int64_t group, std::optional<bool> symmetric) {
-  std::string t = type;
-  std::transform(t.begin(), t.end(), t.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  // Schemes of compressed-tensors with 16-bit activations are what pith's weight-only types are.
-  if (t.ends_with("_asym")) {
-    symmetric = false;
-    t.resize(t.size() - 5);
-  }
-  if (t.ends_with("a16")) t.resize(t.size() - 3);
-  if (t == "fp8_block") t = "fp8-128x128";
-  if (t == "fp8_dynamic" || t == "w8a8_fp8") t = "fp8";
-  if (t == "w8a8") t = "int8-row";
-  if (t == "w4a8") t = "int4-g128-s8";
-  if (t == "int8" || t == "int4") t = "w" + t.substr(3);
-  Encoding e;
-  if (t.size() == 2 && t[0] == 'w' && t[1] >= '2' && t[1] <= '8') {
-    const int bits = t[1] - '0';
-    e = Encoding::integer(bits, 64, symmetric.value_or(bits == 8));
-  } else if (t == "nf4") {
-    e = Encoding::nf4(64);
-  } else if (t.starts_with('w') && t.find('a') != std::string::npos) {
-    fail(ErrorKind::kUnsupported,
-         "type \"{}\": w8a8, w4a8, fp8_dynamic and fp8_block are the types with rounded inputs",
-         type);
-  } else {
-    e = parse_encoding(t);
-  }
-  if (group >= 0) {
-    if (e.kind != EncodingKind::kInt && e.kind != EncodingKind::kNf4)
-      fail(ErrorKind::kUsage, "type {} has no groups", type);
-    e.group = group;
-  }
-  if (symmetric && e.kind == EncodingKind::kInt) e.symmetric = *symmetric;
-  ops(e.kind).check(e);
-  return e;
-}
-
-InputEncoding input_for_type(const std::string& type) {
-  std::string t = type;
-  std::ranges::transform(t, t.begin(), [](unsigned char c) { return std::tolower(c); });
-  if (t == "w8a8" || t == "w4a8") return {.dtype = DType::kI8};
-  if (t == "fp8_dynamic" || t == "w8a8_fp8") return {.dtype = DType::kF8E4M3};
-  if (t == "fp8_block") return {.dtype = DType::kF8E4M3, .scale = InputScale::kBlock128};
-  return {};
-}
-
 bool matches_linear(const std::string& pattern, const LinearInfo& info) {
   if (pattern.starts_with("re:")) {
     bool found = false;
@@ -336,8 +284,41 @@ bool matches_linear(const std::string& pattern, const LinearInfo& info) {
   return pattern == role_name(info.role) || ::fnmatch(pattern.c_str(), info.name.c_str(), 0) == 0;
 }
 
+QuantizeSettings effective_settings(const QuantizeSettings& settings,
+                                    std::vector<std::string>* notes) {
+  QuantizeSettings out = settings;
+  std::vector<Encoding> types = {settings.linears};
+  for (const auto& o : settings.overrides) types.push_back(o.second);
+  const auto note = [&](const std::string& line) {
+    if (notes != nullptr) notes->push_back(line);
+  };
+  const auto none = [&](auto takes) { return std::ranges::none_of(types, takes); };
+  const std::string type = to_string(settings.linears);
+  const bool scales =
+      out.method.find('+') != std::string::npos ||
+      std::ranges::any_of(scalings(), [&](const Scaling& s) { return out.method == s.name; });
+  // Dense numbers are rounded to the nearest: there is nothing to choose.
+  if (none([](const Encoding& e) { return e.kind != EncodingKind::kDense; }) &&
+      (scales || find_method(out.method).stage != nullptr)) {
+    note(fmt::format("{} changes nothing for {}: plain rounding, without a calibration text",
+                     out.method, type));
+    out.method = "rtn";
+    return out;
+  }
+  if (find_method(out.method).stage != nullptr && none(gptq_takes)) {
+    const size_t plus = out.method.find('+');
+    const std::string instead =
+        plus == std::string::npos ? "rtn" : out.method.substr(0, plus) + "+rtn";
+    note(fmt::format("gptq does not round {}: {} instead of {}, weighted by inputs on the text",
+                     type, instead, out.method));
+    out.method = instead;
+  }
+  return out;
+}
+
 std::unique_ptr<Pass> make_quantize_pass(const QuantizeSettings& settings) {
-  return std::make_unique<QuantizePass>(settings);
+  find_method(settings.method);  // a wrong name is said first
+  return std::make_unique<QuantizePass>(effective_settings(settings));
 }
 
 }  // namespace pith

@@ -29,14 +29,16 @@ struct QuantizeSettings {
   std::vector<std::pair<std::string, Encoding>> overrides = {};  // the last that matches counts
 };
 
-// A name or scheme that users of other tools know, to an encoding: w4 w3 ... W4A16 W8A16 fp8 nf4
-// f16, or a name of to_string(). `group` -1 and `symmetric` unset: what is customary for the type.
-// Error(kUsage) with the list.
+// A name of pith's own to an encoding (w4 w3 nf4 fp8 f16 ..., or a name of to_string()), or a
+// scheme of compressed-tensors (W4A16, FP8_DYNAMIC, ...), which means exactly what it means there.
+// Names of schemes may be written in small letters where pith has no type of that name (w4a8, fp8,
+// int8 and mxfp4 are pith's own). `group` -1 and `symmetric` unset: what is customary for the type.
+// Error(kUsage) or Error(kUnsupported) with what is nearest, or the list.
 Encoding encoding_for_type(const std::string& type, int64_t group = -1,
                            std::optional<bool> symmetric = {});
 
-// How the inputs are rounded that a type speaks of: w8a8 W4A8 FP8_DYNAMIC FP8_BLOCK; none for
-// others.
+// How the inputs are rounded that a type speaks of: w8a8 w4a8 W4A8 FP8 FP8_DYNAMIC FP8_BLOCK; none
+// for others.
 InputEncoding input_for_type(const std::string& type);
 
 struct TypeHelp {
@@ -44,6 +46,12 @@ struct TypeHelp {
   const char* summary;
 };
 std::span<const TypeHelp> type_help();
+
+// What these settings come to, which is what a pass does and says that it did: gptq and the
+// scalings are rtn where no linear gets a type that they know how to round. `notes`: what was
+// changed.
+QuantizeSettings effective_settings(const QuantizeSettings& settings,
+                                    std::vector<std::string>* notes = nullptr);
 
 std::unique_ptr<Pass> make_quantize_pass(const QuantizeSettings& settings);
 

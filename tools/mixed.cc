@@ -12,6 +12,8 @@
 #include "core/file.h"
 #include "core/hash.h"
 #include "core/json.h"
+#include "formats/printable.h"
+#include "runtime/compress/fingerprint.h"
 #include "runtime/eval/evaluate.h"
 #include "tools/terminal.h"
 
@@ -29,22 +31,59 @@ std::vector<Encoding> usual_candidates() {
   return out;
 }
 
+Json json_of(const AllocationGroup& g) {
+  Json group;
+  for (const auto& info : g.linears) group["linears"].push_back(info.name);
+  for (const auto& c : g.choices) {
+    group["choices"].push_back({{"type", to_string(c.encoding)},
+                                {"bytes", c.bytes},
+                                {"kl", c.kl},
+                                {"error", c.error},
+                                {"measured", c.measured}});
+  }
+  return group;
+}
+
 void write_costs(const std::string& path, const std::string& key,
                  const std::vector<AllocationGroup>& groups) {
   Json j = {{"of", key}, {"groups", Json::array()}};
-  for (const auto& g : groups) {
-    Json& group = j["groups"].emplace_back();
-    for (const auto& info : g.linears) group["linears"].push_back(info.name);
-    for (const auto& c : g.choices) {
-      group["choices"].push_back({{"type", to_string(c.encoding)},
-                                  {"bytes", c.bytes},
-                                  {"kl", c.kl},
-                                  {"error", c.error},
-                                  {"measured", c.measured}});
-    }
-  }
+  for (const auto& g : groups) j["groups"].push_back(json_of(g));
   const std::string text = j.dump(1) + "\n";
   write_file(path, std::as_bytes(std::span(text)));
+}
+
+AllocationGroup group_from(const Json& group, const std::map<std::string, LinearInfo>& infos,
+                           const std::string& path) {
+  AllocationGroup g;
+  for (const auto& name : json_member(group, "linears", path)) {
+    const auto it = name.is_string() ? infos.find(name.get<std::string>()) : infos.end();
+    if (it == infos.end())
+      fail(ErrorKind::kCorrupt, "{}: no such linear: {}", path, printable(name.dump()));
+    g.linears.push_back(it->second);
+  }
+  for (const auto& choice : json_member(group, "choices", path)) {
+    Choice& c = g.choices.emplace_back();
+    try {
+      c.encoding = parse_encoding(json_string(choice, "type", path));
+    } catch (const Error& e) {
+      throw Error(ErrorKind::kCorrupt, path + ": " + e.what());
+    }
+    c.kl = json_number(choice, "kl", path);
+    c.error = json_number(choice, "error", path, 0.0);
+    for (const auto& info : g.linears) c.bytes += encoded_bytes(c.encoding, info.n, info.k);
+  }
+  if (g.linears.empty() || g.choices.empty() ||
+      !std::ranges::is_sorted(g.choices, std::less_equal{}, &Choice::bytes)) {
+    fail(ErrorKind::kCorrupt, "{}: a group without linears, or choices that are not in order",
+         path);
+  }
+  return g;
+}
+
+std::map<std::string, LinearInfo> linears_by_name(const proto::ModelSpec& spec) {
+  std::map<std::string, LinearInfo> infos;
+  for (const auto& info : linears_of(spec)) infos.emplace(info.name, info);
+  return infos;
 }
 
 std::vector<AllocationGroup> read_costs(const std::string& path, const std::string& key,
@@ -57,84 +96,94 @@ std::vector<AllocationGroup> read_costs(const std::string& path, const std::stri
          "again",
          path);
   }
-  std::map<std::string, LinearInfo> infos;
-  for (const auto& info : linears_of(spec)) infos.emplace(info.name, info);
+  const auto infos = linears_by_name(spec);
   std::vector<AllocationGroup> groups;
-  for (const auto& group : json_member(j, "groups", path)) {
-    AllocationGroup& g = groups.emplace_back();
-    for (const auto& name : json_member(group, "linears", path)) {
-      const auto it = name.is_string() ? infos.find(name.get<std::string>()) : infos.end();
-      if (it == infos.end()) fail(ErrorKind::kCorrupt, "{}: no such linear: {}", path, name.dump());
-      g.linears.push_back(it->second);
-    }
-    for (const auto& choice : json_member(group, "choices", path)) {
-      Choice& c = g.choices.emplace_back();
-      try {
-        c.encoding = parse_encoding(json_string(choice, "type", path));
-      } catch (const Error& e) {
-        throw Error(ErrorKind::kCorrupt, path + ": " + e.what());
-      }
-      c.kl = json_number(choice, "kl", path);
-      for (const auto& info : g.linears) c.bytes += encoded_bytes(c.encoding, info.n, info.k);
-    }
-    if (g.linears.empty() || g.choices.empty() ||
-        !std::ranges::is_sorted(g.choices, std::less_equal{}, &Choice::bytes)) {
-      fail(ErrorKind::kCorrupt, "{}: a group without linears, or choices that are not in order",
-           path);
-    }
-  }
+  for (const auto& group : json_member(j, "groups", path))
+    groups.push_back(group_from(group, infos, path));
   return groups;
 }
 
 }  // namespace
 
+constexpr size_t kKept = 4;  // windows that --max-kl measures the result on
+
 Mixed::Mixed(const MixedOptions& o, const ModelSource& source, const QuantizeSettings& settings,
              CompressOptions& options, Progress& progress)
-    : o_(o), source_(source), settings_(settings), options_(options), progress_(progress) {
-  constexpr size_t kKept = 4;
-  auto& windows = options.calibration;
-  if (o.max_kl > 0) {
-    if (windows.size() < 2 * kKept)
-      fail(ErrorKind::kUsage,
-           "--max-kl keeps {} windows of the calibration text apart: {} are too few", kKept,
-           windows.size());
-    kept_.assign(windows.end() - kKept, windows.end());
-    windows.resize(windows.size() - kKept);
+    : o_(o),
+      source_(source),
+      settings_(settings),
+      options_(options),
+      progress_(progress),
+      candidates_(o.candidates.empty() ? usual_candidates() : o.candidates) {
+  const size_t windows = options.calibration.size();
+  if (windows == 0) fail(ErrorKind::kUsage, "mixed precision measures on text: --calib");
+  if (o.max_kl > 0 && windows < 2 * kKept) {
+    fail(ErrorKind::kUsage,
+         "--max-kl keeps {} windows of the calibration text apart: {} are too few", kKept, windows);
   }
-  const auto candidates = o.candidates.empty() ? usual_candidates() : o.candidates;
-  require_possible(candidates);
-  measure_costs(candidates);
-  if (groups_.empty()) fail(ErrorKind::kUsage, "mixed precision: no layer is left to choose for");
+  require_possible();
 }
 
-void Mixed::measure_costs(const std::vector<Encoding>& candidates) {
+void Mixed::cut(std::vector<std::vector<int32_t>>* probes,
+                std::vector<std::vector<int32_t>>* some) const {
   constexpr size_t kTokens = 256, kProbes = 3, kStatistics = 16384;
   const auto& windows = options_.calibration;
   // Measured at the end of the text, rounded by what its beginning says of the inputs.
-  std::vector<std::vector<int32_t>> probes, some;
   for (size_t i = 0; i < std::min(kProbes, windows.size()); ++i) {
     const auto& w = windows[windows.size() - 1 - i];
-    probes.emplace_back(w.begin(), w.begin() + static_cast<int64_t>(std::min(kTokens, w.size())));
+    probes->emplace_back(w.begin(), w.begin() + static_cast<int64_t>(std::min(kTokens, w.size())));
   }
   size_t tokens = 0;
   for (size_t i = 0; i < windows.size() && tokens < kStatistics; ++i) {
-    some.push_back(windows[i]);
+    some->push_back(windows[i]);
     tokens += windows[i].size();
   }
-  Hasher about;
-  about.add(as_bytes(make_quantize_pass(settings_)->recipe()));
-  for (const auto& e : candidates) about.add(as_bytes(to_string(e)));
-  for (const auto* all : {&probes, &some}) {
-    for (const auto& w : *all) about.add(std::as_bytes(std::span(w)));
+}
+
+Fingerprint Mixed::about_costs(const std::vector<std::vector<int32_t>>& probes,
+                               const std::vector<std::vector<int32_t>>& some) const {
+  Passes passes;
+  passes.push_back(make_quantize_pass(settings_));
+  CompressOptions options;
+  options.seed = options_.seed;
+  options.executor = options_.executor;
+  options.calibration = some;
+  options.calibration.insert(options.calibration.end(), probes.begin(), probes.end());
+  Fingerprint about = fingerprint_of(source_, passes, options);
+  for (const auto& e : candidates_) about["candidates"] += to_string(e) + " ";
+  return about;
+}
+
+uint64_t Mixed::memory_bytes() const {
+  std::vector<std::vector<int32_t>> probes, some;
+  cut(&probes, &some);
+  return measuring_bytes(source_, settings_, candidates_, probes, some);
+}
+
+void Mixed::measure() {
+  auto& windows = options_.calibration;
+  if (o_.max_kl > 0) {
+    kept_.assign(windows.end() - kKept, windows.end());
+    windows.resize(windows.size() - kKept);
   }
-  const std::string key = fmt::format("{:016x}-{:016x}", source_.hash(), about.value());
-  if (!o_.costs.empty() && file_exists(o_.costs)) {
+  std::vector<std::vector<int32_t>> probes, some;
+  cut(&probes, &some);
+  const Fingerprint about = about_costs(probes, some);
+  const std::string key = fmt::format("{:016x}", hash64(as_bytes(fingerprint_text(about))));
+  if (!o_.costs.empty() && file_exists(o_.costs) && is_regular_file(o_.costs)) {
     groups_ = read_costs(o_.costs, key, source_.spec());
-    return;
+  } else {
+    RecordLog log = options_.work->open_log("costs", about);
+    const auto infos = linears_by_name(source_.spec());
+    std::vector<AllocationGroup> known;
+    for (const auto& record : log.records())
+      known.push_back(group_from(parse_json(record, log.path()), infos, log.path()));
+    groups_ = measure_choices(source_, settings_, candidates_, probes, some, *options_.executor,
+                              progress_, known,
+                              [&](const AllocationGroup& g) { log.append(json_of(g).dump()); });
+    if (!o_.costs.empty()) write_costs(o_.costs, key, groups_);
   }
-  groups_ =
-      measure_choices(source_, settings_, candidates, probes, some, *options_.executor, progress_);
-  if (!o_.costs.empty()) write_costs(o_.costs, key, groups_);
+  if (groups_.empty()) fail(ErrorKind::kUsage, "mixed precision: no layer is left to choose for");
 }
 
 QuantizeSettings Mixed::chosen() const {
@@ -162,14 +211,13 @@ uint64_t Mixed::size_with(const QuantizeSettings& settings) const {
   return planes;
 }
 
-// Before minutes are spent on measuring.
-void Mixed::require_possible(const std::vector<Encoding>& candidates) const {
+void Mixed::require_possible() const {
   if (target() == 0) return;
   QuantizeSettings smallest = settings_;
   smallest.overrides.clear();
   for (const auto& info : linears_of(source_.spec())) {
     smallest.overrides.emplace_back(
-        info.name, *std::ranges::min_element(candidates, {}, [&](const Encoding& e) {
+        info.name, *std::ranges::min_element(candidates_, {}, [&](const Encoding& e) {
           return encoded_bytes(e, info.n, info.k);
         }));
   }
@@ -220,6 +268,7 @@ double Mixed::measure_result() {
 
 double Mixed::search_for_kl(const std::function<void(const QuantizeSettings&)>& compress) {
   constexpr int kTries = 5;
+  constexpr double kNear = 0.9;  // of the budget
   struct Try {
     double cost, kl;  // the sum of the costs, and what came out
   };
@@ -230,8 +279,8 @@ double Mixed::search_for_kl(const std::function<void(const QuantizeSettings&)>& 
     compress(chosen());
     const double kl = measure_result();
     if (o_.prints)
-      say("KL divergence {:.5f} on {} windows that were kept apart (asked for: {:.5f})\n", kl,
-          kept_.size(), o_.max_kl);
+      say("KL divergence {:.5f} on {} windows that were kept apart (asked for: at most {:.5f})\n",
+          kl, kept_.size(), o_.max_kl);
     if (!enough && kl > o_.max_kl) {
       fail(ErrorKind::kNumeric, "a KL divergence of {} cannot be had from these candidates: {:.5f}",
            o_.max_kl, kl);
@@ -242,21 +291,24 @@ double Mixed::search_for_kl(const std::function<void(const QuantizeSettings&)>& 
   double kl = 0;
   for (int i = 0; i < kTries; ++i) {
     kl = attempt();
-    const bool near = std::fabs(kl / o_.max_kl - 1) <= 0.1;
-    const bool no_smaller = kl < o_.max_kl && chosen_bytes(groups_) == smallest_bytes(groups_);
+    const bool near = kl <= o_.max_kl && kl >= kNear * o_.max_kl;
+    const bool no_smaller = kl <= o_.max_kl && chosen_bytes(groups_) == smallest_bytes(groups_);
     if (near || no_smaller) {
       tell_choice();
       return kl;
     }
-    cost = chosen_kl(groups_) * o_.max_kl / kl;
+    // Towards the middle of what is near.
+    const double aim = (1 + kNear) / 2 * o_.max_kl;
+    cost = chosen_kl(groups_) * aim / kl;
     if (under && over) {
-      const double share = std::log(o_.max_kl / under->kl) / std::log(over->kl / under->kl);
-      cost = under->cost * std::pow(over->cost / under->cost, share);
+      const double share = std::log(aim / under->kl) / std::log(over->kl / under->kl);
+      cost = under->cost * std::pow(over->cost / under->cost, std::clamp(share, 0.0, 1.0));
     }
   }
   warn(fmt::format("the KL divergence did not come within 10 % of {}", o_.max_kl));
-  if (kl > o_.max_kl && under) {
-    cost = under->cost;
+  // What is within the budget stands; where no try was, the largest choices are one.
+  if (kl > o_.max_kl) {
+    cost = under ? under->cost : 0;
     kl = attempt();
   }
   tell_choice();

@@ -24,33 +24,44 @@ struct MixedOptions {
 
 class Mixed {
  public:
-  // Measures. Takes windows of the calibration text: the first to measure on, and for max_kl the
-  // last four out of it, to see what came of it.
+  // `options.calibration`: windows of the text, or of the sizes that it will have. Error(kUsage)
+  // where the target cannot be had with them, so that no minutes are spent on it.
   Mixed(const MixedOptions& o, const ModelSource& source, const QuantizeSettings& settings,
         CompressOptions& options, Progress& progress);
+
+  // Memory that measuring takes.
+  uint64_t memory_bytes() const;
+  // Measures on the text. Takes the last four windows out of it for max_kl, to see what came of it.
+  // What is measured is kept in the work folder as it comes.
+  void measure();
 
   // The choice for the size; for a divergence, as far as the costs tell.
   QuantizeSettings by_costs();
   // Calls `compress` with settings until the KL of the output on the windows that were kept is
-  // within 10 % of the budget or less, at most five times; returns the last KL. Error(kNumeric)
-  // where even the largest choices exceed the budget.
+  // between 0.9 of the budget and all of it, at most six times; returns that of the last, which is
+  // within the budget. Error(kNumeric) where even the largest choices exceed it.
   double search_for_kl(const std::function<void(const QuantizeSettings&)>& compress);
 
  private:
-  void measure_costs(const std::vector<Encoding>& candidates);
+  // Windows to measure on, and those that say how the inputs are.
+  void cut(std::vector<std::vector<int32_t>>* probes,
+           std::vector<std::vector<int32_t>>* some) const;
+  Fingerprint about_costs(const std::vector<std::vector<int32_t>>& probes,
+                          const std::vector<std::vector<int32_t>>& some) const;
   void choose_for_size();
   QuantizeSettings chosen() const;
   void tell_choice() const;  // printed, and to plan_out
   uint64_t target() const;   // bytes; 0: not asked for
   uint64_t size_with(const QuantizeSettings& settings) const;
-  void require_possible(const std::vector<Encoding>& candidates) const;
+  void require_possible() const;
   double measure_result();
 
   const MixedOptions o_;
   const ModelSource& source_;
   QuantizeSettings settings_;
-  const CompressOptions& options_;
+  CompressOptions& options_;
   Progress& progress_;
+  std::vector<Encoding> candidates_;
   std::vector<std::vector<int32_t>> kept_;
   std::vector<AllocationGroup> groups_;
 };

@@ -91,7 +91,9 @@ CLI::App* add_quantize_options(CLI::App& app, QuantizeCommand& o) {
   types +=
       "  or an encoding by name: int4-g32-asym, int3-row-bf16, int4-g32-s8, nf4-g128, "
       "fp8e4m3-128x128, ...\n";
-  types += "  or a scheme: W4A16, W4A16_ASYM, W8A16\nMethods:\n";
+  types +=
+      "  or a scheme of compressed-tensors, in capitals, which means what it means there:\n"
+      "  W8A16 W4A16 W4A16_ASYM W8A8 W4A8 FP8 FP8_DYNAMIC FP8_BLOCK MXFP4A16 ...\nMethods:\n";
   for (const auto& m : methods()) types += fmt::format("  {:<11} {}\n", m.name, m.summary);
   for (const auto& m : scalings()) types += fmt::format("  {:<11} {}\n", m.name, m.summary);
   auto* c = app.add_subcommand("quantize", "quantize a checkpoint into a packed file");
@@ -176,6 +178,7 @@ CLI::App* add_quantize_options(CLI::App& app, QuantizeCommand& o) {
        "(default: cpu)")
       ->check(CLI::IsMember({"cpu", "cuda"}));
   c->add_option("--seed", o.seed, "recorded; makes random choices the same");
+  c->add_flag("--restart", o.restart, "discard what an interrupted run left, and begin anew");
   c->add_flag("--dry-run", o.dry_run,
               "print the plan of every layer, of memory and disk, and stop");
   o.Common::add_to(*c);

@@ -1,24 +1,27 @@
 #include "runtime/compress/driver.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
+#include <cstring>
+#include <numeric>
 
 #include "core/buffer.h"
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/hash.h"
 #include "core/interrupt.h"
+#include "core/limits.h"
 #include "core/parallel.h"
 #include "core/rng.h"
 #include "formats/tokenizer/unicode.h"
 #include "runtime/compress/check.h"
+#include "runtime/compress/fingerprint.h"
 #include "runtime/compress/journal.h"
 #include "runtime/cpu/matmul.h"
 
 namespace pith {
 namespace {
-
-constexpr const char* kToolVersion = "pith 0.1.0";
 
 // What a linear will be stored as: the last pass that says so, else as it is.
 Encoding target_encoding(const Passes& passes, const LinearInfo& info, const Encoding& from) {
@@ -35,17 +38,6 @@ StatisticsNeeds needs_of(const Passes& passes) {
   return all;
 }
 
-std::string recipe_of(const ModelSource& source, const Passes& passes,
-                      const CompressOptions& options) {
-  std::string text = "passes:\n" + source.recipe();
-  for (const auto& p : passes) text += p->recipe();
-  if (!options.sequential) text += "sequential: false\n";
-  if (!options.propagate) text += "propagate: false\n";
-  // Bits depend on it.
-  if (options.executor != nullptr && options.executor->gpu() != nullptr) text += "device: cuda\n";
-  return text;
-}
-
 // What calibration measures against is kept apart from what it fits: one window of eight.
 constexpr int kHoldOut = 8;
 
@@ -57,11 +49,16 @@ bool holds_out(const StatisticsNeeds& needs, const CompressOptions& options) {
 struct Comparison {
   std::vector<uint64_t> hashes;
   std::vector<double> error, norm;
+  std::vector<int64_t> lost, rows;  // rows that became zeros, of those that were not
+  std::vector<float> largest;       // magnitude of what was lost
 
   explicit Comparison(int64_t slabs)
       : hashes(static_cast<size_t>(slabs)),
         error(static_cast<size_t>(slabs)),
-        norm(static_cast<size_t>(slabs)) {}
+        norm(static_cast<size_t>(slabs)),
+        lost(static_cast<size_t>(slabs)),
+        rows(static_cast<size_t>(slabs)),
+        largest(static_cast<size_t>(slabs)) {}
 
   uint64_t hash() const { return hash64(std::as_bytes(std::span(hashes))); }
   double relative_error() const {
@@ -112,6 +109,16 @@ void compare_slab(const std::string& name, int64_t slab, int64_t row, int64_t k,
   if (!std::isfinite(error_sum))
     fail(ErrorKind::kNumeric, "{}: the compressed weights are not finite near row {}", name, row);
   const auto s = static_cast<size_t>(slab);
+  const auto is_zero = [](float v) { return v == 0; };
+  for (size_t at = 0; at < n; at += static_cast<size_t>(k)) {
+    const auto before = original.subspan(at, static_cast<size_t>(k)),
+               after = result.subspan(at, static_cast<size_t>(k));
+    if (std::ranges::all_of(before, is_zero)) continue;
+    ++to->rows[s];
+    if (!std::ranges::all_of(after, is_zero)) continue;
+    ++to->lost[s];
+    for (const float v : before) to->largest[s] = std::max(to->largest[s], std::fabs(v));
+  }
   to->error[s] = error_sum;
   to->norm[s] = norm_sum;
   to->hashes[s] = hash64(std::as_bytes(original));
@@ -130,37 +137,84 @@ class Driver {
 
   CompressReport run() {
     const CompressPlan plan = plan_compression(source_, passes_, options_);
-    if (plan.gpu_bytes > 0) {
-      const uint64_t free = options_.executor->gpu()->free_bytes();
-      if (plan.gpu_bytes > free) {
-        fail(ErrorKind::kMemory, "the GPU has {:.1f} MB free of about {:.1f} MB that this takes",
-             static_cast<double>(free) / 1e6, static_cast<double>(plan.gpu_bytes) / 1e6);
-      }
-    }
-    if (same_file(source_.path(), options_.output) || source_.reads(options_.output))
-      fail(ErrorKind::kUsage, "{}: the output is the input", options_.output);
-    if (is_folder(options_.output))
-      fail(ErrorKind::kUsage, "{}: the output is a folder", options_.output);
-    if (file_exists(options_.output) && !is_regular_file(options_.output))
-      fail(ErrorKind::kUsage, "{}: the output is not a regular file", options_.output);
-    Journal journal(options_.output, fingerprint());
+    check_compression(source_, passes_, options_, plan);
+    std::unique_ptr<WorkFolder> own;
+    if (options_.work == nullptr) own = std::make_unique<WorkFolder>(options_.output);
+    work_ = own ? own.get() : options_.work;
+    const Fingerprint fingerprint = fingerprint_of(source_, passes_, options_);
+    if (options_.one_of_tries && work_->journal().about() != fingerprint)
+      work_->journal().begin(fingerprint);
+    Journal journal(*work_, fingerprint);
     try {
       journal.data().reserve(plan.output_bytes);
-      return run(journal);
+      drop_strange_units(journal);
+      CompressReport report = run(journal);
+      if (own) own->remove();
+      return report;
     } catch (const Error& e) {
       // Work that can go on is kept; an error that would come again leaves nothing behind.
-      if (e.kind() != ErrorKind::kCancelled) journal.discard();
+      if (comes_again(e.kind())) journal.discard();
       throw;
     }
   }
 
  private:
+  static bool comes_again(ErrorKind kind) {
+    return kind == ErrorKind::kUsage || kind == ErrorKind::kCorrupt ||
+           kind == ErrorKind::kUnsupported || kind == ErrorKind::kNumeric;
+  }
+
+  // Names of units in their order.
+  std::vector<std::string> unit_names() const {
+    std::vector<std::string> names = {"tokenizer", "embedding"};
+    for (int l = 0; l < spec_.layers_size(); ++l) names.push_back(fmt::format("layer {}", l));
+    names.push_back("head");
+    return names;
+  }
+  // From the first on that has other records than this model's units have.
+  void drop_strange_units(Journal& journal) const {
+    const auto names = unit_names();
+    for (size_t i = 0; i < journal.done().size(); ++i) {
+      if (i < names.size() && fits(journal.done()[i], i, names)) continue;
+      return journal.drop_from(i);
+    }
+  }
+  bool fits(const proto::JournalUnit& unit, size_t index,
+            const std::vector<std::string>& names) const {
+    std::vector<LinearInfo> linears;
+    std::vector<VectorInfo> vectors;
+    const bool head = index + 1 == names.size();
+    const int layer = static_cast<int>(index) - 2;
+    if (index == 1) linears = {linears_.front()};
+    if (index >= 2 && !head) linears = linears_of(spec_, layer);
+    if (head && !spec_.tied_head()) linears = {linears_.back()};
+    for (const auto& v : vectors_of(spec_)) {
+      if (index >= 2 && v.layer == (head ? -1 : layer)) vectors.push_back(v);
+    }
+    return unit.name() == names[index] && (index == 0 || unit.blobs().empty()) &&
+           std::ranges::equal(unit.linears(), linears,
+                              [](const proto::LinearRecord& r, const LinearInfo& info) {
+                                return r.name() == info.name &&
+                                       r.n() == static_cast<uint64_t>(info.n) &&
+                                       r.k() == static_cast<uint64_t>(info.k) &&
+                                       r.has_bias() == info.bias;
+                              }) &&
+           std::ranges::equal(
+               unit.vectors(), vectors, [](const proto::VectorRecord& r, const VectorInfo& info) {
+                 return r.name() == info.name && r.length() == static_cast<uint64_t>(info.length);
+               });
+  }
+
   CompressReport run(Journal& journal) {
     CompressReport report;
     report.resumed_units = static_cast<int>(journal.done().size());
     PackedWriter writer(journal.data(), journal.data_end());
     writer_ = &writer;
     journal_ = &journal;
+    if (report.resumed_units > 0) {
+      progress_.note(fmt::format("going on after {} of {} finished parts in {}",
+                                 report.resumed_units, spec_.layers_size() + 3, work_->path()));
+    }
     progress_.begin("compressing", spec_.layers_size() + 3);
 
     unit("tokenizer", [&](proto::JournalUnit* u) {
@@ -204,18 +258,30 @@ class Driver {
         report.worst_linear = l.name();
       }
       if (!l.fallback().empty()) report.fallbacks.push_back(l.name() + ": " + l.fallback());
+      ++report.methods[l.method().substr(0, l.method().find(','))];
     }
+    report.notes = notes_;
     {
       const Phases::Scope phase(phases_, "checking");
       report.file_bytes = writer.finish(manifest);
-      const CheckResult checked =
-          check_result(journal.data().path(), source_, check_tokens(), progress_);
+      const CheckResult checked = check(journal.data().path());
       report.check_kl = checked.kl;
       report.check_tokens = checked.tokens;
       journal.finish();
     }
     report.seconds = phases_.seconds();
     return report;
+  }
+
+  CheckResult check(const std::string& path) {
+    try {
+      return check_result(path, source_, check_tokens(), progress_);
+    } catch (const Error& e) {
+      if (e.kind() != ErrorKind::kCorrupt) throw;
+      // What is read is not what was written. The next run finds the parts, and makes them anew.
+      fail(ErrorKind::kIo, "{}; the disk may be faulty: run again to make the damaged parts anew",
+           e.what());
+    }
   }
 
   Executor& executor() {
@@ -226,7 +292,7 @@ class Driver {
 
   void begin_calibration(const LinearInfo& embedding, const StatisticsNeeds& needs) {
     const Linear table = source_.linear(embedding);
-    const std::string scratch = Journal::folder_for(options_.output);
+    const std::string scratch = work_->path();
     const auto make = [&] {
       return std::make_unique<CalibrationStates>(executor(), spec_, table, options_.calibration,
                                                  options_.memory, scratch);
@@ -299,12 +365,7 @@ class Driver {
     check_interrupt();
     const size_t index = units_++;
     progress_.advance(static_cast<int64_t>(index), name);
-    if (index < journal_->done().size()) {
-      if (journal_->done()[index].name() != name)
-        fail(ErrorKind::kCorrupt, "the journal has {} for {}", journal_->done()[index].name(),
-             name);
-      return false;
-    }
+    if (index < journal_->done().size()) return false;
     proto::JournalUnit u;
     u.set_name(name);
     unit_hashes_.clear();
@@ -314,6 +375,29 @@ class Driver {
     u.set_source_hash(hash64(std::as_bytes(std::span(unit_hashes_))));
     journal_->commit(u);
     return true;
+  }
+
+  // Rows whose scale is below what its type can hold are rows of zeros.
+  void look_for_lost_rows(const std::string& name, const Encoding& e, const Comparison& c) {
+    const int64_t lost = std::accumulate(c.lost.begin(), c.lost.end(), int64_t{0});
+    if (lost == 0) return;
+    const int64_t rows = std::accumulate(c.rows.begin(), c.rows.end(), int64_t{0});
+    const float largest = *std::ranges::max_element(c.largest);
+    const bool f16 =
+        (e.kind == EncodingKind::kInt || e.kind == EncodingKind::kNf4) && e.scale == DType::kF16;
+    const std::string why =
+        f16 ? fmt::format(
+                  "its weights are at most {:.1e} there, and a scale of {} bits for them "
+                  "underflows "
+                  "in f16 (nothing below 6.0e-08): --bf16-scales keeps them",
+                  largest, e.kind == EncodingKind::kNf4 ? 4 : e.bits)
+            : fmt::format("its weights are at most {:.1e} there, too little for {}", largest,
+                          to_string(e));
+    if (lost == rows)
+      fail(ErrorKind::kNumeric, "{}: all of it would be rounded to zeros: {}", name, why);
+    notes_.push_back(
+        fmt::format("{}: {} of {} rows are rounded to zeros: {}", name, lost, rows, why));
+    progress_.note("warning: " + notes_.back());
   }
 
   // Compares every linear with what it was, and writes it.
@@ -337,6 +421,7 @@ class Driver {
                      a.span().first(static_cast<size_t>(size)),
                      b.span().first(static_cast<size_t>(size)), &comparison);
       });
+      look_for_lost_rows(info.name, after.terms[0].w.encoding, comparison);
       auto* record = u->add_linears();
       record->set_name(info.name);
       record->set_n(static_cast<uint64_t>(info.n));
@@ -481,6 +566,7 @@ class Driver {
         if (!once) planes[p].append(piece.weight.planes[p].bytes);
       }
     }
+    look_for_lost_rows(info.name, to, comparison);
     for (auto& p : planes) *weight->add_planes() = p.finish();
     if (info.bias) {
       const auto bias = source_.bias(info);
@@ -553,32 +639,6 @@ class Driver {
     return std::move(w.weight);
   }
 
-  Journal::Fingerprint fingerprint() const {
-    return {
-        {"tool", kToolVersion},
-        {"source", fmt::format("{:016x}", source_.hash())},
-        {"tokenizer", fmt::format("{:016x}", tokenizer_hash())},
-        {"recipe", fmt::format("{:016x}", hash64(as_bytes(recipe_of(source_, passes_, options_))))},
-        {"calibration", fmt::format("{:016x}", calibration_hash())},
-        {"seed", fmt::format("{}", options_.seed)}};
-  }
-  uint64_t tokenizer_hash() const {
-    const TokenizerFiles t = source_.tokenizer();
-    Hasher h;
-    for (const auto* text : {&t.tokenizer_json, &t.tokenizer_config, &t.sentencepiece, &t.gguf,
-                             &t.llama2c, &t.chat_template}) {
-      const uint64_t size = text->size();
-      h.add(std::as_bytes(std::span(&size, 1)));
-      h.add(as_bytes(*text));
-    }
-    return h.value();
-  }
-  uint64_t calibration_hash() const {
-    Hasher h;
-    for (const auto& w : options_.calibration) h.add(std::as_bytes(std::span(w)));
-    return options_.calibration.empty() ? 0 : h.value();
-  }
-
   proto::Manifest make_manifest() const {
     proto::Manifest m;
     *m.mutable_model() = spec_;
@@ -615,6 +675,8 @@ class Driver {
   PackedWriter* writer_ = nullptr;
   Phases phases_;
   Journal* journal_ = nullptr;
+  WorkFolder* work_ = nullptr;
+  std::vector<std::string> notes_;
   std::unique_ptr<Executor> cpu_;  // where no other is given
   std::unique_ptr<CalibrationStates> states_, originals_;
   std::unique_ptr<Calibration> calibration_;
@@ -624,6 +686,14 @@ class Driver {
 };
 
 }  // namespace
+
+uint64_t model_bytes(const ModelSource& source) {
+  if (source.manifest() != nullptr && source.recipe().empty()) return 0;
+  uint64_t total = 0;
+  for (const auto& info : linears_of(source.spec()))
+    total += encoded_bytes(source.encoding(info), info.n, info.k);
+  return total;
+}
 
 int64_t row_step(const Encoding& e, int64_t n, int64_t k) {
   return e.has_tensor_scale() ? 1 : row_unit(e, n, k);
@@ -689,10 +759,7 @@ CompressPlan plan_compression(const ModelSource& source, const Passes& passes,
   }
   for (const auto& v : vectors_of(spec))
     plan.output_bytes += round_up(static_cast<uint64_t>(v.length) * 4, kPlaneAlignment);
-  const TokenizerFiles t = source.tokenizer();
-  plan.output_bytes += t.tokenizer_json.size() + t.tokenizer_config.size() +
-                       t.sentencepiece.size() + t.gguf.size() + t.llama2c.size() +
-                       t.chat_template.size();
+  plan.output_bytes += bytes_of(source.tokenizer());
   plan.bits_per_weight =
       weights ? 8 * static_cast<double>(planes) / static_cast<double>(weights) : 0;
   uint64_t largest = 0;
@@ -733,6 +800,52 @@ CompressPlan plan_compression(const ModelSource& source, const Passes& passes,
   }
   plan.disk_bytes = plan.output_bytes + plan.scratch_bytes;
   return plan;
+}
+
+void check_compression(const ModelSource& source, const Passes& passes,
+                       const CompressOptions& options, const CompressPlan& plan) {
+  if (same_file(source.path(), options.output) || source.reads(options.output))
+    fail(ErrorKind::kUsage, "{}: the output is the input", options.output);
+  if (is_folder(options.output))
+    fail(ErrorKind::kUsage, "{}: the output is a folder", options.output);
+  const OutputPath output = resolve_output(options.output);
+  if (output.special)
+    fail(ErrorKind::kUsage, "{}: the output is not a regular file", options.output);
+  for (const auto& p : passes) {
+    if (const std::string why = p->needs_text(); !why.empty() && plan.calibration_tokens == 0)
+      fail(ErrorKind::kUsage, "{}", why);
+  }
+  const auto vocab = static_cast<int64_t>(source.spec().vocab());
+  for (const auto& w : options.calibration) {
+    for (const int32_t id : w) {
+      if (id < 0 || id >= vocab) {
+        fail(ErrorKind::kCorrupt,
+             "the calibration text has token {}, and the model knows tokens below {}: the "
+             "tokenizer is of another model",
+             id, vocab);
+      }
+    }
+  }
+  if (plan.gpu_bytes > 0) {
+    const uint64_t free = options.executor->gpu()->free_bytes();
+    if (plan.gpu_bytes > free) {
+      fail(ErrorKind::kMemory, "the GPU has {:.1f} MB free of about {:.1f} MB that this takes",
+           static_cast<double>(free) / 1e6, static_cast<double>(plan.gpu_bytes) / 1e6);
+    }
+  }
+  require_memory(plan.memory_bytes, "this compression",
+                 plan.calibration_tokens > 0
+                     ? "--memory SIZE keeps calibration states in a file; fewer --nsamples or a "
+                       "shorter --seqlen take less"
+                     : "");
+  const std::string data = join_path(WorkFolder::path_for(output.path), "data");
+  const uint64_t there = is_regular_file(data) ? allocated_bytes(data) : 0;
+  const uint64_t free = free_space(output.path);
+  if (plan.disk_bytes > there && plan.disk_bytes - there > free) {
+    fail(ErrorKind::kNoSpace, "{}: this takes {:.1f} MB of disk, and {:.1f} MB are free: {}",
+         WorkFolder::path_for(output.path), static_cast<double>(plan.disk_bytes - there) / 1e6,
+         static_cast<double>(free) / 1e6, std::strerror(ENOSPC));
+  }
 }
 
 CompressReport compress(const ModelSource& source, const Passes& passes,

@@ -11,12 +11,14 @@
 // states, and 64 MiB; embedding and head stream.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "core/progress.h"
 #include "runtime/compress/pass.h"
+#include "runtime/compress/work_folder.h"
 
 namespace pith {
 
@@ -50,6 +52,10 @@ struct CompressOptions {
   // What runs the model on the text, and where methods work that know its GPU, if it has one; null:
   // the processor.
   Executor* executor = nullptr;
+  // Where the work is kept; null: in a folder of its own, which is gone in the end.
+  WorkFolder* work = nullptr;
+  // Work that an earlier try with other encodings left there is dropped without a word.
+  bool one_of_tries = false;
 };
 
 struct CompressReport {
@@ -58,6 +64,9 @@ struct CompressReport {
   std::string worst_linear;
   int resumed_units = 0;
   std::vector<std::string> fallbacks;  // "layers.3.mlp.down: why"
+  std::map<std::string, int> methods;  // what was done ("gptq", "rtn weighted by inputs"), to how
+                                       // many linears
+  std::vector<std::string> notes;      // worth telling: rows that are lost
   double check_kl = 0;                 // of the finished file against the source, on a few tokens
   int64_t check_tokens = 0;
   std::vector<std::pair<std::string, double>> seconds;  // by phase
@@ -67,8 +76,16 @@ using Passes = std::vector<std::unique_ptr<Pass>>;
 
 CompressPlan plan_compression(const ModelSource& source, const Passes& passes,
                               const CompressOptions& options);
+// All that can be known before the work: Error(kUsage) for an output that is the input or no file,
+// or a pass that needs a text and has none; Error(kMemory) and Error(kNoSpace) where the plan
+// exceeds what there is.
+void check_compression(const ModelSource& source, const Passes& passes,
+                       const CompressOptions& options, const CompressPlan& plan);
 CompressReport compress(const ModelSource& source, const Passes& passes,
                         const CompressOptions& options, Progress& progress = no_progress());
+
+// Memory that the weights of a whole model take: those of packed files are mapped and take none.
+uint64_t model_bytes(const ModelSource& source);
 
 // Rows of a linear as f32, by the fastest decoder there is: bit for bit what dense_rows gives.
 void fast_rows(const Linear& linear, int64_t row, int64_t rows, float* out);

@@ -1,132 +1,125 @@
 #include "runtime/compress/journal.h"
 
-#include <sys/stat.h>
-
-#include <cerrno>
-#include <cstring>
+#include <algorithm>
 
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/hash.h"
+#include "core/parallel.h"
+#include "formats/manifest_wire.h"
+#include "formats/packed_file.h"
 
 namespace pith {
 namespace {
 
-constexpr uint64_t kMaxRecord = 64 << 20;
-
-std::string fingerprint_text(const Journal::Fingerprint& f) {
-  std::string text;
-  for (const auto& [key, value] : f) text += key + ": " + value + "\n";
-  return text;
+proto::Manifest manifest_of(const proto::JournalUnit& unit) {
+  proto::Manifest m;
+  *m.mutable_linears() = unit.linears();
+  *m.mutable_vectors() = unit.vectors();
+  *m.mutable_blobs() = unit.blobs();
+  return m;
 }
 
-// The first line that only one of two texts has.
-std::string first_difference(std::string_view ours, std::string_view theirs) {
-  while (!ours.empty() || !theirs.empty()) {
-    const std::string_view a = ours.substr(0, ours.find('\n')),
-                           b = theirs.substr(0, theirs.find('\n'));
-    if (a != b) return fmt::format("now \"{}\", then \"{}\"", a, b);
-    ours.remove_prefix(std::min(ours.size(), a.size() + 1));
-    theirs.remove_prefix(std::min(theirs.size(), b.size() + 1));
-  }
-  return "";
+// Whether the bytes are still those that were written.
+bool has_its_bytes(const File& data, const proto::JournalUnit& unit) {
+  constexpr uint64_t kPiece = 4 << 20;
+  std::vector<std::byte> piece;
+  bool good = true;
+  const proto::Manifest m = manifest_of(unit);
+  for_each_plane(m, [&](const proto::PlaneRecord& p) {
+    if (!good) return;
+    Hasher h;
+    for (uint64_t at = 0; at < p.bytes(); at += piece.size()) {
+      piece.resize(std::min(kPiece, p.bytes() - at));
+      data.read(p.offset() + at, piece);
+      h.add(piece);
+    }
+    good = h.value() == p.xxh3();
+  });
+  return good;
 }
 
 }  // namespace
 
-Journal::Journal(const std::string& output, const Fingerprint& fingerprint)
-    : output_(output), folder_(folder_for(output)) {
-  const bool made = !is_folder(folder_);
-  if (made && syscalls().mkdir(folder_.c_str(), 0777) != 0) {
-    const int error = errno;
-    fail(error == ENOSPC ? ErrorKind::kNoSpace : ErrorKind::kIo, "{}: cannot create folder: {}",
-         folder_, std::strerror(error));
-  }
-  try {
-    const std::string path = join_path(folder_, "journal");
-    journal_ = File::open_read_write(path);
-    // Another process may have finished, and removed this file, between the opening and the lock.
-    if (!journal_.try_lock() || !journal_.is_at(path))
-      fail(ErrorKind::kUsage, "{}: another process is writing {}", folder_, output);
-    const bool has_data = file_exists(join_path(folder_, "data"));
-    data_ = File::open_read_write(join_path(folder_, "data"));
-    if (has_data && journal_.size() > 0) read(fingerprint);
-    if (journal_end_ == 0) {
-      journal_.truncate(0);
-      append(fingerprint_text(fingerprint));
-    }
-    data_.truncate(data_end());
-    sync_folder_of(join_path(folder_, "data"));
-    sync_folder_of(folder_);
-  } catch (const Error& e) {
-    // What was there before, of this process or of another, stays.
-    if (made && e.kind() != ErrorKind::kUsage) discard();
-    throw;
-  }
-}
-
-void Journal::append(const std::string& bytes) {
-  std::string record(12, '\0');
-  const auto length = static_cast<uint32_t>(bytes.size());
-  const uint64_t hash = hash64(as_bytes(bytes));
-  std::memcpy(record.data(), &length, 4);
-  std::memcpy(record.data() + 4, &hash, 8);
-  record += bytes;
-  journal_.write(journal_end_, as_bytes(record));
-  journal_.sync();
-  journal_end_ += record.size();
-}
-
-void Journal::read(const Fingerprint& fingerprint) {
-  const uint64_t size = journal_.size();
-  const uint64_t data_size = data_.size();
-  const std::string expected = fingerprint_text(fingerprint);
-  while (size - journal_end_ >= 12) {
-    std::byte head[12];
-    journal_.read(journal_end_, head);
-    uint32_t length;
-    uint64_t hash;
-    std::memcpy(&length, head, 4);
-    std::memcpy(&hash, head + 4, 8);
-    if (length > kMaxRecord || length > size - journal_end_ - 12) break;
-    std::string bytes(length, '\0');
-    journal_.read(journal_end_ + 12, {reinterpret_cast<std::byte*>(bytes.data()), bytes.size()});
-    if (hash64(as_bytes(bytes)) != hash) break;
-    if (journal_end_ == 0) {
-      if (bytes != expected) {
-        fail(ErrorKind::kUsage,
-             "{}: an interrupted run with other settings left its work here ({}); run it to its "
-             "end, or remove the folder",
-             folder_, first_difference(expected, bytes));
+std::vector<proto::JournalUnit> parse_units(const std::vector<std::string>& records,
+                                            uint64_t data_bytes) {
+  std::vector<proto::JournalUnit> units;
+  uint64_t end = 0;
+  for (const auto& bytes : records) {
+    proto::JournalUnit unit;
+    try {
+      check_unit_wire(bytes, "journal");
+      if (!unit.ParseFromString(bytes) || unit.data_end() > data_bytes) break;
+      if (check_planes_follow(manifest_of(unit), end, unit.data_end(), "journal") !=
+          unit.data_end()) {
+        break;
       }
-    } else {
-      proto::JournalUnit unit;
-      if (!unit.ParseFromString(bytes) || unit.data_end() > data_size) break;
-      done_.push_back(std::move(unit));
+    } catch (const Error&) {
+      break;
     }
-    journal_end_ += 12 + length;
+    end = unit.data_end();
+    units.push_back(std::move(unit));
   }
-  journal_.truncate(journal_end_);
+  return units;
 }
+
+Journal::Journal(WorkFolder& folder, const Fingerprint& fingerprint) : folder_(folder) {
+  open(fingerprint);
+}
+Journal::Journal(std::unique_ptr<WorkFolder> own, const Fingerprint& fingerprint)
+    : own_(std::move(own)), folder_(*own_) {
+  open(fingerprint);
+}
+
+void Journal::open(const Fingerprint& fingerprint) {
+  RecordLog& log = folder_.journal();
+  folder_.begin(log, "finished parts", fingerprint);
+  const bool has_data = file_exists(folder_.file("data"));
+  data_ = File::open_own(folder_.file("data"));
+  if (has_data) {
+    done_ = parse_units(log.records(), data_.size());
+    const auto bad = std::ranges::find_if(
+        done_, [&](const proto::JournalUnit& u) { return !has_its_bytes(data_, u); });
+    done_.erase(bad, done_.end());
+  }
+  log.drop_from(done_.size());
+  sync_folder_of(folder_.file("data"));
+}
+
+Journal::Journal(const std::string& output, const Fingerprint& fingerprint)
+    : Journal(std::make_unique<WorkFolder>(output), fingerprint) {}
 
 void Journal::commit(const proto::JournalUnit& unit) {
   data_.sync();
-  append(unit.SerializeAsString());
+  folder_.journal().append(unit.SerializeAsString());
   done_.push_back(unit);
+}
+
+void Journal::drop_from(size_t unit) {
+  folder_.journal().drop_from(unit);
+  done_.resize(std::min(unit, done_.size()));
 }
 
 void Journal::finish() {
   data_.close();
-  rename_file(join_path(folder_, "data"), output_);
-  remove_file(join_path(folder_, "journal"));  // while it is locked
-  journal_.close();
-  syscalls().rmdir(folder_.c_str());
+  rename_file(folder_.file("data"), folder_.output());
+  if (own_) {
+    own_->remove();
+  } else {
+    folder_.journal().begin({});
+  }
+  done_.clear();
 }
 
 void Journal::discard() {
-  syscalls().unlink(join_path(folder_, "data").c_str());
-  syscalls().unlink(join_path(folder_, "journal").c_str());
-  syscalls().rmdir(folder_.c_str());
+  data_.close();
+  done_.clear();
+  if (own_) {
+    own_->remove();
+  } else {
+    syscalls().unlink(folder_.file("data").c_str());
+    folder_.journal().begin({});
+  }
 }
 
 }  // namespace pith

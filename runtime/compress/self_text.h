@@ -1,22 +1,45 @@
 // Calibration text that the model writes itself, for when there is none: each window begins with a
 // BOS (or a token drawn at random where the model has none) and goes on by sampling at temperature
 // 1, what is less than 1/50 as likely as the likeliest left out. A window that comes to an end of
-// text begins again. Depends on the model, the counts and the seed alone.
+// text begins again. Depends on the model, the counts and the seed alone, and on what it runs on.
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <string_view>
 #include <vector>
 
+#include "core/function_ref.h"
 #include "core/progress.h"
 #include "runtime/executor.h"
 
 namespace pith {
 
+using Windows = std::vector<std::vector<int32_t>>;
+
+inline constexpr uint64_t kTextCacheBytes = 512u << 20;
+
+// Tokens [begin, end) of windows [first, first + count), window by window.
+struct TextPiece {
+  int64_t first = 0, count = 0, begin = 0, end = 0;
+  std::vector<int32_t> tokens;
+};
+std::string to_bytes(const TextPiece& piece);
+TextPiece piece_from(std::string_view bytes);  // Error(kCorrupt) where it is none
+
 // `count` windows of `length` tokens. Memory: caches of as many windows as fit `cache_bytes` (at
-// least one), which are written together.
-std::vector<std::vector<int32_t>> write_windows(Executor& executor, const Model& model,
-                                                int64_t count, int64_t length, uint64_t seed,
-                                                Progress& progress = no_progress(),
-                                                uint64_t cache_bytes = 512u << 20);
+// least one), which are written together. `keep` is given each piece of the text as it comes;
+// `written` are the pieces of an earlier call with the same arguments: those tokens are read and
+// not written again, and the text is the same. (On a GPU only from the windows on that are not
+// whole: a pass over several tokens of one window may give other bits there.)
+Windows write_windows(
+    Executor& executor, const Model& model, int64_t count, int64_t length, uint64_t seed,
+    Progress& progress = no_progress(), uint64_t cache_bytes = kTextCacheBytes,
+    const std::vector<TextPiece>& written = {},
+    FunctionRef<void(const TextPiece&)> keep = [](const TextPiece&) {});
+
+// Memory that it takes beside the model, about.
+uint64_t text_cache_bytes(const proto::ModelSpec& spec, int64_t count, int64_t length,
+                          uint64_t cache_bytes = kTextCacheBytes);
 
 }  // namespace pith

@@ -6,6 +6,7 @@
 #include "core/buffer.h"
 #include "core/bytes.h"
 #include "core/error.h"
+#include "core/hash.h"
 #include "core/parallel.h"
 #include "formats/encodings/int_group.h"
 #include "runtime/model/arch/arch.h"
@@ -25,7 +26,17 @@ class CheckpointSource final : public ModelSource {
     return kNames[static_cast<size_t>(checkpoint_.kind)];
   }
   TokenizerFiles tokenizer() const override { return checkpoint_.tokenizer; }
-  uint64_t hash() const override { return checkpoint_.hash(); }
+  // With which tensors are taken for what, and how.
+  uint64_t hash() const override {
+    Hasher h;
+    const uint64_t files = checkpoint_.hash();
+    h.add(std::as_bytes(std::span(&files, 1)));
+    for (const auto& [name, s] : model_.tensors) {
+      h.add(as_bytes(fmt::format("{}: {} {} {} {} {} {}\n", name, s.tensor, s.scales, s.row, s.step,
+                                 s.transposed, s.plus)));
+    }
+    return h.value();
+  }
   std::vector<std::string> notes() const override { return checkpoint_.notes; }
   bool reads(const std::string& file) const override {
     return std::ranges::any_of(checkpoint_.files,

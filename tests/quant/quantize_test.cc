@@ -324,10 +324,15 @@ TEST(Types, names_of_other_tools_and_of_encodings_are_known) {
     const char *type, *encoding;
     int64_t group;
   } cases[] = {{"w4", "int4-g64-asym", -1},
-               {"W4A16", "int4-g64-asym", -1},
-               {"W4A16_ASYM", "int4-g32-asym", 32},
+               {"W4A16", "int4-g128", -1},
+               {"w4a16", "int4-g128", -1},
+               {"W4A16_ASYM", "int4-g128-asym", -1},
                {"w8", "int8-g64", -1},
-               {"W8A16", "int8-row", 0},
+               {"W8A16", "int8-row", -1},
+               {"W3A16", "int3-g128", -1},
+               {"INT8", "int8-row", -1},
+               {"FP8", "fp8e4m3-tensor", -1},
+               {"MXFP4A16", "mxfp4", -1},
                {"w2", "int2-g16-asym", 16},
                {"int8", "int8-g64", -1},
                {"nf4", "nf4-g128", 128},
@@ -346,7 +351,13 @@ TEST(Types, names_of_other_tools_and_of_encodings_are_known) {
 TEST(Types, nonsense_is_a_usage_error) {
   EXPECT_PITH_ERROR(encoding_for_type(""), ErrorKind::kUsage, "");
   EXPECT_PITH_ERROR(encoding_for_type("w7"), ErrorKind::kUsage, "7 bits");
-  EXPECT_PITH_ERROR(encoding_for_type("q4_k_m"), ErrorKind::kUsage, "");
+  EXPECT_PITH_ERROR(encoding_for_type("Q4_K_M"), ErrorKind::kUsage,
+                    "GGUF's types are read, not written; nearest: w4");
+  EXPECT_PITH_ERROR(encoding_for_type("iq3_xxs"), ErrorKind::kUsage, "nearest: w3");
+  EXPECT_PITH_ERROR(encoding_for_type("gptq"), ErrorKind::kUsage, "--method gptq");
+  EXPECT_PITH_ERROR(encoding_for_type("NVFP4"), ErrorKind::kUnsupported, "no NVFP4");
+  EXPECT_PITH_ERROR(encoding_for_type("MXFP4"), ErrorKind::kUnsupported, "MXFP4A16");
+  EXPECT_PITH_ERROR(encoding_for_type("quatsch"), ErrorKind::kUsage, "Types: w8 w6");
   EXPECT_PITH_ERROR(encoding_for_type("int4-g33"), ErrorKind::kUsage, "33");
   EXPECT_PITH_ERROR(encoding_for_type("w4", 48), ErrorKind::kUsage, "48");
   EXPECT_PITH_ERROR(encoding_for_type("fp8", 64), ErrorKind::kUsage, "no groups");
@@ -358,7 +369,8 @@ TEST(Types, with_rounded_inputs_say_how_the_weights_and_the_inputs_are_stored) {
   const struct {
     const char *type, *weights, *inputs;
   } cases[] = {
-      {"w8a8", "int8-row", "i8-token"},       {"W4A8", "int4-g128-s8", "i8-token"},
+      {"w8a8", "int8-row", "i8-token"},       {"w4a8", "int4-g128-s8", "i8-token"},
+      {"W4A8", "int4-g128", "i8-token"},      {"FP8", "fp8e4m3-tensor", "f8e4m3-tensor"},
       {"FP8_DYNAMIC", "fp8", "f8e4m3-token"}, {"fp8_block", "fp8-128x128", "f8e4m3-block128"},
       {"w4", "int4-g64-asym", "f32"},         {"fp8", "fp8", "f32"}};
   for (const auto& c : cases) {

@@ -32,5 +32,35 @@ TEST(SelfText, depends_on_the_seed_and_not_on_threads) {
   EXPECT_PITH_ERROR(write_windows(*cpu, model, 1, 65, 1), ErrorKind::kUsage, "65 tokens");
 }
 
+// Stopped after any piece, also in the middle of windows, and gone on with: the same text.
+TEST(SelfText, that_was_interrupted_goes_on_to_the_same_text) {
+  const test::TinyRuntime tiny;
+  const Model model = tiny.model();
+  const auto cpu = make_cpu_executor();
+  const uint64_t two = text_cache_bytes(model.spec, 1, 64) * 2;  // windows at once, or a few more
+  std::vector<TextPiece> pieces;
+  const auto whole = write_windows(*cpu, model, 7, 64, 7, no_progress(), two, {},
+                                   [&](const TextPiece& p) { pieces.push_back(p); });
+  ASSERT_GE(pieces.size(), 4u);
+  EXPECT_EQ(write_windows(*cpu, model, 7, 64, 7), whole);
+  for (size_t n = 0; n <= pieces.size(); ++n) {
+    std::vector<TextPiece> written, again;
+    for (size_t i = 0; i < n; ++i) written.push_back(piece_from(to_bytes(pieces[i])));
+    EXPECT_EQ(write_windows(*cpu, model, 7, 64, 7, no_progress(), two, written,
+                            [&](const TextPiece& p) { again.push_back(p); }),
+              whole)
+        << n;
+    EXPECT_EQ(again.size(), pieces.size() - n);
+  }
+  // Pieces that do not fit together are not taken.
+  for (auto change :
+       {+[](TextPiece& p) { p.first = 1; }, +[](TextPiece& p) { p.begin = 3; },
+        +[](TextPiece& p) { p.tokens[0] = 1 << 20; }, +[](TextPiece& p) { p.tokens.pop_back(); }}) {
+    std::vector<TextPiece> written = pieces;
+    change(written[0]);
+    EXPECT_EQ(write_windows(*cpu, model, 7, 64, 7, no_progress(), two, written), whole);
+  }
+}
+
 }  // namespace
 }  // namespace pith

@@ -151,7 +151,7 @@ TEST_P(Kill, a_second_process_is_refused_while_the_first_runs) {
   if (!first.running()) GTEST_SKIP() << "it was over too soon";
   const auto second = test::run_process(command(output()));
   first.signal(SIGCONT);
-  EXPECT_EQ(second.exit_code, 2) << second.err;
+  EXPECT_EQ(second.exit_code, 7) << second.err;
   EXPECT_NE(second.err.find("another process is writing"), std::string::npos) << second.err;
   EXPECT_EQ(first.wait().exit_code, 0);
   EXPECT_EQ(bytes_of(output()), expected_);

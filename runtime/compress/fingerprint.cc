@@ -1,0 +1,116 @@
+#include "runtime/compress/fingerprint.h"
+
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/io/zero_copy_stream_impl_lite.h>
+
+#include "core/bytes.h"
+#include "core/hash.h"
+#include "formats/packed_file.h"
+#include "runtime/cpu/kernels.h"
+
+namespace pith {
+namespace {
+
+std::string hashed(uint64_t hash) { return fmt::format("#{:016x}", hash); }
+
+std::string serialized(const google::protobuf::Message& m) {
+  std::string bytes;
+  google::protobuf::io::StringOutputStream stream(&bytes);
+  google::protobuf::io::CodedOutputStream coded(&stream);
+  coded.SetSerializationDeterministic(true);  // maps in order of their keys
+  m.SerializeToCodedStream(&coded);
+  coded.Trim();
+  return bytes;
+}
+
+// Lines "  key: value" of a recipe, and lists "  - item" behind "key:", as keys and values.
+void add_recipe(std::string_view recipe, Fingerprint* to) {
+  std::string key = "recipe";
+  int passes = 0;
+  while (!recipe.empty()) {
+    std::string_view line = recipe.substr(0, recipe.find('\n'));
+    recipe.remove_prefix(std::min(recipe.size(), line.size() + 1));
+    const size_t indent = line.find_first_not_of(' ');
+    if (indent == std::string_view::npos) continue;
+    line.remove_prefix(indent);
+    if (indent == 2 && line.starts_with("- ")) {  // a pass
+      ++passes;
+      line.remove_prefix(2);
+    } else if (line.starts_with("- ")) {  // an item of a list
+      std::string& value = (*to)[key];
+      value += (value.empty() ? "" : " ") + std::string(line.substr(2));
+      continue;
+    }
+    const size_t colon = line.find(':');
+    key = std::string(line.substr(0, colon));
+    if (passes > 1) key += fmt::format(" of pass {}", passes);
+    std::string_view value = colon == std::string_view::npos ? "" : line.substr(colon + 1);
+    if (value.starts_with(' ')) value.remove_prefix(1);
+    (*to)[key] = value;
+  }
+}
+
+}  // namespace
+
+std::string recipe_of(const ModelSource& source, const Passes& passes,
+                      const CompressOptions& options) {
+  std::string text = "passes:\n" + source.recipe();
+  for (const auto& p : passes) text += p->recipe();
+  if (!options.sequential) text += "sequential: false\n";
+  if (!options.propagate) text += "propagate: false\n";
+  // Bits depend on it.
+  if (options.executor != nullptr && options.executor->gpu() != nullptr) text += "device: cuda\n";
+  return text;
+}
+
+Fingerprint fingerprint_of(const ModelSource& source) {
+  Hasher tensors;
+  const auto add = [&](const std::string& text) { tensors.add(as_bytes(text + "\n")); };
+  add(fmt::format("{:016x}", source.hash()));
+  for (const auto& info : linears_of(source.spec())) {
+    add(fmt::format("{} {} x {} {} {} {} {}", info.name, info.n, info.k, info.bias,
+                    to_string(source.encoding(info)), to_string(source.input(info)),
+                    source.input(info).value));
+  }
+  for (const auto& v : vectors_of(source.spec())) add(fmt::format("{} {}", v.name, v.length));
+  return {{"tool", kToolVersion},
+          {"source", hashed(tensors.value())},
+          {"model description", hashed(hash64(as_bytes(serialized(source.spec()))))},
+          {"tokenizer", hashed(hash_of(source.tokenizer()))},
+          {"earlier recipe", hashed(hash64(as_bytes(source.recipe())))}};
+}
+
+Fingerprint fingerprint_of(Executor* executor) {
+  return {{"runs on", executor != nullptr && executor->gpu() != nullptr
+                          ? executor->description()
+                          : std::string("CPU, ") + cpu_kernels().name}};
+}
+
+Fingerprint fingerprint_of(const ModelSource& source, const Passes& passes,
+                           const CompressOptions& options) {
+  // Named one by one: a new option does not compile before it is dealt with here. What is not
+  // hashed does not change the bytes: where they go and what is kept, in memory or in a file; how
+  // many fallbacks are an error.
+  const auto& [output, memory, max_fallbacks, sequential, propagate, calibration, calibration_hash,
+               seed, executor, work, one_of_tries] = options;
+  (void)output, (void)memory, (void)max_fallbacks, (void)work, (void)one_of_tries;
+  Fingerprint f = fingerprint_of(source);
+  add_recipe(recipe_of(source, passes, options), &f);
+  f["sequential"] = sequential ? "true" : "false";
+  f["propagate"] = propagate ? "true" : "false";
+  f["seed"] = fmt::format("{}", seed);
+  if (!calibration.empty()) {
+    Hasher h;
+    h.add(std::as_bytes(std::span(&calibration_hash, 1)));
+    for (const auto& w : calibration) {
+      const uint64_t size = w.size();
+      h.add(std::as_bytes(std::span(&size, 1)));
+      h.add(std::as_bytes(std::span(w)));
+    }
+    f["calibration text"] = hashed(h.value());
+    f.merge(fingerprint_of(executor));
+  }
+  return f;
+}
+
+}  // namespace pith

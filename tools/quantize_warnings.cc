@@ -1,0 +1,163 @@
+#include "tools/quantize_warnings.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "formats/printable.h"
+#include "quant/scaling.h"
+#include "tools/terminal.h"
+
+namespace pith::tools {
+namespace {
+
+bool is_type(const std::string& name) {
+  try {
+    encoding_for_type(name);
+    return true;
+  } catch (const Error& e) {
+    return e.kind() == ErrorKind::kUnsupported;  // a scheme that pith does not have
+  }
+}
+
+bool is_method(const std::string& name) {
+  const auto is = [&](const auto& m) { return name == m.name; };
+  return std::ranges::any_of(methods(), is) || std::ranges::any_of(scalings(), is);
+}
+
+bool rounds_by(const QuantizeSettings& s, std::string_view method) {
+  return s.method.find(method) != std::string::npos;
+}
+
+bool has_scales(const Encoding& e) {
+  return e.kind == EncodingKind::kInt || e.kind == EncodingKind::kNf4;
+}
+
+struct Useless {
+  bool given;
+  const char* option;
+  const char* why;
+};
+
+}  // namespace
+
+void require_no_type_as_output(const std::string& output) {
+  if (output.find_first_of("/.") != std::string::npos) return;
+  if (!is_type(output) && !is_method(output)) return;
+  fail(ErrorKind::kUsage,
+       "OUT is \"{}\", the name of a {}: pith quantize IN OUT TYPE (./{} writes a file of that "
+       "name)",
+       output, is_method(output) ? "method" : "type", output);
+}
+
+void require_one_target(const QuantizeCommand& o) {
+  const int targets = !o.target_size.empty() + (o.target_bpw > 0) + (o.max_kl > 0);
+  if (targets > 1) {
+    fail(ErrorKind::kUsage,
+         "--target-size, --target-bpw and --max-kl are different goals: give one of them");
+  }
+  const auto require_weights_only = [&](const char* option, const std::string& type) {
+    if (input_for_type(type).rounds() && input_for_type(type) != input_for_type(o.type)) {
+      fail(ErrorKind::kUsage, "{} {}: a type that rounds inputs is the TYPE of all layers, or none",
+           option, type);
+    }
+  };
+  require_weights_only("--embedding-type", o.embedding_type);
+  require_weights_only("--head-type", o.head_type);
+  for (const auto& t : o.candidates) require_weights_only("--candidates", t);
+  for (const auto& t : o.tensor_types)
+    require_weights_only("--tensor-type", t.substr(t.rfind('=') + 1));
+}
+
+void warn_of_useless_options(const QuantizeCommand& o, const QuantizeSettings& settings,
+                             const ModelSource& source, bool has_text) {
+  const QuantizeCommand unchanged;
+  const bool gptq = rounds_by(settings, "gptq");
+  const bool scales = has_scales(settings.linears);
+  const char* const not_gptq = "the method is not gptq";
+  const char* const no_text = "no calibration text is read";
+  const Useless all[] = {
+      {!gptq && o.damping != unchanged.damping, "--damp-percent", not_gptq},
+      {!gptq && o.refine != unchanged.refine, "--refine", not_gptq},
+      {!gptq && o.correct_inputs != unchanged.correct_inputs, "--correct-inputs", not_gptq},
+      {!gptq && o.no_order, "--no-order", not_gptq},
+      {!gptq && o.no_search, "--no-search", not_gptq},
+      {!gptq && o.static_groups, "--static-groups", not_gptq},
+      {!rounds_by(settings, "smoothquant") && o.smooth_alpha != 0, "--smooth-alpha",
+       "the method is not smoothquant"},
+      {!o.mixed() && !o.candidates.empty(), "--candidates", "no target is given"},
+      {!o.mixed() && !o.costs.empty(), "--costs", "no target is given"},
+      {source.spec().tied_head() && o.head_type != unchanged.head_type, "--head-type",
+       "the head is tied to the embedding: --embedding-type"},
+      {!has_text && o.nsamples != unchanged.nsamples, "--nsamples", no_text},
+      {!has_text && o.seqlen != unchanged.seqlen, "--seqlen", no_text},
+      {!has_text && !o.memory.empty(), "--memory", no_text},
+      {!has_text && o.no_sequential, "--no-sequential", no_text},
+      {!has_text && o.no_propagate, "--no-propagate", no_text},
+      {!has_text && o.device != unchanged.device, "--device", no_text},
+      {settings.linears.kind != EncodingKind::kInt && o.symmetric, "--sym",
+       "only integers have zero points"},
+      {!scales && o.bf16_scales, "--bf16-scales", "the type has no such scales"},
+      {!scales && o.two_level, "--two-level-scales", "the type has no such scales"},
+  };
+  for (const auto& u : all) {
+    if (u.given) warn(fmt::format("{} has no effect: {}", u.option, u.why));
+  }
+  const auto context = static_cast<int64_t>(source.spec().context());
+  if (has_text && o.seqlen > context && o.seqlen != unchanged.seqlen)
+    warn(fmt::format("--seqlen {} is cut to the model's context of {}", o.seqlen, context));
+  const auto infos = linears_of(source.spec());
+  const auto matches_none = [&](const std::string& pattern) {
+    return pattern != "lm_head" && std::ranges::none_of(infos, [&](const LinearInfo& i) {
+             return matches_linear(pattern, i);
+           });
+  };
+  for (const auto& pattern : o.ignore) {
+    if (matches_none(pattern))
+      warn(fmt::format("--ignore {} matches no layer", printable(pattern)));
+  }
+  for (const auto& [pattern, e] : settings.overrides) {
+    if (matches_none(pattern))
+      warn(fmt::format("--tensor-type {}={} matches no layer", printable(pattern), to_string(e)));
+  }
+}
+
+void warn_of_choices(const QuantizeCommand& o, const QuantizeSettings& settings,
+                     const ModelSource& source, const CompressPlan& plan) {
+  if (plan.output_bytes > plan.source_bytes) {
+    warn(fmt::format("the output ({}) is larger than the input ({})",
+                     human_bytes(plan.output_bytes), human_bytes(plan.source_bytes)));
+  }
+  // What is published in 4 or 8 bits is the original; what these were made of is not here.
+  if (source.kind() == "pith" || source.kind() == "gguf") {
+    std::map<std::string, uint64_t> by_type;
+    uint64_t narrow = 0, all = 0;
+    for (const auto& l : plan.linears) {
+      const auto n = static_cast<uint64_t>(l.info.n * l.info.k);
+      all += n;
+      if (l.from.kind == EncodingKind::kDense || l.from == l.to) continue;
+      narrow += n;
+      by_type[to_string(l.from)] += n;
+    }
+    if (2 * narrow > all) {
+      const auto most =
+          std::ranges::max_element(by_type, {}, [](const auto& t) { return t.second; });
+      warn(
+          fmt::format("{} is quantized already ({}): quantizing it again adds to its error; the "
+                      "original checkpoint gives a better file",
+                      o.model, most->first));
+    }
+  }
+  if (settings.linears.kind == EncodingKind::kInt && settings.linears.bits == 2 &&
+      !rounds_by(settings, "gptq")) {
+    warn(fmt::format("2 bits with {} lose most of a model: --method gptq", settings.method));
+  }
+  for (const char* ending : {".gguf", ".safetensors", ".bin"}) {
+    if (o.output.ends_with(ending))
+      warn(fmt::format("{} will be a file of pith, whatever its name says", o.output));
+  }
+}
+
+}  // namespace pith::tools
