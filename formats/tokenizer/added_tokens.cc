@@ -21,11 +21,15 @@ bool touches_word(std::string_view text, size_t begin, size_t end) {
 
 }  // namespace
 
-AddedTokens::AddedTokens(std::vector<AddedToken> tokens, const Normalizer* normalizer)
+AddedTokens::AddedTokens(std::vector<AddedToken> tokens, const Normalizer* normalizer,
+                         const std::string& file)
     : tokens_(std::move(tokens)) {
+  size_t bytes = 0;
+  for (const auto& t : tokens_) bytes += t.text.size();
+  TextBudget budget(file, bytes);
   std::vector<std::string> spelled;
   for (const auto& t : tokens_)
-    spelled.push_back(t.normalized && normalizer ? normalizer->apply(t.text) : t.text);
+    spelled.push_back(t.normalized && normalizer ? normalizer->apply(t.text, budget) : t.text);
   for (const bool normalized : {false, true}) {
     for (const bool special : {false, true}) {
       std::vector<std::pair<std::string_view, int32_t>> keys;

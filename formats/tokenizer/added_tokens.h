@@ -27,8 +27,9 @@ class AddedTokens {
   static constexpr size_t kMax = 65'536;
 
   AddedTokens() = default;
-  // `normalizer` may be null.
-  AddedTokens(std::vector<AddedToken> tokens, const Normalizer* normalizer);
+  // `normalizer` may be null. All tokens draw on one budget.
+  AddedTokens(std::vector<AddedToken> tokens, const Normalizer* normalizer,
+              const std::string& file);
 
   struct Piece {
     size_t begin, end;

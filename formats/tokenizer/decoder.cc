@@ -10,17 +10,53 @@ namespace {
 
 using Tokens = std::vector<std::string>;
 
+size_t bytes_of(const Tokens& tokens) {
+  size_t bytes = tokens.size();
+  for (const auto& token : tokens) bytes += token.size();
+  return bytes;
+}
+
 template <class F>
-DecoderPtr from(F f) {
+DecoderPtr from(const char* name, F f) {
   class FromFunction final : public Decoder {
    public:
-    explicit FromFunction(F function) : f_(std::move(function)) {}
-    Tokens apply(Tokens tokens) const override { return f_(std::move(tokens)); }
+    FromFunction(const char* n, F function) : name_(n), f_(std::move(function)) {}
+    Tokens apply(Tokens tokens, TextBudget& budget) const override {
+      const size_t in = bytes_of(tokens);
+      Tokens out = f_(std::move(tokens), budget);
+      budget.charge_bytes(in, bytes_of(out), name_);
+      return out;
+    }
 
    private:
+    const char* name_;
     F f_;
   };
-  return std::make_unique<FromFunction>(std::move(f));
+  return std::make_unique<FromFunction>(name, std::move(f));
+}
+
+class DecoderSequence final : public Decoder {
+ public:
+  explicit DecoderSequence(std::vector<DecoderPtr> parts) : parts_(std::move(parts)) {}
+  Tokens apply(Tokens tokens, TextBudget& budget) const override {
+    for (const auto& part : parts_) tokens = part->apply(std::move(tokens), budget);
+    return tokens;
+  }
+
+ private:
+  std::vector<DecoderPtr> parts_;
+};
+
+// Each token by itself; those before it count for what is made in all.
+template <class Replace>
+Tokens replaced(Tokens tokens, TextBudget& budget, const Replace& replace) {
+  size_t made = 0;
+  for (auto& token : tokens) {
+    token = replace(token);
+    made += token.size();
+    budget.check_size(made, "Replace");
+  }
+  return tokens;
 }
 
 std::string joined(const Tokens& tokens) {
@@ -30,19 +66,19 @@ std::string joined(const Tokens& tokens) {
 }
 
 // The blanks that English text does not have before punctuation and contractions.
-std::string without_artifacts(std::string text) {
+std::string without_artifacts(std::string text, const TextBudget& budget) {
   static constexpr std::pair<std::string_view, std::string_view> kRules[] = {
       {" .", "."},   {" ?", "?"},     {" !", "!"},     {" ,", ","},
       {" ' ", "'"},  {" n't", "n't"}, {" 'm", "'m"},   {" do not", " don't"},
       {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"},
   };
-  for (const auto& [what, with] : kRules) text = replace_all(text, what, with);
+  for (const auto& [what, with] : kRules) text = replace_all(text, what, with, budget);
   return text;
 }
 
 // Runs of "<0xHH>" become their bytes. A run that is not UTF-8 becomes one U+FFFD per byte, unless
 // it ends the tokens and only its last character is unfinished.
-Tokens fall_back(Tokens tokens) {
+Tokens fall_back(Tokens tokens, const TextBudget&) {
   Tokens out;
   std::string run;
   const auto flush = [&](bool last) {
@@ -77,14 +113,11 @@ void strip(std::string& token, std::string_view content, uint64_t start, uint64_
 }  // namespace
 
 DecoderPtr decode_sequence(std::vector<DecoderPtr> parts) {
-  return from([parts = std::make_shared<std::vector<DecoderPtr>>(std::move(parts))](Tokens tokens) {
-    for (const auto& part : *parts) tokens = part->apply(std::move(tokens));
-    return tokens;
-  });
+  return std::make_unique<DecoderSequence>(std::move(parts));
 }
 
 DecoderPtr decode_byte_level() {
-  return from([](Tokens tokens) {
+  return from("ByteLevel", [](const Tokens& tokens, TextBudget&) {
     std::string bytes;
     for (const auto& token : tokens) bytes += from_byte_level(token);
     return Tokens{valid_utf8_or_replaced(bytes, true)};
@@ -92,43 +125,45 @@ DecoderPtr decode_byte_level() {
 }
 
 DecoderPtr decode_metaspace(std::string replacement, bool drop_first) {
-  return from([replacement = std::move(replacement), drop_first](Tokens tokens) {
+  return from("Metaspace", [replacement = std::move(replacement), drop_first](Tokens tokens,
+                                                                              TextBudget& budget) {
     for (size_t i = 0; i < tokens.size(); ++i) {
-      tokens[i] = replace_all(tokens[i], replacement, i == 0 && drop_first ? "" : " ");
+      tokens[i] = replace_all(tokens[i], replacement, i == 0 && drop_first ? "" : " ", budget);
     }
     return tokens;
   });
 }
 
 DecoderPtr decode_word_piece(std::string prefix, bool cleanup) {
-  return from([prefix = std::move(prefix), cleanup](Tokens tokens) {
-    for (size_t i = 0; i < tokens.size(); ++i) {
-      if (i > 0)
-        tokens[i] =
-            tokens[i].starts_with(prefix) ? tokens[i].substr(prefix.size()) : " " + tokens[i];
-      if (cleanup) tokens[i] = without_artifacts(std::move(tokens[i]));
-    }
-    return tokens;
-  });
+  return from(
+      "WordPiece", [prefix = std::move(prefix), cleanup](Tokens tokens, TextBudget& budget) {
+        for (size_t i = 0; i < tokens.size(); ++i) {
+          if (i > 0)
+            tokens[i] =
+                tokens[i].starts_with(prefix) ? tokens[i].substr(prefix.size()) : " " + tokens[i];
+          if (cleanup) tokens[i] = without_artifacts(std::move(tokens[i]), budget);
+        }
+        return tokens;
+      });
 }
 
 DecoderPtr decode_bpe(std::string suffix) {
-  return from([suffix = std::move(suffix)](Tokens tokens) {
+  return from("BPEDecoder", [suffix = std::move(suffix)](Tokens tokens, TextBudget& budget) {
     for (size_t i = 0; i < tokens.size(); ++i) {
-      tokens[i] = replace_all(tokens[i], suffix, i + 1 == tokens.size() ? "" : " ");
+      tokens[i] = replace_all(tokens[i], suffix, i + 1 == tokens.size() ? "" : " ", budget);
     }
     return tokens;
   });
 }
 
-DecoderPtr decode_byte_fallback() { return from(fall_back); }
+DecoderPtr decode_byte_fallback() { return from("ByteFallback", fall_back); }
 
 DecoderPtr decode_fuse() {
-  return from([](Tokens tokens) { return Tokens{joined(tokens)}; });
+  return from("Fuse", [](const Tokens& tokens, TextBudget&) { return Tokens{joined(tokens)}; });
 }
 
 DecoderPtr decode_strip(std::string content, uint64_t start, uint64_t stop) {
-  return from([=](Tokens tokens) {
+  return from("Strip", [=](Tokens tokens, TextBudget&) {
     for (auto& token : tokens) {
       if (!content.empty()) strip(token, content, start, stop);
     }
@@ -137,22 +172,23 @@ DecoderPtr decode_strip(std::string content, uint64_t start, uint64_t stop) {
 }
 
 DecoderPtr decode_replace(std::string what, std::string with) {
-  return from([what = std::move(what), with = std::move(with)](Tokens tokens) {
-    for (auto& token : tokens) token = replace_all(token, what, with);
-    return tokens;
-  });
+  return from("Replace",
+              [what = std::move(what), with = std::move(with)](Tokens tokens, TextBudget& budget) {
+                return replaced(std::move(tokens), budget, [&](std::string_view token) {
+                  return replace_all(token, what, with, budget);
+                });
+              });
 }
 
 // Bytes of an unfinished sequence are not shown to the pattern.
 DecoderPtr decode_replace(Regex what, std::string with) {
-  const std::shared_ptr<const Normalizer> replace =
-      normalize_replace(std::move(what), std::move(with));
-  return from([replace](Tokens tokens) {
-    for (auto& token : tokens) {
+  return from("Replace", [what = std::make_shared<Regex>(std::move(what)), with = std::move(with)](
+                             Tokens tokens, TextBudget& budget) {
+    return replaced(std::move(tokens), budget, [&](std::string_view token) {
       const size_t good = valid_utf8_prefix(token);
-      token = replace->apply(std::string_view(token).substr(0, good)) + token.substr(good);
-    }
-    return tokens;
+      std::string out = replace_all(token.substr(0, good), *what, with, budget);
+      return out.append(token.substr(good));
+    });
   });
 }
 

@@ -1,6 +1,7 @@
 // Decoders turn tokens back into text, as a list of strings that is joined at the end. Immutable,
-// thread-safe. Names and behaviour are those of Hugging Face tokenizers, except that bytes of an
-// unfinished UTF-8 sequence at the very end stay bytes, so that a stream can go on.
+// thread-safe; what they make is bounded by the budget of the text. Names and behaviour are those
+// of Hugging Face tokenizers, except that bytes of an unfinished UTF-8 sequence at the very end
+// stay bytes, so that a stream can go on.
 #pragma once
 
 #include <memory>
@@ -14,7 +15,8 @@ namespace pith {
 class Decoder {
  public:
   virtual ~Decoder() = default;
-  virtual std::vector<std::string> apply(std::vector<std::string> tokens) const = 0;
+  virtual std::vector<std::string> apply(std::vector<std::string> tokens,
+                                         TextBudget& budget) const = 0;
 };
 using DecoderPtr = std::unique_ptr<const Decoder>;
 

@@ -66,7 +66,7 @@ constexpr Pattern kDeepSeekLlm[] = {
     "-\\x{118df}"
     "\\x{1e900}-\\x{1e943}]+",
     "\\s?[!-/:-~！-／：-～‘-‟\u3000-。]+",
-    "\\s+$",
+    "\\s+\\z",
     "[一-龥ࠀ-一가-\xed\x9f\xbf]+",
     kDigits};
 

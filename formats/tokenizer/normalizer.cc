@@ -1,34 +1,61 @@
 #include "formats/tokenizer/normalizer.h"
 
+#include <type_traits>
+
 #include "formats/tokenizer/byte_level.h"
 
 namespace pith {
 namespace {
 
-// A normalizer from a function.
+// A normalizer from a function of the text, or of the text and the budget that its loops look at.
 template <class F>
-NormalizerPtr from(F f) {
+NormalizerPtr from(const char* name, F f) {
   class FromFunction final : public Normalizer {
    public:
-    explicit FromFunction(F function) : f_(std::move(function)) {}
-    std::string apply(std::string_view text) const override { return f_(text); }
+    FromFunction(const char* n, F function) : name_(n), f_(std::move(function)) {}
+    std::string apply(std::string_view text, TextBudget& budget) const override {
+      std::string out = call(text, budget);
+      budget.charge_bytes(text.size(), out.size(), name_);
+      return out;
+    }
 
    private:
+    std::string call(std::string_view text, TextBudget& budget) const {
+      if constexpr (std::is_invocable_v<const F&, std::string_view, TextBudget&>) {
+        return f_(text, budget);
+      } else {
+        return f_(text);
+      }
+    }
+    const char* name_;
     F f_;
   };
-  return std::make_unique<FromFunction>(std::move(f));
+  return std::make_unique<FromFunction>(name, std::move(f));
 }
 
 // A normalizer from what becomes of each character.
 template <class F>
-NormalizerPtr per_character(F f) {
-  return from([f](std::string_view text) {
+NormalizerPtr per_character(const char* name, F f) {
+  return from(name, [f](std::string_view text) {
     std::string out;
     out.reserve(text.size());
     for (size_t at = 0; at < text.size();) f(out, next_code_point(text, at));
     return out;
   });
 }
+
+class NormalizerSequence final : public Normalizer {
+ public:
+  explicit NormalizerSequence(std::vector<NormalizerPtr> parts) : parts_(std::move(parts)) {}
+  std::string apply(std::string_view text, TextBudget& budget) const override {
+    std::string out(text);
+    for (const auto& part : parts_) out = part->apply(out, budget);
+    return out;
+  }
+
+ private:
+  std::vector<NormalizerPtr> parts_;
+};
 
 std::string stripped(std::string_view text, bool left, bool right) {
   size_t begin = 0, end = 0;  // end: behind the last character that is not blank
@@ -80,10 +107,11 @@ void clean_nmt(std::string& out, char32_t c) {
   append_utf8(out, blank ? U' ' : c);
 }
 
-std::string map_graphemes(std::string_view text, const Charsmap& map) {
+std::string map_graphemes(std::string_view text, const Charsmap& map, const TextBudget& budget) {
   std::string out;
   out.reserve(text.size());
   for (size_t at = 0; at < text.size();) {
+    budget.check_size(out.size(), "the character map");
     const size_t end = grapheme_end(text, at);
     if (end - at < 6) {
       // The first, that is the shortest, match stands for the whole grapheme: so were these models
@@ -95,6 +123,7 @@ std::string map_graphemes(std::string_view text, const Charsmap& map) {
       }
     }
     while (at < end) {
+      budget.check_size(out.size(), "the character map");
       const std::string_view character = text.substr(at, std::min(utf8_length(text[at]), end - at));
       const auto mapped = map.shortest(character);
       out += mapped ? *mapped : character;
@@ -105,7 +134,8 @@ std::string map_graphemes(std::string_view text, const Charsmap& map) {
 }
 
 std::string map_sentencepiece(std::string_view text, const Charsmap& map,
-                              const ByteTrie& user_defined, const SentencePieceSpacing& spacing) {
+                              const ByteTrie& user_defined, const SentencePieceSpacing& spacing,
+                              const TextBudget& budget) {
   const std::string_view blank = spacing.escape ? kMetaspace : std::string_view(" ");
   std::string out;
   out.reserve(text.size() + blank.size());
@@ -124,6 +154,7 @@ std::string map_sentencepiece(std::string_view text, const Charsmap& map,
     }
   };
   for (size_t at = 0; at < text.size();) {
+    budget.check_size(out.size(), "the character map");
     const std::string_view rest = text.substr(at);
     if (const size_t kept = user_defined.longest(rest).first; kept > 0) {
       append(rest.substr(0, kept));
@@ -147,64 +178,69 @@ std::string map_sentencepiece(std::string_view text, const Charsmap& map,
 
 }  // namespace
 
-std::string replace_all(std::string_view text, std::string_view what, std::string_view with) {
+std::string replace_all(std::string_view text, std::string_view what, std::string_view with,
+                        const TextBudget& budget) {
   std::string out;
   out.reserve(text.size());
   size_t at = 0;
   if (!what.empty()) {
     for (size_t found; (found = text.find(what, at)) != std::string_view::npos;
          at = found + what.size()) {
+      budget.check_size(out.size() + with.size(), "Replace");
       out.append(text.substr(at, found - at)).append(with);
     }
   }
   return out.append(text.substr(at));
 }
 
-NormalizerPtr normalize_sequence(std::vector<NormalizerPtr> parts) {
-  return from([parts = std::make_shared<std::vector<NormalizerPtr>>(std::move(parts))](
-                  std::string_view text) {
-    std::string out(text);
-    for (const auto& part : *parts) out = part->apply(out);
-    return out;
+std::string replace_all(std::string_view text, const Regex& what, std::string_view with,
+                        TextBudget& budget) {
+  std::string out;
+  size_t at = 0;
+  what.for_each_match(text, budget, [&](size_t begin, size_t end) {
+    budget.check_size(out.size() + with.size(), "Replace");
+    out.append(text.substr(at, begin - at)).append(with);
+    at = end;
   });
+  return out.append(text.substr(at));
+}
+
+NormalizerPtr normalize_sequence(std::vector<NormalizerPtr> parts) {
+  return std::make_unique<NormalizerSequence>(std::move(parts));
 }
 NormalizerPtr normalize_form(NormalForm form) {
-  return from([form](std::string_view text) { return normal_form(text, form); });
+  return from("a normal form", [form](std::string_view text) { return normal_form(text, form); });
 }
-NormalizerPtr normalize_lowercase() { return per_character(append_lower); }
+NormalizerPtr normalize_lowercase() { return per_character("Lowercase", append_lower); }
 NormalizerPtr normalize_strip(bool left, bool right) {
-  return from([=](std::string_view text) { return stripped(text, left, right); });
+  return from("Strip", [=](std::string_view text) { return stripped(text, left, right); });
 }
 NormalizerPtr normalize_strip_accents() {
-  return per_character([](std::string& out, char32_t c) {
+  return per_character("StripAccents", [](std::string& out, char32_t c) {
     if (!is_mark(c)) append_utf8(out, c);
   });
 }
 NormalizerPtr normalize_replace(std::string what, std::string with) {
-  return from([what = std::move(what), with = std::move(with)](std::string_view text) {
-    return replace_all(text, what, with);
+  return from("Replace", [what = std::move(what), with = std::move(with)](std::string_view text,
+                                                                          TextBudget& budget) {
+    return replace_all(text, what, with, budget);
   });
 }
 NormalizerPtr normalize_replace(Regex what, std::string with) {
-  return from([what = std::make_shared<Regex>(std::move(what)),
-               with = std::move(with)](std::string_view text) {
-    std::string out;
-    size_t at = 0;
-    what->for_each_match(text, [&](size_t begin, size_t end) {
-      out.append(text.substr(at, begin - at)).append(with);
-      at = end;
-    });
-    return out.append(text.substr(at));
+  return from("Replace", [what = std::make_shared<Regex>(std::move(what)), with = std::move(with)](
+                             std::string_view text, TextBudget& budget) {
+    return replace_all(text, *what, with, budget);
   });
 }
 NormalizerPtr normalize_prepend(std::string prefix) {
-  return from([prefix = std::move(prefix)](std::string_view text) {
+  return from("Prepend", [prefix = std::move(prefix)](std::string_view text, TextBudget& budget) {
+    budget.check_size(prefix.size(), "Prepend");
     return text.empty() ? std::string() : prefix + std::string(text);
   });
 }
-NormalizerPtr normalize_nmt() { return per_character(clean_nmt); }
+NormalizerPtr normalize_nmt() { return per_character("Nmt", clean_nmt); }
 NormalizerPtr normalize_byte_level() {
-  return from([](std::string_view text) {
+  return from("ByteLevel", [](std::string_view text) {
     std::string out;
     append_byte_level(out, text);
     return out;
@@ -213,11 +249,11 @@ NormalizerPtr normalize_byte_level() {
 
 NormalizerPtr normalize_bert(const BertCleaning& options) {
   std::vector<NormalizerPtr> parts;
-  parts.push_back(
-      per_character([options](std::string& out, char32_t c) { clean_bert(out, c, options); }));
+  parts.push_back(per_character(
+      "BertNormalizer", [options](std::string& out, char32_t c) { clean_bert(out, c, options); }));
   if (options.strip_accents) {
     parts.push_back(normalize_form(NormalForm::kNfd));
-    parts.push_back(per_character([](std::string& out, char32_t c) {
+    parts.push_back(per_character("BertNormalizer", [](std::string& out, char32_t c) {
       if (!is_nonspacing_mark(c)) append_utf8(out, c);
     }));
   }
@@ -226,13 +262,15 @@ NormalizerPtr normalize_bert(const BertCleaning& options) {
 }
 
 NormalizerPtr normalize_charsmap(Charsmap map) {
-  return from([map = std::move(map)](std::string_view text) { return map_graphemes(text, map); });
+  return from("Precompiled", [map = std::move(map)](std::string_view text, TextBudget& budget) {
+    return map_graphemes(text, map, budget);
+  });
 }
 NormalizerPtr normalize_sentencepiece(Charsmap map, ByteTrie user_defined,
                                       const SentencePieceSpacing& spacing) {
-  return from([map = std::move(map), user_defined = std::move(user_defined),
-               spacing](std::string_view text) {
-    return map_sentencepiece(text, map, user_defined, spacing);
+  return from("SentencePiece", [map = std::move(map), user_defined = std::move(user_defined),
+                                spacing](std::string_view text, TextBudget& budget) {
+    return map_sentencepiece(text, map, user_defined, spacing, budget);
   });
 }
 

@@ -1,6 +1,6 @@
 // Normalizers change the text before it is split. Immutable, thread-safe; linear but for Unicode
-// forms (O(n log n)) and regular expressions (bounded, see regex.h). Names and behaviour are those
-// of Hugging Face tokenizers.
+// forms (O(n log n)). What they make, and what patterns cost, is bounded by the budget of the text
+// (text_budget.h). Names and behaviour are those of Hugging Face tokenizers.
 #pragma once
 
 #include <memory>
@@ -11,6 +11,7 @@
 #include "formats/tokenizer/byte_trie.h"
 #include "formats/tokenizer/charsmap.h"
 #include "formats/tokenizer/regex.h"
+#include "formats/tokenizer/text_budget.h"
 #include "formats/tokenizer/unicode.h"
 
 namespace pith {
@@ -18,7 +19,7 @@ namespace pith {
 class Normalizer {
  public:
   virtual ~Normalizer() = default;
-  virtual std::string apply(std::string_view text) const = 0;
+  virtual std::string apply(std::string_view text, TextBudget& budget) const = 0;
 };
 using NormalizerPtr = std::unique_ptr<const Normalizer>;
 
@@ -53,6 +54,9 @@ NormalizerPtr normalize_sentencepiece(Charsmap map, ByteTrie user_defined,
 inline constexpr std::string_view kMetaspace = "\xe2\x96\x81";  // U+2581
 
 // `text` with every `what` replaced; an empty `what` changes nothing.
-std::string replace_all(std::string_view text, std::string_view what, std::string_view with);
+std::string replace_all(std::string_view text, std::string_view what, std::string_view with,
+                        const TextBudget& budget);
+std::string replace_all(std::string_view text, const Regex& what, std::string_view with,
+                        TextBudget& budget);
 
 }  // namespace pith

@@ -7,8 +7,6 @@
 namespace pith {
 namespace {
 
-constexpr size_t kMaxTextBytes = size_t{1} << 30;
-
 class Pipeline final : public Tokenizer {
  public:
   explicit Pipeline(PipelineParts parts)
@@ -19,13 +17,13 @@ class Pipeline final : public Tokenizer {
       added_index_[static_cast<size_t>(parts_.added[i].id)] = static_cast<int32_t>(i);
       added_ids_.insert_or_assign(parts_.added[i].text, parts_.added[i].id);
     }
-    added_ = AddedTokens(parts_.added, parts_.normalizer.get());
+    added_ = AddedTokens(parts_.added, parts_.normalizer.get(), parts_.file);
   }
 
   std::vector<int32_t> encode(std::string_view text, const EncodeOptions& options) const override {
-    if (text.size() > kMaxTextBytes) {
+    if (text.size() > TextBudget::kMaxTextBytes) {
       fail(ErrorKind::kUsage, "a text of {} bytes is too long, the limit is {}", text.size(),
-           kMaxTextBytes);
+           TextBudget::kMaxTextBytes);
     }
     std::vector<int32_t> ids;
     if (options.add_special) ids = parts_.post_processor.before;
@@ -34,12 +32,13 @@ class Pipeline final : public Tokenizer {
     if (!valid) text = replaced = valid_utf8_or_replaced(text);
     // Replacing moves bytes: then nothing is known of who wrote what.
     const bool parse_special = options.parse_special && (valid || options.user_text.empty());
+    TextBudget budget(parts_.file, text.size());
     for (const auto& piece : cut(text, parse_special, options.user_text)) {
       if (piece.id >= 0) {
         ids.push_back(piece.id);
       } else {
         encode_raw(text.substr(piece.begin, piece.end - piece.begin), piece.begin == 0,
-                   parse_special && !touches(piece, options.user_text), ids);
+                   parse_special && !touches(piece, options.user_text), budget, ids);
       }
     }
     if (options.add_special) {
@@ -57,7 +56,10 @@ class Pipeline final : public Tokenizer {
     }
     std::string out;
     if (parts_.decoder) {
-      for (const auto& token : parts_.decoder->apply(std::move(tokens))) out += token;
+      size_t bytes = 0;
+      for (const auto& token : tokens) bytes += token.size();
+      TextBudget budget(parts_.file, bytes);
+      for (const auto& token : parts_.decoder->apply(std::move(tokens), budget)) out += token;
     } else {
       for (size_t i = 0; i < tokens.size(); ++i) out.append(i > 0 ? " " : "").append(tokens[i]);
     }
@@ -122,10 +124,10 @@ class Pipeline final : public Tokenizer {
     return joined;
   }
 
-  void encode_raw(std::string_view text, bool begins_text, bool parse_special,
+  void encode_raw(std::string_view text, bool begins_text, bool parse_special, TextBudget& budget,
                   std::vector<int32_t>& ids) const {
     std::string normalized;
-    if (parts_.normalizer) text = normalized = parts_.normalizer->apply(text);
+    if (parts_.normalizer) text = normalized = parts_.normalizer->apply(text, budget);
     for (const auto& piece : added_.cut(text, true, parse_special)) {
       if (piece.id >= 0) {
         ids.push_back(piece.id);
@@ -135,9 +137,16 @@ class Pipeline final : public Tokenizer {
       words.text = text.substr(piece.begin, piece.end - piece.begin);
       words.spans = {{0, words.text.size()}};
       words.begins_text = begins_text && piece.begin == 0;
-      if (parts_.pre_tokenizer) parts_.pre_tokenizer->apply(words);
+      if (parts_.pre_tokenizer) parts_.pre_tokenizer->apply(words, budget);
       for (const auto& word : words.spans) {
         if (word.begin == word.end) continue;
+        if (word.end - word.begin > TextBudget::kMaxWordBytes) {
+          fail(
+              ErrorKind::kUsage,
+              "{}: nothing cuts {} bytes of the text into words, and the limit for one is {}: give "
+              "the text in parts",
+              parts_.file, word.end - word.begin, TextBudget::kMaxWordBytes);
+        }
         parts_.model->encode(std::string_view(words.text).substr(word.begin, word.end - word.begin),
                              ids);
       }

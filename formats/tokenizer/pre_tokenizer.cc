@@ -1,6 +1,6 @@
 #include "formats/tokenizer/pre_tokenizer.h"
 
-#include <optional>
+#include <algorithm>
 #include <string_view>
 
 #include "formats/tokenizer/byte_level.h"
@@ -15,26 +15,31 @@ struct Part {
 };
 
 // Matches come in order; what lies between them becomes a part that is none. `invert` swaps the
-// two.
+// two. Matches may be empty: they keep their neighbours apart.
 class Parts {
  public:
-  Parts(Words::Span word, bool invert) : word_(word), at_(word.begin), invert_(invert) {}
+  explicit Parts(bool invert) : invert_(invert) {}
+  void begin(Words::Span word) {
+    word_ = word;
+    at_ = word.begin;
+    parts_.clear();
+  }
   void match(size_t begin, size_t end) {  // relative to the word
-    push(at_, word_.begin + begin, invert_);
-    push(word_.begin + begin, word_.begin + end, !invert_);
+    gap(word_.begin + begin);
+    parts_.push_back({word_.begin + begin, word_.begin + end, !invert_});
     at_ = word_.begin + end;
   }
-  std::vector<Part>& finish() {
-    push(at_, word_.end, invert_);
+  const std::vector<Part>& finish() {
+    gap(word_.end);
     return parts_;
   }
 
  private:
-  void push(size_t begin, size_t end, bool match) {
-    if (begin < end) parts_.push_back({begin, end, match});
+  void gap(size_t end) {
+    if (at_ < end) parts_.push_back({at_, end, invert_});
   }
-  Words::Span word_;
-  size_t at_;
+  Words::Span word_{};
+  size_t at_ = 0;
   bool invert_;
   std::vector<Part> parts_;
 };
@@ -64,22 +69,29 @@ void append_parts(const std::vector<Part>& parts, SplitBehavior behavior,
       to.push_back({parts[i].begin, parts[i].end});
     }
   }
+  const auto is_empty = [](const Words::Span& span) { return span.begin == span.end; };
+  to.erase(std::remove_if(to.begin() + static_cast<ptrdiff_t>(first), to.end(), is_empty),
+           to.end());
 }
 
-// find(text, report) reports the matches in one word.
+// find(text, budget, report) reports the matches in one word.
 template <class Find>
 PreTokenizerPtr split_at(Find find, SplitBehavior behavior, bool invert) {
   class Split final : public PreTokenizer {
    public:
     Split(Find f, SplitBehavior b, bool i) : find_(std::move(f)), behavior_(b), invert_(i) {}
-    void apply(Words& words) const override {
+    void apply(Words& words, TextBudget& budget) const override {
       std::vector<Words::Span> spans;
+      spans.reserve(words.spans.size());
+      Parts parts(invert_);
+      const auto report = [&](size_t begin, size_t end) { parts.match(begin, end); };
       for (const Words::Span word : words.spans) {
-        Parts parts(word, invert_);
-        find_(std::string_view(words.text).substr(word.begin, word.end - word.begin),
-              [&](size_t begin, size_t end) { parts.match(begin, end); });
+        parts.begin(word);
+        find_(std::string_view(words.text).substr(word.begin, word.end - word.begin), budget,
+              report);
         append_parts(parts.finish(), behavior_, spans);
       }
+      budget.charge_bytes(words.text.size(), words.text.size(), "Split");
       words.spans = std::move(spans);
     }
 
@@ -93,23 +105,26 @@ PreTokenizerPtr split_at(Find find, SplitBehavior behavior, bool invert) {
 
 // respell(word, out, is first) appends the new spelling of each word.
 template <class Respell>
-void respell_words(Words& words, const Respell& respell) {
+void respell_words(Words& words, TextBudget& budget, const char* component,
+                   const Respell& respell) {
   std::string out;
   out.reserve(words.text.size() * 5 / 4);
   for (Words::Span& word : words.spans) {
     const size_t begin = out.size();
     respell(std::string_view(words.text).substr(word.begin, word.end - word.begin), out,
             word.begin == 0);
+    budget.check_size(out.size(), component);
     word = {begin, out.size()};
   }
+  budget.charge_bytes(words.text.size(), out.size(), component);
   words.text = std::move(out);
 }
 
 class SplitSequence final : public PreTokenizer {
  public:
   explicit SplitSequence(std::vector<PreTokenizerPtr> parts) : parts_(std::move(parts)) {}
-  void apply(Words& words) const override {
-    for (const auto& part : parts_) part->apply(words);
+  void apply(Words& words, TextBudget& budget) const override {
+    for (const auto& part : parts_) part->apply(words, budget);
   }
 
  private:
@@ -120,16 +135,17 @@ class ByteLevelSplit final : public PreTokenizer {
  public:
   ByteLevelSplit(bool add_prefix_space, PreTokenizerPtr regex)
       : add_prefix_space_(add_prefix_space), regex_(std::move(regex)) {}
-  void apply(Words& words) const override {
+  void apply(Words& words, TextBudget& budget) const override {
     if (add_prefix_space_) {
-      respell_words(words, [](std::string_view word, std::string& out, bool) {
+      respell_words(words, budget, "ByteLevel", [](std::string_view word, std::string& out, bool) {
         if (!word.starts_with(' ')) out += ' ';
         out += word;
       });
     }
-    if (regex_) regex_->apply(words);
-    respell_words(
-        words, [](std::string_view word, std::string& out, bool) { append_byte_level(out, word); });
+    if (regex_) regex_->apply(words, budget);
+    respell_words(words, budget, "ByteLevel", [](std::string_view word, std::string& out, bool) {
+      append_byte_level(out, word);
+    });
   }
 
  private:
@@ -143,20 +159,23 @@ class Metaspace final : public PreTokenizer {
       : replacement_(std::move(replacement)),
         scheme_(scheme),
         split_(split ? split_text(replacement_, SplitBehavior::kMergedWithNext, false) : nullptr) {}
-  void apply(Words& words) const override {
-    respell_words(words, [&](std::string_view word, std::string& out, bool first) {
-      const bool wanted = scheme_ == PrependScheme::kAlways ||
-                          (scheme_ == PrependScheme::kFirst && first && words.begins_text);
-      if (wanted && !word.starts_with(' ') && !word.starts_with(replacement_)) out += replacement_;
-      for (const char c : word) {
-        if (c == ' ') {
-          out += replacement_;
-        } else {
-          out += c;
-        }
-      }
-    });
-    if (split_) split_->apply(words);
+  void apply(Words& words, TextBudget& budget) const override {
+    respell_words(
+        words, budget, "Metaspace", [&](std::string_view word, std::string& out, bool first) {
+          const bool wanted = scheme_ == PrependScheme::kAlways ||
+                              (scheme_ == PrependScheme::kFirst && first && words.begins_text);
+          if (wanted && !word.starts_with(' ') && !word.starts_with(replacement_))
+            out += replacement_;
+          for (const char c : word) {
+            if (c == ' ') {
+              budget.check_size(out.size(), "Metaspace");
+              out += replacement_;
+            } else {
+              out += c;
+            }
+          }
+        });
+    if (split_) split_->apply(words, budget);
   }
 
  private:
@@ -193,16 +212,15 @@ PreTokenizerPtr split_sequence(std::vector<PreTokenizerPtr> parts) {
 }
 
 PreTokenizerPtr split_regex(Regex pattern, SplitBehavior behavior, bool invert) {
-  return split_at(
-      [pattern = std::move(pattern)](std::string_view text, const auto& report) {
-        pattern.for_each_match(text, report);
-      },
-      behavior, invert);
+  return split_at([pattern = std::move(pattern)](
+                      std::string_view text, TextBudget& budget,
+                      const auto& report) { pattern.for_each_match(text, budget, report); },
+                  behavior, invert);
 }
 
 PreTokenizerPtr split_text(std::string pattern, SplitBehavior behavior, bool invert) {
   return split_at(
-      [pattern = std::move(pattern)](std::string_view text, const auto& report) {
+      [pattern = std::move(pattern)](std::string_view text, TextBudget&, const auto& report) {
         if (pattern.empty()) return;
         for (size_t at = 0; (at = text.find(pattern, at)) != std::string_view::npos;
              at += pattern.size()) {
@@ -214,7 +232,7 @@ PreTokenizerPtr split_text(std::string pattern, SplitBehavior behavior, bool inv
 
 PreTokenizerPtr split_characters(bool (*is_match)(char32_t), SplitBehavior behavior) {
   return split_at(
-      [is_match](std::string_view text, const auto& report) {
+      [is_match](std::string_view text, TextBudget&, const auto& report) {
         for (size_t at = 0; at < text.size();) {
           const size_t begin = at;
           if (is_match(next_code_point(text, at))) report(begin, at);
@@ -224,8 +242,9 @@ PreTokenizerPtr split_characters(bool (*is_match)(char32_t), SplitBehavior behav
 }
 
 PreTokenizerPtr split_whitespace() {
-  return split_at([](std::string_view text, const auto& report) { find_words(text, report); },
-                  SplitBehavior::kRemoved, true);
+  return split_at(
+      [](std::string_view text, TextBudget&, const auto& report) { find_words(text, report); },
+      SplitBehavior::kRemoved, true);
 }
 
 PreTokenizerPtr split_bert() {

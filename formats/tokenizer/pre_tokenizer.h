@@ -1,5 +1,6 @@
 // Pre-tokenizers cut the text into the words that a model sees, and may respell it on the way.
-// Immutable, thread-safe. Names and behaviour are those of Hugging Face tokenizers.
+// Immutable, thread-safe; what they make, and what patterns cost, is bounded by the budget of the
+// text (text_budget.h). Names and behaviour are those of Hugging Face tokenizers.
 #pragma once
 
 #include <cstddef>
@@ -23,7 +24,7 @@ struct Words {
 class PreTokenizer {
  public:
   virtual ~PreTokenizer() = default;
-  virtual void apply(Words& words) const = 0;
+  virtual void apply(Words& words, TextBudget& budget) const = 0;
 };
 using PreTokenizerPtr = std::unique_ptr<const PreTokenizer>;
 

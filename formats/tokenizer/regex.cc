@@ -2,29 +2,22 @@
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
-#include <time.h>
 
 #include <algorithm>
 
 #include "core/error.h"
+#include "formats/tokenizer/onig_pattern.h"
 #include "formats/tokenizer/unicode.h"
 
 namespace pith {
 namespace {
 
-constexpr size_t kMaxPatternBytes = 64 * 1024;
-constexpr uint64_t kMatchLimit = 1'000'000, kMatchLimitPerByte = 8;  // steps from one position
-constexpr size_t kFirstWindow = 64;
+constexpr size_t kMaxPatternBytes = 64 * 1024, kMaxTranslatedBytes = 1024 * 1024;
+constexpr size_t kFirstWindow = 64, kLargeWindow = 4096;
+constexpr uint32_t kFirstSteps = 64, kMoreSteps = 8;  // from one position, and how they grow
+constexpr uint64_t kStepsOfPosition = 16;             // charged where kFirstSteps were enough
 constexpr uint32_t kHeapLimitKib = 512 * 1024;
-constexpr size_t kJitStackBytes = size_t{256}
-                                  << 20;  // reserved, touched only as far as it is needed
-constexpr double kSecondsPerText = 2, kSecondsPerByte = 5e-6;  // honest patterns need 0.3e-6
-
-double thread_seconds() {
-  timespec t{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
-}
+constexpr size_t kJitStackBytes = size_t{256} << 20;  // reserved, touched as far as it is needed
 
 std::string message_of(int code) {
   PCRE2_UCHAR buffer[256] = {};
@@ -44,12 +37,9 @@ using CompileContext =
     std::unique_ptr<pcre2_compile_context, Free<pcre2_compile_context, pcre2_compile_context_free>>;
 using JitStack = std::unique_ptr<pcre2_jit_stack, Free<pcre2_jit_stack, pcre2_jit_stack_free>>;
 
-}  // namespace
-
-namespace {
-
 // What a search writes to; one per thread, since the words of a text are searched one by one.
 struct SearchState {
+  uint64_t calls = 0;
   MatchData data{pcre2_match_data_create(1, nullptr)};
   MatchContext context{pcre2_match_context_create(nullptr)};
 };
@@ -85,52 +75,8 @@ class LargeJitStack {
 struct Regex::Compiled {
   std::string pattern, file;
   Code code;
+  bool search_start = false;
 };
-
-// \s would take U+180E in PCRE2, and \w leaves out marks and connectors.
-std::string Regex::translate(std::string_view pattern) {
-  std::string out;
-  int open_brackets = 0;
-  for (size_t i = 0; i < pattern.size(); ++i) {
-    const char c = pattern[i];
-    if (c == '\\' && i + 1 < pattern.size()) {
-      const char next = pattern[++i];
-      const bool in_class = open_brackets > 0;
-      if (next == 's') {
-        out += "\\p{White_Space}";
-      } else if (next == 'S') {
-        out += "\\P{White_Space}";
-      } else if (next == 'w') {
-        out += in_class ? "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
-                        : "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}]";
-      } else if (next == 'W' && !in_class) {
-        out += "[^\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}]";
-      } else if (next == 'h' && !in_class) {
-        out += "[0-9a-fA-F]";  // Oniguruma's; PCRE2's would be blanks
-      } else {
-        out += {c, next};
-      }
-      continue;
-    }
-    if (c == '[') {
-      if (open_brackets > 0 && !(i + 1 < pattern.size() && pattern[i + 1] == ':')) {
-        out += "\\[";  // literal to PCRE2, without its nested-class warning
-        continue;
-      }
-      if (open_brackets == 0) ++open_brackets;
-      out += c;
-      if (i + 1 < pattern.size() && pattern[i + 1] == '^') out += pattern[++i];
-      if (i + 1 < pattern.size() && pattern[i + 1] == ']') out += "\\]", ++i;
-      if (c == '[' && i < pattern.size() && pattern[i] == ':') {
-        while (i + 1 < pattern.size() && pattern[i] != ']') out += pattern[++i];
-      }
-      continue;
-    }
-    if (c == ']') open_brackets = 0;
-    out += c;
-  }
-  return out;
-}
 
 Regex::Regex(std::string_view pattern, const std::string& file, bool use_jit)
     : compiled_(std::make_unique<Compiled>()) {
@@ -142,16 +88,22 @@ Regex::Regex(std::string_view pattern, const std::string& file, bool use_jit)
   }
   CompileContext context(pcre2_compile_context_create(nullptr));
   if (!context) fail(ErrorKind::kMemory, "{}: no memory for a pattern", file);
-  pcre2_set_parens_nest_limit(context.get(), 100);
-  const std::string translated = translate(pattern);
+  pcre2_set_parens_nest_limit(context.get(), 1000);
+  pcre2_set_newline(context.get(), PCRE2_NEWLINE_LF);
+  const OnigPattern translated = translate_oniguruma(pattern, file);
+  compiled_->search_start = translated.search_start;
+  if (translated.pcre2.size() > kMaxTranslatedBytes) {
+    fail(ErrorKind::kUnsupported, "{}: pattern {} is too large", file, compiled_->pattern);
+  }
   int error = 0;
   PCRE2_SIZE where = 0;
   const uint32_t options =
       PCRE2_UTF | PCRE2_UCP | PCRE2_NO_UTF_CHECK | PCRE2_NEVER_BACKSLASH_C | PCRE2_USE_OFFSET_LIMIT;
-  compiled_->code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()),
-                                      translated.size(), options, &error, &where, context.get()));
+  compiled_->code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.pcre2.data()),
+                                      translated.pcre2.size(), options, &error, &where,
+                                      context.get()));
   if (!compiled_->code) {
-    fail(ErrorKind::kCorrupt, "{}: pattern {} does not compile: {}", file, compiled_->pattern,
+    fail(ErrorKind::kUnsupported, "{}: pattern {} is not supported: {}", file, compiled_->pattern,
          message_of(error));
   }
   if (use_jit)
@@ -163,53 +115,80 @@ Regex::~Regex() = default;
 Regex::Regex(Regex&&) noexcept = default;
 Regex& Regex::operator=(Regex&&) noexcept = default;
 
-// PCRE2 counts steps anew for every start position, so a pattern that fails slowly everywhere would
-// take quadratic time within the limits. Hence windows of start positions that grow while nothing
-// matches, and a clock between them.
+std::string Regex::translate(std::string_view pattern) {
+  return translate_oniguruma(pattern, "pattern").pcre2;
+}
+
 void Regex::for_each_match(std::string_view text, FunctionRef<void(size_t, size_t)> found) const {
+  TextBudget budget(compiled_->file, text.size());
+  for_each_match(text, budget, found);
+}
+
+// PCRE2 counts steps anew for every start position and does not tell how many it took, so a pattern
+// that fails slowly everywhere would take quadratic time within any limit. Hence windows of start
+// positions, which grow while nothing matches, and a limit that few positions reach. A position
+// that does is found by windows of one character and gets more steps, which are charged.
+void Regex::for_each_match(std::string_view text, TextBudget& budget,
+                           FunctionRef<void(size_t, size_t)> found) const {
   if (text.empty()) return;
   const Compiled& c = *compiled_;
   SearchState& state = search_state();
   pcre2_match_context* context = state.context.get();
   if (!state.data || context == nullptr) fail(ErrorKind::kMemory, "{}: no memory to match", c.file);
-  const auto steps = static_cast<uint32_t>(
-      std::min<uint64_t>(kMatchLimit + kMatchLimitPerByte * text.size(), UINT32_MAX));
-  pcre2_set_match_limit(context, steps);
-  pcre2_set_depth_limit(context, steps);  // the heap limit is what counts
+  pcre2_set_depth_limit(context, UINT32_MAX);  // the heap limit is what counts
   pcre2_set_heap_limit(context, kHeapLimitKib);
   LargeJitStack stack(context);
-  const double limit = kSecondsPerText + kSecondsPerByte * static_cast<double>(text.size());
-  double deadline = 0;
-  size_t at = 0, window = kFirstWindow, calls = 0;
+  const auto behind = [&](size_t at) {
+    return at + (at < text.size() ? utf8_length(text[at]) : 1);
+  };
+  uint32_t steps = kFirstSteps;
+  size_t at = 0, window = kFirstWindow, end_of_last = std::string_view::npos;
   while (at <= text.size()) {
-    const size_t last = std::min(text.size(), at + window);
-    pcre2_set_offset_limit(context, last);
+    // Start positions are tried up to `last`. A window of one: only `at` itself.
+    const bool one = window == 1 || c.search_start;
+    const size_t last = one ? at : std::min(text.size(), at + window);
+    pcre2_set_offset_limit(context, c.search_start ? text.size() : last);
+    pcre2_set_match_limit(context, steps);
     const int n = pcre2_match(c.code.get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
                               at, PCRE2_NO_UTF_CHECK, state.data.get(), context);
     if (n == PCRE2_ERROR_JIT_STACKLIMIT && stack.assign()) continue;
+    if (n == PCRE2_ERROR_MATCHLIMIT) {
+      budget.charge_steps(steps, c.pattern);
+      if (one) {
+        steps = static_cast<uint32_t>(std::min<uint64_t>(uint64_t{steps} * kMoreSteps, 1u << 30));
+        if (steps > budget.steps_left()) budget.charge_steps(steps, c.pattern);
+      }
+      window = 1;
+      continue;
+    }
     if (n < 0 && n != PCRE2_ERROR_NOMATCH) {
       fail(ErrorKind::kUnsupported, "{}: pattern {} cannot be matched: {}", c.file, c.pattern,
            message_of(n));
     }
-    if (++calls > 1 && (n < 0 || calls % 64 == 0)) {
-      const double now = thread_seconds();
-      if (deadline == 0) deadline = now + limit;
-      if (now > deadline)
-        fail(ErrorKind::kUnsupported, "{}: pattern {} takes too long", c.file, c.pattern);
-    }
+    const PCRE2_SIZE* v = pcre2_get_ovector_pointer(state.data.get());
+    const size_t tried = (n < 0 ? last : std::max<size_t>(v[0], at)) - at + 1;
+    budget.charge_steps(steps == kFirstSteps ? kStepsOfPosition * tried : steps * tried, c.pattern);
+    if (++state.calls % 64 == 0 || window >= kLargeWindow) budget.check_time(c.pattern);
     if (n < 0) {
-      if (last == text.size()) return;
-      at = last;  // tried already, but a character boundary must be found from here
+      if (last == text.size() || c.search_start) return;
+      at = behind(last);
       while (at < text.size() && (static_cast<unsigned char>(text[at]) & 0xc0u) == 0x80u) ++at;
-      window = std::min<size_t>(window * 2, size_t{1} << 30);
+      if (steps > kFirstSteps) {
+        steps = kFirstSteps;
+      } else {
+        window = std::min<size_t>(window * 2, size_t{1} << 30);
+      }
       continue;
     }
-    const PCRE2_SIZE* v = pcre2_get_ovector_pointer(state.data.get());
-    const size_t begin = v[0], end = std::max(v[0], v[1]);
-    found(begin, end);
+    const size_t begin = std::max<size_t>(v[0], at), end = std::max<size_t>(v[1], begin);
     window = kFirstWindow;
-    at = end;
-    if (end == begin) at += at < text.size() ? utf8_length(text[at]) : 1;
+    steps = kFirstSteps;
+    if (begin == end && end == end_of_last) {  // none right behind another match
+      at = behind(at);
+      continue;
+    }
+    found(begin, end);
+    at = end_of_last = end;
   }
 }
 

@@ -1,9 +1,8 @@
 // The regular expressions of tokenizer files, matched with PCRE2 over whole UTF-8 text.
 //
-// Patterns are written for Oniguruma or Rust; \w, \s, \d and their complements get the Unicode
-// meaning these give them. Every search is bounded: match, depth and heap limits for one position,
-// processor time for one text. What exceeds them is Error(kUnsupported) that names the pattern.
-// Thread-safe: each thread has its own match state.
+// Patterns are Oniguruma's and are translated (onig_pattern.h). Every search is bounded in steps,
+// memory and time by the budget of the text it is part of (text_budget.h). Thread-safe: each thread
+// has its own match state.
 #pragma once
 
 #include <cstddef>
@@ -12,23 +11,28 @@
 #include <string_view>
 
 #include "core/function_ref.h"
+#include "formats/tokenizer/text_budget.h"
 
 namespace pith {
 
 class Regex {
  public:
-  // Error(kCorrupt) where the pattern does not compile. `file` begins every message. Without
-  // `use_jit`, or where machine code cannot be made, patterns are interpreted.
+  // Error(kCorrupt) where the pattern does not compile, Error(kUnsupported) where it cannot be
+  // translated. `file` begins every message. Without `use_jit`, or where machine code cannot be
+  // made, patterns are interpreted.
   Regex(std::string_view pattern, const std::string& file, bool use_jit = true);
   ~Regex();
   Regex(Regex&&) noexcept;
   Regex& operator=(Regex&&) noexcept;
 
-  // Calls found(begin, end) for the non-overlapping matches from left to right; empty ones too.
-  // `text` is valid UTF-8.
+  // Calls found(begin, end) for the non-overlapping matches from left to right; empty ones too, but
+  // not where another match ends. `text` is valid UTF-8.
+  void for_each_match(std::string_view text, TextBudget& budget,
+                      FunctionRef<void(size_t, size_t)> found) const;
+  // With a budget of its own.
   void for_each_match(std::string_view text, FunctionRef<void(size_t, size_t)> found) const;
 
-  // The pattern with its character classes spelled out for PCRE2. For tests.
+  // The pattern as PCRE2 gets it. For tests.
   static std::string translate(std::string_view pattern);
 
  private:
