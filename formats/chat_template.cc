@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "formats/jinja/interpreter.h"
 #include "formats/jinja/parser.h"
+#include "formats/tokenizer/unicode.h"
 
 namespace pith {
 namespace {
@@ -26,7 +27,7 @@ bool is_known_role(std::string_view role) {
 }
 
 Value text_value(std::string_view bytes, Origin origin) {
-  return std::make_shared<const Text>(bytes, origin);
+  return std::make_shared<const Text>(valid_utf8_or_replaced(bytes), origin);
 }
 
 Value message_list(jinja::Meter& meter, const std::vector<ChatMessage>& messages) {
@@ -59,11 +60,22 @@ std::vector<ChatSegment> segments(const Text& text) {
 std::vector<ChatSegment> render_chat(std::string_view source,
                                      const std::vector<ChatMessage>& messages,
                                      bool add_generation_prompt, const Json& variables) {
+  std::vector<ChatSegment> result =
+      render_template(source, messages, add_generation_prompt, variables);
+  if (result.empty()) fail(ErrorKind::kCorrupt, "the chat template gives no text");
+  return result;
+}
+
+std::vector<ChatSegment> render_template(std::string_view source,
+                                         const std::vector<ChatMessage>& messages,
+                                         bool add_generation_prompt, const Json& variables) {
   if (!variables.is_object())
     fail(ErrorKind::kUsage, "the variables of a chat template should be an object");
-  const jinja::Body program = jinja::parse(source);
+  const jinja::Program program = jinja::parse(source);
   jinja::Meter meter;
   jinja::Interpreter interpreter(meter);
+  interpreter.define("tools", jinja::None{});
+  interpreter.define("documents", jinja::None{});
   for (const auto& [name, value] : variables.get_ref<const Json::object_t&>()) {
     Value v =
         jinja::from_json(meter, value, is_token_name(name) ? Origin::kTemplate : Origin::kContent);

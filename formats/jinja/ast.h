@@ -18,6 +18,7 @@ using ExprPtr = std::unique_ptr<Expr>;
 struct Arguments {
   std::vector<ExprPtr> positional;
   std::vector<std::pair<std::string, ExprPtr>> named;
+  ExprPtr more_positional, more_named;  // *list and **dict, or null
 };
 
 struct Literal {
@@ -73,10 +74,11 @@ struct Test {
   Arguments arguments;
   bool negated = false;
 };
+struct BlockText {};  // the text of the block that a filter of `filter` or `set` is applied to
 
 struct Expr {
   std::variant<Literal, Name, ListLiteral, DictLiteral, Unary, Binary, Compare, Conditional,
-               Attribute, Index, Slice, Call, Filter, Test>
+               Attribute, Index, Slice, Call, Filter, Test, BlockText>
       node;
   int line = 1;
   int height = 1;
@@ -99,38 +101,76 @@ struct If {
   std::vector<Branch> branches;
   Body otherwise;
 };
+// What a loop or `set` binds: a name, a member of a namespace, or a tuple of targets.
+struct Target {
+  std::string object, name;  // object.name, where object is not empty
+  std::vector<Target> parts;
+  bool tuple = false;
+};
 struct For {
-  std::vector<std::string> targets;  // more than one unpacks
-  ExprPtr sequence, filter;          // filter may be null
+  Target target;
+  ExprPtr sequence, filter;  // filter may be null
   Body body, otherwise;
+  bool recursive = false;
 };
 struct Set {
-  std::string object;  // of `set ns.name = ...`, else empty
-  std::vector<std::string> names;
-  ExprPtr value;  // null: the body's text is the value
+  Target target;
+  ExprPtr value;  // null, or filters over the body's text, where the body's text is the value
+  bool block = false;
   Body body;
 };
 struct Macro {
   std::string name;
   std::vector<std::pair<std::string, ExprPtr>> parameters;  // default or null
   Body body;
+  bool uses_caller = false, uses_varargs = false, uses_kwargs = false;
 };
 struct MacroDefinition {
   std::unique_ptr<Macro> macro;
 };
 struct CallBlock {
   ExprPtr call;
-  Body body;
+  std::unique_ptr<Macro> body;  // what caller() calls
 };
 struct Scope {  // a generation block
   Body body;
+};
+struct With {
+  std::vector<std::pair<Target, ExprPtr>> variables;
+  Body body;
+};
+struct FilterBlock {
+  ExprPtr value;  // over BlockText
+  Body body;
+};
+struct Autoescape {
+  ExprPtr on;
+  Body body;
+};
+struct Block {
+  std::string name;
+  Body body;
+  bool scoped = false;
+};
+struct BlockDefinition {
+  std::unique_ptr<Block> block;
+};
+struct Refused {  // a tag that needs other templates, which there are none of
+  std::string tag;
 };
 struct Break {};
 struct Continue {};
 
 struct Stmt {
-  std::variant<Data, Print, If, For, Set, MacroDefinition, CallBlock, Scope, Break, Continue> node;
+  std::variant<Data, Print, If, For, Set, MacroDefinition, CallBlock, Scope, With, FilterBlock,
+               Autoescape, BlockDefinition, Refused, Break, Continue>
+      node;
   int line = 1;
+};
+
+struct Program {
+  Body body;
+  std::vector<const Block*> blocks;
 };
 
 }  // namespace pith::jinja

@@ -21,10 +21,14 @@ int height(const std::vector<std::pair<Key, ExprPtr>>& list) {
   }
   return h;
 }
-int height(const Arguments& a) { return std::max(height(a.positional), height(a.named)); }
+int height(const Arguments& a) {
+  return std::max(
+      {height(a.positional), height(a.named), height(a.more_positional), height(a.more_named)});
+}
 
 int height_of(const Literal&) { return 0; }
 int height_of(const Name&) { return 0; }
+int height_of(const BlockText&) { return 0; }
 int height_of(const ListLiteral& n) { return height(n.items); }
 int height_of(const DictLiteral& n) { return height(n.entries); }
 int height_of(const Unary& n) { return height(n.operand); }
@@ -189,6 +193,9 @@ ExprPtr ExpressionParser::name() {
   if (s == "true" || s == "True") return make(Literal{true}, token.line);
   if (s == "false" || s == "False") return make(Literal{false}, token.line);
   if (s == "none" || s == "None") return make(Literal{None{}}, token.line);
+  if (s == "caller") ++special_names_.caller;
+  if (s == "varargs") ++special_names_.varargs;
+  if (s == "kwargs") ++special_names_.kwargs;
   return make(Name{s}, token.line);
 }
 
@@ -273,31 +280,68 @@ ExprPtr ExpressionParser::postfix(ExprPtr base) {
   }
 }
 
-ExprPtr ExpressionParser::subscript(ExprPtr object) {
+// One of the parts between commas in brackets: an index, or a slice of the object that the caller
+// puts in.
+ExprPtr ExpressionParser::index_part() {
   const int line = tokens_.peek().line;
   ExprPtr parts[3];
   bool slice = false;
+  const auto ends = [&] {
+    return tokens_.at_symbol(":") || tokens_.at_symbol("]") || tokens_.at_symbol(",");
+  };
   for (size_t i = 0; i < 3; ++i) {
-    if (!tokens_.at_symbol(":") && !tokens_.at_symbol("]")) parts[i] = expression();
+    if (!ends()) parts[i] = expression();
     if (i == 2 || !tokens_.skip_symbol(":")) break;
     slice = true;
   }
   if (!slice && parts[0] == nullptr) tokens_.unexpected("an index");
-  if (tokens_.at_symbol(",")) tokens_.meter().unsupported("more than one index in brackets");
+  if (!slice) return std::move(parts[0]);
+  return make(Slice{nullptr, std::move(parts[0]), std::move(parts[1]), std::move(parts[2])}, line);
+}
+
+ExprPtr ExpressionParser::subscript(ExprPtr object) {
+  const Nesting nesting(nesting_, tokens_);
+  const int line = tokens_.peek().line;
+  ExprPtr part = index_part();
+  if (tokens_.at_symbol(",")) {
+    ListLiteral tuple;
+    tuple.tuple = true;
+    tuple.items.push_back(std::move(part));
+    while (tokens_.skip_symbol(",")) {
+      if (tokens_.at_symbol("]")) break;
+      tuple.items.push_back(index_part());
+    }
+    for (const ExprPtr& item : tuple.items) {
+      if (std::holds_alternative<Slice>(item->node)) {
+        tokens_.meter().corrupt("a slice among more than one index in brackets");
+      }
+    }
+    part = make(std::move(tuple), line);
+  }
   tokens_.expect_symbol("]");
-  if (!slice) return make(Index{std::move(object), std::move(parts[0])}, line);
-  return make(
-      Slice{std::move(object), std::move(parts[0]), std::move(parts[1]), std::move(parts[2])},
-      line);
+  if (auto* slice = std::get_if<Slice>(&part->node)) {
+    // A slice that stands alone has its object from here; one in brackets of its own has one.
+    if (slice->object == nullptr) {
+      return make(Slice{std::move(object), std::move(slice->from), std::move(slice->to),
+                        std::move(slice->step)},
+                  line);
+    }
+  }
+  return make(Index{std::move(object), std::move(part)}, line);
+}
+
+ExprPtr ExpressionParser::filter(ExprPtr input) {
+  const int line = tokens_.peek().line;
+  std::string name = tokens_.expect(Token::kName, "the name of a filter");
+  while (tokens_.skip_symbol(".")) name += "." + tokens_.expect(Token::kName, "a name");
+  Arguments args = tokens_.at_symbol("(") ? arguments() : Arguments{};
+  return make(Filter{std::move(input), std::move(name), std::move(args)}, line);
 }
 
 ExprPtr ExpressionParser::filters(ExprPtr base) {
   while (true) {
-    if (tokens_.at_symbol("|")) {
-      const int line = tokens_.next().line;
-      std::string filter = tokens_.expect(Token::kName, "the name of a filter");
-      Arguments args = tokens_.at_symbol("(") ? arguments() : Arguments{};
-      base = make(Filter{std::move(base), std::move(filter), std::move(args)}, line);
+    if (tokens_.skip_symbol("|")) {
+      base = filter(std::move(base));
     } else if (tokens_.at_name("is")) {
       base = test(std::move(base));
     } else if (tokens_.at_symbol("(")) {
@@ -306,6 +350,47 @@ ExprPtr ExpressionParser::filters(ExprPtr base) {
       return base;
     }
   }
+}
+
+ExprPtr ExpressionParser::block_filters() {
+  ExprPtr result = filter(make(BlockText{}, tokens_.peek().line));
+  while (tokens_.skip_symbol("|")) result = filter(std::move(result));
+  return result;
+}
+
+Target ExpressionParser::one_target(bool members) {
+  const Nesting nesting(nesting_, tokens_);
+  if (tokens_.skip_symbol("(")) {
+    if (tokens_.skip_symbol(")")) return {"", "", {}, true};
+    Target inner = target(members);
+    tokens_.expect_symbol(")");
+    return inner;
+  }
+  Target result;
+  result.name = tokens_.expect(Token::kName, "a name");
+  static constexpr std::string_view kReserved[] = {"true", "false", "none",
+                                                   "True", "False", "None"};
+  if (std::find(std::begin(kReserved), std::end(kReserved), result.name) != std::end(kReserved)) {
+    tokens_.meter().corrupt("'{}' as a name to set", result.name);
+  }
+  if (members && tokens_.skip_symbol(".")) {
+    result.object = std::exchange(result.name, tokens_.expect(Token::kName, "a name"));
+  }
+  return result;
+}
+
+Target ExpressionParser::target(bool members) {
+  Target first = one_target(members);
+  if (!tokens_.at_symbol(",")) return first;
+  Target tuple;
+  tuple.tuple = true;
+  tuple.parts.push_back(std::move(first));
+  while (tokens_.skip_symbol(",")) {
+    if (!tokens_.at(Token::kName) && !tokens_.at_symbol("(")) break;
+    if (tokens_.at_name("in")) break;
+    tuple.parts.push_back(one_target(members));
+  }
+  return tuple;
 }
 
 // A test's argument may stand without brackets: `x is divisibleby 3`.
@@ -347,7 +432,11 @@ Arguments ExpressionParser::arguments() {
     first = false;
     if (tokens_.skip_symbol(")")) break;
     if (tokens_.at_symbol("*") || tokens_.at_symbol("**")) {
-      tokens_.meter().unsupported("'{}' before an argument", tokens_.peek().text);
+      const bool named = tokens_.next().text == "**";
+      ExprPtr& more = named ? result.more_named : result.more_positional;
+      if (more != nullptr || result.more_named != nullptr) tokens_.unexpected("')'");
+      more = expression();
+      continue;
     }
     const Token& after = tokens_.peek(1);
     if (tokens_.at(Token::kName) && after.kind == Token::kSymbol && after.text == "=") {
@@ -355,7 +444,10 @@ Arguments ExpressionParser::arguments() {
       tokens_.next();
       result.named.emplace_back(std::move(name), expression());
     } else {
-      if (!result.named.empty()) tokens_.unexpected("a named argument");
+      if (!result.named.empty() || result.more_positional != nullptr ||
+          result.more_named != nullptr) {
+        tokens_.unexpected("a named argument");
+      }
       result.positional.push_back(expression());
     }
   }

@@ -1,62 +1,55 @@
-// The filters. Those that Jinja makes lazy give lists here.
+// The filters of text, and the lookup of all.
 
 #include <algorithm>
-#include <charconv>
-#include <cmath>
-#include <unordered_map>
+#include <limits>
 
 #include "formats/jinja/builtins.h"
+#include "formats/jinja/characters.h"
+#include "formats/jinja/format.h"
 #include "formats/jinja/operators.h"
 #include "formats/jinja/print.h"
+#include "formats/jinja/wrap.h"
 
 namespace pith::jinja {
 namespace {
 
 using Args = const ArgumentValues&;
 
-// ---- text
-
-Value cased(Interpreter& in, const Value& v, Case to) {
-  const TextPtr text = to_text(in.meter(), v);
-  in.meter().step(1 + text->size() / 16);
-  return make_text(in.meter(), change_case(*text, to));
+template <Case kTo>
+Value cased_filter(Interpreter& in, const Value& v, Args) {
+  return cased(in, *to_text(in.meter(), v), kTo);
 }
 
 Value trim(Interpreter& in, const Value& v, Args args) {
-  const TextPtr text = to_text(in.meter(), v);
-  in.meter().step(1 + text->size() / 16);
-  const Value& chars = args.get(0, "chars");
-  if (is_undefined(chars) || is<None>(chars)) {
-    return make_text(in.meter(), strip(*text, nullptr, true, true));
-  }
-  const std::string set(in.text_argument(chars, "the characters to trim").view());
-  in.meter().step(1 + set.size() / 16);
-  return make_text(in.meter(), strip(*text, &set, true, true));
+  return strip_text(in, *to_text(in.meter(), v), args.get(0, "chars"), true, true);
 }
 
 Value replace(Interpreter& in, const Value& v, Args args) {
-  return replace_text(in, *to_text(in.meter(), v), args);
-}
-
-Value escape(Interpreter& in, const Value& v, Args) {
-  const TextPtr text = to_text(in.meter(), v);
-  in.meter().make(text->size() * 5);
-  Text result;
-  for (size_t i = 0; i < text->size(); ++i) {
-    const char c = text->view()[i];
-    const std::string_view entity = c == '&'    ? "&amp;"
-                                    : c == '<'  ? "&lt;"
-                                    : c == '>'  ? "&gt;"
-                                    : c == '"'  ? "&#34;"
-                                    : c == '\'' ? "&#39;"
-                                                : std::string_view(&c, 1);
-    result.append(entity, text->origin(i));
+  ArgumentValues texts;
+  texts.positional = {to_text(in.meter(), args.get(0, "old")),
+                      to_text(in.meter(), args.get(1, "new"))};
+  if (!args.has(0, "old") || !args.has(1, "new")) {
+    in.meter().corrupt("'replace' wants what to replace and what by");
   }
-  return make_text(in.meter(), std::move(result));
+  const Value& count = args.get(2, "count");
+  texts.positional.push_back(count);
+  TextPtr text = to_text(in.meter(), v);
+  // Where text is escaped, or what is put in is markup, all of it becomes markup.
+  if (in.autoescape()) {
+    if ((as_text(texts.positional[0])->markup() || as_text(texts.positional[1])->markup()) &&
+        !text->markup()) {
+      text = std::make_shared<const Text>(escaped(in.meter(), *text));
+    }
+  } else if (text->markup()) {
+    Text plain = *text;
+    plain.set_markup(false);
+    text = std::make_shared<const Text>(std::move(plain));
+  }
+  return replace_text(in, *text, texts);
 }
 
 Value indent(Interpreter& in, const Value& v, Args args) {
-  const TextPtr text = to_text(in.meter(), v);
+  const Text& text = in.text_argument(v, "what is indented");
   const Value& width = args.get(0, "width");
   const bool first = in.flag_or(args.get(1, "first"), false);
   const bool blank = in.flag_or(args.get(2, "blank"), false);
@@ -68,324 +61,185 @@ Value indent(Interpreter& in, const Value& v, Args args) {
     in.meter().make(static_cast<uint64_t>(n));
     margin = Text(std::string(static_cast<size_t>(n), ' '), Origin::kTemplate);
   }
-  const std::string_view s = text->view();
-  const auto lines = static_cast<uint64_t>(std::count(s.begin(), s.end(), '\n')) + 1;
-  in.meter().make(s.size() + lines * margin.size());
+  Text ended = text;
+  ended.append("\n", Origin::kTemplate);
+  in.meter().step(1 + ended.size() / 16);
+  const std::vector<Text> lines = split_lines(ended);
+  in.meter().make(ended.size() + lines.size() * margin.size());
   Text result;
-  for (size_t at = 0; at <= s.size();) {
-    const size_t end = std::min(s.find('\n', at), s.size());
-    if ((at > 0 || first) && (end > at || blank)) result.append(margin);
-    result.append(*text, at, std::min(end + 1, s.size()) - at);
-    at = end + 1;
+  result.set_markup(text.markup());
+  for (size_t i = 0; i < lines.size(); ++i) {
+    if (i > 0) result.append("\n", Origin::kTemplate);
+    if (i == 0 ? first : (blank || !lines[i].empty())) result.append(margin);
+    result.append(lines[i]);
   }
   return make_text(in.meter(), std::move(result));
 }
 
 Value tojson(Interpreter& in, const Value& v, Args args) {
   JsonStyle style;
-  const Value& width = args.get(0, "indent");
-  if (!is_undefined(width) && !is<None>(width)) {
-    style.indent = in.integer_or(width, 0, "the indentation");
-    style.item_separator = ",";
+  const auto marked = [&](const Text& text) {
+    in.meter().make(text.size());
+    if (text.safe_origin() == Origin::kContent) style.origin = Origin::kContent;
+    return std::string(text.view());
+  };
+  const Value& indent = args.get(1, "indent");
+  if (const Text* text = as_text(indent)) {
+    style.indent = marked(*text);
+  } else if (!is_undefined(indent) && !is<None>(indent)) {
+    const int64_t width = std::max<int64_t>(in.integer_or(indent, 0, "the indentation"), 0);
+    in.meter().make(static_cast<uint64_t>(width));
+    style.indent = std::string(static_cast<size_t>(width), ' ');
   }
-  if (in.flag_or(args.get(1, "ensure_ascii"), false))
-    in.meter().unsupported("tojson with ensure_ascii");
-  if (in.flag_or(args.get(3, "sort_keys"), false)) in.meter().unsupported("tojson with sort_keys");
+  if (style.indent) style.item_separator = ",";
+  style.ensure_ascii = in.flag_or(args.get(0, "ensure_ascii"), false);
+  style.sort_keys = in.flag_or(args.get(3, "sort_keys"), false);
   const Value& separators = args.get(2, "separators");
   if (!is_undefined(separators) && !is<None>(separators)) {
     const auto pair = elements(in.meter(), separators);
     if (pair.size() != 2) in.meter().corrupt("tojson wants two separators");
-    for (const Value& separator : pair) {
-      const Text& text = in.text_argument(separator, "a separator");
-      in.meter().make(text.size());
-      if (text.safe_origin() == Origin::kContent) style.origin = Origin::kContent;
-    }
-    style.item_separator = as_text(pair[0])->view();
-    style.key_separator = as_text(pair[1])->view();
+    style.item_separator = marked(in.text_argument(pair[0], "a separator"));
+    style.key_separator = marked(in.text_argument(pair[1], "a separator"));
   }
   return to_json(in.meter(), v, style);
 }
 
-// ---- numbers
-
-template <class Number>
-bool read_number(std::string_view s, Number& number) {
-  if (s.starts_with('+')) s.remove_prefix(1);
-  const auto parsed = std::from_chars(s.data(), s.data() + s.size(), number);
-  return !s.empty() && parsed.ec == std::errc() && parsed.ptr == s.data() + s.size();
+Value center(Interpreter& in, const Value& v, Args args) {
+  static const Text kSpace(" ", Origin::kTemplate);
+  return pad_text(in, *to_text(in.meter(), v), in.integer_or(args.get(0, "width"), 80, "the width"),
+                  kSpace, 0);
 }
 
-Value truncated(const Value& missing, double d) {
-  constexpr double kLimit = 9223372036854775808.0;
-  if (!(d > -kLimit && d < kLimit)) return missing;
-  return static_cast<int64_t>(d);
+Value truncate(Interpreter& in, const Value& v, Args args) {
+  Meter& meter = in.meter();
+  const Text& text = in.text_argument(v, "what is truncated");
+  const int64_t length = in.integer_or(args.get(0, "length"), 255, "the length");
+  const bool kill_words = in.flag_or(args.get(1, "killwords"), false);
+  static const Text kDots("...", Origin::kTemplate);
+  const Text& end = args.has(2, "end") ? in.text_argument(args.get(2, "end"), "the end") : kDots;
+  const int64_t leeway = in.integer_or(args.get(3, "leeway"), 5, "the leeway");
+  meter.step(1 + (text.size() + end.size()) / 16);
+  const auto end_length = static_cast<int64_t>(count_chars(end.view()));
+  if (length < end_length || leeway < 0) meter.corrupt("truncate to less than its end");
+  const std::vector<uint32_t> starts = char_starts(text.view());
+  const auto chars = static_cast<int64_t>(starts.size()) - 1;
+  if (chars <= length || chars - length <= leeway) return v;
+  Text result = text.slice(0, starts[static_cast<size_t>(length - end_length)]);
+  if (!kill_words) {
+    const size_t space = result.view().rfind(' ');
+    if (space != std::string_view::npos) result = result.slice(0, space);
+  }
+  return concatenate(meter, result, end);
 }
 
-Value to_integer(Interpreter& in, const Value& v, Args args) {
-  const Value& given = args.get(0, "default");
-  const Value missing = is_undefined(given) ? Value(int64_t{0}) : given;
-  if (const auto* d = std::get_if<double>(&v)) return truncated(missing, *d);
-  if (is_number(v)) return in.integer_or(v, 0, "");
-  const Text* text = as_text(v);
-  if (text == nullptr) return missing;
+Value word_count(Interpreter& in, const Value& v, Args) {
+  const TextPtr text = to_text(in.meter(), v);
   in.meter().step(1 + text->size() / 16);
-  const Text digits = strip(*text, nullptr, true, true);
-  int64_t n = 0;
-  if (read_number(digits.view(), n)) return n;
-  double d = 0;
-  return read_number(digits.view(), d) ? truncated(missing, d) : missing;
-}
-
-Value to_float(Interpreter& in, const Value& v, Args args) {
-  const Value& given = args.get(0, "default");
-  if (is_number(v)) return to_double(v);
-  if (const Text* text = as_text(v)) {
-    in.meter().step(1 + text->size() / 16);
-    double d = 0;
-    if (read_number(strip(*text, nullptr, true, true).view(), d)) return d;
+  int64_t words = 0;
+  bool inside = false;
+  for (size_t at = 0; at < text->size();) {
+    const Char c = char_at(text->view(), at);
+    words += !inside && is_word_char(c.code) ? 1 : 0;
+    inside = is_word_char(c.code);
+    at += c.length;
   }
-  return is_undefined(given) ? Value(0.0) : given;
+  return words;
 }
 
-Value absolute(Interpreter& in, const Value& v, Args) {
-  if (!is_number(v)) in.meter().corrupt("abs of a {}", type_name(v));
-  if (const auto* d = std::get_if<double>(&v)) return std::fabs(*d);
-  const int64_t n = in.integer_or(v, 0, "");
-  return n < 0 ? negate(in.meter(), n) : Value(n);
-}
-
-Value round_number(Interpreter& in, const Value& v, Args args) {
-  if (!is_number(v)) in.meter().corrupt("round of a {}", type_name(v));
-  const int64_t places = in.integer_or(args.get(0, "precision"), 0, "the precision");
-  const Value& method = args.get(1, "method");
-  const std::string how(is_undefined(method) ? "common"
-                                             : in.text_argument(method, "the method").view());
-  const double scale = std::pow(10.0, static_cast<double>(places)), x = to_double(v) * scale;
-  if (!std::isfinite(x) || scale == 0.0) return to_double(v);
-  if (how == "ceil") return std::ceil(x) / scale;
-  if (how == "floor") return std::floor(x) / scale;
-  if (how != "common") in.meter().unsupported("round with the method '{}'", how);
-  return std::nearbyint(x) / scale;  // ties to even, as Python's
-}
-
-// ---- sequences
-
-// The member that a dotted path names: "function.name", "0".
-Value member(Interpreter& in, const Value& v, const Value& path) {
-  if (is<int64_t>(path)) return in.item(v, path);
-  const Text& text = in.text_argument(path, "the name of an attribute");
-  in.meter().walk(text.size());
-  Value result = v;
-  const std::string_view s = text.view();
-  for (size_t at = 0; at <= s.size();) {
-    const size_t end = std::min(s.find('.', at), s.size());
-    const std::string_view name = s.substr(at, end - at);
-    int64_t place = 0;
-    in.meter().step();
-    if (read_number(name, place)) {
-      result = in.item(result, place);
-    } else if (is<DictPtr>(result)) {
-      result = in.item(result, make_text(in.meter(), name));
-    } else {
-      result = in.attribute(result, std::string(name));
+Value word_wrap(Interpreter& in, const Value& v, Args args) {
+  static const Text kNewline("\n", Origin::kTemplate);
+  const Text& text = in.text_argument(v, "what is wrapped");
+  Wrapping how;
+  how.width = in.integer_or(args.get(0, "width"), 79, "the width");
+  how.break_long_words = in.flag_or(args.get(1, "break_long_words"), true);
+  how.break_on_hyphens = in.flag_or(args.get(3, "break_on_hyphens"), true);
+  const Value& given = args.get(2, "wrapstring");
+  const Text& newline =
+      is_undefined(given) || is<None>(given) ? kNewline : in.text_argument(given, "the line end");
+  if (how.width <= 0) in.meter().corrupt("text wrapped to a width of {}", how.width);
+  in.meter().step(1 + text.size() / 4);
+  Text result;
+  bool first = true;
+  for (const Text& paragraph : split_lines(text)) {
+    const std::vector<Text> lines = wrap(paragraph, how);
+    for (size_t i = 0; i < std::max<size_t>(lines.size(), 1); ++i) {
+      if (!first) {
+        in.meter().walk(newline.size());
+        if (result.size() + newline.size() > kMaxText) in.meter().make(kMaxText + 1);
+        result.append(newline);
+      }
+      first = false;
+      if (i < lines.size()) result.append(lines[i]);
     }
-    at = end + 1;
   }
-  return result;
+  return make_text(in.meter(), std::move(result));
 }
 
-// The arguments after the first `count`, for the filter or test that they name.
-ArgumentValues rest_of(Args args, size_t count) {
-  ArgumentValues rest = args;
-  rest.positional.erase(rest.positional.begin(),
-                        rest.positional.begin() + static_cast<std::ptrdiff_t>(count));
-  return rest;
-}
-
-Value map(Interpreter& in, const Value& v, Args args) {
-  std::vector<Value> items = elements(in.meter(), v);
-  if (args.positional.empty()) {
-    in.check_arguments("map", args, "attribute default");
-    const Value path = args.get(0, "attribute"), missing = args.get(1, "default");
-    for (Value& item : items) {
-      item = member(in, item, path);
-      if (is_undefined(item)) item = missing;
-    }
-  } else {
-    const std::string name(in.text_argument(args.positional[0], "the name of a filter").view());
-    const ArgumentValues rest = rest_of(args, 1);
-    for (Value& item : items) item = in.filter(name, item, rest);
+Value format(Interpreter& in, const Value& v, Args args) {
+  if (!args.positional.empty() && !args.named.empty()) {
+    in.meter().corrupt("'format' with values by place and by name");
   }
-  return make_list(in.meter(), std::move(items));
-}
-
-Value choose(Interpreter& in, const Value& v, Args args, bool by_member, bool wanted) {
-  const size_t used = by_member ? 1 : 0;
-  if (args.positional.size() < used)
-    in.meter().corrupt("a selection without the name of an attribute");
-  const bool has_test = args.positional.size() > used;
-  const std::string name(
-      has_test ? in.text_argument(args.positional[used], "the name of a test").view() : "");
-  const ArgumentValues rest = rest_of(args, used + (has_test ? 1 : 0));
-  std::vector<Value> kept;
-  for (Value& item : elements(in.meter(), v)) {
-    const Value subject = by_member ? member(in, item, args.positional[0]) : item;
-    const bool holds = has_test ? in.test(name, subject, rest) : truth(subject);
-    if (holds == wanted) kept.push_back(std::move(item));
+  const TextPtr text = to_text(in.meter(), v);
+  if (args.named.empty()) {
+    return format_percent(in, *text, make_list(in.meter(), args.positional, ListKind::kTuple));
   }
-  return make_list(in.meter(), std::move(kept));
-}
-
-// What an item is sorted and compared by.
-Value sort_key(Interpreter& in, const Value& item, const Value& path, bool case_sensitive) {
-  Value key = is_undefined(path) ? item : member(in, item, path);
-  return as_text(key) != nullptr && !case_sensitive ? cased(in, key, Case::kLower) : key;
-}
-
-std::vector<Value> sorted(Interpreter& in, const std::vector<Value>& items, const Value& path,
-                          bool case_sensitive, bool reverse) {
-  std::vector<std::pair<Value, size_t>> keys;
-  for (size_t i = 0; i < items.size(); ++i) {
-    keys.emplace_back(sort_key(in, items[i], path, case_sensitive), i);
+  std::vector<std::pair<Value, Value>> entries;
+  for (const auto& [name, value] : args.named) {
+    entries.emplace_back(make_text(in.meter(), name), value);
   }
-  std::stable_sort(keys.begin(), keys.end(), [&](const auto& a, const auto& b) {
-    return reverse ? compare(in.meter(), b.first, a.first) < 0
-                   : compare(in.meter(), a.first, b.first) < 0;
-  });
-  std::vector<Value> result;
-  for (const auto& key : keys) result.push_back(items[key.second]);
-  return result;
+  return format_percent(in, *text, make_dict(in.meter(), std::move(entries)));
 }
 
-Value sort(Interpreter& in, const Value& v, Args args) {
-  return make_list(in.meter(), sorted(in, elements(in.meter(), v), args.get(2, "attribute"),
-                                      in.flag_or(args.get(1, "case_sensitive"), false),
-                                      in.flag_or(args.get(0, "reverse"), false)));
-}
-
-Value dictsort(Interpreter& in, const Value& v, Args args) {
-  if (!is<DictPtr>(v)) in.meter().corrupt("dictsort of a {}", type_name(v));
-  const Value& by = args.get(1, "by");
-  const bool by_value = !is_undefined(by) && in.text_argument(by, "'by'").view() == "value";
-  const Value pairs = dict_items(in, *std::get<DictPtr>(v));
-  return make_list(in.meter(),
-                   sorted(in, std::get<ListPtr>(pairs)->items, int64_t{by_value ? 1 : 0},
-                          in.flag_or(args.get(0, "case_sensitive"), false),
-                          in.flag_or(args.get(2, "reverse"), false)));
-}
-
-Value unique(Interpreter& in, const Value& v, Args args) {
-  const bool case_sensitive = in.flag_or(args.get(0, "case_sensitive"), false);
-  std::vector<Value> seen, kept;
-  for (Value& item : elements(in.meter(), v)) {
-    Value key = sort_key(in, item, args.get(1, "attribute"), case_sensitive);
-    if (std::any_of(seen.begin(), seen.end(),
-                    [&](const Value& other) { return equal(in.meter(), key, other); })) {
-      continue;
-    }
-    seen.push_back(std::move(key));
-    kept.push_back(std::move(item));
+Value pretty(Interpreter& in, const Value& v, Args) {
+  const TextPtr text = to_repr(in.meter(), v);
+  // Python's pprint sorts the keys and breaks lines beyond 80; neither matters for what is short.
+  if (count_chars(text->view()) > 80) in.meter().unsupported("pprint of more than a line");
+  if (const auto* dict = std::get_if<DictPtr>(&v); dict != nullptr && (*dict)->entries.size() > 1) {
+    std::vector<std::pair<Value, Value>> entries = (*dict)->entries;
+    std::stable_sort(entries.begin(), entries.end(), [&](const auto& a, const auto& b) {
+      return compare(in.meter(), a.first, b.first) < 0;
+    });
+    return to_repr(in.meter(), make_dict(in.meter(), std::move(entries)));
   }
-  return make_list(in.meter(), std::move(kept));
+  return text;
 }
 
-Value reverse(Interpreter& in, const Value& v, Args) {
-  if (as_text(v) != nullptr) return slice(in.meter(), v, None{}, None{}, int64_t{-1});
-  std::vector<Value> items = elements(in.meter(), v);
-  std::reverse(items.begin(), items.end());
-  return make_list(in.meter(), std::move(items));
-}
-
-Value end_of(Interpreter& in, const Value& v, bool first) {
-  if (as_text(v) != nullptr || is<ListPtr>(v)) return in.item(v, int64_t{first ? 0 : -1});
-  const std::vector<Value> items = elements(in.meter(), v);
-  if (items.empty()) return Undefined{};
-  return first ? items.front() : items.back();
-}
-
-Value join(Interpreter& in, const Value& v, Args args) {
-  std::vector<Value> items = elements(in.meter(), v);
-  const Value& path = args.get(1, "attribute");
-  if (!is_undefined(path)) {
-    for (Value& item : items) item = member(in, item, path);
-  }
-  return join_values(in, args.get(0, "d"), items);
-}
-
-Value with_default(Interpreter& in, const Value& v, Args args) {
-  const bool missing = is_undefined(v) || (in.flag_or(args.get(1, "boolean"), false) && !truth(v));
-  if (!missing) return v;
-  const Value& given = args.get(0, "default_value");
-  return is_undefined(given) ? make_text(in.meter(), "") : given;
-}
-
-Value items_of(Interpreter& in, const Value& v, Args) {
-  if (is_undefined(v)) return make_list(in.meter(), {});
-  if (!is<DictPtr>(v)) in.meter().corrupt("items of a {}", type_name(v));
-  return dict_items(in, *std::get<DictPtr>(v));
-}
-
-Value length_of(Interpreter& in, const Value& v, Args) { return length(in.meter(), v); }
-Value as_it_is(Interpreter&, const Value& v, Args) { return v; }
 Value string_of(Interpreter& in, const Value& v, Args) { return to_text(in.meter(), v); }
+
+Value refused(Interpreter& in, const Value&, Args) {
+  in.meter().unsupported("the filter 'random': a prompt should be the same each time");
+}
 
 }  // namespace
 
-const BuiltinFilter* find_filter(std::string_view name) {
-  static const std::unordered_map<std::string_view, BuiltinFilter> kTable = {
+const FilterTable& text_filters() {
+  static const FilterTable kTable = {
       {"trim", {trim, "chars"}},
-      {"upper",
-       {[](Interpreter& in, const Value& v, Args) { return cased(in, v, Case::kUpper); }, ""}},
-      {"lower",
-       {[](Interpreter& in, const Value& v, Args) { return cased(in, v, Case::kLower); }, ""}},
-      {"title",
-       {[](Interpreter& in, const Value& v, Args) { return cased(in, v, Case::kTitleFilter); },
-        ""}},
-      {"capitalize",
-       {[](Interpreter& in, const Value& v, Args) { return cased(in, v, Case::kCapitalize); }, ""}},
+      {"upper", {cased_filter<Case::kUpper>, ""}},
+      {"lower", {cased_filter<Case::kLower>, ""}},
+      {"title", {cased_filter<Case::kTitleFilter>, ""}},
+      {"capitalize", {cased_filter<Case::kCapitalize>, ""}},
       {"replace", {replace, "old new count"}},
-      {"escape", {escape, ""}},
-      {"e", {escape, ""}},
-      {"safe", {as_it_is, ""}},
       {"string", {string_of, ""}},
       {"indent", {indent, "width first blank"}},
-      {"tojson", {tojson, "indent ensure_ascii separators sort_keys"}},
-      {"int", {to_integer, "default"}},
-      {"float", {to_float, "default"}},
-      {"abs", {absolute, ""}},
-      {"round", {round_number, "precision method"}},
-      {"length", {length_of, ""}},
-      {"count", {length_of, ""}},
-      {"default", {with_default, "default_value boolean"}},
-      {"d", {with_default, "default_value boolean"}},
-      {"first", {[](Interpreter& in, const Value& v, Args) { return end_of(in, v, true); }, ""}},
-      {"last", {[](Interpreter& in, const Value& v, Args) { return end_of(in, v, false); }, ""}},
-      {"join", {join, "d attribute"}},
-      {"list",
-       {[](Interpreter& in, const Value& v, Args) {
-          return make_list(in.meter(), elements(in.meter(), v));
-        },
-        ""}},
-      {"reverse", {reverse, ""}},
-      {"sort", {sort, "reverse case_sensitive attribute"}},
-      {"dictsort", {dictsort, "case_sensitive by reverse"}},
-      {"unique", {unique, "case_sensitive attribute"}},
-      {"items", {items_of, ""}},
-      {"map", {map, "*"}},
-      {"select",
-       {[](Interpreter& in, const Value& v, Args a) { return choose(in, v, a, false, true); },
-        "*"}},
-      {"reject",
-       {[](Interpreter& in, const Value& v, Args a) { return choose(in, v, a, false, false); },
-        "*"}},
-      {"selectattr",
-       {[](Interpreter& in, const Value& v, Args a) { return choose(in, v, a, true, true); }, "*"}},
-      {"rejectattr",
-       {[](Interpreter& in, const Value& v, Args a) { return choose(in, v, a, true, false); },
-        "*"}},
+      {"tojson", {tojson, "ensure_ascii indent separators sort_keys"}},
+      {"center", {center, "width"}},
+      {"truncate", {truncate, "length killwords end leeway"}},
+      {"wordcount", {word_count, ""}},
+      {"wordwrap", {word_wrap, "width break_long_words wrapstring break_on_hyphens"}},
+      {"format", {format, "*"}},
+      {"pprint", {pretty, ""}},
+      {"random", {refused, ""}},
   };
-  const auto it = kTable.find(name);
-  return it == kTable.end() ? nullptr : &it->second;
+  return kTable;
+}
+
+const BuiltinFilter* find_filter(std::string_view name) {
+  for (const FilterTable* table :
+       {&text_filters(), &number_filters(), &sequence_filters(), &html_filters()}) {
+    if (const BuiltinFilter* found = find_in(*table, name)) return found;
+  }
+  return nullptr;
 }
 
 }  // namespace pith::jinja

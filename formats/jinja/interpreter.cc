@@ -3,24 +3,15 @@
 #include <algorithm>
 
 #include "formats/jinja/builtins.h"
-#include "formats/jinja/operators.h"
 #include "formats/jinja/print.h"
 
 namespace pith::jinja {
 
-const Value& ArgumentValues::get(size_t place, std::string_view name) const {
-  static const Value kMissing;
-  if (place < positional.size()) return positional[place];
-  for (const auto& [candidate, value] : named) {
-    if (candidate == name) return value;
-  }
-  return kMissing;
-}
-
-Text Interpreter::run(const Body& program) {
+Text Interpreter::run(const Program& program) {
+  for (const Block* block : program.blocks) blocks_[block->name] = block;
   Text result;
   out_ = &result;
-  exec(program);
+  exec(program.body);
   return result;
 }
 
@@ -29,7 +20,10 @@ Value Interpreter::make_namespace(Namespace members) {
   return namespaces_.back().get();
 }
 
-// ---- statements
+Value Interpreter::make_cycler(Cycler cycler) {
+  cyclers_.push_back(std::make_unique<Cycler>(std::move(cycler)));
+  return cyclers_.back().get();
+}
 
 Interpreter::Flow Interpreter::exec(const Body& body) {
   for (const Stmt& stmt : body) {
@@ -54,13 +48,19 @@ void Interpreter::emit(const Text& text) {
   out_->append(text);
 }
 
+void Interpreter::emit_value(const Value& value) {
+  const TextPtr text = to_text(meter_, value);
+  if (autoescape_ && !text->markup()) return emit(escaped(meter_, *text));
+  emit(*text);
+}
+
 Interpreter::Flow Interpreter::exec_node(const Data& n) {
   emit(Text(n.text, Origin::kTemplate));
   return Flow::kNext;
 }
 
 Interpreter::Flow Interpreter::exec_node(const Print& n) {
-  emit(*to_text(meter_, eval(*n.value)));
+  emit_value(eval(*n.value));
   return Flow::kNext;
 }
 
@@ -72,219 +72,276 @@ Interpreter::Flow Interpreter::exec_node(const If& n) {
 }
 
 Interpreter::Flow Interpreter::exec_node(const For& n) {
-  std::vector<Value> items = elements(meter_, eval(*n.sequence));
-  scopes_.emplace_back();
-  if (n.filter != nullptr) {
-    std::vector<Value> kept;
-    for (Value& item : items) {
-      bind_targets(n.targets, item);
-      if (truth(eval(*n.filter))) kept.push_back(std::move(item));
-    }
-    items = std::move(kept);
-  }
-  const auto list = std::get<ListPtr>(make_list(meter_, std::move(items)));
-  for (size_t i = 0; i < list->items.size(); ++i) {
-    meter_.step();
-    scopes_.back().clear();
-    bind_targets(n.targets, list->items[i]);
-    scopes_.back()["loop"] = std::make_shared<const Loop>(Loop{list, static_cast<int64_t>(i)});
-    if (exec(n.body) == Flow::kBreak) break;
-  }
-  scopes_.pop_back();
-  return list->items.empty() ? exec(n.otherwise) : Flow::kNext;
+  return run_loop(n, eval(*n.sequence), here(), 0);
 }
 
-void Interpreter::bind_targets(const std::vector<std::string>& names, const Value& value) {
-  if (names.size() == 1) {
-    scopes_.back()[names[0]] = value;
+std::vector<Value> Interpreter::loop_items(const For& n, const Value& sequence) {
+  std::vector<Value> items = elements(meter_, sequence);
+  if (n.filter == nullptr) return items;
+  std::vector<Value> kept;
+  for (Value& item : items) {
+    scopes_.back().variables.clear();
+    bind(n.target, item);
+    if (truth(eval(*n.filter))) kept.push_back(std::move(item));
+  }
+  return kept;
+}
+
+Interpreter::Flow Interpreter::run_loop(const For& n, const Value& sequence, ScopeRef around,
+                                        int64_t depth0) {
+  const auto* source = std::get_if<ListPtr>(&sequence);
+  const auto taken = source != nullptr ? (*source)->taken : nullptr;
+  const size_t taken_before = taken != nullptr ? *taken : 0;
+  push_scope(around.place);
+  const auto list = std::get<ListPtr>(make_list(meter_, loop_items(n, sequence)));
+  Loop loop{list, 0, depth0, ++last_loop_, n.recursive ? &n : nullptr, around};
+  for (size_t i = 0; i < list->items.size(); ++i) {
+    meter_.step();
+    scopes_.back().variables.clear();
+    scopes_.back().serial = ++last_serial_;
+    bind(n.target, list->items[i]);
+    loop.index0 = static_cast<int64_t>(i);
+    scopes_.back().variables["loop"] = std::make_shared<const Loop>(loop);
+    if (exec(n.body) == Flow::kBreak) {
+      // A generator that a loop leaves early can be gone on with.
+      if (taken != nullptr && n.filter == nullptr) *taken = taken_before + i + 1;
+      break;
+    }
+  }
+  Flow flow = Flow::kNext;
+  if (list->items.empty() && !n.otherwise.empty()) {
+    scopes_.back().variables.clear();
+    flow = exec(n.otherwise);
+  }
+  pop_scope();
+  return flow;
+}
+
+bool Interpreter::changed(const Loop& loop, std::vector<Value> values) {
+  meter_.step(1 + values.size());
+  const auto [it, first] = changed_.try_emplace(loop.id);
+  std::vector<Value>& last = it->second;
+  bool same = !first && last.size() == values.size();
+  for (size_t i = 0; same && i < values.size(); ++i) same = equal(meter_, last[i], values[i]);
+  if (!same) last = std::move(values);
+  return !same;
+}
+
+void Interpreter::bind(const Target& target, const Value& value) {
+  if (target.tuple) {
+    const std::vector<Value> parts = elements(meter_, value);
+    if (parts.size() != target.parts.size()) {
+      meter_.corrupt("{} values for {} names", parts.size(), target.parts.size());
+    }
+    for (size_t i = 0; i < parts.size(); ++i) bind(target.parts[i], parts[i]);
     return;
   }
-  const std::vector<Value> parts = elements(meter_, value);
-  if (parts.size() != names.size()) {
-    meter_.corrupt("{} values for {} names", parts.size(), names.size());
+  if (target.object.empty()) {
+    scopes_.back().variables[target.name] = value;
+    return;
   }
-  for (size_t i = 0; i < names.size(); ++i) scopes_.back()[names[i]] = parts[i];
+  const Value* object = find_variable(target.object);
+  if (object == nullptr || !is<Namespace*>(*object)) {
+    meter_.corrupt("'set {}.{}' on something that is no namespace", target.object, target.name);
+  }
+  if (target.name.starts_with('_')) {
+    meter_.corrupt("the name '{}' of a member of a namespace", target.name);
+  }
+  std::get<Namespace*>(*object)->members[target.name] = value;
 }
 
 Interpreter::Flow Interpreter::exec_node(const Set& n) {
-  const Value value = n.value != nullptr ? eval(*n.value) : make_text(meter_, capture(n.body));
-  if (n.object.empty()) {
-    bind_targets(n.names, value);
-    return Flow::kNext;
-  }
-  const Value* object = find_variable(n.object);
-  if (object == nullptr || !is<Namespace*>(*object)) {
-    meter_.corrupt("'set {}.{}' on something that is no namespace", n.object, n.names[0]);
-  }
-  std::get<Namespace*>(*object)->members[n.names[0]] = value;
+  bind(n.target, n.block ? block_value(n.body, n.value) : eval(*n.value));
   return Flow::kNext;
 }
 
 Interpreter::Flow Interpreter::exec_node(const MacroDefinition& n) {
-  scopes_.back()[n.macro->name] =
-      std::make_shared<const Callable>(Callable{n.macro->name, n.macro.get(), nullptr});
+  Callable macro;
+  macro.kind = Callable::kMacro;
+  macro.name = n.macro->name;
+  macro.macro = n.macro.get();
+  macro.scope = here();
+  scopes_.back().variables[n.macro->name] = std::make_shared<const Callable>(std::move(macro));
   return Flow::kNext;
 }
 
 Interpreter::Flow Interpreter::exec_node(const CallBlock& n) {
-  const auto body = std::get<TextPtr>(make_text(meter_, capture(n.body)));
-  emit(*to_text(meter_, call(std::get<Call>(n.call->node), body)));
+  Callable body;
+  body.kind = Callable::kMacro;
+  body.name = n.body->name;
+  body.macro = n.body.get();
+  body.scope = here();
+  emit_value(call(std::get<Call>(n.call->node), std::make_shared<const Callable>(std::move(body))));
   return Flow::kNext;
 }
 
 Interpreter::Flow Interpreter::exec_node(const Scope& n) {
-  scopes_.emplace_back();
+  push_scope();
   exec(n.body);
-  scopes_.pop_back();
+  pop_scope();
   return Flow::kNext;
 }
 
-Text Interpreter::capture(const Body& body) {
+Interpreter::Flow Interpreter::exec_node(const With& n) {
+  std::vector<Value> values;
+  for (const auto& variable : n.variables) values.push_back(eval(*variable.second));
+  push_scope();
+  for (size_t i = 0; i < values.size(); ++i) bind(n.variables[i].first, values[i]);
+  const Flow flow = exec(n.body);
+  pop_scope();
+  return flow;
+}
+
+Interpreter::Flow Interpreter::exec_node(const FilterBlock& n) {
+  emit_value(block_value(n.body, n.value));
+  return Flow::kNext;
+}
+
+Interpreter::Flow Interpreter::exec_node(const Autoescape& n) {
+  const bool outer = std::exchange(autoescape_, truth(eval(*n.on)));
+  push_scope();
+  const Flow flow = exec(n.body);
+  pop_scope();
+  autoescape_ = outer;
+  return flow;
+}
+
+Interpreter::Flow Interpreter::exec_node(const BlockDefinition& n) {
+  push_scope(n.block->scoped ? scopes_.size() - 1 : 0);
+  exec(n.block->body);
+  pop_scope();
+  return Flow::kNext;
+}
+
+Interpreter::Flow Interpreter::exec_node(const Refused& n) {
+  meter_.unsupported("the tag '{}': a chat template has no other templates beside it", n.tag);
+}
+
+template <class Print>
+Text Interpreter::captured(Print print) {
   Text result;
   Text* const outer = std::exchange(out_, &result);
   const uint64_t outer_limit = std::exchange(out_limit_, kMaxText);
-  scopes_.emplace_back();
-  exec(body);
-  scopes_.pop_back();
+  print();
   out_ = outer;
   out_limit_ = outer_limit;
   return result;
 }
 
+Text Interpreter::capture(const Body& body) {
+  return captured([&] {
+    push_scope();
+    exec(body);
+    pop_scope();
+  });
+}
+
+Value Interpreter::block_value(const Body& body, const ExprPtr& filters) {
+  Text text = capture(body);
+  text.set_markup(autoescape_);
+  Value value = make_text(meter_, std::move(text));
+  if (filters == nullptr) return value;
+  block_texts_.push_back(std::move(value));
+  value = eval(*filters);
+  block_texts_.pop_back();
+  return value;
+}
+
 // ---- calls
 
-ArgumentValues Interpreter::eval_arguments(const Arguments& args) {
-  ArgumentValues result;
-  for (const auto& e : args.positional) result.positional.push_back(eval(*e));
-  for (const auto& [name, e] : args.named) result.named.emplace_back(name, eval(*e));
-  return result;
-}
-
-Value Interpreter::call(const Call& n, TextPtr caller) {
-  const auto* method = std::get_if<Attribute>(&n.callee->node);
-  if (method == nullptr) {
-    const Value callee = eval(*n.callee);
-    const auto* named = std::get_if<Name>(&n.callee->node);
-    return call_value(callee, eval_arguments(n.arguments), std::move(caller),
-                      named != nullptr ? named->name : "");
+Value Interpreter::call_macro(const Callable& callable, const ArgumentValues& args) {
+  if (++calls_ > kMaxNesting) meter_.corrupt("macro calls nested deeper than {}", kMaxNesting);
+  const Macro& macro = *callable.macro;
+  if (!is_alive(callable.scope)) {
+    meter_.unsupported("'{}' called after the block that it was defined in has ended", macro.name);
   }
-  const Value object = eval(*method->object);
-  const Value bound = attribute(object, method->name);
-  const ArgumentValues args = eval_arguments(n.arguments);
-  if (!is<CallablePtr>(bound) || is<Namespace*>(object)) {
-    if (is_undefined(bound)) {
-      meter_.unsupported("the method '{}' of a {}", method->name, type_name(object));
-    }
-    return call_value(bound, args, std::move(caller), method->name);
-  }
-  const BuiltinFilter* builtin =
-      as_text(object) != nullptr ? find_text_method(method->name) : find_dict_method(method->name);
-  if (is<LoopPtr>(object)) {
-    if (args.positional.empty()) meter_.corrupt("loop.cycle() of nothing");
-    const auto i = static_cast<size_t>(std::get<LoopPtr>(object)->index0);
-    return args.positional[i % args.positional.size()];
-  }
-  if (builtin == nullptr) {
-    meter_.unsupported("the method '{}' of a {}", method->name, type_name(object));
-  }
-  check_arguments(method->name, args, builtin->parameters);
-  return builtin->apply(*this, object, args);
-}
-
-Value Interpreter::call_value(const Value& callee, const ArgumentValues& args, TextPtr caller,
-                              const std::string& name) {
-  if (is_undefined(callee)) meter_.unsupported("the function '{}'", name);
-  if (!is<CallablePtr>(callee)) meter_.corrupt("a {} is called", type_name(callee));
-  const Callable& callable = *std::get<CallablePtr>(callee);
-  if (callable.caller != nullptr) {
-    check_arguments("caller", args, "");
-    return callable.caller;
-  }
-  if (callable.macro != nullptr) return call_macro(*callable.macro, args, std::move(caller));
-  const BuiltinFilter* function = find_function(callable.name);
-  if (function == nullptr) meter_.unsupported("the method '{}' as a value", callable.name);
-  check_arguments(callable.name, args, function->parameters);
-  return function->apply(*this, Undefined{}, args);
-}
-
-void Interpreter::bind_parameters(const Macro& macro, const ArgumentValues& args) {
-  if (args.positional.size() > macro.parameters.size()) {
-    meter_.corrupt("the macro '{}' takes {} arguments", macro.name, macro.parameters.size());
-  }
-  for (const auto& argument : args.named) {
-    if (argument.first == "caller" ||
-        std::none_of(macro.parameters.begin(), macro.parameters.end(),
-                     [&](const auto& parameter) { return parameter.first == argument.first; })) {
-      meter_.corrupt("the macro '{}' has no parameter '{}'", macro.name, argument.first);
-    }
-  }
-  for (size_t i = 0; i < macro.parameters.size(); ++i) {
-    const auto& [name, missing] = macro.parameters[i];
-    Value value = args.get(i, name);
-    if (is_undefined(value)) value = missing != nullptr ? eval(*missing) : Undefined{&name};
-    scopes_.back()[name] = std::move(value);
-  }
-}
-
-Value Interpreter::call_macro(const Macro& macro, const ArgumentValues& args, TextPtr caller) {
-  if (++macros_ > kMaxNesting) meter_.corrupt("macro calls nested deeper than {}", kMaxNesting);
-  const size_t outer_base = std::exchange(macro_base_, scopes_.size());
-  scopes_.emplace_back();
-  if (caller != nullptr) {
-    scopes_.back()["caller"] =
-        std::make_shared<const Callable>(Callable{"caller", nullptr, caller});
-  }
+  push_scope(callable.scope.place);
   bind_parameters(macro, args);
-  Text result = capture(macro.body);
-  scopes_.pop_back();
-  macro_base_ = outer_base;
-  --macros_;
+  Text result = captured([&] { exec(macro.body); });
+  pop_scope();
+  --calls_;
+  result.set_markup(autoescape_);
   return make_text(meter_, std::move(result));
 }
 
-void Interpreter::check_arguments(std::string_view callee, const ArgumentValues& args,
-                                  std::string_view names) {
-  if (names == "*") return;
-  std::vector<std::string_view> known;
-  for (size_t at = 0; at < names.size();) {
-    const size_t end = std::min(names.find(' ', at), names.size());
-    known.push_back(names.substr(at, end - at));
-    at = end + 1;
+void Interpreter::bind_parameters(const Macro& macro, const ArgumentValues& args) {
+  auto& variables = scopes_.back().variables;
+  meter_.step(args.positional.size() + macro.parameters.size() * (1 + args.named.size()));
+  for (size_t i = 0; i < macro.parameters.size(); ++i) {
+    const auto& [name, missing] = macro.parameters[i];
+    Value value = Undefined{&name};
+    if (args.has(i, name)) {
+      value = args.get(i, name);
+    } else if (missing != nullptr) {
+      value = eval(*missing);
+    }
+    variables[name] = std::move(value);
   }
-  if (args.positional.size() > known.size()) {
-    meter_.corrupt("'{}' takes at most {} arguments", callee, known.size());
+  bind_rest(macro, args);
+}
+
+// What is left for caller, varargs and kwargs, where the macro uses them.
+void Interpreter::bind_rest(const Macro& macro, const ArgumentValues& args) {
+  auto& variables = scopes_.back().variables;
+  const size_t count = macro.parameters.size();
+  const auto is_parameter = [&](const std::string& name) {
+    const size_t given = std::min(args.positional.size(), count);
+    return std::any_of(macro.parameters.begin() + static_cast<std::ptrdiff_t>(given),
+                       macro.parameters.end(), [&](const auto& p) { return p.first == name; });
+  };
+  static const std::string kCaller = "caller";
+  if (macro.uses_caller && variables.find(kCaller) == variables.end()) {
+    variables[kCaller] = Undefined{&kCaller};
   }
-  for (const auto& argument : args.named) {
-    if (std::find(known.begin(), known.end(), argument.first) == known.end()) {
-      meter_.unsupported("the argument '{}' of '{}'", argument.first, callee);
+  std::vector<std::pair<Value, Value>> others;
+  for (const auto& [name, value] : args.named) {
+    if (is_parameter(name)) continue;
+    if (name == kCaller && macro.uses_caller) {
+      variables[kCaller] = value;
+    } else if (macro.uses_kwargs) {
+      others.emplace_back(make_text(meter_, name), value);
+    } else {
+      meter_.corrupt("the macro '{}' has no parameter '{}'", macro.name, name);
     }
   }
+  if (macro.uses_kwargs) variables["kwargs"] = make_dict(meter_, std::move(others));
+  std::vector<Value> more;
+  if (args.positional.size() > count) {
+    if (!macro.uses_varargs) {
+      meter_.corrupt("the macro '{}' takes {} arguments", macro.name, count);
+    }
+    more.assign(args.positional.begin() + static_cast<std::ptrdiff_t>(count),
+                args.positional.end());
+  }
+  if (macro.uses_varargs) {
+    variables["varargs"] = make_list(meter_, std::move(more), ListKind::kTuple);
+  }
 }
 
-int64_t Interpreter::integer_or(const Value& v, int64_t missing, std::string_view what) {
-  if (is_undefined(v) || is<None>(v)) return missing;
-  if (const auto* n = std::get_if<int64_t>(&v)) return *n;
-  if (const auto* b = std::get_if<bool>(&v)) return *b ? 1 : 0;
-  meter_.corrupt("{} should be an integer, it is a {}", what, type_name(v));
+// A block that is not `scoped` sees the names of the template only, and so does self.block().
+Value Interpreter::call_block(const Block& block) {
+  if (++calls_ > kMaxNesting) meter_.corrupt("blocks nested deeper than {}", kMaxNesting);
+  Text text = captured([&] {
+    push_scope(0);
+    exec(block.body);
+    pop_scope();
+  });
+  --calls_;
+  text.set_markup(autoescape_);
+  return make_text(meter_, std::move(text));
 }
 
-const Text& Interpreter::text_argument(const Value& v, std::string_view what) {
-  if (const Text* text = as_text(v)) return *text;
-  meter_.corrupt("{} should be a string, it is a {}", what, type_name(v));
-}
-
-Value Interpreter::filter(const std::string& name, const Value& input, const ArgumentValues& args) {
-  const BuiltinFilter* builtin = find_filter(name);
-  if (builtin == nullptr) meter_.unsupported("the filter '{}'", name.substr(0, 40));
-  check_arguments(name, args, builtin->parameters);
-  return builtin->apply(*this, input, args);
-}
-
-bool Interpreter::test(const std::string& name, const Value& input, const ArgumentValues& args) {
-  const BuiltinTest* builtin = find_test(name);
-  if (builtin == nullptr) meter_.unsupported("the test '{}'", name.substr(0, 40));
-  check_arguments(name, args, builtin->parameters);
-  return builtin->holds(*this, input, args);
+Value Interpreter::call_loop(const Loop& loop, const ArgumentValues& args) {
+  if (loop.node == nullptr) meter_.corrupt("a loop is called that is not 'recursive'");
+  check_arguments("loop", args, "/ items");
+  if (args.positional.empty()) meter_.corrupt("'loop' is called without what to loop over");
+  if (!is_alive(loop.around)) meter_.unsupported("a loop called after it has ended");
+  if (++calls_ > kMaxNesting) meter_.corrupt("loops nested deeper than {}", kMaxNesting);
+  Text text =
+      captured([&] { run_loop(*loop.node, args.positional[0], loop.around, loop.depth0 + 1); });
+  --calls_;
+  text.set_markup(autoescape_);
+  return make_text(meter_, std::move(text));
 }
 
 }  // namespace pith::jinja

@@ -2,7 +2,7 @@
 // share is here.
 #pragma once
 
-#include <initializer_list>
+#include <deque>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -23,6 +23,7 @@ struct ArgumentValues {
 
   // The argument at this place or of this name; undefined where it is missing.
   const Value& get(size_t place, std::string_view name) const;
+  bool has(size_t place, std::string_view name) const;
 };
 
 class Interpreter {
@@ -30,29 +31,38 @@ class Interpreter {
   explicit Interpreter(Meter& meter) : meter_(meter), scopes_(1) {}
 
   // A name for the whole template; `name` must outlive the interpreter.
-  void define(std::string_view name, Value value) { scopes_[0][name] = std::move(value); }
+  void define(std::string_view name, Value value) { scopes_[0].variables[name] = std::move(value); }
   // What strftime_now() returns, where it is not the date of today.
   void fix_date(Value date) { date_ = std::move(date); }
-  Text run(const Body& program);
+  Text run(const Program& program);
 
   Meter& meter() { return meter_; }
   const Value& date() const { return date_; }
+  bool autoescape() const { return autoescape_; }
+  // object.name and object[key], each of which falls back on the other, as Jinja's.
   Value attribute(const Value& object, const std::string& name);
   Value item(const Value& object, const Value& key);
   Value filter(const std::string& name, const Value& input, const ArgumentValues& args);
   bool test(const std::string& name, const Value& input, const ArgumentValues& args);
   Value make_namespace(Namespace members);
+  Value make_cycler(Cycler cycler);
+  // Whether the loop is given other values than the last time; loop.changed().
+  bool changed(const Loop& loop, std::vector<Value> values);
 
   // Arguments for the builtins, with defaults; kCorrupt where they have another type.
   int64_t integer_or(const Value& v, int64_t missing, std::string_view what);
   bool flag_or(const Value& v, bool missing) { return is_undefined(v) ? missing : truth(v); }
   const Text& text_argument(const Value& v, std::string_view what);
-  // Only so many arguments, and only these names.
+  // Only so many arguments, and only these names; see BuiltinFilter.
   void check_arguments(std::string_view callee, const ArgumentValues& args, std::string_view names);
 
  private:
   enum class Flow { kNext, kBreak, kContinue };
-  using Variables = std::unordered_map<std::string_view, Value>;
+  struct Frame {
+    std::unordered_map<std::string_view, Value> variables;
+    size_t around = 0;    // the scope that is looked into next; 0 is the template's
+    uint64_t serial = 0;  // no two scopes have the same
+  };
 
   // Around each evaluation: limits the recursion, and gives errors their line. After an error
   // nothing goes on, so that leave() need not run.
@@ -78,18 +88,31 @@ class Interpreter {
   Value eval_node(const Compare& n);
   Value eval_node(const Conditional& n);
   Value eval_node(const Attribute& n);
-  Value eval_node(const Index& n) { return item(eval(*n.object), eval(*n.key)); }
+  Value eval_node(const Index& n);
   Value eval_node(const Slice& n);
-  Value eval_node(const Call& n) { return call(n, nullptr); }
+  Value eval_node(const Call& n) { return call(n, Undefined{}); }
   Value eval_node(const Filter& n);
   Value eval_node(const Test& n);
+  Value eval_node(const BlockText&) { return block_texts_.back(); }
   ArgumentValues eval_arguments(const Arguments& args);
   Value loop_attribute(const Loop& loop, const std::string& name);
-  Value call(const Call& n, TextPtr caller);
-  Value call_value(const Value& callee, const ArgumentValues& args, TextPtr caller,
-                   const std::string& name);
-  Value call_macro(const Macro& macro, const ArgumentValues& args, TextPtr caller);
+  Value callable_attribute(const Callable& callable, const std::string& name);
+  Value list_attribute(const Value& object, const std::string& name);
+  Value call(const Call& n, const Value& caller);
+  Value call_value(const Value& callee, const ArgumentValues& args, const std::string& name);
+  Value call_macro(const Callable& callable, const ArgumentValues& args);
+  Value call_block(const Block& block);
+  Value call_loop(const Loop& loop, const ArgumentValues& args);
   void bind_parameters(const Macro& macro, const ArgumentValues& args);
+  void bind_rest(const Macro& macro, const ArgumentValues& args);
+
+  void push_scope(size_t around) { scopes_.push_back({{}, around, ++last_serial_}); }
+  void push_scope() { push_scope(scopes_.size() - 1); }
+  void pop_scope() { scopes_.pop_back(); }
+  ScopeRef here() const { return {scopes_.size() - 1, scopes_.back().serial}; }
+  bool is_alive(ScopeRef scope) const {
+    return scope.place < scopes_.size() && scopes_[scope.place].serial == scope.serial;
+  }
 
   Flow exec(const Body& body);
   Flow exec(const Stmt& stmt);
@@ -101,20 +124,40 @@ class Interpreter {
   Flow exec_node(const MacroDefinition& n);
   Flow exec_node(const CallBlock& n);
   Flow exec_node(const Scope& n);
+  Flow exec_node(const With& n);
+  Flow exec_node(const FilterBlock& n);
+  Flow exec_node(const Autoescape& n);
+  Flow exec_node(const BlockDefinition& n);
+  Flow exec_node(const Refused& n);
   Flow exec_node(const Break&) { return Flow::kBreak; }
   Flow exec_node(const Continue&) { return Flow::kContinue; }
-  void bind_targets(const std::vector<std::string>& names, const Value& value);
-  Text capture(const Body& body);
+  Flow run_loop(const For& n, const Value& sequence, ScopeRef around, int64_t depth0);
+  std::vector<Value> loop_items(const For& n, const Value& sequence);
+  void bind(const Target& target, const Value& value);
   void emit(const Text& text);
+  void emit_value(const Value& value);
+  // The text that `print` emits; in a scope of its own where it is a body.
+  template <class Print>
+  Text captured(Print print);
+  Text capture(const Body& body);
+  // The text of a block as a value, through its filters where there are any.
+  Value block_value(const Body& body, const ExprPtr& filters);
 
   Meter& meter_;
-  std::vector<Variables> scopes_;  // the first is the template's, the last the innermost
-  size_t macro_base_ = 0;          // the first scope of the macro under way, or 0
+  std::deque<Frame> scopes_;  // the first is the template's, the last the innermost; references
+                              // to one hold while others come and go
+  uint64_t last_serial_ = 0;
   int frames_ = 0;
-  int macros_ = 0;
+  int calls_ = 0;  // of macros, blocks and recursive loops
+  bool autoescape_ = false;
   Text* out_ = nullptr;
   uint64_t out_limit_ = kMaxOutput;
+  std::vector<Value> block_texts_;
+  std::unordered_map<std::string_view, const Block*> blocks_;
   std::vector<std::unique_ptr<Namespace>> namespaces_;
+  std::vector<std::unique_ptr<Cycler>> cyclers_;
+  uint64_t last_loop_ = 0;
+  std::unordered_map<uint64_t, std::vector<Value>> changed_;
   Value date_;
 };
 

@@ -5,6 +5,7 @@
 
 #include "formats/jinja/meter.h"
 #include "formats/jinja/text.h"
+#include "formats/tokenizer/unicode.h"
 
 namespace pith::jinja {
 namespace {
@@ -12,7 +13,11 @@ namespace {
 constexpr size_t kNone = std::string::npos;
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
-bool is_name_start(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
+// Names may hold letters of any script; bytes beyond ASCII are not told apart.
+bool is_name_start(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
+         static_cast<unsigned char>(c) >= 0x80;
+}
 bool is_ascii_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
 std::string with_plain_line_ends(std::string_view source) {
@@ -43,6 +48,8 @@ class Lexer {
       move_to(open + 2 + (sign_after(open) != 0 ? 1 : 0));
       if (kind == '#') {
         comment();
+      } else if (const size_t end = kind == '%' ? raw_begin() : kNone; end != kNone) {
+        raw(end);
       } else {
         inside(kind);
       }
@@ -80,6 +87,36 @@ class Lexer {
     }
     if (end > 0) add(Token::kData, text.view().substr(0, end));
     move_to(open == kNone ? source_.size() : open);
+  }
+
+  // Where the tag `{% raw %}`, whose inside begins here, ends; kNone for other tags.
+  size_t raw_begin() const { return tag_named("raw", at_); }
+
+  // The end of the rest of a tag that holds only this name.
+  size_t tag_named(std::string_view name, size_t at) const {
+    while (at < source_.size() && is_ascii_space(source_[at])) ++at;
+    if (source_.compare(at, name.size(), name) != 0) return kNone;
+    at += name.size();
+    while (at < source_.size() && is_ascii_space(source_[at])) ++at;
+    if (at < source_.size() && (source_[at] == '-' || source_[at] == '+')) ++at;
+    return source_.compare(at, 2, "%}") == 0 ? at + 2 : kNone;
+  }
+
+  // Text up to {% endraw %} as it is; the signs of both tags work on it as on other text.
+  void raw(size_t begin) {
+    const char first = source_[begin - 3];
+    move_to(begin);
+    after_tag(first, true);
+    line_starting_ = source_[at_ - 1] == '\n';
+    for (size_t i = source_.find("{%", at_); i != kNone; i = source_.find("{%", i + 1)) {
+      const size_t inside = i + 2 + (sign_after(i) != 0 ? 1 : 0);
+      const size_t end = tag_named("endraw", inside);
+      if (end == kNone) continue;
+      data(i);
+      move_to(end);
+      return after_tag(source_[end - 3], true);
+    }
+    corrupt("'raw' without its 'endraw'");
   }
 
   void comment() {
@@ -164,7 +201,31 @@ class Lexer {
   }
   bool digit_at(size_t at) const { return at < source_.size() && is_digit(source_[at]); }
 
+  // 0x, 0o and 0b; false where the number is another.
+  bool based_number() {
+    const char c = at_ + 1 < source_.size() ? source_[at_ + 1] : '\0';
+    const int base = c == 'x' || c == 'X'   ? 16
+                     : c == 'o' || c == 'O' ? 8
+                     : c == 'b' || c == 'B' ? 2
+                                            : 0;
+    if (source_[at_] != '0' || base == 0) return false;
+    std::string text;
+    size_t end = at_ + 2;
+    for (; end < source_.size() && (is_name_start(source_[end]) || is_digit(source_[end])); ++end) {
+      if (source_[end] != '_') text.push_back(source_[end]);
+    }
+    uint64_t value = 0;
+    const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value, base);
+    if (parsed.ec != std::errc() || parsed.ptr != text.data() + text.size()) {
+      corrupt("a number that is none, or of more than 64 bits");
+    }
+    add(Token::kInteger, std::to_string(value));
+    move_to(end);
+    return true;
+  }
+
   void number() {
+    if (based_number()) return;
     size_t end = digits(at_);
     Token::Kind kind = Token::kInteger;
     const bool member =
@@ -271,7 +332,7 @@ std::vector<Token> tokenize(std::string_view source) {
   if (source.size() > kMaxSource) {
     fail(ErrorKind::kCorrupt, "chat template of {} bytes, more than {}", source.size(), kMaxSource);
   }
-  return Lexer(source).run();
+  return Lexer(valid_utf8_or_replaced(source)).run();
 }
 
 }  // namespace pith::jinja

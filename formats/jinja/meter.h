@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <utility>
 
 #include "core/error.h"
@@ -30,6 +31,7 @@ class Meter {
     if (n > steps_left_) exhausted();
     steps_left_ -= n;
   }
+  uint64_t steps_taken() const { return kMaxSteps - steps_left_; }
   // Before `bytes` of text are looked through.
   void walk(uint64_t bytes) { step(1 + bytes / 64); }
   // Before a string of `bytes` is made.
@@ -48,10 +50,14 @@ class Meter {
   }
 
  private:
+  // Names and strings of a template may hold anything: what a terminal would obey is escaped here,
+  // for every message.
   [[noreturn]] void raise(ErrorKind kind, const std::string& message) const {
-    throw Error(kind, fmt::format("chat template, line {}: {}", line, message));
+    throw Error(kind, fmt::format("chat template, line {}: {}", line, without_controls(message)));
   }
   [[noreturn]] void exhausted() const { corrupt("needs more than {} steps", kMaxSteps); }
+
+  static std::string without_controls(const std::string& message);
 
   uint64_t steps_left_ = kMaxSteps;
 };

@@ -9,11 +9,6 @@
 namespace pith::jinja {
 namespace {
 
-bool is_integral(const Value& v) { return is<bool>(v) || is<int64_t>(v); }
-int64_t to_int(const Value& v) {
-  return is<bool>(v) ? static_cast<int64_t>(std::get<bool>(v)) : std::get<int64_t>(v);
-}
-
 int64_t floor_quotient(int64_t a, int64_t b) {
   const int64_t q = a / b;
   return a % b != 0 && (a < 0) != (b < 0) ? q - 1 : q;
@@ -27,7 +22,10 @@ int64_t floor_remainder(int64_t a, int64_t b) {
 [[noreturn]] void overflow(Meter& meter) { meter.corrupt("an integer of more than 64 bits"); }
 
 Value integer_power(Meter& meter, int64_t base, int64_t exponent) {
-  if (exponent < 0) return std::pow(static_cast<double>(base), static_cast<double>(exponent));
+  if (exponent < 0) {
+    if (base == 0) meter.corrupt("zero to a negative power");
+    return std::pow(static_cast<double>(base), static_cast<double>(exponent));
+  }
   int64_t result = 1;
   while (exponent > 0) {
     if ((exponent & 1) != 0 && __builtin_mul_overflow(result, base, &result)) overflow(meter);
@@ -66,7 +64,13 @@ Value doubles(Meter& meter, std::string_view op, double a, double b) {
   if (op == "+") return a + b;
   if (op == "-") return a - b;
   if (op == "*") return a * b;
-  if (op == "**") return std::pow(a, b);
+  if (op == "**") {
+    const double power = std::pow(a, b);
+    if (!std::isfinite(power) && std::isfinite(a) && std::isfinite(b)) {
+      meter.corrupt("a power that is no number");
+    }
+    return power;
+  }
   if (b == 0.0) meter.corrupt("division by zero");
   if (op == "/") return a / b;
   if (op == "//") return std::floor(a / b);
@@ -86,6 +90,7 @@ Value repeat(Meter& meter, const Value& v, const Value& count) {
   if (const Text* text = as_text(v)) {
     meter.make(text->size() * static_cast<uint64_t>(n));
     Text result;
+    result.set_markup(text->markup());
     if (!text->empty()) {
       result.reserve(text->size() * static_cast<size_t>(n));
       for (int64_t i = 0; i < n; ++i) result.append(*text);
@@ -98,10 +103,13 @@ Value repeat(Meter& meter, const Value& v, const Value& count) {
   if (!list.items.empty()) {
     for (int64_t i = 0; i < n; ++i) items.insert(items.end(), list.items.begin(), list.items.end());
   }
-  return make_list(meter, std::move(items), list.tuple);
+  return make_list(meter, std::move(items), is_tuple(v) ? ListKind::kTuple : ListKind::kList);
 }
 
-bool is_sequence(const Value& v) { return as_text(v) != nullptr || is<ListPtr>(v); }
+bool is_list(const Value& v) {
+  return is<ListPtr>(v) && std::get<ListPtr>(v)->kind == ListKind::kList;
+}
+bool is_sequence(const Value& v) { return as_text(v) != nullptr || is_list(v) || is_tuple(v); }
 
 struct Span {
   int64_t from, to, step;
@@ -147,6 +155,7 @@ Value negate(Meter& meter, const Value& v) {
 Value concatenate(Meter& meter, const Text& a, const Text& b) {
   meter.make(a.size() + b.size());
   Text result;
+  result.set_markup(a.markup() || b.markup());
   result.reserve(a.size() + b.size());
   result.append(a);
   result.append(b);
@@ -160,17 +169,14 @@ Value arithmetic(Meter& meter, std::string_view op, const Value& a, const Value&
   if (op == "+" && as_text(a) != nullptr && as_text(b) != nullptr) {
     return concatenate(meter, *as_text(a), *as_text(b));
   }
-  if (op == "+" && is<ListPtr>(a) && is<ListPtr>(b)) {
-    const List &left = *std::get<ListPtr>(a), &right = *std::get<ListPtr>(b);
-    if (left.tuple == right.tuple) {
-      std::vector<Value> items = elements(meter, a);
-      items.insert(items.end(), right.items.begin(), right.items.end());
-      return make_list(meter, std::move(items), left.tuple);
-    }
+  if (op == "+" && ((is_list(a) && is_list(b)) || (is_tuple(a) && is_tuple(b)))) {
+    const List& right = *std::get<ListPtr>(b);
+    std::vector<Value> items = elements(meter, a);
+    items.insert(items.end(), right.items.begin(), right.items.end());
+    return make_list(meter, std::move(items), is_tuple(a) ? ListKind::kTuple : ListKind::kList);
   }
   if (op == "*" && is_sequence(a) && is_integral(b)) return repeat(meter, a, b);
   if (op == "*" && is_integral(a) && is_sequence(b)) return repeat(meter, b, a);
-  if (op == "%" && as_text(a) != nullptr) meter.unsupported("'%' on a string");
   for (const Value* v : {&a, &b}) {
     const auto* undefined = std::get_if<Undefined>(v);
     if (undefined != nullptr && undefined->name != nullptr) {
@@ -192,17 +198,32 @@ Value slice(Meter& meter, const Value& v, const Value& from, const Value& to, co
                                   : Text());
     }
     Text result;
+    result.set_markup(text->markup());
     for_each_index(span,
                    [&](size_t i) { result.append(*text, starts[i], starts[i + 1] - starts[i]); });
     return make_text(meter, std::move(result));
   }
-  if (const auto* list = std::get_if<ListPtr>(&v)) {
-    const auto& items = (*list)->items;
-    const Span span = resolve(meter, static_cast<int64_t>(items.size()), from, to, step);
+  if (is_indexed(v)) {
+    const List& list = *std::get<ListPtr>(v);
+    const Span span = resolve(meter, static_cast<int64_t>(list.items.size()), from, to, step);
     std::vector<Value> result;
-    meter.step(items.size());
-    for_each_index(span, [&](size_t i) { result.push_back(items[i]); });
-    return make_list(meter, std::move(result), (*list)->tuple);
+    meter.step(list.items.size());
+    for_each_index(span, [&](size_t i) { result.push_back(list.items[i]); });
+    if (list.kind != ListKind::kRange) {
+      return make_list(meter, std::move(result), is_tuple(v) ? ListKind::kTuple : ListKind::kList);
+    }
+    // The bounds are only printed; what does not fit wraps around.
+    const auto bound = [&](int64_t i) {
+      return static_cast<int64_t>(static_cast<uint64_t>(list.bounds[0]) +
+                                  static_cast<uint64_t>(i) * static_cast<uint64_t>(list.bounds[2]));
+    };
+    auto range = std::make_shared<List>();
+    range->items = std::move(result);
+    range->kind = ListKind::kRange;
+    range->bounds = {bound(span.from), bound(span.to),
+                     static_cast<int64_t>(static_cast<uint64_t>(list.bounds[2]) *
+                                          static_cast<uint64_t>(span.step))};
+    return ListPtr(std::move(range));
   }
   meter.corrupt("a slice of a {}", type_name(v));
 }

@@ -11,10 +11,9 @@ class Parser {
  public:
   explicit Parser(std::string_view source) : tokens_(tokenize(source)), expressions_(tokens_) {}
 
-  Body run() {
-    Body result;
-    body({}, result);
-    return result;
+  Program run() {
+    body({}, program_.body);
+    return std::move(program_);
   }
 
  private:
@@ -56,13 +55,27 @@ class Parser {
     if (tag == "macro") return macro(line, out);
     if (tag == "call") return call_block(line, out);
     if (tag == "generation") return generation(line, out);
+    if (tag == "with") return with(line, out);
+    if (tag == "filter") return filter_block(line, out);
+    if (tag == "autoescape") return autoescape(line, out);
+    if (tag == "block") return block(line, out);
+    if (tag == "print") {
+      out.push_back({Print{expressions_.expression_or_tuple()}, line});
+      return end_of_tag();
+    }
+    if (tag == "include" || tag == "import" || tag == "from" || tag == "extends") {
+      while (!tokens_.at(Token::kBlockEnd) && !tokens_.at(Token::kEnd)) tokens_.next();
+      end_of_tag();
+      return out.push_back({Refused{tag}, line});
+    }
     if (tag == "break" || tag == "continue") {
       if (loops_ == 0) tokens_.meter().corrupt("'{}' outside of a loop", tag);
       end_of_tag();
       return tag == "break" ? out.push_back({Break{}, line}) : out.push_back({Continue{}, line});
     }
     static constexpr std::string_view kMisplaced[] = {
-        "elif", "else", "endif", "endfor", "endset", "endmacro", "endcall", "endgeneration"};
+        "elif",    "else",          "endif",   "endfor",    "endset",        "endmacro",
+        "endcall", "endgeneration", "endwith", "endfilter", "endautoescape", "endblock"};
     for (const std::string_view name : kMisplaced) {
       if (tag == name) tokens_.meter().corrupt("'{}' without a block that it belongs to", tag);
     }
@@ -86,31 +99,21 @@ class Parser {
     out.push_back({std::move(node), line});
   }
 
-  std::vector<std::string> names() {
-    const bool brackets = tokens_.skip_symbol("(");
-    std::vector<std::string> result = {tokens_.expect(Token::kName, "a name")};
-    while (tokens_.skip_symbol(",")) result.push_back(tokens_.expect(Token::kName, "a name"));
-    if (brackets) tokens_.expect_symbol(")");
-    return result;
-  }
-
   void for_block(int line, Body& out) {
     For node;
-    node.targets = names();
+    node.target = expressions_.target(false);
     if (!tokens_.skip_name("in")) tokens_.unexpected("in");
     node.sequence = expressions_.sequence_or_tuple();
     if (tokens_.skip_name("if")) node.filter = expressions_.expression();
-    if (tokens_.at_name("recursive")) tokens_.meter().unsupported("a recursive loop");
+    node.recursive = tokens_.skip_name("recursive");
     end_of_tag();
     ++loops_;
-    ++scopes_;
     const std::string tag = body({"else", "endfor"}, node.body);
     --loops_;
     if (tag == "else") {
       end_of_tag();
       body({"endfor"}, node.otherwise);
     }
-    --scopes_;
     end_of_tag();
     out.push_back({std::move(node), line});
   }
@@ -118,56 +121,81 @@ class Parser {
   // The body of a block whose text or definition stands apart from the loops around it.
   void apart(std::string_view end, Body& out) {
     end_of_tag();
-    const int loops = loops_;
-    loops_ = 0;
-    ++scopes_;
+    const int loops = std::exchange(loops_, 0);
     body({end}, out);
-    --scopes_;
     loops_ = loops;
+    end_name_of_tag();
+  }
+  // Blocks may repeat their name in their last tag.
+  void end_name_of_tag() {
+    if (tokens_.at(Token::kName)) tokens_.next();
+    end_of_tag();
+  }
+  // The body of a block within the loops around it.
+  void within(std::string_view end, Body& out) {
+    end_of_tag();
+    body({end}, out);
     end_of_tag();
   }
 
   void set(int line, Body& out) {
     Set node;
-    node.names = names();
-    if (node.names.size() == 1 && tokens_.skip_symbol(".")) {
-      node.object = std::exchange(node.names[0], tokens_.expect(Token::kName, "a name"));
-    }
+    node.target = expressions_.target(true);
     if (tokens_.skip_symbol("=")) {
       node.value = expressions_.expression_or_tuple();
       end_of_tag();
     } else {
-      if (tokens_.at_symbol("|")) tokens_.meter().unsupported("a filter on a block of 'set'");
-      if (node.names.size() != 1) tokens_.unexpected("=");
+      if (node.target.tuple) tokens_.unexpected("=");
+      node.block = true;
+      if (tokens_.skip_symbol("|")) node.value = expressions_.block_filters();
       apart("endset", node.body);
     }
     out.push_back({std::move(node), line});
   }
 
-  void macro(int line, Body& out) {
-    // Jinja's macros see the variables around them; here only those of the template itself.
-    if (scopes_ > 0) tokens_.meter().unsupported("a macro inside of another block than 'if'");
-    auto node = std::make_unique<Macro>();
-    node->name = tokens_.expect(Token::kName, "a name");
+  std::vector<std::pair<std::string, ExprPtr>> parameters() {
+    std::vector<std::pair<std::string, ExprPtr>> result;
     tokens_.expect_symbol("(");
     while (!tokens_.skip_symbol(")")) {
-      if (!node->parameters.empty()) tokens_.expect_symbol(",");
+      if (!result.empty()) tokens_.expect_symbol(",");
       std::string name = tokens_.expect(Token::kName, "a name");
       ExprPtr missing = tokens_.skip_symbol("=") ? expressions_.expression() : nullptr;
-      node->parameters.emplace_back(std::move(name), std::move(missing));
+      if (missing == nullptr && !result.empty() && result.back().second != nullptr) {
+        tokens_.meter().corrupt("the parameter '{}' without a default after one with", name);
+      }
+      result.emplace_back(std::move(name), std::move(missing));
     }
-    apart("endmacro", node->body);
+    return result;
+  }
+
+  // The body and the special names that it uses.
+  void macro_body(Macro& macro, std::string_view end) {
+    const ExpressionParser::SpecialNames before = expressions_.special_names();
+    apart(end, macro.body);
+    const ExpressionParser::SpecialNames& after = expressions_.special_names();
+    macro.uses_caller = after.caller > before.caller;
+    macro.uses_varargs = after.varargs > before.varargs;
+    macro.uses_kwargs = after.kwargs > before.kwargs;
+  }
+
+  void macro(int line, Body& out) {
+    auto node = std::make_unique<Macro>();
+    node->name = tokens_.expect(Token::kName, "a name");
+    node->parameters = parameters();
+    macro_body(*node, "endmacro");
     out.push_back({MacroDefinition{std::move(node)}, line});
   }
 
   void call_block(int line, Body& out) {
     CallBlock node;
-    if (tokens_.at_symbol("(")) tokens_.meter().unsupported("'call' with parameters");
+    node.body = std::make_unique<Macro>();
+    node.body->name = "caller";
+    if (tokens_.at_symbol("(")) node.body->parameters = parameters();
     node.call = expressions_.expression();
     if (!std::holds_alternative<Call>(node.call->node)) {
       tokens_.meter().corrupt("'call' of something that is no call");
     }
-    apart("endcall", node.body);
+    macro_body(*node.body, "endcall");
     out.push_back({std::move(node), line});
   }
 
@@ -177,14 +205,53 @@ class Parser {
     out.push_back({std::move(node), line});
   }
 
+  void with(int line, Body& out) {
+    With node;
+    while (!tokens_.at(Token::kBlockEnd)) {
+      if (!node.variables.empty()) tokens_.expect_symbol(",");
+      Target target = expressions_.one_target(false);
+      tokens_.expect_symbol("=");
+      node.variables.emplace_back(std::move(target), expressions_.expression());
+    }
+    within("endwith", node.body);
+    out.push_back({std::move(node), line});
+  }
+
+  void filter_block(int line, Body& out) {
+    FilterBlock node;
+    node.value = expressions_.block_filters();
+    apart("endfilter", node.body);
+    out.push_back({std::move(node), line});
+  }
+
+  void autoescape(int line, Body& out) {
+    Autoescape node;
+    node.on = expressions_.expression();
+    within("endautoescape", node.body);
+    out.push_back({std::move(node), line});
+  }
+
+  void block(int line, Body& out) {
+    auto node = std::make_unique<Block>();
+    node->name = tokens_.expect(Token::kName, "a name");
+    node->scoped = tokens_.skip_name("scoped");
+    if (tokens_.at_name("required")) tokens_.meter().unsupported("a block that is 'required'");
+    for (const Block* other : program_.blocks) {
+      if (other->name == node->name) tokens_.meter().corrupt("the block '{}' twice", node->name);
+    }
+    program_.blocks.push_back(node.get());
+    apart("endblock", node->body);
+    out.push_back({BlockDefinition{std::move(node)}, line});
+  }
+
+  Program program_;
   TokenStream tokens_;
   ExpressionParser expressions_;
-  int loops_ = 0;   // around this place, within the same macro or block
-  int scopes_ = 0;  // blocks around this place with variables of their own
+  int loops_ = 0;  // around this place, within the same macro or block
 };
 
 }  // namespace
 
-Body parse(std::string_view source) { return Parser(source).run(); }
+Program parse(std::string_view source) { return Parser(source).run(); }
 
 }  // namespace pith::jinja

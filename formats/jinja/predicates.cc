@@ -5,6 +5,7 @@
 
 #include "formats/jinja/builtins.h"
 #include "formats/jinja/operators.h"
+#include "formats/jinja/print.h"
 
 namespace pith::jinja {
 namespace {
@@ -16,8 +17,22 @@ bool compares(Interpreter& in, const Value& v, Args a, Holds holds) {
   return holds(compare(in.meter(), v, a.get(0, "other")));
 }
 
-bool is_multiple(Interpreter& in, const Value& v, int64_t of, int64_t remainder) {
-  if (!is_number(v)) in.meter().corrupt("a {} is neither odd nor even", type_name(v));
+bool is_text_case(Interpreter& in, const Value& v, bool (*holds)(std::string_view)) {
+  const TextPtr text = to_text(in.meter(), v);
+  in.meter().step(1 + text->size() / 16);
+  return holds(text->view());
+}
+
+// A name that could be a dict's key is no filter; other values are an error as keys are.
+std::string_view name_of(Interpreter& in, const Value& v) {
+  if (is<DictPtr>(v) || (is<ListPtr>(v) && !is_tuple(v))) {
+    in.meter().corrupt("a {} as a name", type_name(v));
+  }
+  return as_text(v) != nullptr ? as_text(v)->view() : std::string_view();
+}
+
+bool is_multiple(Interpreter& in, const Value& v, const Value& of, int64_t remainder) {
+  if (!is_number(v) || !is_number(of)) in.meter().corrupt("the remainder of a {}", type_name(v));
   return equal(in.meter(), arithmetic(in.meter(), "%", v, of), remainder);
 }
 
@@ -41,11 +56,17 @@ bool is_at_least(Interpreter& in, const Value& v, Args a) {
   return compares(in, v, a, [](auto order) { return order >= 0; });
 }
 
-bool has_elements(const Value& v) {
-  return as_text(v) != nullptr || is<ListPtr>(v) || is<DictPtr>(v);
+bool is_iterable(Interpreter&, const Value& v, Args) {
+  return as_text(v) != nullptr || is<ListPtr>(v) || is<DictPtr>(v) || is<LoopPtr>(v) ||
+         is_undefined(v);
 }
-
-bool is_iterable(Interpreter&, const Value& v, Args) { return has_elements(v) || is_undefined(v); }
+bool is_sequence(Interpreter&, const Value& v, Args) {
+  return as_text(v) != nullptr || is_indexed(v) || is<DictPtr>(v) || is_undefined(v);
+}
+bool is_callable(const Value& v) {
+  return is<CallablePtr>(v) || is<LoopPtr>(v) || is_undefined(v) ||
+         (is<Cycler*>(v) && std::get<Cycler*>(v)->joiner);
+}
 
 }  // namespace
 
@@ -57,7 +78,7 @@ const BuiltinTest* find_test(std::string_view name) {
       {"string", {[](Interpreter&, const Value& v, Args) { return as_text(v) != nullptr; }, ""}},
       {"mapping", {[](Interpreter&, const Value& v, Args) { return is<DictPtr>(v); }, ""}},
       {"iterable", {is_iterable, ""}},
-      {"sequence", {is_iterable, ""}},
+      {"sequence", {is_sequence, ""}},
       {"number", {[](Interpreter&, const Value& v, Args) { return is_number(v); }, ""}},
       {"integer", {[](Interpreter&, const Value& v, Args) { return is<int64_t>(v); }, ""}},
       {"float", {[](Interpreter&, const Value& v, Args) { return is<double>(v); }, ""}},
@@ -66,13 +87,33 @@ const BuiltinTest* find_test(std::string_view name) {
        {[](Interpreter&, const Value& v, Args) { return is<bool>(v) && std::get<bool>(v); }, ""}},
       {"false",
        {[](Interpreter&, const Value& v, Args) { return is<bool>(v) && !std::get<bool>(v); }, ""}},
-      {"callable", {[](Interpreter&, const Value& v, Args) { return is<CallablePtr>(v); }, ""}},
-      {"odd", {[](Interpreter& in, const Value& v, Args) { return is_multiple(in, v, 2, 1); }, ""}},
+      {"callable", {[](Interpreter&, const Value& v, Args) { return is_callable(v); }, ""}},
+      {"lower",
+       {[](Interpreter& in, const Value& v, Args) { return is_text_case(in, v, is_lower); }, ""}},
+      {"upper",
+       {[](Interpreter& in, const Value& v, Args) { return is_text_case(in, v, is_upper); }, ""}},
+      {"escaped",
+       {[](Interpreter&, const Value& v, Args) {
+          return as_text(v) != nullptr && as_text(v)->markup();
+        },
+        ""}},
+      {"filter",
+       {[](Interpreter& in, const Value& v, Args) {
+          return find_filter(name_of(in, v)) != nullptr;
+        },
+        ""}},
+      {"test",
+       {[](Interpreter& in, const Value& v, Args) { return find_test(name_of(in, v)) != nullptr; },
+        ""}},
+      {"odd",
+       {[](Interpreter& in, const Value& v, Args) { return is_multiple(in, v, int64_t{2}, 1); },
+        ""}},
       {"even",
-       {[](Interpreter& in, const Value& v, Args) { return is_multiple(in, v, 2, 0); }, ""}},
+       {[](Interpreter& in, const Value& v, Args) { return is_multiple(in, v, int64_t{2}, 0); },
+        ""}},
       {"divisibleby",
        {[](Interpreter& in, const Value& v, Args a) {
-          return is_multiple(in, v, in.integer_or(a.get(0, "num"), 0, "the divisor"), 0);
+          return is_multiple(in, v, a.get(0, "num"), 0);
         },
         "num"}},
       {"in",

@@ -1,7 +1,10 @@
 #include "formats/jinja/print.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
+
+#include "formats/jinja/characters.h"
 
 namespace pith::jinja {
 namespace {
@@ -9,8 +12,11 @@ namespace {
 // Text in the making that watches its size and whether any of it is content.
 class Writer {
  public:
-  Writer(Meter& meter, const JsonStyle* json)
-      : meter_(meter), json_(json), origin_(json != nullptr ? json->origin : Origin::kTemplate) {}
+  Writer(Meter& meter, const JsonStyle* json, bool ascii)
+      : meter_(meter),
+        json_(json),
+        ascii_(ascii),
+        origin_(json != nullptr ? json->origin : Origin::kTemplate) {}
 
   void value(const Value& v, int64_t level) {
     meter_.step();
@@ -40,6 +46,14 @@ class Writer {
       return put(print_double(*d));
     }
     if (json_ == nullptr && is_undefined(v)) return put("Undefined");
+    if (json_ == nullptr && is<CallablePtr>(v)) {
+      const Callable& callable = *std::get<CallablePtr>(v);
+      if (callable.kind == Callable::kMacro) return put("<Macro '" + callable.name + "'>");
+    }
+    if (json_ == nullptr && is<LoopPtr>(v)) {
+      const Loop& loop = *std::get<LoopPtr>(v);
+      return put(fmt::format("<LoopContext {}/{}>", loop.index0 + 1, loop.items->items.size()));
+    }
     meter_.corrupt("a {} cannot be written{}", type_name(v), json_ != nullptr ? " as JSON" : "");
   }
 
@@ -50,39 +64,49 @@ class Writer {
     const bool has_single = s.find('\'') != std::string_view::npos;
     const bool has_double = s.find('"') != std::string_view::npos;
     const char quote = json_ != nullptr || (has_single && !has_double) ? '"' : '\'';
+    if (json_ == nullptr && text.markup()) put("Markup(");
     put({&quote, 1});
-    for (const char c : s) escaped(c, quote);
+    for (size_t at = 0; at < s.size();) {
+      const Char c = char_at(s, at);
+      escaped(s.substr(at, c.length), c.code, quote);
+      at += c.length;
+    }
     put({&quote, 1});
+    if (json_ == nullptr && text.markup()) put(")");
   }
 
-  void escaped(char c, char quote) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '\\') return put("\\\\");
-    if (c == quote) return put(quote == '"' ? "\\\"" : "\\'");
-    if (c == '\n') return put("\\n");
-    if (c == '\r') return put("\\r");
-    if (c == '\t') return put("\\t");
-    if (json_ != nullptr && c == '\b') return put("\\b");
-    if (json_ != nullptr && c == '\f') return put("\\f");
-    if (byte < 0x20 || (byte == 0x7f && json_ == nullptr)) {
-      static constexpr char kHex[] = "0123456789abcdef";
-      const char digits[] = {kHex[byte >> 4], kHex[byte & 15]};
-      put(json_ != nullptr ? "\\u00" : "\\x");
-      return put({digits, 2});
+  void hex(std::string_view prefix, char32_t code, int digits) {
+    put(fmt::format("{}{:0{}x}", prefix, static_cast<uint32_t>(code), digits));
+  }
+
+  void escaped(std::string_view bytes, char32_t code, char quote) {
+    if (code == '\\') return put("\\\\");
+    if (code == static_cast<unsigned char>(quote)) return put(quote == '"' ? "\\\"" : "\\'");
+    if (code == '\n') return put("\\n");
+    if (code == '\r') return put("\\r");
+    if (code == '\t') return put("\\t");
+    if (json_ != nullptr) {
+      if (code == '\b') return put("\\b");
+      if (code == '\f') return put("\\f");
+      if (code < 0x20 || (json_->ensure_ascii && code >= 0x7f && code < 0x10000)) {
+        if (code == 0x7f) return put(bytes);
+        return hex("\\u", code, 4);
+      }
+      if (!json_->ensure_ascii || code < 0x7f || code >= 0x110000) return put(bytes);
+      hex("\\u", 0xd800 + ((code - 0x10000) >> 10), 4);
+      return hex("\\u", 0xdc00 + ((code - 0x10000) & 0x3ff), 4);
     }
-    put({&c, 1});
+    if (code >= 0x110000 || (is_printable(code) && (!ascii_ || code < 0x80))) return put(bytes);
+    if (code < 0x100) return hex("\\x", code, 2);
+    code < 0x10000 ? hex("\\u", code, 4) : hex("\\U", code, 8);
   }
 
   void line_break(int64_t level) {
     if (json_ == nullptr || !json_->indent) return;
     put("\n");
-    const int64_t width = *json_->indent;
-    if (width <= 0) return;
-    if (width > static_cast<int64_t>(kMaxText)) meter_.make(kMaxText + 1);
-    const auto spaces = static_cast<size_t>(width * level);  // level <= 64, no overflow
-    meter_.walk(spaces);
-    if (out_.size() + spaces > kMaxText) meter_.make(out_.size() + spaces);
-    out_.append(spaces, ' ');
+    const std::string& one = *json_->indent;
+    meter_.walk(one.size() * static_cast<uint64_t>(level));  // level <= 64, no overflow
+    for (int64_t i = 0; i < level && !one.empty(); ++i) put(one);
   }
   void between(bool first, int64_t level) {
     if (!first) put(json_ == nullptr ? ", " : json_->item_separator);
@@ -90,40 +114,74 @@ class Writer {
   }
 
   void items(const List& list, int64_t level) {
-    const bool tuple = list.tuple && json_ == nullptr;
-    if (list.items.empty()) return put(tuple ? "()" : "[]");
+    const bool tuple = list.kind == ListKind::kTuple || list.kind == ListKind::kGroup;
+    if (list.kind != ListKind::kList && (!tuple || list.kind == ListKind::kGenerator)) {
+      if (json_ != nullptr || list.kind == ListKind::kGenerator) {
+        meter_.corrupt("a {} cannot be written; a list can", kind_name(list.kind));
+      }
+      if (list.kind == ListKind::kRange) return range(list.bounds);
+      static constexpr const char* kNames[] = {"dict_keys(", "dict_values(", "dict_items("};
+      put(kNames[static_cast<size_t>(list.kind) - static_cast<size_t>(ListKind::kKeys)]);
+    }
+    sequence(list.items, tuple && json_ == nullptr, level);
+    if (list.kind >= ListKind::kKeys) put(")");
+  }
+
+  void range(const std::array<int64_t, 3>& bounds) {
+    put(fmt::format("range({}, {}", bounds[0], bounds[1]));
+    put(bounds[2] == 1 ? ")" : fmt::format(", {})", bounds[2]));
+  }
+
+  void sequence(const std::vector<Value>& items, bool tuple, int64_t level) {
+    if (items.empty()) return put(tuple ? "()" : "[]");
     put(tuple ? "(" : "[");
-    for (size_t i = 0; i < list.items.size(); ++i) {
+    for (size_t i = 0; i < items.size(); ++i) {
       between(i == 0, level);
-      value(list.items[i], level + 1);
+      value(items[i], level + 1);
     }
     line_break(level);
-    if (tuple && list.items.size() == 1) put(",");
+    if (tuple && items.size() == 1) put(",");
     put(tuple ? ")" : "]");
   }
 
   void entries(const Dict& dict, int64_t level) {
     if (dict.entries.empty()) return put("{}");
     put("{");
-    for (size_t i = 0; i < dict.entries.size(); ++i) {
-      const auto& [key, item] = dict.entries[i];
-      between(i == 0, level);
-      if (json_ != nullptr && as_text(key) == nullptr) {
-        put("\"");
-        scalar(key);
-        put("\"");
-      } else {
-        value(key, level + 1);
-      }
+    bool first = true;
+    for (const auto* entry : ordered(dict)) {
+      between(first, level);
+      first = false;
+      key(entry->first, level);
       put(json_ == nullptr ? ": " : json_->key_separator);
-      value(item, level + 1);
+      value(entry->second, level + 1);
     }
     line_break(level);
     put("}");
   }
 
+  std::vector<const std::pair<Value, Value>*> ordered(const Dict& dict) {
+    std::vector<const std::pair<Value, Value>*> result;
+    for (const auto& entry : dict.entries) result.push_back(&entry);
+    if (json_ == nullptr || !json_->sort_keys) return result;
+    std::stable_sort(result.begin(), result.end(), [&](const auto* a, const auto* b) {
+      return compare(meter_, a->first, b->first) < 0;
+    });
+    return result;
+  }
+
+  void key(const Value& key, int64_t level) {
+    if (json_ == nullptr || as_text(key) != nullptr) return value(key, level + 1);
+    if (!is_number(key) && !is<None>(key)) {
+      meter_.corrupt("a key of the type {} cannot be written as JSON", type_name(key));
+    }
+    put("\"");
+    scalar(key);
+    put("\"");
+  }
+
   Meter& meter_;
   const JsonStyle* json_;
+  const bool ascii_;
   Origin origin_;
   std::string out_;
 };
@@ -134,13 +192,17 @@ TextPtr to_text(Meter& meter, const Value& v) {
   static const auto kEmpty = std::make_shared<const Text>();
   if (const auto* text = std::get_if<TextPtr>(&v)) return *text;
   if (is_undefined(v)) return kEmpty;
-  Writer writer(meter, nullptr);
+  return to_repr(meter, v);
+}
+
+TextPtr to_repr(Meter& meter, const Value& v, bool ascii) {
+  Writer writer(meter, nullptr, ascii);
   writer.value(v, 0);
   return std::get<TextPtr>(make_text(meter, writer.finish()));
 }
 
 Value to_json(Meter& meter, const Value& v, const JsonStyle& style) {
-  Writer writer(meter, &style);
+  Writer writer(meter, &style, false);
   writer.value(v, 0);
   return make_text(meter, writer.finish());
 }

@@ -12,12 +12,14 @@
 namespace pith::jinja {
 
 struct JsonStyle {
-  std::optional<int64_t> indent;
+  std::optional<std::string> indent;  // of one level; none for all in one line
   std::string item_separator = ", ", key_separator = ": ";
-  Origin origin = Origin::kTemplate;  // of the separators
+  bool ensure_ascii = false, sort_keys = false;
+  Origin origin = Origin::kTemplate;  // of the separators and the indentation
 };
 
 TextPtr to_text(Meter& meter, const Value& v);
+TextPtr to_repr(Meter& meter, const Value& v, bool ascii = false);
 Value to_json(Meter& meter, const Value& v, const JsonStyle& style);
 std::string print_double(double number);  // the shortest that reads back, as Python's repr
 

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "formats/jinja/characters.h"
+
 namespace pith::jinja {
 
 Origin Text::safe_origin() const {
@@ -14,6 +16,7 @@ Origin Text::safe_origin() const {
 Text Text::slice(size_t from, size_t end) const {
   Text result;
   if (from < end) result.append(*this, from, end - from);
+  result.markup_ = markup_;
   return result;
 }
 
@@ -61,17 +64,89 @@ bool is_space(char32_t c) {
 
 namespace {
 
-bool is_cased(char32_t c) {
-  if (c >= 0x110000) return false;
-  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
-  return category == UTF8PROC_CATEGORY_LU || category == UTF8PROC_CATEGORY_LL ||
-         category == UTF8PROC_CATEGORY_LT;
+utf8proc_category_t category(char32_t c) {
+  return c >= 0x110000 ? UTF8PROC_CATEGORY_CN : utf8proc_category(static_cast<utf8proc_int32_t>(c));
 }
 
-char32_t map_case(char32_t c, bool upper) {
-  if (c >= 0x110000) return c;
+// The characters whose upper case is more than one character (SpecialCasing.txt of Unicode, without
+// those that depend on the language): ligatures, letters with marks, Greek with iota subscript.
+struct Expansion {
+  char32_t code;
+  char32_t upper[3], title[3];
+};
+constexpr Expansion kExpansions[] = {
+    {0xdf, {'S', 'S'}, {'S', 's'}},
+    {0x149, {0x2bc, 'N'}, {0x2bc, 'N'}},
+    {0x1f0, {'J', 0x30c}, {'J', 0x30c}},
+    {0x390, {0x399, 0x308, 0x301}, {0x399, 0x308, 0x301}},
+    {0x3b0, {0x3a5, 0x308, 0x301}, {0x3a5, 0x308, 0x301}},
+    {0x587, {0x535, 0x552}, {0x535, 0x582}},
+    {0x1e96, {'H', 0x331}, {'H', 0x331}},
+    {0x1e97, {'T', 0x308}, {'T', 0x308}},
+    {0x1e98, {'W', 0x30a}, {'W', 0x30a}},
+    {0x1e99, {'Y', 0x30a}, {'Y', 0x30a}},
+    {0x1e9a, {'A', 0x2be}, {'A', 0x2be}},
+    {0xfb00, {'F', 'F'}, {'F', 'f'}},
+    {0xfb01, {'F', 'I'}, {'F', 'i'}},
+    {0xfb02, {'F', 'L'}, {'F', 'l'}},
+    {0xfb03, {'F', 'F', 'I'}, {'F', 'f', 'i'}},
+    {0xfb04, {'F', 'F', 'L'}, {'F', 'f', 'l'}},
+    {0xfb05, {'S', 'T'}, {'S', 't'}},
+    {0xfb06, {'S', 'T'}, {'S', 't'}},
+};
+
+void append_cased(std::string& out, char32_t c, Case to) {
+  if (c >= 0x110000) return append_utf8(out, c);
   const auto code = static_cast<utf8proc_int32_t>(c);
-  return static_cast<char32_t>(upper ? utf8proc_toupper(code) : utf8proc_tolower(code));
+  if (to == Case::kLower && c == 0x130) return void(out += "i\xcc\x87");
+  if (to == Case::kFold) {
+    utf8proc_int32_t folded[8];
+    int boundary = 0;
+    const auto n = utf8proc_decompose_char(code, folded, 8, UTF8PROC_CASEFOLD, &boundary);
+    for (utf8proc_ssize_t i = 0; i < std::min<utf8proc_ssize_t>(n, 8); ++i) {
+      append_utf8(out, static_cast<char32_t>(folded[i]));
+    }
+    return;
+  }
+  if (to == Case::kLower) return append_utf8(out, static_cast<char32_t>(utf8proc_tolower(code)));
+  const auto* special = std::find_if(std::begin(kExpansions), std::end(kExpansions),
+                                     [&](const Expansion& e) { return e.code == c; });
+  if (special != std::end(kExpansions)) {
+    for (const char32_t part : to == Case::kUpper ? special->upper : special->title) {
+      if (part != 0) append_utf8(out, part);
+    }
+    return;
+  }
+  append_utf8(out, static_cast<char32_t>(to == Case::kUpper ? utf8proc_toupper(code)
+                                                            : utf8proc_totitle(code)));
+}
+
+// Whether a sigma that ends at `end` and began at `at` stands at the end of a word.
+bool is_final_sigma(std::string_view s, size_t at, size_t end) {
+  const auto ignored = [](char32_t c) {
+    const auto k = category(c);
+    return k == UTF8PROC_CATEGORY_MN || k == UTF8PROC_CATEGORY_ME || k == UTF8PROC_CATEGORY_CF ||
+           k == UTF8PROC_CATEGORY_LM || k == UTF8PROC_CATEGORY_SK || c == '\'' || c == '.' ||
+           c == ':' || c == 0xb7 || c == 0x2019;
+  };
+  // Looks at most 64 bytes around, so that the case of a long text stays linear.
+  size_t before = at;
+  bool cased_before = false;
+  for (int i = 0; i < 16 && before > 0 && !cased_before; ++i) {
+    do --before;
+    while (before > 0 && (static_cast<unsigned char>(s[before]) & 0xc0) == 0x80);
+    const char32_t c = char_at(s, before).code;
+    cased_before = is_cased(c);
+    if (!cased_before && !ignored(c)) break;
+  }
+  if (!cased_before) return false;
+  for (int i = 0; i < 16 && end < s.size(); ++i) {
+    const Char c = char_at(s, end);
+    if (is_cased(c.code)) return false;
+    if (!ignored(c.code)) break;
+    end += c.length;
+  }
+  return true;
 }
 
 }  // namespace
@@ -79,14 +154,25 @@ char32_t map_case(char32_t c, bool upper) {
 Text change_case(const Text& text, Case to) {
   const std::string_view s = text.view();
   Text result;
+  result.set_markup(text.markup());
   result.reserve(s.size());
   std::string one;
   bool word_begins = true;
   for (size_t at = 0; at < s.size();) {
     const Char c = char_at(s, at);
-    const bool upper = to == Case::kUpper || (to != Case::kLower && word_begins);
+    Case mine = Case::kLower;
+    if (to == Case::kUpper || to == Case::kFold) mine = to;
+    if (to == Case::kSwap) {
+      mine = is_lower_case(c.code) ? Case::kUpper : Case::kLower;
+    }
+    if ((to == Case::kCapitalize || to == Case::kTitle) && word_begins) mine = Case::kTitle;
+    if (to == Case::kTitleFilter && word_begins) mine = Case::kUpper;
     one.clear();
-    append_utf8(one, map_case(c.code, upper));
+    if (mine == Case::kLower && c.code == 0x3a3 && is_final_sigma(s, at, at + c.length)) {
+      append_utf8(one, 0x3c2);
+    } else {
+      append_cased(one, c.code, mine);
+    }
     result.append(one, text.origin(at));
     if (to == Case::kTitle) {
       word_begins = !is_cased(c.code);
@@ -100,6 +186,25 @@ Text change_case(const Text& text, Case to) {
     at += c.length;
   }
   return result;
+}
+
+std::vector<Text> split_lines(const Text& text, bool keep_ends) {
+  std::vector<Text> lines;
+  const std::string_view s = text.view();
+  size_t begin = 0;
+  for (size_t at = 0; at < s.size();) {
+    const Char c = char_at(s, at);
+    const size_t line_end = at;
+    at += c.length;
+    const bool ends = (c.code >= 10 && c.code <= 13) || (c.code >= 28 && c.code <= 30) ||
+                      c.code == 0x85 || c.code == 0x2028 || c.code == 0x2029;
+    if (!ends) continue;
+    if (c.code == '\r' && at < s.size() && s[at] == '\n') ++at;
+    lines.push_back(text.slice(begin, keep_ends ? at : line_end));
+    begin = at;
+  }
+  if (begin < s.size()) lines.push_back(text.slice(begin, s.size()));
+  return lines;
 }
 
 Text strip(const Text& text, const std::string* set, bool left, bool right) {

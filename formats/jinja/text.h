@@ -1,7 +1,9 @@
 // A string that knows of every byte whether the template wrote it or a message did: `origins` has
 // one mark per byte. Operations that cut and paste keep the marks; those that cannot mark the whole
 // result as content where any input was, which is the safe direction. Positions are bytes; a byte
-// that is not part of valid UTF-8 counts as a character.
+// that is not part of valid UTF-8 counts as a character. A string that is `markup` needs no
+// escaping any more (Jinja's Markup); pieces of it are markup too, what is appended does not change
+// that.
 #pragma once
 
 #include <cstddef>
@@ -25,6 +27,8 @@ class Text {
   Origin origin(size_t at) const { return static_cast<Origin>(origins_[at]); }
   // kContent where any byte is.
   Origin safe_origin() const;
+  bool markup() const { return markup_; }
+  void set_markup(bool markup) { markup_ = markup; }
 
   void append(std::string_view bytes, Origin origin) {
     bytes_.append(bytes);
@@ -43,6 +47,7 @@ class Text {
 
  private:
   std::string bytes_, origins_;
+  bool markup_ = false;
 };
 
 struct Char {
@@ -56,10 +61,13 @@ std::vector<uint32_t> char_starts(std::string_view s);
 void append_utf8(std::string& out, char32_t code);
 bool is_space(char32_t code);  // as Python's str.isspace
 
-enum class Case { kUpper, kLower, kCapitalize, kTitle, kTitleFilter };
+enum class Case { kUpper, kLower, kFold, kSwap, kCapitalize, kTitle, kTitleFilter };
 // kTitle begins a word after anything but a letter, as str.title; kTitleFilter after spaces and - (
 // { [ <.
 Text change_case(const Text& text, Case to);
+
+// The lines without their ends, or with them; ends are those of Python's str.splitlines.
+std::vector<Text> split_lines(const Text& text, bool keep_ends = false);
 
 // Without the characters of `set` (white space where null) at the ends asked for.
 Text strip(const Text& text, const std::string* set, bool left, bool right);

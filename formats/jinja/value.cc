@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "formats/tokenizer/unicode.h"
+
 namespace pith::jinja {
 namespace {
 
@@ -10,6 +12,7 @@ int depth_of(const Value& v) {
   if (const auto* list = std::get_if<ListPtr>(&v)) return (*list)->depth;
   if (const auto* dict = std::get_if<DictPtr>(&v)) return (*dict)->depth;
   if (const auto* loop = std::get_if<LoopPtr>(&v)) return (*loop)->items->depth;
+  if (const auto* callable = std::get_if<CallablePtr>(&v)) return (*callable)->depth;
   return 0;
 }
 
@@ -18,13 +21,19 @@ int depth_above(Meter& meter, int deepest) {
   return deepest + 1;
 }
 
-bool is_integral(const Value& v) { return is<bool>(v) || is<int64_t>(v); }
-int64_t to_int(const Value& v) {
-  return is<bool>(v) ? static_cast<int64_t>(std::get<bool>(v)) : std::get<int64_t>(v);
+// What keys of dicts can be, as Python hashes them.
+bool is_hashable(const Value& v) {
+  if (!is_tuple(v)) return !is<ListPtr>(v) && !is<DictPtr>(v);
+  const auto& items = std::get<ListPtr>(v)->items;
+  return std::all_of(items.begin(), items.end(), is_hashable);
 }
 
 bool equal_lists(Meter& meter, const List& a, const List& b) {
-  if (a.tuple != b.tuple || a.items.size() != b.items.size()) return false;
+  const auto kind = [](const List& l) {
+    return l.kind == ListKind::kGroup ? ListKind::kTuple : l.kind;
+  };
+  if (kind(a) != kind(b) || a.items.size() != b.items.size()) return false;
+  if (kind(a) == ListKind::kGenerator || kind(a) == ListKind::kValues) return &a == &b;
   for (size_t i = 0; i < a.items.size(); ++i) {
     if (!equal(meter, a.items[i], b.items[i])) return false;
   }
@@ -41,9 +50,11 @@ bool equal_dicts(Meter& meter, const Dict& a, const Dict& b) {
 }
 
 Value json_at_depth(Meter& meter, const Json& json, Origin strings, int depth) {
+  meter.step();
   if (depth > kMaxNesting) meter.corrupt("data nested deeper than {}", kMaxNesting);
   const auto text = [&](const std::string& s) -> Value {
-    return std::make_shared<const Text>(s, strings);
+    meter.walk(s.size());
+    return std::make_shared<const Text>(valid_utf8_or_replaced(s), strings);
   };
   switch (json.type()) {
     case Json::value_t::null:
@@ -90,6 +101,20 @@ const Text* as_text(const Value& v) {
   return text == nullptr ? nullptr : text->get();
 }
 
+bool is_integral(const Value& v) { return is<bool>(v) || is<int64_t>(v); }
+int64_t to_int(const Value& v) {
+  return is<bool>(v) ? static_cast<int64_t>(std::get<bool>(v)) : std::get<int64_t>(v);
+}
+bool is_tuple(const Value& v) {
+  if (!is<ListPtr>(v)) return false;
+  const ListKind kind = std::get<ListPtr>(v)->kind;
+  return kind == ListKind::kTuple || kind == ListKind::kGroup;
+}
+bool is_indexed(const Value& v) {
+  return is_tuple(v) || (is<ListPtr>(v) && (std::get<ListPtr>(v)->kind == ListKind::kList ||
+                                            std::get<ListPtr>(v)->kind == ListKind::kRange));
+}
+
 bool is_number(const Value& v) { return is_integral(v) || is<double>(v); }
 
 double to_double(const Value& v) {
@@ -106,21 +131,48 @@ Value make_text(Meter& meter, std::string_view bytes, Origin origin) {
   return std::make_shared<const Text>(bytes, origin);
 }
 
-Value make_list(Meter& meter, std::vector<Value> items, bool tuple) {
+Value make_list(Meter& meter, std::vector<Value> items, ListKind kind) {
   meter.step(1 + items.size());
   int deepest = 0;
   for (const Value& item : items) deepest = std::max(deepest, depth_of(item));
-  return std::make_shared<const List>(List{std::move(items), depth_above(meter, deepest), tuple});
+  auto list = std::make_shared<List>();
+  list->items = std::move(items);
+  list->depth = depth_above(meter, deepest);
+  list->kind = kind;
+  if (kind == ListKind::kGenerator) list->taken = std::make_shared<size_t>(0);
+  return ListPtr(std::move(list));
+}
+
+Value make_range(Meter& meter, int64_t start, int64_t stop, int64_t step) {
+  if (step == 0) meter.corrupt("range() with a step of zero");
+  auto list = std::make_shared<List>();
+  list->kind = ListKind::kRange;
+  list->bounds = {start, stop, step};
+  for (int64_t i = start; step > 0 ? i < stop : i > stop;) {
+    if (static_cast<int64_t>(list->items.size()) == kMaxRange)
+      meter.corrupt("range() of more than {}", kMaxRange);
+    meter.step();
+    list->items.emplace_back(i);
+    if (__builtin_add_overflow(i, step, &i)) break;
+  }
+  return ListPtr(std::move(list));
+}
+
+Value make_method(Meter& meter, const Value& self, std::string name, const BuiltinFilter* builtin) {
+  Callable method;
+  method.name = std::move(name);
+  method.builtin = builtin;
+  method.depth = depth_above(meter, depth_of(self));
+  method.self = self;
+  return std::make_shared<const Callable>(std::move(method));
 }
 
 Value make_dict(Meter& meter, std::vector<std::pair<Value, Value>> entries) {
   auto dict = std::make_shared<Dict>();
   int deepest = 0;
   for (auto& [key, value] : entries) {
-    if (!is_number(key) && as_text(key) == nullptr && !is<None>(key)) {
-      meter.unsupported("a dict key of the type {}", type_name(key));
-    }
-    deepest = std::max(deepest, depth_of(value));
+    if (!is_hashable(key)) meter.corrupt("a dict key of the type {}", type_name(key));
+    deepest = std::max({deepest, depth_of(key), depth_of(value)});
     if (const Value* old = find_key(meter, *dict, key)) {
       *const_cast<Value*>(old) =
           std::move(value);  // an entry of `dict`, which is ours and not const
@@ -136,11 +188,17 @@ Value from_json(Meter& meter, const Json& json, Origin strings) {
   return json_at_depth(meter, json, strings, 1);
 }
 
+const char* kind_name(ListKind kind) {
+  static constexpr const char* kNames[] = {"list",      "tuple",     "tuple",       "range",
+                                           "generator", "dict_keys", "dict_values", "dict_items"};
+  return kNames[static_cast<size_t>(kind)];
+}
+
 std::string type_name(const Value& v) {
-  if (is<ListPtr>(v) && std::get<ListPtr>(v)->tuple) return "tuple";
-  static constexpr const char* kNames[] = {"undefined", "none",   "bool",    "int",
-                                           "float",     "string", "list",    "dict",
-                                           "namespace", "loop",   "function"};
+  if (is<ListPtr>(v)) return kind_name(std::get<ListPtr>(v)->kind);
+  static constexpr const char* kNames[] = {"undefined", "none",   "bool",     "int",
+                                           "float",     "string", "list",     "dict",
+                                           "namespace", "loop",   "function", "cycler"};
   static_assert(std::size(kNames) == std::variant_size_v<Value>);
   return kNames[v.index()];
 }
@@ -150,7 +208,9 @@ bool truth(const Value& v) {
   if (is_integral(v)) return to_int(v) != 0;
   if (const auto* number = std::get_if<double>(&v)) return *number != 0.0;
   if (const Text* text = as_text(v)) return !text->empty();
-  if (const auto* list = std::get_if<ListPtr>(&v)) return !(*list)->items.empty();
+  if (const auto* list = std::get_if<ListPtr>(&v)) {
+    return (*list)->kind == ListKind::kGenerator || !(*list)->items.empty();
+  }
   if (const auto* dict = std::get_if<DictPtr>(&v)) return !(*dict)->entries.empty();
   return true;
 }
@@ -171,6 +231,7 @@ bool equal(Meter& meter, const Value& a, const Value& b) {
   if (is<Namespace*>(a)) return std::get<Namespace*>(a) == std::get<Namespace*>(b);
   if (is<LoopPtr>(a)) return std::get<LoopPtr>(a) == std::get<LoopPtr>(b);
   if (is<CallablePtr>(a)) return std::get<CallablePtr>(a) == std::get<CallablePtr>(b);
+  if (is<Cycler*>(a)) return std::get<Cycler*>(a) == std::get<Cycler*>(b);
   return true;  // undefined and none
 }
 
@@ -182,7 +243,10 @@ std::partial_ordering compare(Meter& meter, const Value& a, const Value& b) {
     meter.walk(std::min(as_text(a)->size(), as_text(b)->size()));
     return as_text(a)->view().compare(as_text(b)->view()) <=> 0;
   }
-  if (is<ListPtr>(a) && is<ListPtr>(b)) {
+  const auto is_list = [](const Value& v) {
+    return is<ListPtr>(v) && std::get<ListPtr>(v)->kind == ListKind::kList;
+  };
+  if ((is_list(a) && is_list(b)) || (is_tuple(a) && is_tuple(b))) {
     const auto& left = std::get<ListPtr>(a)->items;
     const auto& right = std::get<ListPtr>(b)->items;
     for (size_t i = 0; i < std::min(left.size(), right.size()); ++i) {
@@ -213,8 +277,12 @@ bool contains(Meter& meter, const Value& container, const Value& item) {
     return find_key(meter, **dict, item) != nullptr;
   }
   if (const auto* list = std::get_if<ListPtr>(&container)) {
-    return std::any_of((*list)->items.begin(), (*list)->items.end(),
-                       [&](const Value& candidate) { return equal(meter, candidate, item); });
+    const List& l = **list;
+    for (size_t i = l.taken != nullptr ? *l.taken : 0; i < l.items.size(); ++i) {
+      if (l.taken != nullptr) *l.taken = i + 1;
+      if (equal(meter, l.items[i], item)) return true;
+    }
+    return false;
   }
   if (is_undefined(container)) return false;
   meter.corrupt("'in' a {}", type_name(container));
@@ -223,8 +291,10 @@ bool contains(Meter& meter, const Value& container, const Value& item) {
 std::vector<Value> elements(Meter& meter, const Value& v) {
   std::vector<Value> result;
   if (const auto* list = std::get_if<ListPtr>(&v)) {
-    meter.step((*list)->items.size());
-    result = (*list)->items;
+    const List& l = **list;
+    const size_t from = l.taken != nullptr ? std::exchange(*l.taken, l.items.size()) : 0;
+    meter.step(l.items.size() - from);
+    result.assign(l.items.begin() + static_cast<std::ptrdiff_t>(from), l.items.end());
   } else if (const auto* dict = std::get_if<DictPtr>(&v)) {
     meter.step((*dict)->entries.size());
     for (const auto& entry : (*dict)->entries) result.push_back(entry.first);
@@ -245,7 +315,7 @@ int64_t length(Meter& meter, const Value& v) {
     meter.walk(text->size());
     return static_cast<int64_t>(count_chars(text->view()));
   }
-  if (const auto* list = std::get_if<ListPtr>(&v))
+  if (const auto* list = std::get_if<ListPtr>(&v); list != nullptr && (*list)->taken == nullptr)
     return static_cast<int64_t>((*list)->items.size());
   if (const auto* dict = std::get_if<DictPtr>(&v))
     return static_cast<int64_t>((*dict)->entries.size());

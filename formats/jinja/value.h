@@ -4,6 +4,7 @@
 // since sharing makes small values look huge.
 #pragma once
 
+#include <array>
 #include <compare>
 #include <cstdint>
 #include <map>
@@ -26,6 +27,10 @@ struct Namespace;
 struct Loop;
 struct Callable;
 struct Macro;
+struct Block;
+struct For;
+struct Cycler;
+struct BuiltinFilter;
 
 struct Undefined {
   const std::string* name = nullptr;  // for messages; in the syntax tree
@@ -37,12 +42,26 @@ using DictPtr = std::shared_ptr<const Dict>;
 using LoopPtr = std::shared_ptr<const Loop>;
 using CallablePtr = std::shared_ptr<const Callable>;
 using Value = std::variant<Undefined, None, bool, int64_t, double, TextPtr, ListPtr, DictPtr,
-                           Namespace*, LoopPtr, CallablePtr>;
+                           Namespace*, LoopPtr, CallablePtr, Cycler*>;
+
+// Which of Python's types a list stands for: they differ in what they print, equal and allow.
+enum class ListKind : char {
+  kList,
+  kTuple,
+  kGroup,      // of `groupby`: a tuple with the names `grouper` and `list`
+  kRange,      // `bounds` has its start, stop and step
+  kGenerator,  // of `map`, `select`, ...: can be gone through once, is always true
+  kKeys,       // of dict.keys(), values() and items()
+  kValues,
+  kItems
+};
 
 struct List {
   std::vector<Value> items;
   int depth = 1;
-  bool tuple = false;  // prints differently, and equals no list
+  ListKind kind = ListKind::kList;
+  std::array<int64_t, 3> bounds = {};
+  std::shared_ptr<size_t> taken = nullptr;  // of a generator: items that are gone
 };
 
 struct Dict {
@@ -54,15 +73,38 @@ struct Namespace {
   std::map<std::string, Value, std::less<>> members;
 };
 
+// A scope of the interpreter: its place, and its number, which tells whether it is still the same.
+struct ScopeRef {
+  size_t place = 0;
+  uint64_t serial = 0;
+};
+
 struct Loop {
   ListPtr items;
   int64_t index0 = 0;
+  int64_t depth0 = 0;
+  uint64_t id = 0;
+  const For* node = nullptr;  // of a recursive loop
+  ScopeRef around;
+};
+
+// cycler() and joiner(); lives in the interpreter.
+struct Cycler {
+  std::vector<Value> items;
+  size_t at = 0;
+  bool joiner = false;
 };
 
 struct Callable {
+  enum Kind { kBuiltin, kMacro, kBlock, kSelf };
+  Kind kind = kBuiltin;
   std::string name;
+  const BuiltinFilter* builtin = nullptr;
+  Value self = Undefined{};  // of a method
   const Macro* macro = nullptr;
-  TextPtr caller;  // the rendered body of a call block
+  const Block* block = nullptr;
+  ScopeRef scope;  // that a macro was defined in
+  int depth = 1;
 };
 
 template <class T>
@@ -74,22 +116,30 @@ inline bool is_undefined(const Value& v) { return is<Undefined>(v); }
 const Text* as_text(const Value& v);
 // bool, int and float.
 bool is_number(const Value& v);
+bool is_integral(const Value& v);  // bool and int
+int64_t to_int(const Value& integral);
+bool is_tuple(const Value& v);
+bool is_indexed(const Value& v);  // list, tuple or range
 double to_double(const Value& number);
 
 Value make_text(Meter& meter, Text text);
 Value make_text(Meter& meter, std::string_view bytes, Origin origin = Origin::kTemplate);
-Value make_list(Meter& meter, std::vector<Value> items, bool tuple = false);
+Value make_list(Meter& meter, std::vector<Value> items, ListKind kind = ListKind::kList);
+Value make_range(Meter& meter, int64_t start, int64_t stop, int64_t step);
+Value make_method(Meter& meter, const Value& self, std::string name, const BuiltinFilter* builtin);
 // Later entries replace earlier ones of the same key.
 Value make_dict(Meter& meter, std::vector<std::pair<Value, Value>> entries);
 Value from_json(Meter& meter, const Json& json, Origin strings);
 
 std::string type_name(const Value& v);  // as Python calls it
+const char* kind_name(ListKind kind);
 bool truth(const Value& v);
 bool equal(Meter& meter, const Value& a, const Value& b);
 std::partial_ordering compare(Meter& meter, const Value& a, const Value& b);  // kCorrupt: no order
 const Value* find_key(Meter& meter, const Dict& dict, const Value& key);
 bool contains(Meter& meter, const Value& container, const Value& item);
-// The elements of a list, keys of a dict, characters of a string; none of undefined.
+// The elements of a list, keys of a dict, characters of a string; none of undefined. Empties a
+// generator.
 std::vector<Value> elements(Meter& meter, const Value& v);
 int64_t length(Meter& meter, const Value& v);
 

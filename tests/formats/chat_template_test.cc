@@ -21,7 +21,7 @@ std::string text_of(const std::vector<ChatSegment>& segments) {
 
 std::string render(const std::string& source, const std::vector<ChatMessage>& messages = {},
                    const Json& variables = Json::object()) {
-  return text_of(render_chat(source, messages, false, variables));
+  return text_of(render_template(source, messages, false, variables));
 }
 
 TEST(ChatTemplate, renders_what_jinja_renders) {
@@ -36,7 +36,7 @@ TEST(ChatTemplate, renders_what_jinja_renders) {
     variables["strftime_now"] = "26 Jul 2024";
     const auto run = [&] {
       return text_of(
-          render_chat(row["template"].get<std::string>(), messages, row["prompt"], variables));
+          render_template(row["template"].get<std::string>(), messages, row["prompt"], variables));
     };
     if (row.contains("error")) {
       EXPECT_PITH_ERROR(run(), ErrorKind::kCorrupt, row["error"].get<std::string>());
@@ -129,13 +129,70 @@ TEST(ChatTemplate, origins_survive_operations_on_strings) {
             (std::vector<ChatSegment>{{"<", true}, {"c", false}, {">", true}}));
 }
 
-TEST(ChatTemplate, bytes_that_are_not_utf8_pass_through) {
-  const std::string bytes = "a\xff\xc3\x28\xe2\x82z\xf0\x9f";
-  const std::string source =
-      "{{ m | trim }}|{{ m[::-1][::-1] }}|{{ m | upper | lower }}|{{ m | list | join }}|{{ m | "
-      "length }}";
-  EXPECT_EQ(render("{% set m = messages[0].content %}" + source, {{"user", bytes}}),
-            bytes + "|" + bytes + "|" + bytes + "|" + bytes + "|9");
+// Elsewhere text that is not UTF-8 is repaired as a whole, and nobody knows any more who wrote
+// what.
+TEST(ChatTemplate, messages_that_are_not_utf8_are_repaired_and_keep_their_marks) {
+  const std::string bad = "a\xff\xc3\x28\xe2\x82z\xf0\x9f";
+  const std::string good = "a\xef\xbf\xbd\xef\xbf\xbd(\xef\xbf\xbdz\xef\xbf\xbd";
+  EXPECT_EQ(render_chat(kChatml, {{"user", bad}, {"assistant", "caf\xe9"}}, true),
+            (std::vector<ChatSegment>{{"<|im_start|>user\n", true},
+                                      {good, false},
+                                      {"<|im_end|>\n<|im_start|>assistant\n", true},
+                                      {"caf\xef\xbf\xbd", false},
+                                      {"<|im_end|>\n<|im_start|>assistant\n", true}}));
+  EXPECT_EQ(render_chat("<{{ messages[0].role }}>",
+                        {{"us\xff"
+                          "er",
+                          "x"}},
+                        false),
+            (std::vector<ChatSegment>{{"<", true},
+                                      {"us\xef\xbf\xbd"
+                                       "er",
+                                       false},
+                                      {">", true}}));
+  EXPECT_EQ(render_chat("\xff<{{ x }}{{ y.z }}>", {}, false,
+                        {{"x", std::string("\xfe")}, {"y", {{"z", std::string("\xc3")}}}}),
+            (std::vector<ChatSegment>{
+                {"\xef\xbf\xbd<", true}, {"\xef\xbf\xbd\xef\xbf\xbd", false}, {">", true}}));
+  EXPECT_EQ(render("{% set m = messages[0].content %}{{ m[::-1][::-1] == m }}{{ m | length }}",
+                   {{"user", bad}}),
+            "True7");
+}
+
+TEST(ChatTemplate, a_template_that_gives_no_text_is_an_error) {
+  for (const char* source : {"", "{# x #}", "{{ '' }}", "{% if messages|length > 1 %}x{% endif %}",
+                             "{% for m in [] %}x{% endfor %}", "\n"}) {
+    SCOPED_TRACE(source);
+    EXPECT_PITH_ERROR(render_chat(source, {{"user", "hi"}}, true), ErrorKind::kCorrupt,
+                      "the chat template gives no text");
+    EXPECT_TRUE(render_template(source, {{"user", "hi"}}, true).empty());
+  }
+}
+
+TEST(ChatTemplate, messages_of_errors_hold_nothing_that_a_terminal_obeys) {
+  const std::string escape =
+      "\x1b]0;owned\x07\x1b[2J\xc2\x9b"
+      "1m\xe2\x80\xae\r\n";
+  const char* templates[] = {
+      "{{ raise_exception(messages[0].content) }}",
+      "{{ [1] | map(messages[0].content) | list }}",
+      "{{ [1] | select(messages[0].content) | list }}",
+      "{{ [x] | map(attribute=messages[0].content) | list }}",
+      "{{ x[messages[0].content] }}",
+      "{{ dict(**{messages[0].content: 1}) | map(**{messages[0].content: 1}) }}",
+      "{{ 'a'.split(**{messages[0].content: 1}) }}",
+      "{{ '{a}'.format(a=1, b=2) }}{{ ('{' ~ messages[0].content ~ '}').format(1) }}",
+      "{{ namespace({'_' ~ messages[0].content: 1}) }}",
+  };
+  for (const char* source : templates) {
+    SCOPED_TRACE(source);
+    try {
+      render(source, {{"user", escape}});
+      ADD_FAILURE() << "no error";
+    } catch (const Error& e) {
+      for (const char c : std::string(e.what())) EXPECT_TRUE(c >= 0x20 && c < 0x7f) << e.what();
+    }
+  }
 }
 
 TEST(ChatTemplate, the_date_is_todays_where_none_is_given) {
@@ -157,16 +214,26 @@ TEST(ChatTemplate, errors_name_the_line_and_the_construct) {
       {"\n\n{{ 'x' | frobnicate }}", kUnsupported, "line 3: the filter 'frobnicate'"},
       {"a\n{{ 1 is frobnicated }}", kUnsupported, "line 2: the test 'frobnicated'"},
       {"{% include 'x' %}", kUnsupported, "the tag 'include'"},
-      {"{{ 'x'.format(1) }}", kUnsupported, "the method 'format' of a string"},
+      {"{{ 'x'.encode() }}", kUnsupported, "the method 'encode' of a string"},
       {"{{ [].append(1) }}", kUnsupported, "the method 'append' of a list"},
       {"{{ ''.__class__.__mro__ }}", kCorrupt, "'__mro__' of '__class__', which is undefined"},
-      {"{{ cycler(1) }}", kUnsupported, "the function 'cycler'"},
+      {"{{ [1, 2] | random }}", kUnsupported, "the filter 'random'"},
+      {"{{ lipsum() }}", kUnsupported, "the function 'lipsum'"},
+      {"{{ cycler(1) }}", kCorrupt, "a cycler cannot be written"},
+      {"{{ frob(1) }}", kUnsupported, "the function 'frob'"},
+      {"{{ [1] | map('string') }}", kCorrupt, "a generator cannot be written"},
+      {"{{ {}.update(a=1) }}", kUnsupported, "the method 'update' of a dict"},
       {"{{ [1] | map('frobnicate') }}", kUnsupported, "the filter 'frobnicate'"},
       {"{{ 'a' | tojson(frob=1) }}", kUnsupported, "the argument 'frob' of 'tojson'"},
-      {"{% for x in [1] %}{% macro f() %}{% endmacro %}{% endfor %}", kUnsupported,
-       "a macro inside"},
-      {"{% for x in [] recursive %}{% endfor %}", kUnsupported, "a recursive loop"},
-      {"{{ f(*a) }}", kUnsupported, "'*' before an argument"},
+      {"{% do x %}", kUnsupported, "the tag 'do'"},
+      {"{% raw %}x", kCorrupt, "'raw' without its 'endraw'"},
+      {"{% for x in [1] %}{{ loop([2]) }}{% endfor %}", kCorrupt, "not 'recursive'"},
+      {"{% set n = namespace() %}{% for x in [1] %}{% macro f() %}{% endmacro %}{% set n.f = f %}"
+       "{% endfor %}{{ n.f() }}",
+       kUnsupported, "has ended"},
+      {"{{ f(*a) }}", kUnsupported, "the function 'f'"},
+      {"{{ '%d' % 'x' }}", kCorrupt, "'%d' of a string"},
+      {"{{ '{:d}'.format('x') }}", kCorrupt, "a format that a string cannot be written in"},
       {"{{ raise_exception('No, ' ~ 1) }}", kCorrupt, "line 1: No, 1"},
       {"{{ a.b }}", kCorrupt, "'b' of 'a', which is undefined"},
       {"{{ messages[7].role }}", kCorrupt, "which is undefined"},
@@ -201,7 +268,7 @@ TEST(ChatTemplate, errors_name_the_line_and_the_construct) {
       {"{{ 'a'.split('') }}", kCorrupt, "empty string"},
       {"{{ [1][::0] }}", kCorrupt, "step of zero"},
       {"{{ range(1, 2, 0) }}", kCorrupt, "step of zero"},
-      {"{{ messages | map(attribute='role') | map('tojson', indent='x') }}", kCorrupt,
+      {"{{ messages | map(attribute='role') | map('tojson', indent=1.5) }}", kCorrupt,
        "should be an integer"},
   };
   for (const Row& row : rows) {
