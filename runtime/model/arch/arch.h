@@ -30,8 +30,9 @@ TensorInfo as_matrix(const TensorInfo& t, int64_t columns);
 
 struct ImportedModel {
   proto::ModelSpec spec;
-  std::map<std::string, TensorSlice>
-      tensors;  // by name of the linear or vector; biases as NAME.bias
+  std::map<std::string, TensorSlice> tensors =
+      {};                               // by name of the linear or vector; biases as NAME.bias
+  std::vector<std::string> notes = {};  // what was tolerated or ignored, for the user
 };
 
 struct Architecture {
