@@ -19,6 +19,8 @@ struct TensorSlice {
   std::string tensor;
   int64_t row = 0;          // fused and stacked tensors: where this part begins
   float plus = 0;           // vectors: what is added to each number
+  int64_t column = 0;       // transposed: where this part begins in a row
+  int64_t column_step = 1;  // and from one number of this part to the next
   int64_t step = 1;         // interleaved tensors: from one row of this part to the next
   bool transposed = false;  // the rows from `row` on are the columns of the weight
   std::string scales = {};  // where `tensor` holds codes of MXFP4, two in a byte: 2^(e - 127) of 32

@@ -1,5 +1,6 @@
 // gpt-oss: mixtures of experts with biases and a clamped activation, attention with sinks, a window
-// in every other layer. Experts are stacked in MXFP4, gate and up of one row after the other.
+// in every other layer. Experts are stacked, in MXFP4 or, as transformers saves
+// what it was given in other types, transposed; gate and up of one row after the other.
 
 #include "core/error.h"
 #include "runtime/model/arch/decoder.h"
@@ -60,16 +61,24 @@ ImportedModel import_gpt_oss_hf(const Checkpoint& checkpoint) {
     if (info.expert < 0) continue;
     const bool down = info.role == LinearRole::kDown;
     const std::string tensor = mlp + (down ? "experts.down_proj" : "experts.gate_up_proj");
-    TensorSlice slice{tensor + "_blocks"};
-    slice.step = down ? 1 : 2;
-    slice.row = info.expert * info.n * slice.step + (info.role == LinearRole::kUp ? 1 : 0);
-    slice.scales = tensor + "_scales";
-    if (checkpoint.find(slice.tensor) == nullptr && checkpoint.find(tensor) != nullptr)
-      fail(ErrorKind::kUnsupported, "{}: {} is not in MXFP4, in which this family is read",
-           checkpoint.path, tensor);
+    const bool dense = checkpoint.find(tensor) != nullptr;
+    const int64_t first = info.role == LinearRole::kUp ? 1 : 0;
+    TensorSlice slice{dense ? tensor : tensor + "_blocks"};
+    slice.transposed = dense;
+    if (dense) {  // [experts, in, out]
+      slice.row = info.expert * info.k;
+      slice.column = first;
+      slice.column_step = down ? 1 : 2;
+    } else {
+      slice.step = down ? 1 : 2;
+      slice.row = info.expert * info.n * slice.step + first;
+      slice.scales = tensor + "_scales";
+    }
     model.tensors[info.name] = slice;
+    slice = {};
+    slice.step = down ? 1 : 2;
+    slice.row = info.expert * info.n * slice.step + first;
     slice.tensor = tensor + "_bias";
-    slice.scales.clear();
     model.tensors[info.name + ".bias"] = slice;
   }
   return model;
