@@ -2,9 +2,11 @@
 """Writes configs.json: what transformers makes of variants of every family's config.json.
 
 Usage: make_config_goldens.py variants OUT.json            every variant, one config.json each
-       make_config_goldens.py run VARIANTS.json OUT.json   what the installed transformers makes of
-                                                           them, and of the files it writes itself
-       make_config_goldens.py merge OUT.json V5.json [V4.json] [--some]   the goldens of the test
+       make_config_goldens.py run VARIANTS.json V4.json    in transformers 4: what it makes of them,
+                                                           and the files that it writes for them
+       make_config_goldens.py run VARIANTS.json V5.json V4.json   in transformers 5: the same, and
+                                                           what it makes of the files of the other
+       make_config_goldens.py merge OUT.json V5.json V4.json [--some]   the goldens of the test
 Needs: torch, transformers (4.57 and 5.24 were used), numpy.
 
 A variant takes a file that says everything and leaves out, nulls or changes one key, or has the
@@ -46,8 +48,8 @@ FAMILIES = {
     "qwen3_moe": arch.qwen3_moe(use_sliding_window=False, sliding_window=7,
                                 **{**SIZES, "num_experts": 4, "num_experts_per_tok": 2}),
     "phi3": arch.phi3(partial_rotary_factor=0.5, **SIZES),
-    "gemma": arch.gemma("gemma", "GemmaForCausalLM", hidden_act="gelu", num_key_value_heads=1,
-                        **SIZES),
+    "gemma": arch.gemma("gemma", "GemmaForCausalLM", hidden_act="gelu_pytorch_tanh",
+                        num_key_value_heads=1, **SIZES),
     "gemma2": arch.gemma2(layer_types=None, **SIZES),
     "gemma3_text": arch.gemma3(layer_types=None, **SIZES),
     "gpt_oss": {k: v for k, v in arch.gpt_oss(num_local_experts=4, num_hidden_layers=2).items()
@@ -185,7 +187,8 @@ def variants():
             legacy = {("type" if k == "rope_type" and "type" not in p else k): v for k, v in p.items()}
             plain = dict(rope_scaling=ABSENT, rope_parameters=ABSENT)
             add(family, f"scaling_{name}", **{**plain, "rope_scaling": p, **more})
-            add(family, f"legacy_{name}", **{**plain, "rope_scaling": legacy, **more})
+            if "type" in legacy:
+                add(family, f"legacy_{name}", **{**plain, "rope_scaling": legacy, **more})
             new = {"full_attention": p, "sliding_attention": {"rope_type": "default"}} if nested else p
             add(family, f"parameters_{name}", **{**plain, "rope_parameters": new, **more})
             if name in ("linear", "yarn", "longrope"):
@@ -247,25 +250,33 @@ def outcome(config):
         return DONE[key], saved
 
 
-def run(variants_path, out_path):
-    cases = {}
+def run(variants_path, out_path, older_path=None):
     with open(variants_path) as f:
         todo = json.load(f)
-    torch.set_num_threads(1)
-    for i, (name, config) in enumerate(todo.items()):
-        if i % 200 == 0:
-            print(i, len(DONE), flush=True)
+    if older_path:
+        with open(older_path) as f:
+            todo.update({n: c["config"] for n, c in json.load(f).items() if n.endswith("@4")})
+    cases, saved = {}, {}
+
+    def add(name, config):
         try:
             result = outcome(config)
         except Exception as e:  # noqa: BLE001: whatever it is, it does not load
             cases[name] = {"config": config, "refused": f"{type(e).__name__}: {e}"[:200]}
-            continue
-        if result is None:
-            continue
-        made, saved = result
-        cases[name] = {"config": config, **made}
-        saved.setdefault("model_type", config["model_type"])
-        cases[f"{name}@{transformers.__version__.split('.')[0]}"] = {"config": saved, **made}
+            return
+        if result:
+            cases[name] = {"config": config, **result[0]}
+            saved[name + "@" + transformers.__version__[0]] = {
+                "model_type": config["model_type"], **result[1]}
+
+    torch.set_num_threads(1)
+    for i, (name, config) in enumerate(todo.items()):
+        if i % 200 == 0:
+            print(i, len(DONE), flush=True)
+        add(name, config)
+    for name, config in list(saved.items()):
+        if "@" not in name[:-2]:
+            add(name, config)
     with open(out_path, "w") as f:
         json.dump(cases, f)
     refused = sum("refused" in c for c in cases.values())
@@ -280,19 +291,17 @@ def changes(base, config):
 def merge(out_path, v5_path, v4_path, some):
     with open(v5_path) as f:
         cases = json.load(f)
+    with open(v4_path) as f:
+        older = json.load(f)
     differ = []
-    if v4_path:
-        with open(v4_path) as f:
-            for name, case in json.load(f).items():
-                mine = cases.get(name)
-                if mine is None or ("refused" in mine and "refused" not in case):
-                    cases[name] = case  # only the older version loads it
-                elif "refused" not in mine and "refused" not in case and abs(
-                        mine["nll"] - case["nll"]) > 1e-6:
-                    differ.append(name)
-    for name in differ:  # files of the older version that the newer one reads otherwise: as it does
-        cases.pop(name + "@4", None)
-    print(f"{len(differ)} are not the same in both versions:", *differ, sep="\n  ")
+    for name, case in older.items():
+        mine = cases.get(name)
+        if mine is None or ("refused" in mine and "refused" not in case):
+            cases[name] = case  # only the older version loads it
+        elif "refused" not in mine and "refused" not in case and abs(mine["nll"] - case["nll"]) > 1e-6:
+            differ.append(name)
+    print(f"{len(differ)} are not the same in both versions, and are as in the newer:", *differ,
+          sep="\n  ")
     tensors, out, seen = [], [], set()
     for name, case in cases.items():
         family = name.split("/")[0]
@@ -339,7 +348,7 @@ def main():
     elif command == "run":
         run(*args)
     else:
-        merge(args[0], args[1], args[2] if len(args) > 2 else None, "--some" in sys.argv)
+        merge(*args, "--some" in sys.argv)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ constexpr auto kGguf = Checkpoint::Kind::kGguf;
 const Architecture kTable[] = {
     {"llama", kHf, import_llama_hf},
     {"mistral", kHf, import_llama_hf},
+    {"ministral", kHf, import_llama_hf},
     {"qwen2", kHf, import_llama_hf},
     {"qwen3", kHf, import_llama_hf},
     {"mixtral", kHf, import_llama_hf},

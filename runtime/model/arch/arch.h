@@ -51,8 +51,8 @@ ImportedModel import_model(const Checkpoint& checkpoint);
 
 // By family, see the files.
 ImportedModel import_llama_hf(
-    const Checkpoint& checkpoint);  // llama, mistral, mixtral, qwen2, qwen3, qwen2_moe, qwen3_moe,
-                                    // llama2c
+    const Checkpoint& checkpoint);  // llama, mistral, ministral, mixtral, qwen2, qwen3, qwen2_moe,
+                                    // qwen3_moe, llama2c
 ImportedModel import_llama_gguf(
     const Checkpoint& checkpoint);  // llama (also Mixtral), qwen2, qwen3, qwen2moe, qwen3moe
 ImportedModel import_phi3_hf(const Checkpoint& checkpoint);

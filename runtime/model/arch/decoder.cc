@@ -237,6 +237,9 @@ void set_windows_hf(const Json& c, bool (*unlisted)(const Json& c, uint64_t laye
   for_each_attention(spec, [&](int l, proto::Attention* a) {
     const bool windowed = types != nullptr ? (*types)[static_cast<size_t>(l)] == "sliding_attention"
                                            : unlisted(c, static_cast<uint64_t>(l));
+    if (windowed && window == 0)
+      fail(ErrorKind::kCorrupt, "{}: layers with a sliding window, and no \"sliding_window\"",
+           kConfig);
     if (windowed) a->set_window(window);
   });
 }

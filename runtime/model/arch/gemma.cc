@@ -54,7 +54,9 @@ ImportedModel import_gemma_hf(const Checkpoint& checkpoint) {
     names.post_norms = true;
     set_post_norms(spec);
     spec->set_logit_cap(json_number(c, "final_logit_softcapping", kConfig, 0));
-    const double cap = json_number(c, "attn_logit_softcapping", kConfig, 0),
+    const char* const score_cap = "attn_logit_softcapping";
+    if (third && !c[score_cap].is_null()) pass_over(score_cap, &model.notes);
+    const double cap = third ? 0 : json_number(c, score_cap, kConfig, 0),
                  scale = 1 / std::sqrt(json_number(c, "query_pre_attn_scalar", kConfig));
     set_windows_hf(
         c,

@@ -44,6 +44,11 @@ constexpr const char* kGemma3 = R"({
   "use_bidirectional_attention": false, "rope_theta": 1000000.0,
   "rope_local_base_freq": 10000.0})";
 
+constexpr const char* kMistral = R"({
+  "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+  "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 131072,
+  "bos_token_id": 1, "eos_token_id": 2, "sliding_window": 4096, "layer_types": null})";
+
 constexpr Family kFamilies[] = {
     {"llama", R"({
   "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
@@ -52,10 +57,8 @@ constexpr Family kFamilies[] = {
     {"llama2c", R"({
   "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
   "num_attention_heads": 32, "max_position_embeddings": 2048})"},
-    {"mistral", R"({
-  "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
-  "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 131072,
-  "bos_token_id": 1, "eos_token_id": 2, "sliding_window": 4096})"},
+    {"mistral", kMistral},
+    {"ministral", kMistral},
     {"mixtral", R"({
   "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
   "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 131072,
@@ -114,7 +117,8 @@ constexpr Family kFamilies[] = {
   "sliding_window": 128, "layer_types": null, "num_local_experts": 128, "num_experts_per_tok": 4,
   "swiglu_limit": 7.0, "swiglu_alpha": 1.702, "rope_theta": 150000.0,
   "rope_parameters": {"rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0,
-                      "truncate": false, "original_max_position_embeddings": 4096}})"},
+                      "truncate": false, "original_max_position_embeddings": 4096}})",
+     "num_experts", "num_local_experts"},
     {"deepseek_v2", R"({
   "vocab_size": 102400, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
   "num_attention_heads": 32, "max_position_embeddings": 2048, "bos_token_id": 1,
@@ -350,9 +354,7 @@ void check_foreign(const Json& config, const Json& known, std::vector<std::strin
            kConfig, f.key, shown(config[f.key]));
   }
   for (const char* const key : kPassedOver) {
-    if (!known.contains(key) && config.contains(key) && config[key] == true)
-      notes->push_back(fmt::format("{}: {} is not used, as in transformers' class of this family",
-                                   kConfig, key));
+    if (!known.contains(key) && config.contains(key) && config[key] == true) pass_over(key, notes);
   }
 }
 
@@ -370,9 +372,7 @@ void check_layer_types(const Json& config, const Json& known, std::vector<std::s
       fail(ErrorKind::kUnsupported, "{}: layers of type {} are not supported", kConfig,
            printable(t.get<std::string>()));
   }
-  if (windows && !known.contains("layer_types"))
-    notes->push_back(fmt::format(
-        "{}: layer_types is not used, as in transformers' class of this family", kConfig));
+  if (windows && !known.contains("layer_types")) pass_over("layer_types", notes);
 }
 
 // ---- RoPE -------------------------------------------------------------------------------------
@@ -405,9 +405,32 @@ void complete_rope(const Json& beside, const Json& known, Json* p) {
   (*p)[key] = typed(key, (*p)[key]);
 }
 
+// What part of a head is rotated: of the families whose class reads it; others rotate the whole,
+// and with a scaling transformers fails.
+void complete_part(const Json& config, const Json& known, Json* p,
+                   std::vector<std::string>* notes) {
+  const char* const key = "partial_rotary_factor";
+  const bool read = known.contains(key);
+  Json part = p->contains(key)       ? (*p)[key]
+              : config.contains(key) ? config[key]
+                                     : known.value(key, Json());
+  if (part.is_null() && read && p->contains(key)) typed(key, part);
+  p->erase(key);
+  if (part.is_null()) return;
+  part = typed(key, part);
+  if (read) {
+    (*p)[key] = part;
+  } else if (part != 1) {
+    if ((*p)["rope_type"] != "default")
+      fail(ErrorKind::kUnsupported, "{}: \"{}\" is {}: that is not supported in this family",
+           kConfig, key, shown(part));
+    pass_over(key, notes);
+  }
+}
+
 // By type of layer: those with windows had rope_local_base_freq and no scaling before
 // transformers 5.
-Json rope_by_type(const Json& config, const Json& known) {
+Json rope_by_type(const Json& config, const Json& known, std::vector<std::string>* notes) {
   const Json parameters = object_of(config, "rope_parameters"),
              scaling = object_of(config, "rope_scaling");
   Json out;
@@ -420,6 +443,7 @@ Json rope_by_type(const Json& config, const Json& known) {
       own["rope_theta"] = known[local ? "rope_local_base_freq" : "rope_theta"];
     own.erase("truncate");  // looked for one level above, where it is not
     complete_rope(Json::object(), known, &own);
+    complete_part(config, known, &own, notes);
     out[type] = own;
   }
   return out;
@@ -437,23 +461,9 @@ Json rope_of(const Json& config, const Json& known, std::vector<std::string>* no
       fail(ErrorKind::kUnsupported, "{}: rope_parameters by type of layer in this family", kConfig);
   }
   if (!p.contains("rope_theta")) p["rope_theta"] = known["rope_theta"];
-  const char* const part = "partial_rotary_factor";
-  const bool reads_part = known.contains(part);
-  if (!p.contains(part) && config.contains(part) && !(reads_part && config[part].is_null()))
-    p[part] = config[part];
-  if (!p.contains(part) && reads_part && !config.contains(part)) p[part] = known[part];
   const char* const original = "original_max_position_embeddings";
   complete_rope(config.contains(original) ? config : known, known, &p);
-  if (!p.contains(part)) return p;
-  p[part] = p[part].is_null() && !reads_part ? Json(1.0) : typed(part, p[part]);
-  if (!reads_part && p[part] != 1) {
-    if (p["rope_type"] != "default")
-      fail(ErrorKind::kUnsupported, "{}: \"{}\" is {}: that is not supported in this family",
-           kConfig, part, shown(p[part]));
-    notes->push_back(
-        fmt::format("{}: {} is not used, as in transformers' class of this family", kConfig, part));
-    p.erase(part);
-  }
+  complete_part(config, known, &p, notes);
   return p;
 }
 
@@ -509,6 +519,12 @@ Json text_part(const Json& config, const std::string& whole) {
 
 }  // namespace
 
+void pass_over(const char* key, std::vector<std::string>* notes) {
+  std::string note =
+      fmt::format("{}: {} is not used, as in transformers' class of this family", kConfig, key);
+  if (std::ranges::find(*notes, note) == notes->end()) notes->push_back(std::move(note));
+}
+
 const Json* rope_number(const Json& parameters, const char* key) {
   const Json* const v = json_find(parameters, key);
   if (v != nullptr && !is_number(*v, true)) wrong(key, "a number of 0 or more", *v);
@@ -540,8 +556,9 @@ Json read_hf_config(const Checkpoint& checkpoint, std::vector<std::string>* note
   }
   check_foreign(config, known, notes);
   check_layer_types(config, known, notes);
-  known["rope_parameters"] = known.contains("rope_local_base_freq") ? rope_by_type(config, known)
-                                                                    : rope_of(config, known, notes);
+  known["rope_parameters"] = known.contains("rope_local_base_freq")
+                                 ? rope_by_type(config, known, notes)
+                                 : rope_of(config, known, notes);
   if (known.value("sliding_window", Json()) == 0 && known.value("use_sliding_window", true))
     notes->push_back(fmt::format("{}: a sliding_window of 0 is taken for none", kConfig));
   Tokens tokens(known["vocab_size"], notes);

@@ -25,6 +25,9 @@ inline constexpr const char* kConfig = "config.json";
 // is told in `notes`.
 Json read_hf_config(const Checkpoint& checkpoint, std::vector<std::string>* notes);
 
+// Notes that a key does nothing, since it does nothing in transformers.
+void pass_over(const char* key, std::vector<std::string>* notes);
+
 // The number of a key of rope_parameters; null where it is missing or null.
 const Json* rope_number(const Json& parameters, const char* key);
 

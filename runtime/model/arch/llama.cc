@@ -12,9 +12,12 @@ namespace {
 
 uint64_t count(const Json& c, const char* key) { return json_uint(c, key, kConfig); }
 
-// In which layers the window is where layer_types does not say.
-void set_windows(const Json& c, const std::string& family, proto::ModelSpec* spec) {
-  if (!c.contains("sliding_window") || !json_bool(c, "use_sliding_window", kConfig, true)) return;
+// Windows in the layers of layer_types, or else in those that the class chooses.
+void set_windows(Json c, proto::ModelSpec* spec) {
+  if (!json_bool(c, "use_sliding_window", kConfig, true)) c["sliding_window"] = nullptr;
+  const std::string& family = spec->family();
+  const bool listed = json_find(c, "layer_types") != nullptr;
+  if (!listed && json_uint(c, "sliding_window", kConfig, 0) == 0) return;
   using Unlisted = bool (*)(const Json&, uint64_t);
   const Unlisted every = [](const Json&, uint64_t) { return true; },
                  upper = [](const Json&config,
@@ -61,7 +64,7 @@ ImportedModel import_llama_hf(const Checkpoint& checkpoint) {
     if (family == "qwen2_moe") a->set_qkv_bias(json_bool(c, "qkv_bias", kConfig));
   });
   if (family.starts_with("qwen3")) set_head_norms(spec);
-  set_windows(c, family, spec);
+  set_windows(c, spec);
   set_mixtures_hf(c, family, spec);
   check_spec(*spec, checkpoint.path);  // before its linears are listed
   name_tensors_hf(checkpoint, &model, {.mixtral = family == "mixtral", .shared = "shared_expert"});
