@@ -17,7 +17,9 @@ namespace {
 class CheckpointSource final : public ModelSource {
  public:
   explicit CheckpointSource(Checkpoint checkpoint)
-      : checkpoint_(std::move(checkpoint)), model_(import_model(checkpoint_)) {}
+      : checkpoint_(std::move(checkpoint)), model_(import_model(checkpoint_)) {
+    checkpoint_.notes.insert(checkpoint_.notes.end(), model_.notes.begin(), model_.notes.end());
+  }
 
   const proto::ModelSpec& spec() const override { return model_.spec; }
   std::string path() const override { return checkpoint_.path; }
@@ -103,15 +105,16 @@ class CheckpointSource final : public ModelSource {
   }
   Weight transposed_rows(const TensorSlice& s, const LinearInfo& info, int64_t row,
                          int64_t rows) const {
-    const TensorInfo t = as_matrix(checkpoint_.require(s.tensor), info.n);
+    const int64_t across = info.n * s.column_step;
+    const TensorInfo t = as_matrix(checkpoint_.require(s.tensor), across);
     const Encoding e = transposed(t.encoding);
-    OwnedWeight whole = allocate_weight(t.encoding, info.k, info.n),
+    OwnedWeight whole = allocate_weight(t.encoding, info.k, across),
                 out = allocate_weight(e, rows, info.k);
     read_rows(t, s, 0, info.k, whole.planes[0].bytes);
     std::vector<float> numbers;
     const std::byte* from = whole.planes[0].bytes.data();
     if (e != t.encoding) {
-      numbers.resize(static_cast<size_t>(info.k * info.n));
+      numbers.resize(static_cast<size_t>(info.k * across));
       decode_rows(whole.weight, 0, info.k, numbers.data());
       from = reinterpret_cast<const std::byte*>(numbers.data());
     }
@@ -119,7 +122,8 @@ class CheckpointSource final : public ModelSource {
     std::byte* const to = out.planes[0].bytes.data();
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t c = 0; c < info.k; ++c)
-        std::memcpy(to + (r * info.k + c) * size, from + (c * info.n + row + r) * size,
+        std::memcpy(to + (r * info.k + c) * size,
+                    from + (c * across + s.column + (row + r) * s.column_step) * size,
                     static_cast<size_t>(size));
     }
     return std::move(out.weight);

@@ -55,6 +55,7 @@ Checkpoint checkpoint_of(const Shape& s) {
     set({{"model_type", "deepseek_v2"},
          {"intermediate_size", 10944u},
          {"kv_lora_rank", 512u},
+         {"q_lora_rank", nullptr},
          {"qk_nope_head_dim", 128u},
          {"qk_rope_head_dim", 64u},
          {"v_head_dim", 128u},

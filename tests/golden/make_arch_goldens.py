@@ -358,7 +358,7 @@ def all_double():
 def parts(name, shape, model_type):
     """Tensors of a checkpoint that make up one of the state dict: [(name, shape, place in it)].
     Transformers 5 stacks experts; checkpoints have each on its own."""
-    if ".experts." not in name or model_type == "gpt_oss":
+    if ".experts." not in name or model_type == "gpt_oss" or len(shape) == 2:  # transformers 4
         return [(name, shape, ...)]
     mixtral = model_type == "mixtral"
     layer = name[: name.index("mlp.experts.")]
@@ -376,9 +376,9 @@ def parts(name, shape, model_type):
 
 
 def build(config):
+    new = {"experts_implementation": "eager"} if int(transformers.__version__[0]) >= 5 else {}
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager",
-                                             experts_implementation="eager",
-                                             dtype=torch.float64).double().eval()
+                                             dtype=torch.float64, **new).double().eval()
     tied = config.tie_word_embeddings
     stored = []
     with torch.no_grad():

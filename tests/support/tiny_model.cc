@@ -242,7 +242,7 @@ std::string tiny_latent_config(const TinySizes& s, const TinyLatent& latent) {
   Json j = parse_json(tiny_config(s), "config");
   j["model_type"] = "deepseek_v3";
   j["kv_lora_rank"] = latent.rank;
-  if (latent.query_rank > 0) j["q_lora_rank"] = latent.query_rank;
+  j["q_lora_rank"] = latent.query_rank > 0 ? Json(latent.query_rank) : Json();
   j["qk_nope_head_dim"] = latent.plain;
   j["qk_rope_head_dim"] = latent.rotated;
   j["v_head_dim"] = latent.value;
@@ -260,10 +260,16 @@ std::string tiny_latent_config(const TinySizes& s, const TinyLatent& latent) {
 
 void write_tiny_checkpoint(const std::string& folder, const std::string& config, DType dtype,
                            const ChangeWeights& change) {
+  write_tiny_checkpoint(folder, config, tiny_tensors(parse_json(config, "config")), dtype, change);
+}
+
+void write_tiny_checkpoint(const std::string& folder, const std::string& config,
+                           std::vector<TinyTensor> tensors, DType dtype,
+                           const ChangeWeights& change) {
   std::filesystem::create_directories(folder);
   std::vector<std::vector<std::byte>> contents;
   std::vector<TensorData> data;
-  for (auto& t : tiny_tensors(parse_json(config, "config"))) {
+  for (auto& t : tensors) {
     if (t.shape.size() == 3) {
       const TinyMx mx = tiny_mx(t);
       std::vector<std::byte> codes(mx.codes.size() / 2), scales(mx.scales.size());

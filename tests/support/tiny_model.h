@@ -46,6 +46,10 @@ TinyMx tiny_mx(const TinyTensor& tensor);
 using ChangeWeights = std::function<void(const std::string& name, std::vector<float>& weights)>;
 void write_tiny_checkpoint(const std::string& folder, const std::string& config,
                            DType dtype = DType::kF32, const ChangeWeights& change = {});
+// With these tensors, whatever the config says.
+void write_tiny_checkpoint(const std::string& folder, const std::string& config,
+                           std::vector<TinyTensor> tensors, DType dtype = DType::kF32,
+                           const ChangeWeights& change = {});
 
 // A llama with `layers` layers of this size, for tests that need a model and not a certain one.
 struct TinySizes {

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "core/error.h"
+#include "formats/printable.h"
 
 namespace pith {
 namespace {
@@ -15,6 +16,7 @@ constexpr auto kGguf = Checkpoint::Kind::kGguf;
 const Architecture kTable[] = {
     {"llama", kHf, import_llama_hf},
     {"mistral", kHf, import_llama_hf},
+    {"ministral", kHf, import_llama_hf},
     {"qwen2", kHf, import_llama_hf},
     {"qwen3", kHf, import_llama_hf},
     {"mixtral", kHf, import_llama_hf},
@@ -85,11 +87,35 @@ void check_tensor(const Checkpoint& checkpoint, const ImportedModel& model, cons
     return;
   }
   if (slice.transposed) std::swap(rows, columns);
+  columns *= slice.column_step;
   const TensorInfo& t = check_rows(checkpoint, slice.tensor, slice, name, rows, columns);
   if (t.encoding.kind == EncodingKind::kDense && !info(t.encoding.dtype).floating) {
     fail(ErrorKind::kUnsupported,
          "{}: {} has integers ({}): already quantized checkpoints of this kind cannot be read",
          checkpoint.path, t.name, info(t.encoding.dtype).name);
+  }
+}
+
+// That the model takes all of each tensor that it reads: a configuration of other sizes would take
+// the first rows for the whole.
+void check_whole_tensors(const Checkpoint& checkpoint, const ImportedModel& model) {
+  std::map<std::string, int64_t> used;  // numbers; products are bounded by the files, as above
+  const auto add = [&](const std::string& name, int64_t numbers) {
+    const TensorSlice& slice = model.tensors.at(name);
+    used[slice.tensor] += slice.scales.empty() ? numbers : numbers / kMxCodes;
+  };
+  for (const auto& l : linears_of(model.spec)) {
+    add(l.name, l.n * l.k);
+    if (l.bias) add(l.name + ".bias", l.n);
+  }
+  for (const auto& v : vectors_of(model.spec)) add(v.name, v.length);
+  for (const auto& [tensor, numbers] : used) {
+    const TensorInfo& t = checkpoint.require(tensor);
+    int64_t all = 1;
+    for (const int64_t d : t.shape) all *= d;
+    if (all != numbers)
+      fail(ErrorKind::kCorrupt, "{}: {} holds {} numbers, the configuration needs {}",
+           checkpoint.path, printable(tensor), all, numbers);
   }
 }
 
@@ -139,12 +165,13 @@ ImportedModel import_model(const Checkpoint& checkpoint) {
       }
       for (const auto& v : vectors_of(model.spec))
         check_tensor(checkpoint, model, v.name, v.length, 1);
+      check_whole_tensors(checkpoint, model);
       return model;
     }
     known += std::string(known.empty() ? "" : " ") + a.name;
   }
-  fail(ErrorKind::kUnsupported, "{}: architecture \"{}\" is not supported; these are: {}",
-       checkpoint.path, family, known);
+  fail(ErrorKind::kUnsupported, "{}: architecture {} is not supported; these are: {}",
+       checkpoint.path, printable(family), known);
 }
 
 }  // namespace pith

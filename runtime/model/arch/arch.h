@@ -19,6 +19,8 @@ struct TensorSlice {
   std::string tensor;
   int64_t row = 0;          // fused and stacked tensors: where this part begins
   float plus = 0;           // vectors: what is added to each number
+  int64_t column = 0;       // transposed: where this part begins in a row
+  int64_t column_step = 1;  // and from one number of this part to the next
   int64_t step = 1;         // interleaved tensors: from one row of this part to the next
   bool transposed = false;  // the rows from `row` on are the columns of the weight
   std::string scales = {};  // where `tensor` holds codes of MXFP4, two in a byte: 2^(e - 127) of 32
@@ -30,8 +32,9 @@ TensorInfo as_matrix(const TensorInfo& t, int64_t columns);
 
 struct ImportedModel {
   proto::ModelSpec spec;
-  std::map<std::string, TensorSlice>
-      tensors;  // by name of the linear or vector; biases as NAME.bias
+  std::map<std::string, TensorSlice> tensors =
+      {};                               // by name of the linear or vector; biases as NAME.bias
+  std::vector<std::string> notes = {};  // what was tolerated or ignored, for the user
 };
 
 struct Architecture {
@@ -48,8 +51,8 @@ ImportedModel import_model(const Checkpoint& checkpoint);
 
 // By family, see the files.
 ImportedModel import_llama_hf(
-    const Checkpoint& checkpoint);  // llama, mistral, mixtral, qwen2, qwen3, qwen2_moe, qwen3_moe,
-                                    // llama2c
+    const Checkpoint& checkpoint);  // llama, mistral, ministral, mixtral, qwen2, qwen3, qwen2_moe,
+                                    // qwen3_moe, llama2c
 ImportedModel import_llama_gguf(
     const Checkpoint& checkpoint);  // llama (also Mixtral), qwen2, qwen3, qwen2moe, qwen3moe
 ImportedModel import_phi3_hf(const Checkpoint& checkpoint);

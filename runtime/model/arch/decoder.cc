@@ -1,39 +1,17 @@
 #include "runtime/model/arch/decoder.h"
 
+#include <charconv>
 #include <cmath>
 
 #include "core/bytes.h"
 #include "core/error.h"
+#include "formats/printable.h"
 #include "formats/tokenizer/unicode.h"
 
 namespace pith {
 namespace {
 
-constexpr const char* kConfig = "config.json";
-
 uint32_t small(uint64_t v, const char* what) { return checked_cast<uint32_t>(v, what); }
-
-// Ids as a number, a list of numbers, or nothing.
-void add_stop_tokens(const Json& config, proto::ModelSpec* spec) {
-  const Json* ids = json_find(config, "eos_token_id");
-  if (ids == nullptr) return;
-  const auto add = [&](const Json& id) {
-    if (!id.is_number_unsigned())
-      fail(ErrorKind::kCorrupt, "{}: an eos_token_id is not an id", kConfig);
-    const auto v = checked_cast<int32_t>(id.get<uint64_t>(), "eos_token_id");
-    for (const int32_t known : spec->stop_tokens()) {
-      if (known == v) return;
-    }
-    if (spec->stop_tokens_size() == kMaxStopTokens)
-      fail(ErrorKind::kCorrupt, "{}: more than {} ids in eos_token_id", kConfig, kMaxStopTokens);
-    spec->add_stop_tokens(v);
-  };
-  if (ids->is_array()) {
-    for (const auto& id : *ids) add(id);
-  } else {
-    add(*ids);
-  }
-}
 
 struct Sizes {
   uint32_t layers, heads, kv_heads, head_dim;
@@ -77,16 +55,15 @@ void add_layers(const Sizes& s, const proto::Rope& rope, const std::string& file
   }
 }
 
-std::vector<double> factors(const Json& scaling, const char* key) {
+void add_factors(const Json& scaling, const char* key,
+                 google::protobuf::RepeatedField<double>* to) {
   const Json& list = json_member(scaling, key, kConfig);
   if (!list.is_array()) fail(ErrorKind::kCorrupt, "{}: \"{}\" should be a list", kConfig, key);
-  std::vector<double> out;
   for (const auto& v : list) {
     if (!v.is_number())
       fail(ErrorKind::kCorrupt, "{}: \"{}\" holds something that is no number", kConfig, key);
-    out.push_back(v.get<double>());
+    to->Add(v.get<double>());
   }
-  return out;
 }
 
 double longrope_attention(double factor, double original) {
@@ -135,70 +112,80 @@ void set_mixture(proto::ModelSpec* spec, int layer, uint64_t width, uint64_t exp
   }
 }
 
-bool has_window(const Json& config, int layer, bool unlisted) {
-  const Json* const types = json_find(config, "layer_types");
-  const auto i = static_cast<size_t>(layer);
-  const bool listed = types != nullptr && types->is_array() && i < types->size();
-  return listed ? (*types)[i] == "sliding_attention" : unlisted;
-}
-
 proto::Activation activation_named(const std::string& name, const std::string& file) {
   if (name == "silu" || name == "swish") return proto::ACTIVATION_SILU;
-  if (name == "gelu_pytorch_tanh" || name == "gelu_new") return proto::ACTIVATION_GELU_TANH;
-  if (name == "gelu") return proto::ACTIVATION_GELU;
-  fail(ErrorKind::kUnsupported, "{}: activation \"{}\" is not supported", file, name);
+  for (const char* const tanh :
+       {"gelu_pytorch_tanh", "gelu_new", "gelu_fast", "gelu_python_tanh"}) {
+    if (name == tanh) return proto::ACTIVATION_GELU_TANH;
+  }
+  if (name == "gelu" || name == "gelu_python") return proto::ACTIVATION_GELU;
+  fail(ErrorKind::kUnsupported, "{}: activation {} is not supported", file, printable(name));
 }
 
-proto::Rope rope_hf(const Json& c, uint32_t dims) {
-  const Json* parameters = json_find(c, "rope_parameters");
-  const Json* scaling = parameters ? parameters : json_find(c, "rope_scaling");
-  const uint64_t context = json_uint(c, "max_position_embeddings", kConfig);
+proto::Rope rope_hf(const Json& p, uint64_t context, uint32_t head_dim) {
+  const auto number = [&](const char* key, double missing) {
+    const Json* const v = rope_number(p, key);
+    return v == nullptr ? missing : v->get<double>();
+  };
+  const auto required = [&](const char* key) {
+    json_member(p, key, kConfig);
+    return number(key, 0);
+  };
   proto::Rope r;
-  r.set_dims(dims);
-  r.set_theta(json_number(c, "rope_theta", kConfig,
-                          parameters ? json_number(*parameters, "rope_theta", kConfig, 1e4) : 1e4));
-  if (scaling == nullptr) return r;
-  const std::string type = json_string(*scaling, "rope_type", kConfig,
-                                       json_string(*scaling, "type", kConfig, "default"));
+  const double part = number("partial_rotary_factor", 1);
+  if (part > 1)
+    fail(ErrorKind::kCorrupt, "{}: partial_rotary_factor is {}, above 1", kConfig, part);
+  r.set_dims(static_cast<uint32_t>(part * head_dim));
+  r.set_theta(required("rope_theta"));
+  const std::string type = json_string(p, "rope_type", kConfig);
+  // An odd part of a head is rotated as if it were one dimension larger, at the same frequencies.
+  if (r.dims() % 2 != 0 && r.dims() < head_dim && (type == "default" || type == "linear")) {
+    r.set_theta(std::pow(r.theta(), (r.dims() + 1.0) / r.dims()));
+    r.set_dims(r.dims() + 1);
+  }
   if (type == "default" || type == "mrope") return r;
-  const uint64_t outer = json_uint(c, "original_max_position_embeddings", kConfig, 0);
-  const uint64_t original =
-      outer ? outer : json_uint(*scaling, "original_max_position_embeddings", kConfig, context);
+  const uint64_t original = json_uint(p, "original_max_position_embeddings", kConfig, context);
   r.set_original_context(original);
-  if (type == "longrope" || type == "su") {
+  const double stretch =
+      number("factor", static_cast<double>(context) / static_cast<double>(original));
+  if (type == "longrope") {
     r.set_scaling(proto::ROPE_LONGROPE);
-    for (const double f : factors(*scaling, "short_factor")) r.add_short_factor(f);
-    for (const double f : factors(*scaling, "long_factor")) r.add_long_factor(f);
-    const double factor = outer || !json_find(*scaling, "factor")
-                              ? static_cast<double>(context) / static_cast<double>(original)
-                              : json_number(*scaling, "factor", kConfig);
-    r.set_attention_factor(json_number(*scaling, "attention_factor", kConfig,
-                                       longrope_attention(factor, static_cast<double>(original))));
+    add_factors(p, "short_factor", r.mutable_short_factor());
+    add_factors(p, "long_factor", r.mutable_long_factor());
+    r.set_attention_factor(
+        number("attention_factor", longrope_attention(stretch, static_cast<double>(original))));
     return r;
   }
-  r.set_factor(json_number(*scaling, "factor", kConfig));
   if (type == "linear") {
     r.set_scaling(proto::ROPE_LINEAR);
+    r.set_factor(required("factor"));
   } else if (type == "dynamic") {
     r.set_scaling(proto::ROPE_DYNAMIC);
+    r.set_factor(required("factor"));
     r.set_original_context(context);
   } else if (type == "llama3") {
     r.set_scaling(proto::ROPE_LLAMA3);
-    r.set_low_freq_factor(json_number(*scaling, "low_freq_factor", kConfig));
-    r.set_high_freq_factor(json_number(*scaling, "high_freq_factor", kConfig));
+    r.set_factor(required("factor"));
+    r.set_low_freq_factor(required("low_freq_factor"));
+    r.set_high_freq_factor(required("high_freq_factor"));
   } else if (type == "yarn") {
     r.set_scaling(proto::ROPE_YARN);
-    r.set_beta_fast(json_number(*scaling, "beta_fast", kConfig, 32));
-    r.set_beta_slow(json_number(*scaling, "beta_slow", kConfig, 1));
-    r.set_truncate(json_bool(*scaling, "truncate", kConfig, true));
-    const double mscale = json_number(*scaling, "mscale", kConfig, 0);
-    const double mscale_all = json_number(*scaling, "mscale_all_dim", kConfig, 0);
-    double attention = yarn_mscale(r.factor(), 1);
-    if (mscale != 0 && mscale_all != 0)
-      attention = yarn_mscale(r.factor(), mscale) / yarn_mscale(r.factor(), mscale_all);
-    r.set_attention_factor(json_number(*scaling, "attention_factor", kConfig, attention));
+    if (!p.contains("factor")) required("factor");
+    r.set_factor(stretch);
+    const auto beta = [&](const char* key, double missing) {  // 0 is none
+      const double b = number(key, 0);
+      return b == 0 ? missing : b;
+    };
+    r.set_beta_fast(beta("beta_fast", 32));
+    r.set_beta_slow(beta("beta_slow", 1));
+    r.set_truncate(!p.contains("truncate") || json_bool(p, "truncate", kConfig, false));
+    const double mscale = number("mscale", 0), all = number("mscale_all_dim", 0);
+    const bool both = mscale != 0 && all != 0;
+    r.set_attention_factor(
+        number("attention_factor", both ? yarn_mscale(stretch, mscale) / yarn_mscale(stretch, all)
+                                        : yarn_mscale(stretch, 1)));
   } else {
-    fail(ErrorKind::kUnsupported, "{}: RoPE scaling \"{}\" is not supported", kConfig, type);
+    fail(ErrorKind::kUnsupported, "{}: RoPE scaling {} is not supported", kConfig, printable(type));
   }
   return r;
 }
@@ -209,26 +196,25 @@ proto::ModelSpec decoder_spec_hf(const Checkpoint& checkpoint, const Json& c) {
   spec.set_vocab(json_uint(c, "vocab_size", kConfig));
   spec.set_hidden(json_uint(c, "hidden_size", kConfig));
   spec.set_context(json_uint(c, "max_position_embeddings", kConfig));
-  spec.set_tied_head(json_bool(c, "tie_word_embeddings", kConfig, false));
-  const Json* bos = json_find(c, "bos_token_id");
-  spec.set_bos_token(bos && bos->is_number_unsigned()
-                         ? checked_cast<int32_t>(bos->get<uint64_t>(), "bos_token_id")
-                         : -1);
-  add_stop_tokens(c, &spec);
-  add_stop_tokens(checkpoint.generation_config, &spec);
+  spec.set_tied_head(json_bool(c, "tie_word_embeddings", kConfig));
+  const auto id = [](const Json& v) { return checked_cast<int32_t>(v.get<int64_t>(), "a token"); };
+  spec.set_bos_token(id(c["bos_token_id"]));
+  for (const Json& stop : c["eos_token_id"]) spec.add_stop_tokens(id(stop));
   Sizes s{};
   s.layers = small(json_uint(c, "num_hidden_layers", kConfig), "num_hidden_layers");
   s.heads = small(json_uint(c, "num_attention_heads", kConfig), "num_attention_heads");
   s.kv_heads = small(json_uint(c, "num_key_value_heads", kConfig, s.heads), "num_key_value_heads");
-  if (s.heads == 0) fail(ErrorKind::kCorrupt, "{}: num_attention_heads is 0", kConfig);
   s.head_dim = small(json_uint(c, "head_dim", kConfig, spec.hidden() / s.heads), "head_dim");
   s.width = json_uint(c, "intermediate_size", kConfig);
-  s.eps = json_number(c, "rms_norm_eps", kConfig, 1e-6);
-  s.activation = activation_named(json_string(c, "hidden_act", kConfig, "silu"), kConfig);
-  const double part = json_number(c, "partial_rotary_factor", kConfig, 1);
-  if (!(part > 0 && part <= 1))
-    fail(ErrorKind::kCorrupt, "{}: partial_rotary_factor is {}", kConfig, part);
-  add_layers(s, rope_hf(c, static_cast<uint32_t>(part * s.head_dim)), checkpoint.path, &spec);
+  s.eps = json_number(c, "rms_norm_eps", kConfig);
+  s.activation = activation_named(
+      json_string(c, c.contains("hidden_activation") ? "hidden_activation" : "hidden_act", kConfig),
+      kConfig);
+  const Json& rope = c["rope_parameters"];
+  add_layers(s,
+             rope_hf(rope.contains("full_attention") ? rope["full_attention"] : rope,
+                     spec.context(), s.head_dim),
+             checkpoint.path, &spec);
   const bool attention_bias = json_bool(c, "attention_bias", kConfig, false);
   const bool mlp_bias = json_bool(c, "mlp_bias", kConfig, false);
   for (auto& layer : *spec.mutable_layers()) {
@@ -242,6 +228,20 @@ proto::ModelSpec decoder_spec_hf(const Checkpoint& checkpoint, const Json& c) {
     }
   }
   return spec;
+}
+
+void set_windows_hf(const Json& c, bool (*unlisted)(const Json& c, uint64_t layer),
+                    proto::ModelSpec* spec) {
+  const uint64_t window = json_uint(c, "sliding_window", kConfig, 0);
+  const Json* const types = json_find(c, "layer_types");
+  for_each_attention(spec, [&](int l, proto::Attention* a) {
+    const bool windowed = types != nullptr ? (*types)[static_cast<size_t>(l)] == "sliding_attention"
+                                           : unlisted(c, static_cast<uint64_t>(l));
+    if (windowed && window == 0)
+      fail(ErrorKind::kCorrupt, "{}: layers with a sliding window, and no \"sliding_window\"",
+           kConfig);
+    if (windowed) a->set_window(window);
+  });
 }
 
 proto::ModelSpec decoder_spec_gguf(const Checkpoint& checkpoint) {
@@ -458,11 +458,37 @@ void name_norms(ImportedModel* model, const std::string& layer_format, const Nor
   }
 }
 
+// Of layers behind those that the configuration counts; the ones that predict further tokens are
+// known to be there.
+void note_unused_layers(const Checkpoint& checkpoint, const std::string& prefix,
+                        ImportedModel* model) {
+  const int layers = model->spec.layers_size();
+  const Json* const further = json_find(checkpoint.config, "num_nextn_predict_layers");
+  const bool known = further != nullptr && further->is_number_unsigned();
+  const uint64_t used = static_cast<uint64_t>(layers) + (known ? further->get<uint64_t>() : 0);
+  uint64_t unused = 0;
+  for (const TensorInfo& t : checkpoint.tensors) {
+    if (!t.name.starts_with(prefix)) continue;
+    const std::string_view rest = std::string_view(t.name).substr(prefix.size());
+    uint64_t layer = 0;
+    const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), layer);
+    if (error == std::errc() && end != rest.data() + rest.size() && *end == '.' && layer >= used)
+      ++unused;
+  }
+  if (unused == 0) return;
+  if (layers == 0)
+    fail(ErrorKind::kCorrupt, "{}: \"num_hidden_layers\" is 0, and there are {} tensors of layers",
+         kConfig, unused);
+  model->notes.push_back(fmt::format(
+      "{} tensors of further layers are not used: num_hidden_layers is {}", unused, layers));
+}
+
 }  // namespace
 
 void name_tensors_hf(const Checkpoint& checkpoint, ImportedModel* model, const TensorNames& names) {
   // Some checkpoints store a tied matrix only under the name of the head.
   const std::string& at = names.hf_prefix;
+  note_unused_layers(checkpoint, at + "layers.", model);
   const std::string embedding = at + "embed_tokens.weight";
   const bool only_head = model->spec.tied_head() && checkpoint.find(embedding) == nullptr;
   model->tensors["embedding"] = {only_head ? "lm_head.weight" : embedding};

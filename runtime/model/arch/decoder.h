@@ -4,30 +4,26 @@
 #pragma once
 
 #include "runtime/model/arch/arch.h"
+#include "runtime/model/arch/hf_config.h"
 
 namespace pith {
 
-// config.json: hidden_size, num_hidden_layers, num_attention_heads, num_key_value_heads, head_dim,
-// intermediate_size, rms_norm_eps, hidden_act, max_position_embeddings, vocab_size,
-// tie_word_embeddings, rope_*, partial_rotary_factor, attention_bias, mlp_bias; every layer alike:
-// attention then gated MLP, each behind an RMS norm.
-// `config`: of the checkpoint, or what a family makes of it.
+// From what read_hf_config gives, or what a family makes of it: every layer alike, attention then
+// gated MLP, each behind an RMS norm.
 proto::ModelSpec decoder_spec_hf(const Checkpoint& checkpoint, const Json& config);
-inline proto::ModelSpec decoder_spec_hf(const Checkpoint& checkpoint) {
-  return decoder_spec_hf(checkpoint, checkpoint.config);
-}
 
 // The same from GGUF metadata ("llama.embedding_length", ...).
 proto::ModelSpec decoder_spec_gguf(const Checkpoint& checkpoint);
 
-// rope_theta, rope_scaling, rope_parameters of a config.json. `dims` are rotated per head.
-proto::Rope rope_hf(const Json& config, uint32_t dims);
+// From complete rope_parameters (read_hf_config): of a model for `context` tokens with such heads.
+proto::Rope rope_hf(const Json& parameters, uint64_t context, uint32_t head_dim);
 // What YaRN multiplies scores by, or their parts, for a context `factor` times as long.
 double yarn_mscale(double factor, double mscale);
 proto::Activation activation_named(const std::string& name, const std::string& file);
 
-// Whether a layer of a config.json attends to a window: as layer_types says, or `unlisted`.
-bool has_window(const Json& config, int layer, bool unlisted);
+// Windows of sliding_window in the layers that layer_types names, or else in those of `unlisted`.
+void set_windows_hf(const Json& config, bool (*unlisted)(const Json& config, uint64_t layer),
+                    proto::ModelSpec* spec);
 
 // Names of every linear and vector of the spec. A fused or stacked tensor's parts get their rows.
 struct TensorNames {

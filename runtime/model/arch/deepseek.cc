@@ -6,12 +6,11 @@
 
 #include "core/bytes.h"
 #include "core/error.h"
+#include "formats/printable.h"
 #include "runtime/model/arch/decoder.h"
 
 namespace pith {
 namespace {
-
-constexpr const char* kConfig = "config.json";
 
 struct LatentSizes {
   uint64_t rank, query_rank, plain, rotated, value_dim;
@@ -63,32 +62,38 @@ void set_choosing(const Choosing& c, proto::Mixture* m) {
   set_shared_expert(m, c.shared * width, false);
 }
 
+// A word of the configuration that transformers' class does not have, and that says otherwise than
+// the class does: it is not for us to choose between them.
+void check_word(const Checkpoint& checkpoint, const char* key, const char* expected) {
+  const std::string word = json_string(checkpoint.config, key, kConfig, expected);
+  if (word != expected)
+    fail(ErrorKind::kUnsupported, "{}: {} {} is not supported in this family", kConfig, key,
+         printable(word));
+}
+
 // The mixtures of layers from first_k_dense_replace on.
 void set_mixtures_hf(const Json& c, bool sigmoid, proto::ModelSpec* spec) {
   const uint64_t experts = json_uint(c, "n_routed_experts", kConfig, 0);
   if (experts == 0) return;
-  const uint64_t first = json_uint(c, "first_k_dense_replace", kConfig, 0),
-                 step = json_uint(c, "moe_layer_freq", kConfig, 1),
-                 width = json_uint(c, "moe_intermediate_size", kConfig);
-  const bool normalized = json_bool(c, "norm_topk_prob", kConfig, sigmoid);
-  const std::string method =
-      json_string(c, "topk_method", kConfig, sigmoid ? "noaux_tc" : "greedy");
-  if (step == 0) fail(ErrorKind::kCorrupt, "{}: moe_layer_freq is 0", kConfig);
-  if (method != "greedy" && method != "group_limited_greedy" && method != "noaux_tc")
-    fail(ErrorKind::kUnsupported, "{}: topk_method \"{}\" is not supported", kConfig, method);
-  const uint64_t groups = method == "greedy" ? 1 : json_uint(c, "n_group", kConfig, 1);
+  const uint64_t first = json_uint(c, "first_k_dense_replace", kConfig),
+                 width = json_uint(c, "moe_intermediate_size", kConfig),
+                 chosen = json_uint(c, "num_experts_per_tok", kConfig);
+  const bool normalized = json_bool(c, "norm_topk_prob", kConfig, false);
+  const std::string method = json_string(c, "topk_method", kConfig, "noaux_tc");
+  const bool greedy = method == "greedy";
+  if (sigmoid != (method == "noaux_tc") ||
+      (!sigmoid && !greedy && method != "group_limited_greedy"))
+    fail(ErrorKind::kUnsupported, "{}: topk_method {} is not supported", kConfig,
+         printable(method));
   const Choosing choosing{sigmoid,
-                          method == "noaux_tc",
+                          sigmoid,
                           normalized,
-                          groups,
-                          groups > 1 ? json_uint(c, "topk_group", kConfig) : 1,
+                          greedy ? 1 : json_uint(c, "n_group", kConfig),
+                          greedy ? 1 : json_uint(c, "topk_group", kConfig),
                           json_uint(c, "n_shared_experts", kConfig, 0),
-                          json_number(c, "routed_scaling_factor", kConfig, 1)};
+                          json_number(c, "routed_scaling_factor", kConfig)};
   for (int l = 0; l < spec->layers_size(); ++l) {
-    const auto layer = static_cast<uint64_t>(l);
-    if (layer >= first && layer % step == 0)
-      set_mixture(spec, l, width, experts, json_uint(c, "num_experts_per_tok", kConfig),
-                  normalized);
+    if (static_cast<uint64_t>(l) >= first) set_mixture(spec, l, width, experts, chosen, normalized);
   }
   for_each_mixture(spec, [&](int, proto::Mixture* m) { set_choosing(choosing, m); });
 }
@@ -119,30 +124,40 @@ void set_mixtures_gguf(const Checkpoint& checkpoint, uint64_t scores, proto::Mod
 }  // namespace
 
 ImportedModel import_deepseek_hf(const Checkpoint& checkpoint) {
-  Json c = checkpoint.config;
+  ImportedModel model;
+  Json c = read_hf_config(checkpoint, &model.notes);
+  const bool v2 = c["model_type"] == "deepseek_v2";
+  check_word(checkpoint, "scoring_func", v2 ? "softmax" : "sigmoid");
+  if (!v2) check_word(checkpoint, "topk_method", "noaux_tc");
   const LatentSizes sizes{
       json_uint(c, "kv_lora_rank", kConfig),     json_uint(c, "q_lora_rank", kConfig, 0),
       json_uint(c, "qk_nope_head_dim", kConfig), json_uint(c, "qk_rope_head_dim", kConfig),
       json_uint(c, "v_head_dim", kConfig),       1e-6 /* whatever the other norms have */};
-  if (json_bool(c, "attention_bias", kConfig, false))
-    fail(ErrorKind::kUnsupported, "{}: latent attention with biases is not supported", kConfig);
+  for (const char* const biases : {"attention_bias", "mlp_bias"}) {
+    if (json_bool(c, biases, kConfig, false))
+      fail(ErrorKind::kUnsupported, "{}: {} is not supported in this family", kConfig, biases);
+  }
   c["head_dim"] = sizes.rotated;  // what rotations know of heads
-  ImportedModel model{.spec = decoder_spec_hf(checkpoint, c), .tensors = {}};
+  c["num_key_value_heads"] = nullptr;
+  model.spec = decoder_spec_hf(checkpoint, c);
   auto* const spec = &model.spec;
+  const Json& rope = c["rope_parameters"];
+  const Json* const all = rope_number(rope, "mscale_all_dim");
   double mscale = 1;
-  if (const Json* const scaling = json_find(c, "rope_scaling")) {
-    const double all = json_number(*scaling, "mscale_all_dim", kConfig, 0);
-    if (all != 0) mscale = yarn_mscale(json_number(*scaling, "factor", kConfig), all);
+  if (all != nullptr && *all != 0 && rope["rope_type"] != "default") {
+    const double context = static_cast<double>(spec->context());
+    const Json* const factor = rope_number(rope, "factor");
+    mscale = yarn_mscale(
+        factor != nullptr
+            ? factor->get<double>()
+            : context / json_number(rope, "original_max_position_embeddings", kConfig, context),
+        all->get<double>());
   }
   set_latent(sizes, mscale, spec);
   const bool interleaved = json_bool(c, "rope_interleave", kConfig, true);
   for_each_attention(
       spec, [&](int, proto::Attention* a) { a->mutable_rope()->set_interleaved(interleaved); });
-  const bool v2 = spec->family() == "deepseek_v2";
-  const std::string scores = json_string(c, "scoring_func", kConfig, v2 ? "softmax" : "sigmoid");
-  if (scores != "softmax" && scores != "sigmoid")
-    fail(ErrorKind::kUnsupported, "{}: scoring_func \"{}\" is not supported", kConfig, scores);
-  set_mixtures_hf(c, scores == "sigmoid", spec);
+  set_mixtures_hf(c, !v2, spec);
   check_spec(*spec, checkpoint.path);  // before its linears are listed
   name_tensors_hf(checkpoint, &model);
   return model;
@@ -150,7 +165,7 @@ ImportedModel import_deepseek_hf(const Checkpoint& checkpoint) {
 
 ImportedModel import_deepseek_gguf(const Checkpoint& checkpoint) {
   const GgufMetadata& g = checkpoint.gguf;
-  ImportedModel model{.spec = decoder_spec_gguf(checkpoint), .tensors = {}};
+  ImportedModel model{.spec = decoder_spec_gguf(checkpoint)};
   auto* const spec = &model.spec;
   if (!g.has("deepseek2.attention.kv_lora_rank"))
     fail(ErrorKind::kUnsupported, "{}: a deepseek2 without latent attention", checkpoint.path);
@@ -192,12 +207,11 @@ ImportedModel import_deepseek_gguf(const Checkpoint& checkpoint) {
 }
 
 ImportedModel import_glm4_moe_hf(const Checkpoint& checkpoint) {
-  Json c = checkpoint.config;
-  if (!c.contains("partial_rotary_factor")) c["partial_rotary_factor"] = 0.5;
-  ImportedModel model{.spec = decoder_spec_hf(checkpoint, c), .tensors = {}};
+  ImportedModel model;
+  const Json c = read_hf_config(checkpoint, &model.notes);
+  model.spec = decoder_spec_hf(checkpoint, c);
   auto* const spec = &model.spec;
-  const bool norms = json_bool(c, "use_qk_norm", kConfig, false);
-  if (norms) set_head_norms(spec);
+  if (json_bool(c, "use_qk_norm", kConfig)) set_head_norms(spec);
   for_each_attention(spec, [](int, proto::Attention* a) { a->set_output_bias(false); });
   set_mixtures_hf(c, true, spec);
   check_spec(*spec, checkpoint.path);
@@ -206,7 +220,7 @@ ImportedModel import_glm4_moe_hf(const Checkpoint& checkpoint) {
 }
 
 ImportedModel import_glm4_moe_gguf(const Checkpoint& checkpoint) {
-  ImportedModel model{.spec = decoder_spec_gguf(checkpoint), .tensors = {}};
+  ImportedModel model{.spec = decoder_spec_gguf(checkpoint)};
   auto* const spec = &model.spec;
   if (checkpoint.find("blk.0.attn_q_norm.weight") != nullptr) set_head_norms(spec);
   set_mixtures_gguf(checkpoint, 2, spec);

@@ -1,5 +1,6 @@
 // gpt-oss: mixtures of experts with biases and a clamped activation, attention with sinks, a window
-// in every other layer. Experts are stacked in MXFP4, gate and up of one row after the other.
+// in every other layer. Experts are stacked, in MXFP4 or, as transformers saves
+// what it was given in other types, transposed; gate and up of one row after the other.
 
 #include "core/error.h"
 #include "runtime/model/arch/decoder.h"
@@ -7,15 +8,11 @@
 namespace pith {
 namespace {
 
-constexpr const char* kConfig = "config.json";
-
-void set_shared(uint64_t window, const Json& config, proto::ModelSpec* spec) {
+void set_shared(proto::ModelSpec* spec) {
   for (int l = 0; l < spec->layers_size(); ++l) {
     for (auto& sub : *spec->mutable_layers(l)->mutable_sublayers()) {
       if (sub.has_attention()) {
         sub.mutable_attention()->set_sinks(true);
-        sub.mutable_attention()->set_window(has_window(config, l, l % 2 == 0) ? window : 0);
-        sub.mutable_attention()->mutable_rope()->set_truncate(false);
       } else {
         sub.mutable_mixture()->set_router_bias(true);
         sub.mutable_mixture()->mutable_expert()->set_bias(true);
@@ -34,12 +31,14 @@ void name_sinks(ImportedModel* model, const char* format) {
 }  // namespace
 
 ImportedModel import_gpt_oss_hf(const Checkpoint& checkpoint) {
-  const Json& c = checkpoint.config;
-  ImportedModel model{.spec = decoder_spec_hf(checkpoint), .tensors = {}};
+  ImportedModel model;
+  Json c = read_hf_config(checkpoint, &model.notes);
+  c["hidden_act"] = "silu";  // whatever it says: the clamped one is always taken
+  model.spec = decoder_spec_hf(checkpoint, c);
   auto* const spec = &model.spec;
   // The numbers of ACTIVATION_SILU_CLAMPED.
-  if (json_number(c, "swiglu_limit", kConfig, 7) != 7 ||
-      json_number(c, "swiglu_alpha", kConfig, 1.702) != 1.702)
+  if (json_number(c, "swiglu_limit", kConfig) != 7 ||
+      json_number(c, "swiglu_alpha", kConfig) != 1.702)
     fail(ErrorKind::kUnsupported, "{}: a swiglu_limit other than 7, or swiglu_alpha than 1.702",
          kConfig);
   for (int l = 0; l < spec->layers_size(); ++l) {
@@ -47,12 +46,9 @@ ImportedModel import_gpt_oss_hf(const Checkpoint& checkpoint) {
                 json_uint(c, "num_local_experts", kConfig),
                 json_uint(c, "num_experts_per_tok", kConfig), true);
   }
-  set_shared(json_uint(c, "sliding_window", kConfig, 0), c, spec);
-  const bool biases = json_bool(c, "attention_bias", kConfig, true);
-  for_each_attention(spec, [&](int, proto::Attention* a) {
-    a->set_qkv_bias(biases);
-    a->set_output_bias(biases);
-  });
+  set_shared(spec);
+  set_windows_hf(
+      c, [](const Json&, uint64_t layer) { return layer % 2 == 0; }, spec);
   check_spec(*spec, checkpoint.path);  // before its linears are listed
   name_tensors_hf(checkpoint, &model);
   name_sinks(&model, "model.layers.{}.self_attn.sinks");
@@ -65,29 +61,42 @@ ImportedModel import_gpt_oss_hf(const Checkpoint& checkpoint) {
     if (info.expert < 0) continue;
     const bool down = info.role == LinearRole::kDown;
     const std::string tensor = mlp + (down ? "experts.down_proj" : "experts.gate_up_proj");
-    TensorSlice slice{tensor + "_blocks"};
-    slice.step = down ? 1 : 2;
-    slice.row = info.expert * info.n * slice.step + (info.role == LinearRole::kUp ? 1 : 0);
-    slice.scales = tensor + "_scales";
-    if (checkpoint.find(slice.tensor) == nullptr && checkpoint.find(tensor) != nullptr)
-      fail(ErrorKind::kUnsupported, "{}: {} is not in MXFP4, in which this family is read",
-           checkpoint.path, tensor);
+    const bool dense = checkpoint.find(tensor) != nullptr;
+    const int64_t first = info.role == LinearRole::kUp ? 1 : 0;
+    TensorSlice slice{dense ? tensor : tensor + "_blocks"};
+    slice.transposed = dense;
+    if (dense) {  // [experts, in, out]
+      slice.row = info.expert * info.k;
+      slice.column = first;
+      slice.column_step = down ? 1 : 2;
+    } else {
+      slice.step = down ? 1 : 2;
+      slice.row = info.expert * info.n * slice.step + first;
+      slice.scales = tensor + "_scales";
+    }
     model.tensors[info.name] = slice;
+    slice = {};
+    slice.step = down ? 1 : 2;
+    slice.row = info.expert * info.n * slice.step + first;
     slice.tensor = tensor + "_bias";
-    slice.scales.clear();
     model.tensors[info.name + ".bias"] = slice;
   }
   return model;
 }
 
 ImportedModel import_gpt_oss_gguf(const Checkpoint& checkpoint) {
-  ImportedModel model{.spec = decoder_spec_gguf(checkpoint), .tensors = {}};
+  ImportedModel model{.spec = decoder_spec_gguf(checkpoint)};
   auto* const spec = &model.spec;
   for (int l = 0; l < spec->layers_size(); ++l) {
     if (!spec->layers(l).sublayers(1).has_mixture())
       fail(ErrorKind::kCorrupt, "{}: blk.{}.ffn_gate_inp.weight is missing", checkpoint.path, l);
   }
-  set_shared(checkpoint.gguf.uint("gpt-oss.attention.sliding_window"), {}, spec);
+  set_shared(spec);
+  const uint64_t window = checkpoint.gguf.uint("gpt-oss.attention.sliding_window");
+  for_each_attention(spec, [&](int l, proto::Attention* a) {
+    a->set_window(l % 2 == 0 ? window : 0);
+    a->mutable_rope()->set_truncate(false);  // the files do not say it
+  });
   check_spec(*spec, checkpoint.path);
   name_tensors_gguf(&model, {.gguf_mlp_norm = "post_attention_norm"});
   name_sinks(&model, "blk.{}.attn_sinks.weight");

@@ -10,67 +10,69 @@
 namespace pith {
 namespace {
 
-constexpr const char* kConfig = "config.json";
+uint64_t count(const Json& c, const char* key) { return json_uint(c, key, kConfig); }
 
-void set_windows_hf(const Json& c, const std::string& family, proto::ModelSpec* spec) {
-  const uint64_t window = json_uint(c, "sliding_window", kConfig, 0);
-  if (window == 0) return;
-  const bool qwen = family.starts_with("qwen");
-  if (family == "llama" || (qwen && !json_bool(c, "use_sliding_window", kConfig, false))) return;
-  const uint64_t first = qwen ? json_uint(c, "max_window_layers", kConfig, 0) : 0;
-  for_each_attention(spec, [&](int l, proto::Attention* a) {
-    if (has_window(c, l, static_cast<uint64_t>(l) >= first)) a->set_window(window);
-  });
+// Windows in the layers of layer_types, or else in those that the class chooses.
+void set_windows(Json c, proto::ModelSpec* spec) {
+  if (!json_bool(c, "use_sliding_window", kConfig, true)) c["sliding_window"] = nullptr;
+  const std::string& family = spec->family();
+  const bool listed = json_find(c, "layer_types") != nullptr;
+  if (!listed && json_uint(c, "sliding_window", kConfig, 0) == 0) return;
+  using Unlisted = bool (*)(const Json&, uint64_t);
+  const Unlisted every = [](const Json&, uint64_t) { return true; },
+                 upper = [](const Json&config,
+                            uint64_t layer) { return layer >= count(config, "max_window_layers"); },
+                 lower = [](const Json&config, uint64_t layer) {
+                   return layer % 2 == 0 && layer < count(config, "max_window_layers");
+                 };
+  const bool dense = family == "qwen2" || family == "qwen3";
+  set_windows_hf(c, dense ? upper : family == "qwen2_moe" ? lower : every, spec);
 }
 
 void set_mixtures_hf(const Json& c, const std::string& family, proto::ModelSpec* spec) {
-  if (family == "mixtral") {
-    for (int l = 0; l < spec->layers_size(); ++l) {
-      set_mixture(spec, l, json_uint(c, "intermediate_size", kConfig),
-                  json_uint(c, "num_local_experts", kConfig, 8),
-                  json_uint(c, "num_experts_per_tok", kConfig, 2), true);
-    }
-  }
-  if (family != "qwen2_moe" && family != "qwen3_moe") return;
+  const bool mixtral = family == "mixtral";
+  const uint64_t experts = json_uint(c, mixtral ? "num_local_experts" : "num_experts", kConfig, 0);
+  if (experts == 0) return;
   const Json* const plain = json_find(c, "mlp_only_layers");
-  const uint64_t step = json_uint(c, "decoder_sparse_step", kConfig, 1);
-  if (step == 0) fail(ErrorKind::kCorrupt, "{}: decoder_sparse_step is 0", kConfig);
+  const uint64_t step = json_uint(c, "decoder_sparse_step", kConfig, 1),
+                 width = count(c, mixtral ? "intermediate_size" : "moe_intermediate_size"),
+                 chosen = count(c, "num_experts_per_tok");
+  const bool normalized = mixtral || json_bool(c, "norm_topk_prob", kConfig);
   for (int l = 0; l < spec->layers_size(); ++l) {
-    const bool listed = plain != nullptr && plain->is_array() &&
-                        std::ranges::any_of(*plain, [&](const Json& i) { return i == l; });
-    if (listed || static_cast<uint64_t>(l + 1) % step != 0) continue;
-    set_mixture(spec, l, json_uint(c, "moe_intermediate_size", kConfig),
-                json_uint(c, "num_experts", kConfig), json_uint(c, "num_experts_per_tok", kConfig),
-                json_bool(c, "norm_topk_prob", kConfig, false));
+    const bool listed =
+        plain != nullptr && std::ranges::any_of(*plain, [&](const Json& i) { return i == l; });
+    if (!listed && static_cast<uint64_t>(l + 1) % step == 0)
+      set_mixture(spec, l, width, experts, chosen, normalized);
   }
   if (family != "qwen2_moe") return;
   for_each_mixture(spec, [&](int, proto::Mixture* m) {
-    set_shared_expert(m, json_uint(c, "shared_expert_intermediate_size", kConfig), true);
+    set_shared_expert(m, count(c, "shared_expert_intermediate_size"), true);
   });
 }
 
 }  // namespace
 
 ImportedModel import_llama_hf(const Checkpoint& checkpoint) {
-  ImportedModel model{.spec = decoder_spec_hf(checkpoint), .tensors = {}};
+  ImportedModel model;
+  const Json c = read_hf_config(checkpoint, &model.notes);
+  model.spec = decoder_spec_hf(checkpoint, c);
   auto* spec = &model.spec;
   const std::string family = spec->family();
   for_each_attention(spec, [&](int, proto::Attention* a) {
     a->mutable_rope()->set_interleaved(family == "llama2c");
-    const bool qwen2 = family.starts_with("qwen2");
-    if (qwen2) a->set_qkv_bias(true);
-    if (qwen2 || family == "mistral" || family == "mixtral") a->set_output_bias(false);
+    if (family == "qwen2") a->set_qkv_bias(true);
+    if (family == "qwen2_moe") a->set_qkv_bias(json_bool(c, "qkv_bias", kConfig));
   });
   if (family.starts_with("qwen3")) set_head_norms(spec);
-  set_windows_hf(checkpoint.config, family, spec);
-  set_mixtures_hf(checkpoint.config, family, spec);
+  set_windows(c, spec);
+  set_mixtures_hf(c, family, spec);
   check_spec(*spec, checkpoint.path);  // before its linears are listed
   name_tensors_hf(checkpoint, &model, {.mixtral = family == "mixtral", .shared = "shared_expert"});
   return model;
 }
 
 ImportedModel import_llama_gguf(const Checkpoint& checkpoint) {
-  ImportedModel model{.spec = decoder_spec_gguf(checkpoint), .tensors = {}};
+  ImportedModel model{.spec = decoder_spec_gguf(checkpoint)};
   auto* spec = &model.spec;
   // Converters permute the rows of q and k of Llama so that the rotation works on neighbours; of
   // the others they do not.
