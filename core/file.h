@@ -2,7 +2,9 @@
 //
 // A NewFile is written beside its final name, reserved first, synced, renamed, and its folder
 // synced: the final name holds the old content or all of the new one, and an existing file is never
-// truncated. Errors name the path; a full disk is kNoSpace, all else kIo.
+// truncated. Links are followed first, so that they stay; what is no file (a terminal, a pipe, a
+// descriptor of this process by its name in /dev or /proc) is written to and never replaced. Errors
+// name the path; a full disk is kNoSpace, all else kIo.
 //
 // All system calls go through Syscalls, so that tests can fail the n-th of them.
 #pragma once
@@ -25,6 +27,7 @@ class Syscalls {
   virtual int close(int fd);
   virtual ssize_t pread(int fd, void* buffer, size_t n, off_t offset);
   virtual ssize_t pwrite(int fd, const void* buffer, size_t n, off_t offset);
+  virtual ssize_t write(int fd, const void* buffer, size_t n);
   virtual int fallocate(int fd, off_t length);  // posix_fallocate: returns the error
   virtual int ftruncate(int fd, off_t length);
   virtual int fdatasync(int fd);
@@ -57,6 +60,9 @@ class File {
   static File open_read(const std::string& path);        // regular files only
   static File open_read_write(const std::string& path);  // creates it where missing
   static File create(const std::string& path);  // Error(kIo) where it exists, be it as a link
+  // Creates it where missing. Error(kUsage) where it is a link, no regular file, someone else's, or
+  // has other names: what is written to it can be nowhere else.
+  static File open_own(const std::string& path);
 
   const std::string& path() const { return path_; }
   bool is_open() const { return fd_ >= 0; }
@@ -74,6 +80,7 @@ class File {
   void close();     // reports what the destructor would swallow
 
  private:
+  friend class NewFile;
   File(int fd, std::string path) : fd_(fd), path_(std::move(path)) {}
   int fd_ = -1;
   std::string path_;
@@ -97,11 +104,25 @@ class MappedFile {
   std::span<const std::byte> bytes_;
 };
 
-// SIGBUS inside a MappedFile: "model file changed while in use: PATH" and exit code 4. Called once
-// by main.
+// SIGBUS inside a MappedFile: "model file changed while in use: PATH" and exit code 4. A file that
+// grows beyond the limit of the process (SIGXFSZ) is an error of that write. Called once by main.
 void install_mapping_guard();
 
-// A file in the making; unlinked unless commit() returns.
+// Where a path that is to be written leads.
+struct OutputPath {
+  std::string path;      // behind all links; there need be no file yet
+  bool special = false;  // no regular file: written to as it is
+  int descriptor = -1;   // one of this process's: /dev/stdout, /dev/fd/3, /proc/self/fd/3
+};
+// Error(kIo) naming the path where it is a folder, a socket or a disk, or its folder is missing.
+OutputPath resolve_output(const std::string& path);
+
+// Error(kIo) or Error(kNoSpace) now where write_file could not write later: for outputs of long
+// work. Leaves nothing behind. Does nothing for "" and "-".
+void check_writable(const std::string& path);
+
+// A file in the making; unlinked unless commit() returns. What a process left that was killed
+// meanwhile is removed by the next one with the same name.
 class NewFile {
  public:
   explicit NewFile(const std::string& final_path, uint64_t reserve_bytes = 0);
@@ -123,7 +144,8 @@ class NewFile {
 
 std::vector<std::byte> read_file(const std::string& path, uint64_t max_bytes);
 std::string read_text_file(const std::string& path, uint64_t max_bytes);
-void write_file(const std::string& path, std::span<const std::byte> bytes);  // through NewFile
+// Through NewFile, or into what is no file.
+void write_file(const std::string& path, std::span<const std::byte> bytes);
 
 // Makes `from` (already synced) appear as `to`, durably.
 void rename_file(const std::string& from, const std::string& to);

@@ -1,6 +1,11 @@
 #include "core/file.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -77,6 +82,142 @@ TEST(NewFile, names_the_path_it_cannot_make) {
       folder.path(), std::filesystem::perms::owner_read | std::filesystem::perms::owner_exec);
   if (::geteuid() == 0) GTEST_SKIP() << "root may write in a read-only folder";
   EXPECT_PITH_ERROR(NewFile(folder.file("x")), ErrorKind::kIo, "Permission denied");
+}
+
+TEST(NewFile, is_written_behind_links_which_stay) {
+  const TemporaryFolder folder;
+  std::filesystem::create_directory(folder.file("elsewhere"));
+  write_file(folder.file("elsewhere/x"), as_bytes("old"));
+  std::filesystem::create_symlink("elsewhere/x", folder.file("link"));
+  std::filesystem::create_symlink(folder.file("link"), folder.file("second"));
+  std::filesystem::create_symlink("elsewhere/new", folder.file("dangling"));
+  write_file(folder.file("second"), as_bytes("new"));
+  write_file(folder.file("dangling"), as_bytes("made"));
+  EXPECT_EQ(text_of(folder.file("elsewhere/x")), "new");
+  EXPECT_EQ(text_of(folder.file("elsewhere/new")), "made");
+  EXPECT_TRUE(std::filesystem::is_symlink(folder.file("link")));
+  EXPECT_TRUE(std::filesystem::is_symlink(folder.file("second")));
+  EXPECT_TRUE(std::filesystem::is_symlink(folder.file("dangling")));
+  std::filesystem::create_symlink(folder.file("b"), folder.file("a"));
+  std::filesystem::create_symlink(folder.file("a"), folder.file("b"));
+  EXPECT_PITH_ERROR(write_file(folder.file("a"), as_bytes("x")), ErrorKind::kIo,
+                    "a: cannot create");
+  std::filesystem::create_symlink(folder.file("elsewhere"), folder.file("to_folder"));
+  EXPECT_PITH_ERROR(write_file(folder.file("to_folder"), {}), ErrorKind::kIo, "is a folder");
+}
+
+TEST(NewFile, keeps_the_permissions_of_the_file_it_replaces) {
+  const TemporaryFolder folder;
+  write_file(folder.file("x"), as_bytes("secret"));
+  ASSERT_EQ(::chmod(folder.file("x").c_str(), 0600), 0);
+  write_file(folder.file("x"), as_bytes("new"));
+  struct stat s;
+  ASSERT_EQ(::stat(folder.file("x").c_str(), &s), 0);
+  EXPECT_EQ(s.st_mode & 0777, 0600u);
+}
+
+TEST(NewFile, removes_what_a_dead_process_left_and_nothing_else) {
+  const TemporaryFolder folder;
+  const pid_t dead = ::fork();
+  if (dead == 0) ::_exit(0);
+  ::waitpid(dead, nullptr, 0);
+  const std::string gone = folder.file(fmt::format(".x.tmp.{}.0", dead));
+  const std::string other = folder.file(fmt::format(".y.tmp.{}.0", dead));
+  const std::string odd = folder.file(fmt::format(".x.tmp.{}.a", dead));
+  const std::string link = folder.file(fmt::format(".x.tmp.{}.1", dead));
+  for (const auto& f : {gone, other, odd}) write_file(f, as_bytes("1"));
+  std::filesystem::create_symlink(other, link);
+  write_file(folder.file("x"), as_bytes("new"));
+  EXPECT_FALSE(file_exists(gone));
+  EXPECT_TRUE(file_exists(other));
+  EXPECT_TRUE(file_exists(odd));
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+}
+
+TEST(WriteFile, writes_into_what_is_no_file_and_never_replaces_it) {
+  const TemporaryFolder folder;
+  const std::string pipe = folder.file("pipe");
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  const int reader = ::open(pipe.c_str(), O_RDONLY | O_NONBLOCK);
+  ASSERT_GE(reader, 0);
+  EXPECT_NO_THROW(check_writable(pipe));
+  write_file(pipe, as_bytes("hello"));
+  char got[16];
+  EXPECT_EQ(::read(reader, got, sizeof(got)), 5);
+  ::close(reader);
+  struct stat s;
+  ASSERT_EQ(::lstat(pipe.c_str(), &s), 0);
+  EXPECT_TRUE(S_ISFIFO(s.st_mode));
+  write_file("/dev/null", as_bytes("x"));
+  ASSERT_EQ(::stat("/dev/null", &s), 0);
+  EXPECT_TRUE(S_ISCHR(s.st_mode));
+  EXPECT_PITH_ERROR(write_file("/dev/full", as_bytes("x")), ErrorKind::kNoSpace, "/dev/full");
+  EXPECT_PITH_ERROR(NewFile("/dev/null"), ErrorKind::kIo, "not a regular file");
+}
+
+// As a shell gives it: behind a link, and at the end of what is there.
+TEST(WriteFile, appends_to_a_descriptor_of_this_process) {
+  const TemporaryFolder folder;
+  const int fd = ::open(folder.file("log").c_str(), O_RDWR | O_CREAT, 0600);
+  ASSERT_GE(fd, 0);
+  ASSERT_EQ(::write(fd, "before ", 7), 7);
+  std::filesystem::create_symlink(fmt::format("/proc/self/fd/{}", fd), folder.file("link"));
+  std::filesystem::create_symlink("link", folder.file("second"));
+  EXPECT_NO_THROW(check_writable(folder.file("second")));
+  write_file(folder.file("second"), as_bytes("and "));
+  write_file(fmt::format("/dev/fd/{}", fd), as_bytes("after"));
+  EXPECT_EQ(text_of(folder.file("log")), "before and after");
+  EXPECT_TRUE(std::filesystem::is_symlink(folder.file("link")));
+  ::close(fd);
+  const int read_only = ::open(folder.file("log").c_str(), O_RDONLY);
+  EXPECT_PITH_ERROR(check_writable(fmt::format("/dev/fd/{}", read_only)), ErrorKind::kIo, "write");
+  ::close(read_only);
+}
+
+TEST(CheckWritable, says_at_once_what_would_fail_later_and_leaves_nothing) {
+  const TemporaryFolder folder;
+  write_file(folder.file("x"), as_bytes("old"));
+  EXPECT_NO_THROW(check_writable(""));
+  EXPECT_NO_THROW(check_writable("-"));
+  EXPECT_NO_THROW(check_writable(folder.file("x")));
+  EXPECT_NO_THROW(check_writable(folder.file("y")));
+  EXPECT_PITH_ERROR(check_writable(folder.file("no/x")), ErrorKind::kIo, "no/x: cannot create");
+  EXPECT_PITH_ERROR(check_writable(folder.file("x/y")), ErrorKind::kIo, "x/y: cannot create");
+  EXPECT_PITH_ERROR(check_writable(folder.path()), ErrorKind::kIo, "is a folder");
+  EXPECT_EQ(text_of(folder.file("x")), "old");
+  EXPECT_EQ(folder.files(), 1);
+}
+
+TEST(File, its_own_is_neither_a_link_nor_known_by_other_names) {
+  const TemporaryFolder folder;
+  write_file(folder.file("victim"), as_bytes("precious"));
+  std::filesystem::create_symlink(folder.file("victim"), folder.file("link"));
+  std::filesystem::create_hard_link(folder.file("victim"), folder.file("hard"));
+  ASSERT_EQ(::mkfifo(folder.file("pipe").c_str(), 0600), 0);
+  for (const char* name : {"link", "hard", "pipe"})
+    EXPECT_PITH_ERROR(File::open_own(folder.file(name)), ErrorKind::kUsage, name);
+  EXPECT_EQ(text_of(folder.file("victim")), "precious");
+  EXPECT_NO_THROW(File::open_own(folder.file("new")));
+}
+
+TEST(File, that_grows_beyond_the_limit_of_the_process_is_an_error) {
+  const TemporaryFolder folder;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    install_mapping_guard();
+    const rlimit limit{4, 4};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
+    try {
+      write_file(folder.file("x"), as_bytes("more than four"));
+    } catch (const Error& e) {
+      ::_exit(e.kind() == ErrorKind::kNoSpace ? 0 : 2);
+    }
+    ::_exit(1);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  EXPECT_EQ(folder.files(), 0);
 }
 
 TEST(File, a_full_device_is_no_space) {
