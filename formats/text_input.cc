@@ -1,6 +1,7 @@
 #include "formats/text_input.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -16,13 +17,26 @@
 namespace pith {
 namespace {
 
+// Whether more can be read, so that an interrupt is noticed while a pipe has nothing to say.
+void wait_for_input(int fd, const std::string& path) {
+  for (;;) {
+    check_interrupt();
+    pollfd p{.fd = fd, .events = POLLIN, .revents = 0};
+    const int ready = ::poll(&p, 1, 200);
+    if (ready > 0) return;
+    if (ready < 0 && errno != EINTR)
+      fail(ErrorKind::kIo, "{}: cannot read: {}", path, std::strerror(errno));
+  }
+}
+
 class Descriptor {
  public:
   explicit Descriptor(const std::string& path) {
     if (path == "-") {
-      fd_ = ::dup(0);
+      fd_ = ::fcntl(0, F_DUPFD_CLOEXEC, 0);
     } else {
-      fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+      // Not blocking: a named pipe without a writer is waited for in wait_for_input().
+      fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     }
     if (fd_ < 0) fail(ErrorKind::kIo, "{}: cannot open: {}", path, std::strerror(errno));
   }
@@ -40,23 +54,26 @@ std::string read_all(const std::string& path, uint64_t max_bytes) {
   struct stat s;
   if (::fstat(in.get(), &s) != 0) fail(ErrorKind::kIo, "{}: {}", path, std::strerror(errno));
   if (S_ISDIR(s.st_mode)) fail(ErrorKind::kIo, "{}: is a folder", path);
-  if (S_ISSOCK(s.st_mode) || S_ISBLK(s.st_mode))
-    fail(ErrorKind::kIo, "{}: neither a file nor a pipe", path);
+  if (S_ISBLK(s.st_mode)) fail(ErrorKind::kIo, "{}: neither a file nor a pipe", path);
+  const bool regular = S_ISREG(s.st_mode);
   std::string out;
-  for (size_t piece = size_t{1} << 16;;) {
+  for (size_t piece = regular ? static_cast<size_t>(s.st_size) + 1 : size_t{1} << 16;;) {
+    piece = std::min<size_t>(piece, max_bytes + 1);
+    if (!regular) wait_for_input(in.get(), path);
     const size_t before = out.size();
     out.resize(before + piece);
     const ssize_t n = ::read(in.get(), out.data() + before, piece);
+    const int error = errno;
     out.resize(before + static_cast<size_t>(n > 0 ? n : 0));
-    if (n < 0 && errno == EINTR) {
+    if (n < 0 && (error == EINTR || error == EAGAIN)) {
       check_interrupt();
       continue;
     }
-    if (n < 0) fail(ErrorKind::kIo, "{}: cannot read: {}", path, std::strerror(errno));
+    if (n < 0) fail(ErrorKind::kIo, "{}: cannot read: {}", path, std::strerror(error));
     if (n == 0) return out;
     if (out.size() > max_bytes)
       fail(ErrorKind::kCorrupt, "{}: more than {} bytes of text", path, max_bytes);
-    piece = std::max(piece, out.size());
+    piece = std::clamp(out.size(), size_t{1} << 16, size_t{1} << 26);
   }
 }
 
@@ -96,15 +113,53 @@ std::string gunzip(const std::string& packed, const std::string& path, uint64_t 
   }
 }
 
+// What people take for text by mistake, by how it begins.
+constexpr struct {
+  std::string_view magic;
+  const char* what;
+} kNoText[] = {
+    {{"\x28\xb5\x2f\xfd", 4}, "compressed by zstd; unpack it: zstd -d"},
+    {{"\xfd"
+      "7zXZ",
+      5},
+     "compressed by xz; unpack it: xz -d"},
+    {{"BZh9", 4}, "compressed by bzip2; unpack it: bzip2 -d"},
+    {{"PK\x03\x04", 4}, "a ZIP archive; unpack it"},
+    {{"PAR1", 4}, "a Parquet file; export it as text or JSON lines"},
+    {{"%PDF-", 5}, "a PDF; export it as text"},
+    {{"GGUF", 4}, "a GGUF model"},
+    {{"version https://git-lfs.github.com/spec/", 40},
+     "a Git LFS pointer, not the file itself; fetch it: git lfs pull"},
+};
+
+// UTF-16 without a mark at its beginning: of Latin letters, every second byte is NUL.
+bool looks_like_utf16(std::string_view text) {
+  const std::string_view head = text.substr(0, 4096);
+  size_t even = 0, odd = 0;
+  for (size_t i = 0; i < head.size(); ++i) (i % 2 == 0 ? even : odd) += head[i] == '\0';
+  return std::max(even, odd) > head.size() / 4 && std::min(even, odd) <= head.size() / 50;
+}
+
 void check_text(const std::string& text, const std::string& path) {
-  const std::string_view head = std::string_view(text).substr(0, 2);
-  if (head == "\xff\xfe" || head == "\xfe\xff") {
-    fail(ErrorKind::kCorrupt, "{}: this is UTF-16; convert it: iconv -f UTF-16 -t UTF-8", path);
+  for (const auto& n : kNoText) {
+    if (text.starts_with(n.magic)) fail(ErrorKind::kCorrupt, "{}: no text: {}", path, n.what);
   }
+  const std::string_view head = std::string_view(text).substr(0, 4);
+  if (head == std::string_view("\xff\xfe\0\0", 4) || head == std::string_view("\0\0\xfe\xff", 4))
+    fail(ErrorKind::kCorrupt, "{}: this is UTF-32; convert it: iconv -f UTF-32 -t UTF-8", path);
+  if (head.starts_with("\xff\xfe") || head.starts_with("\xfe\xff"))
+    fail(ErrorKind::kCorrupt, "{}: this is UTF-16; convert it: iconv -f UTF-16 -t UTF-8", path);
   if (const size_t nul = text.find('\0'); nul != std::string::npos) {
+    if (looks_like_utf16(text)) {
+      fail(ErrorKind::kCorrupt,
+           "{}: this looks like UTF-16; convert it: iconv -f UTF-16{} -t UTF-8", path,
+           nul % 2 == 0 ? "BE" : "LE");
+    }
     fail(ErrorKind::kCorrupt, "{}: no text: byte {} is NUL", path, nul);
   }
   if (const size_t at = valid_utf8_prefix(text); at < text.size()) {
+    if (is_incomplete_utf8(std::string_view(text).substr(at)))
+      fail(ErrorKind::kCorrupt, "{}: the text ends within a character: was it cut?", path);
     fail(ErrorKind::kCorrupt,
          "{}: no UTF-8 text: byte 0x{:02x} at {}; if it is Latin-1, convert it: iconv -f LATIN1 "
          "-t UTF-8",
@@ -118,6 +173,7 @@ std::string read_text_input(const std::string& path, uint64_t max_bytes) {
   std::string text = read_all(path, max_bytes);
   if (text.starts_with("\x1f\x8b")) text = gunzip(text, path, max_bytes);
   check_text(text, path);
+  if (text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);
   return text;
 }
 

@@ -7,9 +7,11 @@
 
 namespace pith {
 
-// The whole text, as it is. Error(kIo) where it cannot be read or is a folder, socket or terminal;
+// The whole text, as it is, without a UTF-8 mark at its beginning. Waits for a named pipe's writer;
+// an interrupt ends that. Error(kIo) where it cannot be read or is a folder or a block device;
 // Error(kCorrupt) where it has more than `max_bytes` (unpacked), or where it is no UTF-8 text: it
-// is UTF-16, has NUL bytes, or has an invalid sequence, whose place the message names with a
+// is UTF-16 or UTF-32, has NUL bytes, is a file of a kind that people take for text (an archive, a
+// model, a Git LFS pointer), or has an invalid sequence, whose place the message names with a
 // remedy.
 std::string read_text_input(const std::string& path, uint64_t max_bytes);
 

@@ -2,96 +2,124 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "core/error.h"
-#include "core/interrupt.h"
-#include "core/json.h"
-#include "runtime/cpu/kernels.h"
-#include "runtime/eval/evaluate.h"
+#include "formats/tokenizer/unicode.h"
 
 namespace pith {
-
-std::vector<ChoiceTask> parse_choice_tasks(std::string_view lines, const std::string& name) {
-  std::vector<ChoiceTask> tasks;
-  for (int number = 1; !lines.empty(); ++number) {
-    const auto line = lines.substr(0, lines.find('\n'));
-    lines.remove_prefix(std::min(lines.size(), line.size() + 1));
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    const std::string where = fmt::format("{}, line {}", name, number);
-    const Json j = parse_json(line, where);
-    ChoiceTask t;
-    t.prompt = json_string(j, "prompt", where);
-    const Json& choices = json_member(j, "choices", where);
-    if (!choices.is_array() || choices.size() < 2)
-      fail(ErrorKind::kCorrupt, "{}: \"choices\" should be a list of two or more", where);
-    for (const auto& c : choices) {
-      if (!c.is_string() || c.get_ref<const std::string&>().empty())
-        fail(ErrorKind::kCorrupt, "{}: a choice is not a text", where);
-      t.choices.push_back(c.get<std::string>());
-    }
-    t.answer = json_uint(j, "answer", where);
-    if (t.answer >= t.choices.size())
-      fail(ErrorKind::kCorrupt, "{}: answer {} of {} choices", where, t.answer, t.choices.size());
-    tasks.push_back(std::move(t));
-  }
-  if (tasks.empty()) fail(ErrorKind::kUsage, "{}: no tasks", name);
-  return tasks;
-}
-
 namespace {
 
-// log P(choice | prompt). The choice's tokens are those of the joined text behind the common prefix
-// with the prompt's.
-double log_probability(Executor& executor, const Model& model, const Tokenizer& tokenizer,
-                       const std::string& prompt, const std::string& choice) {
+int64_t characters(std::string_view text) {
+  return std::ranges::count_if(text, [](char c) { return (c & 0xc0) != 0x80; });
+}
+
+// The scored tokens of a choice are those of the joined text behind the common prefix with the
+// prompt's.
+Window window_of(const Tokenizer& tokenizer, int64_t context, const std::string& prompt,
+                 const std::string& choice) {
   const auto before = tokenizer.encode(prompt);
   auto tokens = tokenizer.encode(prompt + choice);
   const auto shared = std::ranges::mismatch(before, tokens).in1 - before.begin();
   int64_t first = std::max<int64_t>(1, shared);
-  const auto context = static_cast<int64_t>(model.spec.context());
   if (const auto n = static_cast<int64_t>(tokens.size());
       n > context) {  // the end of the prompt is what fits
     tokens.erase(tokens.begin(), tokens.begin() + (n - context));
     first = std::max<int64_t>(1, first - (n - context));
   }
-  const auto n = static_cast<int64_t>(tokens.size());
-  if (n <= first) fail(ErrorKind::kUsage, "the choice \"{}\" adds no token to its prompt", choice);
-  const auto logits = window_logits(executor, model, {tokens, first - 1});
-  const auto vocab = static_cast<int64_t>(model.spec.vocab());
-  double sum = 0;
-  for (int64_t i = first; i < n; ++i) {
-    const float* row = logits.data() + (i - first) * vocab;
-    sum += static_cast<double>(row[tokens[static_cast<size_t>(i)]]) -
-           cpu_kernels().log_sum_exp(row, vocab);
-  }
-  if (!std::isfinite(sum)) fail(ErrorKind::kNumeric, "the model's output is not finite");
-  return sum;
+  if (static_cast<int64_t>(tokens.size()) <= first)
+    fail(ErrorKind::kUsage, "the choice \"{}\" adds no token to its prompt", choice);
+  return {std::move(tokens), first - 1};
+}
+
+size_t best_of(std::span<const double> values) {
+  return static_cast<size_t>(std::ranges::max_element(values) - values.begin());
+}
+
+std::string labelled_example(const ChoiceTask& t) {
+  const std::string& prompt = t.prompts.empty() ? t.prompt : t.prompts[t.answer];
+  return prompt + t.delimiter + t.choices[t.answer] + "\n\n";
+}
+
+template <class F>
+void each_prompt(ChoiceTask* t, F f) {
+  f(&t->prompt);
+  for (auto& p : t->prompts) f(&p);
 }
 
 }  // namespace
 
-ChoiceResult evaluate_choice(Executor& executor, const Model& model, const Tokenizer& tokenizer,
-                             const std::vector<ChoiceTask>& tasks, Progress& progress) {
-  ChoiceResult r;
-  int64_t right = 0, right_by_length = 0;
-  progress.begin("choosing", static_cast<int64_t>(tasks.size()));
-  for (const auto& t : tasks) {
-    check_interrupt();
-    std::vector<double> sums, per_byte;
-    for (const auto& c : t.choices) {
-      sums.push_back(log_probability(executor, model, tokenizer, t.prompt, c));
-      per_byte.push_back(sums.back() / static_cast<double>(c.size()));
+void add_shots(const std::vector<ChoiceTask>& examples, int64_t shots,
+               std::vector<ChoiceTask>* tasks) {
+  for (auto& t : *tasks) {
+    std::string before;
+    int64_t found = 0;
+    for (const auto& e : examples) {
+      if (found == shots) break;
+      if (e.subject != t.subject) continue;
+      before += labelled_example(e);
+      ++found;
     }
-    right += static_cast<size_t>(std::ranges::max_element(sums) - sums.begin()) == t.answer;
-    right_by_length +=
-        static_cast<size_t>(std::ranges::max_element(per_byte) - per_byte.begin()) == t.answer;
-    progress.advance(++r.tasks, "");
+    if (found < shots) {
+      fail(ErrorKind::kUsage, "{} examples{}{}, {} were asked for", found,
+           t.subject.empty() ? "" : " of ", t.subject, shots);
+    }
+    each_prompt(&t, [&](std::string* p) { *p = before + *p; });
   }
-  progress.end();
+}
+
+void add_descriptions(std::vector<ChoiceTask>* tasks) {
+  for (auto& t : *tasks) {
+    if (t.subject.empty()) continue;
+    std::string subject = t.subject;
+    std::ranges::replace(subject, '_', ' ');
+    each_prompt(&t, [&](std::string* p) {
+      *p = "The following are multiple choice questions (with answers) about " + subject + ".\n\n" +
+           *p;
+    });
+  }
+}
+
+std::vector<Window> choice_windows(const Model& model, const Tokenizer& tokenizer,
+                                   const std::vector<ChoiceTask>& tasks) {
+  std::vector<Window> windows;
+  const auto context = static_cast<int64_t>(model.spec.context());
+  for (const auto& t : tasks) {
+    for (size_t c = 0; c < t.choices.size(); ++c) {
+      windows.push_back(window_of(tokenizer, context, t.prompts.empty() ? t.prompt : t.prompts[c],
+                                  t.delimiter + t.choices[c]));
+    }
+  }
+  return windows;
+}
+
+ChoiceResult evaluate_choice(Executor& executor, const Model& model, const Tokenizer& tokenizer,
+                             const std::vector<ChoiceTask>& tasks, Progress& progress,
+                             const EvaluationFiles& files) {
+  const auto windows = choice_windows(model, tokenizer, tasks);
+  const auto nll = window_nll(executor, model, windows, progress, files);
+  ChoiceResult r;
+  double right = 0, right_by_length = 0;
+  size_t window = 0;
+  for (const auto& t : tasks) {
+    std::vector<double> sums, by_length;
+    for (const auto& c : t.choices) {
+      sums.push_back(-nll[window++]);
+      by_length.push_back(sums.back() / static_cast<double>(characters(c)));
+    }
+    right += best_of(sums) == t.answer;
+    right_by_length += best_of(by_length) == t.answer;
+    ++r.tasks;
+  }
   const auto n = static_cast<double>(r.tasks);
-  r.accuracy = static_cast<double>(right) / n;
-  r.accuracy_by_length = static_cast<double>(right_by_length) / n;
-  r.standard_error = std::sqrt(r.accuracy * (1 - r.accuracy) / n);
+  r.accuracy = right / n;
+  r.accuracy_by_length = right_by_length / n;
+  constexpr double z = 1.959964;
+  const double middle = (right + z * z / 2) / (n + z * z);
+  r.standard_error =
+      std::sqrt(r.accuracy * (1 - r.accuracy) / n + z * z / (4 * n * n)) / (1 + z * z / n);
+  r.low = std::max(0.0, middle - z * r.standard_error);
+  r.high = std::min(1.0, middle + z * r.standard_error);
   return r;
 }
 

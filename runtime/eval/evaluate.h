@@ -6,7 +6,9 @@
 #include <vector>
 
 #include "core/progress.h"
+#include "runtime/eval/logits_file.h"
 #include "runtime/eval/protocol.h"
+#include "runtime/eval/resume_file.h"
 #include "runtime/executor.h"
 
 namespace pith {
@@ -18,12 +20,29 @@ struct PerplexityResult {
   double standard_error = 0;  // of the perplexity
 };
 
+// What an evaluation may read and write beside its models; each may be null.
+struct EvaluationFiles {
+  Measurements* measured = nullptr;  // kPerplexityColumns or kl_columns() wide
+  LogitsWriter* logits = nullptr;    // takes those of the model, or of the base
+};
+
+// Numbers that are kept for each scored token.
+inline constexpr size_t kPerplexityColumns = 1;
+inline size_t kl_columns(size_t candidates) { return 1 + 3 * candidates; }
+
 // One model and all candidates see the same tokens; f32 log-softmax, sums in f64 in order of the
 // text.
 PerplexityResult evaluate_perplexity(Executor& executor, const Model& model,
                                      const std::vector<Window>& windows,
                                      Progress& progress = no_progress(),
-                                     KvTypes cache = KvType::kF32);
+                                     KvTypes cache = KvType::kF32,
+                                     const EvaluationFiles& files = {});
+
+// The sum of the negative log probabilities of each window's scored tokens.
+std::vector<double> window_nll(Executor& executor, const Model& model,
+                               const std::vector<Window>& windows,
+                               Progress& progress = no_progress(),
+                               const EvaluationFiles& files = {});
 
 struct KlResult {
   int64_t tokens = 0;
@@ -47,10 +66,21 @@ struct KlCandidate {
 std::vector<KlResult> evaluate_kl(Executor& executor, const Model& base,
                                   std::span<const KlCandidate> candidates,
                                   const std::vector<Window>& windows,
-                                  Progress& progress = no_progress());
+                                  Progress& progress = no_progress(),
+                                  const EvaluationFiles& files = {});
+// Against a base whose distributions were stored; the windows must be those it ran. Error(kUsage)
+// where they are others.
+std::vector<KlResult> evaluate_kl(Executor& executor, const LogitsReader& base,
+                                  std::span<const KlCandidate> candidates,
+                                  const std::vector<Window>& windows,
+                                  Progress& progress = no_progress(),
+                                  const EvaluationFiles& files = {});
 // One candidate.
 KlResult evaluate_kl(Executor& executor, const Model& base, const Model& candidate,
                      const std::vector<Window>& windows, Progress& progress = no_progress());
+
+// Error(kUsage) where there is nothing to score, or where a token is not below `vocab`.
+int64_t check_windows(const std::vector<Window>& windows, uint64_t vocab);
 
 // Logits [scored, vocab] of one window, for tests and for other measures.
 std::vector<float> window_logits(Executor& executor, const Model& model, const Window& window);
