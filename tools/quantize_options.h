@@ -19,7 +19,7 @@ struct QuantizeCommand : Common, ModelOptions {
   bool mixed() const { return !target_size.empty() || target_bpw > 0 || max_kl > 0; }
   std::vector<std::string> ignore, tensor_types;
   bool symmetric = false, asymmetric = false, dry_run = false, bf16_scales = false,
-       two_level = false, rotate = false;
+       two_level = false, rotate = false, restart = false;
   int64_t nsamples = 64, seqlen = 1024;
   double damping = 0.3, smooth_alpha = 0;
   double correct_inputs = 1;
