@@ -10,10 +10,10 @@
 namespace pith {
 namespace {
 
-std::atomic<bool> requested{false};
+std::atomic<int> requested{0};
 
-void on_signal(int) {
-  if (requested.exchange(true)) ::_exit(130);
+void on_signal(int signal) {
+  if (requested.exchange(signal) != 0) ::_exit(128 + signal);
 }
 
 }  // namespace
@@ -22,13 +22,18 @@ void install_interrupt_handler() {
   struct sigaction action {};
   action.sa_handler = on_signal;
   action.sa_flags = SA_RESTART;
-  ::sigaction(SIGINT, &action, nullptr);
-  ::sigaction(SIGTERM, &action, nullptr);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    struct sigaction before {};
+    ::sigaction(signal, nullptr, &before);
+    if (signal != SIGHUP || before.sa_handler != SIG_IGN) ::sigaction(signal, &action, nullptr);
+  }
 }
 
-bool interrupted() { return requested; }
+bool interrupted() { return requested != 0; }
+int interrupt_signal() { return requested; }
+void clear_interrupt() { requested = 0; }
 void check_interrupt() {
-  if (requested) fail(ErrorKind::kCancelled, "interrupted");
+  if (requested != 0) fail(ErrorKind::kCancelled, "interrupted");
 }
 
 }  // namespace pith

@@ -3,8 +3,13 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
+#include <new>
+#include <system_error>
 #include <utility>
+
+#include "core/limits.h"
 
 namespace pith {
 namespace {
@@ -23,7 +28,13 @@ constexpr uint32_t kMaxTiles = 1u << 31;
 }  // namespace
 
 ThreadPool::ThreadPool(int threads) {
-  for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+  // Where the system gives no more (a limit of tasks or of address space), fewer do the same work.
+  try {
+    workers_.reserve(static_cast<size_t>(std::max(0, threads - 1)));
+    for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+  } catch (const std::system_error&) {
+  } catch (const std::bad_alloc&) {
+  }
 }
 
 ThreadPool::~ThreadPool() {
@@ -120,8 +131,10 @@ namespace {
 
 int machine_threads() {
   cpu_set_t set;
-  if (::sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  int cpus = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  if (::sched_getaffinity(0, sizeof(set), &set) == 0) cpus = std::max(1, CPU_COUNT(&set));
+  const double granted = std::ceil(cpu_limit());  // 0: no limit
+  return granted > 0 && granted < cpus ? static_cast<int>(granted) : cpus;
 }
 
 std::unique_ptr<ThreadPool>& pool() {

@@ -20,7 +20,8 @@ namespace pith {
 
 class ThreadPool {
  public:
-  explicit ThreadPool(int threads);  // counts the caller; at least 1
+  // Counts the caller; at least 1. Has fewer where the system starts no more.
+  explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -54,8 +55,8 @@ class ThreadPool {
   std::vector<std::thread> workers_;
 };
 
-// The process-wide pool. set_threads(0) asks the machine (respecting affinity); call it while no
-// loop runs.
+// The process-wide pool. set_threads(0) asks the machine (respecting affinity and the quota of
+// control groups); call it while no loop runs. thread_count() may be less than what was asked for.
 void set_threads(int threads);
 int thread_count();
 void parallel_for(int64_t n, FunctionRef<void(int64_t)> tile);

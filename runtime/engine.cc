@@ -141,7 +141,7 @@ GenerateResult Engine::generate(const Tokenizer& tokenizer, std::span<const int3
     return end != std::string::npos;
   };
   const auto& stops = model_.spec.stop_tokens();
-  if (options.max_tokens <= 0) return finish("length");
+  if (options.max_tokens == 0) return finish("length");
   for (;;) {
     const int32_t id = choose(sampler, logits, history);
     const bool stopped = !options.ignore_stop_tokens && std::ranges::find(stops, id) != stops.end();
@@ -156,7 +156,9 @@ GenerateResult Engine::generate(const Tokenizer& tokenizer, std::span<const int3
       if (!show_to(showable(result.text, options.stop)) || interrupted())
         return finish("cancelled");
       full = position_ >= context();
-      ended = full || static_cast<int64_t>(result.tokens.size()) >= options.max_tokens;
+      const bool enough = options.max_tokens >= 0 &&
+                          static_cast<int64_t>(result.tokens.size()) >= options.max_tokens;
+      ended = full || enough;
     }
     if (ended) {
       const bool stop_text = append(decoder.finish());

@@ -1,18 +1,21 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <chrono>
 #include <numeric>
 
 #include "core/buffer.h"
 #include "core/error.h"
 #include "core/interrupt.h"
+#include "core/limits.h"
 #include "core/parallel.h"
 #include "core/rng.h"
 #include "quant/quantize_pass.h"
-#include "runtime/cpu/matmul.h"
+#include "runtime/cpu/kernels.h"
 #include "runtime/forward.h"
 #include "runtime/model/synthetic.h"
+#include "tools/arguments.h"
 #include "tools/command.h"
 #include "tools/terminal.h"
 
@@ -22,9 +25,30 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 struct Options : Common, ModelOptions, ExecutorOptions {
-  std::string cache, synthetic, type = "w4", table_type = "w8";
-  int64_t prompt = 512, generate = 64, repeats = 3, depth = 0, batch = 1;
+  std::string cache, synthetic, type = "w4", table_type = "w8", prompts = "512";
+  std::vector<int64_t> prompt;  // lengths, as `prompts` names them
+  bool prompts_given = false;
+  int64_t generate = 64, repeats = 3, depth = 0, batch = 1;
+
+  int64_t longest() const { return depth + std::ranges::max(prompt) + generate; }
 };
+
+// "128,512".
+std::vector<int64_t> lengths_of(const std::string& text) {
+  std::vector<int64_t> lengths;
+  const char *at = text.data(), *const end = at + text.size();
+  for (;;) {
+    int64_t n = 0;
+    const auto [stop, error] = std::from_chars(at, end, n);
+    if (error != std::errc() || n < 1 || n > 1 << 20 || (stop != end && *stop != ',')) {
+      fail(ErrorKind::kUsage, "--n-prompt {}: must be numbers of 1 to {}, as in 128,512",
+           one_line(text), 1 << 20);
+    }
+    lengths.push_back(n);
+    if (stop == end) return lengths;
+    at = stop + 1;
+  }
+}
 
 double seconds(Clock::time_point from) {
   return std::chrono::duration<double>(Clock::now() - from).count();
@@ -101,8 +125,16 @@ uint64_t weight_bytes(const Model& model) {
   return static_cast<uint64_t>(bytes);
 }
 
+// What a model that lies in no file takes of the memory.
+uint64_t synthetic_bytes(const ModelSource& source) {
+  uint64_t bytes = 0;
+  for (const auto& l : linears_of(source.spec()))
+    bytes += encoded_bytes(source.encoding(l), l.n, l.k);
+  return bytes;
+}
+
 std::unique_ptr<ModelSource> source_of(const Options& o) {
-  if (o.synthetic.empty()) return open_model(o.model, o.tokenizer, !o.no_verify);
+  if (o.synthetic.empty()) return open_model_for(o);
   return make_synthetic(o.synthetic, {encoding_for_type(o.type), encoding_for_type(o.table_type),
                                       input_for_type(o.type)});
 }
@@ -114,9 +146,7 @@ class Runner {
       : model_(load_model(source)),
         executor_(make_executor(o.executor())),
         types_(o.cache.empty() ? KvTypes(KvType::kF16) : parse_kv_types(o.cache, KvType::kF16)) {
-    const ModelUse use{.slots = static_cast<int>(o.batch),
-                       .length = o.depth + o.prompt + o.generate,
-                       .types = types_};
+    const ModelUse use{.slots = static_cast<int>(o.batch), .length = o.longest(), .types = types_};
     const MemoryPlan plan = executor_->prepare(model_, use);
     print_memory(plan, o.quiet);
     chunk_ = plan.tokens;
@@ -168,121 +198,188 @@ class Runner {
   std::vector<int32_t> tokens_;
 };
 
-void bench(const Options& o) {
+// What one length of prompt came to.
+struct Measured {
+  int64_t prompt = 0;
+  std::vector<double> prefill, decode;  // tokens per second
+};
+
+// The processor's ceilings: they say nothing of a GPU, and gpu_bench measures those of one.
+struct Ceilings {
+  std::vector<double> bandwidth, int_ops, float_ops;
+  void measure() {
+    bandwidth.push_back(read_bandwidth());
+    int_ops.push_back(peak(cpu_kernels().int_peak));
+    float_ops.push_back(peak(cpu_kernels().float_peak));
+  }
+};
+
+void check_context(const ModelSource& source, const Options& o) {
+  const auto own = static_cast<int64_t>(source.spec().context());
+  if (own > 0 && o.longest() > own) {
+    fail(ErrorKind::kUsage,
+         "--depth {}, --n-prompt {} and --n-gen {} together need a context of {}, the model has {}",
+         o.depth, std::ranges::max(o.prompt), o.generate, o.longest(), own);
+  }
+}
+
+// 512 tokens, or what a smaller context leaves.
+int64_t usual_prompt(const ModelSource& source, const Options& o) {
+  const auto own = static_cast<int64_t>(source.spec().context());
+  return own > 0 ? std::clamp<int64_t>(own - o.depth - o.generate, 1, 512) : 512;
+}
+
+// "of the 12.3 GB/s that this machine reads: 81 %". Weights that stay in a cache of the processor
+// come faster than memory: then there is no share to speak of.
+std::string share(double of, double all, const char* otherwise) {
+  return of <= all ? fmt::format(" ({:.0f} %)", 100 * of / all) : fmt::format(" ({})", otherwise);
+}
+
+void bench(Options& o) {
   o.apply();
+  o.prompt = lengths_of(o.prompts);
   if (o.model.empty() == o.synthetic.empty())
     fail(ErrorKind::kUsage, "bench takes a model or --synthetic SHAPE");
   const auto begin_load = Clock::now();
   const auto source = source_of(o);
+  if (!o.prompts_given) o.prompt = {usual_prompt(*source, o)};
+  check_context(*source, o);
+  if (!o.synthetic.empty() && !o.executor().cuda) {
+    require_memory(synthetic_bytes(*source), fmt::format("{} of {}", o.synthetic, o.type),
+                   "choose a narrower --type or a smaller shape");
+  }
   Runner runner(*source, o);
   const double load_seconds = seconds(begin_load);
   const Model& model = runner.model();
-  const auto cache_bytes =
-      runner.cache_bytes() / static_cast<uint64_t>(o.batch * (o.depth + o.prompt + o.generate));
+  const auto cache_bytes = runner.cache_bytes() / static_cast<uint64_t>(o.batch * o.longest());
   // What a token reads: every block and the head; of the embedding one row.
   const uint64_t bytes = weight_bytes(model);
 
-  // The processor's ceilings say nothing of a GPU; gpu_bench measures those of one.
-  const bool ceilings = !o.executor().cuda;
-  std::vector<double> prefill, decode, bandwidth, int_ops, float_ops;
-  for (int64_t r = 0; r < o.repeats;
-       ++r) {  // interleaved: what the machine does beside hits all alike
-    if (ceilings) {
-      bandwidth.push_back(read_bandwidth());
-      int_ops.push_back(peak(cpu_kernels().int_peak));
-      float_ops.push_back(peak(cpu_kernels().float_peak));
+  const bool has_ceilings = !o.executor().cuda;
+  Ceilings ceilings;
+  std::vector<Measured> all;
+  for (const int64_t n : o.prompt) all.push_back({n, {}, {}});
+  TerminalProgress progress(o.quiet);
+  progress.begin("measuring", o.repeats * static_cast<int64_t>(all.size()));
+  for (int64_t r = 0; r < o.repeats; ++r) {
+    for (size_t i = 0; i < all.size(); ++i) {
+      // Interleaved: what the machine does beside hits all alike.
+      if (has_ceilings) ceilings.measure();
+      Measured& m = all[i];
+      auto begin = Clock::now();
+      runner.prefill(o.depth, m.prompt);
+      m.prefill.push_back(static_cast<double>(m.prompt) / seconds(begin));
+      begin = Clock::now();
+      for (int64_t t = 0; t < o.generate; ++t) runner.decode(o.depth + m.prompt + t);
+      m.decode.push_back(static_cast<double>(o.batch * o.generate) / seconds(begin));
+      progress.advance(r * static_cast<int64_t>(all.size()) + static_cast<int64_t>(i) + 1, "");
     }
-    auto begin = Clock::now();
-    runner.prefill(o.depth, o.prompt);
-    prefill.push_back(static_cast<double>(o.prompt) / seconds(begin));
-    begin = Clock::now();
-    for (int64_t i = 0; i < o.generate; ++i) runner.decode(o.depth + o.prompt + i);
-    decode.push_back(static_cast<double>(o.batch * o.generate) / seconds(begin));
   }
-  const Figures p = figures(prefill), d = figures(decode);
-  const auto ceiling = [&](const std::vector<double>& all) {
-    return ceilings ? figures(all) : Figures{};
+  progress.end();
+  const auto ceiling = [&](const std::vector<double>& v) {
+    return has_ceilings ? figures(v) : Figures{};
   };
-  const Figures b = ceiling(bandwidth), i8 = ceiling(int_ops), f32 = ceiling(float_ops);
-  const double read = static_cast<double>(bytes) * d.median / static_cast<double>(o.batch);
-  const double ops = operations(model) * p.median;
+  const Figures b = ceiling(ceilings.bandwidth), i8 = ceiling(ceilings.int_ops),
+                f32 = ceiling(ceilings.float_ops);
+  Json rows = Json::array();
+  for (const Measured& m : all) {
+    const Figures p = figures(m.prefill), d = figures(m.decode);
+    const double read = static_cast<double>(bytes) * d.median / static_cast<double>(o.batch);
+    rows.push_back({{"prompt_tokens", m.prompt},
+                    {"prefill_tokens_per_s", p.median},
+                    {"prefill_tokens_per_s_range", {p.low, p.high}},
+                    {"decode_tokens_per_s", d.median},
+                    {"decode_tokens_per_s_range", {d.low, d.high}},
+                    {"prefill_ops_per_s", operations(model) * p.median},
+                    {"decode_bytes_per_s", read}});
+    if (has_ceilings) rows.back()["decode_bandwidth_fraction"] = read / b.median;
+  }
   Json j = {{"model", o.model.empty() ? o.synthetic + " " + o.type : o.model},
             {"executor", runner.executor().description()},
             {"threads", thread_count()},
             {"load_seconds", load_seconds},
             {"depth", o.depth},
             {"batch", o.batch},
-            {"prompt_tokens", o.prompt},
             {"generated_tokens", o.generate},
             {"repeats", o.repeats},
-            {"prefill_tokens_per_s", p.median},
-            {"prefill_tokens_per_s_range", {p.low, p.high}},
-            {"decode_tokens_per_s", d.median},
-            {"decode_tokens_per_s_range", {d.low, d.high}},
             {"weight_bytes_per_token", bytes},
             {"cache", to_string(runner.types())},
-            {"cache_bytes_per_token", cache_bytes},
-            {"prefill_ops_per_s", ops},
-            {"decode_bytes_per_s", read}};
-  if (ceilings) {
+            {"cache_bytes_per_token", cache_bytes}};
+  if (has_ceilings) {
     j.update({{"int8_peak_ops_per_s", i8.high},
               {"f32_peak_ops_per_s", f32.high},
-              {"read_bytes_per_s", b.median},
-              {"decode_bandwidth_fraction", read / b.median}});
+              {"read_bytes_per_s", b.median}});
   }
+  j.update(rows.front());  // of one length, as ever
+  if (rows.size() > 1) j["rows"] = rows;
   o.write_json(j);
+  warn_of_fallbacks();
   if (!o.prints()) return;
   say("{}\n", runner.executor().description());
-  say("prefill  {:8.1f} tokens/s  ({:.1f} to {:.1f}), {} tokens\n", p.median, p.low, p.high,
-      o.prompt);
-  say("         {:.0f} GOP/s in linear layers", ops / 1e9);
-  if (ceilings) {
-    say("; this machine: {:.0f} in int8 ({:.0f} %), {:.0f} in f32 ({:.0f} %)", i8.high / 1e9,
-        100 * ops / i8.high, f32.high / 1e9, 100 * ops / f32.high);
+  for (size_t i = 0; i < all.size(); ++i) {
+    const Figures p = figures(all[i].prefill), d = figures(all[i].decode);
+    const double ops = rows[i]["prefill_ops_per_s"], read = rows[i]["decode_bytes_per_s"];
+    say("prefill  {:8.1f} tokens/s  ({:.1f} to {:.1f}), {} tokens\n", p.median, p.low, p.high,
+        all[i].prompt);
+    say("         {:.0f} GOP/s in linear layers", ops / 1e9);
+    if (has_ceilings) {
+      say("; this machine: {:.0f} in int8{}, {:.0f} in f32{}", i8.high / 1e9,
+          share(ops, i8.high, "exceeded"), f32.high / 1e9,
+          share(ops, f32.high, "exceeded: int8 is multiplied"));
+    }
+    say("\n");
+    say("decode   {:8.1f} tokens/s  ({:.1f} to {:.1f}), {} tokens of {} sequence{} after them\n",
+        d.median, d.low, d.high, o.generate, o.batch, o.batch == 1 ? "" : "s");
+    say("         {} of weights a token, {:.1f} GB/s", human_bytes(bytes), read / 1e9);
+    if (has_ceilings) {
+      say(" of the {:.1f} GB/s that this machine reads{}", b.median / 1e9,
+          share(read, b.median, "exceeded: the weights stay in the processor's cache"));
+    }
+    say("\n");
   }
-  say("\n");
-  say("decode   {:8.1f} tokens/s  ({:.1f} to {:.1f}), {} tokens of {} sequence{} after them\n",
-      d.median, d.low, d.high, o.generate, o.batch, o.batch == 1 ? "" : "s");
-  say("         {} of weights a token, {:.1f} GB/s", human_bytes(bytes), read / 1e9);
-  if (ceilings) {
-    say(" of the {:.1f} GB/s that this machine reads: {:.0f} %", b.median / 1e9,
-        100 * read / b.median);
-  }
-  say("\n");
   say("cache    {} a token, in {}\n", human_bytes(cache_bytes), to_string(runner.types()));
   say("load     {:8.2f} s\n", load_seconds);
-  for (const auto& name : fallback_notes())
-    warn(fmt::format("no kernel for {}: decoded and multiplied as f32", name));
 }
 
 }  // namespace
 
 void add_bench(CLI::App& app) {
   auto* c = app.add_subcommand("bench",
-                               "tokens per second, and how much of the memory's bandwidth that is");
+                               "measure tokens per second, beside what memory and processor allow");
   auto o = std::make_shared<Options>();
-  o->ModelOptions::add_to(*c, "MODEL", "an HF folder, a GGUF file, a llama2.c file or a .pith file")
-      ->required(false);
-  o->ExecutorOptions::add_to(*c);
+  constexpr const char* kMeasured = "What is measured";
+  constexpr const char* kSynthetic = "Without a model";
+  o->ModelOptions::add_to(*c, "MODEL", kModelHelp)->required(false);
+  c->add_option("-p,--n-prompt", o->prompts, "tokens of prefill; several as in 128,512")
+      ->type_name("N")
+      ->group(kMeasured);
+  c->add_option("-n,--n-gen", o->generate, "tokens of decode")
+      ->check(in_range(1, 1 << 20))
+      ->group(kMeasured);
+  c->add_option("-d,--depth", o->depth, "tokens that are in the KV cache before")
+      ->check(in_range(0, 1 << 20))
+      ->group(kMeasured);
+  c->add_option("-b,--batch", o->batch, "sequences that are decoded side by side")
+      ->check(in_range(1, 1024))
+      ->group(kMeasured);
+  c->add_option("--repetitions", o->repeats, "times that all is measured; the median is shown")
+      ->check(in_range(1, 1000))
+      ->group(kMeasured);
+  c->add_option("--kv,--cache-type", o->cache, kCacheHelp)->type_name("TYPE")->group(kMeasured);
   c->add_option("--synthetic", o->synthetic,
                 fmt::format("a model of this shape with random weights: {}",
                             fmt::join(synthetic_shapes(), " ")))
-      ->type_name("SHAPE");
-  c->add_option("--type", o->type, "of its weights, as `pith quantize` names them (default: w4)");
-  c->add_option("--table-type", o->table_type, "of its embedding and head (default: w8)");
-  c->add_option("-d,--depth", o->depth, "tokens that are in the cache before (default: 0)")
-      ->check(CLI::Range(0, 1 << 20));
-  c->add_option("-p,--n-prompt", o->prompt, "tokens of prefill (default: 512)")
-      ->check(CLI::Range(1, 1 << 20));
-  c->add_option("-n,--n-gen", o->generate, "tokens of decode (default: 64)")
-      ->check(CLI::Range(1, 1 << 20));
-  c->add_option("-b,--batch", o->batch, "sequences that are decoded side by side (default: 1)")
-      ->check(CLI::Range(1, 1024));
-  c->add_option("--repetitions", o->repeats, "of both, median shown (default: 3)")
-      ->check(CLI::Range(1, 1000));
-  c->add_option("--kv", o->cache, kCacheHelp)->type_name("TYPE");
+      ->type_name("SHAPE")
+      ->group(kSynthetic);
+  c->add_option("--type", o->type, "type of its weights, as pith quantize names them")
+      ->group(kSynthetic);
+  c->add_option("--table-type", o->table_type, "type of its embedding and head")->group(kSynthetic);
+  o->ExecutorOptions::add_to(*c);
   o->Common::add_to(*c);
-  c->callback([o] { bench(*o); });
+  c->callback([o, c] {
+    o->prompts_given = c->count("--n-prompt") > 0;
+    bench(*o);
+  });
 }
 
 }  // namespace pith::tools

@@ -1,8 +1,9 @@
 #include "tools/command.h"
 
 #include <fmt/format.h>
+#include <time.h>
+#include <unistd.h>
 
-#include <cstdio>
 #include <new>
 
 #include "core/error.h"
@@ -10,57 +11,180 @@
 #include "core/interrupt.h"
 #include "core/parallel.h"
 #include "runtime/cpu/kernels.h"
+#include "runtime/cpu/matmul.h"
+#include "tools/arguments.h"
+#include "tools/help.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
+namespace {
+
+constexpr int kSchema = 1;  // of what write_json writes: raised where a key changes its meaning
+constexpr int kReaderGoneCode = 141;
+
+// This run, for what its JSON says of it.
+struct Run {
+  std::vector<std::string> arguments;
+  bool wrote_json = false;
+};
+Run& this_run() {
+  static Run r;
+  return r;
+}
+
+bool is_standard_output(const std::string& json) {
+  return json == "-" || json == "/dev/stdout" || json == "/dev/fd/1" || json == "/proc/self/fd/1";
+}
+
+std::string time_now() {
+  const time_t now = ::time(nullptr);
+  tm parts{};
+  ::gmtime_r(&now, &parts);
+  char text[32];
+  return {text, ::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &parts)};
+}
+
+void write_report(const std::string& to, Json j) {
+  this_run().wrote_json = true;
+  j["program"] = {{"name", "pith"},    {"version", kVersion}, {"commit", kCommit},
+                  {"schema", kSchema}, {"time", time_now()},  {"arguments", this_run().arguments}};
+  const std::string text = json_text(j, 2) + "\n";
+  if (is_standard_output(to)) {
+    print_raw(text);
+    flush_out();
+  } else {
+    write_file(to, std::as_bytes(std::span(text)));
+  }
+}
+
+// What is known to fail before hours of work.
+void check_report(const std::string& to) {
+  if (to.empty() || is_standard_output(to)) return;
+  if (is_folder(to)) fail(ErrorKind::kIo, "--json {}: is a folder", to);
+  const std::string folder = folder_of(to);
+  if (!is_folder(folder)) fail(ErrorKind::kIo, "--json {}: there is no folder {}", to, folder);
+  if (::access(folder.c_str(), W_OK) != 0)
+    fail(ErrorKind::kIo, "--json {}: cannot write in {}", to, folder);
+}
+
+}  // namespace
+
+std::string json_text(const Json& j, int indent) {
+  const std::string text = j.dump(indent, ' ', false, Json::error_handler_t::replace);
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto u = static_cast<unsigned char>(text[i]);
+    const auto next = static_cast<unsigned char>(i + 1 < text.size() ? text[i + 1] : 0);
+    if (u == 0x7f) {
+      out += "\\u007f";
+    } else if (u == 0xc2 && next >= 0x80 && next < 0xa0) {
+      out += fmt::format("\\u00{:02x}", next);
+      ++i;
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
+}
 
 void Common::add_to(CLI::App& command) {
-  command.add_option("-t,--threads", threads, "threads (default: all of this machine)")
-      ->check(CLI::Range(1, 1024));
-  command.add_option("--json", json, "write the result as JSON to this file, - is standard output")
-      ->type_name("FILE");
-  command.add_flag("-q,--quiet", quiet, "no progress");
+  command
+      .add_option("-t,--threads", threads,
+                  "threads (default: all that this process may use, by affinity and cgroup)")
+      ->check(in_range(1, 1024))
+      ->group(kGeneralGroup);
+  command
+      .add_option("--json", json,
+                  "write the result, or the error, as JSON to this file; - is standard output")
+      ->type_name("FILE")
+      ->group(kGeneralGroup);
+  command.add_flag("-q,--quiet", quiet, "only results, warnings and errors")->group(kGeneralGroup);
 }
 
 void Common::apply() const {
   cpu_kernels();  // a bad PITH_CPU is said before any work
+  check_report(json);
   set_threads(threads);
+  if (threads > thread_count())
+    warn(fmt::format("only {} of {} threads could be started", thread_count(), threads));
 }
 
-void Common::write_json(const Json& j) const {
-  if (json.empty()) return;
-  const std::string text = j.dump(2) + "\n";
-  if (json == "-") {
-    std::fwrite(text.data(), 1, text.size(), stdout);
-  } else {
-    write_file(json, std::as_bytes(std::span(text)));
-  }
+bool Common::prints() const { return !is_standard_output(json); }
+
+void Common::write_json(Json j) const {
+  if (!json.empty()) write_report(json, std::move(j));
 }
 
 CLI::Option* ModelOptions::add_to(CLI::App& command, const char* positional, const char* what) {
   auto* option = command.add_option(positional, model, what)->required()->type_name("MODEL");
   command
-      .add_option("--tokenizer", tokenizer, "a tokenizer file that does not lie beside the model")
-      ->type_name("FILE");
-  command.add_flag("--no-verify", no_verify,
-                   "do not check the checksums of a packed file while loading");
+      .add_option("--tokenizer", tokenizer,
+                  "tokenizer file, where none lies beside the model or in it")
+      ->type_name("FILE")
+      ->group(kModelGroup);
+  command
+      .add_flag("--no-verify", no_verify,
+                "do not check the checksums of a packed file while loading")
+      ->group(kModelGroup);
   return option;
 }
 
+std::unique_ptr<ModelSource> open_model_for(const ModelOptions& options, bool verify) {
+  const std::string& path = options.model;
+  const size_t slash = path.find('/');
+  const bool looks_like_a_hub_name = slash != std::string::npos && slash > 0 &&
+                                     path.find('/', slash + 1) == std::string::npos &&
+                                     slash + 1 < path.size() && path[0] != '.' && path[0] != '~';
+  if (::access(path.c_str(), F_OK) != 0 && errno == ENOENT) {
+    if (looks_like_a_hub_name && !is_folder(path.substr(0, slash))) {
+      fail(ErrorKind::kIo,
+           "{0} is no file or folder here. pith does not download; try: huggingface-cli download "
+           "{0} --local-dir {1}",
+           one_line(path), one_line(path.substr(slash + 1)));
+    }
+    fail(ErrorKind::kIo, "{}: there is no such file or folder", one_line(path));
+  }
+  auto source = open_model(path, options.tokenizer, verify && !options.no_verify);
+  for (const auto& note : source->notes()) warn(note);
+  return source;
+}
+
+std::unique_ptr<Tokenizer> load_tokenizer_for(const ModelSource& source) {
+  std::vector<std::string> notes;
+  auto tokenizer = load_tokenizer(source, &notes);
+  for (const auto& note : notes) warn(note);
+  return tokenizer;
+}
+
+void warn_of_fallbacks() {
+  for (const auto& name : fallback_notes()) {
+    warn(fmt::format(
+        "no kernel for {}: it is decoded and multiplied as f32, which is slow; pith quantize "
+        "makes a file of a faster type",
+        name));
+  }
+}
+
 void ExecutorOptions::add_to(CLI::App& command) {
-  command.add_flag("--exact-inputs", exact_inputs,
-                   "multiply weights of integers with inputs as they are (default: with inputs of "
-                   "8 bits, one scale for 32 of them, several times as fast)");
-  command.add_option("--device", device, "where to run: cpu or cuda (default: cpu)")
-      ->check(CLI::IsMember({"cpu", "cuda"}));
   command
-      .add_option("--gpu-layers", gpu_layers,
+      .add_flag("--exact-inputs", exact_inputs,
+                "keep activations in f32 (default: int8 in blocks of 32 for integer weights, "
+                "several times as fast; small models can answer differently)")
+      ->group(kDeviceGroup);
+  command.add_option("--device", device, "cpu or cuda")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->group(kDeviceGroup);
+  command
+      .add_option("--gpu-layers,--n-gpu-layers", gpu_layers,
                   "with --device cuda: only the last so many layers and the head on the GPU, for "
                   "models that do not fit (default: all)")
-      ->check(CLI::Range(0, 1 << 20));
-  command.add_flag("--batch-invariant", batch_invariant,
-                   "with --device cuda: the same bits for a token whatever is in its batch and "
-                   "however its prompt is cut; long prompts are slower");
+      ->check(in_range(0, 1 << 20))
+      ->group(kDeviceGroup);
+  command
+      .add_flag("--batch-invariant", batch_invariant,
+                "with --device cuda: the same bits for a token whatever is in its batch and "
+                "however its prompt is cut; long prompts are slower")
+      ->group(kDeviceGroup);
 }
 
 ExecutorChoice ExecutorOptions::executor() const {
@@ -73,16 +197,16 @@ ExecutorChoice ExecutorOptions::executor() const {
 
 void print_memory(const MemoryPlan& plan, bool quiet) {
   if (quiet || plan.available == 0) return;
-  tell("GPU memory: {} of weights, {} of keys and values, {} to compute in; {} free\n",
+  tell("GPU memory: {} of weights, {} of KV cache, {} of workspace; {} free\n",
        human_bytes(plan.weights), human_bytes(plan.cache), human_bytes(plan.room),
        human_bytes(plan.available));
 }
 
-int run(int argc, const char* const* argv) {
-  CLI::App app{"pith: compress language models, evaluate the result, run it"};
+void add_commands(CLI::App& app) {
   app.require_subcommand(1);
-  app.set_version_flag("--version", "pith 0.1.0");
-  app.get_formatter()->column_width(34);
+  app.option_defaults()->always_capture_default();
+  app.add_flag_callback(
+      "--version", [] {}, "version, commit, compiler, instruction level, CUDA");
   add_inspect(app);
   add_quantize(app);
   add_eval(app);
@@ -91,23 +215,80 @@ int run(int argc, const char* const* argv) {
   add_bench(app);
   add_verify(app);
   add_devices(app);
+  set_rules(app);
+}
+
+namespace {
+
+// `pith help eval kl` is `pith eval kl --help`, `pith version` is `pith --version`.
+std::vector<std::string> without_verbs(std::vector<std::string> arguments) {
+  if (arguments.empty()) return arguments;
+  if (arguments[0] == "help") {
+    arguments.erase(arguments.begin());
+    arguments.push_back("--help");
+  } else if (arguments[0] == "version" && arguments.size() == 1) {
+    arguments[0] = "--version";
+  }
+  return arguments;
+}
+
+// Says what went wrong, to people and, where --json was given and nothing is there yet, to it.
+int report(const Words& words, const std::string& who, const char* kind, int code,
+           const std::string& message) {
+  tell("{}: {}\n", who, message);
+  if (words.json.empty() || this_run().wrote_json) return code;
   try {
-    app.parse(argc, argv);
-    if (std::fflush(stdout) != 0) fail(ErrorKind::kIo, "cannot write to standard output");
+    write_report(words.json,
+                 {{"error", {{"kind", kind}, {"message", message}, {"exit_code", code}}}});
+  } catch (const Error& e) {
+    if (!is_standard_output(words.json)) tell("{}: {}\n", who, e.what());
+  } catch (const ReaderGone&) {
+  }
+  return code;
+}
+
+}  // namespace
+
+int run(int argc, const char* const* argv) {
+  CLI::App app{"compress language models, measure what is left of them, run them", "pith"};
+  add_commands(app);
+  Words words{&app, {}, false, false, {}};
+  this_run().arguments.assign(argv + std::min(argc, 1), argv + argc);
+  bool started = false;  // whether the words were understood
+  const auto usage_name = [&] { return started ? "pith" : command_name(*words.command); };
+  const auto json_of_words = [&] {  // even where the words before it were wrong
+    const auto& a = this_run().arguments;
+    for (size_t i = 0; i < a.size() && words.json.empty(); ++i) {
+      if (a[i] == "--json" && i + 1 < a.size()) words.json = a[i + 1];
+      if (a[i].starts_with("--json=")) words.json = a[i].substr(7);
+    }
+  };
+  const auto failed = [&](const std::string& who, ErrorKind kind, const std::string& message) {
+    const bool cancelled = kind == ErrorKind::kCancelled && interrupt_signal() != 0;
+    if (kind == ErrorKind::kUsage) json_of_words();
+    return report(words, who, kind_name(kind),
+                  cancelled ? 128 + interrupt_signal() : exit_code(kind), message);
+  };
+  try {
+    read_words(app, without_verbs(this_run().arguments), &words);
+    started = true;
+    if (words.help || words.version) {
+      print_out(words.help ? help_text(*words.command, columns(1)) : version_text());
+    } else {
+      app.parse(std::vector<std::string>(words.words.rbegin(), words.words.rend()));
+    }
+    flush_out();
     return 0;
   } catch (const CLI::ParseError& e) {
-    const int code = app.exit(e);
-    return code == 0 ? 0 : exit_code(ErrorKind::kUsage);
+    return failed(command_name(*words.command), ErrorKind::kUsage, plain_message(e.what()));
   } catch (const Error& e) {
-    std::fflush(stdout);
-    tell("pith: {}\n", e.what());
-    return exit_code(e.kind());
+    return failed(usage_name(), e.kind(), e.what());
+  } catch (const ReaderGone&) {
+    return kReaderGoneCode;
   } catch (const std::bad_alloc&) {
-    tell("pith: out of memory\n");
-    return exit_code(ErrorKind::kMemory);
+    return failed("pith", ErrorKind::kMemory, "out of memory");
   } catch (const std::exception& e) {
-    tell("pith: internal error: {}\n", e.what());
-    return 1;
+    return report(words, "pith", "internal", 1, fmt::format("internal error: {}", e.what()));
   }
 }
 

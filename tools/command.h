@@ -3,10 +3,13 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <memory>
 #include <string>
 
 #include "core/json.h"
+#include "formats/tokenizer/tokenizer.h"
 #include "runtime/executor.h"
+#include "runtime/model/source.h"
 
 namespace pith::tools {
 
@@ -19,6 +22,9 @@ void add_bench(CLI::App& app);
 void add_verify(CLI::App& app);
 void add_devices(CLI::App& app);
 
+// Adds all of them, and the rules that hold for every option (arguments.h).
+void add_commands(CLI::App& app);
+
 // Runs the program; the exit code.
 int run(int argc, const char* const* argv);
 
@@ -29,15 +35,22 @@ struct Common {
   bool quiet = false;
 
   void add_to(CLI::App& command);
-  void apply() const;                          // threads
-  void write_json(const Json& j) const;        // where asked for
-  bool prints() const { return json != "-"; }  // whether standard output is for people
+  void apply() const;             // threads; Error(kIo) where the JSON cannot be written
+  void write_json(Json j) const;  // where asked for, with the program, its arguments and time
+  bool prints() const;            // whether standard output is for people
 };
+
+// JSON as it may stand anywhere: bytes that are no UTF-8 replaced, no control characters.
+std::string json_text(const Json& j, int indent);
 
 // Of --kv, for commands that generate and for those that evaluate.
 inline constexpr const char* kCacheHelp =
-    "numbers of the key and value cache: f32 f16 bf16 int8 fp8 int4, or k:TYPE,v:TYPE "
-    "(default: f16)";
+    "data type of the KV cache: f32 f16 bf16 int8 fp8 int4, or k:TYPE,v:TYPE (default: f16)";
+
+// Groups of options in the help, as several commands have them.
+inline constexpr const char* kGeneralGroup = "General";
+inline constexpr const char* kModelGroup = "Model";
+inline constexpr const char* kDeviceGroup = "Where and how it computes";
 
 struct ModelOptions {
   std::string model, tokenizer;
@@ -45,6 +58,14 @@ struct ModelOptions {
 
   CLI::Option* add_to(CLI::App& command, const char* positional, const char* what);
 };
+inline constexpr const char* kModelHelp =
+    "a Hugging Face folder, a GGUF file, a llama2.c file or a .pith file";
+
+// The model, and warnings of what was tolerated or ignored in it. Error(kIo) that knows what to do
+// where `model` is the name of a model elsewhere.
+std::unique_ptr<ModelSource> open_model_for(const ModelOptions& options, bool verify = true);
+std::unique_ptr<Tokenizer> load_tokenizer_for(const ModelSource& source);
+void warn_of_fallbacks();  // encodings that were multiplied without a kernel
 
 // Of commands that run a model.
 struct ExecutorOptions {

@@ -26,7 +26,7 @@ void devices(const Common& o) {
 }  // namespace
 
 void add_devices(CLI::App& app) {
-  auto* c = app.add_subcommand("devices", "what this machine can compute on");
+  auto* c = app.add_subcommand("devices", "list what this machine can compute on");
   auto o = std::make_shared<Common>();
   o->add_to(*c);
   c->callback([o] { devices(*o); });

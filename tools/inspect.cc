@@ -24,7 +24,7 @@ uint64_t bytes_on_disk(const std::string& path) {
 
 void inspect(const Options& o) {
   o.apply();
-  const auto source = open_model(o.model, o.tokenizer, false);
+  const auto source = open_model_for(o, false);
   const auto& spec = source->spec();
   std::map<std::string, std::pair<int64_t, uint64_t>> encodings;  // layers, bytes
   std::map<std::string, int64_t> inputs;                          // layers that round them so
@@ -91,10 +91,10 @@ void inspect(const Options& o) {
   }
   o.write_json(j);
   if (!o.prints()) return;
-  say("{}: {}, {}\n", o.model, source->kind(), human_bytes(j["file_bytes"]));
-  if (!spec.name().empty()) say("  name           {}\n", spec.name());
-  say("  architecture   {}, {} layers, hidden {}, vocabulary {}, context {}{}\n", spec.family(),
-      spec.layers_size(), spec.hidden(), spec.vocab(), spec.context(),
+  say("{}: {}, {}\n", one_line(o.model), source->kind(), human_bytes(j["file_bytes"]));
+  if (!spec.name().empty()) say("  name           {}\n", one_line(spec.name()));
+  say("  architecture   {}, {} layers, hidden {}, vocabulary {}, context {}{}\n",
+      one_line(spec.family()), spec.layers_size(), spec.hidden(), spec.vocab(), spec.context(),
       spec.tied_head() ? ", tied head" : "");
   say("  parameters     {:.1f} M, {:.3f} bits per weight\n",
       static_cast<double>(parameter_count(spec)) / 1e6, bits);
@@ -107,23 +107,24 @@ void inspect(const Options& o) {
   say("  tokenizer      {}\n", source->tokenizer().empty() ? "none" : "yes");
   if (manifest != nullptr) {
     const auto& p = manifest->provenance();
-    say("  made by        {} from {} (numbers {:016x})\n  recipe\n", p.tool(), p.source_name(),
-        p.source_hash());
+    say("  made by        {} from {} (hash of its weights {:016x})\n  recipe\n", one_line(p.tool()),
+        one_line(p.source_name()), p.source_hash());
     std::string_view recipe = p.recipe();
     while (!recipe.empty()) {
       const auto line = recipe.substr(0, recipe.find('\n'));
-      say("    {}\n", line);
+      say("    {}\n", one_line(line));
       recipe.remove_prefix(std::min(recipe.size(), line.size() + 1));
     }
   }
   if (!o.tensors) return;
   for (const auto& l : linears) {
-    say("  {:<28} {:>8} x {:<6} {:<16} {:>10}", l["name"].get<std::string>(),
+    say("  {:<28} {:>8} x {:<6} {:<16} {:>10}", one_line(l["name"].get<std::string>()),
         l["rows"].get<int64_t>(), l["columns"].get<int64_t>(), l["encoding"].get<std::string>(),
         human_bytes(l["bytes"]));
     if (l.contains("inputs")) say("  inputs {}", l["inputs"].get<std::string>());
     if (l.contains("relative_error"))
-      say("  error {:.2e}  {}", l["relative_error"].get<double>(), l["method"].get<std::string>());
+      say("  error {:.2e}  {}", l["relative_error"].get<double>(),
+          one_line(l["method"].get<std::string>()));
     say("\n");
   }
 }
@@ -131,12 +132,12 @@ void inspect(const Options& o) {
 }  // namespace
 
 void add_inspect(CLI::App& app) {
-  auto* c = app.add_subcommand("inspect", "architecture, layers, encodings, sizes, provenance");
+  auto* c = app.add_subcommand(
+      "inspect", "show the architecture, layers, encodings, sizes and provenance of a model");
   auto o = std::make_shared<Options>();
-  o->ModelOptions::add_to(*c, "MODEL",
-                          "an HF folder, a GGUF file, a llama2.c file or a .pith file");
+  o->ModelOptions::add_to(*c, "MODEL", kModelHelp);
+  c->add_flag("--tensors", o->tensors, "list every linear layer")->group("What is shown");
   o->Common::add_to(*c);
-  c->add_flag("--tensors", o->tensors, "every linear layer");
   c->callback([o] { inspect(*o); });
 }
 

@@ -5,14 +5,18 @@
 #include "core/file.h"
 #include "core/interrupt.h"
 #include "tools/command.h"
+#include "tools/terminal.h"
 
 int main(int argc, char** argv) {
+  pith::tools::prepare_streams();
 #ifdef __GLIBC__
   // Weights that are freed go back to the system at once. Left to itself, glibc learns to keep
   // them.
   ::mallopt(M_MMAP_THRESHOLD, 1 << 20);
 #endif
+  // What they would kill is an error of the write instead.
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
   pith::install_mapping_guard();
   pith::install_interrupt_handler();
   return pith::tools::run(argc, argv);

@@ -3,11 +3,15 @@
 #include <fmt/format.h>
 
 #include <charconv>
+#include <cmath>
 #include <optional>
 #include <sstream>
 
 #include "core/error.h"
 #include "core/file.h"
+#include "tools/arguments.h"
+#include "tools/generation.h"
+#include "tools/terminal.h"
 
 namespace pith::tools {
 namespace {
@@ -23,9 +27,9 @@ int64_t group_of(const std::string& text) {
   if (text == "row" || text == "channel" || text == "-1") return 0;
   int64_t g = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), g);
-  if (error != std::errc() || end != text.data() + text.size() || g < 0) {
-    fail(ErrorKind::kUsage, "--group-size {}: 16, 32, 64, 128 or row", text);
-  }
+  const bool exists = g == 16 || g == 32 || g == 64 || g == 128;
+  if (error != std::errc() || end != text.data() + text.size() || !exists)
+    fail(ErrorKind::kUsage, "--group-size {}: choose 16, 32, 64, 128 or row", one_line(text));
   return g;
 }
 
@@ -35,14 +39,22 @@ uint64_t size_of(const char* option, const std::string& text) {
   if (text.empty()) return 0;
   double v = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), v);
-  const std::string unit(end, text.data() + text.size());
-  const double by = unit.empty()  ? 1
-                    : unit == "k" ? 1e3
-                    : unit == "M" ? 1e6
-                    : unit == "G" ? 1e9
-                                  : 0;
-  if (error != std::errc() || by == 0 || !(v > 0) || v * by > 1e18)
-    fail(ErrorKind::kUsage, "{} {}: a number of bytes, or of k, M or G", option, text);
+  std::string unit(end, text.data() + text.size());
+  while (unit.starts_with(" ")) unit.erase(0, 1);
+  double by = 0;
+  for (const auto& [letter, power] : {std::pair{'k', 1}, {'m', 2}, {'g', 3}, {'t', 4}}) {
+    if (unit.empty() || std::tolower(static_cast<unsigned char>(unit[0])) != letter) continue;
+    const bool binary = unit.size() > 1 && unit[1] == 'i';  // MiB
+    by = std::pow(binary ? 1024.0 : 1000.0, power);
+    unit.erase(0, binary ? 2 : 1);
+    break;
+  }
+  if (unit == "B" || unit == "b") unit.clear();
+  if (by == 0) by = 1;
+  if (error != std::errc() || !unit.empty() || !(v > 0) || !(v * by <= 1e18)) {
+    fail(ErrorKind::kUsage, "{} {}: expected a size such as 80M, 1.5G, 512MiB or 80000000", option,
+         one_line(text));
+  }
   return static_cast<uint64_t>(v * by);
 }
 
@@ -96,91 +108,161 @@ CLI::App* add_quantize_options(CLI::App& app, QuantizeCommand& o) {
       "  W8A16 W4A16 W4A16_ASYM W8A8 W4A8 FP8 FP8_DYNAMIC FP8_BLOCK MXFP4A16 ...\nMethods:\n";
   for (const auto& m : methods()) types += fmt::format("  {:<11} {}\n", m.name, m.summary);
   for (const auto& m : scalings()) types += fmt::format("  {:<11} {}\n", m.name, m.summary);
-  auto* c = app.add_subcommand("quantize", "quantize a checkpoint into a packed file");
+  auto* c = app.add_subcommand("quantize", "compress a model into a .pith file");
   c->footer(types);
-  o.ModelOptions::add_to(*c, "IN", "an HF folder, a GGUF file, a llama2.c file or a .pith file");
+  constexpr const char *kCommon = "Common", *kCalibration = "Calibration",
+                       *kMixed = "Mixed precision", *kLayers = "Types of single layers",
+                       *kMethods = "GPTQ and SmoothQuant", *kOutput = "Output";
+  c->add_option("IN", o.model, kModelHelp)->required()->type_name("MODEL");
   c->add_option("OUT", o.output, "the .pith file to write")->required()->type_name("FILE");
-  c->add_option("TYPE", o.type, "see below (default: w4)");
-  c->add_option("--method", o.method, "see below (default: rtn)");
-  c->add_option("-g,--group-size", o.group, "weights that share a scale: 16 32 64 128 row")
-      ->type_name("N");
-  auto* sym = c->add_flag("--sym", o.symmetric, "no zero points");
-  c->add_flag("--asym", o.asymmetric, "zero points")->excludes(sym);
-  c->add_flag("--bf16-scales", o.bf16_scales, "scales in bf16 rather than f16");
-  c->add_flag("--two-level-scales", o.two_level,
-              "8-bit scales of groups under one 16-bit scale a row");
-  c->add_option("--embedding-type,--token-embedding-type", o.embedding_type,
-                "type of the embedding (default: w8)");
-  c->add_option("--head-type,--output-tensor-type", o.head_type,
-                "type of the output head where it is not tied (default: w8)");
-  c->add_option("--ignore", o.ignore,
-                "layers that stay as they are: a name, a role (down), a glob or re:REGEX")
-      ->type_name("PATTERN");
-  c->add_option("--tensor-type", o.tensor_types, "another type for some layers")
-      ->type_name("PATTERN=TYPE");
-  c->add_option("--calib", o.calibration,
-                "text to calibrate on; \"self\": the model writes it (what "
-                "gptq and awq do where nothing is said), \"none\"")
-      ->type_name("FILE");
-  c->add_option("--nsamples", o.nsamples, "calibration windows (default: 64)")
-      ->check(CLI::Range(1, 1 << 20));
-  c->add_option("--seqlen", o.seqlen, "tokens of a calibration window (default: 1024)")
-      ->check(CLI::Range(8, 1 << 20));
-  c->add_flag("--rotate", o.rotate,
-              "rotate the model first, so that no channel stands out; a tied head is untied");
-  c->add_option("--damp-percent", o.damping,
-                "gptq: added to the diagonal, as a share of its mean (default: 0.3)")
-      ->check(CLI::Range(0.0, 10.0));
-  c->add_option("--refine", o.refine, "gptq: rounds of refinement after the sweep (default: 2)")
-      ->check(CLI::Range(0, 100));
-  c->add_option("--smooth-alpha", o.smooth_alpha,
-                "smoothquant: how much of an outlier moves into the weights (default: by search)")
-      ->check(CLI::Range(0.0, 1.0));
-  c->add_option("--correct-inputs", o.correct_inputs,
-                "gptq: make up for errors of earlier layers as far as held-out text says, at most "
-                "this share of the way; 0: not (default: 1)")
-      ->check(CLI::Range(0.0, 1.0));
-  c->add_flag("--static-inputs", o.static_inputs,
-              "w8a8, fp8_dynamic: one constant scale of inputs a layer, from the calibration text");
-  c->add_option("--target-size", o.target_size,
-                "mixed precision: the best file of at most this size (bytes, or with k M G)")
-      ->type_name("SIZE");
-  c->add_option("--target-bpw", o.target_bpw, "mixed precision: of at most so many bits per weight")
-      ->check(CLI::Range(1.0, 16.0));
-  c->add_option("--max-kl", o.max_kl,
-                "mixed precision: the smallest file whose mean KL divergence is about this")
-      ->check(CLI::Range(1e-6, 10.0));
+  c->add_option("TYPE", o.type, "type of the linear layers, see below (default: w4)");
   c->add_option(
-       "--candidates", o.candidates,
-       "types that mixed precision chooses from (default: w2 to w8 in groups of 64 with and "
-       "without zero points, w4 in groups of 32 and 128)")
-      ->type_name("TYPE");
+       "--method", o.method,
+       "how weights are rounded, see below; gptq is closer to the model than rtn and takes "
+       "minutes (default: rtn)")
+      ->group(kCommon);
+  c->add_option(
+       "-g,--group-size", o.group,
+       "weights that share a scale: 16, 32, 64, 128 or row (default: the type's, 64 for w4)")
+      ->type_name("N")
+      ->group(kCommon);
+  c->add_flag("--dry-run", o.dry_run, "print the plan of every layer, of memory and disk, and stop")
+      ->group(kCommon);
+
+  c->add_option("--calib", o.calibration,
+                "text to calibrate on; self: the model writes it; none (default: self where the "
+                "method needs a text, else none)")
+      ->type_name("FILE")
+      ->group(kCalibration);
+  c->add_option("--nsamples", o.nsamples, "calibration windows")
+      ->check(in_range(1, 1 << 20))
+      ->group(kCalibration);
+  c->add_option("--seqlen", o.seqlen, "tokens of a calibration window")
+      ->check(in_range(8, 1 << 20))
+      ->group(kCalibration);
   c->add_option("--memory", o.memory,
-                "calibration states that would take more go to a file beside the output")
-      ->type_name("SIZE");
-  c->add_option("--tensor-type-file", o.type_file, "lines PATTERN=TYPE, as --plan-out writes them");
-  c->add_option("--plan-out", o.plan_out, "write the chosen types as such lines");
-  c->add_option("--costs", o.costs,
-                "mixed precision: keep what the choices cost in this file, for the next size")
-      ->type_name("FILE");
-  c->add_flag("--no-order", o.no_order, "gptq: columns as they come, not by importance");
-  c->add_flag("--no-search", o.no_search, "gptq: scales from the range of each group");
-  c->add_flag("--static-groups", o.static_groups, "gptq: scales from the original weights");
+                "keep at most so much of the activations in memory, the rest in a file beside the "
+                "output (default: all)")
+      ->type_name("SIZE")
+      ->group(kCalibration);
   c->add_flag("--no-sequential", o.no_sequential,
-              "collect the inputs of a sublayer before any of it is compressed");
-  c->add_flag("--no-propagate", o.no_propagate, "calibrate on inputs of the uncompressed model");
-  c->add_option("--max-fallbacks", o.max_fallbacks,
-                "layers that may get less than was asked for (default: 0)")
-      ->check(CLI::Range(0, 1 << 20));
+              "collect the activations of a sublayer before any of it is compressed")
+      ->group(kCalibration);
+  c->add_flag("--no-propagate", o.no_propagate,
+              "calibrate on activations of the uncompressed model")
+      ->group(kCalibration);
   c->add_option(
        "--device", o.device,
-       "where the model is run on the calibration text, and where gptq rounds: cpu or cuda "
-       "(default: cpu)")
-      ->check(CLI::IsMember({"cpu", "cuda"}));
-  c->add_option("--seed", o.seed, "recorded; makes random choices the same");
-  c->add_flag("--restart", o.restart, "discard what an interrupted run left, and begin anew");
-  c->add_flag("--dry-run", o.dry_run,
-              "print the plan of every layer, of memory and disk, and stop");
+       "where the model is run on the calibration text, and where gptq rounds: cpu or cuda")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->group(kCalibration);
+
+  c->add_option("--target-size", o.target_size,
+                "choose a type for each layer: the best file of at most this size, as 80M, 1.5G or "
+                "512MiB")
+      ->type_name("SIZE")
+      ->group(kMixed);
+  c->add_option("--target-bpw", o.target_bpw,
+                "the same for at most so many bits per weight (default: none)")
+      ->check(in_range(1, 16))
+      ->group(kMixed);
+  c->add_option("--max-kl,--target-kl", o.max_kl,
+                "the smallest file whose mean KL divergence from the model is about this (default: "
+                "none)")
+      ->check(in_range(1e-6, 10))
+      ->group(kMixed);
+  c->add_option("--candidates", o.candidates,
+                "a type to choose from, repeated for more (default: w2 to w8 in groups of 64 with "
+                "and without zero points, w4 in groups of 32 and 128)")
+      ->type_name("TYPE")
+      ->group(kMixed);
+  c->add_option("--costs", o.costs, "keep what the choices cost in this file, for the next size")
+      ->type_name("FILE")
+      ->group(kMixed);
+  c->add_option("--plan-out", o.plan_out, "write the chosen types, for --tensor-type-file")
+      ->type_name("FILE")
+      ->group(kMixed);
+
+  auto* sym = c->add_flag("--sym", o.symmetric, "symmetric: without zero points")->group(kLayers);
+  c->add_flag("--asym", o.asymmetric, "asymmetric: with zero points")
+      ->excludes(sym)
+      ->group(kLayers);
+  c->add_flag("--bf16-scales", o.bf16_scales, "scales in bf16 rather than f16")->group(kLayers);
+  c->add_flag("--two-level-scales", o.two_level,
+              "8-bit scales of groups under one 16-bit scale a row")
+      ->group(kLayers);
+  c->add_option("--embedding-type,--token-embedding-type", o.embedding_type,
+                "type of the embedding")
+      ->group(kLayers);
+  c->add_option("--head-type,--output-tensor-type", o.head_type,
+                "type of the output head (lm_head) where it is not tied to the embedding")
+      ->group(kLayers);
+  c->add_option("--ignore", o.ignore,
+                "layers that are not compressed: a name, a role (down), a glob or re:REGEX")
+      ->type_name("PATTERN")
+      ->group(kLayers);
+  c->add_option("--tensor-type", o.tensor_types, "another type for some layers, as down=w8")
+      ->type_name("PATTERN=TYPE")
+      ->group(kLayers);
+  c->add_option("--tensor-type-file", o.type_file, "lines PATTERN=TYPE, as --plan-out writes them")
+      ->type_name("FILE")
+      ->group(kLayers);
+  c->add_flag("--static-inputs", o.static_inputs,
+              "w8a8, fp8_dynamic: one constant activation scale per layer, from the calibration "
+              "text (default: one scale per token)")
+      ->group(kLayers);
+
+  c->add_flag("--rotate", o.rotate,
+              "rotate the model first (QuaRot), so that no channel stands out; a tied head becomes "
+              "a weight of its own")
+      ->group(kMethods);
+  c->add_option("--damp-percent", o.damping,
+                "gptq: added to the diagonal of the Hessian, as a share of its mean: 0.3 is 30 %")
+      ->check(in_range(0, 10))
+      ->group(kMethods);
+  c->add_option("--refine", o.refine, "gptq: rounds of refinement after the sweep")
+      ->check(in_range(0, 100))
+      ->group(kMethods);
+  c->add_option("--correct-inputs", o.correct_inputs,
+                "gptq: make up for errors of earlier layers as far as held-out text says, at most "
+                "this share of the way; 0: not")
+      ->check(in_range(0, 1))
+      ->group(kMethods);
+  c->add_flag("--no-order", o.no_order,
+              "gptq: columns in their order, not by activation (no desc_act)")
+      ->group(kMethods);
+  c->add_flag("--no-search", o.no_search,
+              "gptq: scales from the range of each group, not by search for the least error")
+      ->group(kMethods);
+  c->add_flag("--static-groups", o.static_groups, "gptq: scales from the original weights")
+      ->group(kMethods);
+  c->add_option("--smooth-alpha", o.smooth_alpha,
+                "smoothquant: how much of an outlier moves into the weights (default: by search)")
+      ->check(in_range(0, 1))
+      ->group(kMethods);
+  c->add_option("--max-fallbacks", o.max_fallbacks,
+                "layers that may be rounded with more damping, or by rtn, where gptq fails "
+                "numerically")
+      ->check(in_range(0, 1 << 20))
+      ->group(kMethods);
+
+  c->add_flag("--restart", o.restart, "discard what an interrupted run left, and begin anew")
+      ->group(kOutput);
+  c->add_option_function<std::string>(
+       "--seed",
+       [&o](const std::string& text) {
+         bool random = false;
+         o.seed = parse_seed(text, &random);
+       },
+       "of all that is drawn by chance, recorded in the file; -1: another each time (default: 0)")
+      ->type_name("N")
+      ->group(kOutput);
+  c->add_option("--tokenizer", o.tokenizer, "tokenizer file, where none lies beside the model")
+      ->type_name("FILE")
+      ->group(kOutput);
+  c->add_flag("--no-verify", o.no_verify,
+              "do not check the checksums of a packed file while loading")
+      ->group(kOutput);
   o.Common::add_to(*c);
   return c;
 }

@@ -1,188 +1,259 @@
+// pith run: one prompt to text, or a file of prompts to JSON lines.
 #include <fmt/format.h>
-#include <unistd.h>
 
-#include <iostream>
+#include <optional>
 
 #include "core/error.h"
 #include "core/file.h"
 #include "core/interrupt.h"
-#include "formats/chat_template.h"
 #include "formats/text_input.h"
-#include "runtime/cpu/matmul.h"
-#include "runtime/engine.h"
-#include "tools/command.h"
+#include "tools/generation.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
 namespace {
 
-struct Options : Common, ModelOptions, ExecutorOptions {
-  std::string prompt, prompt_file, system;
-  EngineOptions engine;
-  GenerateOptions generate;
-  std::string cache;
-  bool parse_special = false;
+constexpr uint64_t kMaxPromptBytes = uint64_t{1} << 26;
 
-  void add_to(CLI::App& c, const char* default_tokens) {
-    ModelOptions::add_to(c, "MODEL", "an HF folder, a GGUF file, a llama2.c file or a .pith file");
-    ExecutorOptions::add_to(c);
-    auto& s = generate.sampling;
-    c.add_option("-n,--n-predict", generate.max_tokens,
-                 fmt::format("tokens at most (default: {})", default_tokens))
-        ->check(CLI::Range(1, 1 << 30));
-    c.add_option("-c,--ctx-size", engine.context,
-                 "tokens of context (default: the model's, at most 4096)")
-        ->check(CLI::Range(8, 1 << 24));
-    c.add_option("--temp", s.temperature,
-                 fmt::format("temperature, 0 is greedy (default: {})", s.temperature));
-    c.add_option("--top-k", s.top_k, "only the k likeliest tokens, 0 is all");
-    c.add_option("--top-p", s.top_p, "only the likeliest tokens that have this share together");
-    c.add_option("--min-p", s.min_p, "only tokens with this share of the likeliest");
-    c.add_option("--repeat-penalty", s.repetition_penalty, "above 1: against repetition");
-    c.add_option("-s,--seed", s.seed, "the same seed gives the same text (default: 0)");
-    c.add_option("-r,--stop", generate.stop, "text that ends the answer")->type_name("TEXT");
-    c.add_option("--kv,--cache-type", cache, kCacheHelp)->type_name("TYPE");
-    Common::add_to(c);
-  }
-  void prepare() {
-    apply();
-    check_sampling(generate.sampling);
-    engine.executor = executor();
-    if (!cache.empty()) engine.cache = parse_kv_types(cache, engine.cache);
-  }
+struct Options : GenerationOptions {
+  std::string prompt, prompt_file, prompts, output = "-";
+  bool prompt_given = false;
+  bool parse_special = false, chat = false;
+
+  bool chats() const { return chat || !system.empty(); }
 };
 
 bool show(const std::string& piece) {
-  std::fwrite(piece.data(), 1, piece.size(), stdout);
-  std::fflush(stdout);
+  print_out(piece);
+  flush_out();
   return !interrupted();
 }
 
-Json to_json(const Options& o, const GenerateResult& r) {
-  const auto rate = [](auto n, double seconds) {
-    return seconds > 0 ? static_cast<double>(n) / seconds : 0.0;
-  };
-  return {
-      {"model", o.model},
-      {"text", r.text},
-      {"finish", r.finish},
-      {"prompt_tokens", r.prefill_tokens},
-      {"generated_tokens", r.tokens.size()},
-      {"prefill_tokens_per_s", rate(r.prefill_tokens, r.prefill_seconds)},
-      {"decode_tokens_per_s", rate(std::max<size_t>(1, r.tokens.size()) - 1, r.decode_seconds)}};
+// What a person or a shell puts behind the last line of a prompt that is piped in.
+std::string without_last_line_end(std::string text) {
+  if (text.ends_with("\n")) text.pop_back();
+  if (text.ends_with("\r")) text.pop_back();
+  return text;
 }
 
-void run(Options& o) {
-  o.prepare();
-  if (!o.prompt_file.empty()) o.prompt = read_text_input(o.prompt_file, 1 << 26);
-  const auto source = open_model(o.model, o.tokenizer, !o.no_verify);
-  const auto tokenizer = load_tokenizer(*source);
-  Engine engine(*source, o.engine);
-  print_memory(engine.memory(), o.quiet);
-  const auto prompt =
-      tokenizer->encode(o.prompt, {.add_special = true, .parse_special = o.parse_special});
-  if (prompt.empty()) fail(ErrorKind::kUsage, "the prompt has no tokens");
-  if (o.prints()) show(o.prompt);
-  const GenerateResult r = engine.generate(
-      *tokenizer, prompt, o.generate,
-      [&](const std::string& piece) { return o.prints() ? show(piece) : !interrupted(); });
+std::string read_prompt(const Options& o) {
+  if (!o.prompt_file.empty()) return read_text_input(o.prompt_file, kMaxPromptBytes);
+  if (o.prompt_given && o.prompt != "-") return o.prompt;
+  if (o.prompt_given || !is_terminal(0))
+    return without_last_line_end(read_text_input("-", kMaxPromptBytes));
+  return "";
+}
+
+// A model that is asked once or many times.
+class Speaker {
+ public:
+  explicit Speaker(const Options& o)
+      : o_(o),
+        source_(open_model_for(o)),
+        tokenizer_(load_tokenizer_for(*source_)),
+        context_(o.context_of(*source_)) {
+    if (o.chats()) format_.emplace(*source_, *tokenizer_);
+  }
+
+  // Error(kUsage) where they do not fit; weights are not loaded for it.
+  std::vector<int32_t> tokens_of(const std::string& prompt) const {
+    std::vector<ChatMessage> messages;
+    if (!o_.system.empty()) messages.push_back({"system", o_.system});
+    messages.push_back({"user", prompt});
+    return o_.chats() ? tokens_of(messages)
+                      : checked(tokenizer_->encode(
+                            prompt, {.add_special = true, .parse_special = o_.parse_special}));
+  }
+  std::vector<int32_t> tokens_of(const std::vector<ChatMessage>& messages) const {
+    if (!format_) fail(ErrorKind::kUsage, "messages need --chat");
+    return checked(format_->encode(messages));
+  }
+
+  GenerateResult speak(const std::vector<int32_t>& ids, FunctionRef<bool(const std::string&)> to) {
+    if (!engine_) {
+      engine_ = std::make_unique<Engine>(*source_, o_.engine);
+      print_memory(engine_->memory(), o_.quiet);
+    }
+    engine_->rewind(0);
+    return engine_->generate(*tokenizer_, ids, o_.generate, to);
+  }
+
+ private:
+  std::vector<int32_t> checked(std::vector<int32_t> ids) const {
+    if (ids.empty()) {
+      fail(ErrorKind::kUsage,
+           "the prompt has no tokens, and the model has no token to begin with: give one by -p");
+    }
+    check_prompt_length(ids.size(), context_, *source_);
+    return ids;
+  }
+
+  const Options& o_;
+  std::unique_ptr<ModelSource> source_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  std::optional<ChatFormat> format_;
+  std::unique_ptr<Engine> engine_;
+  int64_t context_;
+};
+
+void run_one(const Options& o) {
+  const std::string prompt = read_prompt(o);
+  Speaker speaker(o);
+  const auto ids = speaker.tokens_of(prompt);
+  if (prompt.empty() && !o.quiet && !o.chats())
+    tell("no prompt: the text begins where the model begins (-p, -f or standard input)\n");
+  if (o.prints() && !o.chats()) show(prompt);
+  const GenerateResult r = speaker.speak(
+      ids, [&](const std::string& piece) { return o.prints() ? show(piece) : !interrupted(); });
   if (o.prints()) say("\n");
-  for (const auto& name : fallback_notes())
-    warn(fmt::format("no kernel for {}: decoded and multiplied as f32", name));
-  const Json j = to_json(o, r);
-  o.write_json(j);
+  warn_of_fallbacks();
+  o.write_json(to_json(o, r));
   if (!o.quiet) {
-    tell("{} prompt tokens at {:.1f}/s, {} generated at {:.1f}/s, ended by {}\n", r.prefill_tokens,
-         j["prefill_tokens_per_s"].get<double>(), r.tokens.size(),
-         j["decode_tokens_per_s"].get<double>(), r.finish);
+    tell("{}{}\n", statistics(r),
+         o.random_seed ? fmt::format(", seed {}", o.generate.sampling.seed) : "");
   }
   if (r.finish == "cancelled") check_interrupt();
 }
 
-// Text of the template may hold special tokens, content of messages may not; all of it is encoded
-// as one text.
-std::vector<int32_t> encode_segments(const Tokenizer& tokenizer,
-                                     const std::vector<ChatSegment>& segments) {
-  std::string text;
-  std::vector<std::pair<size_t, size_t>> user_text;
-  for (const auto& s : segments) {
-    if (!s.from_template) user_text.emplace_back(text.size(), text.size() + s.text.size());
-    text += s.text;
-  }
-  return tokenizer.encode(text,
-                          {.add_special = false, .parse_special = true, .user_text = user_text});
+// ---- Many prompts ----
+
+struct Question {
+  std::string prompt;
+  std::vector<ChatMessage> messages;  // in place of the prompt, where there are any
+};
+
+std::vector<ChatMessage> messages_of(const Json& list, const std::string& name) {
+  std::vector<ChatMessage> messages;
+  if (!list.is_array() || list.empty())
+    fail(ErrorKind::kCorrupt, "{}: \"messages\" must be a list that is not empty", name);
+  for (const Json& m : list)
+    messages.push_back({json_string(m, "role", name), json_string(m, "content", name)});
+  return messages;
 }
 
-void chat(Options& o) {
-  o.prepare();
-  const auto source = open_model(o.model, o.tokenizer, !o.no_verify);
-  const TokenizerFiles files = source->tokenizer();
-  if (files.chat_template.empty())
-    fail(ErrorKind::kUsage, "{}: no chat template; use pith run", o.model);
-  const auto tokenizer = load_tokenizer(*source);
-  Json variables = Json::object();
-  if (const auto bos = tokenizer->bos()) variables["bos_token"] = tokenizer->token_text(*bos);
-  if (const auto eos = tokenizer->eos()) variables["eos_token"] = tokenizer->token_text(*eos);
-  Engine engine(*source, o.engine);
-  print_memory(engine.memory(), o.quiet);
-  std::vector<ChatMessage> messages;
-  if (!o.system.empty()) messages.push_back({"system", o.system});
-  std::vector<int32_t> seen;  // what the cache holds
-  const bool terminal = ::isatty(0) != 0;
-  Json turns = Json::array();
-  for (std::string line; !interrupted();) {
-    if (terminal) {
-      say("> ");
-      std::fflush(stdout);
+// A prompt a line, or JSON objects with "prompt" or "messages". Lines without text are left out.
+std::vector<Question> read_questions(const std::string& path) {
+  const std::string text = read_text_input(path, uint64_t{1} << 30);
+  std::vector<Question> questions;
+  std::optional<bool> json;
+  int64_t number = 0;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find('\n', at), text.size());
+    const std::string line = without_last_line_end(text.substr(at, end - at));
+    at = end + 1;
+    ++number;
+    if (line.find_first_not_of(" \t") == std::string::npos) continue;
+    if (!json) json = line.starts_with("{\"");
+    if (!*json) {
+      questions.push_back({line, {}});
+      continue;
     }
-    if (!std::getline(std::cin, line)) break;
-    if (line.empty()) continue;
-    if (line == "/exit") break;
-    messages.push_back({"user", line});
-    const auto ids =
-        encode_segments(*tokenizer, render_chat(files.chat_template, messages, true, variables));
-    const auto common = std::min<std::ptrdiff_t>(std::ranges::mismatch(ids, seen).in1 - ids.begin(),
-                                                 static_cast<std::ptrdiff_t>(ids.size()) - 1);
-    engine.rewind(common);
-    const GenerateResult r = engine.generate(
-        *tokenizer, std::span(ids).subspan(static_cast<size_t>(common)), o.generate,
-        [&](const std::string& piece) { return o.prints() ? show(piece) : !interrupted(); });
-    if (o.prints()) say("\n");
-    turns.push_back(to_json(o, r));
-    seen = ids;
-    seen.insert(seen.end(), r.tokens.begin(), r.tokens.end());
-    seen.resize(static_cast<size_t>(engine.position()));
-    messages.push_back({"assistant", r.text});
-    if (r.finish == "context") {
-      warn("the context is full: the conversation starts again");
-      messages.resize(o.system.empty() ? 0 : 1);
-    }
+    const std::string name = fmt::format("{}: line {}", path, number);
+    const Json j = parse_json(line, name);
+    if (j.is_object() && j.contains("messages"))
+      questions.push_back({"", messages_of(j["messages"], name)});
+    else
+      questions.push_back({json_string(j, "prompt", name), {}});
   }
-  o.write_json({{"model", o.model}, {"turns", turns}});
+  if (questions.empty()) fail(ErrorKind::kUsage, "{}: there is no prompt in it", path);
+  return questions;
+}
+
+void run_many(const Options& o) {
+  if (!o.prints() && o.output == "-")
+    fail(ErrorKind::kUsage, "--json - and --output - would write into each other");
+  const auto questions = read_questions(o.prompts);
+  std::optional<NewFile> file;
+  if (o.output != "-") file.emplace(o.output);
+  const auto write = [&](const Json& j) {
+    const std::string line = json_text(j, -1) + "\n";
+    if (file) return file->append(std::as_bytes(std::span(line)));
+    print_raw(line);
+    flush_out();
+  };
+  Speaker speaker(o);
+  TerminalProgress progress(o.quiet);
+  progress.begin("prompts", static_cast<int64_t>(questions.size()));
+  int64_t done = 0, failed = 0, tokens = 0;
+  for (const auto& q : questions) {
+    Json line = {{"index", done}};
+    if (q.messages.empty()) line["prompt"] = q.prompt;
+    try {
+      const auto ids =
+          q.messages.empty() ? speaker.tokens_of(q.prompt) : speaker.tokens_of(q.messages);
+      const GenerateResult r =
+          speaker.speak(ids, [](const std::string&) { return !interrupted(); });
+      if (interrupted()) break;
+      line.update(to_json(o, r));
+      tokens += static_cast<int64_t>(r.tokens.size());
+    } catch (const Error& e) {
+      if (e.kind() == ErrorKind::kCancelled) break;
+      if (e.kind() != ErrorKind::kUsage && e.kind() != ErrorKind::kCorrupt) throw;
+      line["error"] = {{"kind", kind_name(e.kind())}, {"message", e.what()}};
+      ++failed;
+    }
+    write(line);
+    progress.advance(++done, "");
+  }
+  progress.end();
+  if (file) file->commit();
+  warn_of_fallbacks();
+  o.write_json({{"model", o.model},
+                {"prompts", questions.size()},
+                {"answered", done - failed},
+                {"failed", failed},
+                {"seed", o.generate.sampling.seed},
+                {"generated_tokens", tokens}});
+  if (interrupted()) {
+    fail(ErrorKind::kCancelled, "interrupted: {} of {} prompts are answered", done,
+         questions.size());
+  }
+  if (failed > 0) {
+    fail(ErrorKind::kUsage, "{} of {} prompts could not be answered; their lines have an \"error\"",
+         failed, questions.size());
+  }
 }
 
 }  // namespace
 
 void add_run(CLI::App& app) {
-  auto* c = app.add_subcommand("run", "generate text");
+  auto* c = app.add_subcommand("run", "continue a text, or answer prompts");
   auto o = std::make_shared<Options>();
-  o->add_to(*c, "256");
-  auto* prompt = c->add_option("-p,--prompt", o->prompt, "what to continue");
-  c->add_option("-f,--file", o->prompt_file, "a file with the prompt")->excludes(prompt);
-  c->add_flag("--special", o->parse_special, "let text of the prompt become special tokens");
-  c->callback([o] { run(*o); });
-}
-
-void add_chat(CLI::App& app) {
-  auto* c =
-      app.add_subcommand("chat", "talk with an instruction model; /exit or end of input leaves");
-  auto o = std::make_shared<Options>();
-  o->generate.max_tokens = 512;
-  o->generate.sampling.temperature = 0.7;
-  o->generate.sampling.top_p = 0.95;
-  o->add_to(*c, "512");
-  c->add_option("--system", o->system, "the system message");
-  c->callback([o] { chat(*o); });
+  constexpr const char* kPrompt = "Prompt";
+  auto* prompt = c->add_option("-p,--prompt", o->prompt,
+                               "what to continue; - or no prompt at all: standard input")
+                     ->group(kPrompt);
+  auto* file = c->add_option("-f,--file", o->prompt_file,
+                             "a file with the prompt, as it is; - is standard input")
+                   ->type_name("FILE")
+                   ->group(kPrompt)
+                   ->excludes(prompt);
+  c->add_option("--prompts", o->prompts,
+                "many prompts: one a line, or JSON lines with \"prompt\" or \"messages\"")
+      ->type_name("FILE")
+      ->group(kPrompt)
+      ->excludes(prompt)
+      ->excludes(file);
+  c->add_option("--output,--json-lines", o->output,
+                "with --prompts: where the answers go, a JSON object a line; - is standard output")
+      ->type_name("FILE")
+      ->group(kPrompt);
+  c->add_flag("--chat", o->chat, "apply the model's chat template, and show the answer alone")
+      ->group(kPrompt);
+  c->add_option("--system", o->system, "-sys: the system message; goes with --chat")
+      ->type_name("TEXT")
+      ->group(kPrompt);
+  c->add_flag("--special", o->parse_special,
+              "let text of the prompt become special tokens, as in <|im_start|>")
+      ->group(kPrompt);
+  o->add_to(*c);
+  c->callback([o, prompt, c] {
+    if (c->count("--output") > 0 && o->prompts.empty())
+      fail(ErrorKind::kUsage, "--output goes with --prompts");
+    o->prompt_given = prompt->count() > 0;
+    o->prepare();
+    o->prompts.empty() ? run_one(*o) : run_many(*o);
+  });
 }
 
 }  // namespace pith::tools

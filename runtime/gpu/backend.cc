@@ -49,7 +49,11 @@ CudaBackend open_backend() {
   const int32_t n = get(to.devices.data(), 16, error, sizeof(error));
   to.devices.resize(n > 0 ? static_cast<size_t>(n) : 0);
   if (n <= 0) {
-    to.note = n < 0 ? error : "no device";
+    const std::string why = n < 0 ? error : "";
+    to.note = why.empty()                                     ? "no GPU found"
+              : why.find("insufficient") == std::string::npos ? "no GPU: " + why
+              : file_exists("/proc/driver/nvidia/version") ? "the NVIDIA driver is too old: " + why
+                                                           : "no NVIDIA driver found";
     to.ops = nullptr;
   }
   return to;

@@ -887,7 +887,7 @@ class GpuExecutor final : public Executor {
 
 std::unique_ptr<Executor> make_cuda_executor(bool batch_invariant) {
   const CudaBackend& backend = cuda_backend();
-  if (backend.ops == nullptr) fail(ErrorKind::kUsage, "no GPU: {}", backend.note);
+  if (backend.ops == nullptr) fail(ErrorKind::kUnavailable, "{}; use --device cpu", backend.note);
   return make_gpu_executor(*backend.ops, backend.devices.front().name, batch_invariant);
 }
 

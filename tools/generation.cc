@@ -1,0 +1,164 @@
+#include "tools/generation.h"
+
+#include <fmt/format.h>
+#include <sys/random.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "core/error.h"
+#include "tools/arguments.h"
+#include "tools/terminal.h"
+
+namespace pith::tools {
+
+void GenerationOptions::add_to(CLI::App& c) {
+  ModelOptions::add_to(c, "MODEL", kModelHelp);
+  auto& s = generate.sampling;
+  constexpr const char* kText = "Text";
+  constexpr const char* kSampling = "Sampling";
+  c.add_option("-n,--n-predict,--max-tokens", generate.max_tokens,
+               "tokens at most; -1: until the context is full")
+      ->check(in_range(-1, 1 << 30))
+      ->group(kText);
+  c.add_option("-r,--stop", generate.stop, "text that ends the answer and is not shown")
+      ->type_name("TEXT")
+      ->group(kText);
+  c.add_flag("--ignore-eos", generate.ignore_stop_tokens, "go on after tokens that end an answer")
+      ->group(kText);
+  c.add_option("-c,--ctx-size", engine.context,
+               "tokens of context (default: the model's, at most 4096)")
+      ->check(in_range(8, 1 << 24))
+      ->group(kModelGroup);
+  c.add_option("--kv,--cache-type", cache, kCacheHelp)->type_name("TYPE")->group(kModelGroup);
+  c.add_option("--temp,--temperature", s.temperature, "temperature; 0: the likeliest token always")
+      ->check(in_range(0, 100))
+      ->group(kSampling);
+  c.add_option("--top-k", s.top_k, "only the k likeliest tokens; 0: all")
+      ->check(in_range(-1, 1 << 30))
+      ->group(kSampling);
+  c.add_option("--top-p", s.top_p, "only the likeliest tokens that have this share together")
+      ->check(top_p_range())
+      ->group(kSampling);
+  c.add_option("--min-p", s.min_p, "only tokens with this share of the likeliest")
+      ->check(in_range(0, 1))
+      ->group(kSampling);
+  c.add_option("--repeat-penalty", s.repetition_penalty, "above 1: against repetition")
+      ->check(in_range(0.01, 100))
+      ->group(kSampling);
+  c.add_option("-s,--seed", seed, "the same seed gives the same text; -1: another each time")
+      ->type_name("N")
+      ->group(kSampling);
+  ExecutorOptions::add_to(c);
+  Common::add_to(c);
+}
+
+void GenerationOptions::prepare() {
+  apply();
+  auto& s = generate.sampling;
+  s.top_k = std::max<int64_t>(0, s.top_k);
+  s.seed = parse_seed(seed, &random_seed);
+  check_sampling(s);
+  engine.executor = executor();
+  if (!cache.empty()) engine.cache = parse_kv_types(cache, engine.cache);
+}
+
+int64_t GenerationOptions::context_of(const ModelSource& source) const {
+  const auto own = static_cast<int64_t>(source.spec().context());
+  if (engine.context > own) {
+    warn(
+        fmt::format("--ctx-size {}: the model was made for {} tokens; what it writes beyond them "
+                    "can be nonsense",
+                    engine.context, own));
+  }
+  return engine.context > 0 ? engine.context : std::min<int64_t>(own, 4096);
+}
+
+uint64_t parse_seed(const std::string& text, bool* random) {
+  *random = text == "-1";
+  uint64_t seed = 0;
+  if (*random) {
+    uint32_t drawn = 0;
+    if (::getrandom(&drawn, sizeof(drawn), 0) != sizeof(drawn))
+      fail(ErrorKind::kIo, "the system gives no random numbers");
+    return drawn;
+  }
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seed);
+  if (error != std::errc() || end != text.data() + text.size()) {
+    fail(ErrorKind::kUsage, "--seed {}: must be a whole number, or -1 for a random one",
+         one_line(text));
+  }
+  return seed;
+}
+
+CLI::Validator top_p_range() {
+  const CLI::Validator range = in_range(0, 1);
+  return {[range](std::string& text) {
+            const bool inside =
+                range(text).empty() && text.find_first_of("123456789") < text.size();
+            return inside ? std::string() : text + ": must be above 0 and at most 1";
+          },
+          "", "share"};
+}
+
+void check_prompt_length(size_t tokens, int64_t context, const ModelSource& source) {
+  if (static_cast<int64_t>(tokens) <= context) return;
+  const auto own = static_cast<int64_t>(source.spec().context());
+  const std::string remedy =
+      own > context
+          ? fmt::format("raise it with --ctx-size (the model was made for {}), or shorten the text",
+                        own)
+          : "shorten the text";
+  fail(ErrorKind::kUsage, "the prompt has {} tokens, the context {}: {}", tokens, context, remedy);
+}
+
+Json to_json(const GenerationOptions& o, const GenerateResult& r) {
+  const auto rate = [](auto n, double seconds) {
+    return seconds > 0 ? static_cast<double>(n) / seconds : 0.0;
+  };
+  return {
+      {"model", o.model},
+      {"text", r.text},
+      {"finish", r.finish},
+      {"seed", o.generate.sampling.seed},
+      {"prompt_tokens", r.prefill_tokens},
+      {"generated_tokens", r.tokens.size()},
+      {"prefill_tokens_per_s", rate(r.prefill_tokens, r.prefill_seconds)},
+      {"decode_tokens_per_s", rate(std::max<size_t>(1, r.tokens.size()) - 1, r.decode_seconds)}};
+}
+
+std::string statistics(const GenerateResult& r) {
+  const auto rate = [](auto n, double seconds) {
+    return seconds > 0 ? static_cast<double>(n) / seconds : 0.0;
+  };
+  return fmt::format("{} prompt tokens at {:.1f}/s, {} generated at {:.1f}/s, ended by {}",
+                     r.prefill_tokens, rate(r.prefill_tokens, r.prefill_seconds), r.tokens.size(),
+                     rate(std::max<size_t>(1, r.tokens.size()) - 1, r.decode_seconds), r.finish);
+}
+
+ChatFormat::ChatFormat(const ModelSource& source, const Tokenizer& tokenizer)
+    : tokenizer_(tokenizer), template_(source.tokenizer().chat_template) {
+  if (template_.empty()) {
+    fail(ErrorKind::kUsage, "{}: no chat template; use pith run without --chat",
+         one_line(source.path()));
+  }
+  if (const auto bos = tokenizer.bos()) variables_["bos_token"] = tokenizer.token_text(*bos);
+  if (const auto eos = tokenizer.eos()) variables_["eos_token"] = tokenizer.token_text(*eos);
+}
+
+// Text of the template may hold special tokens, content of messages may not; all of it is encoded
+// as one text.
+std::vector<int32_t> ChatFormat::encode(const std::vector<ChatMessage>& messages) const {
+  std::string text;
+  std::vector<std::pair<size_t, size_t>> user_text;
+  for (const auto& s : render_chat(template_, messages, true, variables_)) {
+    if (!s.from_template) user_text.emplace_back(text.size(), text.size() + s.text.size());
+    text += s.text;
+  }
+  auto ids = tokenizer_.encode(
+      text, {.add_special = false, .parse_special = true, .user_text = user_text});
+  if (ids.empty()) fail(ErrorKind::kCorrupt, "the chat template gives no text");
+  return ids;
+}
+
+}  // namespace pith::tools

@@ -1,0 +1,57 @@
+// What `pith run` and `pith chat` share: the options of generation, and messages through a model's
+// chat template.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "formats/chat_template.h"
+#include "runtime/engine.h"
+#include "tools/command.h"
+
+namespace pith::tools {
+
+struct GenerationOptions : Common, ModelOptions, ExecutorOptions {
+  std::string system, cache, seed = "0";
+  EngineOptions engine;
+  GenerateOptions generate;
+  bool random_seed = false;
+
+  void add_to(CLI::App& command);
+  // Applies what was given; Error(kUsage) where it cannot be.
+  void prepare();
+  // The tokens that the cache of this model will hold, and a warning where that is more than the
+  // model was made for.
+  int64_t context_of(const ModelSource& source) const;
+};
+
+// A whole number, or -1 for one drawn by chance, which is returned as *random. Error(kUsage).
+uint64_t parse_seed(const std::string& text, bool* random);
+CLI::Validator top_p_range();  // above 0, at most 1
+
+// Error(kUsage) with the remedy where a prompt is longer than the context.
+void check_prompt_length(size_t tokens, int64_t context, const ModelSource& source);
+
+Json to_json(const GenerationOptions& o, const GenerateResult& r);
+
+// "33 prompt tokens at 120.1/s, 57 generated at 12.3/s, ended by stop".
+std::string statistics(const GenerateResult& r);
+
+// A model's chat template with its tokenizer.
+class ChatFormat {
+ public:
+  // Error(kUsage) where the model has no template. Both must outlive it.
+  ChatFormat(const ModelSource& source, const Tokenizer& tokenizer);
+  // The tokens of these messages and of the beginning of an answer; at least one. Error(kCorrupt)
+  // where the template makes no text of them.
+  std::vector<int32_t> encode(const std::vector<ChatMessage>& messages) const;
+
+ private:
+  const Tokenizer& tokenizer_;
+  std::string template_;
+  Json variables_ = Json::object();
+};
+
+}  // namespace pith::tools
