@@ -15,8 +15,6 @@ namespace pith {
 namespace {
 
 constexpr uint64_t kMaxConfig = 16u << 20;
-constexpr uint64_t kMaxTokenizer = 64u << 20;
-constexpr uint64_t kMaxTemplate = 1u << 20;
 
 constexpr const char* kPickleRemedy =
     "is a pickle file, which can run code when it is loaded; convert it once with "
@@ -31,35 +29,6 @@ std::string read_if_there(const std::string& folder, const char* name, uint64_t 
 Json read_json_if_there(const std::string& folder, const char* name) {
   const std::string text = read_if_there(folder, name, kMaxConfig);
   return text.empty() ? Json() : parse_json(text, join_path(folder, name));
-}
-
-// tokenizer_config.json has one template, or a list of them with names.
-std::string template_of(const std::string& tokenizer_config, const std::string& name) {
-  if (tokenizer_config.empty()) return "";
-  const Json config = parse_json(tokenizer_config, name);
-  const Json* found = json_find(config, "chat_template");
-  if (found == nullptr) return "";
-  if (found->is_string()) return found->get<std::string>();
-  if (!found->is_array()) {
-    fail(ErrorKind::kCorrupt, "{}: \"chat_template\" should be a string or a list, it is {}", name,
-         found->type_name());
-  }
-  for (const Json& entry : *found) {
-    if (json_string(entry, "name", name) == "default") return json_string(entry, "template", name);
-  }
-  return "";
-}
-
-TokenizerFiles read_tokenizer_files(const std::string& folder) {
-  TokenizerFiles t;
-  t.tokenizer_json = read_if_there(folder, "tokenizer.json", kMaxTokenizer);
-  t.tokenizer_config = read_if_there(folder, "tokenizer_config.json", kMaxConfig);
-  t.sentencepiece = read_if_there(folder, "tokenizer.model", kMaxTokenizer);
-  t.chat_template = read_if_there(folder, "chat_template.jinja", kMaxTemplate);
-  if (t.chat_template.empty()) {
-    t.chat_template = template_of(t.tokenizer_config, join_path(folder, "tokenizer_config.json"));
-  }
-  return t;
 }
 
 bool has_pickled_weights(const std::string& folder) {

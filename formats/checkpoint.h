@@ -34,13 +34,15 @@ struct TensorInfo {
 // empty.
 struct TokenizerFiles {
   std::string tokenizer_json;    // Hugging Face tokenizer.json
-  std::string tokenizer_config;  // tokenizer_config.json
+  std::string tokenizer_config;  // tokenizer_config.json, joined with its older companions
   std::string sentencepiece;     // SentencePiece .model bytes
   std::string gguf;              // a GGUF header without tensors that holds the tokenizer.* keys
+  std::string tiktoken;          // tiktoken.model: byte strings in base64 with their ranks
   std::string llama2c;           // tokenizer.bin of llama2.c
   std::string chat_template;     // Jinja source
   bool empty() const {
-    return tokenizer_json.empty() && sentencepiece.empty() && gguf.empty() && llama2c.empty();
+    return tokenizer_json.empty() && sentencepiece.empty() && tiktoken.empty() && gguf.empty() &&
+           llama2c.empty();
   }
 };
 

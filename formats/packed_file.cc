@@ -452,6 +452,7 @@ constexpr TokenizerBlob kTokenizerBlobs[] = {
     {"tokenizer.json", &TokenizerFiles::tokenizer_json},
     {"tokenizer_config.json", &TokenizerFiles::tokenizer_config},
     {"tokenizer.model", &TokenizerFiles::sentencepiece},
+    {"tiktoken.model", &TokenizerFiles::tiktoken},
     {"tokenizer.gguf", &TokenizerFiles::gguf},
     {"tokenizer.bin", &TokenizerFiles::llama2c},
     {"chat_template", &TokenizerFiles::chat_template},

@@ -37,7 +37,7 @@ class Probe {
     cache_ =
         executor_.make_cache(model.spec, static_cast<int>(windows.size()), longest, KvType::kF32);
     const Activation x = hidden();
-    executor_.embed(model.embedding, tokens_, embedding_scale(model.spec), x);
+    embed_tokens(executor_, model.spec, model.embedding, tokens_, x);
     for (const auto& block : model.blocks) {
       executor_.read(x, states_.emplace_back(static_cast<size_t>(x.m * x.n)));
       run_block(block, x);
@@ -59,7 +59,7 @@ class Probe {
   double kl_with_tables(const Model& changed) {
     const Held held(executor_);
     const Activation x = hidden();
-    executor_.embed(changed.embedding, tokens_, embedding_scale(model_.spec), x);
+    embed_tokens(executor_, model_.spec, changed.embedding, tokens_, x);
     for (const auto& block : model_.blocks) run_block(block, x);
     return mean_kl(base_, logits(changed, x), static_cast<int64_t>(model_.spec.vocab()));
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 
 #include "core/error.h"
 #include "core/interrupt.h"
@@ -27,6 +28,13 @@ size_t showable(const std::string& text, const std::vector<std::string>& stops) 
     }
   }
   return end;
+}
+
+// The special token that is all of `text`, with the blanks that it takes along.
+std::optional<int32_t> special_token(const Tokenizer& tokenizer, const std::string& text) {
+  const auto ids = tokenizer.encode(text, {.add_special = false, .parse_special = true});
+  const auto id = ids.size() == 1 ? ids.front() : tokenizer.id_of(text);
+  return id && tokenizer.is_special(*id) ? id : std::nullopt;
 }
 
 }  // namespace
@@ -140,11 +148,15 @@ GenerateResult Engine::generate(const Tokenizer& tokenizer, std::span<const int3
     if (end != std::string::npos) result.text.resize(end);
     return end != std::string::npos;
   };
-  const auto& stops = model_.spec.stop_tokens();
+  std::vector<int32_t> stops;
+  if (!options.ignore_stop_tokens) stops = stop_tokens(model_.spec, tokenizer);
+  for (const auto& text : options.stop) {
+    if (const auto id = special_token(tokenizer, text)) stops.push_back(*id);
+  }
   if (options.max_tokens == 0) return finish("length");
   for (;;) {
     const int32_t id = choose(sampler, logits, history);
-    const bool stopped = !options.ignore_stop_tokens && std::ranges::find(stops, id) != stops.end();
+    const bool stopped = std::ranges::find(stops, id) != stops.end();
     bool ended = stopped, full = false;
     if (!stopped) {
       result.tokens.push_back(id);

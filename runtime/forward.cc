@@ -119,8 +119,14 @@ void mixture_sublayer(Executor& e, const proto::Sublayer& sublayer, const Sublay
 
 }  // namespace
 
-float embedding_scale(const proto::ModelSpec& spec) {
-  return spec.embedding_scale() != 0 ? static_cast<float>(spec.embedding_scale()) : 1;
+void embed_tokens(Executor& e, const proto::ModelSpec& spec, const Linear& embedding,
+                  std::span<const int32_t> tokens, Activation x) {
+  for (const int32_t id : tokens) {
+    if (id < 0 || static_cast<uint64_t>(id) >= spec.vocab())
+      fail(ErrorKind::kUsage, "token {} is not in the model's vocabulary of {}", id, spec.vocab());
+  }
+  const double scale = spec.embedding_scale();
+  e.embed(embedding, tokens, scale != 0 ? static_cast<float>(scale) : 1, x);
 }
 
 int attention_count(const proto::ModelSpec& spec, int layers) {
@@ -163,7 +169,7 @@ void forward_blocks(Executor& e, const Model& model, int64_t first_block, const 
 Activation forward_hidden(Executor& e, const Model& model, const Batch& batch, KvCache& cache) {
   const auto m = static_cast<int64_t>(batch.tokens.size());
   const Activation x = e.buffer(Slot::kHidden, m, static_cast<int64_t>(model.spec.hidden()));
-  e.embed(model.embedding, batch.tokens, embedding_scale(model.spec), x);
+  embed_tokens(e, model.spec, model.embedding, batch.tokens, x);
   forward_blocks(e, model, 0, batch, cache, x);
   return x;
 }

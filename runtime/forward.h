@@ -18,6 +18,11 @@ void forward_sublayer(Executor& executor, const proto::Sublayer& spec, const Sub
 void forward_blocks(Executor& executor, const Model& model, int64_t first_block, const Batch& batch,
                     KvCache& cache, Activation x);
 
+// Rows of the embedding, scaled as the model does it: the one way from tokens to hidden states.
+// Error(kUsage) where a token is not in the vocabulary.
+void embed_tokens(Executor& executor, const proto::ModelSpec& spec, const Linear& embedding,
+                  std::span<const int32_t> tokens, Activation x);
+
 // Embedding and all blocks: the hidden states [m, hidden] before the final norm, in Slot::kHidden.
 Activation forward_hidden(Executor& executor, const Model& model, const Batch& batch,
                           KvCache& cache);
@@ -30,7 +35,6 @@ Activation forward_head(Executor& executor, const Model& model, Activation hidde
 Activation forward_logits(Executor& executor, const Model& model, const Batch& batch,
                           KvCache& cache, std::span<const int64_t> rows);
 
-float embedding_scale(const proto::ModelSpec& spec);            // that embed() takes
 int attention_count(const proto::ModelSpec& spec, int layers);  // in the first `layers` layers
 
 }  // namespace pith

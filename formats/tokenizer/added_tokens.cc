@@ -1,6 +1,7 @@
 #include "formats/tokenizer/added_tokens.h"
 
 #include <algorithm>
+#include <tuple>
 
 namespace pith {
 namespace {
@@ -17,6 +18,12 @@ bool touches_word(std::string_view text, size_t begin, size_t end) {
     if (is_word(next_code_point(text, at))) return true;
   }
   return end < text.size() && is_word(next_code_point(text, end));
+}
+
+bool overlaps(AddedTokens::Ranges ranges, size_t begin, size_t end) {
+  auto it = std::ranges::upper_bound(ranges, begin, {}, [](const auto& r) { return r.second; });
+  while (it != ranges.end() && it->first == it->second) ++it;
+  return it != ranges.end() && it->first < end;
 }
 
 }  // namespace
@@ -44,12 +51,16 @@ AddedTokens::AddedTokens(std::vector<AddedToken> tokens, const Normalizer* norma
 }
 
 std::vector<AddedTokens::Piece> AddedTokens::cut(std::string_view text, bool normalized,
-                                                 bool parse_special) const {
+                                                 bool parse_special, Ranges user_text) const {
   const ByteTrie& trie = tries_[normalized][parse_special];
   std::vector<Piece> pieces;
   size_t done = 0;
   for (size_t at = 0; !trie.empty() && at < text.size();) {
-    const auto [length, index] = trie.longest(text.substr(at));
+    auto [length, index] = trie.longest(text.substr(at));
+    if (length > 0 && tokens_[static_cast<size_t>(index)].special &&
+        overlaps(user_text, at, at + length)) {
+      std::tie(length, index) = tries_[normalized][false].longest(text.substr(at));
+    }
     if (length == 0) {
       ++at;
       continue;

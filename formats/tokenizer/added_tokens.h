@@ -3,8 +3,10 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "formats/tokenizer/byte_trie.h"
@@ -20,6 +22,7 @@ struct AddedToken {
   bool lstrip = false;       // takes the blanks before it along
   bool rstrip = false;
   bool normalized = false;  // matched, normalized, against normalized text
+  friend bool operator==(const AddedToken&, const AddedToken&) = default;
 };
 
 class AddedTokens {
@@ -35,9 +38,12 @@ class AddedTokens {
     size_t begin, end;
     int32_t id;  // -1: text between tokens
   };
+  using Ranges = std::span<const std::pair<size_t, size_t>>;  // [begin, end), ascending
   // Cuts text at those added tokens whose `normalized` is as asked. Special ones only with
-  // parse_special.
-  std::vector<Piece> cut(std::string_view text, bool normalized, bool parse_special) const;
+  // parse_special, and where their text has no byte in `user_text`: the blanks that a token takes
+  // along may.
+  std::vector<Piece> cut(std::string_view text, bool normalized, bool parse_special,
+                         Ranges user_text = {}) const;
 
   const std::vector<AddedToken>& all() const { return tokens_; }
 

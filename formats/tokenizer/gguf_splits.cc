@@ -17,6 +17,9 @@ constexpr Pattern kTekkenWords =
     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 constexpr Pattern kGpt4oWords =
     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+// Kimi's authors write the classes of letters as intersections with all that is not Han.
+constexpr Pattern kKimiWords =
+    R"(\p{Han}+|[^\r\n\p{L}\p{N}]?(?:(?!\p{Han})[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}])*(?:(?!\p{Han})[\p{Ll}\p{Lm}\p{Lo}\p{M}])+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?(?:(?!\p{Han})[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}])+(?:(?!\p{Han})[\p{Ll}\p{Lm}\p{Lo}\p{M}])*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 constexpr Pattern kBloomWords = R"( ?[^(\s|.,!?…。，、।۔،)]+)";
 constexpr Pattern kDigit = R"(\p{N})";
 constexpr Pattern kDigits = R"(\p{N}+)";
@@ -31,6 +34,7 @@ constexpr Pattern kQwen2[] = {kQwen2Words};
 constexpr Pattern kQwen35[] = {kQwen35Words};
 constexpr Pattern kTekken[] = {kTekkenWords};
 constexpr Pattern kGpt4o[] = {kGpt4oWords};
+constexpr Pattern kKimi[] = {kKimiWords};
 constexpr Pattern kBloom[] = {kBloomWords};
 constexpr Pattern kViking[] = {kBloomWords, kDigit};
 constexpr Pattern kDeepSeekCoder[] = {"[\r\n]", R"(\s?\p{L}+)", R"(\s?\p{P}+)",
@@ -111,6 +115,7 @@ constexpr GgufSplit kSplits[] = {
     {"tekken", kTekken, true, true},
     {"gpt-4o", kGpt4o},
     {"llama4", kGpt4o},
+    {"kimi-k2", kKimi, true},
     {"bloom", kBloom},
     {"poro-chat", kBloom},
     {"gpt3-finnish", kBloom},

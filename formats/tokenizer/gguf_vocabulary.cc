@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "formats/gguf_metadata.h"
+#include "formats/printable.h"
 #include "formats/tokenizer/bpe.h"
 #include "formats/tokenizer/gguf_splits.h"
 #include "formats/tokenizer/pieces.h"
@@ -15,6 +16,8 @@
 
 namespace pith {
 namespace {
+
+constexpr size_t kGpt2Eos = 11;
 
 class GgufVocabulary {
  public:
@@ -50,20 +53,34 @@ class GgufVocabulary {
   }
 
  private:
+  // An id that no token has counts as one that is missing.
   std::optional<int32_t> id(const char* key, std::optional<uint64_t> missing) const {
     const std::string name = std::string("tokenizer.ggml.") + key;
-    if (!metadata_.has(name) && !missing) return std::nullopt;
-    const uint64_t value = metadata_.uint(name, missing);
-    if (value < pieces_.size()) return static_cast<int32_t>(value);
-    if (!metadata_.has(name) || value == 0xffffffffu) return std::nullopt;
-    fail(ErrorKind::kCorrupt, "{}: {} is {}, there are {} tokens", file_, name, value,
-         pieces_.size());
+    uint64_t value = missing.value_or(UINT64_MAX);
+    if (metadata_.has(name) && metadata_.uint(name) < pieces_.size()) value = metadata_.uint(name);
+    return value < pieces_.size() ? std::optional(static_cast<int32_t>(value)) : std::nullopt;
   }
   bool flag(const char* key, bool missing) const {
     return metadata_.boolean(std::string("tokenizer.ggml.") + key, missing);
   }
 
+  // What else ends a generation: further ids of the file, and, as in llama.cpp, tokens that a model
+  // of code would go on to another file with.
+  void find_stops() {
+    for (const char* key : {"eot_token_id", "eom_token_id"}) {
+      if (const auto stop = id(key, {})) parts_.stops.push_back(*stop);
+    }
+    static constexpr std::string_view kFiles[] = {"<|fim_pad|>",  "<fim-pad>",    "<|fim_repo|>",
+                                                  "<fim-repo>",   "<REPO>",       "<reponame>",
+                                                  "<|file_sep|>", "<|repo_name|>"};
+    for (const std::string_view text : kFiles) {
+      if (const int32_t stop = parts_.vocabulary->find(text); stop >= 0)
+        parts_.stops.push_back(stop);
+    }
+  }
+
   std::unique_ptr<Tokenizer> finish(bool add_bos, bool add_eos) {
+    find_stops();
     if (parts_.bos && flag("add_bos_token", add_bos)) parts_.post_processor.before = {*parts_.bos};
     if (parts_.eos && flag("add_eos_token", add_eos)) parts_.post_processor.after = {*parts_.eos};
     return make_pipeline(std::move(parts_));
@@ -94,18 +111,10 @@ class GgufVocabulary {
     const auto vocabulary = vocabulary_of_pieces(pieces_, file_);
     parts_.vocabulary = vocabulary;
     parts_.added = added_of_pieces(pieces_, true);
-    std::vector<std::pair<std::string, std::string>> merges;
-    for (const std::string& merge : metadata_.texts("tokenizer.ggml.merges")) {
-      const size_t blank = merge.find(' ', 1);  // a token is not empty
-      if (blank == std::string::npos) {
-        fail(ErrorKind::kCorrupt, "{}: merge {} \"{}\" is not a pair of tokens", file_,
-             merges.size(), valid_utf8_or_replaced(merge.substr(0, 100)));
-      }
-      merges.emplace_back(merge.substr(0, blank), merge.substr(blank + 1));
-    }
     BpeOptions options;
     options.ignore_merges = split->ignore_merges;
-    parts_.model = make_ranked_bpe(vocabulary, merges, options, file_);
+    parts_.model = metadata_.has("tokenizer.ggml.merges") ? make_merges(vocabulary, options)
+                                                          : make_ranks(vocabulary, options);
     std::vector<PreTokenizerPtr> splits;
     for (const std::string_view pattern : split->patterns) {
       splits.push_back(split_regex(Regex(pattern, file_), SplitBehavior::kIsolated, false));
@@ -114,8 +123,36 @@ class GgufVocabulary {
     parts_.pre_tokenizer = split_sequence(std::move(splits));
     parts_.decoder = decode_byte_level();
     parts_.bos = id("bos_token_id", {});
-    parts_.eos = id("eos_token_id", {});
+    // llama.cpp's default, where it can be one: the id that Falcon has it at.
+    const bool control = pieces_.size() > kGpt2Eos && pieces_[kGpt2Eos].type == PieceType::kControl;
+    parts_.eos = id("eos_token_id", control ? std::optional<uint64_t>(kGpt2Eos) : std::nullopt);
     return finish(split->adds_bos, false);
+  }
+
+  std::unique_ptr<TokenModel> make_merges(const std::shared_ptr<const Vocabulary>& vocabulary,
+                                          const BpeOptions& options) const {
+    std::vector<std::pair<std::string, std::string>> merges;
+    for (const std::string& merge : metadata_.texts("tokenizer.ggml.merges")) {
+      const size_t blank = merge.find(' ', 1);  // a token is not empty
+      if (blank == std::string::npos) {
+        fail(ErrorKind::kCorrupt, "{}: merge {} {} is not a pair of tokens", file_, merges.size(),
+             printable(merge));
+      }
+      merges.emplace_back(merge.substr(0, blank), merge.substr(blank + 1));
+    }
+    return make_ranked_bpe(vocabulary, merges, options, file_);
+  }
+
+  // A vocabulary of tiktoken, whose ids are the ranks of its merges (Kimi K2).
+  std::unique_ptr<TokenModel> make_ranks(const std::shared_ptr<const Vocabulary>& vocabulary,
+                                         const BpeOptions& options) const {
+    ScoredBpeVocabulary scored;
+    for (size_t i = 0; i < pieces_.size(); ++i) {
+      scored.scores.push_back(-static_cast<float>(i));
+      scored.mergeable.push_back(pieces_[i].type == PieceType::kNormal);
+      scored.unused.push_back(false);
+    }
+    return make_scored_bpe(vocabulary, std::move(scored), options);
   }
 
   std::unique_ptr<Tokenizer> make_bert() {

@@ -15,8 +15,8 @@ PieceType piece_type(int64_t value, const std::string& file) {
   return value == 0 ? PieceType::kNormal : static_cast<PieceType>(value);
 }
 
-std::shared_ptr<const Vocabulary> vocabulary_of_pieces(const std::vector<Piece>& pieces,
-                                                       const std::string& file) {
+std::shared_ptr<Vocabulary> vocabulary_of_pieces(const std::vector<Piece>& pieces,
+                                                 const std::string& file) {
   if (pieces.empty()) fail(ErrorKind::kCorrupt, "{}: the vocabulary is empty", file);
   auto made = std::make_shared<Vocabulary>();
   uint64_t id = 0;

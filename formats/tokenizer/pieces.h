@@ -31,8 +31,8 @@ PieceType piece_type(int64_t value, const std::string& file);  // Error(kCorrupt
 // Pieces with ids in order. Error(kCorrupt) where a score is not finite, a byte piece is not
 // "<0xHH>" or the text is not UTF-8. Control pieces (and unknown ones) are hidden from the text of
 // users.
-std::shared_ptr<const Vocabulary> vocabulary_of_pieces(const std::vector<Piece>& pieces,
-                                                       const std::string& file);
+std::shared_ptr<Vocabulary> vocabulary_of_pieces(const std::vector<Piece>& pieces,
+                                                 const std::string& file);
 
 std::unique_ptr<TokenModel> bpe_of_pieces(const std::vector<Piece>& pieces,
                                           std::shared_ptr<const Vocabulary> vocabulary,

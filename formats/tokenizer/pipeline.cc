@@ -3,9 +3,39 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "formats/tokenizer/unicode.h"
 
 namespace pith {
 namespace {
+
+constexpr size_t kMaxTracedBytes = size_t{1} << 28;  // normalized again to find a user's text
+
+// Text with its invalid bytes replaced, and where the ranges lie in it.
+struct RepairedText {
+  std::string text;
+  std::vector<std::pair<size_t, size_t>> user_text;
+};
+
+bool continues_utf8(char c) { return (static_cast<unsigned char>(c) & 0xc0u) == 0x80u; }
+
+// Part by part: a sequence that a user left unfinished does not take the template's bytes.
+RepairedText repair(std::string_view text, AddedTokens::Ranges user_text) {
+  RepairedText out;
+  size_t at = 0;
+  const auto append = [&](size_t end) {
+    end = std::clamp(end, at, text.size());
+    out.text += valid_utf8_or_replaced(text.substr(at, end - at));
+    at = end;
+  };
+  for (const auto& [begin, end] : user_text) {
+    append(begin);
+    const size_t from = out.text.size();
+    append(end);
+    out.user_text.emplace_back(from, out.text.size());
+  }
+  append(text.size());
+  return out;
+}
 
 class Pipeline final : public Tokenizer {
  public:
@@ -18,6 +48,7 @@ class Pipeline final : public Tokenizer {
       added_ids_.insert_or_assign(parts_.added[i].text, parts_.added[i].id);
     }
     added_ = AddedTokens(parts_.added, parts_.normalizer.get(), parts_.file);
+    set_stop_tokens(parts_.stops);
   }
 
   std::vector<int32_t> encode(std::string_view text, const EncodeOptions& options) const override {
@@ -27,18 +58,19 @@ class Pipeline final : public Tokenizer {
     }
     std::vector<int32_t> ids;
     if (options.add_special) ids = parts_.post_processor.before;
-    std::string replaced;
-    const bool valid = valid_utf8_prefix(text) == text.size();
-    if (!valid) text = replaced = valid_utf8_or_replaced(text);
-    // Replacing moves bytes: then nothing is known of who wrote what.
-    const bool parse_special = options.parse_special && (valid || options.user_text.empty());
+    Ranges user_text = options.user_text;
+    RepairedText repaired;
+    if (valid_utf8_prefix(text) != text.size()) {
+      repaired = repair(text, user_text);
+      text = repaired.text;
+      user_text = repaired.user_text;
+    }
     TextBudget budget(parts_.file, text.size());
-    for (const auto& piece : cut(text, parse_special, options.user_text)) {
+    for (const auto& piece : added_.cut(text, false, options.parse_special, user_text)) {
       if (piece.id >= 0) {
         ids.push_back(piece.id);
       } else {
-        encode_raw(text.substr(piece.begin, piece.end - piece.begin), piece.begin == 0,
-                   parse_special && !touches(piece, options.user_text), budget, ids);
+        encode_raw(text, piece, options.parse_special, user_text, budget, ids);
       }
     }
     if (options.add_special) {
@@ -96,39 +128,67 @@ class Pipeline final : public Tokenizer {
   }
   bool known(int32_t id) const { return added(id) != nullptr || parts_.vocabulary->has(id); }
 
+  using Ranges = AddedTokens::Ranges;
+
+  // The bytes of `raw` that users wrote, as ranges of `text`, which it became by `normalizer`. A
+  // normalizer does not say what became of a byte: what the text before a range makes by itself is
+  // not the user's, nor what the text behind it makes. Costs two runs of the normalizer a range.
+  std::vector<std::pair<size_t, size_t>> ranges_in(std::string_view raw, size_t offset,
+                                                   Ranges user_text, const Normalizer* normalizer,
+                                                   std::string_view text) const {
+    std::vector<std::pair<size_t, size_t>> made;
+    for (const auto& [first, last] : user_text) {
+      if (last <= offset || first >= offset + raw.size()) continue;
+      // Whole characters: a normalizer takes nothing else.
+      size_t begin = first > offset ? first - offset : 0, end = std::min(last - offset, raw.size());
+      while (begin > 0 && continues_utf8(raw[begin])) --begin;
+      while (end < raw.size() && continues_utf8(raw[end])) ++end;
+      if (normalizer == nullptr) {
+        made.emplace_back(begin, end);
+        continue;
+      }
+      if ((made.size() + 1) * raw.size() > kMaxTracedBytes) {
+        fail(ErrorKind::kUnsupported,
+             "the tokenizer's special tokens are matched in normalized text, and a conversation of "
+             "{} bytes is too long for that",
+             raw.size());
+      }
+      TextBudget budget(parts_.file, raw.size());
+      const std::string before = begin == 0 ? "" : normalizer->apply(raw.substr(0, begin), budget);
+      const std::string behind =
+          end == raw.size() ? "" : normalizer->apply(raw.substr(end), budget);
+      const auto same = std::ranges::mismatch(text, before).in1 - text.begin();
+      const auto same_behind =
+          std::mismatch(text.rbegin(), text.rend(), behind.rbegin(), behind.rend()).first -
+          text.rbegin();
+      auto from = static_cast<size_t>(same), to = text.size() - static_cast<size_t>(same_behind);
+      if (from > to) std::swap(from, to);
+      if (!made.empty()) from = std::max(from, made.back().second);
+      made.emplace_back(from, std::max(from, to));
+    }
+    return made;
+  }
+
   // Text between added tokens: normalized, cut at the added tokens that are matched in normalized
   // text.
-  using Ranges = std::span<const std::pair<size_t, size_t>>;
-
-  static bool touches(const AddedTokens::Piece& piece, Ranges ranges) {
-    const auto it =
-        std::ranges::upper_bound(ranges, piece.begin, {}, [](const auto& r) { return r.second; });
-    return it != ranges.end() && it->first < piece.end;
-  }
-
-  // The text cut at added tokens. What looks like a special token in a user's text is text again,
-  // one piece with its neighbours.
-  std::vector<AddedTokens::Piece> cut(std::string_view text, bool parse_special,
-                                      Ranges user_text) const {
-    auto pieces = added_.cut(text, false, parse_special);
-    if (user_text.empty()) return pieces;
-    std::vector<AddedTokens::Piece> joined;
-    for (auto piece : pieces) {
-      if (piece.id >= 0 && is_special(piece.id) && touches(piece, user_text)) piece.id = -1;
-      if (piece.id < 0 && !joined.empty() && joined.back().id < 0) {
-        joined.back().end = piece.end;
-      } else {
-        joined.push_back(piece);
-      }
-    }
-    return joined;
-  }
-
-  void encode_raw(std::string_view text, bool begins_text, bool parse_special, TextBudget& budget,
-                  std::vector<int32_t>& ids) const {
+  void encode_raw(std::string_view whole, const AddedTokens::Piece& raw, bool parse_special,
+                  Ranges user_text, TextBudget& budget, std::vector<int32_t>& ids) const {
+    const std::string_view written = whole.substr(raw.begin, raw.end - raw.begin);
+    const bool begins_text = raw.begin == 0;
+    const Normalizer* const normalizer = begins_text || !parts_.later_normalizer
+                                             ? parts_.normalizer.get()
+                                             : parts_.later_normalizer.get();
     std::string normalized;
-    if (parts_.normalizer) text = normalized = parts_.normalizer->apply(text, budget);
-    for (const auto& piece : added_.cut(text, true, parse_special)) {
+    std::string_view text = written;
+    if (normalizer) text = normalized = normalizer->apply(written, budget);
+    auto pieces = added_.cut(text, true, parse_special);
+    const bool specials =
+        std::ranges::any_of(pieces, [&](const auto& p) { return p.id >= 0 && is_special(p.id); });
+    if (specials && !user_text.empty()) {
+      pieces = added_.cut(text, true, parse_special,
+                          ranges_in(written, raw.begin, user_text, normalizer, text));
+    }
+    for (const auto& piece : pieces) {
       if (piece.id >= 0) {
         ids.push_back(piece.id);
         continue;

@@ -24,11 +24,13 @@ struct PipelineParts {
   std::shared_ptr<const Vocabulary> vocabulary;  // of the model
   std::unique_ptr<TokenModel> model;
   std::vector<AddedToken> added;
-  NormalizerPtr normalizer;  // may be null, like all below
+  NormalizerPtr normalizer;        // may be null, like all below
+  NormalizerPtr later_normalizer;  // of text that does not begin the whole; null: the same
   PreTokenizerPtr pre_tokenizer;
   DecoderPtr decoder;  // null: tokens joined with blanks
   PostProcessor post_processor;
   std::optional<int32_t> bos, eos;
+  std::vector<int32_t> stops;  // further tokens that the file says end a generation
 };
 
 std::unique_ptr<Tokenizer> make_pipeline(PipelineParts parts);

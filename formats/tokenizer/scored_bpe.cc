@@ -21,6 +21,12 @@ class ScoredBpe final : public TokenModel {
   }
 
   void encode(std::string_view word, std::vector<int32_t>& ids) const override {
+    if (options_.ignore_merges) {
+      if (const int32_t id = mergeable_id(word); id >= 0) {
+        ids.push_back(id);
+        return;
+      }
+    }
     std::vector<BpeSymbol> symbols;
     split(word, symbols);
     PassedThrough passed;

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/json.h"
+#include "formats/tokenizer/config_tokens.h"
 #include "formats/tokenizer/pieces.h"
 #include "formats/tokenizer/pipeline.h"
 #include "formats/tokenizer/wire_reader.h"
@@ -15,6 +16,7 @@ namespace pith {
 namespace {
 
 constexpr size_t kMaxFileBytes = size_t{64} << 20;
+constexpr const char* kConfig = "tokenizer_config.json";
 constexpr int32_t kUnigram = 1, kBpe = 2;
 
 struct ModelProto {
@@ -66,6 +68,14 @@ ModelProto read_model(std::string_view bytes, const std::string& file) {
   return model;
 }
 
+// Whether text gets a blank in front: the classes of Llama have a setting for it.
+void apply_spacing(const Json& config, SentencePieceSpacing& spacing) {
+  const std::string type = json_string(config, "tokenizer_class", kConfig, "LlamaTokenizer");
+  if (type.find("Llama") != std::string::npos)
+    spacing.add_dummy_prefix =
+        json_bool(config, "add_prefix_space", kConfig, spacing.add_dummy_prefix);
+}
+
 }  // namespace
 
 std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(std::string_view model_bytes,
@@ -75,7 +85,8 @@ std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(std::string_view model_b
     fail(ErrorKind::kCorrupt, "{}: {} bytes, more than {}", file, model_bytes.size(),
          kMaxFileBytes);
   }
-  const ModelProto model = read_model(model_bytes, file);
+  ModelProto model = read_model(model_bytes, file);
+  const Json config = parse_tokenizer_config(tokenizer_config);
   const auto vocabulary = vocabulary_of_pieces(model.pieces, file);
   const auto checked = [&](int32_t id) {
     return id >= 0 && id < vocabulary->size() ? std::optional(id) : std::nullopt;
@@ -88,6 +99,11 @@ std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(std::string_view model_b
   PipelineParts parts;
   parts.file = file;
   parts.vocabulary = vocabulary;
+  parts.added = added_of_pieces(model.pieces, false);
+  parts.bos = checked(model.bos);
+  parts.eos = checked(model.eos);
+  if (parts.eos) parts.stops.push_back(*parts.eos);  // whatever the configuration calls so
+  add_config_tokens(config, ConfigIds::kAsGiven, *vocabulary, parts);
   if (model.model_type == kBpe) {
     parts.model = bpe_of_pieces(model.pieces, vocabulary, unknown);
   } else if (model.model_type == kUnigram) {
@@ -102,20 +118,22 @@ std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(std::string_view model_b
     if (model.pieces[i].type != PieceType::kUserDefined) continue;
     user_defined.emplace_back(model.pieces[i].text, static_cast<int32_t>(i));
   }
-  parts.normalizer = normalize_sentencepiece(Charsmap(model.charsmap, file),
-                                             ByteTrie(std::move(user_defined)), model.spacing);
-  parts.added = added_of_pieces(model.pieces, false);
+  apply_spacing(config, model.spacing);
+  const auto normalizer = [&](const SentencePieceSpacing& spacing) {
+    return normalize_sentencepiece(Charsmap(model.charsmap, file), ByteTrie(user_defined), spacing);
+  };
+  parts.normalizer = normalizer(model.spacing);
+  if (!json_bool(config, "legacy", kConfig, true) && model.spacing.add_dummy_prefix) {
+    SentencePieceSpacing later = model.spacing;
+    later.add_dummy_prefix = false;
+    parts.later_normalizer = normalizer(later);
+  }
   parts.decoder = decoder_of_pieces(model.spacing.add_dummy_prefix && !model.spacing.suffix);
-  parts.bos = checked(model.bos);
-  parts.eos = checked(model.eos);
-  const Json config = tokenizer_config.empty()
-                          ? Json::object()
-                          : parse_json(tokenizer_config, "tokenizer_config.json");
   const bool bpe = model.model_type == kBpe;
-  if (parts.bos && json_bool(config, "add_bos_token", "tokenizer_config.json", bpe)) {
+  if (parts.bos && json_bool(config, "add_bos_token", kConfig, bpe)) {
     parts.post_processor.before = {*parts.bos};
   }
-  if (parts.eos && json_bool(config, "add_eos_token", "tokenizer_config.json", !bpe)) {
+  if (parts.eos && json_bool(config, "add_eos_token", kConfig, !bpe)) {
     parts.post_processor.after = {*parts.eos};
   }
   return make_pipeline(std::move(parts));

@@ -3,17 +3,15 @@
 #include "core/bytes.h"
 #include "core/error.h"
 #include "formats/gguf.h"
+#include "formats/tokenizer/stop_tokens.h"
 #include "formats/tokenizer/unicode.h"
 
 namespace pith {
 namespace {
 
-constexpr uint64_t kMaxFileBytes = uint64_t{64} << 20;
 constexpr size_t kWindow = 8;  // ids that a stream keeps as context of the next
 
-}  // namespace
-
-std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerFiles& files) {
+std::unique_ptr<Tokenizer> make_from_files(const TokenizerFiles& files) {
   if (!files.tokenizer_json.empty())
     return make_json_tokenizer(files.tokenizer_json, files.tokenizer_config);
   if (!files.gguf.empty()) {
@@ -22,35 +20,18 @@ std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerFiles& files) {
   }
   if (!files.sentencepiece.empty())
     return make_sentencepiece_tokenizer(files.sentencepiece, files.tokenizer_config);
+  if (!files.tiktoken.empty())
+    return make_tiktoken_tokenizer(files.tiktoken, files.tokenizer_config);
   if (!files.llama2c.empty()) return make_llama2c_tokenizer(files.llama2c);
   fail(ErrorKind::kUsage, "the model has no tokenizer; name one with --tokenizer");
 }
 
-TokenizerFiles read_tokenizer_file(const std::string& path) {
-  TokenizerFiles files;
-  const File file = File::open_read(path);
-  std::vector<std::byte> head(std::min<uint64_t>(file.size(), 4));
-  file.read(0, head);
-  if (looks_like_gguf(head)) {
-    files.gguf = write_gguf_metadata(open_gguf(path).gguf, "tokenizer.");
-    return files;
-  }
-  std::string text = read_text_file(path, kMaxFileBytes);
-  const size_t first = text.find_first_not_of(" \t\r\n");
-  if (first != std::string::npos && text[first] == '{') {
-    files.tokenizer_json = std::move(text);
-    const std::string config = join_path(folder_of(path), "tokenizer_config.json");
-    if (file_exists(config)) files.tokenizer_config = read_text_file(config, kMaxFileBytes);
-  } else if (text.size() > 2 && text[0] == '\n' && (text[2] == '\n' || text[3] == '\n')) {
-    files.sentencepiece = std::move(text);  // field 1, a message whose first field is 1 as well
-  } else if (text.size() > 12 && text[2] == 0 && text[3] == 0) {
-    files.llama2c = std::move(text);  // the longest token has fewer than 65,536 bytes
-  } else {
-    fail(ErrorKind::kUnsupported,
-         "{}: not a tokenizer.json, a GGUF file, a SentencePiece model or a vocabulary of llama2.c",
-         path);
-  }
-  return files;
+}  // namespace
+
+std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerFiles& files) {
+  auto made = make_from_files(files);
+  made->set_stop_tokens(find_stop_tokens(*made, made->stop_tokens(), files.chat_template));
+  return made;
 }
 
 // decode() of the ids so far, less what was shown. Where everything is shown only the last ids are

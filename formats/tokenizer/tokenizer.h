@@ -1,5 +1,5 @@
-// Text to token ids and back. One interface over tokenizer.json, SentencePiece models, GGUF
-// vocabularies and llama2.c vocabularies. Immutable once made; safe to share among threads.
+// Text to token ids and back. One interface over tokenizer.json, SentencePiece and tiktoken models,
+// GGUF vocabularies and llama2.c vocabularies. Immutable once made; safe to share among threads.
 //
 // Text is UTF-8; invalid bytes are replaced by U+FFFD first, as Rust's tokenizers get it. Encoding
 // takes O(n log n) time.
@@ -47,9 +47,18 @@ class Tokenizer {
   virtual std::optional<int32_t> bos() const = 0;
   virtual std::optional<int32_t> eos() const = 0;
   virtual bool adds_bos() const = 0;  // encode(..., add_special) begins with bos
+
+  // Tokens that end a generation, as far as the tokenizer's files say: EOS, and what ends a turn.
+  // Of a tokenizer that make_tokenizer() made (stop_tokens.h).
+  const std::vector<int32_t>& stop_tokens() const { return stop_tokens_; }
+  void set_stop_tokens(std::vector<int32_t> ids) { stop_tokens_ = std::move(ids); }
+
+ private:
+  std::vector<int32_t> stop_tokens_;
 };
 
-// From whichever file is there, in the order tokenizer.json, GGUF, SentencePiece, llama2.c.
+// From whichever file is there, in the order tokenizer.json, GGUF, SentencePiece, tiktoken,
+// llama2.c.
 // Error(kUsage) where there is none, kCorrupt or kUnsupported naming the part that is wrong.
 std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerFiles& files);
 
@@ -60,10 +69,24 @@ std::unique_ptr<Tokenizer> make_json_tokenizer(std::string_view tokenizer_json,
 // unigram models EOS, as that of T5 does.
 std::unique_ptr<Tokenizer> make_sentencepiece_tokenizer(std::string_view model,
                                                         std::string_view tokenizer_config = {});
+// Ranks of byte strings: `tiktoken.model`. Its pattern is that of Kimi and Moonlight where
+// tokenizer_config.json names their class or there is none, and else that of Llama 3; special
+// tokens are those of "added_tokens_decoder", the gaps between them are reserved.
+std::unique_ptr<Tokenizer> make_tiktoken_tokenizer(std::string_view model,
+                                                   std::string_view tokenizer_config = {});
 std::unique_ptr<Tokenizer> make_gguf_tokenizer(const GgufMetadata& metadata);
 std::unique_ptr<Tokenizer> make_llama2c_tokenizer(std::string_view tokenizer_bin);
 
-// A tokenizer file of any kind by its content (for --tokenizer FILE).
+// A tokenizer.json of vocab.json and merges.txt, as the slow tokenizers of GPT-2 and Qwen 2 read
+// them.
+std::string tokenizer_json_of(std::string_view vocab, std::string_view merges,
+                              std::string_view tokenizer_config);
+
+// What a model's folder holds of a tokenizer and a chat template, as transformers looks for them;
+// all empty where it holds nothing.
+TokenizerFiles read_tokenizer_files(const std::string& folder);
+// A tokenizer file of any kind by its content, with the configuration beside it (for --tokenizer
+// FILE).
 TokenizerFiles read_tokenizer_file(const std::string& path);
 
 // Token by token, in pieces that are whole UTF-8 sequences.

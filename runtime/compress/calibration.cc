@@ -372,7 +372,7 @@ CalibrationStates::CalibrationStates(Executor& executor, const proto::ModelSpec&
   }
   for (size_t i = 0; i < windows_.size(); ++i) {
     const Activation x = executor.buffer(Slot::kHidden, tokens(i), hidden);
-    executor.embed(embedding, windows_[i], embedding_scale(spec), x);
+    embed_tokens(executor, spec, embedding, windows_[i], x);
     keep(executor, i, x);
   }
 }

@@ -51,6 +51,10 @@ std::unique_ptr<ModelSource> open_model(const std::string& path,
 std::unique_ptr<Tokenizer> load_tokenizer(const ModelSource& source,
                                           std::vector<std::string>* notes = nullptr);
 
+// The tokens that end a generation: those of the model's configuration and those of the tokenizer's
+// files (EOS, what ends a turn), each once, without ids that the model has no row for.
+std::vector<int32_t> stop_tokens(const proto::ModelSpec& spec, const Tokenizer& tokenizer);
+
 Block load_block(const ModelSource& source, int layer);
 NormWeights load_final_norm(const ModelSource& source);
 Model load_model(const ModelSource& source);

@@ -1,5 +1,6 @@
 #include "runtime/model/arch/decoder.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 
@@ -258,18 +259,18 @@ proto::ModelSpec decoder_spec_gguf(const Checkpoint& checkpoint) {
     fail(ErrorKind::kCorrupt, "{}: token_embd.weight is not a matrix", checkpoint.path);
   spec.set_vocab(static_cast<uint64_t>(embedding.shape[0]));
   spec.set_tied_head(checkpoint.find("output.weight") == nullptr);
-  spec.set_bos_token(-1);
-  if (g.has("tokenizer.ggml.bos_token_id")) {
-    spec.set_bos_token(checked_cast<int32_t>(g.uint("tokenizer.ggml.bos_token_id"),
-                                             "tokenizer.ggml.bos_token_id"));
-  }
+  // Ids that no token has say that there is none.
+  const auto id = [&](const char* name) {
+    const uint64_t given = g.has(name) ? g.uint(name) : UINT64_MAX;
+    return given < spec.vocab() ? checked_cast<int32_t>(given, name) : -1;
+  };
+  spec.set_bos_token(id("tokenizer.ggml.bos_token_id"));
   for (const char* name : {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
                            "tokenizer.ggml.eom_token_id"}) {
-    if (!g.has(name)) continue;
-    const auto id = checked_cast<int32_t>(g.uint(name), name);
-    bool known = false;
-    for (const int32_t k : spec.stop_tokens()) known = known || k == id;
-    if (!known) spec.add_stop_tokens(id);
+    const int32_t stop = id(name);
+    const auto& known = spec.stop_tokens();
+    if (stop >= 0 && std::find(known.begin(), known.end(), stop) == known.end())
+      spec.add_stop_tokens(stop);
   }
   Sizes s{};
   s.layers = small(g.uint(key("block_count")), "block_count");
