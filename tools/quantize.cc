@@ -186,6 +186,11 @@ Json run(const QuantizeCommand& o, const ModelSource& source, const QuantizeSett
 // Names that are a mistake, and files that cannot be written: before anything is read.
 void check_outputs(const QuantizeCommand& o) {
   require_no_type_as_output(o.output);
+  if (!same_file(o.model, o.output)) {
+    if (is_folder(o.output)) fail(ErrorKind::kUsage, "{}: the output is a folder", o.output);
+    if (resolve_output(o.output).special)
+      fail(ErrorKind::kUsage, "{}: the output is not a regular file", o.output);
+  }
   if (!o.mixed() && !o.plan_out.empty())
     fail(ErrorKind::kUsage, "--plan-out writes what mixed precision chose: give a --target-size");
   for (const auto& side : {o.json, o.plan_out, o.costs}) {
@@ -257,15 +262,7 @@ void quantize(const QuantizeCommand& o) {
   if (!o.mixed()) settings = effective_settings(settings, &notes);
   for (const auto& n : notes) warn(n);
   const std::string calibration = calibration_of(o, settings);
-  // It goes into the file, so it is looked at even where no text is read.
-  const bool has_tokenizer = !source.tokenizer().empty();
-  std::unique_ptr<Tokenizer> tokenizer;
-  notes.clear();
-  if (has_tokenizer || (calibration != "none" && calibration != "self"))
-    tokenizer = load_tokenizer(source, &notes);
-  if (!has_tokenizer)
-    notes.push_back("the model has no tokenizer, and so will the file: --tokenizer");
-  for (const auto& n : notes) warn(n);
+  const auto tokenizer = tokenizer_for(source, calibration != "none" && calibration != "self");
 
   CompressOptions options;
   options.output = o.output;

@@ -106,7 +106,11 @@ void Journal::finish() {
   if (own_) {
     own_->remove();
   } else {
-    folder_.journal().begin({});
+    try {
+      folder_.journal().begin({});
+    } catch (const Error&) {
+      // The result stands. Units without data are none to the next run.
+    }
   }
   done_.clear();
 }
