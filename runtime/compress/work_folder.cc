@@ -221,7 +221,7 @@ WorkFolder::~WorkFolder() {
 }
 
 bool WorkFolder::has_work() const {
-  if (!journal_.records().empty()) return true;
+  if (!journal_.records().empty() && file_exists(file("data"))) return true;
   for (const char* name : {"text", "costs"}) {
     try {
       if (file_exists(file(name)) && !RecordLog(File::open_read(file(name))).records().empty())
