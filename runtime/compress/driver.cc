@@ -385,8 +385,10 @@ class Driver {
     if (lost == 0) return;
     const int64_t rows = std::accumulate(c.rows.begin(), c.rows.end(), int64_t{0});
     const float largest = *std::ranges::max_element(c.largest);
-    const bool f16 =
-        (e.kind == EncodingKind::kInt || e.kind == EncodingKind::kNf4) && e.scale == DType::kF16;
+    // bf16 has the range of f32, and a scale of less than its least normal number is none.
+    const bool f16 = largest > 0x1p-117f &&
+                     (e.kind == EncodingKind::kInt || e.kind == EncodingKind::kNf4) &&
+                     e.scale == DType::kF16;
     const std::string why =
         f16 ? fmt::format(
                   "its weights are at most {:.1e} there, and a scale of {} bits for them "
