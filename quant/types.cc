@@ -105,9 +105,12 @@ const Row* row_of(std::span<const Row> table, const std::string& name) {
 }
 
 // Own names are in small letters; any other way to write one is the scheme's, if there is one.
+// Error(kUnsupported) for a scheme that pith does not have.
 const Named* named(const std::string& type) {
   if (const auto* own = row_of<Named>(kOwn, type)) return own;
   if (const auto* scheme = row_of<Named>(kSchemes, cased(type, std::toupper))) return scheme;
+  if (const auto* missing = row_of<Missing>(kMissing, cased(type, std::toupper)))
+    fail(ErrorKind::kUnsupported, "type {}: {}", printable(type), missing->why);
   return row_of<Named>(kOwn, cased(type, std::tolower));
 }
 
@@ -121,8 +124,6 @@ std::string all_types() {
 void refuse_by_name(const std::string& type) {
   const std::string upper = cased(type, std::toupper), lower = cased(type, std::tolower);
   const std::string shown = printable(type);
-  if (const auto* missing = row_of<Missing>(kMissing, upper))
-    fail(ErrorKind::kUnsupported, "type {}: {}", shown, missing->why);
   const auto is_method = [&](const auto& m) { return lower == m.name; };
   if (std::ranges::any_of(methods(), is_method) || std::ranges::any_of(scalings(), is_method))
     fail(ErrorKind::kUsage, "{} is a method: --method {}", shown, lower);

@@ -186,6 +186,11 @@ Json run(const QuantizeCommand& o, const ModelSource& source, const QuantizeSett
 // Names that are a mistake, and files that cannot be written: before anything is read.
 void check_outputs(const QuantizeCommand& o) {
   require_no_type_as_output(o.output);
+  if (!same_file(o.model, o.output)) {
+    if (is_folder(o.output)) fail(ErrorKind::kUsage, "{}: the output is a folder", o.output);
+    if (resolve_output(o.output).special)
+      fail(ErrorKind::kUsage, "{}: the output is not a regular file", o.output);
+  }
   if (!o.mixed() && !o.plan_out.empty())
     fail(ErrorKind::kUsage, "--plan-out writes what mixed precision chose: give a --target-size");
   for (const auto& side : {o.json, o.plan_out, o.costs}) {
@@ -236,6 +241,41 @@ std::unique_ptr<Tokenizer> tokenizer_for(const ModelSource& source, bool reads_t
   return tokenizer;
 }
 
+CompressOptions options_of(const QuantizeCommand& o, Executor* executor) {
+  CompressOptions options;
+  options.output = o.output;
+  options.executor = executor;
+  options.seed = o.seed;
+  if (!o.memory.empty()) options.memory = size_of("--memory", o.memory);
+  options.max_fallbacks = o.max_fallbacks;
+  options.sequential = !o.no_sequential;
+  options.propagate = !o.no_propagate;
+  options.one_of_tries = o.max_kl > 0;
+  return options;
+}
+
+MixedOptions mixed_options_of(const QuantizeCommand& o) {
+  MixedOptions asked{.target_bytes = size_of("--target-size", o.target_size),
+                     .target_bpw = o.target_bpw,
+                     .max_kl = o.max_kl,
+                     .candidates = {},
+                     .plan_out = o.plan_out,
+                     .costs = o.costs,
+                     .prints = o.prints() && !o.quiet};
+  for (const auto& type : o.candidates) asked.candidates.push_back(encoding_for_type(type));
+  return asked;
+}
+
+// Refuses what exceeds the machine, and warns of what exceeds what is free.
+void check_memory(const CompressPlan& plan, const Peaks& peaks) {
+  require_memory(peaks.text, "the model that writes its calibration text",
+                 "--calib FILE takes a text instead");
+  require_memory(peaks.measuring, "measuring what choices cost");
+  if (const std::string low = memory_warning(peak_of(plan, peaks), "this compression");
+      !low.empty())
+    warn(low);
+}
+
 void tell_what_is_kept(const WorkFolder& work) {
   if (work.has_work())
     tell("what is done is kept in {}: the same command goes on from there\n", work.path());
@@ -257,25 +297,10 @@ void quantize(const QuantizeCommand& o) {
   if (!o.mixed()) settings = effective_settings(settings, &notes);
   for (const auto& n : notes) warn(n);
   const std::string calibration = calibration_of(o, settings);
-  // It goes into the file, so it is looked at even where no text is read.
-  const bool has_tokenizer = !source.tokenizer().empty();
-  std::unique_ptr<Tokenizer> tokenizer;
-  notes.clear();
-  if (has_tokenizer || (calibration != "none" && calibration != "self"))
-    tokenizer = load_tokenizer(source, &notes);
-  if (!has_tokenizer)
-    notes.push_back("the model has no tokenizer, and so will the file: --tokenizer");
-  for (const auto& n : notes) warn(n);
+  const auto tokenizer = tokenizer_for(source, calibration != "none" && calibration != "self");
 
-  CompressOptions options;
-  options.output = o.output;
   const auto executor = make_executor(o.executor());
-  options.executor = executor.get();
-  options.seed = o.seed;
-  if (!o.memory.empty()) options.memory = size_of("--memory", o.memory);
-  options.max_fallbacks = o.max_fallbacks;
-  options.sequential = !o.no_sequential;
-  options.propagate = !o.no_propagate;
+  CompressOptions options = options_of(o, executor.get());
   TerminalProgress progress(o.quiet);
   Peaks peaks;
   const bool writes = calibration == "self";
@@ -290,17 +315,9 @@ void quantize(const QuantizeCommand& o) {
   }
   warn_of_useless_options(o, settings, source, !options.calibration.empty());
 
-  MixedOptions asked{.target_bytes = size_of("--target-size", o.target_size),
-                     .target_bpw = o.target_bpw,
-                     .max_kl = o.max_kl,
-                     .candidates = {},
-                     .plan_out = o.plan_out,
-                     .costs = o.costs,
-                     .prints = o.prints() && !o.quiet};
-  for (const auto& type : o.candidates) asked.candidates.push_back(encoding_for_type(type));
   std::optional<Mixed> mixed;
   if (o.mixed()) {
-    mixed.emplace(asked, source, settings, options, progress);
+    mixed.emplace(mixed_options_of(o), source, settings, options, progress);
     peaks.measuring = mixed->memory_bytes() + (uint64_t{64} << 20);
   }
 
@@ -308,13 +325,7 @@ void quantize(const QuantizeCommand& o) {
   passes.push_back(make_quantize_pass(settings));
   const CompressPlan plan = plan_compression(source, passes, options);
   check_compression(source, passes, options, plan);
-  if (writes)
-    require_memory(peaks.text, "the model that writes its calibration text",
-                   "--calib FILE takes a text instead");
-  if (mixed) require_memory(peaks.measuring, "measuring what choices cost", "");
-  if (const std::string low = memory_warning(peak_of(plan, peaks), "this compression");
-      !low.empty())
-    warn(low);
+  check_memory(plan, peaks);
   if (!mixed) warn_of_choices(o, settings, source, plan);
   if (o.dry_run && !mixed) {
     print_plan(o, settings, plan, peaks);
@@ -326,7 +337,6 @@ void quantize(const QuantizeCommand& o) {
 
   WorkFolder work(o.output, o.restart);
   options.work = &work;
-  options.one_of_tries = o.max_kl > 0;
   Fingerprint about = fingerprint_of(source, passes, options);
   about.erase("calibration text");  // if it is not written yet; compress() looks at all of it
   if (mixed) about.erase("overrides");
@@ -358,8 +368,8 @@ void quantize(const QuantizeCommand& o) {
     last["kl"] = kl;
     work.remove();
     o.write_json(last);
-  } catch (const Error&) {
-    tell_what_is_kept(work);
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kUsage) tell_what_is_kept(work);
     throw;
   }
 }

@@ -6,7 +6,6 @@
 
 #include "core/error.h"
 #include "core/file.h"
-#include "formats/printable.h"
 #include "quant/scaling.h"
 #include "tools/terminal.h"
 
@@ -115,12 +114,11 @@ void warn_of_useless_options(const QuantizeCommand& o, const QuantizeSettings& s
            });
   };
   for (const auto& pattern : o.ignore) {
-    if (matches_none(pattern))
-      warn(fmt::format("--ignore {} matches no layer", printable(pattern)));
+    if (matches_none(pattern)) warn(fmt::format("--ignore {} matches no layer", pattern));
   }
   for (const auto& [pattern, e] : settings.overrides) {
     if (matches_none(pattern))
-      warn(fmt::format("--tensor-type {}={} matches no layer", printable(pattern), to_string(e)));
+      warn(fmt::format("--tensor-type {}={} matches no layer", pattern, to_string(e)));
   }
 }
 
@@ -135,6 +133,7 @@ void warn_of_choices(const QuantizeCommand& o, const QuantizeSettings& settings,
     std::map<std::string, uint64_t> by_type;
     uint64_t narrow = 0, all = 0;
     for (const auto& l : plan.linears) {
+      if (l.info.layer < 0) continue;  // tables are often kept in 8 bits
       const auto n = static_cast<uint64_t>(l.info.n * l.info.k);
       all += n;
       if (l.from.kind == EncodingKind::kDense || l.from == l.to) continue;

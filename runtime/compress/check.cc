@@ -35,10 +35,13 @@ std::vector<float> logits_of(const ModelSource& source, const std::vector<int32_
   Model ends;  // no blocks
   ends.spec = spec;
   ends.embedding = source.linear(linears.front());
-  if (!spec.tied_head()) ends.own_head = source.linear(linears.back());
   ends.final_norm = load_final_norm(source);
   CalibrationStates states(*executor, spec, ends.embedding, {tokens});
   states.run_all(*executor, source);
+  if (!spec.tied_head()) {  // one table at a time
+    ends.embedding = {};
+    ends.own_head = source.linear(linears.back());
+  }
   const auto m = static_cast<int64_t>(tokens.size());
   std::vector<float> hidden;
   states.load(0, &hidden);
@@ -93,6 +96,20 @@ DecodedLinear check_linear(const std::string& path, const Linear& linear) {
   const bool constant =
       linear.n * linear.k > 1 && *std::ranges::min_element(low) == *std::ranges::max_element(high);
   return {hash64(std::as_bytes(std::span(hashes))), constant};
+}
+
+uint64_t check_bytes(const ModelSource& source, int64_t tokens) {
+  const auto& spec = source.spec();
+  const auto linears = linears_of(spec);
+  uint64_t table = 0;
+  if (source.manifest() == nullptr || !source.recipe().empty()) {
+    for (const auto* info : {&linears.front(), &linears.back()}) {
+      if (info->layer < 0)
+        table = std::max(table, encoded_bytes(source.encoding(*info), info->n, info->k));
+    }
+  }
+  // Logits: of both, those of knowing nothing, and what the executor holds.
+  return table + 4 * static_cast<uint64_t>(tokens) * spec.vocab() * sizeof(float);
 }
 
 CheckResult check_result(const std::string& path, const ModelSource& source,

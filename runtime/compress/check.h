@@ -29,6 +29,9 @@ struct CheckResult {
   int64_t tokens = 0;
 };
 
+// Memory that check_result takes beside a block and what a program needs anyway.
+uint64_t check_bytes(const ModelSource& source, int64_t tokens);
+
 // Checksums of all planes; every linear decodes, bit for bit, to what the method meant; the file's
 // model still says what its source says: mean KL divergence over `tokens` is finite, and below 5 or
 // below that of a uniform distribution. Error(kNumeric) or Error(kCorrupt) otherwise. Memory: a

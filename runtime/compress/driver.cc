@@ -38,6 +38,8 @@ StatisticsNeeds needs_of(const Passes& passes) {
   return all;
 }
 
+constexpr size_t kCheckTokens = 48;  // that the finished file is compared with its source on
+
 // What calibration measures against is kept apart from what it fits: one window of eight.
 constexpr int kHoldOut = 8;
 
@@ -345,7 +347,7 @@ class Driver {
 
   // For the comparison of the finished file with its source.
   std::vector<int32_t> check_tokens() const {
-    constexpr size_t kTokens = 48;
+    constexpr size_t kTokens = kCheckTokens;
     std::vector<int32_t> out;
     if (!options_.calibration.empty()) {
       const auto& w = options_.calibration.front();
@@ -383,8 +385,10 @@ class Driver {
     if (lost == 0) return;
     const int64_t rows = std::accumulate(c.rows.begin(), c.rows.end(), int64_t{0});
     const float largest = *std::ranges::max_element(c.largest);
-    const bool f16 =
-        (e.kind == EncodingKind::kInt || e.kind == EncodingKind::kNf4) && e.scale == DType::kF16;
+    // bf16 has the range of f32, and a scale of less than its least normal number is none.
+    const bool f16 = largest > 0x1p-117f &&
+                     (e.kind == EncodingKind::kInt || e.kind == EncodingKind::kNf4) &&
+                     e.scale == DType::kF16;
     const std::string why =
         f16 ? fmt::format(
                   "its weights are at most {:.1e} there, and a scale of {} bits for them "
@@ -798,6 +802,8 @@ CompressPlan plan_compression(const ModelSource& source, const Passes& passes,
         encoded_bytes(source.encoding(linears_of(spec).front()), static_cast<int64_t>(spec.vocab()),
                       static_cast<int64_t>(spec.hidden()));
   }
+  plan.memory_bytes =
+      std::max(plan.memory_bytes, largest + kWorking + check_bytes(source, kCheckTokens));
   plan.disk_bytes = plan.output_bytes + plan.scratch_bytes;
   return plan;
 }

@@ -73,8 +73,10 @@ Journal::Journal(std::unique_ptr<WorkFolder> own, const Fingerprint& fingerprint
 
 void Journal::open(const Fingerprint& fingerprint) {
   RecordLog& log = folder_.journal();
-  folder_.begin(log, "finished parts", fingerprint);
+  // Without data, units are none: they got their name, and the journal is still here.
   const bool has_data = file_exists(folder_.file("data"));
+  if (!has_data && !log.records().empty()) log.begin(fingerprint);
+  folder_.begin(log, "finished parts", fingerprint);
   data_ = File::open_own(folder_.file("data"));
   if (has_data) {
     done_ = parse_units(log.records(), data_.size());
@@ -103,11 +105,7 @@ void Journal::drop_from(size_t unit) {
 void Journal::finish() {
   data_.close();
   rename_file(folder_.file("data"), folder_.output());
-  if (own_) {
-    own_->remove();
-  } else {
-    folder_.journal().begin({});
-  }
+  if (own_) own_->remove();
   done_.clear();
 }
 

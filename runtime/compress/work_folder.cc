@@ -26,6 +26,13 @@ std::string_view next_line(std::string_view& text) {
   return line;
 }
 
+// In quotes only where there is something to escape.
+std::string shown(const std::string& text) {
+  if (text.empty()) return "none";
+  const std::string quoted = printable(text);
+  return quoted == '"' + text + '"' ? text : quoted;
+}
+
 }  // namespace
 
 std::string fingerprint_text(const Fingerprint& f) {
@@ -50,11 +57,9 @@ std::string difference(const Fingerprint& then, const Fingerprint& now) {
   const auto add = [&](const std::string& key, const std::string& before,
                        const std::string& after) {
     if (before.starts_with('#') || after.starts_with('#')) {
-      parts.push_back("another " + printable(key));
+      parts.push_back("another " + shown(key));
     } else {
-      const auto shown = [](const std::string& v) { return v.empty() ? "none" : printable(v); };
-      parts.push_back(
-          fmt::format("{}: {} then, {} now", printable(key), shown(before), shown(after)));
+      parts.push_back(fmt::format("{}: {} then, {} now", shown(key), shown(before), shown(after)));
     }
   };
   for (const auto& [key, value] : now) {
@@ -121,7 +126,9 @@ void RecordLog::write(const std::string& bytes) {
 }
 
 void RecordLog::begin(const Fingerprint& about) {
-  file_.truncate(0);
+  // What was there is gone before anything new is: records never follow another's beginning. The
+  // magic stays at all times, by which the folder is known.
+  file_.truncate(std::min<uint64_t>(file_.size(), kMagic.size()));
   file_.write(0, as_bytes(kMagic));
   end_ = kMagic.size();
   records_.clear();
@@ -187,7 +194,10 @@ WorkFolder::WorkFolder(const std::string& output, bool restart) {
     // Another process may have finished, and removed this file, between the opening and the lock.
     if (!journal.try_lock() || !journal.is_at(path))
       fail(ErrorKind::kBusy, "{}: another process is writing {}", path_, output);
-    if (!RecordLog::looks_like_log(journal)) refuse(path_, "has a journal that is not pith's");
+    // An empty journal is one that was just made, and nothing is beside it.
+    const bool alone = std::distance(std::filesystem::directory_iterator(path_), {}) == 1;
+    if (!RecordLog::looks_like_log(journal) || (journal.size() < kMagic.size() && !alone))
+      refuse(path_, "has a journal that is not pith's");
     journal_ = RecordLog(std::move(journal));
     if (restart) {
       for (const char* name : {"data", "text", "costs"}) remove_file(file(name));
@@ -211,7 +221,7 @@ WorkFolder::~WorkFolder() {
 }
 
 bool WorkFolder::has_work() const {
-  if (!journal_.records().empty()) return true;
+  if (!journal_.records().empty() && file_exists(file("data"))) return true;
   for (const char* name : {"text", "costs"}) {
     try {
       if (file_exists(file(name)) && !RecordLog(File::open_read(file(name))).records().empty())

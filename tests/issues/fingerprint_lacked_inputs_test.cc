@@ -164,7 +164,7 @@ TEST_F(FingerprintOf, of_a_changed_configuration_refuses_to_go_on_and_says_why) 
                     "description)");
   settings_.linears = encoding_for_type("w8");
   EXPECT_PITH_ERROR(compress_now(no_progress()), ErrorKind::kUsage,
-                    "linears: \"int4-g64-asym\" then, \"int8-g64\" now");
+                    "linears: int4-g64-asym then, int8-g64 now");
   write(config_);
   settings_.linears = encoding_for_type("w4");
   EXPECT_EQ(compress_now(no_progress()).resumed_units, 3);

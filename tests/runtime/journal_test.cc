@@ -8,7 +8,6 @@
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/hash.h"
-#include "formats/printable.h"
 #include "tests/support/fault_syscalls.h"
 #include "tests/support/test_data.h"
 
@@ -121,6 +120,10 @@ TEST(Journal, a_record_torn_at_any_byte_resumes_from_the_last_whole_one) {
     size_t whole = 0;
     while (whole < 3 && length >= r.ends[whole + 1]) ++whole;
     lay_out(folder.file("out"), r.journal.substr(0, length), r.data);
+    if (length < 8) {  // data come after the beginning of the journal
+      EXPECT_PITH_ERROR(Journal(folder.file("out"), kFingerprint), ErrorKind::kUsage, "not pith's");
+      continue;
+    }
     expect_to_go_on(folder.file("out"), whole, "cut at " + std::to_string(length));
   }
 }
@@ -185,7 +188,7 @@ TEST(Journal, another_fingerprint_is_refused_naming_what_differs) {
     EXPECT_PITH_ERROR(Journal(folder.file("out"), other), ErrorKind::kUsage,
                       fmt::format("3 finished parts of an earlier run with other settings ({}: {} "
                                   "then, new now)",
-                                  key, printable(kFingerprint.at(key))));
+                                  key, kFingerprint.at(key)));
   }
   auto source = kFingerprint;
   source["source"] = "#1234";
