@@ -24,8 +24,8 @@ namespace pith {
 class TextBudget {
  public:
   // Longest text, and longest word, that a tokenizer takes. A word is what its model sees at once:
-  // all of the text where nothing cuts it.
-  static constexpr size_t kMaxTextBytes = size_t{1} << 30, kMaxWordBytes = size_t{16} << 20;
+  // all of the text where nothing cuts it. Models need up to 40 bytes for each of its bytes.
+  static constexpr size_t kMaxTextBytes = size_t{1} << 30, kMaxWordBytes = size_t{64} << 20;
 
   TextBudget(std::string_view file, size_t text_bytes);
 
@@ -37,6 +37,7 @@ class TextBudget {
   void charge_bytes(size_t in, size_t out, const char* component);
 
   uint64_t steps_left() const { return steps_left_; }
+  uint64_t bytes_left() const { return bytes_left_; }
   void charge_steps(uint64_t steps, const std::string& pattern);
   // To be called now and then where no step is counted.
   void check_time(const std::string& pattern);
