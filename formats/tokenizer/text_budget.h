@@ -4,11 +4,11 @@
 // budget.
 //
 // Bytes. No component may make more than 4 bytes for each byte of the text and 60 more for each of
-// the first MiB, and 64 KiB on top (honest ones: 11 bytes, U+FDFA under NFKC; 3 for each blank),
-// and all of them together not more than 256 times the text and 1 MiB. Steps. A step is what PCRE2
-// counts against its match limit, where a match may have to go back. All patterns together may take
-// 2,048 for each byte and 4 million on top (honest ones: below 50). Processor time, for what PCRE2
-// does not count, such as runs of one class: 2 s and 5 us a byte.
+// the first 256 KiB, and 64 KiB on top (honest ones: 11 bytes, U+FDFA under NFKC; 3 for each
+// blank), and all of them together not more than 256 times the text and 1 MiB. Steps. A step is
+// what PCRE2 counts against its match limit, where a match may have to go back. All patterns
+// together may take 2,048 for each byte and 4 million on top (honest ones: below 50). Processor
+// time, for what PCRE2 does not count, such as runs of one class: 2 s and 5 us a byte.
 //
 // What is exceeded is Error(kCorrupt) that names the file and the component. Not thread-safe: one
 // object per call.
