@@ -48,15 +48,13 @@ PostProcessor template_from_json(const Json& j, int32_t ids, const std::string& 
   return made;
 }
 
-}  // namespace
-
-DecoderPtr decoder_from_json(const Json& j, const std::string& file) {
+DecoderPtr decoder_of(const Json& j, const std::string& file, int& left) {
   if (j.is_null()) return nullptr;
-  const std::string type = component_type(j, file);
+  const std::string type = component_type(j, file, left);
   if (type == "Sequence") {
     std::vector<DecoderPtr> parts;
     for (const Json& part : sequence_parts(j, "decoders", file)) {
-      if (auto made = decoder_from_json(part, file)) parts.push_back(std::move(made));
+      if (auto made = decoder_of(part, file, left)) parts.push_back(std::move(made));
     }
     return decode_sequence(std::move(parts));
   }
@@ -83,6 +81,13 @@ DecoderPtr decoder_from_json(const Json& j, const std::string& file) {
     return decode_replace(pattern.text, content);
   }
   fail(ErrorKind::kUnsupported, "{}: decoder \"{}\" is not supported", file, type);
+}
+
+}  // namespace
+
+DecoderPtr decoder_from_json(const Json& j, const std::string& file) {
+  int left = kMaxComponents;
+  return decoder_of(j, file, left);
 }
 
 PostProcessor post_processor_from_json(const Json& j, int32_t ids, const std::string& file) {

@@ -9,6 +9,13 @@ std::string component_type(const Json& j, const std::string& file) {
   return json_string(j, "type", file);
 }
 
+std::string component_type(const Json& j, const std::string& file, int& left) {
+  if (--left < 0) {
+    fail(ErrorKind::kCorrupt, "{}: a sequence has more than {} parts in all", file, kMaxComponents);
+  }
+  return component_type(j, file);
+}
+
 const Json& sequence_parts(const Json& j, const char* key, const std::string& file) {
   const Json& parts = json_member(j, key, file);
   if (!parts.is_array()) fail(ErrorKind::kCorrupt, "{}: \"{}\" should be an array", file, key);
@@ -24,13 +31,15 @@ JsonPattern pattern_from_json(const Json& owner, const std::string& file) {
   return {true, json_string(p, "Regex", file)};
 }
 
-NormalizerPtr normalizer_from_json(const Json& j, const std::string& file) {
+namespace {
+
+NormalizerPtr normalizer_of(const Json& j, const std::string& file, int& left) {
   if (j.is_null()) return nullptr;
-  const std::string type = component_type(j, file);
+  const std::string type = component_type(j, file, left);
   if (type == "Sequence") {
     std::vector<NormalizerPtr> parts;
     for (const Json& part : sequence_parts(j, "normalizers", file)) {
-      if (auto made = normalizer_from_json(part, file)) parts.push_back(std::move(made));
+      if (auto made = normalizer_of(part, file, left)) parts.push_back(std::move(made));
     }
     return normalize_sequence(std::move(parts));
   }
@@ -66,6 +75,13 @@ NormalizerPtr normalizer_from_json(const Json& j, const std::string& file) {
     return normalize_bert(options);
   }
   fail(ErrorKind::kUnsupported, "{}: normalizer \"{}\" is not supported", file, type);
+}
+
+}  // namespace
+
+NormalizerPtr normalizer_from_json(const Json& j, const std::string& file) {
+  int left = kMaxComponents;
+  return normalizer_of(j, file, left);
 }
 
 }  // namespace pith

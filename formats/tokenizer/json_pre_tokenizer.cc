@@ -25,15 +25,13 @@ PreTokenizerPtr metaspace_from_json(const Json& j, const std::string& file) {
   fail(ErrorKind::kUnsupported, "{}: prepend_scheme \"{}\" is not supported", file, scheme);
 }
 
-}  // namespace
-
-PreTokenizerPtr pre_tokenizer_from_json(const Json& j, const std::string& file) {
+PreTokenizerPtr pre_tokenizer_of(const Json& j, const std::string& file, int& left) {
   if (j.is_null()) return nullptr;
-  const std::string type = component_type(j, file);
+  const std::string type = component_type(j, file, left);
   if (type == "Sequence") {
     std::vector<PreTokenizerPtr> parts;
     for (const Json& part : sequence_parts(j, "pretokenizers", file)) {
-      if (auto made = pre_tokenizer_from_json(part, file)) parts.push_back(std::move(made));
+      if (auto made = pre_tokenizer_of(part, file, left)) parts.push_back(std::move(made));
     }
     return split_sequence(std::move(parts));
   }
@@ -62,6 +60,13 @@ PreTokenizerPtr pre_tokenizer_from_json(const Json& j, const std::string& file) 
     return split_text(json_string(j, "delimiter", file), SplitBehavior::kRemoved, false);
   }
   fail(ErrorKind::kUnsupported, "{}: pre-tokenizer \"{}\" is not supported", file, type);
+}
+
+}  // namespace
+
+PreTokenizerPtr pre_tokenizer_from_json(const Json& j, const std::string& file) {
+  int left = kMaxComponents;
+  return pre_tokenizer_of(j, file, left);
 }
 
 }  // namespace pith

@@ -209,7 +209,9 @@ NormalizerPtr normalize_sequence(std::vector<NormalizerPtr> parts) {
   return std::make_unique<NormalizerSequence>(std::move(parts));
 }
 NormalizerPtr normalize_form(NormalForm form) {
-  return from("a normal form", [form](std::string_view text) { return normal_form(text, form); });
+  return from("a normal form", [form](std::string_view text, TextBudget& budget) {
+    return normal_form(text, form, [&](size_t n) { budget.check_size(n, "a normal form"); });
+  });
 }
 NormalizerPtr normalize_lowercase() { return per_character("Lowercase", append_lower); }
 NormalizerPtr normalize_strip(bool left, bool right) {

@@ -4,6 +4,7 @@
 #include <pcre2.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "core/error.h"
 #include "formats/tokenizer/onig_pattern.h"
@@ -39,6 +40,11 @@ using JitStack = std::unique_ptr<pcre2_jit_stack, Free<pcre2_jit_stack, pcre2_ji
 
 // What a search writes to; one per thread, since the words of a text are searched one by one.
 struct SearchState {
+  SearchState() {
+    if (!context) return;
+    pcre2_set_depth_limit(context.get(), UINT32_MAX);  // the heap limit is what counts
+    pcre2_set_heap_limit(context.get(), kHeapLimitKib);
+  }
   uint64_t calls = 0;
   MatchData data{pcre2_match_data_create(1, nullptr)};
   MatchContext context{pcre2_match_context_create(nullptr)};
@@ -135,27 +141,32 @@ void Regex::for_each_match(std::string_view text, TextBudget& budget,
   SearchState& state = search_state();
   pcre2_match_context* context = state.context.get();
   if (!state.data || context == nullptr) fail(ErrorKind::kMemory, "{}: no memory to match", c.file);
-  pcre2_set_depth_limit(context, UINT32_MAX);  // the heap limit is what counts
-  pcre2_set_heap_limit(context, kHeapLimitKib);
   LargeJitStack stack(context);
   const auto behind = [&](size_t at) {
     return at + (at < text.size() ? utf8_length(text[at]) : 1);
   };
   uint32_t steps = kFirstSteps;
+  pcre2_set_match_limit(context, steps);
+  const auto set_steps = [&](uint32_t n) {
+    if (n != steps) pcre2_set_match_limit(context, steps = n);
+  };
+  uint64_t owed = 0;  // steps that are charged now and then
+  const auto pay = [&] { budget.charge_steps(std::exchange(owed, 0), c.pattern); };
   size_t at = 0, window = kFirstWindow, end_of_last = std::string_view::npos;
   while (at <= text.size()) {
     // Start positions are tried up to `last`. A window of one: only `at` itself.
     const bool one = window == 1 || c.search_start;
     const size_t last = one ? at : std::min(text.size(), at + window);
     pcre2_set_offset_limit(context, c.search_start ? text.size() : last);
-    pcre2_set_match_limit(context, steps);
     const int n = pcre2_match(c.code.get(), reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
                               at, PCRE2_NO_UTF_CHECK, state.data.get(), context);
     if (n == PCRE2_ERROR_JIT_STACKLIMIT && stack.assign()) continue;
     if (n == PCRE2_ERROR_MATCHLIMIT) {
-      budget.charge_steps(steps, c.pattern);
+      owed += steps;
+      pay();
       if (one) {
-        steps = static_cast<uint32_t>(std::min<uint64_t>(uint64_t{steps} * kMoreSteps, 1u << 30));
+        set_steps(
+            static_cast<uint32_t>(std::min<uint64_t>(uint64_t{steps} * kMoreSteps, 1u << 30)));
         if (steps > budget.steps_left()) budget.charge_steps(steps, c.pattern);
       }
       window = 1;
@@ -167,14 +178,17 @@ void Regex::for_each_match(std::string_view text, TextBudget& budget,
     }
     const PCRE2_SIZE* v = pcre2_get_ovector_pointer(state.data.get());
     const size_t tried = (n < 0 ? last : std::max<size_t>(v[0], at)) - at + 1;
-    budget.charge_steps(steps == kFirstSteps ? kStepsOfPosition * tried : steps * tried, c.pattern);
-    if (++state.calls % 64 == 0 || window >= kLargeWindow) budget.check_time(c.pattern);
+    owed += steps == kFirstSteps ? kStepsOfPosition * tried : steps * tried;
+    if (++state.calls % 64 == 0 || window >= kLargeWindow) {
+      pay();
+      budget.check_time(c.pattern);
+    }
     if (n < 0) {
-      if (last == text.size() || c.search_start) return;
+      if (last == text.size() || c.search_start) break;
       at = behind(last);
       while (at < text.size() && (static_cast<unsigned char>(text[at]) & 0xc0u) == 0x80u) ++at;
       if (steps > kFirstSteps) {
-        steps = kFirstSteps;
+        set_steps(kFirstSteps);
       } else {
         window = std::min<size_t>(window * 2, size_t{1} << 30);
       }
@@ -182,7 +196,7 @@ void Regex::for_each_match(std::string_view text, TextBudget& budget,
     }
     const size_t begin = std::max<size_t>(v[0], at), end = std::max<size_t>(v[1], begin);
     window = kFirstWindow;
-    steps = kFirstSteps;
+    set_steps(kFirstSteps);
     if (begin == end && end == end_of_last) {  // none right behind another match
       at = behind(at);
       continue;
@@ -190,6 +204,7 @@ void Regex::for_each_match(std::string_view text, TextBudget& budget,
     found(begin, end);
     at = end_of_last = end;
   }
+  pay();
 }
 
 }  // namespace pith

@@ -24,7 +24,8 @@ double thread_seconds() {
 TextBudget::TextBudget(std::string_view file, size_t text_bytes)
     : file_(file),
       text_bytes_(text_bytes),
-      max_bytes_(4 * uint64_t{text_bytes} + 60 * std::min<uint64_t>(text_bytes, kMiB) + kMiB / 16),
+      max_bytes_(4 * uint64_t{text_bytes} + 60 * std::min<uint64_t>(text_bytes, kMiB / 4) +
+                 kMiB / 16),
       bytes_left_(256 * uint64_t{text_bytes} + kMiB),
       steps_left_(kStepsPerByte * uint64_t{text_bytes} + kSteps) {}
 

@@ -4,11 +4,11 @@
 // budget.
 //
 // Bytes. No component may make more than 4 bytes for each byte of the text and 60 more for each of
-// the first MiB, and 64 KiB on top (honest ones: 11 bytes, U+FDFA under NFKC; 3 for each blank),
-// and all of them together not more than 256 times the text and 1 MiB. Steps. A step is what PCRE2
-// counts against its match limit, where a match may have to go back. All patterns together may take
-// 2,048 for each byte and 4 million on top (honest ones: below 50). Processor time, for what PCRE2
-// does not count, such as runs of one class: 2 s and 5 us a byte.
+// the first 256 KiB, and 64 KiB on top (honest ones: 11 bytes, U+FDFA under NFKC; 3 for each
+// blank), and all of them together not more than 256 times the text and 1 MiB. Steps. A step is
+// what PCRE2 counts against its match limit, where a match may have to go back. All patterns
+// together may take 2,048 for each byte and 4 million on top (honest ones: below 50). Processor
+// time, for what PCRE2 does not count, such as runs of one class: 2 s and 5 us a byte.
 //
 // What is exceeded is Error(kCorrupt) that names the file and the component. Not thread-safe: one
 // object per call.
@@ -24,8 +24,8 @@ namespace pith {
 class TextBudget {
  public:
   // Longest text, and longest word, that a tokenizer takes. A word is what its model sees at once:
-  // all of the text where nothing cuts it.
-  static constexpr size_t kMaxTextBytes = size_t{1} << 30, kMaxWordBytes = size_t{16} << 20;
+  // all of the text where nothing cuts it. Models need up to 40 bytes for each of its bytes.
+  static constexpr size_t kMaxTextBytes = size_t{1} << 30, kMaxWordBytes = size_t{64} << 20;
 
   TextBudget(std::string_view file, size_t text_bytes);
 
@@ -37,6 +37,7 @@ class TextBudget {
   void charge_bytes(size_t in, size_t out, const char* component);
 
   uint64_t steps_left() const { return steps_left_; }
+  uint64_t bytes_left() const { return bytes_left_; }
   void charge_steps(uint64_t steps, const std::string& pattern);
   // To be called now and then where no step is counted.
   void check_time(const std::string& pattern);

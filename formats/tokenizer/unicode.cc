@@ -154,7 +154,7 @@ void append_lower(std::string& to, char32_t c) {
 
 // utf8proc's own mapping sorts marks in quadratic time, so decomposition and ordering are done here
 // and only the composition is left to it.
-std::string normal_form(std::string_view text, NormalForm form) {
+std::string normal_form(std::string_view text, NormalForm form, FunctionRef<void(size_t)> made) {
   if (std::all_of(text.begin(), text.end(),
                   [](char b) { return static_cast<unsigned char>(b) < 0x80; })) {
     return std::string(text);
@@ -172,6 +172,7 @@ std::string normal_form(std::string_view text, NormalForm form) {
     const auto n = utf8proc_decompose_char(c, parts, 32, options, &boundary);
     if (n < 0 || n > 32) fail(ErrorKind::kCorrupt, "text: cannot normalize U+{:04X}", c);
     points.insert(points.end(), parts, parts + n);
+    if (points.size() % 4096 < static_cast<size_t>(n)) made(points.size());
   }
   for (size_t i = 0; i < points.size();) {
     size_t end = i;

@@ -8,6 +8,8 @@
 #include <string>
 #include <string_view>
 
+#include "core/function_ref.h"
+
 namespace pith {
 
 // Bytes of the sequence that begins with this lead byte; 1 for bytes that cannot lead.
@@ -38,8 +40,10 @@ bool is_word(char32_t c);               // letters, marks, digits, connectors
 void append_lower(std::string& to, char32_t c);  // full mapping of one character, no context
 
 enum class NormalForm { kNfc, kNfd, kNfkc, kNfkd };
-// O(n log n) also for hostile runs of combining marks.
-std::string normal_form(std::string_view text, NormalForm form);
+// O(n log n) also for hostile runs of combining marks. `made(n)` hears now and then of how many
+// characters there are so far, and may throw.
+std::string normal_form(
+    std::string_view text, NormalForm form, FunctionRef<void(size_t)> made = [](size_t) {});
 
 // End of the extended grapheme cluster that begins at text[at].
 size_t grapheme_end(std::string_view text, size_t at);

@@ -1,10 +1,10 @@
 """Writes regex.json: what Oniguruma, through Python's `tokenizers`, matches for a table of constructs.
 
-    python tests/golden/make_regex_goldens.py [--print]     (needs tokenizers >= 0.20)
+    python tests/golden/make_regex_goldens.py [--out FILE]      (made with tokenizers 0.23)
 
 For each pattern: null where Oniguruma refuses it, else for each text the byte offsets of the matches
 that are not empty, from a Split, and the FNV-1a hash of the text after a Replace of the pattern by
-U+00A6, which sees the empty ones as well.
+U+00A6, which sees the empty ones as well. Then what Split makes of matches that may be empty.
 """
 
 import json
@@ -599,6 +599,20 @@ PUBLISHED_STYLE = r"""
 ▁+|[^▁]+
 """
 
+# Matches may be empty, and then keep their neighbours apart.
+SPLIT_TEXT = "aab xbb b"
+SPLIT_PATTERNS = ["", "x*", "b*", "(?=b)", "b", "(?<=b)", "a|(?=b)", r"\b", "$", r"a\K"]
+BEHAVIORS = ["removed", "isolated", "merged_with_previous", "merged_with_next", "contiguous"]
+
+
+def splits():
+    for pattern in SPLIT_PATTERNS:
+        for behavior in BEHAVIORS:
+            for invert in (False, True):
+                made = pre_tokenizers.Split(Regex(pattern), behavior, invert=invert)
+                pieces = [text for text, _ in made.pre_tokenize_str(SPLIT_TEXT)]
+                yield [pattern, behavior, invert, pieces]
+
 
 def patterns():
     for block in (CLASSES, ATOMS, QUANTIFIERS, GROUPS, PUBLISHED_STYLE):
@@ -642,6 +656,8 @@ def main():
     with open(out, "w", encoding="utf-8") as f:
         f.write('{"texts": %s,\n"cases": [\n' % json.dumps(TEXTS, ensure_ascii=False))
         f.write(",\n".join(json.dumps(c, ensure_ascii=False, separators=(",", ":")) for c in cases))
+        f.write('\n],\n"split_text": %s, "splits": [\n' % json.dumps(SPLIT_TEXT))
+        f.write(",\n".join(json.dumps(s) for s in splits()))
         f.write("\n]}\n")
     print(len(cases), "patterns,", refused, "of them refused by Oniguruma,", os.path.getsize(out), "bytes")
 
