@@ -102,11 +102,11 @@ Value sort_key(Interpreter& in, const Value& item, const Value& path, bool case_
   return folded(in, member(in, item, path, missing), case_sensitive);
 }
 
-// By several members where the path has commas.
+// A list, as Jinja compares: of one key, or of several where the path has commas.
 Value sort_keys(Interpreter& in, const Value& item, const Value& path, bool case_sensitive) {
   const Text* text = as_text(path);
   if (text == nullptr || text->view().find(',') == std::string_view::npos) {
-    return sort_key(in, item, path, case_sensitive);
+    return make_list(in.meter(), {sort_key(in, item, path, case_sensitive)});
   }
   std::vector<Value> keys;
   const std::string_view s = text->view();
@@ -190,7 +190,7 @@ Value unique(Interpreter& in, const Value& v, Args args) {
   std::vector<Value> kept;
   for (Value& item : elements(in.meter(), v)) {
     Value key = sort_key(in, item, args.get(1, "attribute"), case_sensitive);
-    if ((is<ListPtr>(key) && !is_tuple(key)) || is<DictPtr>(key)) {
+    if (!is_hashable(key)) {
       in.meter().corrupt("unique of a {}", type_name(key));
     }
     if (std::any_of(seen.begin(), seen.end(),
@@ -303,7 +303,6 @@ Value last(Interpreter& in, const Value& v, Args) {
   if (is<ListPtr>(v) && std::get<ListPtr>(v)->taken != nullptr) {
     in.meter().corrupt("the last of a generator; a list has one");
   }
-  if (is_undefined(v)) in.meter().corrupt("the last of something undefined");
   const std::vector<Value> items = elements(in.meter(), v);
   return items.empty() ? Value{} : items.back();
 }
