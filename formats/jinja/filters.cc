@@ -17,7 +17,13 @@ using Args = const ArgumentValues&;
 
 template <Case kTo>
 Value cased_filter(Interpreter& in, const Value& v, Args) {
-  return cased(in, *to_text(in.meter(), v), kTo);
+  TextPtr text = to_text(in.meter(), v);
+  if (kTo == Case::kTitleFilter && text->markup()) {  // made of pieces, which are no markup
+    Text plain = *text;
+    plain.set_markup(false);
+    text = std::make_shared<const Text>(std::move(plain));
+  }
+  return cased(in, *text, kTo);
 }
 
 Value trim(Interpreter& in, const Value& v, Args args) {

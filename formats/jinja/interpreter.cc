@@ -195,7 +195,9 @@ Interpreter::Flow Interpreter::exec_node(const With& n) {
 }
 
 Interpreter::Flow Interpreter::exec_node(const FilterBlock& n) {
-  emit_value(block_value(n.body, n.value));
+  const Value value = block_value(n.body, n.value);
+  text_argument(value, "what a filter block gives");
+  emit_value(value);
   return Flow::kNext;
 }
 

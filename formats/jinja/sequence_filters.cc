@@ -282,11 +282,21 @@ Value reverse(Interpreter& in, const Value& v, Args) {
   if (as_text(v) != nullptr) return slice(in.meter(), v, None{}, None{}, int64_t{-1});
   std::vector<Value> items = elements(in.meter(), v);
   std::reverse(items.begin(), items.end());
-  return generator(in, std::move(items));
+  // What can only be gone through once is made a list, as in Jinja.
+  const bool once = is<ListPtr>(v) && std::get<ListPtr>(v)->taken != nullptr;
+  return once ? make_list(in.meter(), std::move(items)) : generator(in, std::move(items));
+}
+
+// Characters of markup are no markup.
+Value plain(Interpreter& in, const Value& v) {
+  if (as_text(v) == nullptr || !as_text(v)->markup()) return v;
+  Text text = *as_text(v);
+  text.set_markup(false);
+  return make_text(in.meter(), std::move(text));
 }
 
 Value first(Interpreter& in, const Value& v, Args) {
-  if (as_text(v) != nullptr) return in.item(v, int64_t{0});
+  if (as_text(v) != nullptr) return plain(in, in.item(v, int64_t{0}));
   if (const auto* list = std::get_if<ListPtr>(&v)) {
     const List& l = **list;
     const size_t at = l.taken != nullptr ? *l.taken : 0;
@@ -299,7 +309,7 @@ Value first(Interpreter& in, const Value& v, Args) {
 }
 
 Value last(Interpreter& in, const Value& v, Args) {
-  if (as_text(v) != nullptr) return in.item(v, int64_t{-1});
+  if (as_text(v) != nullptr) return plain(in, in.item(v, int64_t{-1}));
   if (is<ListPtr>(v) && std::get<ListPtr>(v)->taken != nullptr) {
     in.meter().corrupt("the last of a generator; a list has one");
   }

@@ -301,7 +301,9 @@ std::vector<Value> elements(Meter& meter, const Value& v) {
   } else if (const Text* text = as_text(v)) {
     for (size_t at = 0; at < text->size();) {
       const size_t next = at + char_at(text->view(), at).length;
-      result.push_back(make_text(meter, text->slice(at, next)));
+      Text one = text->slice(at, next);
+      one.set_markup(false);  // as Python, which gives plain characters here
+      result.push_back(make_text(meter, std::move(one)));
       at = next;
     }
   } else if (!is_undefined(v)) {
