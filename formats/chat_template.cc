@@ -17,7 +17,8 @@ using jinja::Value;
 
 // The names of special tokens, which the template may write out as such.
 bool is_token_name(std::string_view name) {
-  static constexpr std::string_view kNames[] = {"bos_token", "eos_token", "unk_token", "pad_token"};
+  static constexpr std::string_view kNames[] = {"bos_token", "eos_token", "unk_token", "pad_token",
+                                                "sep_token", "cls_token", "mask_token"};
   return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
 }
 

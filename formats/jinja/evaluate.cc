@@ -83,7 +83,8 @@ Value Interpreter::eval_node(const Binary& n) {
   Value right = eval(*n.right);
   if (n.op == "%" && as_text(left) != nullptr) return format_percent(*this, *as_text(left), right);
   const Text *a = as_text(left), *b = as_text(right);
-  if (n.op == "~" && autoescape_) {
+  const bool any_markup = (a != nullptr && a->markup()) || (b != nullptr && b->markup());
+  if (n.op == "~" && autoescape_ && any_markup) {
     return concatenate(meter_, *to_text_like(*this, left, true), *to_text_like(*this, right, true));
   }
   if (n.op == "+" && a != nullptr && b != nullptr && a->markup() != b->markup()) {

@@ -15,7 +15,7 @@ class ExpressionParser {
 
   ExprPtr expression();           // with the conditional form
   ExprPtr expression_or_tuple();  // a, b
-  ExprPtr sequence_or_tuple();    // without the conditional form, for `for x in ... if ...`
+  ExprPtr sequence_or_tuple();    // without the conditional form, for `for x in ... if ...`, `if`
   ExprPtr block_filters();        // what follows `filter`, or the names of `set`, as filters
   Target target(bool members);    // what `for` and `set` bind; with ns.name where `members`
   Target one_target(bool members);

@@ -17,7 +17,13 @@ using Args = const ArgumentValues&;
 
 template <Case kTo>
 Value cased_filter(Interpreter& in, const Value& v, Args) {
-  return cased(in, *to_text(in.meter(), v), kTo);
+  TextPtr text = to_text(in.meter(), v);
+  if (kTo == Case::kTitleFilter && text->markup()) {  // made of pieces, which are no markup
+    Text plain = *text;
+    plain.set_markup(false);
+    text = std::make_shared<const Text>(std::move(plain));
+  }
+  return cased(in, *text, kTo);
 }
 
 Value trim(Interpreter& in, const Value& v, Args args) {
@@ -112,18 +118,21 @@ Value center(Interpreter& in, const Value& v, Args args) {
 
 Value truncate(Interpreter& in, const Value& v, Args args) {
   Meter& meter = in.meter();
-  const Text& text = in.text_argument(v, "what is truncated");
   const int64_t length = in.integer_or(args.get(0, "length"), 255, "the length");
   const bool kill_words = in.flag_or(args.get(1, "killwords"), false);
   static const Text kDots("...", Origin::kTemplate);
   const Text& end = args.has(2, "end") ? in.text_argument(args.get(2, "end"), "the end") : kDots;
   const int64_t leeway = in.integer_or(args.get(3, "leeway"), 5, "the leeway");
-  meter.step(1 + (text.size() + end.size()) / 16);
+  meter.step(1 + end.size() / 16);
   const auto end_length = static_cast<int64_t>(count_chars(end.view()));
   if (length < end_length || leeway < 0) meter.corrupt("truncate to less than its end");
+  const auto fits = [&](int64_t n) { return n <= length || n - length <= leeway; };
+  if (as_text(v) == nullptr && fits(jinja::length(meter, v))) return v;
+  const Text& text = in.text_argument(v, "what is truncated");
+  meter.step(1 + text.size() / 16);
   const std::vector<uint32_t> starts = char_starts(text.view());
   const auto chars = static_cast<int64_t>(starts.size()) - 1;
-  if (chars <= length || chars - length <= leeway) return v;
+  if (fits(chars)) return v;
   Text result = text.slice(0, starts[static_cast<size_t>(length - end_length)]);
   if (!kill_words) {
     const size_t space = result.view().rfind(' ');

@@ -154,7 +154,8 @@ Value strip_tags(Interpreter& in, const Value& v, Args) {
       result.append(entity->second, Origin::kContent);
       i += entity->first.size();
     } else if (c.code == '&' && i + 1 < w.size() && w[i + 1] != ' ' && w[i + 1] != '&') {
-      if (w.find(';', i) < i + 32) in.meter().unsupported("striptags of an entity like this");
+      if (w.substr(i, 32).find(';') != std::string_view::npos)
+        in.meter().unsupported("striptags of an entity like this");
       result.append(without, i, 1);
       i += 1;
     } else {

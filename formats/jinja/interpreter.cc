@@ -161,6 +161,7 @@ Interpreter::Flow Interpreter::exec_node(const MacroDefinition& n) {
   macro.name = n.macro->name;
   macro.macro = n.macro.get();
   macro.scope = here();
+  macro.autoescape = autoescape_;
   scopes_.back().variables[n.macro->name] = std::make_shared<const Callable>(std::move(macro));
   return Flow::kNext;
 }
@@ -171,6 +172,7 @@ Interpreter::Flow Interpreter::exec_node(const CallBlock& n) {
   body.name = n.body->name;
   body.macro = n.body.get();
   body.scope = here();
+  body.autoescape = autoescape_;
   emit_value(call(std::get<Call>(n.call->node), std::make_shared<const Callable>(std::move(body))));
   return Flow::kNext;
 }
@@ -193,7 +195,9 @@ Interpreter::Flow Interpreter::exec_node(const With& n) {
 }
 
 Interpreter::Flow Interpreter::exec_node(const FilterBlock& n) {
-  emit_value(block_value(n.body, n.value));
+  const Value value = block_value(n.body, n.value);
+  text_argument(value, "what a filter block gives");
+  emit_value(value);
   return Flow::kNext;
 }
 
@@ -256,8 +260,10 @@ Value Interpreter::call_macro(const Callable& callable, const ArgumentValues& ar
     meter_.unsupported("'{}' called after the block that it was defined in has ended", macro.name);
   }
   push_scope(callable.scope.place);
+  const bool outer = std::exchange(autoescape_, callable.autoescape);
   bind_parameters(macro, args);
   Text result = captured([&] { exec(macro.body); });
+  autoescape_ = outer;
   pop_scope();
   --calls_;
   result.set_markup(autoescape_);

@@ -106,7 +106,7 @@ class Lexer {
   void raw(size_t begin) {
     const char first = source_[begin - 3];
     move_to(begin);
-    after_tag(first, true);
+    after_tag(first, false);
     line_starting_ = source_[at_ - 1] == '\n';
     for (size_t i = source_.find("{%", at_); i != kNone; i = source_.find("{%", i + 1)) {
       const size_t inside = i + 2 + (sign_after(i) != 0 ? 1 : 0);
@@ -286,6 +286,9 @@ class Lexer {
              source_[from + width] <= '7') {
         ++width;
       }
+    }
+    if (c == 'N' && at + 1 < source_.size() && source_[at + 1] == '{') {
+      corrupt("a character by its name in a string");
     }
     if (width == 0) {  // not an escape: Python keeps the backslash
       value.push_back('\\');

@@ -6,6 +6,7 @@
 namespace pith::jinja {
 
 std::string Meter::without_controls(const std::string& message) {
+  constexpr size_t kMaxBytes = 2000;
   std::string result;
   for (size_t at = 0; at < message.size();) {
     const Char c = char_at(message, at);
@@ -17,6 +18,7 @@ std::string Meter::without_controls(const std::string& message) {
       result.append(message, at, c.length);
     }
     at += c.length;
+    if (result.size() > kMaxBytes) return result + "...";
   }
   return result;
 }

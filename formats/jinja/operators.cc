@@ -163,7 +163,15 @@ Value concatenate(Meter& meter, const Text& a, const Text& b) {
 }
 
 Value arithmetic(Meter& meter, std::string_view op, const Value& a, const Value& b) {
-  if (op == "~") return concatenate(meter, *to_text(meter, a), *to_text(meter, b));
+  if (op == "~") {
+    const TextPtr left = to_text(meter, a), right = to_text(meter, b);
+    meter.make(left->size() + right->size());
+    Text result;
+    result.reserve(left->size() + right->size());
+    result.append(*left);
+    result.append(*right);
+    return std::make_shared<const Text>(std::move(result));
+  }
   if (is_integral(a) && is_integral(b)) return integers(meter, op, to_int(a), to_int(b));
   if (is_number(a) && is_number(b)) return doubles(meter, op, to_double(a), to_double(b));
   if (op == "+" && as_text(a) != nullptr && as_text(b) != nullptr) {

@@ -86,7 +86,7 @@ class Parser {
     If node;
     std::string tag = "elif";
     while (tag == "elif") {
-      Branch branch{expressions_.expression_or_tuple(), {}};
+      Branch branch{expressions_.sequence_or_tuple(), {}};
       end_of_tag();
       tag = body({"elif", "else", "endif"}, branch.body);
       node.branches.push_back(std::move(branch));

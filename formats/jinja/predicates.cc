@@ -25,7 +25,7 @@ bool is_text_case(Interpreter& in, const Value& v, bool (*holds)(std::string_vie
 
 // A name that could be a dict's key is no filter; other values are an error as keys are.
 std::string_view name_of(Interpreter& in, const Value& v) {
-  if (is<DictPtr>(v) || (is<ListPtr>(v) && !is_tuple(v))) {
+  if (!is_hashable(v)) {
     in.meter().corrupt("a {} as a name", type_name(v));
   }
   return as_text(v) != nullptr ? as_text(v)->view() : std::string_view();

@@ -89,7 +89,6 @@ class Writer {
       if (code == '\b') return put("\\b");
       if (code == '\f') return put("\\f");
       if (code < 0x20 || (json_->ensure_ascii && code >= 0x7f && code < 0x10000)) {
-        if (code == 0x7f) return put(bytes);
         return hex("\\u", code, 4);
       }
       if (!json_->ensure_ascii || code < 0x7f || code >= 0x110000) return put(bytes);

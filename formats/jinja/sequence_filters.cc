@@ -102,11 +102,11 @@ Value sort_key(Interpreter& in, const Value& item, const Value& path, bool case_
   return folded(in, member(in, item, path, missing), case_sensitive);
 }
 
-// By several members where the path has commas.
+// A list, as Jinja compares: of one key, or of several where the path has commas.
 Value sort_keys(Interpreter& in, const Value& item, const Value& path, bool case_sensitive) {
   const Text* text = as_text(path);
   if (text == nullptr || text->view().find(',') == std::string_view::npos) {
-    return sort_key(in, item, path, case_sensitive);
+    return make_list(in.meter(), {sort_key(in, item, path, case_sensitive)});
   }
   std::vector<Value> keys;
   const std::string_view s = text->view();
@@ -190,7 +190,7 @@ Value unique(Interpreter& in, const Value& v, Args args) {
   std::vector<Value> kept;
   for (Value& item : elements(in.meter(), v)) {
     Value key = sort_key(in, item, args.get(1, "attribute"), case_sensitive);
-    if ((is<ListPtr>(key) && !is_tuple(key)) || is<DictPtr>(key)) {
+    if (!is_hashable(key)) {
       in.meter().corrupt("unique of a {}", type_name(key));
     }
     if (std::any_of(seen.begin(), seen.end(),
@@ -282,11 +282,21 @@ Value reverse(Interpreter& in, const Value& v, Args) {
   if (as_text(v) != nullptr) return slice(in.meter(), v, None{}, None{}, int64_t{-1});
   std::vector<Value> items = elements(in.meter(), v);
   std::reverse(items.begin(), items.end());
-  return generator(in, std::move(items));
+  // What can only be gone through once is made a list, as in Jinja.
+  const bool once = is<ListPtr>(v) && std::get<ListPtr>(v)->taken != nullptr;
+  return once ? make_list(in.meter(), std::move(items)) : generator(in, std::move(items));
+}
+
+// Characters of markup are no markup.
+Value plain(Interpreter& in, const Value& v) {
+  if (as_text(v) == nullptr || !as_text(v)->markup()) return v;
+  Text text = *as_text(v);
+  text.set_markup(false);
+  return make_text(in.meter(), std::move(text));
 }
 
 Value first(Interpreter& in, const Value& v, Args) {
-  if (as_text(v) != nullptr) return in.item(v, int64_t{0});
+  if (as_text(v) != nullptr) return plain(in, in.item(v, int64_t{0}));
   if (const auto* list = std::get_if<ListPtr>(&v)) {
     const List& l = **list;
     const size_t at = l.taken != nullptr ? *l.taken : 0;
@@ -299,11 +309,10 @@ Value first(Interpreter& in, const Value& v, Args) {
 }
 
 Value last(Interpreter& in, const Value& v, Args) {
-  if (as_text(v) != nullptr) return in.item(v, int64_t{-1});
+  if (as_text(v) != nullptr) return plain(in, in.item(v, int64_t{-1}));
   if (is<ListPtr>(v) && std::get<ListPtr>(v)->taken != nullptr) {
     in.meter().corrupt("the last of a generator; a list has one");
   }
-  if (is_undefined(v)) in.meter().corrupt("the last of something undefined");
   const std::vector<Value> items = elements(in.meter(), v);
   return items.empty() ? Value{} : items.back();
 }

@@ -21,13 +21,6 @@ int depth_above(Meter& meter, int deepest) {
   return deepest + 1;
 }
 
-// What keys of dicts can be, as Python hashes them.
-bool is_hashable(const Value& v) {
-  if (!is_tuple(v)) return !is<ListPtr>(v) && !is<DictPtr>(v);
-  const auto& items = std::get<ListPtr>(v)->items;
-  return std::all_of(items.begin(), items.end(), is_hashable);
-}
-
 bool equal_lists(Meter& meter, const List& a, const List& b) {
   const auto kind = [](const List& l) {
     return l.kind == ListKind::kGroup ? ListKind::kTuple : l.kind;
@@ -109,6 +102,13 @@ bool is_tuple(const Value& v) {
   if (!is<ListPtr>(v)) return false;
   const ListKind kind = std::get<ListPtr>(v)->kind;
   return kind == ListKind::kTuple || kind == ListKind::kGroup;
+}
+bool is_hashable(const Value& v) {
+  if (is<DictPtr>(v)) return false;
+  if (!is<ListPtr>(v)) return true;
+  const List& list = *std::get<ListPtr>(v);
+  if (!is_tuple(v)) return list.kind == ListKind::kRange || list.kind == ListKind::kGenerator;
+  return std::all_of(list.items.begin(), list.items.end(), is_hashable);
 }
 bool is_indexed(const Value& v) {
   return is_tuple(v) || (is<ListPtr>(v) && (std::get<ListPtr>(v)->kind == ListKind::kList ||
@@ -301,7 +301,9 @@ std::vector<Value> elements(Meter& meter, const Value& v) {
   } else if (const Text* text = as_text(v)) {
     for (size_t at = 0; at < text->size();) {
       const size_t next = at + char_at(text->view(), at).length;
-      result.push_back(make_text(meter, text->slice(at, next)));
+      Text one = text->slice(at, next);
+      one.set_markup(false);  // as Python, which gives plain characters here
+      result.push_back(make_text(meter, std::move(one)));
       at = next;
     }
   } else if (!is_undefined(v)) {

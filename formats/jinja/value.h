@@ -103,7 +103,8 @@ struct Callable {
   Value self = Undefined{};  // of a method
   const Macro* macro = nullptr;
   const Block* block = nullptr;
-  ScopeRef scope;  // that a macro was defined in
+  ScopeRef scope;           // that a macro was defined in
+  bool autoescape = false;  // whether a macro's body is escaped
   int depth = 1;
 };
 
@@ -119,7 +120,8 @@ bool is_number(const Value& v);
 bool is_integral(const Value& v);  // bool and int
 int64_t to_int(const Value& integral);
 bool is_tuple(const Value& v);
-bool is_indexed(const Value& v);  // list, tuple or range
+bool is_hashable(const Value& v);  // what keys of dicts can be, as Python hashes them
+bool is_indexed(const Value& v);   // list, tuple or range
 double to_double(const Value& number);
 
 Value make_text(Meter& meter, Text text);

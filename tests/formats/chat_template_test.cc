@@ -8,6 +8,8 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/json.h"
+#include "formats/jinja/interpreter.h"
+#include "formats/jinja/parser.h"
 #include "tests/support/test_data.h"
 
 namespace pith {
@@ -46,6 +48,32 @@ TEST(ChatTemplate, renders_what_jinja_renders) {
       } catch (const Error& e) {
         ADD_FAILURE() << e.what();
       }
+    }
+  }
+}
+
+// Every filter, test, method, operator and statement of Jinja: tests/golden/make_jinja_goldens.py.
+TEST(ChatTemplate, small_templates_give_what_jinja_gives_or_fail_where_it_fails) {
+  const Json golden =
+      parse_json(read_text_file(test::fixture("golden/jinja.json"), 16 << 20), "jinja.json");
+  std::vector<ChatMessage> messages;
+  for (const Json& message : golden["messages"])
+    messages.push_back({message["role"], message["content"]});
+  EXPECT_GE(golden["cases"].size(), 400u);
+  for (const Json& row : golden["cases"]) {
+    const auto source = row[0].get<std::string>();
+    SCOPED_TRACE(source);
+    const bool fails = row.size() == 1;
+    try {
+      const std::string text =
+          text_of(render_template(source, messages, false, golden["variables"]));
+      if (fails) {
+        ADD_FAILURE() << "gives " << text;
+      } else {
+        EXPECT_EQ(text, row[1].get<std::string>());
+      }
+    } catch (const Error& e) {
+      EXPECT_TRUE(fails) << e.what();
     }
   }
 }
@@ -110,6 +138,39 @@ TEST(ChatTemplate, origins_survive_operations_on_strings) {
       {"{c: 't'} | list | first", "[Ab, c]"},
       {"c | capitalize | title | lower", "[ab, c]"},
       {"messages[0].content is string", "True"},
+      {"c | center(9)", "  [Ab, c]  "},
+      {"'%s|%3s' % (c, 'x')", "[Ab, c]|  x"},
+      {"'%r' % c", "['Ab, c']"},
+      {"'%c%c' % ('<', 60)", "<[<]"},
+      {"'{}-{:>7}'.format('t', c)", "t-  [Ab, c]"},
+      {"'{:c}'.format(60)", "[<]"},
+      {"'{0[0]}{x}'.format(c, x='t')", "[A]t"},
+      {"'%s' | format(c)", "[Ab, c]"},
+      {"c.format()", "[Ab, c]"},
+      {"c | truncate(4, true, '!', 0)", "[Ab,]!"},
+      {"c | wordwrap(3)", "[Ab,]\n[c]"},
+      {"c | batch(2) | first | join", "[Ab]"},
+      {"c | slice(2) | first | join", "[Ab,]"},
+      {"c.partition(', ') | join('/')", "[Ab]/[, ]/[c]"},
+      {"('<b>' ~ c ~ '</b>') | striptags", "[Ab, c]"},
+      {"'&lt;' | striptags", "[<]"},
+      {"c | urlencode", "[Ab%2C%20c]"},
+      {"{'k': c} | xmlattr", " k=\"[Ab, c]\""},
+      {"c.zfill(7)", "00[Ab, c]"},
+      {"'x'.ljust(3, c[0])", "x[AA]"},
+      {"'x'.translate({120: c})", "[Ab, c]"},
+      {"'x'.translate({120: 60})", "[<]"},
+      {"(c, 'b') | sort | join", "[Ab, c]b"},
+      {"c.swapcase()", "[aB, C]"},
+      {"('t\n' ~ c).splitlines() | join", "t[Ab, c]"},
+      {"[c] | map('upper') | join", "[AB, C]"},
+      {"[c, 't'] | min", "[Ab, c]"},
+      {"namespace(x=c).x", "[Ab, c]"},
+      {"cycler(c).next()", "[Ab, c]"},
+      {"[{'k': c}] | groupby('k') | map('first') | join", "[Ab, c]"},
+      {"c | forceescape | safe", "[Ab, c]"},
+      {"c | attr('upper') is callable", "True"},
+      {"c | tojson(ensure_ascii=true, sort_keys=true)", "[\"Ab, c\"]"},
   };
   for (const Row& row : rows) {
     SCOPED_TRACE(row.expression);
@@ -127,6 +188,23 @@ TEST(ChatTemplate, origins_survive_operations_on_strings) {
   EXPECT_EQ(render_chat("{% macro f(x) %}<{{ x }}>{% endmacro %}{{ f(messages[0].content) }}",
                         {{"user", "c"}}, false),
             (std::vector<ChatSegment>{{"<", true}, {"c", false}, {">", true}}));
+  const char* blocks[] = {
+      "{% filter trim %} <{{ messages[0].content }}> {% endfilter %}",
+      "{% set x | trim %} <{{ messages[0].content }}> {% endset %}{{ x }}",
+      "{% with x = messages[0].content %}<{{ x }}>{% endwith %}",
+      "{% macro f() %}<{{ caller(messages[0].content) }}>{% endmacro %}"
+      "{% call(x) f() %}{{ x }}{% endcall %}",
+      "{% for x in [messages[0].content] recursive %}<{{ x if x is string else loop(x) }}>{% "
+      "endfor "
+      "%}",
+      "{% block b %}<{{ messages[0].content }}>{% endblock %}",
+      "{% autoescape true %}<{{ messages[0].content }}>{% endautoescape %}",
+  };
+  for (const char* source : blocks) {
+    SCOPED_TRACE(source);
+    EXPECT_EQ(render_chat(source, {{"user", "c"}}, false),
+              (std::vector<ChatSegment>{{"<", true}, {"c", false}, {">", true}}));
+  }
 }
 
 // Elsewhere text that is not UTF-8 is repaired as a whole, and nobody knows any more who wrote
@@ -393,6 +471,101 @@ TEST(ChatTemplate, hostile_templates_end_in_an_error_soon) {
        "nested deeper"},
       {"nested arguments", "{{ " + repeated("f(", 10000) + repeated(")", 10000) + " }}",
        "nested deeper"},
+      {"a padded string", "{{ 'x'.ljust(1000000000000) }}", "a string of more than"},
+      {"a centered string", "{{ 'x' | center(9223372036854775807) }}", "a string of more than"},
+      {"zeros in front", "{{ '-x'.zfill(9223372036854775807) }}", "a string of more than"},
+      {"tabs", "{{ ('\t' * 1000000).expandtabs(1000000) }}", "a string of more than"},
+      {"a width", "{{ '%1000000000d' % 1 }}", "a string of more than"},
+      {"a width from a value", "{{ '%*d' % (1000000000, 1) }}", "a string of more than"},
+      {"a precision", "{{ '%.1000000000f' % 1.5 }}", "a string of more than"},
+      {"a long width", "{{ '{:99999999999999999999}'.format(1) }}", "a string of more than"},
+      {"a width in a width", "{{ '{:{}}'.format('x', 1000000000) }}", "a string of more than"},
+      {"many widths", "{{ ('%1000000d' * 1000) % ((1,) * 1000) }}", "a string of more than"},
+      {"many fields", "{{ ('{0:1000000}' * 1000).format(1) }}", "a string of more than"},
+      {"many precisions", "{% for i in range(99999) %}{% set x = '%.1000000f' % 1.5 %}{% endfor %}",
+       "steps"},
+      {"values in values",
+       "{% set s = '{0}{0}{0}{0}{0}{0}{0}{0}' %}{% for i in range(40) %}"
+       "{% for j in range(8) %}{{ (s * 100000).format(s * 10000) }}{% endfor %}{% endfor %}",
+       "a string of more than"},
+      {"a big power", "{{ 9 ** 9 ** 9 }}", "64 bits"},
+      {"a big sum", "{{ [9223372036854775807, 1] | sum }}", "64 bits"},
+      {"batches", "{{ [1] | batch(1000000000000, 'x') | list }}", "steps"},
+      {"slices", "{{ [1] | slice(1000000000000) | list }}", "steps"},
+      {"sums of lists", "{{ ([range(1000) | list] * 100000) | sum(start=[]) }}", "steps"},
+      {"unique", "{{ range(100000) | unique | list | length }}", "steps"},
+      {"sorted strings",
+       "{% set a = ['a' * 1000000 ~ 'b', 'a' * 1000000 ~ 'a'] * 1000 %}{{ a | sort | length }}",
+       "steps"},
+      {"groups of lists",
+       "{% set l = range(10000) | list %}{{ ([{'k': l}] * 1000) | groupby('k') | length }}",
+       "steps"},
+      {"groups", "{{ range(100000) | groupby('x') | length }}", "no order"},
+      {"a translation",
+       "{% set t = ''.maketrans('abcdefghij' * 10, 'klmnopqrst' * 10) %}{% for i in range(99999) "
+       "%}{% set x = ('z' * 10000).translate(t) %}{% endfor %}",
+       "steps"},
+      {"a translation to length", "{{ ('a' * 1000000).translate({97: 'b' * 100000}) }}",
+       "a string of more than"},
+      {"wrapped lines",
+       "{% for i in range(99999) %}{% set x = ('a-b ' * 250000) | wordwrap(1) %}{% endfor %}",
+       "steps"},
+      {"wrapped to length", "{{ ('ab ' * 100000) | wordwrap(1, true, 'x' * 100000) }}",
+       "a string of more than"},
+      {"stripped tags",
+       "{% for i in range(99999) %}{% set x = ('<' * 1000000) | striptags %}{% endfor %}", "steps"},
+      {"stripped ampersands",
+       "{% for i in range(99999) %}{% set x = ('&x' * 500000) | striptags %}{% endfor %}", "steps"},
+      {"quoted text",
+       "{% for i in range(99999) %}{% set x = ('/?' * 100000) | urlencode %}{% endfor %}", "steps"},
+      {"final sigmas",
+       "{% for i in range(99999) %}{% set x = ('\u03a3.' * 300000) | lower %}{% endfor %}",
+       "steps"},
+      {"partitions",
+       "{% set a = 'a' * 1000000 %}{% for i in range(99999) %}{% set x = a.rpartition('ab') %}{% "
+       "endfor %}",
+       "steps"},
+      {"a recursive loop without an end", "{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}",
+       "nested deeper"},
+      {"a recursive loop that doubles",
+       "{% for x in [1, 2] recursive %}{{ loop([1, 2]) if loop.depth < 40 }}{% endfor %}", "steps"},
+      {"a block in itself", "{% block x %}{{ self.x() }}{% endblock %}", "nested deeper"},
+      {"a caller that calls",
+       "{% macro f() %}{{ caller() }}{% endmacro %}{% macro g() %}{% call f() %}{{ g() }}{% "
+       "endcall "
+       "%}{% endmacro %}{{ g() }}",
+       "nested deeper"},
+      {"methods of methods",
+       "{% set ns = namespace(l=[]) %}{% for i in range(99999) %}{% set ns.l = [ns.l.count] %}{% "
+       "endfor %}",
+       "data nested deeper"},
+      {"keys of tuples",
+       "{% set ns = namespace(l=(1,)) %}{% for i in range(99999) %}{% set ns.l = ({(ns.l, 1): "
+       "1}|first,) %}{% endfor %}",
+       "data nested deeper"},
+      {"a cycler in itself",
+       "{% set n = namespace() %}{% set n.c = cycler(n) %}{{ n.c.next().c.next() }}",
+       "cannot be written"},
+      {"many cyclers",
+       "{% set r = range(100000) %}{% for i in range(99999) %}{% set c = cycler(*r) %}{% endfor %}",
+       "steps"},
+      {"many named values", "{{ dict(**dict(zip|default([]))) }}{{ namespace(**dict([(1, 2)])) }}",
+       "should be a string"},
+      {"what changed",
+       "{% for i in range(99999) %}{% for j in [1] %}{{ loop.changed(range(1000)) }}{% endfor %}{% "
+       "endfor %}",
+       "steps"},
+      {"replaced in a filter block",
+       "{% filter replace('a', 'b' * 100000) %}{{ 'a' * 100000 }}{% endfilter %}",
+       "a string of more than"},
+      {"escaped again and again",
+       "{% set n = namespace(s='&' * 1000) %}{% for i in range(99) %}{% set n.s = n.s | "
+       "forceescape "
+       "%}{% endfor %}",
+       "a string of more than"},
+      {"targets", "{% set " + repeated("(", 10000) + "a" + repeated(")", 10000) + " = 1 %}",
+       "nested deeper"},
+      {"withs", repeated("{% with %}", 10000) + repeated("{% endwith %}", 10000), "nested deeper"},
       {"a long template", std::string(1 << 20, 'x'), "bytes, more than"},
   };
   const long peak_before = resident_peak_kib();
@@ -409,6 +582,89 @@ TEST(ChatTemplate, hostile_templates_end_in_an_error_soon) {
   if (!kSanitized) {
     EXPECT_LT(resident_peak_kib() - peak_before, 256 * 1024);
   }
+}
+
+// Steps are what time and memory are bounded by. Twice the input may take at most little more than
+// twice the steps, whatever the construct; all of it is less than a few steps a byte.
+TEST(ChatTemplate, the_cost_of_a_construct_grows_as_its_input_does) {
+  const char* constructs[] = {
+      "{{ s }}",
+      "{{ s | trim | upper | title | capitalize }}",
+      "{{ s | replace('a', 'bcd') }}",
+      "{{ s.split('a') | join('-') }}",
+      "{{ s | indent(4) }}",
+      "{{ s | wordwrap(20) }}",
+      "{{ s | truncate(20) }}",
+      "{{ s | center(10) }}",
+      "{{ s | striptags }}",
+      "{{ s | urlencode }}",
+      "{{ s | tojson }}",
+      "{{ s | wordcount }}",
+      "{{ s | list | length }}",
+      "{{ s | batch(3) | list | length }}",
+      "{{ s | slice(3) | list | length }}",
+      "{{ s.splitlines() | length }}",
+      "{{ s.expandtabs() }}",
+      "{{ s.translate({97: 'b'}) }}",
+      "{{ s.count('ab') }}{{ s.rfind('zz') }}{{ s.partition('zz') | length }}",
+      "{{ '%s' % s }}{{ '{}'.format(s) }}{{ ('%% ' * n) % () }}{{ ('{{}} ' * n).format() }}",
+      "{{ s[::-1] }}",
+      "{% for i in range(n) %}{{ i }}{% endfor %}",
+      "{{ range(n) | map('string') | join }}",
+      "{{ range(n) | select('odd') | list | length }}",
+      "{{ range(n) | sum }}{{ range(n) | max }}{{ range(n) | min }}",
+      "{{ range(n) | reverse | first }}",
+      "{{ ([{'k': 1}] * n) | map(attribute='k') | sum }}",
+      "{{ ([{'k': 1}] * n) | groupby('k') | length }}",
+      "{% filter upper %}{{ s }}{% endfilter %}{% set x %}{{ s }}{% endset %}{{ x }}",
+      "{% macro f(x) %}{{ x }}{% endmacro %}{% for i in range(n) %}{{ f(i) }}{% endfor %}",
+      "{% macro f() %}{% for i in range(n) %}{{ caller(i) }}{% endfor %}{% endmacro %}"
+      "{% call(i) f() %}{{ i }}{% endcall %}",
+  };
+  for (const char* source : constructs) {
+    SCOPED_TRACE(source);
+    const jinja::Program program = jinja::parse(source);
+    uint64_t steps[3], bytes[3];
+    for (int size = 0; size < 3; ++size) {
+      const int n = 4000 << size;
+      jinja::Meter meter;
+      jinja::Interpreter interpreter(meter);
+      interpreter.define("n", int64_t{n});
+      interpreter.define("s", std::make_shared<const jinja::Text>(repeated("a b\t<i>\n", n / 8),
+                                                                  jinja::Origin::kContent));
+      bytes[size] = interpreter.run(program).size();
+      steps[size] = meter.steps_taken();
+    }
+    EXPECT_LE(steps[1], steps[0] * 22 / 10);
+    EXPECT_LE(steps[2], steps[1] * 22 / 10);
+    EXPECT_LE(bytes[2], bytes[1] * 25 / 10);
+    EXPECT_LE(steps[2], 25u * 16000);
+  }
+}
+
+// n log n comparisons.
+TEST(ChatTemplate, sorting_takes_steps_for_its_comparisons) {
+  const jinja::Program program = jinja::parse("{{ range(n) | reverse | sort | length }}");
+  uint64_t steps[2];
+  for (int size = 0; size < 2; ++size) {
+    jinja::Meter meter;
+    jinja::Interpreter interpreter(meter);
+    interpreter.define("n", int64_t{4000} << size);
+    interpreter.run(program);
+    steps[size] = meter.steps_taken();
+  }
+  EXPECT_GT(steps[0], 4000u * 6);
+  EXPECT_LT(steps[1], steps[0] * 25 / 10);
+}
+
+TEST(ChatTemplate, variables_are_converted_in_bounded_steps) {
+  Json list = Json::array();
+  for (int i = 0; i < 1'000'001; ++i) list.push_back(nullptr);
+  EXPECT_PITH_ERROR(render_chat("x", {}, true, {{"l", list}}), ErrorKind::kCorrupt, "steps");
+  Json deep = 1;
+  for (int i = 0; i < 100; ++i) deep = Json::array({deep});
+  EXPECT_PITH_ERROR(render_chat("x", {}, true, {{"l", deep}}), ErrorKind::kCorrupt,
+                    "nested deeper");
 }
 
 TEST(ChatTemplate, long_conversations_are_no_hostility) {
