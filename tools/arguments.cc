@@ -16,7 +16,7 @@ namespace {
 using CLI::App;
 using CLI::Option;
 
-bool is_flag(const Option& o) { return o.get_type_size() == 0; }
+bool is_flag(const Option& o) { return o.get_expected_min() == 0; }
 bool is_positional(const Option& o) { return !o.nonpositional(); }
 
 // "--temp" for --temp,--temperature and "-x" where there is no long name.
@@ -239,6 +239,10 @@ class Reader {
 
   void read_short(const std::string& word) {
     const std::string known = known_elsewhere(word.substr(1));
+    if (to_->command->get_parent() == nullptr && (word == "-v" || word == "-V")) {
+      to_->version = true;
+      return;
+    }
     if (word == "-sys" && find_long(*to_->command, known) != nullptr)
       return read_long("--" + known);
     if (word.size() > 2 && !known.empty()) unknown_option(*to_->command, word);

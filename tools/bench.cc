@@ -27,7 +27,7 @@ using Clock = std::chrono::steady_clock;
 struct Options : Common, ModelOptions, ExecutorOptions {
   std::string cache, synthetic, type = "w4", table_type = "w8", prompts = "512";
   std::vector<int64_t> prompt;  // lengths, as `prompts` names them
-  bool prompts_given = false;
+  bool prompts_given = false, types_given = false;
   int64_t generate = 64, repeats = 3, depth = 0, batch = 1;
 
   int64_t longest() const { return depth + std::ranges::max(prompt) + generate; }
@@ -240,6 +240,8 @@ void bench(Options& o) {
   o.prompt = lengths_of(o.prompts);
   if (o.model.empty() == o.synthetic.empty())
     fail(ErrorKind::kUsage, "bench takes a model or --synthetic SHAPE");
+  if (o.types_given && o.synthetic.empty())
+    fail(ErrorKind::kUsage, "--type and --table-type go with --synthetic: a model has its own");
   const auto begin_load = Clock::now();
   const auto source = source_of(o);
   if (!o.prompts_given) o.prompt = {usual_prompt(*source, o)};
@@ -378,6 +380,7 @@ void add_bench(CLI::App& app) {
   o->Common::add_to(*c);
   c->callback([o, c] {
     o->prompts_given = c->count("--n-prompt") > 0;
+    o->types_given = c->count("--type") + c->count("--table-type") > 0;
     bench(*o);
   });
 }

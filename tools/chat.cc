@@ -345,6 +345,7 @@ class Chat {
     seen_.resize(static_cast<size_t>(engine_.position()));
     messages_.push_back({"assistant", r.text});
     turns_.push_back(to_json(o_, r));
+    turns_.back()["seed"] = options.sampling.seed;
     flush_out();
     if (!o_.quiet) tell_dimly(fmt::format("[{}]\n", statistics(r)));
     if (r.finish == "context") tell("warning: the context is full: the answer ends here\n");
@@ -386,8 +387,8 @@ void add_chat(CLI::App& app) {
       ->type_name("TEXT")
       ->group("Prompt");
   o->add_to(*c);
-  c->callback([o] {
-    o->prepare();
+  c->callback([o, c] {
+    o->prepare(*c);
     Chat(*o).talk();
   });
 }

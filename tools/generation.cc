@@ -53,9 +53,20 @@ void GenerationOptions::add_to(CLI::App& c) {
   Common::add_to(c);
 }
 
-void GenerationOptions::prepare() {
+void GenerationOptions::prepare(const CLI::App& command) {
   apply();
   auto& s = generate.sampling;
+  for (const auto& stop : generate.stop) {
+    if (stop.empty()) fail(ErrorKind::kUsage, "--stop: an empty text ends nothing");
+  }
+  for (const char* name : {"--top-k", "--top-p", "--min-p", "--seed"}) {
+    if (s.temperature == 0 && command.count(name) > 0) {
+      warn(
+          fmt::format("{} has no effect at temperature 0, where the likeliest token is taken: "
+                      "--temp",
+                      name));
+    }
+  }
   s.top_k = std::max<int64_t>(0, s.top_k);
   s.seed = parse_seed(seed, &random_seed);
   check_sampling(s);

@@ -20,8 +20,8 @@ struct GenerationOptions : Common, ModelOptions, ExecutorOptions {
   bool random_seed = false;
 
   void add_to(CLI::App& command);
-  // Applies what was given; Error(kUsage) where it cannot be.
-  void prepare();
+  // Applies what was given to this command; Error(kUsage) where it cannot be.
+  void prepare(const CLI::App& command);
   // The tokens that the cache of this model will hold, and a warning where that is more than the
   // model was made for.
   int64_t context_of(const ModelSource& source) const;

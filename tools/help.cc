@@ -73,7 +73,7 @@ constexpr Example kExamples[] = {
 };
 
 std::string type_of(const CLI::Option& o) {
-  if (o.get_type_size() == 0) return "";
+  if (o.get_expected_min() == 0) return "";
   std::string type = o.get_type_name();
   type.resize(std::min(type.size(), type.find(':')));
   if (type == "INT" || type == "UINT") return "N";
@@ -94,11 +94,11 @@ std::string description_of(const CLI::Option& o) {
   std::string text = o.get_description();
   const std::string value = o.get_default_str();
   const bool empty = value.empty() || value == "[]" || value == "{}" || value == "\"\"";
-  if (o.get_type_size() != 0 && !empty && !o.get_required() &&
+  if (o.get_expected_min() > 0 && !empty && !o.get_required() &&
       text.find("default") == std::string::npos) {
     text += fmt::format(" (default: {})", value);
   }
-  if (o.get_type_size() != 0 && o.nonpositional() &&
+  if (o.get_expected_min() > 0 && o.nonpositional() &&
       o.get_multi_option_policy() == CLI::MultiOptionPolicy::TakeAll &&
       text.find("repeat") == std::string::npos) {
     text += "; can be repeated";
@@ -187,12 +187,17 @@ std::string help_text(const CLI::App& command, int columns) {
       entries[o->get_group()] += text;
     }
   }
-  std::ranges::stable_partition(groups, [](const auto& g) { return g != kLastGroup; });
+  std::stable_partition(groups.begin(), groups.end(),
+                        [](const std::string& g) { return g != kLastGroup; });
   out += wrapped(usage + (subcommands.empty() ? " [options]" : " COMMAND [options]"), 7, width);
   out += "\n";
   if (!arguments.empty()) out += "\nArguments:\n" + arguments;
   for (const auto& group : groups) out += "\n" + group + ":\n" + entries[group];
-  if (!subcommands.empty()) {
+  if (subcommands.empty()) {
+    out +=
+        (groups.empty() || groups.back() != kLastGroup ? fmt::format("\n{}:\n", kLastGroup) : "") +
+        entry("-h, --help", "this text", width);
+  } else {
     out += "\nCommands:\n";
     for (const auto* sub : subcommands)
       out += entry(sub->get_name(), sub->get_description(), width);

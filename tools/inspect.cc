@@ -89,6 +89,15 @@ void inspect(const Options& o) {
                        {"calibration_hash", fmt::format("{:016x}", p.calibration_hash())},
                        {"seed", p.seed()}};
   }
+  if (manifest != nullptr) {
+    const std::string& from = manifest->provenance().source_name();
+    const bool twice = from.ends_with(".pith");
+    j["provenance"]["source_was_compressed"] = twice;
+    if (twice) {
+      warn(fmt::format("made from {}, which was compressed already: the errors of both add up",
+                       one_line(from)));
+    }
+  }
   o.write_json(j);
   if (!o.prints()) return;
   say("{}: {}, {}\n", one_line(o.model), source->kind(), human_bytes(j["file_bytes"]));

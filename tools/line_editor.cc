@@ -207,13 +207,16 @@ LineEditor::Event LineEditor::read_pipe(std::string* line) {
   line->clear();
   flush_out();
   bool too_long = false;
-  for (;;) {
+  for (size_t dropped = 0;;) {
     const size_t end = buffer_.find('\n', at_);
     const size_t stop = std::min(end, buffer_.size());
-    if (!too_long && line->size() + (stop - at_) <= kMaxLine)
-      line->append(buffer_, at_, stop - at_);
+    too_long = too_long || line->size() + (stop - at_) > kMaxLine;
+    if (too_long)
+      dropped += stop - at_;
     else
-      too_long = true;
+      line->append(buffer_, at_, stop - at_);
+    if (dropped > 16 * kMaxLine)
+      fail(ErrorKind::kCorrupt, "standard input: more than {} bytes without a line end", dropped);
     at_ = stop + (end != std::string::npos ? 1 : 0);
     const bool last = ended_ && end == std::string::npos;
     if (end != std::string::npos || last) {

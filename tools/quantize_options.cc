@@ -42,12 +42,13 @@ uint64_t size_of(const char* option, const std::string& text) {
   std::string unit(end, text.data() + text.size());
   while (unit.starts_with(" ")) unit.erase(0, 1);
   double by = 0;
-  for (const auto& [letter, power] : {std::pair{'k', 1}, {'m', 2}, {'g', 3}, {'t', 4}}) {
-    if (unit.empty() || std::tolower(static_cast<unsigned char>(unit[0])) != letter) continue;
+  constexpr std::string_view kLetters = "kmgt";
+  const char letter =
+      unit.empty() ? '\0' : static_cast<char>(std::tolower(static_cast<unsigned char>(unit[0])));
+  if (const size_t power = kLetters.find(letter); letter != '\0' && power < kLetters.size()) {
     const bool binary = unit.size() > 1 && unit[1] == 'i';  // MiB
-    by = std::pow(binary ? 1024.0 : 1000.0, power);
+    by = std::pow(binary ? 1024.0 : 1000.0, static_cast<double>(power + 1));
     unit.erase(0, binary ? 2 : 1);
-    break;
   }
   if (unit == "B" || unit == "b") unit.clear();
   if (by == 0) by = 1;

@@ -250,8 +250,10 @@ void add_run(CLI::App& app) {
   c->callback([o, prompt, c] {
     if (c->count("--output") > 0 && o->prompts.empty())
       fail(ErrorKind::kUsage, "--output goes with --prompts");
+    if (o->parse_special && o->chats())
+      fail(ErrorKind::kUsage, "--special does not go with --chat: the template has special tokens");
     o->prompt_given = prompt->count() > 0;
-    o->prepare();
+    o->prepare(*c);
     o->prompts.empty() ? run_one(*o) : run_many(*o);
   });
 }

@@ -52,7 +52,7 @@ TEST_F(Options, take_one_value_each) {
   int options = 0;
   each_command(app_, [&](const CLI::App& command) {
     for (const auto* o : command.get_options()) {
-      if (o->get_type_size() == 0 || !o->nonpositional()) continue;
+      if (o->get_expected_min() == 0 || !o->nonpositional()) continue;
       ++options;
       EXPECT_EQ(o->get_expected_min(), 1) << o->get_name();
       EXPECT_EQ(o->get_items_expected_max(), 1) << o->get_name();

@@ -7,8 +7,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
+#include <csignal>
 #include <filesystem>
 #include <functional>
+#include <thread>
 
 #include "core/file.h"
 #include "tests/support/process.h"
@@ -83,6 +86,7 @@ class Streams : public testing::Test {
 
 TEST_F(Streams, of_every_kind_end_in_a_documented_exit_code) {
   const std::string out = folder_.file("out.pith");
+  const int before = folder_.files();
   struct Case {
     std::vector<std::string> arguments;
     bool prints;  // on standard output
@@ -110,7 +114,7 @@ TEST_F(Streams, of_every_kind_end_in_a_documented_exit_code) {
           EXPECT_EQ(got, expected) << c.arguments[0] << ": " << name_of(stdin_kind) << " "
                                    << name_of(stdout_kind) << " " << name_of(stderr_kind);
           std::filesystem::remove(out);
-          EXPECT_EQ(folder_.files(), 1) << c.arguments[0];
+          EXPECT_EQ(folder_.files(), before) << c.arguments[0];
         }
       }
     }
@@ -133,6 +137,33 @@ TEST_F(Streams, a_reader_that_goes_ends_the_program_at_once) {
            "2>" + folder_.file("err") + " | head -c 1 >/dev/null; echo ${PIPESTATUS[0]}"});
   EXPECT_EQ(r.out, "141\n") << r.err;
   EXPECT_EQ(read_text_file(folder_.file("err"), 1 << 20).find("pith:"), std::string::npos);
+}
+
+TEST_F(Streams, a_signal_ends_the_program_with_its_number) {
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    test::Process p({PITH_PROGRAM, "run", in(), "-p", "the", "-n", "-1", "-c", "200000",
+                     "--ignore-eos", "-t", "1"});
+    std::this_thread::sleep_for(std::chrono::milliseconds(400));
+    p.signal(signal);
+    const auto r = p.wait();
+    EXPECT_EQ(r.exit_code, 128 + signal) << r.signal << r.err.substr(0, 200);
+  }
+}
+
+TEST_F(Streams, text_and_statistics_are_never_on_one_line) {
+  const std::string log = folder_.file("log");
+  ASSERT_EQ(test::run_process({"/bin/sh", "-c",
+                               std::string(PITH_PROGRAM) + " run " + in() + " -p the -n 4 -t 1 >" +
+                                   log + " 2>&1"})
+                .exit_code,
+            0);
+  const std::string text = read_text_file(log, 1 << 20);
+  const size_t at = text.find(" prompt tokens at");
+  ASSERT_NE(at, std::string::npos) << text;
+  EXPECT_NE(text.substr(0, at).find_last_of('\n'), std::string::npos);
+  EXPECT_EQ(text.substr(text.find_last_of('\n', at) + 1).find_first_not_of("0123456789"),
+            at - text.find_last_of('\n', at) - 1)
+      << text;
 }
 
 TEST_F(Streams, a_file_size_limit_is_an_error_and_leaves_nothing) {
