@@ -166,9 +166,18 @@ TEST_P(GgufModel, logits_equal_those_of_the_hugging_face_checkpoint) {
   const auto key = [&](const char* name) { return family + "." + name; };
   b.pair(key("embedding_length"), hidden)
       .pair(key("context_length"), c["max_position_embeddings"].get<uint32_t>());
-  b.pair(key("block_count"), c["num_hidden_layers"].get<uint32_t>())
-      .pair(key("feed_forward_length"), c["intermediate_size"].get<uint32_t>());
-  b.pair(key("attention.head_count"), heads).pair(key("attention.head_count_kv"), kv_heads);
+  b.pair(key("block_count"), c["num_hidden_layers"].get<uint32_t>());
+  // Some files have these for each layer.
+  const auto per_layer = [&](const char* name, uint32_t value) {
+    if (type == "llama") {
+      b.array(key(name), std::vector<uint32_t>(c["num_hidden_layers"].get<size_t>(), value));
+    } else {
+      b.pair(key(name), value);
+    }
+  };
+  per_layer("feed_forward_length", c["intermediate_size"].get<uint32_t>());
+  per_layer("attention.head_count", heads);
+  per_layer("attention.head_count_kv", kv_heads);
   b.pair(key("attention.layer_norm_rms_epsilon"), c["rms_norm_eps"].get<float>())
       .pair(key("rope.freq_base"), c["rope_theta"].get<float>());
   const bool qwen_moe = type == "qwen2_moe" || type == "qwen3_moe";
