@@ -278,7 +278,8 @@ class PackedSource final : public ModelSource {
 void require_finite(const ModelSource& source, const std::string& name,
                     std::span<const float> values) {
   for (const float v : values) {
-    if (!std::isfinite(v)) fail(ErrorKind::kNumeric, "{}: {} holds {}", source.path(), name, v);
+    if (!std::isfinite(v))
+      fail(ErrorKind::kNumeric, "{}: {}: {} in the source", source.path(), name, v);
   }
 }
 Linear checked(const ModelSource& source, const LinearInfo& info, Linear linear) {

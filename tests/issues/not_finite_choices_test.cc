@@ -26,7 +26,7 @@ TEST(NotFinite, numbers_that_choose_or_scale_are_refused_when_a_model_is_loaded)
                                     if (tensor == name) weights[weights.size() / 2] = bad;
                                   });
       const auto source = open_model(folder.path());
-      EXPECT_PITH_ERROR(load_model(*source), ErrorKind::kNumeric, "holds");
+      EXPECT_PITH_ERROR(load_model(*source), ErrorKind::kNumeric, "in the source");
     }
   }
 }
