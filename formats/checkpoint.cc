@@ -28,8 +28,10 @@ constexpr const char* kPickleRemedy =
 std::string read_if_there(const std::string& folder, const char* name, uint64_t max_bytes) {
   const std::string path = join_path(folder, name);
   if (!file_exists(path)) return "";
-  const bool may_be_empty = path.ends_with(".jinja");
-  return may_be_empty ? read_text_file(path, max_bytes) : read_model_text(path, max_bytes);
+  std::string text = read_text_file(path, max_bytes);
+  const bool no_template = text.empty() && path.ends_with(".jinja");
+  if (!no_template) refuse_stand_in(std::string_view(text).substr(0, 512), path);
+  return text;
 }
 
 // As transformers, which goes on without a generation_config.json that it cannot read.

@@ -131,7 +131,8 @@ void compare_head(const Checkpoint& checkpoint, ImportedModel* model) {
   if (spec.tied_head() && !equal) {
     spec.set_tied_head(false);
     model->notes.push_back(
-        fmt::format("{}: tie_word_embeddings is set, but {} and {} differ: both are used",
+        fmt::format("{}: the head should be the embedding (tie_word_embeddings), but {} and {} "
+                    "differ: both are used",
                     checkpoint.path, printable(a->name), printable(b->name)));
   } else if (checkpoint.kind == kGguf && equal) {
     spec.set_tied_head(true);
