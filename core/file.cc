@@ -91,9 +91,28 @@ File::~File() {
   if (fd_ >= 0) syscalls().close(fd_);
 }
 
+namespace {
+
+void require_regular(mode_t mode, const std::string& path) {
+  const char* const what = S_ISDIR(mode)    ? "a folder"
+                           : S_ISFIFO(mode) ? "a pipe"
+                           : S_ISSOCK(mode) ? "a socket"
+                           : S_ISCHR(mode)  ? "a device"
+                           : S_ISBLK(mode)  ? "a device"
+                                            : nullptr;
+  if (what != nullptr) fail(ErrorKind::kIo, "{}: is {}, not a regular file", path, what);
+}
+
+}  // namespace
+
+// The type is looked at before the file is opened, since opening a pipe waits for its writer and
+// opening a device may do anything. Without O_NONBLOCK a pipe that took the file's place in between
+// would still be waited for.
 File File::open_read(const std::string& path) {
-  File f(open_retrying(path, O_RDONLY, "open"), path);
-  if (!S_ISREG(stat_of(f.fd_, path).st_mode)) fail(ErrorKind::kIo, "{}: not a regular file", path);
+  struct stat s;
+  if (::stat(path.c_str(), &s) == 0) require_regular(s.st_mode, path);
+  File f(open_retrying(path, O_RDONLY | O_NONBLOCK | O_NOCTTY, "open"), path);
+  require_regular(stat_of(f.fd_, path).st_mode, path);
   return f;
 }
 File File::open_read_write(const std::string& path) {
@@ -178,21 +197,47 @@ void File::close() {
 
 namespace {
 
-// Mappings that the SIGBUS handler can look through: fixed slots, no lock, no allocation.
+// Mappings that the SIGBUS handler can look through without a lock: slots in a chain that only
+// grows.
 struct MappingSlot {
   std::atomic<const std::byte*> begin{nullptr};
   std::atomic<size_t> size{0};
   std::atomic<const char*> path{nullptr};
 };
-std::array<MappingSlot, 64> mapping_slots;
+struct MappingSlots {
+  std::array<MappingSlot, 64> slots;
+  std::atomic<MappingSlots*> next{nullptr};
+};
+MappingSlots first_slots;
+
+// The first slot that f(slot) takes, or null.
+template <class F>
+MappingSlot* find_slot(F f) {
+  for (MappingSlots* s = &first_slots; s != nullptr; s = s->next) {
+    for (auto& slot : s->slots) {
+      if (f(slot)) return &slot;
+    }
+  }
+  return nullptr;
+}
+
+void add_slots() {
+  auto* const added = new MappingSlots;
+  for (MappingSlots* s = &first_slots;; s = s->next) {
+    MappingSlots* expected = nullptr;
+    if (s->next.compare_exchange_strong(expected, added)) return;
+  }
+}
 
 void on_bus_error(int, siginfo_t* info, void*) {
   const auto* address = static_cast<const std::byte*>(info->si_addr);
-  for (auto& slot : mapping_slots) {
-    const std::byte* begin = slot.begin;
-    if (begin == nullptr || address < begin || address >= begin + slot.size) continue;
+  const MappingSlot* const slot = find_slot([&](const MappingSlot& s) {
+    const std::byte* begin = s.begin;
+    return begin != nullptr && address >= begin && address < begin + s.size;
+  });
+  if (slot != nullptr) {
     const char message[] = "pith: model file changed while in use: ";
-    const char* path = slot.path;
+    const char* path = slot->path;
     [[maybe_unused]] ssize_t ignored = ::write(2, message, sizeof(message) - 1);
     ignored = ::write(2, path, std::strlen(path));
     ignored = ::write(2, "\n", 1);
@@ -221,23 +266,26 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
   void* data = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, file.fd(), 0);
   if (data == MAP_FAILED) fail_io(errno, path, "map");
   mapped->bytes_ = {static_cast<const std::byte*>(data), size};
-  for (auto& slot : mapping_slots) {
+  const auto take = [&](MappingSlot& s) {
     const char* expected = nullptr;
-    if (slot.path.compare_exchange_strong(expected, mapped->path_.c_str())) {
-      slot.size = size;
-      slot.begin = mapped->bytes_.data();
-      break;
-    }
+    return s.path.compare_exchange_strong(expected, mapped->path_.c_str());
+  };
+  MappingSlot* slot = find_slot(take);
+  while (slot == nullptr) {
+    add_slots();
+    slot = find_slot(take);
   }
+  slot->size = size;
+  slot->begin = mapped->bytes_.data();
   return mapped;
 }
 MappedFile::~MappedFile() {
   if (bytes_.empty()) return;
-  for (auto& slot : mapping_slots) {
-    if (slot.begin == bytes_.data()) {
-      slot.begin = nullptr;
-      slot.path = nullptr;
-    }
+  MappingSlot* const slot =
+      find_slot([&](const MappingSlot& s) { return s.begin == bytes_.data(); });
+  if (slot != nullptr) {
+    slot->begin = nullptr;
+    slot->path = nullptr;
   }
   ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
 }

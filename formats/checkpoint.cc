@@ -1,6 +1,7 @@
 #include "formats/checkpoint.h"
 
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 
 #include "core/bytes.h"
@@ -9,6 +10,7 @@
 #include "formats/llama2c.h"
 #include "formats/printable.h"
 #include "formats/safetensors.h"
+#include "formats/stand_in.h"
 #include "formats/tokenizer/tokenizer.h"
 
 namespace pith {
@@ -23,12 +25,24 @@ constexpr const char* kPickleRemedy =
 
 std::string read_if_there(const std::string& folder, const char* name, uint64_t max_bytes) {
   const std::string path = join_path(folder, name);
-  return file_exists(path) ? read_text_file(path, max_bytes) : "";
+  if (!file_exists(path)) return "";
+  std::string text = read_text_file(path, max_bytes);
+  const bool no_template = text.empty() && path.ends_with(".jinja");
+  if (!no_template) refuse_stand_in(std::string_view(text).substr(0, 512), path);
+  return text;
 }
 
-Json read_json_if_there(const std::string& folder, const char* name) {
-  const std::string text = read_if_there(folder, name, kMaxConfig);
-  return text.empty() ? Json() : parse_json(text, join_path(folder, name));
+// As transformers, which goes on without a generation_config.json that it cannot read.
+Json read_generation_config(const std::string& folder, std::vector<std::string>* notes) {
+  const std::string path = join_path(folder, "generation_config.json");
+  if (!file_exists(path)) return {};
+  try {
+    return parse_json(read_model_text(path, kMaxConfig), path, 64, notes);
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kCorrupt) throw;
+    notes->push_back(std::string(e.what()) + "; it was ignored");
+    return {};
+  }
 }
 
 bool has_pickled_weights(const std::string& folder) {
@@ -67,10 +81,10 @@ Checkpoint open_file(const std::string& path) {
   if (looks_like_gguf(head)) return open_gguf(path);
   if (looks_like_pickle(first, last)) fail(ErrorKind::kUnsupported, "{}: {}", path, kPickleRemedy);
   if (looks_like_llama2c(head, size)) return open_llama2c(path);
+  refuse_stand_in(first, path);
   // By its name as well: the parser says what is wrong with it.
   if (looks_like_safetensors(head, size) || path.ends_with(".safetensors"))
     return open_safetensors(path);
-  if (size == 0) fail(ErrorKind::kCorrupt, "{}: the file is empty", path);
   const std::string_view shown = std::string_view(first).substr(0, 8);
   fail(ErrorKind::kCorrupt,
        "{}: neither safetensors, GGUF nor llama2.c; its first bytes are {} ({:02x})", path,
@@ -81,11 +95,24 @@ Checkpoint open_file(const std::string& path) {
 
 const TensorInfo* Checkpoint::find(std::string_view name) const {
   const auto it = by_name.find(std::string(name));
-  return it == by_name.end() ? nullptr : &tensors[it->second];
+  if (it != by_name.end()) return &tensors[it->second];
+  const auto other = unreadable.find(name);
+  if (other == unreadable.end()) return nullptr;
+  fail(other->second.kind, "{}: tensor {} {}", path, printable(name), other->second.why);
 }
 
 const TensorInfo& Checkpoint::require(std::string_view name) const {
   if (const TensorInfo* t = find(name)) return *t;
+  for (const char* codes : {".qweight", ".weight_packed", ".weight_quant"}) {
+    const size_t dot = name.rfind('.');
+    if (dot == name.npos || !name.ends_with(".weight")) continue;
+    const std::string packed = std::string(name.substr(0, dot)) + codes;
+    if (find(packed) != nullptr) {
+      fail(ErrorKind::kUnsupported,
+           "{}: already quantized (it has {} for {}); give the original checkpoint", path,
+           printable(packed), printable(name));
+    }
+  }
   fail(ErrorKind::kCorrupt, "{}: tensor {} is missing", path, printable(name));
 }
 
@@ -109,7 +136,17 @@ void Checkpoint::read(const TensorInfo& t, int64_t row, int64_t rows,
     fail(ErrorKind::kUsage, "{}: {} rows of tensor {} are {} bytes, not {}", path, rows,
          printable(t.name), bytes, to.size());
   }
-  files.at(t.file).read(t.offset + begin, to);
+  if (!t.f64) return files.at(t.file).read(t.offset + begin, to);
+  constexpr uint64_t kFloat = sizeof(float), kAtOnce = 65536;
+  std::vector<double> doubles(std::min(kAtOnce, bytes / kFloat));
+  std::vector<float> floats(doubles.size());
+  for (uint64_t at = 0; at < bytes;) {
+    const auto some = std::span(doubles).first(std::min(kAtOnce, (bytes - at) / kFloat));
+    files.at(t.file).read(t.offset + 2 * (begin + at), std::as_writable_bytes(some));
+    std::ranges::transform(some, floats.begin(), [](double v) { return static_cast<float>(v); });
+    std::memcpy(to.data() + at, floats.data(), some.size() * kFloat);
+    at += some.size() * kFloat;
+  }
 }
 
 uint64_t Checkpoint::hash() const {
@@ -121,7 +158,7 @@ uint64_t Checkpoint::hash() const {
   for (const auto& file : files) add(file.size(), file.modified_ns());
   for (const auto& t : tensors) {
     add(t.name.size(), t.encoding.kind, t.encoding.dtype, t.encoding.ggml, t.file, t.offset,
-        t.bytes, t.shape.size());
+        t.bytes, t.f64, t.shape.size());
     hasher.add(as_bytes(t.name));
     hasher.add(std::as_bytes(std::span(t.shape)));
   }
@@ -136,7 +173,7 @@ Checkpoint open_checkpoint(const std::string& path, const std::string& tokenizer
   Checkpoint c = folder ? open_safetensors(path) : open_file(path);
   const std::string beside = folder ? path : folder_of(path);
   if (c.kind == Checkpoint::Kind::kSafetensors) {
-    c.generation_config = read_json_if_there(beside, "generation_config.json");
+    c.generation_config = read_generation_config(beside, &c.notes);
   }
   if (!tokenizer_path.empty()) {
     std::string chat_template = std::move(c.tokenizer.chat_template);

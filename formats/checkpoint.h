@@ -14,6 +14,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/error.h"
 #include "core/file.h"
 #include "core/json.h"
 #include "formats/encodings/encoding.h"
@@ -28,6 +29,7 @@ struct TensorInfo {
   uint32_t file = 0;           // index into the checkpoint's files
   uint64_t offset = 0;         // absolute, in that file; offset + bytes <= its size was checked
   uint64_t bytes = 0;          // exactly what shape and encoding need
+  bool f64 = false;            // stored as doubles, twice those bytes; read as f32
 };
 
 // Everything that a tokenizer is made from (formats/tokenizer/tokenizer.h); what is absent is
@@ -54,12 +56,20 @@ struct Checkpoint {
   std::vector<File> files;
   std::vector<TensorInfo> tensors;  // in order of file and offset
   std::unordered_map<std::string, size_t> by_name;
+  // Tensors that cannot be read: of an element type that pith has none for, or in a shard that is
+  // not there. No error unless the model needs one of them.
+  struct Unreadable {
+    ErrorKind kind;
+    std::string why;  // "has dtype F4, which is not supported"
+  };
+  std::map<std::string, Unreadable, std::less<>> unreadable;
   Json config;             // config.json; for llama2.c its header in the same words; null for GGUF
   Json generation_config;  // generation_config.json, or null
   GgufMetadata gguf;       // metadata of a GGUF file
   TokenizerFiles tokenizer;
   std::vector<std::string> notes;  // what was tolerated or ignored, a line each, for the user
 
+  // nullptr where there is none; Error where there is one that cannot be read.
   const TensorInfo* find(std::string_view name) const;
   const TensorInfo& require(std::string_view name) const;  // Error(kCorrupt) naming it
   // Rows [row, row + rows) of a tensor seen as [shape[0], the rest]; `to` has exactly their bytes.

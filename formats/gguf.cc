@@ -219,16 +219,19 @@ std::string_view name_of_other_type(uint32_t type) {
       {4, "q4_2"},    {5, "q4_3"},     {9, "q8_1"},   {15, "q8_K"},  {16, "iq2_xxs"},
       {17, "iq2_xs"}, {18, "iq3_xxs"}, {19, "iq1_s"}, {21, "iq3_s"}, {22, "iq2_s"},
       {23, "iq4_xs"}, {24, "i8"},      {25, "i16"},   {26, "i32"},   {27, "i64"},
-      {28, "f64"},    {29, "iq1_m"},   {34, "tq1_0"}, {35, "tq2_0"},
+      {29, "iq1_m"},  {34, "tq1_0"},   {35, "tq2_0"}, {40, "nvfp4"},
   };
   for (const auto& [number, name] : kNames) {
     if (number == type) return name;
   }
   return "unknown";
 }
+constexpr uint32_t kTypeF64 = 28;
 
-// One tensor; its offset stays relative to the data, which begin where all infos end.
-TensorInfo read_tensor(HeaderReader& r, uint64_t alignment) {
+// One tensor; its offset stays relative to the data, which begin where all infos end. A type that
+// is not read is noted in `other_types`, and the tensor has no bytes then.
+TensorInfo read_tensor(HeaderReader& r, uint64_t alignment,
+                       std::map<std::string, std::string>* other_types) {
   TensorInfo t;
   const uint64_t begin = r.offset();
   t.name = r.text("a tensor's name");
@@ -253,17 +256,20 @@ TensorInfo read_tensor(HeaderReader& r, uint64_t alignment) {
 
   const auto number = r.read<uint32_t>(what);
   const GgmlTypeInfo* type = ggml_type_info(number);
-  if (type == nullptr) {
-    fail(ErrorKind::kUnsupported, "{} has type {} ({}), which is not read", where, number,
-         name_of_other_type(number));
+  if (type != nullptr) {
+    t.encoding = encoding_of(type->type);
+    const auto block = static_cast<uint64_t>(type->block);
+    if (sizes[0] % block != 0) {
+      fail(ErrorKind::kCorrupt, "{} has rows of {}, which blocks of {} ({}) do not divide", where,
+           sizes[0], block, type->name);
+    }
+    t.bytes = checked_mul(elements / block, type->bytes, where);
+  } else if (number == kTypeF64) {
+    t.bytes = checked_mul(elements, sizeof(double), where);
+    t.f64 = true;
+  } else {
+    other_types->emplace(t.name, fmt::format("{} ({})", number, name_of_other_type(number)));
   }
-  t.encoding = encoding_of(type->type);
-  const auto block = static_cast<uint64_t>(type->block);
-  if (sizes[0] % block != 0) {
-    fail(ErrorKind::kCorrupt, "{} has rows of {}, which blocks of {} ({}) do not divide", where,
-         sizes[0], block, type->name);
-  }
-  t.bytes = checked_mul(elements / block, type->bytes, where);
 
   t.offset = r.read<uint64_t>(what);
   if (t.offset % alignment != 0) {
@@ -334,12 +340,18 @@ GgufHeader parse_header(std::span<const std::byte> bytes, uint64_t file_size,
 
   r.count(tensors, kMinTensorBytes, "the tensors");
   header.tensors.reserve(tensors);
-  for (uint64_t i = 0; i < tensors; ++i) header.tensors.push_back(read_tensor(r, alignment));
+  for (uint64_t i = 0; i < tensors; ++i)
+    header.tensors.push_back(read_tensor(r, alignment, &header.other_types));
   check_unique_names(header.tensors, name);
 
   header.data_begin = round_up(r.offset(), alignment);
   place_tensors(header.tensors, header.data_begin, file_size, name);
   sort_and_check_overlap(header.tensors, name);
+  std::erase_if(header.tensors,
+                [&](const TensorInfo& t) { return header.other_types.contains(t.name); });
+  for (TensorInfo& t : header.tensors) {
+    if (t.f64) t.bytes /= 2;  // as f32, which it is read as
+  }
   return header;
 }
 

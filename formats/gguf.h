@@ -17,6 +17,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <span>
 #include <string>
 #include <vector>
@@ -30,6 +31,8 @@ struct GgufHeader {
   uint32_t version = 0;
   GgufMetadata metadata;
   std::vector<TensorInfo> tensors;  // offsets absolute, file index 0
+  std::map<std::string, std::string>
+      other_types;  // of tensors that are not among them: 16 (iq2_xxs)
   uint64_t data_begin = 0;
 };
 

@@ -1,9 +1,11 @@
 #include "formats/gguf_metadata.h"
 
 #include <array>
+#include <type_traits>
 #include <utility>
 
 #include "core/error.h"
+#include "formats/printable.h"
 
 namespace pith {
 namespace {
@@ -43,6 +45,45 @@ const T& require_as(const GgufMetadata& m, std::string_view key, const char* exp
   return *v;
 }
 
+// `at` of an array; where there is no `at`, the value that all of it have. Other values as they
+// are.
+GgufValue element(const GgufMetadata& m, std::string_view key, std::optional<size_t> at) {
+  return std::visit(
+      [&]<class T>(const T& v) -> GgufValue {
+        if constexpr (std::is_same_v<T, std::vector<uint64_t>> ||
+                      std::is_same_v<T, std::vector<int64_t>> ||
+                      std::is_same_v<T, std::vector<double>> ||
+                      std::is_same_v<T, std::vector<bool>>) {
+          if (at.value_or(0) >= v.size()) {
+            fail(ErrorKind::kCorrupt, "{}: {} has {} values, one of layer {} is needed", m.file,
+                 printable(key), v.size(), at.value_or(0));
+          }
+          if (at) return typename T::value_type(v[*at]);
+          for (size_t i = 1; i < v.size(); ++i) {
+            if (v[i] != v[0]) {
+              fail(ErrorKind::kUnsupported,
+                   "{}: {} differs from layer to layer, which is not supported", m.file,
+                   printable(key));
+            }
+          }
+          return typename T::value_type(v[0]);
+        } else {
+          return v;
+        }
+      },
+      require(m, key));
+}
+
+uint64_t to_uint(const GgufMetadata& m, std::string_view key, const GgufValue& value) {
+  if (const auto* u = std::get_if<uint64_t>(&value)) return *u;
+  const auto* i = std::get_if<int64_t>(&value);
+  if (i == nullptr) fail_type(m, key, value, "an unsigned integer");
+  if (*i < 0) {
+    fail(ErrorKind::kCorrupt, "{}: {} is {}, expected 0 or more", m.file, key, *i);
+  }
+  return static_cast<uint64_t>(*i);
+}
+
 }  // namespace
 
 const GgufValue* GgufMetadata::find(std::string_view key) const {
@@ -52,17 +93,18 @@ const GgufValue* GgufMetadata::find(std::string_view key) const {
 
 uint64_t GgufMetadata::uint(std::string_view key, std::optional<uint64_t> missing) const {
   if (missing && !has(key)) return *missing;
-  const GgufValue& value = require(*this, key);
-  if (const auto* u = std::get_if<uint64_t>(&value)) return *u;
-  const auto* i = std::get_if<int64_t>(&value);
-  if (i == nullptr) fail_type(*this, key, value, "an unsigned integer");
-  if (*i < 0) fail(ErrorKind::kCorrupt, "{}: {} is {}, expected 0 or more", file, key, *i);
-  return static_cast<uint64_t>(*i);
+  return to_uint(*this, key, element(*this, key, {}));
+}
+
+uint64_t GgufMetadata::uint_of_layer(std::string_view key, size_t layer,
+                                     std::optional<uint64_t> missing) const {
+  if (missing && !has(key)) return *missing;
+  return to_uint(*this, key, element(*this, key, layer));
 }
 
 double GgufMetadata::number(std::string_view key, std::optional<double> missing) const {
   if (missing && !has(key)) return *missing;
-  const GgufValue& value = require(*this, key);
+  const GgufValue value = element(*this, key, {});
   if (const auto* d = std::get_if<double>(&value)) return *d;
   if (const auto* u = std::get_if<uint64_t>(&value)) return static_cast<double>(*u);
   if (const auto* i = std::get_if<int64_t>(&value)) return static_cast<double>(*i);
@@ -71,7 +113,9 @@ double GgufMetadata::number(std::string_view key, std::optional<double> missing)
 
 bool GgufMetadata::boolean(std::string_view key, std::optional<bool> missing) const {
   if (missing && !has(key)) return *missing;
-  return require_as<bool>(*this, key, "a bool");
+  const GgufValue value = element(*this, key, {});
+  if (const auto* b = std::get_if<bool>(&value)) return *b;
+  fail_type(*this, key, value, "a bool");
 }
 
 std::string GgufMetadata::text(std::string_view key, std::optional<std::string> missing) const {

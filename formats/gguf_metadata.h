@@ -25,10 +25,15 @@ class GgufMetadata {
 
   const GgufValue* find(std::string_view key) const;
   bool has(std::string_view key) const { return find(key) != nullptr; }
+  // One value for the whole model. Where the file has one for each layer and all are equal: that
+  // one.
   uint64_t uint(std::string_view key, std::optional<uint64_t> missing = {}) const;
   double number(std::string_view key, std::optional<double> missing = {}) const;
   bool boolean(std::string_view key, std::optional<bool> missing = {}) const;
   std::string text(std::string_view key, std::optional<std::string> missing = {}) const;
+  // The value for one layer, of an array with a value for each or of one value for all.
+  uint64_t uint_of_layer(std::string_view key, size_t layer,
+                         std::optional<uint64_t> missing = {}) const;
   const std::vector<std::string>& texts(std::string_view key) const;
   std::vector<double> numbers(std::string_view key) const;    // of any numeric array
   std::vector<int64_t> integers(std::string_view key) const;  // of any integer array

@@ -1,9 +1,11 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/bytes.h"
 #include "core/file.h"
 #include "formats/gguf.h"
 #include "formats/gguf_internal.h"
+#include "formats/stand_in.h"
 
 namespace pith {
 
@@ -19,6 +21,8 @@ GgufHeader read_header(const File& file) {
   const uint64_t size = file.size();
   std::vector<std::byte> bytes(std::min(size, kFirstRead));
   file.read(0, bytes);
+  constexpr size_t kLook = 512;
+  refuse_stand_in(as_text(std::span(bytes).first(std::min(bytes.size(), kLook))), file.path());
   for (;;) {
     uint64_t needed;
     try {
@@ -41,6 +45,10 @@ void append_shard(Checkpoint& c, File file, GgufHeader header) {
   for (TensorInfo& t : header.tensors) {
     t.file = index;
     c.tensors.push_back(std::move(t));
+  }
+  for (const auto& [name, type] : header.other_types) {
+    c.unreadable[name] = {ErrorKind::kUnsupported,
+                          fmt::format("has type {}, which is not read", type)};
   }
   c.files.push_back(std::move(file));
 }
@@ -66,9 +74,10 @@ void append_other_shards(Checkpoint& c, uint64_t shards) {
     append_shard(c, std::move(file), std::move(header));
   }
   const uint64_t expected = c.gguf.uint("split.tensors.count");
-  if (c.tensors.size() != expected) {
+  const uint64_t have = c.tensors.size() + c.unreadable.size();
+  if (have != expected) {
     fail(ErrorKind::kCorrupt, "{}: split.tensors.count is {}, the {} files hold {} tensors", c.path,
-         expected, shards, c.tensors.size());
+         expected, shards, have);
   }
 }
 
@@ -94,6 +103,11 @@ Checkpoint open_gguf(const std::string& path) {
   }
   c.by_name.reserve(c.tensors.size());
   for (size_t i = 0; i < c.tensors.size(); ++i) c.by_name.emplace(c.tensors[i].name, i);
+  if (!c.unreadable.empty()) {
+    const auto& [name, reason] = *c.unreadable.begin();
+    c.notes.push_back(fmt::format("{}: {} tensors of types that are not read: {} {}", path,
+                                  c.unreadable.size(), in_quotes(name), reason.why));
+  }
 
   const std::string_view prefix = "tokenizer.";
   const auto first = c.gguf.values.lower_bound(prefix);

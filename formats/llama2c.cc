@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "core/bytes.h"
+#include "formats/stand_in.h"
 
 namespace pith {
 namespace {
@@ -167,7 +168,7 @@ Checkpoint open_llama2c(const std::string& path) {
   c.tensors = std::move(header.tensors);
   for (size_t i = 0; i < c.tensors.size(); ++i) c.by_name.emplace(c.tensors[i].name, i);
   if (const auto tokenizer = tokenizer_beside(path); !tokenizer.empty()) {
-    c.tokenizer.llama2c = read_text_file(tokenizer, kMaxTokenizer);
+    c.tokenizer.llama2c = read_model_text(tokenizer, kMaxTokenizer);
   }
   return c;
 }

@@ -20,10 +20,16 @@ constexpr size_t kMaxRank = 64;
 // {"dtype":"U8","shape":[],"data_offsets":[0,0]} with the two quotes of its name and a colon.
 constexpr uint64_t kSmallestEntry = 49;
 
-// Types that the format knows and pith has no use for.
-constexpr std::string_view kOtherTypes[] = {
-    "BOOL", "I16",     "U16",     "U32",     "U64",         "F64",        "C64",
-    "F4",   "F6_E2M3", "F6_E3M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"};
+// Element types that the format knows and pith has none for, with their bits.
+struct OtherType {
+  std::string_view name;
+  uint64_t bits;
+};
+constexpr OtherType kOtherTypes[] = {
+    {"BOOL", 8},    {"I16", 16},        {"U16", 16},       {"U32", 32},    {"U64", 64},
+    {"F64", 64},    {"C64", 64},        {"F4", 4},         {"F6_E2M3", 6}, {"F6_E3M2", 6},
+    {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}};
+constexpr std::string_view kF64 = "F64";
 
 // What nlohmann says of an error, without its prefix and without the token, which may be megabytes.
 std::string reason_of(std::string_view what) {
@@ -85,6 +91,7 @@ class HeaderHandler {
       case State::kTensor:
         state_ = State::kInTensor;
         dtype_.reset();
+        other_ = nullptr;
         has_shape_ = has_offsets_ = false;
         dimensions_.clear();
         offset_count_ = 0;
@@ -212,7 +219,7 @@ class HeaderHandler {
       state_ = next;
     };
     if (v == "dtype") {
-      once(dtype_.has_value(), State::kDtype);
+      once(dtype_.has_value() || other_ != nullptr, State::kDtype);
     } else if (v == "shape") {
       once(has_shape_, State::kShape);
       has_shape_ = true;
@@ -225,14 +232,14 @@ class HeaderHandler {
   }
   void set_dtype(const std::string& v) {
     dtype_ = dtype_from_safetensors(v);
-    if (dtype_) return;
-    if (std::find(std::begin(kOtherTypes), std::end(kOtherTypes), v) != std::end(kOtherTypes)) {
-      fail(ErrorKind::kUnsupported, "{}: dtype {} is not supported", place(), v);
-    }
-    fail(ErrorKind::kCorrupt, "{}: unknown dtype {}", place(), printable(v));
+    const auto other =
+        std::ranges::find_if(kOtherTypes, [&](const OtherType& t) { return t.name == v; });
+    other_ = dtype_ || other == std::end(kOtherTypes) ? nullptr : &*other;
+    if (!dtype_ && other_ == nullptr)
+      fail(ErrorKind::kCorrupt, "{}: unknown dtype {}", place(), printable(v));
   }
   void finish_tensor() {
-    if (!dtype_) fail(ErrorKind::kCorrupt, "{}: dtype is missing", place());
+    if (!dtype_ && other_ == nullptr) fail(ErrorKind::kCorrupt, "{}: dtype is missing", place());
     if (!has_shape_) fail(ErrorKind::kCorrupt, "{}: shape is missing", place());
     if (!has_offsets_) fail(ErrorKind::kCorrupt, "{}: data_offsets is missing", place());
     const auto [begin, end] = offsets_;
@@ -246,16 +253,20 @@ class HeaderHandler {
     uint64_t bytes = 1;
     const std::string what = place() + ": size";
     for (const int64_t d : dimensions_) bytes = checked_mul(bytes, static_cast<uint64_t>(d), what);
-    bytes = checked_mul(bytes, info(*dtype_).bytes, what);
+    const uint64_t bits = checked_mul(bytes, dtype_ ? 8 * info(*dtype_).bytes : other_->bits, what);
+    if (bits % 8 != 0) fail(ErrorKind::kCorrupt, "{}: ends within a byte", place());
+    bytes = bits / 8;
     if (bytes != end - begin) {
       fail(ErrorKind::kCorrupt, "{}: shape and dtype need {} bytes, data_offsets [{}, {}] hold {}",
            place(), bytes, begin, end, end - begin);
     }
+    if (!dtype_ && other_->name != kF64) to_.other_types.emplace(tensor_, other_->name);
     to_.tensors.push_back({.name = std::move(tensor_),
-                           .encoding = Encoding::dense(*dtype_),
+                           .encoding = Encoding::dense(dtype_.value_or(DType::kF32)),
                            .shape = std::vector<int64_t>(dimensions_.begin(), dimensions_.end()),
                            .offset = data_begin_ + begin,
-                           .bytes = bytes});
+                           .bytes = bytes,
+                           .f64 = !dtype_ && other_->name == kF64});
   }
 
   const std::string name_;
@@ -267,6 +278,7 @@ class HeaderHandler {
   // Of the tensor that is being read.
   std::string tensor_;
   std::optional<DType> dtype_;
+  const OtherType* other_ = nullptr;  // where dtype_ is empty
   bool has_shape_ = false, has_offsets_ = false;
   std::vector<int64_t> dimensions_;
   std::array<uint64_t, 2> offsets_{};
@@ -364,6 +376,11 @@ SafetensorsHeader parse_safetensors(std::span<const std::byte> bytes, uint64_t f
               return std::tie(a.offset, a.bytes, a.name) < std::tie(b.offset, b.bytes, b.name);
             });
   check_tensors_fill_the_file(header, data_begin, file_size, name);
+  std::erase_if(header.tensors,
+                [&](const TensorInfo& t) { return header.other_types.contains(t.name); });
+  for (auto& t : header.tensors) {
+    if (t.f64) t.bytes /= 2;
+  }
   return header;
 }
 

@@ -10,10 +10,12 @@
 // legal. Memory while parsing stays below 4 times the header + 64 MiB: the JSON is read as a stream
 // of events, never as a tree, and a shape of more than 64 sizes, a string of more than 16 MiB or
 // more than 65,536 entries of
-// __metadata__ are refused.
+// __metadata__ are refused. Element types that pith has none for are read past: the place of such a
+// tensor is checked like any other's. F64 is read as f32.
 //
-// An index (model.safetensors.index.json) names shards by plain file name; every tensor lies in
-// exactly one shard, the one that the index says.
+// An index (model.safetensors.index.json) names shards by plain file name. As in transformers all
+// tensors of those shards count, wherever the index says that they are, and of those that two
+// shards hold the last shard's; what the index says differently is noted.
 #pragma once
 
 #include <cstddef>
@@ -29,7 +31,8 @@ namespace pith {
 
 struct SafetensorsHeader {
   std::map<std::string, std::string> metadata;
-  std::vector<TensorInfo> tensors;  // by offset; offsets absolute, file index 0
+  std::vector<TensorInfo> tensors;                 // by offset; offsets absolute, file index 0
+  std::map<std::string, std::string> other_types;  // of tensors that are not among them: F4, BOOL
 };
 
 // Pure: `bytes` holds at least the 8 + N first bytes of a file of `file_size` bytes.
@@ -43,7 +46,8 @@ std::map<std::string, std::string> parse_safetensors_index(std::string_view text
 bool looks_like_safetensors(std::span<const std::byte> first_bytes, uint64_t file_size);
 
 // A folder with model.safetensors, or with model.safetensors.index.json and its shards, or with
-// just one *.safetensors; or one file. config.json lies beside it. Reads no tokenizer.
+// just one *.safetensors or all of model-00001-of-0000N.safetensors; or one file. config.json lies
+// beside it. Reads no tokenizer.
 Checkpoint open_safetensors(const std::string& path);
 
 // Writes one file by the same rules: tensors in order of descending alignment, then name; the

@@ -1,6 +1,7 @@
 #include "runtime/model/source.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "core/buffer.h"
@@ -10,6 +11,7 @@
 #include "core/parallel.h"
 #include "formats/encodings/int_group.h"
 #include "runtime/model/arch/arch.h"
+#include "runtime/model/arch/fp8_scales.h"
 
 namespace pith {
 namespace {
@@ -34,12 +36,19 @@ class CheckpointSource final : public ModelSource {
     const uint64_t files = checkpoint_.hash();
     h.add(std::as_bytes(std::span(&files, 1)));
     for (const auto& [name, s] : model_.tensors) {
-      h.add(as_bytes(fmt::format("{}: {} {} {} {} {} {}\n", name, s.tensor, s.scales, s.row, s.step,
-                                 s.transposed, s.plus)));
+      h.add(as_bytes(fmt::format("{}: {} {} {} {} {} {} {} {}\n", name, s.tensor, s.scales, s.row,
+                                 s.column, s.column_step, s.step, s.transposed, s.plus)));
+      if (!s.fp8) continue;
+      h.add(as_bytes(fmt::format("{} {} {} {} {}\n", s.fp8->tensor, static_cast<int>(s.fp8->codes),
+                                 s.fp8->rows, s.fp8->columns, s.fp8->matrix_rows)));
     }
     return h.value();
   }
-  std::vector<std::string> notes() const override { return checkpoint_.notes; }
+  std::vector<std::string> notes() const override {
+    std::vector<std::string> all = checkpoint_.notes;
+    all.insert(all.end(), model_.notes.begin(), model_.notes.end());
+    return all;
+  }
   bool reads(const std::string& file) const override {
     return std::ranges::any_of(checkpoint_.files,
                                [&](const File& f) { return same_file(f.path(), file); });
@@ -58,6 +67,7 @@ class CheckpointSource final : public ModelSource {
   Encoding encoding(const LinearInfo& info) const override {
     const TensorSlice& s = slice(info.name);
     if (is_mx(s)) return Encoding::mxfp4();
+    if (s.fp8) return fp8_encoding(s, info.n, info.k, 0, info.n);
     const Encoding& e = checkpoint_.require(s.tensor).encoding;
     return s.transposed ? transposed(e) : e;
   }
@@ -93,6 +103,7 @@ class CheckpointSource final : public ModelSource {
     const TensorSlice& s = slice(info.name);
     if (!s.scales.empty()) return mx_of_tensors(s, info.k, row, rows);
     if (is_mx(s)) return mx_of_blocks(s, info.k, row, rows);
+    if (s.fp8) return fp8_rows(checkpoint_, s, info.n, info.k, row, rows);
     if (s.transposed) return transposed_rows(s, info, row, rows);
     const TensorInfo t = as_matrix(checkpoint_.require(s.tensor), info.k);
     OwnedWeight w = allocate_weight(t.encoding, rows, info.k);
@@ -280,6 +291,25 @@ class PackedSource final : public ModelSource {
   std::map<std::string, const proto::VectorRecord*> vectors_;
 };
 
+// One number that is not finite in a vector, a bias or a router spoils every token, or chooses
+// experts by comparisons with NaN; large weights are left to the encoders and to the logits.
+void require_finite(const ModelSource& source, const std::string& name,
+                    std::span<const float> values) {
+  for (const float v : values) {
+    if (!std::isfinite(v))
+      fail(ErrorKind::kNumeric, "{}: {}: {} in the source", source.path(), name, v);
+  }
+}
+Linear checked(const ModelSource& source, const LinearInfo& info, Linear linear) {
+  require_finite(source, info.name + ".bias", linear.bias);
+  if (info.role == LinearRole::kRouter || info.role == LinearRole::kSharedGate) {
+    std::vector<float> weights(static_cast<size_t>(info.n * info.k));
+    dense_rows(linear, 0, info.n, weights.data());
+    require_finite(source, info.name, weights);
+  }
+  return linear;
+}
+
 Block make_block(const ModelSource& source, int layer,
                  FunctionRef<Linear(const LinearInfo&)> load) {
   const auto& spec = source.spec();
@@ -307,8 +337,12 @@ Block make_block(const ModelSource& source, int layer,
       if (sub.mixture().has_shared()) weights.mixture->shared.emplace();
     }
   }
-  for (const auto& info : vectors_of(spec, layer)) find_vector(block, info) = source.vector(info);
-  for (const auto& info : linears_of(spec, layer)) find_linear(block, info) = load(info);
+  for (const auto& info : vectors_of(spec, layer)) {
+    std::vector<float>& values = find_vector(block, info) = source.vector(info);
+    require_finite(source, info.name, values);
+  }
+  for (const auto& info : linears_of(spec, layer))
+    find_linear(block, info) = checked(source, info, load(info));
   return block;
 }
 
@@ -342,6 +376,7 @@ NormWeights load_final_norm(const ModelSource& source) {
   if (out.spec.kind() != proto::NORM_NONE)
     out.weight = source.vector(
         {"final_norm", VectorRole::kFinalNorm, -1, 0, static_cast<int64_t>(spec.hidden())});
+  require_finite(source, "final_norm", out.weight);
   return out;
 }
 

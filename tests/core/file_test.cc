@@ -9,8 +9,10 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "core/bytes.h"
 #include "tests/support/fault_syscalls.h"
@@ -241,6 +243,35 @@ TEST(File, only_regular_files_open_for_reading) {
   EXPECT_PITH_ERROR(File::open_read(folder.path()), ErrorKind::kIo, "not a regular file");
   EXPECT_PITH_ERROR(File::open_read("/dev/null"), ErrorKind::kIo, "not a regular file");
   EXPECT_PITH_ERROR(File::open_read(folder.file("x")), ErrorKind::kIo, "cannot open");
+}
+
+// Opening a pipe would wait for a writer.
+TEST(File, pipes_are_refused_without_being_opened) {
+  const TemporaryFolder folder;
+  ASSERT_EQ(::mkfifo(folder.file("pipe").c_str(), 0600), 0);
+  std::filesystem::create_symlink(folder.file("pipe"), folder.file("link"));
+  for (const char* name : {"pipe", "link"}) {
+    EXPECT_PITH_ERROR(File::open_read(folder.file(name)), ErrorKind::kIo,
+                      "is a pipe, not a regular file");
+  }
+  EXPECT_PITH_ERROR(File::open_read("/dev/zero"), ErrorKind::kIo, "is a device");
+}
+
+TEST(MappedFile, any_number_of_them_is_guarded) {
+  const TemporaryFolder folder;
+  std::vector<std::shared_ptr<const MappedFile>> mapped;
+  for (int i = 0; i < 200; ++i) {
+    const std::string path = folder.file(std::to_string(i));
+    write_file(path, as_bytes("12345"));
+    mapped.push_back(MappedFile::open(path));
+  }
+  const auto touch_what_was_cut = [&] {
+    install_mapping_guard();
+    std::filesystem::resize_file(mapped[190]->path(), 0);
+    const volatile auto* first = mapped[190]->bytes().data();
+    std::exit(static_cast<int>(*first));
+  };
+  EXPECT_EXIT(touch_what_was_cut(), testing::ExitedWithCode(4), "model file changed.*/190");
 }
 
 TEST(File, identity_changes_with_the_file) {

@@ -225,15 +225,6 @@ const CorruptCase kCases[] = {
        return tensor_entry(2, {128, 2}, kQ4_K).build();
      },
      kCorrupt, "blocks of 256 (q4_k)"},
-    {"type_iq2_xxs", [] { return tensor_entry(1, {256}, 16).build(); }, kUnsupported,
-     "'w' has type 16 (iq2_xxs)"},
-    {"type_removed_long_ago", [] { return tensor_entry(1, {256}, 4).build(); }, kUnsupported,
-     "type 4 (q4_2)"},
-    {"type_unknown", [] { return tensor_entry(1, {256}, 1000).build(); }, kUnsupported,
-     "type 1000 (unknown)"},
-    {"type_all_ones", [] { return tensor_entry(1, {256}, ~0u).build(); }, kUnsupported,
-     "type 4294967295"},
-
     // Where the data lie.
     {"offset_not_aligned", [] { return tensor_entry(1, {8}, kF32, 16).build(); }, kCorrupt,
      "not aligned to 32"},

@@ -84,6 +84,70 @@ TEST(Gguf, versions_2_and_3_give_values_of_every_type_widened) {
   }
 }
 
+// Files may have a value for each layer where the model has one for all.
+TEST(GgufMetadata, arrays_of_equal_values_are_one_value) {
+  GgufBuilder b;
+  b.array("u", std::vector<uint32_t>{4, 4, 4})
+      .array("i", std::vector<int32_t>{4, 2})
+      .array("minus", std::vector<int32_t>{-1, -1})
+      .array("f", std::vector<float>{0.5f, 0.5f})
+      .array("t", std::vector<bool>{true, true})
+      .array("none", std::vector<uint32_t>{})
+      .pair("one", 7u);
+  const GgufMetadata m = parse(b.build()).metadata;
+  EXPECT_EQ(m.uint("u"), 4u);
+  EXPECT_EQ(m.number("f"), 0.5);
+  EXPECT_EQ(m.number("u"), 4.0);
+  EXPECT_TRUE(m.boolean("t"));
+  EXPECT_EQ(m.uint_of_layer("u", 2), 4u);
+  EXPECT_EQ(m.uint_of_layer("i", 0), 4u);
+  EXPECT_EQ(m.uint_of_layer("i", 1), 2u);
+  EXPECT_EQ(m.uint_of_layer("one", 5), 7u);
+  EXPECT_EQ(m.uint_of_layer("nope", 5, 9), 9u);
+  EXPECT_PITH_ERROR(m.uint("i"), ErrorKind::kUnsupported, "\"i\" differs from layer to layer");
+  EXPECT_PITH_ERROR(m.uint("minus"), ErrorKind::kCorrupt, "minus is -1, expected 0 or more");
+  EXPECT_PITH_ERROR(m.uint("f"), ErrorKind::kCorrupt, "f is a float");
+  EXPECT_PITH_ERROR(m.uint("none"), ErrorKind::kCorrupt, "\"none\" has 0 values");
+  EXPECT_PITH_ERROR(m.uint_of_layer("i", 2), ErrorKind::kCorrupt,
+                    "\"i\" has 2 values, one of layer 2 is needed");
+}
+
+// No reason to refuse a model that has no use for them.
+TEST(Gguf, tensors_of_types_that_are_not_read_are_errors_only_where_they_are_needed) {
+  const struct {
+    uint32_t type;
+    const char* message;
+  } kCases[] = {{16, "has type 16 (iq2_xxs), which is not read"},
+                {4, "has type 4 (q4_2)"},
+                {26, "has type 26 (i32)"},
+                {1000, "has type 1000 (unknown)"},
+                {~0u, "has type 4294967295"}};
+  for (const auto& c : kCases) {
+    GgufBuilder b;
+    b.tensor("other", c.type, {256}, std::string(256, 'x'));
+    b.tensor("w", 0, {8}, std::string(32, '\0'));
+    const test::TemporaryFolder folder;
+    write_file(folder.file("x.gguf"), as_bytes(b.build()));
+    const Checkpoint checkpoint = open_gguf(folder.file("x.gguf"));
+    EXPECT_EQ(checkpoint.tensors.size(), 1u);
+    EXPECT_NO_THROW(checkpoint.require("w"));
+    EXPECT_PITH_ERROR(checkpoint.require("other"), ErrorKind::kUnsupported, c.message);
+    EXPECT_EQ(checkpoint.notes.size(), 1u);
+  }
+}
+
+TEST(Gguf, doubles_are_read_as_f32) {
+  const double values[] = {0.1, -2.5, 1e-3};
+  GgufBuilder b;
+  b.tensor("w", 28, {3}, std::string(reinterpret_cast<const char*>(values), sizeof values));
+  const test::TemporaryFolder folder;
+  write_file(folder.file("x.gguf"), as_bytes(b.build()));
+  const Checkpoint checkpoint = open_gguf(folder.file("x.gguf"));
+  std::vector<float> read(3);
+  checkpoint.read(checkpoint.require("w"), 0, 3, std::as_writable_bytes(std::span(read)));
+  EXPECT_EQ(read, (std::vector<float>{0.1f, -2.5f, 1e-3f}));
+}
+
 TEST(GgufMetadata, getters_name_the_key_and_what_it_should_be) {
   GgufBuilder b;
   b.pair("n", int32_t{-1})

@@ -166,9 +166,22 @@ TEST_P(GgufModel, logits_equal_those_of_the_hugging_face_checkpoint) {
   const auto key = [&](const char* name) { return family + "." + name; };
   b.pair(key("embedding_length"), hidden)
       .pair(key("context_length"), c["max_position_embeddings"].get<uint32_t>());
-  b.pair(key("block_count"), c["num_hidden_layers"].get<uint32_t>())
-      .pair(key("feed_forward_length"), c["intermediate_size"].get<uint32_t>());
-  b.pair(key("attention.head_count"), heads).pair(key("attention.head_count_kv"), kv_heads);
+  b.pair(key("block_count"), c["num_hidden_layers"].get<uint32_t>());
+  // Some files have these for each layer; here the second layer of one has a wider MLP by zeros.
+  constexpr uint32_t kWider = 16;
+  const bool wider = std::string(GetParam()) == "llama_tied";
+  const auto per_layer = [&](const char* name, uint32_t value) {
+    if (type == "llama") {
+      std::vector<uint32_t> values(c["num_hidden_layers"].get<size_t>(), value);
+      if (wider && std::string_view(name) == "feed_forward_length") values.at(1) += kWider;
+      b.array(key(name), values);
+    } else {
+      b.pair(key(name), value);
+    }
+  };
+  per_layer("feed_forward_length", c["intermediate_size"].get<uint32_t>());
+  per_layer("attention.head_count", heads);
+  per_layer("attention.head_count_kv", kv_heads);
   b.pair(key("attention.layer_norm_rms_epsilon"), c["rms_norm_eps"].get<float>())
       .pair(key("rope.freq_base"), c["rope_theta"].get<float>());
   const bool qwen_moe = type == "qwen2_moe" || type == "qwen3_moe";
@@ -261,6 +274,13 @@ TEST_P(GgufModel, logits_equal_those_of_the_hugging_face_checkpoint) {
     if (family == "llama" && t.name.find("k_proj") != std::string::npos)
       permute_rows(&w, kv_heads, d, k);
     std::vector<uint64_t> shape(t.shape.rbegin(), t.shape.rend());
+    if (wider && t.name.starts_with("model.layers.1.mlp.")) {
+      const bool down = t.name.find("down_proj") != std::string::npos;
+      for (auto row = t.shape[0]; down && row > 0; --row)
+        w.insert(w.begin() + row * k, kWider, 0.f);
+      shape[down ? 0 : 1] += kWider;
+      w.resize(shape[0] * shape[1]);
+    }
     if (t.name.find("shared_expert_gate") != std::string::npos) shape.pop_back();
     if (const std::string name = stacked_name(t.name); !name.empty()) {
       auto& [all, bytes] = stacked[name];

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "formats/printable.h"
+#include "runtime/model/arch/fp8_scales.h"
 
 namespace pith {
 namespace {
@@ -61,7 +62,7 @@ const TensorInfo& check_rows(const Checkpoint& checkpoint, const std::string& te
                     rows - 1 <= (have_rows - 1 - slice.row) / slice.step;
   if (have_columns != columns || !fits) {
     fail(ErrorKind::kCorrupt, "{}: {} is {} x {}, {} needs {} x {} from row {}", checkpoint.path,
-         t.name, have_rows, have_columns, name, rows, columns, slice.row);
+         printable(t.name), have_rows, have_columns, name, rows, columns, slice.row);
   }
   return whole;
 }
@@ -92,7 +93,51 @@ void check_tensor(const Checkpoint& checkpoint, const ImportedModel& model, cons
   if (t.encoding.kind == EncodingKind::kDense && !info(t.encoding.dtype).floating) {
     fail(ErrorKind::kUnsupported,
          "{}: {} has integers ({}): already quantized checkpoints of this kind cannot be read",
-         checkpoint.path, t.name, info(t.encoding.dtype).name);
+         checkpoint.path, printable(t.name), info(t.encoding.dtype).name);
+  }
+}
+
+// Whether both hold the same numbers, as far as that is known without decoding.
+bool are_equal(const Checkpoint& checkpoint, const TensorInfo& a, const TensorInfo& b) {
+  if (a.encoding != b.encoding || a.shape != b.shape || a.f64 != b.f64) return false;
+  const int64_t rows = a.shape.empty() ? 1 : a.shape[0];
+  if (rows == 0) return true;
+  const uint64_t row_bytes = a.bytes / static_cast<uint64_t>(rows);
+  const auto at_once = std::max<int64_t>(
+      1, static_cast<int64_t>((uint64_t{4} << 20) / std::max<uint64_t>(row_bytes, 1)));
+  std::vector<std::byte> x, y;
+  for (int64_t row = 0; row < rows; row += at_once) {
+    const int64_t n = std::min(at_once, rows - row);
+    x.resize(row_bytes * static_cast<uint64_t>(n));
+    y.resize(x.size());
+    checkpoint.read(a, row, n, x);
+    checkpoint.read(b, row, n, y);
+    if (x != y) return false;
+  }
+  return true;
+}
+
+// A checkpoint may say that the head is the embedding and hold another one. As in transformers both
+// are used then. One that holds the embedding twice is as good as tied.
+void compare_head(const Checkpoint& checkpoint, ImportedModel* model) {
+  auto& spec = model->spec;
+  const auto embedding = model->tensors.find("embedding"), head = model->tensors.find("head");
+  if (embedding == model->tensors.end() || head == model->tensors.end()) return;
+  const auto stored = [&](const TensorSlice& s) -> const TensorInfo* {
+    const auto it = checkpoint.by_name.find(s.tensor);
+    return it == checkpoint.by_name.end() ? nullptr : &checkpoint.tensors[it->second];
+  };
+  const TensorInfo *const a = stored(embedding->second), *const b = stored(head->second);
+  if (a == nullptr || b == nullptr || a == b) return;
+  const bool equal = are_equal(checkpoint, *a, *b);
+  if (spec.tied_head() && !equal) {
+    spec.set_tied_head(false);
+    model->notes.push_back(
+        fmt::format("{}: the head should be the embedding (tie_word_embeddings), but {} and {} "
+                    "differ: both are used",
+                    checkpoint.path, printable(a->name), printable(b->name)));
+  } else if (checkpoint.kind == kGguf && equal) {
+    spec.set_tied_head(true);
   }
 }
 
@@ -146,12 +191,7 @@ ImportedModel import_model(const Checkpoint& checkpoint) {
       fail(ErrorKind::kUsage, "{}: no config.json beside the weights", checkpoint.path);
     }
     family = json_string(checkpoint.config, "model_type", "config.json");
-    const Json* const quantized = json_find(checkpoint.config, "quantization_config");
-    if (quantized != nullptr &&
-        json_string(*quantized, "quant_method", "config.json", "") != "mxfp4") {
-      fail(ErrorKind::kUnsupported, "{}: already quantized (config.json has a quantization_config)",
-           checkpoint.path);
-    }
+    is_fp8_checkpoint(checkpoint);  // an error where it is quantized in another way
   }
   std::string known;
   for (const auto& a : kTable) {
@@ -159,6 +199,8 @@ ImportedModel import_model(const Checkpoint& checkpoint) {
     if (family == a.name) {
       ImportedModel model = a.import(checkpoint);
       check_spec(model.spec, checkpoint.path);
+      compare_head(checkpoint, &model);
+      find_fp8_scales(checkpoint, &model);
       for (const auto& l : linears_of(model.spec)) {
         check_tensor(checkpoint, model, l.name, l.n, l.k);
         if (l.bias) check_tensor(checkpoint, model, l.name + ".bias", l.n, 1);

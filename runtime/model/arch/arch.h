@@ -4,14 +4,24 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "formats/checkpoint.h"
 #include "runtime/model/spec.h"
 
 namespace pith {
+
+// The scales of a tensor of FP8 codes: one for each `rows` x `columns` numbers of each of the
+// stacked matrices, which have `matrix_rows` rows.
+struct Fp8Scales {
+  std::string tensor;
+  DType codes = DType::kF8E4M3;
+  int64_t rows = 1, columns = 1, matrix_rows = 1;
+};
 
 // Rows of a checkpoint's tensor, seen as a matrix of as many columns as the weight has (a bias or a
 // vector: 1), that make up a weight, a bias or a vector of the spec.
@@ -24,6 +34,7 @@ struct TensorSlice {
   int64_t step = 1;         // interleaved tensors: from one row of this part to the next
   bool transposed = false;  // the rows from `row` on are the columns of the weight
   std::string scales = {};  // where `tensor` holds codes of MXFP4, two in a byte: 2^(e - 127) of 32
+  std::optional<Fp8Scales> fp8 = {};  // see fp8_scales.h
 };
 // The bytes that hold a row of MXFP4 codes, and of their scales.
 inline constexpr int64_t kMxCodes = 2, kMxGroup = 32;

@@ -280,8 +280,17 @@ proto::ModelSpec decoder_spec_gguf(const Checkpoint& checkpoint) {
     fail(ErrorKind::kCorrupt, "{}: {} of {} layers for further tokens", checkpoint.path, further,
          s.layers);
   s.layers -= static_cast<uint32_t>(further);
-  s.heads = small(g.uint(key("attention.head_count")), "attention.head_count");
-  s.kv_heads = small(g.uint(key("attention.head_count_kv"), s.heads), "attention.head_count_kv");
+  // These may differ from layer to layer; those of the first here.
+  const auto heads_of = [&](size_t l) {
+    return small(g.uint_of_layer(key("attention.head_count"), l), "attention.head_count");
+  };
+  const auto kv_heads_of = [&](size_t l) {
+    return small(g.uint_of_layer(key("attention.head_count_kv"), l, heads_of(l)),
+                 "attention.head_count_kv");
+  };
+  const auto width_of = [&](size_t l) { return g.uint_of_layer(key("feed_forward_length"), l); };
+  s.heads = heads_of(0);
+  s.kv_heads = kv_heads_of(0);
   if (s.heads == 0) fail(ErrorKind::kCorrupt, "{}: attention.head_count is 0", checkpoint.path);
   s.head_dim =
       small(g.uint(key("attention.key_length"), spec.hidden() / s.heads), "attention.key_length");
@@ -289,7 +298,7 @@ proto::ModelSpec decoder_spec_gguf(const Checkpoint& checkpoint) {
   if (!latent && g.uint(key("attention.value_length"), s.head_dim) != s.head_dim) {
     fail(ErrorKind::kUnsupported, "{}: keys and values of different sizes", checkpoint.path);
   }
-  s.width = g.uint(key("feed_forward_length"));
+  s.width = width_of(0);
   s.eps = g.number(key("attention.layer_norm_rms_epsilon"));
   s.activation = proto::ACTIVATION_SILU;
 
@@ -347,10 +356,14 @@ proto::ModelSpec decoder_spec_gguf(const Checkpoint& checkpoint) {
       return checkpoint.find(fmt::format("blk.{}.{}", l, name)) != nullptr;
     };
     for (auto& sub : *spec.mutable_layers(l)->mutable_sublayers()) {
+      const auto layer = static_cast<size_t>(l);
       if (sub.has_mlp()) {
         sub.mutable_mlp()->set_bias(has("ffn_up.bias"));
+        sub.mutable_mlp()->set_width(width_of(layer));
         continue;
       }
+      sub.mutable_attention()->set_heads(heads_of(layer));
+      sub.mutable_attention()->set_kv_heads(kv_heads_of(layer));
       sub.mutable_attention()->set_window(window);
       sub.mutable_attention()->set_qkv_bias(has("attn_q.bias") || has("attn_qkv.bias"));
       sub.mutable_attention()->set_output_bias(has("attn_output.bias"));
