@@ -25,6 +25,7 @@ void Common::add_to(CLI::App& command) {
 void Common::apply() const {
   cpu_kernels();  // a bad PITH_CPU is said before any work
   set_threads(threads);
+  check_writable(json);  // not when the work is done
 }
 
 void Common::write_json(const Json& j) const {
@@ -86,8 +87,10 @@ int run(int argc, const char* const* argv) {
   add_inspect(app);
   add_quantize(app);
   add_eval(app);
+  add_compare(app);
   add_run(app);
   add_chat(app);
+  add_tokenize(app);
   add_bench(app);
   add_verify(app);
   add_devices(app);

@@ -13,8 +13,10 @@ namespace pith::tools {
 void add_inspect(CLI::App& app);
 void add_quantize(CLI::App& app);
 void add_eval(CLI::App& app);
+void add_compare(CLI::App& app);
 void add_run(CLI::App& app);
 void add_chat(CLI::App& app);
+void add_tokenize(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_verify(CLI::App& app);
 void add_devices(CLI::App& app);
@@ -29,8 +31,8 @@ struct Common {
   bool quiet = false;
 
   void add_to(CLI::App& command);
-  void apply() const;                          // threads
-  void write_json(const Json& j) const;        // where asked for
+  void apply() const;                    // threads; Error(kIo) where --json could not be written
+  void write_json(const Json& j) const;  // where asked for
   bool prints() const { return json != "-"; }  // whether standard output is for people
 };
 
