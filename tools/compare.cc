@@ -175,7 +175,7 @@ double decode_speed(Executor& executor, const Model& model) {
   const auto step = [&](int64_t position, int64_t count) {
     const Segment segment[] = {{0, position, count}};
     const int64_t last[] = {count - 1};
-    const Batch batch{std::span(tokens).first(static_cast<size_t>(count)), {segment[0]}};
+    const Batch batch{std::span(tokens).first(static_cast<size_t>(count)), segment};
     forward_logits(executor, model, batch, *cache, last);
     executor.wait();
   };
@@ -234,7 +234,10 @@ void compare(Options& o) {
     context = std::min<uint64_t>(context, models.back().source->spec().context());
   }
   make_text_windows(o.text, *base.source, context, &text);
-  for (const auto& m : models) check_comparable(*base.source, m, text, !o.tokenizer.empty());
+  for (const auto& m : models) {
+    check_comparable(*base.source, m, text, !o.tokenizer.empty());
+    warn_exchanged(*base.source, m);
+  }
 
   TerminalProgress progress(o.quiet);
   const Folder folder(o.keep);

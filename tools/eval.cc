@@ -215,6 +215,7 @@ void eval_kl(const Options& o) {
   std::vector<uint64_t> hashes = {stored ? stored->header().model_hash : base.source->hash()};
   for (const auto& m : models) {
     if (stored == nullptr || &m != &models[0]) check_comparable(first, m, t, !o.tokenizer.empty());
+    if (!stored) warn_exchanged(first, m);
     warn_same_text(*m.source, t.hash);
     hashes.push_back(m.source->hash());
   }

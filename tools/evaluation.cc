@@ -142,6 +142,9 @@ void check_comparable(const ModelSource& base, const OpenedModel& candidate,
   }
   if (!one_tokenizer && !candidate.source->tokenizer().empty())
     check_same_tokens(*text.tokenizer, candidate, text);
+}
+
+void warn_exchanged(const ModelSource& base, const OpenedModel& candidate) {
   const double of_base = bits_per_weight(base), of_candidate = bits_per_weight(*candidate.source);
   if (of_base < of_candidate - 0.01) {
     warn(

@@ -49,9 +49,10 @@ double bits_per_weight(const ModelSource& source);
 uint64_t bytes_on_disk(const std::string& path);
 
 // Error(kUsage) where the models cannot be compared: vocabularies of other sizes, or whose tokens
-// are others; a warning where they split this text otherwise, or where the base has fewer bits.
+// are others; a warning where they split this text otherwise.
 void check_comparable(const ModelSource& base, const OpenedModel& candidate,
                       const EvaluationText& text, bool one_tokenizer);
+void warn_exchanged(const ModelSource& base, const OpenedModel& candidate);  // by bits
 void warn_same_text(const ModelSource& source, uint64_t text_hash);
 void print_fallbacks();
 
