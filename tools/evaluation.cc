@@ -34,7 +34,7 @@ void TextOptions::add_to(CLI::App& command) {
 }
 
 std::string EvaluationText::description() const {
-  return fmt::format("{} ({}), {} windows", protocol.name(), protocol.summary(), windows.size());
+  return fmt::format("{}: {}; {} windows", protocol.name(), protocol.summary(), windows.size());
 }
 
 EvaluationText read_text(const TextOptions& o) {

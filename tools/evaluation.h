@@ -26,7 +26,7 @@ struct EvaluationText {
   std::unique_ptr<Tokenizer> tokenizer;
   std::vector<Window> windows;
 
-  std::string description() const;  // "text-512, the text as it is ..., 8 windows"
+  std::string description() const;  // "text-512: the text as it is, ...; 8 windows"
 };
 
 // The text, before anything else takes time.

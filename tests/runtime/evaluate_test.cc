@@ -209,7 +209,8 @@ TEST_F(Evaluation, goes_on_from_a_file_to_the_same_bits) {
       ASSERT_GT(table.rows(), before);
       continue;
     }
-    const auto r = evaluate_kl(*executor_, model_, candidates, windows, no_progress(), {&table});
+    const auto r =
+        evaluate_kl(*executor_, model_, candidates, windows, no_progress(), {&table}).front();
     EXPECT_EQ(r.kl_mean, whole.kl_mean);
     EXPECT_EQ(r.kl_standard_error, whole.kl_standard_error);
     EXPECT_EQ(r.kl_p99, whole.kl_p99);
