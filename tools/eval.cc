@@ -204,8 +204,9 @@ void eval_kl(const Options& o) {
   uint64_t context = first.spec().context();
   for (const auto& m : models) context = std::min<uint64_t>(context, m.source->spec().context());
   TextOptions text = o.text;
-  if (stored) {  // what the command leaves open is as it was stored
-    if (text.protocol.empty() && text.stride == 0) text.protocol = stored->header().protocol;
+  // What the command leaves open is as it was stored.
+  if (stored && text.protocol.empty() && text.stride == 0) {
+    text.protocol = stored->header().protocol;
     if (text.max_windows == 0)
       text.max_windows =
           static_cast<int64_t>(std::min<uint64_t>(stored->header().windows, INT_MAX));

@@ -145,6 +145,15 @@ void check_comparable(const ModelSource& base, const OpenedModel& candidate,
 }
 
 void warn_exchanged(const ModelSource& base, const OpenedModel& candidate) {
+  // A packed file knows what it was made from, of whatever bits that was.
+  const auto made_from = [](const ModelSource& file, const ModelSource& source) {
+    return file.manifest() && file.manifest()->provenance().source_hash() == source.hash();
+  };
+  if (made_from(*candidate.source, base)) return;
+  if (made_from(base, *candidate.source)) {
+    warn(fmt::format("the base was made from {}: are they exchanged?", candidate.path));
+    return;
+  }
   const double of_base = bits_per_weight(base), of_candidate = bits_per_weight(*candidate.source);
   if (of_base < of_candidate - 0.01) {
     warn(

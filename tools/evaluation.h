@@ -52,7 +52,8 @@ uint64_t bytes_on_disk(const std::string& path);
 // are others; a warning where they split this text otherwise.
 void check_comparable(const ModelSource& base, const OpenedModel& candidate,
                       const EvaluationText& text, bool one_tokenizer);
-void warn_exchanged(const ModelSource& base, const OpenedModel& candidate);  // by bits
+// Where the base was made from the candidate, or has fewer bits and is not its source.
+void warn_exchanged(const ModelSource& base, const OpenedModel& candidate);
 void warn_same_text(const ModelSource& source, uint64_t text_hash);
 void print_fallbacks();
 

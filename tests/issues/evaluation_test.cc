@@ -100,7 +100,7 @@ TEST_F(EvaluationFaults, every_input_is_named_before_the_model_is_loaded) {
                              shuffled + "/tokenizer.json",
                              std::filesystem::copy_options::overwrite_existing);
   const auto r = run({"eval", "kl", shuffled, "--base", in(), "-f", text_});
-  EXPECT_NE(r.err.find("tokeni"), std::string::npos) << r.err;
+  EXPECT_NE(r.err.find("vocabulary"), std::string::npos) << r.err;
 }
 
 TEST_F(EvaluationFaults, base_and_model_exchanged_is_noticed) {
@@ -117,10 +117,10 @@ TEST_F(EvaluationFaults, text_is_taken_as_it_is_where_no_protocol_is_named) {
   const auto r = run({"eval", "ppl", in(), "-f", text_, "-q", "--json", "-"});
   ASSERT_EQ(r.exit_code, 0) << r.err;
   const Json j = parse_json(r.out, "ppl");
-  EXPECT_EQ(j["protocol"], "text-64");  // the model's context
-  // Every token but those that begin: one token a window is a BOS.
+  EXPECT_EQ(j["protocol"], "text-128");  // the model's context
+  // Every token but the first: this tokenizer adds no BOS.
   const auto ids = run({"tokenize", in(), "-f", text_, "--plain", "--count"});
-  EXPECT_EQ(std::to_string(j["tokens"].get<int64_t>()) + "\n", ids.out);
+  EXPECT_EQ(std::to_string(j["tokens"].get<int64_t>() + 1) + "\n", ids.out);
   const auto rows = run({"eval", "ppl", in(), "-f", text_, "-q", "--protocol", "gptq-32"});
   EXPECT_NE(rows.out.find("joined by blank lines"), std::string::npos) << rows.out;
   EXPECT_NE(rows.err.find("warning"), std::string::npos) << rows.err;
@@ -129,7 +129,7 @@ TEST_F(EvaluationFaults, text_is_taken_as_it_is_where_no_protocol_is_named) {
                          "--protocol", "gptq-32"});
   EXPECT_EQ(wiki.err.find("WikiText"), std::string::npos) << wiki.err;
   EXPECT_EQ(run({"eval", "ppl", in(), "-f", text_, "-q", "--stride", "16"}).exit_code, 0);
-  expect(run({"eval", "ppl", in(), "-f", text_, "--stride", "64"}), 2, "at most 63");
+  expect(run({"eval", "ppl", in(), "-f", text_, "--stride", "128"}), 2, "at most 127");
   expect(run({"eval", "ppl", in(), "-f", text_, "--stride", "8", "--protocol", "llama-32"}), 2,
          "--stride");
 }
@@ -168,7 +168,7 @@ TEST_F(EvaluationFaults, stored_logits_stand_for_the_base) {
   expect(run({"eval", "kl", model, "--base", stored, "-f", file("t2", "the dog sat on a mat")}), 2,
          "another text");
   expect(run({"eval", "kl", model, "--base", stored, "-f", text_, "--protocol", "text-16"}), 2,
-         "of text-32, not of");
+         "of \"text-32\", not of");
   expect(run({"eval", "kl", make_model("other", 648), "--base", stored, "-f", text_}), 2, "648");
 }
 
