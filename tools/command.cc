@@ -210,8 +210,10 @@ void add_commands(CLI::App& app) {
   add_inspect(app);
   add_quantize(app);
   add_eval(app);
+  add_compare(app);
   add_run(app);
   add_chat(app);
+  add_tokenize(app);
   add_bench(app);
   add_verify(app);
   add_devices(app);

@@ -16,8 +16,10 @@ namespace pith::tools {
 void add_inspect(CLI::App& app);
 void add_quantize(CLI::App& app);
 void add_eval(CLI::App& app);
+void add_compare(CLI::App& app);
 void add_run(CLI::App& app);
 void add_chat(CLI::App& app);
+void add_tokenize(CLI::App& app);
 void add_bench(CLI::App& app);
 void add_verify(CLI::App& app);
 void add_devices(CLI::App& app);

@@ -1,92 +1,125 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <climits>
+
 #include "core/error.h"
 #include "core/file.h"
 #include "core/hash.h"
+#include "formats/printable.h"
 #include "formats/text_input.h"
-#include "runtime/cpu/matmul.h"
 #include "runtime/eval/bf16_executor.h"
 #include "runtime/eval/choice.h"
-#include "runtime/eval/evaluate.h"
-#include "runtime/model/source.h"
-#include "tools/command.h"
+#include "tools/evaluation.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
 namespace {
 
 struct Options : Common, ModelOptions, ExecutorOptions {
-  std::string base, text, protocol = "gptq-2048", cache;
-  std::vector<std::string> also;
-  int64_t max_windows = 0;
+  TextOptions text;
+  std::string base, cache, resume, save_logits, tasks, examples;
+  std::vector<std::string> more;
+  int64_t shots = 0, max_tasks = 0;
   bool no_noise_floor = false;
 
   KvTypes cache_types() const {
     return cache.empty() ? KvType::kF32 : parse_kv_types(cache, KvType::kF32);
   }
-};
-
-struct Loaded {
-  std::unique_ptr<ModelSource> source;
-  Model model;
-};
-
-Loaded load(const Options& o, const std::string& path) {
-  Loaded l;
-  l.source = open_model(path, o.tokenizer, !o.no_verify);
-  l.model = load_model(*l.source);
-  return l;
-}
-
-struct Text {
-  std::unique_ptr<Tokenizer> tokenizer;
-  std::vector<Window> windows;
-  Protocol protocol;
-  uint64_t hash;
-};
-
-// The tokenizer is the base's where there is one: both models see the same tokens.
-Text read_windows(const Options& o, const ModelSource& source) {
-  const auto& spec = source.spec();
-  Text t{load_tokenizer(source),
-         {},
-         parse_protocol(o.protocol, static_cast<int64_t>(spec.context())),
-         0};
-  const std::string text = read_text_input(o.text, 1 << 30);
-  t.hash = hash64(std::as_bytes(std::span(text)));
-  const auto bos = t.tokenizer->bos();
-  t.windows = make_windows(t.protocol, *t.tokenizer, text, bos ? *bos : spec.bos_token());
-  if (o.max_windows > 0 && t.windows.size() > static_cast<size_t>(o.max_windows)) {
-    t.windows.resize(static_cast<size_t>(o.max_windows));
+  void check_outputs() const {
+    check_writable(json);
+    check_writable(resume);
+    check_writable(save_logits);
+    if (!resume.empty() && !save_logits.empty())
+      fail(ErrorKind::kUsage,
+           "logits cannot be stored by an evaluation that goes on: leave out one "
+           "of --resume and --save-logits");
   }
-  return t;
+};
+
+// What the figures depend on, for --resume: a run with other settings is another evaluation.
+Json settings_of(const Options& o, const char* what, const std::vector<uint64_t>& models,
+                 const std::vector<Window>& windows, const Executor& executor) {
+  std::string machine = executor.description();  // "CPU, avx512, 2 threads": these do not matter
+  if (machine.ends_with(" threads")) machine.resize(machine.rfind(','));
+  Json hashes = Json::array();
+  for (const uint64_t h : models) hashes.push_back(fmt::format("{:016x}", h));
+  return {{"evaluation", what},
+          {"models", hashes},
+          {"windows", windows.size()},
+          {"tokens of the windows", fmt::format("{:016x}", hash_of(windows))},
+          {"executor", machine},
+          {"exact inputs", o.exact_inputs},
+          {"cache", to_string(o.cache_types())}};
 }
 
-void warn_same_text(const ModelSource& source, uint64_t text_hash) {
-  const auto* m = source.manifest();
-  if (m != nullptr && m->provenance().calibration_hash() == text_hash && text_hash != 0) {
-    warn("this is the text that the model was calibrated on: the figures flatter it");
+// The table of measurements, from where an interrupted run left it.
+Measurements table_of(const Options& o, size_t columns, const Json& settings, int64_t tokens) {
+  if (o.resume.empty()) return Measurements(columns);
+  Measurements table(columns, o.resume, settings);
+  if (table.restored() > 0) {
+    tell("resuming at {:.0f} %: {} of {} tokens are in {}\n",
+         100 * static_cast<double>(table.restored()) / static_cast<double>(tokens),
+         table.restored(), tokens, o.resume);
+  }
+  return table;
+}
+
+// Runs the evaluation; an interrupt says how to go on.
+template <class F>
+auto interruptible(const Options& o, const Measurements& table, int64_t tokens, F work) {
+  try {
+    return work();
+  } catch (const Error& e) {
+    if (e.kind() != ErrorKind::kCancelled || o.resume.empty()) throw;
+    fail(ErrorKind::kCancelled,
+         "{} at {:.0f} %; the same command goes on from there, by what is in {}", e.what(),
+         100 * static_cast<double>(table.rows()) / static_cast<double>(tokens), o.resume);
   }
 }
 
-void print_fallbacks() {
-  for (const auto& name : fallback_notes())
-    warn(fmt::format("no kernel for {}: decoded and multiplied as f32", name));
+std::unique_ptr<LogitsWriter> logits_writer(const Options& o, const ModelSource& base,
+                                            const EvaluationText& t, int64_t tokens) {
+  if (o.save_logits.empty()) return nullptr;
+  const auto& spec = base.spec();
+  const LogitsHeader h{.vocab = static_cast<uint32_t>(spec.vocab()),
+                       .tokens = static_cast<uint64_t>(tokens),
+                       .windows = t.windows.size(),
+                       .model_hash = base.hash(),
+                       .text_hash = t.hash,
+                       .windows_hash = hash_of(t.windows),
+                       .protocol = t.protocol.name()};
+  tell("{}: {} of logits\n", o.save_logits,
+       human_bytes(h.tokens * logits_record_bytes(spec.vocab())));
+  return std::make_unique<LogitsWriter>(o.save_logits, h);
 }
 
 void eval_ppl(const Options& o) {
   o.apply();
   const KvTypes cache = o.cache_types();
-  const Loaded m = load(o, o.model);
-  const Text t = read_windows(o, *m.source);
-  warn_same_text(*m.source, t.hash);
+  o.check_outputs();
   const auto executor = make_executor(o.executor());
+  EvaluationText t = read_text(o.text);
+  OpenedModel m = open_for_evaluation(o, o.model);
+  make_text_windows(o.text, *m.source, m.source->spec().context(), &t);
+  warn_same_text(*m.source, t.hash);
+  const int64_t tokens = check_windows(t.windows, m.source->spec().vocab());
+  Measurements table =
+      table_of(o, kPerplexityColumns,
+               settings_of(o, "ppl", {m.source->hash()}, t.windows, *executor), tokens);
+  const auto logits = logits_writer(o, *m.source, t, tokens);
+  m.model = load_model(*m.source);
   executor->prepare(m.model);
   TerminalProgress progress(o.quiet);
-  const auto r = evaluate_perplexity(*executor, m.model, t.windows, progress, cache);
+  const auto r = interruptible(o, table, tokens, [&] {
+    return evaluate_perplexity(*executor, m.model, t.windows, progress, cache,
+                               {&table, logits.get()});
+  });
+  if (logits) logits->finish();
   print_fallbacks();
   o.write_json({{"model", o.model},
                 {"protocol", t.protocol.name()},
+                {"protocol_summary", t.protocol.summary()},
                 {"text_hash", fmt::format("{:016x}", t.hash)},
                 {"cache", to_string(cache)},
                 {"windows", t.windows.size()},
@@ -94,24 +127,10 @@ void eval_ppl(const Options& o) {
                 {"nll", r.nll},
                 {"perplexity", r.perplexity},
                 {"perplexity_standard_error", r.standard_error}});
+  table.remove();
   if (!o.prints()) return;
-  say("perplexity {:.4f} +- {:.4f}  ({}, {} windows, {} tokens, nll {:.5f})\n", r.perplexity,
-      r.standard_error, t.protocol.name(), t.windows.size(), r.tokens, r.nll);
-}
-
-Json json_of(const KlResult& r) {
-  return {{"kl_mean", r.kl_mean},
-          {"kl_standard_error", r.kl_standard_error},
-          {"kl_median", r.kl_median},
-          {"kl_p99", r.kl_p99},
-          {"kl_p999", r.kl_p999},
-          {"kl_max", r.kl_max},
-          {"same_top", r.same_top},
-          {"rms_probability_change", r.rms_probability_change},
-          {"perplexity", r.candidate.perplexity},
-          {"base_perplexity", r.base.perplexity},
-          {"ppl_ratio", r.ppl_ratio},
-          {"ppl_ratio_standard_error", r.ppl_ratio_error}};
+  say("perplexity {:.4f} +- {:.4f}  ({}, {} tokens, nll {:.5f})\n", r.perplexity, r.standard_error,
+      t.description(), r.tokens, r.nll);
 }
 
 void print(const KlResult& r) {
@@ -123,117 +142,217 @@ void print(const KlResult& r) {
       r.base.perplexity, r.ppl_ratio, r.ppl_ratio_error);
 }
 
+// Where the base is a file of stored logits: that it is of this text, these windows and a model of
+// this vocabulary.
+void check_stored(const LogitsReader& stored, const ModelSource& source, const EvaluationText& t,
+                  const Options& o) {
+  const LogitsHeader& h = stored.header();
+  if (h.vocab != source.spec().vocab()) {
+    fail(ErrorKind::kUsage, "{}: logits of a model with {} tokens, {} has {}", o.base, h.vocab,
+         o.model, source.spec().vocab());
+  }
+  if (h.text_hash != t.hash)
+    fail(ErrorKind::kUsage, "{}: its logits are of another text than {}", o.base, o.text.text);
+  if (h.protocol != t.protocol.name() || h.windows != t.windows.size()) {
+    fail(ErrorKind::kUsage, "{}: its logits are of {} windows of {}, not of {} of {}", o.base,
+         h.windows, printable(h.protocol), t.windows.size(), t.protocol.name());
+  }
+  if (h.windows_hash != hash_of(t.windows))
+    fail(ErrorKind::kUsage, "{}: the tokenizer of {} splits the text into other tokens", o.base,
+         o.model);
+}
+
+// A few windows are enough to tell the size of what bf16 does.
+KlResult noise_floor(Executor& executor, const OpenedModel& base,
+                     const std::vector<Window>& windows) {
+  std::vector<Window> few;
+  int64_t tokens = 0;
+  for (const auto& w : windows) {
+    if (tokens >= 512) break;
+    few.push_back(w);
+    // The beginning of a long window will do.
+    const auto needed = static_cast<size_t>(w.first_scored + 1 + 512 - tokens);
+    if (few.back().tokens.size() > needed) few.back().tokens.resize(needed);
+    tokens += few.back().scored();
+  }
+  const Model rounded = load_dense_model(*base.source, DType::kBF16);
+  Bf16Executor bf16(executor);
+  const KlCandidate floor_of[] = {{.model = rounded, .executor = &bf16}};
+  return evaluate_kl(executor, base.model, floor_of, few).front();
+}
+
 void eval_kl(const Options& o) {
   o.apply();
   const KvTypes cache = o.cache_types();
-  const Loaded base = load(o, o.base);
-  std::vector<std::string> paths = {o.model};
-  paths.insert(paths.end(), o.also.begin(), o.also.end());
-  std::vector<Loaded> loaded;
-  for (const auto& path : paths) loaded.push_back(load(o, path));
-  const Text t = read_windows(o, *base.source);
-  std::vector<KlCandidate> candidates;
-  for (const auto& l : loaded) {
-    warn_same_text(*l.source, t.hash);
-    candidates.push_back({.model = l.model, .cache = cache});
-  }
+  o.check_outputs();
   const auto executor = make_executor(o.executor());
-  executor->prepare(base.model);
-  for (const auto& l : loaded) executor->prepare(l.model);
+  EvaluationText t = read_text(o.text);
+  std::unique_ptr<LogitsReader> stored;
+  OpenedModel base;
+  if (looks_like_logits_file(o.base)) {
+    stored = std::make_unique<LogitsReader>(o.base);
+  } else {
+    base = open_for_evaluation(o, o.base);
+  }
+  if (stored && !o.save_logits.empty())
+    fail(ErrorKind::kUsage, "--save-base: the logits of {} are stored already", o.base);
+  std::vector<OpenedModel> models;
+  models.push_back(open_for_evaluation(o, o.model));
+  for (const auto& path : o.more) models.push_back(open_for_evaluation(o, path));
+  // The tokenizer is the base's where there is one: all models see the same tokens.
+  const ModelSource& first = stored ? *models[0].source : *base.source;
+  uint64_t context = first.spec().context();
+  for (const auto& m : models) context = std::min<uint64_t>(context, m.source->spec().context());
+  TextOptions text = o.text;
+  // What the command leaves open is as it was stored.
+  if (stored && text.protocol.empty() && text.stride == 0) {
+    text.protocol = stored->header().protocol;
+    if (text.max_windows == 0)
+      text.max_windows =
+          static_cast<int64_t>(std::min<uint64_t>(stored->header().windows, INT_MAX));
+  }
+  make_text_windows(text, first, context, &t);
+  if (stored) check_stored(*stored, first, t, o);
+  std::vector<uint64_t> hashes = {stored ? stored->header().model_hash : base.source->hash()};
+  for (const auto& m : models) {
+    if (stored == nullptr || &m != &models[0]) check_comparable(first, m, t, !o.tokenizer.empty());
+    if (!stored) warn_exchanged(first, m);
+    warn_same_text(*m.source, t.hash);
+    hashes.push_back(m.source->hash());
+  }
+  const int64_t tokens = check_windows(t.windows, first.spec().vocab());
+  Measurements table = table_of(
+      o, kl_columns(models.size()),
+      settings_of(o, stored ? "kl, stored base" : "kl", hashes, t.windows, *executor), tokens);
+  const auto logits = stored ? nullptr : logits_writer(o, *base.source, t, tokens);
+  if (!stored) {
+    base.model = load_model(*base.source);
+    executor->prepare(base.model);
+  }
+  std::vector<KlCandidate> candidates;
+  for (auto& m : models) {
+    m.model = load_model(*m.source);
+    executor->prepare(m.model);
+    candidates.push_back({.model = m.model, .cache = cache});
+  }
   TerminalProgress progress(o.quiet);
-  const std::vector<KlResult> results =
-      evaluate_kl(*executor, base.model, candidates, t.windows, progress);
+  const EvaluationFiles files{&table, logits.get()};
+  const std::vector<KlResult> results = interruptible(o, table, tokens, [&] {
+    return stored ? evaluate_kl(*executor, *stored, candidates, t.windows, progress, files)
+                  : evaluate_kl(*executor, base.model, candidates, t.windows, progress, files);
+  });
+  if (logits) logits->finish();
+  // The figures of the first model, then those of all in one list.
   Json j = json_of(results.front());
   j.update({{"base", o.base},
+            {"base_is_stored", stored != nullptr},
             {"model", o.model},
             {"protocol", t.protocol.name()},
+            {"protocol_summary", t.protocol.summary()},
             {"text_hash", fmt::format("{:016x}", t.hash)},
             {"cache", to_string(cache)},
-            {"windows", t.windows.size()},
-            {"tokens", results.front().tokens}});
-  for (size_t i = 1; i < results.size(); ++i) {
-    Json other = json_of(results[i]);
-    other["model"] = paths[i];
-    j["also"].push_back(other);
+            {"windows", t.windows.size()}});
+  for (size_t i = 0; i < results.size(); ++i) {
+    Json one = json_of(results[i]);
+    one["model"] = models[i].path;
+    j["models"].push_back(one);
   }
-  if (!o.no_noise_floor) {
-    // A few windows are enough to tell the size of what bf16 does.
-    std::vector<Window> few;
-    int64_t tokens = 0;
-    for (const auto& w : t.windows) {
-      if (tokens >= 512) break;
-      few.push_back(w);
-      tokens += w.scored();
-    }
-    const Model rounded = load_dense_model(*base.source, DType::kBF16);
-    Bf16Executor bf16(*executor);
-    const KlCandidate floor_of[] = {{.model = rounded, .executor = &bf16}};
-    const KlResult floor = evaluate_kl(*executor, base.model, floor_of, few).front();
-    j["noise_floor_kl_mean"] = floor.kl_mean;
-    j["noise_floor_tokens"] = floor.tokens;
+  const bool floor = !o.no_noise_floor && !stored;
+  if (floor) {
+    const KlResult r = noise_floor(*executor, base, t.windows);
+    j["noise_floor_kl_mean"] = r.kl_mean;
+    j["noise_floor_tokens"] = r.tokens;
   }
   print_fallbacks();
   o.write_json(j);
+  table.remove();
   if (!o.prints()) return;
   for (size_t i = 0; i < results.size(); ++i) {
-    if (results.size() > 1) say("{}\n", paths[i]);
+    if (results.size() > 1) say("{}\n", models[i].path);
     print(results[i]);
   }
-  if (!o.no_noise_floor) {
+  if (floor) {
     say("noise floor    {:.2e} mean KL of the base in bf16, {} tokens\n",
         j["noise_floor_kl_mean"].get<double>(), j["noise_floor_tokens"].get<int64_t>());
   }
-  say("protocol       {}, {} windows, {} tokens\n", t.protocol.name(), t.windows.size(),
-      results.front().tokens);
+  say("protocol       {}, {} tokens\n", t.description(), results.front().tokens);
 }
 
 void eval_choice(const Options& o) {
   o.apply();
-  const Loaded m = load(o, o.model);
-  const auto tokenizer = load_tokenizer(*m.source);
-  const auto tasks = parse_choice_tasks(read_text_input(o.text, 1 << 30), o.text);
+  o.check_outputs();
+  if ((o.shots > 0) != !o.examples.empty())
+    fail(ErrorKind::kUsage, "--shots N and --examples FILE go together");
   const auto executor = make_executor(o.executor());
+  constexpr uint64_t kMax = 1 << 30;
+  ChoiceTasks t = read_choice_tasks(read_text_input(o.tasks, kMax), o.tasks);
+  if (o.max_tasks > 0 && t.tasks.size() > static_cast<size_t>(o.max_tasks))
+    t.tasks.resize(static_cast<size_t>(o.max_tasks));
+  if (o.shots > 0) {
+    const auto examples = read_choice_tasks(read_text_input(o.examples, kMax), o.examples);
+    if (examples.format != t.format)
+      fail(ErrorKind::kUsage, "{}: examples of {} for tasks of {}", o.examples, examples.format,
+           t.format);
+    add_shots(examples.tasks, o.shots, &t.tasks);
+  }
+  add_descriptions(&t.tasks);
+  OpenedModel m = open_for_evaluation(o, o.model);
+  std::vector<std::string> notes;
+  const auto tokenizer = load_tokenizer(*m.source, &notes);
+  for (const auto& n : notes) warn(n);
+  m.model.spec = m.source->spec();
+  const auto windows = choice_windows(m.model, *tokenizer, t.tasks);
+  const int64_t tokens = check_windows(windows, m.model.spec.vocab());
+  Measurements table =
+      table_of(o, kPerplexityColumns,
+               settings_of(o, "choice", {m.source->hash()}, windows, *executor), tokens);
+  if (!o.quiet) tell("{}: {} tasks as {} has them\n", o.tasks, t.tasks.size(), t.format);
+  m.model = load_model(*m.source);
   executor->prepare(m.model);
   TerminalProgress progress(o.quiet);
-  const auto r = evaluate_choice(*executor, m.model, *tokenizer, tasks, progress);
+  const auto r = interruptible(o, table, tokens, [&] {
+    return evaluate_choice(*executor, m.model, *tokenizer, t.tasks, progress, {&table, nullptr});
+  });
   print_fallbacks();
   o.write_json({{"model", o.model},
+                {"format", t.format},
+                {"shots", o.shots},
                 {"tasks", r.tasks},
                 {"acc", r.accuracy},
                 {"acc_norm", r.accuracy_by_length},
+                {"acc_interval_95", {r.low, r.high}},
                 {"acc_standard_error", r.standard_error}});
+  table.remove();
   if (o.prints()) {
-    say("accuracy {:.2f} %, length-normalized {:.2f} %, +- {:.2f} %  ({} tasks)\n",
-        100 * r.accuracy, 100 * r.accuracy_by_length, 100 * r.standard_error, r.tasks);
+    say("accuracy {:.2f} % (95 %: {:.2f} to {:.2f}), length-normalized {:.2f} %  ({} tasks of {}, "
+        "{}-shot)\n",
+        100 * r.accuracy, 100 * r.low, 100 * r.high, 100 * r.accuracy_by_length, r.tasks, t.format,
+        o.shots);
   }
 }
 
-std::shared_ptr<Options> add(CLI::App& parent, const char* name, const char* what, bool windows,
-                             void (*work)(const Options&)) {
+std::shared_ptr<Options> add(CLI::App& parent, const char* name, const char* what,
+                             void (*work)(Options&)) {
   auto* c = parent.add_subcommand(name, what);
   auto o = std::make_shared<Options>();
   o->ModelOptions::add_to(*c, "MODEL",
                           "an HF folder, a GGUF file, a llama2.c file or a .pith file");
   o->ExecutorOptions::add_to(*c);
-  c->add_option(
-       "-f,--text", o->text,
-       windows ? "the text"
-               : "tasks, one JSON object a line: {\"prompt\", \"choices\": [...], \"answer\": 0}")
-      ->required()
+  c->add_option("--resume", o->resume,
+                "keep what is measured in this file: after an interrupt, the same command goes on "
+                "and gives the same figures")
       ->type_name("FILE");
-  if (windows) {
-    c->add_option("--protocol", o->protocol,
-                  "gptq-2048, llama-512, paragraph (any window length: gptq-512 ...)");
-    c->add_option("--kv", o->cache,
-                  "numbers of MODEL's key and value cache: f32 f16 bf16 int8 fp8 int4, or "
-                  "k:TYPE,v:TYPE (default: f32)")
-        ->type_name("TYPE");
-    c->add_option("--max-windows,--chunks", o->max_windows, "only the first windows (default: all)")
-        ->check(CLI::Range(0, 1 << 30));
-  }
   o->Common::add_to(*c);
   c->callback([o, work] { work(*o); });
   return o;
+}
+
+void add_text_options(CLI::App& c, Options& o) {
+  o.text.add_to(c);
+  c.add_option("--kv", o.cache,
+               "numbers of MODEL's key and value cache: f32 f16 bf16 int8 fp8 int4, or "
+               "k:TYPE,v:TYPE (default: f32)")
+      ->type_name("TYPE");
 }
 
 }  // namespace
@@ -242,14 +361,46 @@ void add_eval(CLI::App& app) {
   auto* c = app.add_subcommand("eval",
                                "measure a model: perplexity, KL divergence from a base, accuracy");
   c->require_subcommand(1);
-  add(*c, "ppl", "perplexity of a text", true, eval_ppl);
-  auto o = add(*c, "kl", "KL divergence of MODEL from --base on the same tokens", true, eval_kl);
-  auto* kl = c->get_subcommand("kl");
-  kl->add_option("--base", o->base, "the original")->required()->type_name("MODEL");
-  kl->add_option("--also", o->also, "more models to measure against the same base")
+  auto ppl = add(*c, "ppl", "perplexity of a text", [](Options& o) { eval_ppl(o); });
+  auto* of_ppl = c->get_subcommand("ppl");
+  add_text_options(*of_ppl, *ppl);
+  of_ppl
+      ->add_option("--save-logits", ppl->save_logits,
+                   "store the model's distributions, as a base for `eval kl`")
+      ->type_name("FILE");
+  auto kl = add(*c, "kl", "KL divergence of MODEL from --base on the same tokens",
+                [](Options& o) { eval_kl(o); });
+  auto* of_kl = c->get_subcommand("kl");
+  of_kl->add_option("--base", kl->base, "the original, or its stored logits")
+      ->required()
       ->type_name("MODEL");
-  kl->add_flag("--no-noise-floor", o->no_noise_floor, "do not measure the base in bf16");
-  add(*c, "choice", "accuracy on multiple choice", false, eval_choice);
+  add_text_options(*of_kl, *kl);
+  of_kl->add_option("MORE,--also", kl->more, "more models to measure against the same base")
+      ->type_name("MODEL")
+      ->allow_extra_args(false);
+  of_kl
+      ->add_option("--save-base,--save-logits", kl->save_logits,
+                   "store the base's distributions (2 bytes for each token of the vocabulary and "
+                   "each scored token), for a later --base FILE")
+      ->type_name("FILE");
+  of_kl->add_flag("--no-noise-floor", kl->no_noise_floor, "do not measure the base in bf16");
+  auto choice =
+      add(*c, "choice", "accuracy on multiple choice", [](Options& o) { eval_choice(o); });
+  auto* of_choice = c->get_subcommand("choice");
+  of_choice
+      ->add_option("-f,--text,--tasks", choice->tasks,
+                   "tasks as HellaSwag, Winogrande, ARC and MMLU publish them (JSON, JSON lines, "
+                   "CSV), or lines of {\"prompt\", \"choices\": [...], \"answer\": 0}; .gz, - too")
+      ->required()
+      ->type_name("FILE");
+  of_choice
+      ->add_option("--shots", choice->shots,
+                   "put so many examples with answers before each (default: 0)")
+      ->check(CLI::Range(0, 1000));
+  of_choice->add_option("--examples", choice->examples, "what they are taken from, in order")
+      ->type_name("FILE");
+  of_choice->add_option("--max-tasks", choice->max_tasks, "only the first tasks (default: all)")
+      ->check(CLI::Range(0, 1 << 30));
 }
 
 }  // namespace pith::tools

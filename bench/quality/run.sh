@@ -40,7 +40,7 @@ done
 evaluations=()
 for text in "$@"; do
   result=$out/eval-$(basename "$text").json
-  "$pith" eval kl "${files[0]}" --base "$model" ${files[1]:+--also "${files[@]:1}"} --text "$text" \
+  "$pith" eval kl "${files[@]}" --base "$model" --text "$text" \
     --protocol "$protocol" --max-windows "$windows" --exact-inputs -q --json "$result" >/dev/null
   evaluations+=("$result")
 done

@@ -25,7 +25,7 @@ for path in evaluations:
     e = json.load(open(path))
     text = os.path.basename(path)[len("eval-"):-len(".json")]
     meta[text] = {k: e[k] for k in ("protocol", "windows", "tokens", "text_hash", "base_perplexity")}
-    for row, result in zip(rows, [e] + e.get("also", [])):
+    for row, result in zip(rows, e["models"]):
         row["texts"][text] = {k: result[k] for k in (
             "kl_mean", "kl_standard_error", "kl_median", "kl_p99", "kl_p999", "kl_max", "same_top",
             "perplexity", "ppl_ratio", "ppl_ratio_standard_error")}

@@ -239,16 +239,15 @@ const Format& format_of(const Json& j) {
   return kPlain;
 }
 
-Json parse(std::string_view text, const std::string& where) {
+// Of one line, whose number is in `where`.
+Json parse_line(std::string_view line, const std::string& where) {
   try {
-    return parse_json(text, where);
+    return parse_json(line, where);
   } catch (const Error& e) {
-    // Without the name that the parser's exceptions have.
     std::string message = e.what();
-    if (const size_t begin = message.find("[json.exception."); begin != message.npos) {
-      const size_t end = message.find("] ", begin);
-      if (end != message.npos) message.erase(begin, end + 2 - begin);
-    }
+    constexpr std::string_view kFirst = " at line 1, column";
+    if (const size_t at = message.rfind(kFirst); at != message.npos)
+      message.replace(at, kFirst.size(), " at column");
     throw Error(e.kind(), message);
   }
 }
@@ -277,7 +276,7 @@ void read_lines(std::string_view text, const std::string& name, ChoiceTasks* to)
     text.remove_prefix(std::min(text.size(), line.size() + 1));
     if (line.find_first_not_of(kBlank) == line.npos) continue;
     const std::string where = fmt::format("{}, line {}", name, number);
-    add_task(parse(line, where), where, to);
+    add_task(parse_line(line, where), where, to);
   }
 }
 
@@ -376,13 +375,13 @@ ChoiceTasks read_choice_tasks(std::string_view text, const std::string& name) {
   const size_t begin = text.find_first_not_of(kBlank);
   if (begin == text.npos) fail(ErrorKind::kUsage, "{}: no tasks", name);
   if (text[begin] == '[') {
-    read_list(parse(text, name), name, &out);
+    read_list(parse_json(text, name), name, &out);
   } else if (text[begin] == '{') {
     // The data sets' viewer gives one object: {"features": ..., "rows": [{"row": task}, ...]}.
     std::string_view first = text.substr(begin + 1);
     first.remove_prefix(std::min(first.size(), first.find_first_not_of(kBlank)));
     if (first.starts_with("\"features\"") || first.starts_with("\"rows\"")) {
-      const Json j = parse(text, name);
+      const Json j = parse_json(text, name);
       const Json& list = json_member(j, "rows", name);
       if (!list.is_array()) fail(ErrorKind::kCorrupt, "{}: \"rows\" should be a list", name);
       read_list(list, name, &out);

@@ -175,6 +175,116 @@ TEST_F(Evaluation, does_not_depend_on_the_number_of_threads) {
   }
 }
 
+// Interrupted anywhere, an evaluation goes on to the same bits.
+TEST_F(Evaluation, goes_on_from_a_file_to_the_same_bits) {
+  const Model other = load_dense_model(tiny_.source(), DType::kBF16);
+  const KlCandidate candidates[] = {{.model = other}};
+  std::vector<Window> windows;
+  for (uint64_t i = 0; i < 80; ++i) windows.push_back({test::random_tokens(60, kVocab, i), 3});
+  const auto whole = evaluate_kl(*executor_, model_, candidates, windows).front();
+  const test::TemporaryFolder folder;
+  const std::string file = folder.file("state");
+  const Json settings = {{"windows", 80}, {"cache", "f32"}};
+  // Stops after the first pass.
+  class Stop final : public Progress {
+   public:
+    void begin(const std::string&, int64_t) override {}
+    void advance(int64_t, const std::string& text) override {
+      detail = text;
+      throw Error(ErrorKind::kCancelled, "interrupted");
+    }
+    void end() override {}
+    void note(const std::string&) override {}
+    std::string detail;
+  } stop;
+  size_t before = 0;
+  for (;;) {
+    Measurements table(kl_columns(1), file, settings);
+    EXPECT_GE(table.restored(), before);
+    before = table.restored();
+    if (before == 0 || before < 80 * 56) {
+      EXPECT_PITH_ERROR(evaluate_kl(*executor_, model_, candidates, windows, stop, {&table}),
+                        ErrorKind::kCancelled, "interrupted");
+      EXPECT_EQ(stop.detail.rfind("KL ", 0), 0u) << stop.detail;
+      ASSERT_GT(table.rows(), before);
+      continue;
+    }
+    const auto r =
+        evaluate_kl(*executor_, model_, candidates, windows, no_progress(), {&table}).front();
+    EXPECT_EQ(r.kl_mean, whole.kl_mean);
+    EXPECT_EQ(r.kl_standard_error, whole.kl_standard_error);
+    EXPECT_EQ(r.kl_p99, whole.kl_p99);
+    EXPECT_EQ(r.same_top, whole.same_top);
+    EXPECT_EQ(r.rms_probability_change, whole.rms_probability_change);
+    EXPECT_EQ(r.base.nll, whole.base.nll);
+    EXPECT_EQ(r.ppl_ratio_error, whole.ppl_ratio_error);
+    break;
+  }
+  EXPECT_PITH_ERROR(Measurements(kl_columns(1), file, Json({{"windows", 80}, {"cache", "f16"}})),
+                    ErrorKind::kUsage, "\"cache\" was \"\\\"f32\\\"\" and is \"\\\"f16\\\"\"");
+  auto bytes = read_text_file(file, 1 << 20);
+  bytes[bytes.size() / 2] ^= 1;
+  write_file(file, std::as_bytes(std::span(bytes)));
+  EXPECT_PITH_ERROR(Measurements(kl_columns(1), file, settings), ErrorKind::kCorrupt, "checksum");
+}
+
+TEST_F(Evaluation, stored_logits_give_the_divergence_of_the_model) {
+  const Model other = load_dense_model(tiny_.source(), DType::kBF16);
+  const KlCandidate candidates[] = {{.model = other}, {.model = model_}};
+  const test::TemporaryFolder folder;
+  const std::string file = folder.file("logits");
+  const LogitsHeader header{.vocab = kVocab,
+                            .tokens = 121,
+                            .windows = windows_.size(),
+                            .model_hash = 1,
+                            .text_hash = 2,
+                            .windows_hash = hash_of(windows_),
+                            .protocol = "text-64"};
+  LogitsWriter writer(file, header);
+  const auto direct =
+      evaluate_kl(*executor_, model_, candidates, windows_, no_progress(), {nullptr, &writer});
+  writer.finish();
+  const LogitsReader reader(file);
+  EXPECT_EQ(reader.header().protocol, "text-64");
+  const auto stored = evaluate_kl(*executor_, reader, candidates, windows_);
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_NEAR(stored[i].kl_mean, direct[i].kl_mean, 1e-6);
+    EXPECT_NEAR(stored[i].kl_max, direct[i].kl_max, 1e-5);
+    EXPECT_EQ(stored[i].same_top, direct[i].same_top);
+    EXPECT_EQ(stored[i].base.nll, direct[i].base.nll);
+    EXPECT_EQ(stored[i].ppl_ratio, direct[i].ppl_ratio);
+    EXPECT_EQ(stored[i].rms_probability_change, direct[i].rms_probability_change);
+  }
+  // As the only model that runs.
+  LogitsWriter again(folder.file("again"), header);
+  evaluate_perplexity(*executor_, model_, windows_, no_progress(), KvType::kF32, {nullptr, &again});
+  again.finish();
+  EXPECT_EQ(read_text_file(file, 1 << 24), read_text_file(folder.file("again"), 1 << 24));
+
+  auto others = windows_;
+  others[0].tokens[3] ^= 1;
+  EXPECT_PITH_ERROR(evaluate_kl(*executor_, reader, candidates, others), ErrorKind::kUsage,
+                    "other windows");
+  Model fewer = model_;
+  fewer.spec.set_vocab(kVocab - 1);
+  const KlCandidate wrong[] = {{.model = fewer}};
+  EXPECT_PITH_ERROR(evaluate_kl(*executor_, reader, wrong, windows_), ErrorKind::kUsage,
+                    "vocabularies of 96 and 95");
+  const auto good = read_text_file(file, 1 << 24);
+  const auto broken = [&](size_t at, size_t size) {
+    std::string bytes = good.substr(0, size);
+    if (at < bytes.size()) bytes[at] ^= 16;
+    const std::string path = folder.file("broken");
+    write_file(path, std::as_bytes(std::span(bytes)));
+    evaluate_kl(*executor_, LogitsReader(path), candidates, windows_);
+  };
+  EXPECT_PITH_ERROR(broken(0, good.size()), ErrorKind::kCorrupt, "no stored logits");
+  EXPECT_PITH_ERROR(broken(20, good.size()), ErrorKind::kCorrupt, "checksum of the header");
+  EXPECT_PITH_ERROR(broken(good.size() / 2, good.size()), ErrorKind::kCorrupt, "record");
+  EXPECT_PITH_ERROR(broken(good.size(), good.size() - 1), ErrorKind::kCorrupt, "copied whole");
+  EXPECT_PITH_ERROR(broken(good.size(), 30), ErrorKind::kCorrupt, "");
+}
+
 TEST_F(Evaluation, what_cannot_be_scored_is_refused) {
   EXPECT_PITH_ERROR(evaluate_perplexity(*executor_, model_, {}), ErrorKind::kUsage, "no token");
   EXPECT_PITH_ERROR(evaluate_perplexity(*executor_, model_, {{{1}, 0}}), ErrorKind::kUsage,

@@ -89,18 +89,91 @@ TEST(Protocols, paragraphs_stand_alone_behind_a_bos) {
   EXPECT_EQ(tokens_of(make_windows({Kind::kParagraph, 8}, kPlain, text, kBos)), tokens_of(windows));
 }
 
+// Every token of the text, in the order in which windows score them.
+std::vector<int32_t> scored_tokens(const std::vector<Window>& windows) {
+  std::vector<int32_t> out;
+  for (const Window& w : windows)
+    out.insert(out.end(), w.tokens.begin() + w.first_scored + 1, w.tokens.end());
+  return out;
+}
+
+TEST(Protocols, text_is_taken_as_it_is_and_every_token_scored_once) {
+  const std::string text = "abc\n\n \ndefghijk";  // 13 tokens: the blank is none
+  const auto all = kPlain.encode(text, {});
+  for (const int64_t context : {2, 3, 5, 8, 13, 14, 100}) {
+    for (int64_t stride = 0; stride < context; ++stride) {
+      const Protocol protocol{Kind::kText, context, stride};
+      const auto plain = make_windows(protocol, kPlain, text, kBos);
+      EXPECT_EQ(scored_tokens(plain), std::vector<int32_t>(all.begin() + 1, all.end()));
+      const auto bos = make_windows(protocol, kWithBos, text, kBos);
+      EXPECT_EQ(scored_tokens(bos), all);
+      for (const auto& w : bos) EXPECT_EQ(w.tokens[0], kBos);
+      for (const auto* windows : {&plain, &bos}) {
+        for (const auto& w : *windows) EXPECT_LE(std::ssize(w.tokens), context);
+      }
+    }
+  }
+  EXPECT_EQ(
+      tokens_of(make_windows({Kind::kText, 5}, kPlain, "abcdefghij", -1)),
+      (std::vector<std::vector<int32_t>>{{11, 12, 13, 14, 15}, {15, 16, 17, 18, 19}, {19, 20}}));
+  EXPECT_EQ(tokens_of(make_windows({Kind::kText, 5}, kWithBos, "abcdef", kBos)),
+            (std::vector<std::vector<int32_t>>{{kBos, 11, 12, 13, 14}, {kBos, 15, 16}}));
+}
+
+// As the example of transformers' documentation: the first window whole, then `stride` tokens at a
+// time behind context - stride others.
+TEST(Protocols, a_stride_leaves_context_before_each_token) {
+  const auto windows = make_windows({Kind::kText, 6, 2}, kPlain, "abcdefghi", -1);
+  EXPECT_EQ(tokens_of(windows),
+            (std::vector<std::vector<int32_t>>{
+                {11, 12, 13, 14, 15, 16}, {13, 14, 15, 16, 17, 18}, {15, 16, 17, 18, 19}}));
+  EXPECT_EQ(windows[0].scored(), 5);
+  EXPECT_EQ(windows[1].scored(), 2);
+  EXPECT_EQ(windows[2].scored(), 1);
+  EXPECT_PITH_ERROR(make_windows({Kind::kText, 6, 6}, kPlain, "abcdefghi", -1), ErrorKind::kUsage,
+                    "at most 5");
+}
+
+TEST(Protocols, wikitext_is_known_by_its_headings) {
+  EXPECT_TRUE(looks_like_wikitext(" \n = Homarus = \n \n A lobster .\n"));
+  EXPECT_TRUE(looks_like_wikitext("x\r\n = = Name = = \r\ny"));
+  EXPECT_FALSE(looks_like_wikitext("Once upon a time\n\nx = y =\n = z\n"));
+  EXPECT_FALSE(looks_like_wikitext(""));
+}
+
 TEST(Protocols, names_parse_back) {
-  for (const char* name : {"gptq-2048", "gptq-8", "llama-512", "paragraph-64"})
+  for (const char* name : {"text-2048", "text-2", "text-512-stride-256", "gptq-2048", "gptq-8",
+                           "llama-512", "paragraph-64"})
     EXPECT_EQ(parse_protocol(name, 4096).name(), name);
+  EXPECT_EQ(parse_protocol("text", 4096).name(), "text-2048");
+  EXPECT_EQ(parse_protocol("text", 512).name(), "text-512");
+  EXPECT_EQ(parse_protocol("text-stride-4", 64).name(), "text-64-stride-4");
   EXPECT_EQ(parse_protocol("gptq", 4096).name(), "gptq-2048");
   EXPECT_EQ(parse_protocol("llama", 4096).name(), "llama-512");
   EXPECT_EQ(parse_protocol("paragraph", 256).name(), "paragraph-256");
 }
 
 TEST(Protocols, names_that_make_no_sense_are_refused) {
-  for (const char* name :
-       {"", "gpt", "wikitext-2048", "gptq-", "gptq--8", "gptq-7", "gptq-0", "gptq-8x", "gptq2048",
-        "gptq-99999999999999999999", "llama 512", "LLAMA", "paragraph-0"}) {
+  for (const char* name : {"",
+                           "gpt",
+                           "wikitext-2048",
+                           "gptq-",
+                           "gptq--8",
+                           "gptq-7",
+                           "gptq-0",
+                           "gptq-8x",
+                           "gptq2048",
+                           "gptq-99999999999999999999",
+                           "llama 512",
+                           "LLAMA",
+                           "paragraph-0",
+                           "text-",
+                           "text-1",
+                           "textual",
+                           "text-8-stride-",
+                           "text-8-stride-0",
+                           "text-8-stride-2x",
+                           "gptq-8-stride-2"}) {
     EXPECT_PITH_ERROR(parse_protocol(name, 4096), ErrorKind::kUsage, "unknown protocol");
   }
   EXPECT_PITH_ERROR(parse_protocol("gptq", 512), ErrorKind::kUsage, "try gptq-512");
@@ -120,6 +193,9 @@ TEST(Protocols, texts_too_short_for_a_window_are_refused) {
   }
   EXPECT_PITH_ERROR(make_windows({Kind::kParagraph, 8}, kPlain, "abc", -1), ErrorKind::kUsage,
                     "BOS");
+  for (const char* text : {"", "a"})
+    EXPECT_PITH_ERROR(make_windows({Kind::kText, 8}, kPlain, text, -1), ErrorKind::kUsage, "short");
+  EXPECT_EQ(make_windows({Kind::kText, 8}, kWithBos, "a", kBos).size(), 1u);
 }
 
 }  // namespace

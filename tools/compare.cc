@@ -1,0 +1,334 @@
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "core/hash.h"
+#include "core/interrupt.h"
+#include "formats/printable.h"
+#include "formats/text_input.h"
+#include "quant/quantize_pass.h"
+#include "runtime/compress/driver.h"
+#include "runtime/compress/self_text.h"
+#include "runtime/forward.h"
+#include "tools/comparison.h"
+#include "tools/evaluation.h"
+#include "tools/terminal.h"
+
+namespace pith::tools {
+namespace {
+
+struct Options : Common, ModelOptions, ExecutorOptions {
+  TextOptions text;
+  std::vector<std::string> types, files;
+  std::string method = "rtn", calibration, format, output, keep;
+  bool no_speed = false;
+};
+
+// Where the compressed files lie until the table is printed, or for good where the user names it.
+class Folder {
+ public:
+  explicit Folder(const std::string& kept) : path_(kept), kept_(!kept.empty()) {
+    std::error_code error;
+    if (kept_) {
+      std::filesystem::create_directories(path_, error);
+      if (!is_folder(path_)) fail(ErrorKind::kIo, "{}: cannot make this folder", path_);
+      return;
+    }
+    path_ = std::filesystem::temp_directory_path(error).string();
+    path_ = join_path(error ? "/tmp" : path_, "pith-compare-XXXXXX");
+    if (::mkdtemp(path_.data()) == nullptr)
+      fail(ErrorKind::kIo, "{}: cannot make a folder: {}", path_, std::strerror(errno));
+  }
+  ~Folder() {
+    std::error_code error;
+    if (!kept_) std::filesystem::remove_all(path_, error);
+  }
+  Folder(const Folder&) = delete;
+  Folder& operator=(const Folder&) = delete;
+
+  std::string file(const std::string& type) const { return join_path(path_, type + ".pith"); }
+
+ private:
+  std::string path_;
+  const bool kept_;
+};
+
+bool is_type(const std::string& name) {
+  try {
+    encoding_for_type(name);
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+// What the command line calls a file may be a type: `--types w8 w4` reads so.
+void sort_out(std::vector<std::string>* types, std::vector<std::string>* files) {
+  std::vector<std::string> kept;
+  for (const auto& f : *files) (file_exists(f) || !is_type(f) ? kept : *types).push_back(f);
+  *files = kept;
+  std::vector<std::string> once;
+  for (const auto& t : *types) {
+    encoding_for_type(t);  // or an error
+    if (std::ranges::find(once, t) == once.end()) once.push_back(t);
+  }
+  *types = once;
+  if (types->empty() && files->empty()) *types = {"w8", "w6", "w4", "w3"};
+}
+
+// The windows that `pith quantize` takes: 64 of 1024 tokens, evenly from the text.
+void read_calibration(const std::string& from, const ModelSource& source, Executor& executor,
+                      Progress& progress, CompressOptions* to) {
+  constexpr int64_t kWindows = 64, kTokens = 1024;
+  const int64_t length = std::min<int64_t>(kTokens, static_cast<int64_t>(source.spec().context()));
+  if (from == "self") {
+    const Model model = load_model(source);
+    const Held held(executor);
+    to->calibration = write_windows(executor, model, kWindows, length, 0, progress);
+    Hasher h;
+    for (const auto& w : to->calibration) h.add(std::as_bytes(std::span(w)));
+    to->calibration_hash = h.value();
+    return;
+  }
+  const std::string text = read_text_input(from, 1 << 30);
+  to->calibration_hash = hash64(std::as_bytes(std::span(text)));
+  const auto tokens = load_tokenizer(source)->encode(text, {.add_special = false});
+  const int32_t bos = source.spec().bos_token();
+  const int64_t body = length - (bos >= 0);
+  const int64_t available = std::ssize(tokens) / body;
+  if (available == 0)
+    fail(ErrorKind::kUsage, "{}: {} tokens, one calibration window needs {}", from, tokens.size(),
+         body);
+  const int64_t count = std::min(kWindows, available);
+  for (int64_t i = 0; i < count; ++i) {
+    const auto begin = tokens.begin() + i * available / count * body;
+    std::vector<int32_t> w;
+    if (bos >= 0) w.push_back(bos);
+    w.insert(w.end(), begin, begin + body);
+    to->calibration.push_back(std::move(w));
+  }
+}
+
+Passes passes_for(const QuantizeSettings& settings) {
+  Passes passes;
+  passes.push_back(make_quantize_pass(settings));
+  return passes;
+}
+
+QuantizeSettings settings_for(const Options& o, const std::string& type) {
+  QuantizeSettings s;
+  s.linears = encoding_for_type(type);
+  s.input = input_for_type(type);
+  s.method = o.method;
+  return s;
+}
+
+// Compresses the base to every type; names and files in order.
+std::vector<std::string> quantize_all(const Options& o, const ModelSource& source,
+                                      const Folder& folder, Progress& progress) {
+  CompressOptions options;
+  const auto executor = make_executor({.cuda = o.device == "cuda", .inputs = CpuInputs::kF32});
+  options.executor = executor.get();
+  const auto needs = make_quantize_pass(settings_for(o, o.types.front()))->needs();
+  const std::string calibration = !o.calibration.empty()       ? o.calibration
+                                  : needs.gram || needs.output ? "self"
+                                                               : "none";
+  // Everything that can be refused is, before the first long step.
+  uint64_t bytes = 0;
+  for (const auto& type : o.types) {
+    options.output = folder.file(type);
+    if (same_file(o.model, options.output) || source.reads(options.output))
+      fail(ErrorKind::kUsage, "{}: would be replaced", options.output);
+    check_writable(options.output);
+    bytes += plan_compression(source, passes_for(settings_for(o, type)), options).output_bytes;
+  }
+  if (!o.quiet) {
+    tell("compressing {} to {} with {}: {} in all\n", o.model, fmt::join(o.types, ", "), o.method,
+         human_bytes(bytes));
+  }
+  if (calibration != "none") read_calibration(calibration, source, *executor, progress, &options);
+  std::vector<std::string> made;
+  for (const auto& type : o.types) {
+    options.output = folder.file(type);
+    const auto report = compress(source, passes_for(settings_for(o, type)), options, progress);
+    if (!o.quiet) tell("{}: {}\n", type, human_bytes(report.file_bytes));
+    made.push_back(options.output);
+  }
+  return made;
+}
+
+// Tokens per second, one after the other behind a short prompt: by the median time of one.
+double decode_speed(Executor& executor, const Model& model) {
+  using Clock = std::chrono::steady_clock;
+  constexpr int64_t kPrompt = 16, kMost = 64, kLeast = 8;
+  const auto length = static_cast<int64_t>(std::min<uint64_t>(model.spec.context(), 128));
+  const auto cache = executor.make_cache(model.spec, 1, length, KvType::kF16);
+  const std::vector<int32_t> tokens(static_cast<size_t>(kPrompt), 0);
+  std::vector<double> seconds;
+  double total = 0;
+  const auto step = [&](int64_t position, int64_t count) {
+    const Segment segment[] = {{0, position, count}};
+    const int64_t last[] = {count - 1};
+    const Batch batch{std::span(tokens).first(static_cast<size_t>(count)), segment};
+    forward_logits(executor, model, batch, *cache, last);
+    executor.wait();
+  };
+  const int64_t prompt = std::min(kPrompt, length / 2);
+  step(0, prompt);
+  for (int64_t i = 0; i < std::min(kMost, length - prompt); ++i) {
+    check_interrupt();
+    const auto begin = Clock::now();
+    step(prompt + i, 1);
+    seconds.push_back(std::chrono::duration<double>(Clock::now() - begin).count());
+    total += seconds.back();
+    if (i + 1 >= kLeast && total > 5) break;
+  }
+  std::ranges::nth_element(seconds, seconds.begin() + std::ssize(seconds) / 2);
+  return 1 / seconds[seconds.size() / 2];
+}
+
+std::string format_of(const Options& o) {
+  if (!o.format.empty()) return o.format;
+  const std::string end = std::filesystem::path(o.output).extension().string();
+  for (const char* f : {"md", "csv", "json", "html"}) {
+    if (end == std::string(".") + f) return f;
+  }
+  return end == ".htm" ? "html" : "table";
+}
+
+ComparedModel row_of(const std::string& name, const OpenedModel& m) {
+  ComparedModel row;
+  row.name = name;
+  row.path = m.path;
+  row.file_bytes = bytes_on_disk(m.path);
+  row.bits = bits_per_weight(*m.source);
+  return row;
+}
+
+std::string name_of(const std::string& path) {
+  const auto p = std::filesystem::path(path);
+  const std::string name = (p.has_filename() ? p : p.parent_path()).filename().string();
+  return name.empty() ? path : name;
+}
+
+void compare(Options& o) {
+  o.apply();
+  check_writable(o.output);
+  const std::string format = format_of(o);
+  sort_out(&o.types, &o.files);
+  const auto executor = make_executor(o.executor());
+  EvaluationText text = read_text(o.text);
+  OpenedModel base = open_for_evaluation(o, o.model);
+  std::vector<OpenedModel> models;
+  std::vector<std::string> names;
+  uint64_t context = base.source->spec().context();
+  for (const auto& f : o.files) {
+    models.push_back(open_for_evaluation(o, f));
+    names.push_back(name_of(f));
+    context = std::min<uint64_t>(context, models.back().source->spec().context());
+  }
+  make_text_windows(o.text, *base.source, context, &text);
+  for (const auto& m : models) {
+    check_comparable(*base.source, m, text, !o.tokenizer.empty());
+    warn_exchanged(*base.source, m);
+  }
+
+  TerminalProgress progress(o.quiet);
+  const Folder folder(o.keep);
+  if (!o.types.empty()) {
+    const auto made = quantize_all(o, *base.source, folder, progress);
+    for (size_t i = 0; i < made.size(); ++i) {
+      models.insert(models.begin() + static_cast<std::ptrdiff_t>(i),
+                    open_for_evaluation(o, made[i]));
+      names.insert(names.begin() + static_cast<std::ptrdiff_t>(i), o.types[i]);
+    }
+  }
+  base.model = load_model(*base.source);
+  executor->prepare(base.model);
+  std::vector<KlCandidate> candidates;
+  for (auto& m : models) {
+    warn_same_text(*m.source, text.hash);
+    m.model = load_model(*m.source);
+    executor->prepare(m.model);
+  }
+  for (const auto& m : models) candidates.push_back({.model = m.model});
+  const auto results = evaluate_kl(*executor, base.model, candidates, text.windows, progress);
+
+  Comparison c{.base = o.model,
+               .protocol = text.protocol.name(),
+               .summary = text.protocol.summary(),
+               .text = o.text.text,
+               .method = o.types.empty() ? "" : o.method,
+               .tokens = results.front().tokens,
+               .models = {}};
+  c.models.push_back(row_of("base", base));
+  c.models[0].perplexity = results.front().base.perplexity;
+  c.models[0].perplexity_error = results.front().base.standard_error;
+  for (size_t i = 0; i < models.size(); ++i) {
+    const KlResult& r = results[i];
+    ComparedModel row = row_of(names[i], models[i]);
+    row.perplexity = r.candidate.perplexity;
+    row.perplexity_error = r.candidate.standard_error;
+    row.kl = r.kl_mean;
+    row.kl_error = r.kl_standard_error;
+    row.same_top = r.same_top;
+    c.models.push_back(std::move(row));
+  }
+  if (!o.no_speed) {
+    c.models[0].tokens_per_second = decode_speed(*executor, base.model);
+    for (size_t i = 0; i < models.size(); ++i)
+      c.models[i + 1].tokens_per_second = decode_speed(*executor, models[i].model);
+  }
+  if (o.keep.empty()) {  // files that are gone have no path
+    for (size_t i = 0; i < o.types.size(); ++i) c.models[i + 1].path.clear();
+  }
+  print_fallbacks();
+  o.write_json(json_of(c));
+  const std::string out = render(c, format);
+  if (!o.output.empty() && o.output != "-") {
+    write_file(o.output, std::as_bytes(std::span(out)));
+    if (o.prints() && !o.quiet) say("{}", render(c, "table"));
+  } else if (o.prints()) {
+    say("{}", out);
+  }
+}
+
+}  // namespace
+
+void add_compare(CLI::App& app) {
+  auto* c = app.add_subcommand(
+      "compare", "compress a model to several types and compare them: size, quality, speed");
+  c->footer(
+      "Example: pith compare MODEL --types w8,w4,w3 --text t.txt --output table.html\n"
+      "         pith compare MODEL a.pith b.gguf --text t.txt");
+  auto o = std::make_shared<Options>();
+  o->ModelOptions::add_to(*c, "BASE", "the original");
+  c->add_option("FILES", o->files, "models to compare with it")->type_name("MODEL");
+  c->add_option("--types", o->types,
+                "types to compress it to, as `pith quantize` names them, by commas (default: "
+                "w8,w6,w4,w3 where no FILES are named)")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->type_name("LIST");
+  o->text.add_to(*c);
+  c->add_option("--method", o->method, "how the types are made (default: rtn)");
+  c->add_option("--calib", o->calibration, "text to calibrate on, or self")->type_name("FILE");
+  c->add_option("--format", o->format,
+                "table, md, csv, json or html (default: by the name of --output, else table)")
+      ->check(CLI::IsMember({"table", "md", "csv", "json", "html"}));
+  c->add_option("-o,--output", o->output, "write the table to this file")->type_name("FILE");
+  c->add_option("--keep", o->keep, "keep the compressed files in this folder, as TYPE.pith")
+      ->type_name("FOLDER");
+  c->add_flag("--no-speed", o->no_speed, "do not measure tokens per second");
+  o->ExecutorOptions::add_to(*c);
+  o->Common::add_to(*c);
+  c->callback([o] { compare(*o); });
+}
+
+}  // namespace pith::tools

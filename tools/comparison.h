@@ -1,0 +1,37 @@
+// The table of `pith compare`, for people, documents, spreadsheets and programs.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/json.h"
+
+namespace pith::tools {
+
+struct ComparedModel {
+  std::string name, path;
+  uint64_t file_bytes = 0;
+  double bits = 0;  // per weight of the linears
+  double perplexity = 0, perplexity_error = 0;
+  std::optional<double> kl, kl_error, same_top;  // against the base: not of the base itself
+  std::optional<double> tokens_per_second;
+};
+
+struct Comparison {
+  std::string base, protocol, summary, text, method;
+  int64_t tokens = 0;
+  std::vector<ComparedModel> models;  // the base first
+};
+
+// The smallest file whose mean KL divergence is at most this; -1 where there is none.
+inline constexpr double kGoodKl = 0.1;
+int smallest_good(const Comparison& c);
+
+// "table" (aligned columns), "md", "csv", "json", "html" (one page with a figure of size against
+// divergence, without anything from elsewhere).
+std::string render(const Comparison& c, std::string_view format);
+Json json_of(const Comparison& c);
+
+}  // namespace pith::tools

@@ -1,0 +1,102 @@
+#include <fmt/format.h>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "formats/printable.h"
+#include "formats/text_input.h"
+#include "formats/tokenizer/unicode.h"
+#include "runtime/model/source.h"
+#include "tools/command.h"
+#include "tools/terminal.h"
+
+namespace pith::tools {
+namespace {
+
+struct Options : Common {
+  std::string model, tokenizer, prompt, file;
+  bool has_prompt = false, ids = false, special = false, count = false, plain = false;
+};
+
+// Of a model, or of a tokenizer's file itself.
+std::unique_ptr<Tokenizer> tokenizer_of(const Options& o) {
+  const bool alone = o.model.ends_with("tokenizer.json") || o.model.ends_with("tokenizer.model");
+  if (alone && is_regular_file(o.model)) return make_tokenizer(read_tokenizer_file(o.model));
+  const auto source = open_model(o.model, o.tokenizer, false);
+  for (const auto& n : source->notes()) warn(n);
+  std::vector<std::string> notes;
+  auto t = load_tokenizer(*source, &notes);
+  for (const auto& n : notes) warn(n);
+  return t;
+}
+
+// The text that a token stands for; bytes that are no character alone stay as they are.
+std::string text_of(const Tokenizer& t, int32_t id) {
+  std::string text = t.token_text(id);
+  if (t.is_special(id)) return text;
+  constexpr std::string_view kBlank = "\xe2\x96\x81";  // SentencePiece's
+  if (text.find(kBlank) == text.npos) return t.decode({{id}}, false);
+  for (size_t at = 0; (at = text.find(kBlank, at)) != text.npos; ++at)
+    text.replace(at, kBlank.size(), " ");
+  return text;
+}
+
+void tokenize(const Options& o) {
+  o.apply();
+  if (o.has_prompt == !o.file.empty())
+    fail(ErrorKind::kUsage, "tokenize takes a text: -p TEXT, or -f FILE (- is standard input)");
+  const std::string text = o.has_prompt ? o.prompt : read_text_input(o.file, 1 << 30);
+  const auto tokenizer = tokenizer_of(o);
+  const auto ids = tokenizer->encode(text, {.add_special = !o.plain, .parse_special = o.special});
+  if (!o.json.empty()) {
+    Json tokens = Json::array();
+    for (const int32_t id : ids) {
+      tokens.push_back({{"id", id},
+                        {"text", valid_utf8_or_replaced(text_of(*tokenizer, id))},
+                        {"special", tokenizer->is_special(id)}});
+    }
+    o.write_json({{"model", o.model},
+                  {"bytes", text.size()},
+                  {"count", ids.size()},
+                  {"ids", ids},
+                  {"tokens", tokens}});
+  }
+  if (!o.prints()) return;
+  if (o.count) return say("{}\n", ids.size());
+  if (o.ids) return say("{}\n", fmt::join(ids, " "));
+  for (const int32_t id : ids) {
+    say("{:>7}  {}{}\n", id, printable(text_of(*tokenizer, id)),
+        tokenizer->is_special(id) ? "  special" : "");
+  }
+  say("{} tokens, {} bytes\n", ids.size(), text.size());
+}
+
+}  // namespace
+
+void add_tokenize(CLI::App& app) {
+  auto* c = app.add_subcommand("tokenize", "what tokens a text becomes");
+  c->footer(
+      "Example: pith tokenize MODEL -p \"Hello world\"\n"
+      "         pith tokenize MODEL -f book.txt --count");
+  auto o = std::make_shared<Options>();
+  c->add_option("MODEL", o->model,
+                "an HF folder, a GGUF file, a llama2.c file, a .pith file, or a tokenizer.json")
+      ->required()
+      ->type_name("MODEL");
+  auto* prompt = c->add_option("-p,--prompt", o->prompt, "the text")->type_name("TEXT");
+  c->add_option("-f,--file", o->file, "a file with the text; - is standard input")
+      ->type_name("FILE");
+  c->add_flag("--ids", o->ids, "print the ids alone, on one line");
+  c->add_flag("--count", o->count, "print how many there are");
+  c->add_flag("--special", o->special,
+              "turn the text of special tokens (<|im_end|>) into their ids");
+  c->add_flag("--plain", o->plain, "without the BOS and EOS that the tokenizer adds");
+  c->add_option("--tokenizer", o->tokenizer, "a tokenizer file that does not lie beside the model")
+      ->type_name("FILE");
+  o->Common::add_to(*c);
+  c->callback([o, prompt] {
+    o->has_prompt = prompt->count() > 0;
+    tokenize(*o);
+  });
+}
+
+}  // namespace pith::tools
