@@ -164,14 +164,16 @@ std::string join_tokenizer_config(const std::string& tokenizer_config,
   if (special_tokens_map.empty() && added_tokens.empty()) return tokenizer_config;
   Json config = parse_object(tokenizer_config, kConfig);
   if (json_find(config, "added_tokens_decoder") != nullptr) return tokenizer_config;
-  for (const auto& [key, value] : parse_object(special_tokens_map, kMap).items()) {
+  const Json map = parse_object(special_tokens_map, kMap);
+  for (const auto& [key, value] : map.items()) {
     if (!value.is_null()) config[key] = value;
   }
   if (!added_tokens.empty()) {
     std::vector<std::string> special;
     for (const Json* token : named_tokens(config)) special.push_back(content_of(*token));
     Json decoder = Json::object();
-    for (const auto& [text, id] : parse_object(added_tokens, kAdded).items()) {
+    const Json added = parse_object(added_tokens, kAdded);
+    for (const auto& [text, id] : added.items()) {
       if (!id.is_number_unsigned())
         fail(ErrorKind::kCorrupt, "{}: the id of {} is not a number", kAdded, printable(text));
       const bool is_special = std::ranges::find(special, text) != special.end();

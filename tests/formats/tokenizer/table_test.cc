@@ -57,8 +57,9 @@ void expect_agreement(const Tokenizer& tokenizer, const Json& row) {
     if (!row.contains("decoded") && !row.contains("decoded_full")) continue;
     const std::string full = text_of(row.value("decoded_full", row.value("decoded", Json()))[i]);
     EXPECT_PRED2(same_text, tokenizer.decode(ids, false), full);
-    if (row.contains("decoded"))
+    if (row.contains("decoded")) {
       EXPECT_PRED2(same_text, tokenizer.decode(ids), text_of(row["decoded"][i]));
+    }
   }
 }
 
