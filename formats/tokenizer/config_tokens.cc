@@ -101,14 +101,12 @@ class Adder {
       return;
     }
     if (named) token.special = true;
-    const auto given = id ? static_cast<int32_t>(*id) : -1;
     token.id = vocabulary_.find(token.text);
     if (id && ids_ == ConfigIds::kAsGiven) {
-      drop(given);
-      token.id = given;
+      token.id = static_cast<int32_t>(*id);
+      drop(token.id);
     } else if (token.id < 0) {
-      const bool free = id && !vocabulary_.has(given) && !by_id_.contains(given);
-      token.id = free ? given : next_;
+      token.id = next_;
     }
     if (parts_.added.size() >= AddedTokens::kMax || token.id >= int32_t{Vocabulary::kMaxIds})
       fail(ErrorKind::kCorrupt, "{}: more than {} added tokens", kConfig, AddedTokens::kMax);

@@ -12,7 +12,8 @@ Needs tokenizers 0.22, transformers 4, sentencepiece, tiktoken.
                tokenizer.json ("wordlevel": that of wordpiece as a WordLevel); ids: encode(text) for each text; ids_plain: without what the
                post-processor adds (left out: the same); decoded, decoded_full: decode(ids) without
                and with special tokens, a number where it is that text
-  folders      files: name -> text, or base64 in {"base64": ...}; the rest as above
+  folders      files: name -> text, or base64 in {"base64": ...}; tokenizer_json: a file of tokenizers/
+               that is the tokenizer.json, of its added tokens the first alone; the rest as above
 """
 
 import base64
@@ -335,6 +336,39 @@ def qwen_folder():
     return [{"name": "qwen2_slow", "files": files, "eos": slow.eos_token_id, **row}]
 
 
+def json_folders():
+    """A tokenizer.json without the special tokens that the files beside it name."""
+    from transformers import PreTrainedTokenizerFast
+    whole = load("qwen2_style")
+    whole["added_tokens"] = whole["added_tokens"][:1]
+    n = len(whole["model"]["vocab"])
+    file = json.dumps(whole, ensure_ascii=False, separators=(",", ":"))
+    base = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    folders = {
+        "json_named": {"tokenizer_config.json": json.dumps({
+            **base, "eos_token": "<|im_end|>", "additional_special_tokens": ["<|im_start|>", "<L>"],
+            "pad_token": {"__type": "AddedToken", "content": "<R>", "rstrip": True, "lstrip": False, "normalized": False,
+                          "single_word": False}})},
+        "json_decoder": {"tokenizer_config.json": json.dumps({
+            **base, "eos_token": "</s>", "added_tokens_decoder": {
+                str(n): token("<|im_start|>"), str(n + 1): token("<|im_end|>", rstrip=True),
+                str(n + 2): token("<tool>", special=False), str(n + 3): token("word", single_word=True, special=False),
+                str(n + 4): token("</s>", lstrip=True)}})},
+        "json_old_files": {"added_tokens.json": json.dumps({"<|im_end|>": n, "<tool>": n + 1}),
+                           "special_tokens_map.json": json.dumps({"eos_token": "<|im_end|>", "bos_token": "<s>"}),
+                           "tokenizer_config.json": json.dumps(base)},
+    }
+    rows = []
+    for name, files in folders.items():
+        with tempfile.TemporaryDirectory() as folder:
+            write_folder(folder, {**files, "tokenizer.json": file})
+            fast = PreTrainedTokenizerFast.from_pretrained(folder)
+            row = results(lambda t, s: fast(t, add_special_tokens=s).input_ids,
+                          lambda i, s: fast.backend_tokenizer.decode(i, skip_special_tokens=s))
+        rows.append({"name": name, "tokenizer_json": "qwen2_style", "files": files, "eos": fast.eos_token_id, **row})
+    return rows
+
+
 def main():
     number = int(sys.argv[2]) if len(sys.argv) > 2 else 60
     rng = random.Random(20)
@@ -345,7 +379,7 @@ def main():
             rows.append(one(tried - 1, rng))
         except Exception as e:  # e.g. WordLevel without its unknown token
             print("left out:", tried - 1, e, file=sys.stderr)
-    folders = sentencepiece_folders() + tiktoken_folders() + qwen_folder()
+    folders = sentencepiece_folders() + tiktoken_folders() + qwen_folder() + json_folders()
     with open(sys.argv[1], "w", encoding="utf-8") as f:
         json.dump({"made_with": f"tokenizers {tokenizers.__version__}", "texts": TEXTS, "tokenizers": rows,
                    "folders": folders}, f, ensure_ascii=False, separators=(",", ":"))
