@@ -65,8 +65,7 @@ std::vector<int32_t> find_stop_tokens(const Tokenizer& tokenizer, std::vector<in
     if (id && !(parts && id == tokenizer.id_of("<|end|>"))) ids.push_back(*id);
   }
   std::ranges::sort(ids);
-  const auto same = std::ranges::unique(ids);
-  ids.erase(same.begin(), same.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
   return ids;
 }
 
