@@ -30,10 +30,12 @@ size_t showable(const std::string& text, const std::vector<std::string>& stops) 
   return end;
 }
 
-// The special token that is all of `text`, with the blanks that it takes along.
-std::optional<int32_t> special_token(const Tokenizer& tokenizer, const std::string& text) {
-  const auto ids = tokenizer.encode(text, {.add_special = false, .parse_special = true});
-  const auto id = ids.size() == 1 ? ids.front() : tokenizer.id_of(text);
+// The special token that is all of `text`, but for blanks around it.
+std::optional<int32_t> special_token(const Tokenizer& tokenizer, std::string_view text) {
+  constexpr std::string_view kBlanks = " \t\r\n";
+  text.remove_prefix(std::min(text.find_first_not_of(kBlanks), text.size()));
+  text = text.substr(0, text.find_last_not_of(kBlanks) + 1);
+  const auto id = tokenizer.id_of(text);
   return id && tokenizer.is_special(*id) ? id : std::nullopt;
 }
 

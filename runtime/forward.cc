@@ -117,14 +117,18 @@ void mixture_sublayer(Executor& e, const proto::Sublayer& sublayer, const Sublay
   e.add_gated(made, gate, x);
 }
 
-}  // namespace
-
-void embed_tokens(Executor& e, const proto::ModelSpec& spec, const Linear& embedding,
-                  std::span<const int32_t> tokens, Activation x) {
+void check_tokens(const proto::ModelSpec& spec, std::span<const int32_t> tokens) {
   for (const int32_t id : tokens) {
     if (id < 0 || static_cast<uint64_t>(id) >= spec.vocab())
       fail(ErrorKind::kUsage, "token {} is not in the model's vocabulary of {}", id, spec.vocab());
   }
+}
+
+}  // namespace
+
+void embed_tokens(Executor& e, const proto::ModelSpec& spec, const Linear& embedding,
+                  std::span<const int32_t> tokens, Activation x) {
+  check_tokens(spec, tokens);
   const double scale = spec.embedding_scale();
   e.embed(embedding, tokens, scale != 0 ? static_cast<float>(scale) : 1, x);
 }
@@ -189,6 +193,8 @@ Activation forward_head(Executor& e, const Model& model, Activation hidden,
 
 Activation forward_logits(Executor& e, const Model& model, const Batch& batch, KvCache& cache,
                           std::span<const int64_t> rows) {
+  // Here too: a pass that is repeated does not come by embed_tokens().
+  check_tokens(model.spec, batch.tokens);
   return e.pass(batch, cache, rows, [&] {
     return forward_head(e, model, forward_hidden(e, model, batch, cache), rows);
   });

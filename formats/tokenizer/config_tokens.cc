@@ -101,14 +101,12 @@ class Adder {
       return;
     }
     if (named) token.special = true;
-    const auto given = id ? static_cast<int32_t>(*id) : -1;
     token.id = vocabulary_.find(token.text);
     if (id && ids_ == ConfigIds::kAsGiven) {
-      drop(given);
-      token.id = given;
+      token.id = static_cast<int32_t>(*id);
+      drop(token.id);
     } else if (token.id < 0) {
-      const bool free = id && !vocabulary_.has(given) && !by_id_.contains(given);
-      token.id = free ? given : next_;
+      token.id = next_;
     }
     if (parts_.added.size() >= AddedTokens::kMax || token.id >= int32_t{Vocabulary::kMaxIds})
       fail(ErrorKind::kCorrupt, "{}: more than {} added tokens", kConfig, AddedTokens::kMax);
@@ -164,14 +162,16 @@ std::string join_tokenizer_config(const std::string& tokenizer_config,
   if (special_tokens_map.empty() && added_tokens.empty()) return tokenizer_config;
   Json config = parse_object(tokenizer_config, kConfig);
   if (json_find(config, "added_tokens_decoder") != nullptr) return tokenizer_config;
-  for (const auto& [key, value] : parse_object(special_tokens_map, kMap).items()) {
+  const Json map = parse_object(special_tokens_map, kMap);
+  for (const auto& [key, value] : map.items()) {
     if (!value.is_null()) config[key] = value;
   }
   if (!added_tokens.empty()) {
     std::vector<std::string> special;
     for (const Json* token : named_tokens(config)) special.push_back(content_of(*token));
     Json decoder = Json::object();
-    for (const auto& [text, id] : parse_object(added_tokens, kAdded).items()) {
+    const Json added = parse_object(added_tokens, kAdded);
+    for (const auto& [text, id] : added.items()) {
       if (!id.is_number_unsigned())
         fail(ErrorKind::kCorrupt, "{}: the id of {} is not a number", kAdded, printable(text));
       const bool is_special = std::ranges::find(special, text) != special.end();

@@ -25,8 +25,8 @@ Json parse_tokenizer_config(std::string_view text);
 
 // Whose id counts where a token of the configuration is in no other file.
 enum class ConfigIds {
-  kNext,     // of tokenizer.json: the next one, where the id is taken
-  kAsGiven,  // of SentencePiece and tiktoken models: over the token that has it
+  kNext,     // of tokenizer.json: that of its text there, or the next one, whatever is given
+  kAsGiven,  // of SentencePiece and tiktoken models: the given one, over the token that has it
 };
 
 // Adds the tokens of the configuration to `parts.added`, hides the special ones from the text of

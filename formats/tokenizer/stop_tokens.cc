@@ -27,30 +27,25 @@ constexpr std::string_view kEndTexts[] = {"<|im_end|>",
                                           "<turn|>",
                                           "<end_of_utterance>"};
 
-std::string_view without_blanks(std::string_view text) {
-  const size_t begin = text.find_first_not_of(" \t\r\n");
-  return begin == std::string_view::npos ? "" : text.substr(begin);
-}
-
-// What the template writes behind an answer; empty where it cannot be rendered.
-std::string behind_answer(const Tokenizer& tokenizer, const std::string& chat_template) {
+// The special token that the template puts behind an answer, with nothing but blanks between.
+std::optional<int32_t> behind_answer(const Tokenizer& tokenizer, const std::string& chat_template) {
   static const std::string kAnswer = "ok";
   Json variables = Json::object();
   if (const auto bos = tokenizer.bos()) variables["bos_token"] = tokenizer.token_text(*bos);
   if (const auto eos = tokenizer.eos()) variables["eos_token"] = tokenizer.token_text(*eos);
-  std::vector<ChatSegment> segments;
   try {
-    segments =
+    auto segments =
         render_chat(chat_template, {{"user", "hello"}, {"assistant", kAnswer}}, false, variables);
-  } catch (const Error&) {
-    return "";
+    std::string behind;
+    for (; !segments.empty() && segments.back().from_template; segments.pop_back())
+      behind.insert(0, segments.back().text);
+    if (segments.empty() || segments.back().text != kAnswer) return std::nullopt;
+    behind.erase(0, behind.find_first_not_of(" \t\r\n"));
+    const auto ids = tokenizer.encode(behind, {.add_special = false, .parse_special = true});
+    if (!ids.empty() && tokenizer.is_special(ids.front())) return ids.front();
+  } catch (const Error&) {  // a template or a text that cannot be had says nothing
   }
-  std::string behind;
-  while (!segments.empty() && segments.back().from_template) {
-    behind.insert(0, segments.back().text);
-    segments.pop_back();
-  }
-  return segments.empty() || segments.back().text != kAnswer ? "" : behind;
+  return std::nullopt;
 }
 
 }  // namespace
@@ -66,16 +61,11 @@ std::vector<int32_t> find_stop_tokens(const Tokenizer& tokenizer, std::vector<in
     if (const auto id = tokenizer.id_of(text)) ids.push_back(*id);
   }
   if (!chat_template.empty()) {
-    const std::string behind = behind_answer(tokenizer, chat_template);
-    const auto first =
-        tokenizer.encode(without_blanks(behind), {.add_special = false, .parse_special = true});
-    const bool separates = parts && !first.empty() && first.front() == tokenizer.id_of("<|end|>");
-    if (!first.empty() && tokenizer.is_special(first.front()) && !separates)
-      ids.push_back(first.front());
+    const auto id = behind_answer(tokenizer, chat_template);
+    if (id && !(parts && id == tokenizer.id_of("<|end|>"))) ids.push_back(*id);
   }
   std::ranges::sort(ids);
-  const auto same = std::ranges::unique(ids);
-  ids.erase(same.begin(), same.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
   return ids;
 }
 

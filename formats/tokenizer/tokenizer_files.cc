@@ -73,8 +73,12 @@ TokenizerFiles read_tokenizer_files(const std::string& folder) {
   t.tokenizer_config = read_tokenizer_config(folder);
   t.chat_template = read_chat_template(folder, t.tokenizer_config);
   t.tokenizer_json = read_if_there(folder, "tokenizer.json", kMaxFileBytes);
-  if (!t.tokenizer_json.empty()) return t;
-  set_tokenizer_model(read_if_there(folder, "tokenizer.model", kMaxFileBytes), &t);
+  std::string model = read_if_there(folder, "tokenizer.model", kMaxFileBytes);
+  if (!t.tokenizer_json.empty()) {
+    if (!looks_like_tiktoken(model)) t.sentencepiece = std::move(model);
+    return t;
+  }
+  set_tokenizer_model(std::move(model), &t);
   if (!t.empty()) return t;
   t.tiktoken = read_if_there(folder, "tiktoken.model", kMaxFileBytes);
   if (!t.empty()) return t;

@@ -65,8 +65,7 @@ std::vector<int32_t> stop_tokens(const proto::ModelSpec& spec, const Tokenizer& 
   std::vector<int32_t> all(spec.stop_tokens().begin(), spec.stop_tokens().end());
   all.insert(all.end(), tokenizer.stop_tokens().begin(), tokenizer.stop_tokens().end());
   std::ranges::sort(all);
-  const auto same = std::ranges::unique(all);
-  all.erase(same.begin(), same.end());
+  all.erase(std::unique(all.begin(), all.end()), all.end());
   std::erase_if(all,
                 [&](int32_t id) { return id < 0 || static_cast<uint64_t>(id) >= spec.vocab(); });
   return all;

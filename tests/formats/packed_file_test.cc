@@ -140,6 +140,7 @@ TEST(PackedFile, every_file_of_a_tokenizer_has_its_blob) {
                                 .tokenizer_config = "b",
                                 .sentencepiece = std::string("c\0c", 3),
                                 .gguf = "d",
+                                .tiktoken = "YQ== 0\n",
                                 .llama2c = "e",
                                 .chat_template = "f"};
   const OnDisk disk(test::packed_bytes(
@@ -149,6 +150,7 @@ TEST(PackedFile, every_file_of_a_tokenizer_has_its_blob) {
   EXPECT_EQ(t.tokenizer_config, "b");
   EXPECT_EQ(t.sentencepiece, files.sentencepiece);
   EXPECT_EQ(t.gguf, "d");
+  EXPECT_EQ(t.tiktoken, files.tiktoken);
   EXPECT_EQ(t.llama2c, "e");
   EXPECT_EQ(t.chat_template, "f");
 }

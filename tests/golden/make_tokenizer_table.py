@@ -12,7 +12,8 @@ Needs tokenizers 0.22, transformers 4, sentencepiece, tiktoken.
                tokenizer.json ("wordlevel": that of wordpiece as a WordLevel); ids: encode(text) for each text; ids_plain: without what the
                post-processor adds (left out: the same); decoded, decoded_full: decode(ids) without
                and with special tokens, a number where it is that text
-  folders      files: name -> text, or base64 in {"base64": ...}; the rest as above
+  folders      files: name -> text, or base64 in {"base64": ...}; tokenizer_json: a file of tokenizers/
+               that is the tokenizer.json, of its added tokens the first alone; the rest as above
 """
 
 import base64
@@ -32,7 +33,7 @@ TEXTS = [
     "", " ", "   ", "\n", " \n\n x", "a", "Hello world", "  Hello   world  ", "HELLO WoRLD, it's 12345!",
     "She didn't know whether they'd come, but she'd set the table for six anyway.",
     "1234567 3.14 0x1F ²³ ½ ٣٤", "größere Säcke über e\u0301 A\u030a ﬁ ſ ẞ İ",
-    "老人每天早上 hello 在河边走路。猫は窓のそば", "작은 새가 \u1112\u1161\u11ab", "Старый рыбак ЧИНИТ сеть",
+    "老人每天早上 hello 在河边走路 猫は窓のそば", "작은 새가 \u1112\u1161\u11ab", "Старый рыбак ЧИНИТ сеть",
     "مَرْحَبًا بالعالم", "नमस्ते दुनिया", "😀👩‍👩‍👧 🇩🇪 👍🏽", "tab\t\tx\r\ny \u00a0\u3000z\u2028w\u200b\ufeff",
     "a,b;c.d!e?f-g_h/i\\j (k) [l] {m} <n> \"o\" 'p'", "for (int i = 0; i < 10; ++i) {\n\tf(i);\n}\n",
     "▁x▁ Ġ <0x41> </w> ##ing", "x\u0000y\u0007\u001b[0m\u0080", "\ufffd \U0010ffff \ue000",
@@ -94,7 +95,7 @@ SPLITS = [
     {"type": "Digits", "individual_digits": True}, {"type": "Digits", "individual_digits": False},
     {"type": "CharDelimiterSplit", "delimiter": " "}, LETTERS, split({"String": " "}, "MergedWithNext"),
     split({"String": " "}, "MergedWithPrevious"), split({"Regex": r"[aeiou]+"}, "Removed"),
-    split({"Regex": r"\w+"}, "Removed", True), split({"Regex": r"\d+"}, "Contiguous"),
+    split({"Regex": r"\p{L}+"}, "Removed", True), split({"Regex": r"\d+"}, "Contiguous"),
     sequence("p", {"type": "WhitespaceSplit"}, {"type": "Punctuation", "behavior": "Isolated"}),
     sequence("p", {"type": "Digits", "individual_digits": True}, LETTERS), metaspace("always", True),
     metaspace("first", True), metaspace("never", True), metaspace("always", False), metaspace("first", False),
@@ -183,6 +184,8 @@ def one(number, rng):
         if pre is None:
             normalizer = sequence("n", *([normalizer] if normalizer else []), {"type": "Prepend", "prepend": "▁"},
                                   {"type": "Replace", "pattern": {"String": " "}, "content": "▁"})
+        elif normalizer and normalizer["type"] == "Strip":  # "first" is by place in the text before
+            normalizer = {**normalizer, "strip_left": False}
     else:
         pre = rng.choice(SPLITS)
     added, ids = [], {}
@@ -241,8 +244,9 @@ def sentencepiece_folders():
     symbols = {"base64": base64.b64encode(train_sentencepiece(
         user_defined_symbols=["<tool>", "<ab>"], add_dummy_prefix=True)).decode()}
     n = 420
-    chatml = {str(n): token("<|im_end|>"), str(n + 1): token("<|im_start|>")}
-    flags = {str(n): token("<L>", lstrip=True), str(n + 1): token("<R>", rstrip=True),
+    pieces = {"0": token("<unk>"), "1": token("<s>"), "2": token("</s>")}
+    chatml = {**pieces, str(n): token("<|im_end|>"), str(n + 1): token("<|im_start|>")}
+    flags = {**pieces, str(n): token("<L>", lstrip=True), str(n + 1): token("<R>", rstrip=True),
              str(n + 2): token("<LR>", lstrip=True, rstrip=True, special=False),
              str(n + 3): token("<|end|>", normalized=True), str(n + 4): token("<tool>", special=False)}
     base = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
@@ -251,11 +255,12 @@ def sentencepiece_folders():
         "llama_chatml": {"tokenizer.model": bpe, "tokenizer_config.json": config(
             added_tokens_decoder=chatml, add_bos_token=True, eos_token="<|im_end|>", legacy=True)},
         "llama_not_legacy": {"tokenizer.model": bpe, "tokenizer_config.json": config(
-            added_tokens_decoder=chatml, add_eos_token=True, legacy=False)},
+            added_tokens_decoder=chatml, add_eos_token=True, legacy=False,
+            additional_special_tokens=["<|im_start|>", "<|im_end|>"])},
         "llama_flags": {"tokenizer.model": bpe, "tokenizer_config.json": config(
             added_tokens_decoder=flags, add_bos_token=False, legacy=True)},
         "llama_old_files": {"tokenizer.model": bpe, "added_tokens.json": json.dumps({"<|im_end|>": n, "<tool>": n + 1}),
-                            "special_tokens_map.json": json.dumps({"eos_token": "<|im_end|>", "bos_token": {
+                            "special_tokens_map.json": json.dumps({"eos_token": "<|im_end|>", "pad_token": "</s>", "bos_token": {
                                 "content": "<s>", "lstrip": False, "normalized": True, "rstrip": False,
                                 "single_word": False}, "unk_token": "<unk>"}),
                             "tokenizer_config.json": json.dumps({"tokenizer_class": "LlamaTokenizer", "legacy": True})},
@@ -331,6 +336,39 @@ def qwen_folder():
     return [{"name": "qwen2_slow", "files": files, "eos": slow.eos_token_id, **row}]
 
 
+def json_folders():
+    """A tokenizer.json without the special tokens that the files beside it name."""
+    from transformers import PreTrainedTokenizerFast
+    whole = load("qwen2_style")
+    whole["added_tokens"] = whole["added_tokens"][:1]
+    n = len(whole["model"]["vocab"])
+    file = json.dumps(whole, ensure_ascii=False, separators=(",", ":"))
+    base = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    folders = {
+        "json_named": {"tokenizer_config.json": json.dumps({
+            **base, "eos_token": "<|im_end|>", "additional_special_tokens": ["<|im_start|>", "<L>"],
+            "pad_token": {"__type": "AddedToken", "content": "<R>", "rstrip": True, "lstrip": False, "normalized": False,
+                          "single_word": False}})},
+        "json_decoder": {"tokenizer_config.json": json.dumps({
+            **base, "eos_token": "</s>", "added_tokens_decoder": {
+                str(n): token("<|im_start|>"), str(n + 1): token("<|im_end|>", rstrip=True),
+                str(n + 2): token("<tool>", special=False), str(n + 3): token("word", single_word=True, special=False),
+                str(n + 4): token("</s>", lstrip=True)}})},
+        "json_old_files": {"added_tokens.json": json.dumps({"<|im_end|>": n, "<tool>": n + 1}),
+                           "special_tokens_map.json": json.dumps({"eos_token": "<|im_end|>", "bos_token": "<s>"}),
+                           "tokenizer_config.json": json.dumps(base)},
+    }
+    rows = []
+    for name, files in folders.items():
+        with tempfile.TemporaryDirectory() as folder:
+            write_folder(folder, {**files, "tokenizer.json": file})
+            fast = PreTrainedTokenizerFast.from_pretrained(folder)
+            row = results(lambda t, s: fast(t, add_special_tokens=s).input_ids,
+                          lambda i, s: fast.backend_tokenizer.decode(i, skip_special_tokens=s))
+        rows.append({"name": name, "tokenizer_json": "qwen2_style", "files": files, "eos": fast.eos_token_id, **row})
+    return rows
+
+
 def main():
     number = int(sys.argv[2]) if len(sys.argv) > 2 else 60
     rng = random.Random(20)
@@ -341,7 +379,7 @@ def main():
             rows.append(one(tried - 1, rng))
         except Exception as e:  # e.g. WordLevel without its unknown token
             print("left out:", tried - 1, e, file=sys.stderr)
-    folders = sentencepiece_folders() + tiktoken_folders() + qwen_folder()
+    folders = sentencepiece_folders() + tiktoken_folders() + qwen_folder() + json_folders()
     with open(sys.argv[1], "w", encoding="utf-8") as f:
         json.dump({"made_with": f"tokenizers {tokenizers.__version__}", "texts": TEXTS, "tokenizers": rows,
                    "folders": folders}, f, ensure_ascii=False, separators=(",", ":"))

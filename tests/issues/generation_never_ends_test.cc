@@ -55,7 +55,7 @@ TEST_F(EndsOfGeneration, come_from_the_tokenizers_files_and_from_stop) {
   const auto ends = [&](const GenerateResult& r) {
     return r.finish == "stop" && r.tokens.size() == before;
   };
-  EXPECT_EQ(generate(-1, "", "{}").finish, "length");
+  EXPECT_GT(generate(-1, "", "{}").tokens.size(), before);
   EXPECT_TRUE(ends(generate(-1, "", R"({"eos_token": ")" + name + "\"}")));
   EXPECT_TRUE(ends(generate(which, "<|im_end|>", "{}")));
   EXPECT_TRUE(ends(generate(which, "<|turn_over|>",

@@ -24,12 +24,14 @@ const Json& table() {
   return made;
 }
 
+Json golden(const std::string& name) {
+  return Json::parse(read_text_file(test::fixture("golden/tokenizers/" + name + ".json"), 1 << 26));
+}
+
 // The model of another golden file.
 Json model_named(const std::string& name) {
   const bool words = name == "wordlevel";
-  const std::string file =
-      test::fixture("golden/tokenizers/" + (words ? "wordpiece" : name) + ".json");
-  Json model = Json::parse(read_text_file(file, 1 << 26)).at("model");
+  Json model = golden(words ? "wordpiece" : name).at("model");
   if (words) model = {{"type", "WordLevel"}, {"unk_token", "[UNK]"}, {"vocab", model.at("vocab")}};
   return model;
 }
@@ -57,8 +59,9 @@ void expect_agreement(const Tokenizer& tokenizer, const Json& row) {
     if (!row.contains("decoded") && !row.contains("decoded_full")) continue;
     const std::string full = text_of(row.value("decoded_full", row.value("decoded", Json()))[i]);
     EXPECT_PRED2(same_text, tokenizer.decode(ids, false), full);
-    if (row.contains("decoded"))
+    if (row.contains("decoded")) {
       EXPECT_PRED2(same_text, tokenizer.decode(ids), text_of(row["decoded"][i]));
+    }
   }
 }
 
@@ -81,10 +84,38 @@ TEST(TokenizerTable, FoldersOfOlderFilesAreReadAsTransformersReadsThem) {
                                     : decode_base64(content.at("base64").get<std::string>(), name);
       write_file(folder.file(name), as_bytes(bytes));
     }
+    if (row.contains("tokenizer_json")) {
+      Json whole = golden(row["tokenizer_json"].get<std::string>());
+      whole["added_tokens"].erase(whole["added_tokens"].begin() + 1, whole["added_tokens"].end());
+      write_file(folder.file("tokenizer.json"), as_bytes(whole.dump()));
+    }
     const TokenizerFiles files = read_tokenizer_files(folder.path());
     const auto tokenizer = make_tokenizer(files);
     EXPECT_EQ(tokenizer->eos(), row.at("eos").get<int32_t>());
     expect_agreement(*tokenizer, row);
+  }
+}
+
+// The same vocabulary in a GGUF file, which need not have merges.
+TEST(TokenizerTable, AGgufFileOfKimiSplitsTextAsItsTiktokenModel) {
+  for (const Json& row : table().at("folders")) {
+    if (row.at("name") != "kimi") continue;
+    const auto original =
+        make_tiktoken_tokenizer(row.at("files").at("tiktoken.model").get<std::string>(),
+                                row.at("files").at("tokenizer_config.json").get<std::string>());
+    GgufMetadata m;
+    m.values["tokenizer.ggml.model"] = std::string("gpt2");
+    m.values["tokenizer.ggml.pre"] = std::string("kimi-k2");
+    std::vector<std::string> tokens;
+    std::vector<int64_t> types;
+    for (int32_t id = 0; id < original->vocab_size(); ++id) {
+      tokens.push_back(original->token_text(id));
+      types.push_back(original->is_special(id) ? 3 : 1);
+    }
+    m.values["tokenizer.ggml.tokens"] = std::move(tokens);
+    m.values["tokenizer.ggml.token_type"] = std::move(types);
+    m.values["tokenizer.ggml.eos_token_id"] = row.at("eos").get<uint64_t>();
+    expect_agreement(*make_gguf_tokenizer(m), row);
   }
 }
 
