@@ -13,15 +13,16 @@ A variant takes a file that says everything and leaves out, nulls or changes one
 parameters of RoPE in another layout. The models are tiny, their weights follow the formula of
 make_arch_goldens.py; nothing is stored of them but names and shapes.
 
-configs.json: families (a config.json each), tensors (lists of [name, shape]), cases. A case has a
-family, "set" and "drop" (what its config.json changes in the family's), and either tensors (an
-index), nll (mean negative log likelihood of all 48 tokens but the first) and logits (every eighth
+configs.json: families (a config.json each), tensors ([name, shape]), lists (of indices of those),
+cases. A case has a family, "set" and "drop" (what its config.json changes in the family's), and
+either tensors (the index of a list), nll (mean negative log likelihood of all 48 tokens but the first) and logits (every 24th
 of the last position), or refused: true where no version loads it.
 """
 
 import copy
 import json
 import os
+import re
 import sys
 import tempfile
 
@@ -293,15 +294,15 @@ def merge(out_path, v5_path, v4_path, some):
         cases = json.load(f)
     with open(v4_path) as f:
         older = json.load(f)
-    differ = []
-    for name, case in older.items():
-        mine = cases.get(name)
-        if mine is None or ("refused" in mine and "refused" not in case):
-            cases[name] = case  # only the older version loads it
-        elif "refused" not in mine and "refused" not in case and abs(mine["nll"] - case["nll"]) > 1e-6:
-            differ.append(name)
-    print(f"{len(differ)} are not the same in both versions, and are as in the newer:", *differ,
-          sep="\n  ")
+    with open(v4_path) as f:
+        older = json.load(f)
+    differ = [n for n, c in older.items() if "nll" in c and "nll" in cases.get(n, {})
+              and abs(c["nll"] - cases[n]["nll"]) > 1e-6]
+    print(len(differ), "are not the same in both versions, and are as in the newer")
+    # What only one version refuses is left to the reader.
+    cases = {n: c for n, c in cases.items() if "nll" in c or "nll" not in older.get(n, {})}
+    cases = {n: c for n, c in cases.items()
+             if not re.search(REFUSED if "nll" in c else REFUSED + "|" + TAKEN, n)}
     tensors, out, seen = [], [], set()
     for name, case in cases.items():
         family = name.split("/")[0]
@@ -316,27 +317,62 @@ def merge(out_path, v5_path, v4_path, some):
         else:
             if case["tensors"] not in tensors:
                 tensors.append(case["tensors"])
-            row.update(tensors=tensors.index(case["tensors"]), nll=case["nll"], logits=case["logits"])
+            row.update(tensors=tensors.index(case["tensors"]), nll=float("%.9g" % case["nll"]),
+                       logits=[float("%.6g" % v) for v in case["logits"][::3]])
         out.append(row)
     if some:
-        out = [r for i, r in enumerate(out) if keep(r, i)]
+        out = chosen(out)
     used = sorted({r["tensors"] for r in out if "tensors" in r})
     for r in out:
         if "tensors" in r:
             r["tensors"] = used.index(r["tensors"])
+    known = []
+    for lists in (tensors[i] for i in used):
+        known += [t for t in lists if t not in known]
+    lists = [[known.index(t) for t in tensors[i]] for i in used]
     line = lambda v: json.dumps(v, separators=(",", ":"))
+    rows = lambda v: "[\n" + ",\n".join(line(r) for r in v) + "]"
     with open(out_path, "w") as f:
-        f.write('{"families":' + line(FAMILIES) + ',\n"tensors":[\n' +
-                ",\n".join(line(tensors[i]) for i in used) + '],\n"cases":[\n' +
-                ",\n".join(line(r) for r in out) + "]}\n")
+        f.write('{"families":' + line(FAMILIES) + ',\n"tensors":' + rows(known) + ',\n"lists":' +
+                rows(lists) + ',\n"cases":' + rows(out) + "}\n")
     print(len(out), "cases,", sum("refused" in r for r in out), "refused,", len(used), "tensor lists")
 
 
-def keep(row, i):
-    """What is worth a place in the repository."""
-    if "refused" in row:
-        return i % 4 == 0
-    return "/all" in row["name"] or "@5" in row["name"] and i % 3 == 0 or i % 5 == 0
+# Refused by name, since a mistake is likelier than what transformers does (it passes over the key, or
+# gives nonsense); and "type" in Gemma 3, which transformers 5 passes over and 4 does not.
+REFUSED = "|".join([
+    "chunked_attention", "swiglu_limit=3", "scoring_func", r'topk_method": "gr|3/topk_method="gr',
+    r"routed_scaling_factor=0", "deepseek.*_bias=true", "by_type", "one_type", "null_type_of_layer",
+    r"rope_scaling=\[\]", "num_hidden_layers=-1", r'partial_rotary_factor="x"', "gemma3_text/legacy",
+    "gemma3_text/.*_su$", "qwen2_moe/layer_types", "deepseek_v3/(topk_group=1|num_experts_per_tok=absent)",
+    r'deepseek_v3/.*num_local_experts": 5'])
+# Taken, where transformers insists on a type that does not matter, or fails over what does not.
+TAKEN = "|".join([
+    "=null", '": null', "num_key_value_heads=(1|absent)", "n_shared_experts=0", "routed_scaling_factor=1",
+    "query_pre_attn_scalar=0.5", "shared_expert_intermediate_size=0", "_su$", "outer_null",
+    "gemma3_text/(partial_rotary|scaling_beside_default|rope_parameters)", "num_experts_per_tok=absent",
+    "num_attention_heads=absent", "n_routed_experts=6", "deepseek_v3/(n_group|head_dim)"])
+
+
+def chosen(rows):
+    """What is worth a place in the repository: of each family some of what is refused, and of
+    different models, with the tensors of the first, as many as there is room for: each as written
+    by hand and as transformers saves it."""
+    out = []
+    for family in FAMILIES:
+        mine = [r for r in rows if r["family"] == family]
+        first = next(r for r in mine if r["name"] == family + "/all")
+        models = {}
+        for r in mine:
+            if "refused" not in r and (r["tensors"] == first["tensors"] or "=absent" in r["name"]
+                                       or "num_" in r["name"] or "head_dim" in r["name"]):
+                models.setdefault((r["tensors"], round(r["nll"], 6)), []).append(r)
+        for i, same in enumerate(models.values()):
+            saved = [r for r in same if "@5" in r["name"]] or [r for r in same if "@4" in r["name"]]
+            out += same[:1] + [r for r in saved[:1] if r is not same[0] and i % 6 == 0]
+            out += [r for r in same[1:] if "inside" in r["name"] or "beside" in r["name"]][:1]
+        out += [r for r in mine if "refused" in r][::6]
+    return [r for i, r in enumerate(out) if r not in out[:i]]
 
 
 def main():

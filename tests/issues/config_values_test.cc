@@ -104,12 +104,18 @@ TEST(ConfigValues, ids_outside_of_the_vocabulary_are_left_out_with_a_note) {
                 "config.json: eos_token_id 96 is not in the vocabulary of 96: ignored"}));
 }
 
-TEST(ConfigValues, a_context_that_is_not_named_is_the_classes) {
-  Json config = parse_json(test::tiny_config({}), "config");
-  config.erase("max_position_embeddings");
-  const test::TemporaryFolder folder;
-  test::write_tiny_checkpoint(folder.path(), config.dump());
-  EXPECT_EQ(open_model(folder.path())->spec().context(), 2048u);
+TEST(ConfigValues, a_context_that_is_not_named_is_that_of_the_class) {
+  for (const bool null : {false, true}) {
+    Json config = parse_json(test::tiny_config({}), "config");
+    config["max_position_embeddings"] = nullptr;
+    if (!null) config.erase("max_position_embeddings");
+    const test::TemporaryFolder folder;
+    test::write_tiny_checkpoint(folder.path(), config.dump());
+    const auto source = open_model(folder.path());
+    EXPECT_EQ(source->spec().context(), 2048u);
+    ASSERT_EQ(source->notes().size(), 1u);
+    EXPECT_NE(source->notes()[0].find("no max_position_embeddings: 2048"), std::string::npos);
+  }
 }
 
 TEST(ConfigValues, fewer_layers_than_there_are_is_said) {

@@ -269,7 +269,20 @@ void write_tiny_checkpoint(const std::string& folder, const std::string& config,
   std::filesystem::create_directories(folder);
   std::vector<std::vector<std::byte>> contents;
   std::vector<TensorData> data;
+  const bool in_mx = parse_json(config, "config").contains("quantization_config");
   for (auto& t : tensors) {
+    if (t.shape.size() == 3 && !in_mx) {  // transposed, as transformers has them
+      const auto weights = tiny_weights(t);
+      const auto n = static_cast<size_t>(t.shape[1]), k = static_cast<size_t>(t.shape[2]);
+      std::vector<float> turned(weights.size());
+      for (size_t i = 0; i < weights.size(); ++i)
+        turned[i / (n * k) * n * k + i % k * n + i / k % n] = weights[i];
+      std::vector<std::byte> bytes(turned.size() * info(dtype).bytes);
+      from_f32(dtype, turned.data(), bytes.data(), turned.size());
+      contents.push_back(std::move(bytes));
+      data.push_back({t.name, dtype, {t.shape[0], t.shape[2], t.shape[1]}, contents.back()});
+      continue;
+    }
     if (t.shape.size() == 3) {
       const TinyMx mx = tiny_mx(t);
       std::vector<std::byte> codes(mx.codes.size() / 2), scales(mx.scales.size());

@@ -10,7 +10,8 @@
 //   "model.embed_tokens.weight"          u
 //   rank 2 and 3, else, [.., k]          sqrt(3 / k) u
 //   ".sinks", "gate_up_proj_bias", "down_proj_bias"  2 u, 8 u, 0.1 u
-// those of rank 3 then in MXFP4 (tiny_mx), others
+// those of rank 3 then as MXFP4 has them (tiny_mx), and stored so where the config has a
+// quantization_config, else transposed; others
 // rounded to f32, and from there to the type that is stored.
 #pragma once
 

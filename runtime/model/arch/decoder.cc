@@ -305,9 +305,12 @@ proto::ModelSpec decoder_spec_gguf(const Checkpoint& checkpoint) {
   proto::Rope r;
   r.set_dims(small(g.uint(key("rope.dimension_count"), s.head_dim), "rope.dimension_count"));
   r.set_theta(g.number(key("rope.freq_base"), 1e4));
-  const std::string type = g.text(key("rope.scaling.type"), "none");
-  const double factor =
+  // A factor without a type is of the linear scaling, one beside the type "none" does nothing, and
+  // 0 is none.
+  const std::string type = g.text(key("rope.scaling.type"), "linear");
+  const double given =
       g.number(key("rope.scaling.factor"), g.number(key("rope.scale_linear"), 1.0));
+  const double factor = given == 0 || type == "none" ? 1 : given;
   const double attention = g.number(key("rope.scaling.attn_factor"), 1.0);
   r.set_original_context(g.uint(key("rope.scaling.original_context_length"), spec.context()));
   const auto tensor_factors = [&](const char* name, auto add) {
@@ -326,9 +329,10 @@ proto::ModelSpec decoder_spec_gguf(const Checkpoint& checkpoint) {
       nullptr) {  // Llama 3.1 and later: its scaling, worked out
     r.set_scaling(proto::ROPE_LONGROPE);
     r.set_attention_factor(1);
+    const double all = type == "linear" ? factor : 1;
     tensor_factors("rope_freqs.weight", [&](double f) {
-      r.add_short_factor(f);
-      r.add_long_factor(f);
+      r.add_short_factor(f * all);
+      r.add_long_factor(f * all);
     });
   } else if (checkpoint.find("rope_factors_long.weight") != nullptr) {
     r.set_scaling(proto::ROPE_LONGROPE);
@@ -342,12 +346,12 @@ proto::ModelSpec decoder_spec_gguf(const Checkpoint& checkpoint) {
     r.set_beta_slow(g.number(key("rope.scaling.yarn_beta_slow"), 1.0));
     r.set_truncate(true);
     r.set_attention_factor(attention * yarn_mscale(factor, 1));
-  } else if (type == "linear" || (type == "none" && factor != 1)) {
+  } else if (type == "linear" && factor != 1) {
     r.set_scaling(proto::ROPE_LINEAR);
     r.set_factor(factor);
-  } else if (type != "none") {
-    fail(ErrorKind::kUnsupported, "{}: RoPE scaling \"{}\" is not supported", checkpoint.path,
-         type);
+  } else if (type != "linear" && type != "none") {
+    fail(ErrorKind::kUnsupported, "{}: RoPE scaling {} is not supported", checkpoint.path,
+         printable(type));
   }
   add_layers(s, r, checkpoint.path, &spec);
   const uint64_t window = g.uint(key("attention.sliding_window"), 0);

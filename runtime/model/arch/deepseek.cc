@@ -103,7 +103,8 @@ void set_mixtures_gguf(const Checkpoint& checkpoint, uint64_t scores, proto::Mod
   const GgufMetadata& g = checkpoint.gguf;
   const std::string family = spec->family();
   const auto key = [&](const char* name) { return family + "." + name; };
-  scores = g.uint(key("expert_gating_func"), scores);
+  const uint64_t said = g.uint(key("expert_gating_func"), 0);  // 0: it does not say
+  if (said != 0) scores = said;
   if (scores != 1 && scores != 2)
     fail(ErrorKind::kUnsupported, "{}: expert_gating_func {} is not supported", checkpoint.path,
          scores);

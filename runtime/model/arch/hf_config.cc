@@ -401,7 +401,7 @@ void complete_rope(const Json& beside, const Json& known, Json* p) {
   if (type != "yarn" && type != "llama3" && type != "longrope") return;
   const char* const key = "original_max_position_embeddings";
   if (!p->contains(key)) (*p)[key] = known["max_position_embeddings"];
-  if (beside.contains(key)) (*p)[key] = beside[key];
+  if (json_find(beside, key) != nullptr) (*p)[key] = beside[key];
   (*p)[key] = typed(key, (*p)[key]);
 }
 
@@ -551,6 +551,11 @@ Json read_hf_config(const Checkpoint& checkpoint, std::vector<std::string>* note
     }
     const bool by_alias =
         row->alias != nullptr && key == row->aliased && config.contains(row->alias);
+    if (key == "max_position_embeddings" && json_find(config, key.c_str()) == nullptr) {
+      notes->push_back(fmt::format("{}: no {}: {}, as in transformers' class of this family",
+                                   kConfig, key, item.value().dump()));
+      continue;
+    }
     if (by_alias || config.contains(key))
       item.value() = typed(key, config[by_alias ? row->alias : key]);
   }

@@ -2,7 +2,7 @@
 // (biases of q, k, v; window from a layer on), Qwen3 (norms of queries and keys), llama2.c
 // (interleaved rotation); Mixtral and Qwen3-MoE (mixtures of experts).
 
-#include <algorithm>
+#include <set>
 
 #include "core/error.h"
 #include "runtime/model/arch/decoder.h"
@@ -33,15 +33,16 @@ void set_mixtures_hf(const Json& c, const std::string& family, proto::ModelSpec*
   const bool mixtral = family == "mixtral";
   const uint64_t experts = json_uint(c, mixtral ? "num_local_experts" : "num_experts", kConfig, 0);
   if (experts == 0) return;
-  const Json* const plain = json_find(c, "mlp_only_layers");
+  std::set<uint64_t> plain;
+  if (const Json* const listed = json_find(c, "mlp_only_layers"))
+    for (const Json& layer : *listed) plain.insert(layer.get<uint64_t>());
   const uint64_t step = json_uint(c, "decoder_sparse_step", kConfig, 1),
                  width = count(c, mixtral ? "intermediate_size" : "moe_intermediate_size"),
                  chosen = count(c, "num_experts_per_tok");
   const bool normalized = mixtral || json_bool(c, "norm_topk_prob", kConfig);
   for (int l = 0; l < spec->layers_size(); ++l) {
-    const bool listed =
-        plain != nullptr && std::ranges::any_of(*plain, [&](const Json& i) { return i == l; });
-    if (!listed && static_cast<uint64_t>(l + 1) % step == 0)
+    const auto layer = static_cast<uint64_t>(l);
+    if (!plain.contains(layer) && (layer + 1) % step == 0)
       set_mixture(spec, l, width, experts, chosen, normalized);
   }
   if (family != "qwen2_moe") return;
