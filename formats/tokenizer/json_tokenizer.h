@@ -40,7 +40,7 @@ JsonPattern pattern_from_json(const Json& owner, const std::string& file);
 const Json& sequence_parts(const Json& j, const char* key, const std::string& file);
 std::string component_type(const Json& j, const std::string& file);
 // The same of one of the parts, however they are nested, of which `left` may still come.
-inline constexpr int kMaxComponents = 1024;
+inline constexpr int kMaxComponents = 300;
 std::string component_type(const Json& j, const std::string& file, int& left);
 
 }  // namespace pith

@@ -25,7 +25,7 @@ struct OnigPattern {
 
 // Error(kCorrupt) where Oniguruma refuses the pattern too, Error(kUnsupported) naming the
 // construct. `what` begins messages. Takes time linear in the pattern but for classes that ignore
-// case, of which there may be a few hundred.
+// case, of which there may be 32.
 OnigPattern translate_oniguruma(std::string_view pattern, const std::string& what);
 
 }  // namespace pith

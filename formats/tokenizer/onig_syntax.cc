@@ -11,7 +11,7 @@
 namespace pith::onig {
 namespace {
 
-constexpr int kMaxDepth = 100, kMaxRepeat = 100'000, kMaxFoldedClasses = 256;
+constexpr int kMaxDepth = 100, kMaxRepeat = 100'000, kMaxFoldedClasses = 32;
 constexpr size_t kMaxGroups = 10'000;
 
 Node text_node(std::string text, bool unit) {

@@ -13,7 +13,7 @@
 namespace pith {
 namespace {
 
-constexpr size_t kMaxPatternBytes = 64 * 1024, kMaxTranslatedBytes = 1024 * 1024;
+constexpr size_t kMaxPatternBytes = 16 * 1024, kMaxTranslatedBytes = 256 * 1024;
 constexpr size_t kFirstWindow = 64, kLargeWindow = 4096;
 constexpr uint32_t kFirstSteps = 64, kMoreSteps = 8;  // from one position, and how they grow
 constexpr uint64_t kStepsOfPosition = 16;             // charged where kFirstSteps were enough

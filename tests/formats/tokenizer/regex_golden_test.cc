@@ -153,10 +153,10 @@ TEST(Regex, RefusalsNameTheConstruct) {
   EXPECT_PITH_ERROR(Regex(deep, "test"), kCorrupt, "nested too deep");
   EXPECT_PITH_ERROR(Regex(std::string(5000, '['), "test"), kCorrupt, "nested too deep");
   std::string classes = "(?i)";
-  for (int i = 0; i < 5000; ++i) classes += "[a-z]";
+  for (int i = 0; i < 1000; ++i) classes += "[a-z]";
   EXPECT_PITH_ERROR(Regex(classes, "test"), kUnsupported, "so many classes");
   std::string references = "(?<a>x)";
-  for (int i = 0; i < 10'000; ++i) references += "\\g<a>";
+  for (int i = 0; i < 2500; ++i) references += "\\g<a>";
   EXPECT_NO_THROW(Regex(references, "test"));
 }
 
