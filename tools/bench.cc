@@ -326,8 +326,7 @@ void bench(Options& o) {
     say("         {:.0f} GOP/s in linear layers", ops / 1e9);
     if (has_ceilings) {
       say("; this machine: {:.0f} in int8{}, {:.0f} in f32{}", i8.high / 1e9,
-          share(ops, i8.high, "exceeded"), f32.high / 1e9,
-          share(ops, f32.high, "exceeded: int8 is multiplied"));
+          share(ops, i8.high, "exceeded"), f32.high / 1e9, share(ops, f32.high, "exceeded"));
     }
     say("\n");
     say("decode   {:8.1f} tokens/s  ({:.1f} to {:.1f}), {} tokens of {} sequence{} after them\n",

@@ -224,6 +224,7 @@ LineEditor::Event LineEditor::read_pipe(std::string* line) {
       if (line->ends_with("\r")) line->pop_back();
       return too_long ? Event::kTooLong : Event::kLine;
     }
+    if (interrupted()) return Event::kInterrupted;
     buffer_.resize(size_t{1} << 16);
     at_ = 0;
     pollfd p{0, POLLIN, 0};
