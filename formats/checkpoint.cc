@@ -23,15 +23,6 @@ constexpr const char* kPickleRemedy =
     "save_pretrained(..., "
     "safe_serialization=True) of Hugging Face transformers to safetensors";
 
-std::string read_if_there(const std::string& folder, const char* name, uint64_t max_bytes) {
-  const std::string path = join_path(folder, name);
-  if (!file_exists(path)) return "";
-  std::string text = read_text_file(path, max_bytes);
-  const bool no_template = text.empty() && path.ends_with(".jinja");
-  if (!no_template) refuse_stand_in(std::string_view(text).substr(0, 512), path);
-  return text;
-}
-
 // As transformers, which goes on without a generation_config.json that it cannot read.
 Json read_generation_config(const std::string& folder, std::vector<std::string>* notes) {
   const std::string path = join_path(folder, "generation_config.json");

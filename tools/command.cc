@@ -57,16 +57,6 @@ void write_report(const std::string& to, Json j) {
   }
 }
 
-// What is known to fail before hours of work.
-void check_report(const std::string& to) {
-  if (to.empty() || is_standard_output(to)) return;
-  if (is_folder(to)) fail(ErrorKind::kIo, "--json {}: is a folder", to);
-  const std::string folder = folder_of(to);
-  if (!is_folder(folder)) fail(ErrorKind::kIo, "--json {}: there is no folder {}", to, folder);
-  if (::access(folder.c_str(), W_OK) != 0)
-    fail(ErrorKind::kIo, "--json {}: cannot write in {}", to, folder);
-}
-
 }  // namespace
 
 std::string json_text(const Json& j, int indent) {
@@ -102,8 +92,8 @@ void Common::add_to(CLI::App& command) {
 }
 
 void Common::apply() const {
-  cpu_kernels();  // a bad PITH_CPU is said before any work
-  check_report(json);
+  cpu_kernels();         // a bad PITH_CPU is said before any work
+  check_writable(json);  // not when the work is done
   set_threads(threads);
   if (threads > thread_count())
     warn(fmt::format("only {} of {} threads could be started", thread_count(), threads));

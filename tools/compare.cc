@@ -16,6 +16,7 @@
 #include "runtime/compress/driver.h"
 #include "runtime/compress/self_text.h"
 #include "runtime/forward.h"
+#include "tools/calibration_text.h"
 #include "tools/comparison.h"
 #include "tools/evaluation.h"
 #include "tools/terminal.h"
@@ -96,23 +97,7 @@ void read_calibration(const std::string& from, const ModelSource& source, Execut
     to->calibration_hash = h.value();
     return;
   }
-  const std::string text = read_text_input(from, 1 << 30);
-  to->calibration_hash = hash64(std::as_bytes(std::span(text)));
-  const auto tokens = load_tokenizer(source)->encode(text, {.add_special = false});
-  const int32_t bos = source.spec().bos_token();
-  const int64_t body = length - (bos >= 0);
-  const int64_t available = std::ssize(tokens) / body;
-  if (available == 0)
-    fail(ErrorKind::kUsage, "{}: {} tokens, one calibration window needs {}", from, tokens.size(),
-         body);
-  const int64_t count = std::min(kWindows, available);
-  for (int64_t i = 0; i < count; ++i) {
-    const auto begin = tokens.begin() + i * available / count * body;
-    std::vector<int32_t> w;
-    if (bos >= 0) w.push_back(bos);
-    w.insert(w.end(), begin, begin + body);
-    to->calibration.push_back(std::move(w));
-  }
+  cut_calibration_text(from, source, *load_tokenizer(source), kWindows, length, to);
 }
 
 Passes passes_for(const QuantizeSettings& settings) {
@@ -304,9 +289,6 @@ void compare(Options& o) {
 void add_compare(CLI::App& app) {
   auto* c = app.add_subcommand(
       "compare", "compress a model to several types and compare them: size, quality, speed");
-  c->footer(
-      "Example: pith compare MODEL --types w8,w4,w3 --text t.txt --output table.html\n"
-      "         pith compare MODEL a.pith b.gguf --text t.txt");
   auto o = std::make_shared<Options>();
   o->ModelOptions::add_to(*c, "BASE", "the original");
   c->add_option("FILES", o->files, "models to compare with it")->type_name("MODEL");

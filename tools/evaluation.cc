@@ -61,9 +61,7 @@ void make_text_windows(const TextOptions& o, const ModelSource& source, uint64_t
         "its headings. --protocol text takes it as it is",
         to->protocol.name()));
   }
-  std::vector<std::string> notes;
-  to->tokenizer = load_tokenizer(source, &notes);
-  for (const auto& n : notes) warn(n);
+  to->tokenizer = load_tokenizer_for(source);
   const auto bos = to->tokenizer->bos();
   to->windows =
       make_windows(to->protocol, *to->tokenizer, to->text, bos ? *bos : source.spec().bos_token());
@@ -73,9 +71,9 @@ void make_text_windows(const TextOptions& o, const ModelSource& source, uint64_t
 }
 
 OpenedModel open_for_evaluation(const ModelOptions& o, const std::string& path) {
-  OpenedModel m{.path = path, .source = open_model(path, o.tokenizer, !o.no_verify), .model = {}};
-  for (const auto& n : m.source->notes()) warn(n);
-  return m;
+  ModelOptions at = o;
+  at.model = path;
+  return {.path = path, .source = open_model_for(at), .model = {}};
 }
 
 double bits_per_weight(const ModelSource& source) {

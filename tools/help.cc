@@ -56,6 +56,10 @@ constexpr Example kExamples[] = {
     {"pith eval ppl", "pith eval ppl small.pith --text wiki.txt --json ppl.json\n"},
     {"pith eval kl", "pith eval kl small.pith --base SmolLM2-135M-Instruct --text wiki.txt\n"},
     {"pith eval choice", "pith eval choice small.pith --text tasks.jsonl\n"},
+    {"pith compare",
+     "pith compare SmolLM2-135M-Instruct --types w8,w4,w3 --text wiki.txt\n"
+     "pith compare SmolLM2-135M-Instruct a.pith b.gguf --text wiki.txt --output table.html\n"},
+    {"pith tokenize", "pith tokenize small.pith -p \"Once upon a time\"\n"},
     {"pith run",
      "pith run small.pith -p \"Once upon a time\" -n 100\n"
      "echo \"What is the capital of France?\" | pith run small.pith --chat\n"

@@ -9,7 +9,7 @@ build=(
   libfmt-dev nlohmann-json3-dev libcli11-dev  # text and settings
   libprotobuf-dev protobuf-compiler           # manifest of the packed file
   libpcre2-dev libutf8proc-dev libxxhash-dev  # tokenizers, checksums
-  zlib1g-dev                                  # texts in .gz
+  zlib1g-dev libedit-dev                      # texts in .gz, line editing of chat
   libgtest-dev libgmock-dev libbenchmark-dev  # tests and benchmarks
 )
 demo=(python3 python3-pip)

@@ -18,6 +18,7 @@
 #include "runtime/compress/driver.h"
 #include "runtime/compress/fingerprint.h"
 #include "runtime/compress/self_text.h"
+#include "tools/calibration_text.h"
 #include "tools/mixed.h"
 #include "tools/outputs.h"
 #include "tools/quantize_options.h"
@@ -27,37 +28,8 @@
 namespace pith::tools {
 namespace {
 
-constexpr int64_t kBytesOfText = 1 << 30;
-
 int64_t window_length(const QuantizeCommand& o, const ModelSource& source) {
   return std::min<int64_t>(o.seqlen, static_cast<int64_t>(source.spec().context()));
-}
-
-// Windows of seqlen tokens, spread evenly over a text, each after a BOS if the model has one.
-void cut_text(const QuantizeCommand& o, const std::string& from, const ModelSource& source,
-              const Tokenizer& tokenizer, CompressOptions* to) {
-  const std::string text = read_text_input(from, kBytesOfText);
-  to->calibration_hash = hash64(std::as_bytes(std::span(text)));
-  const auto tokens = tokenizer.encode(text, {.add_special = false});
-  const int32_t bos = source.spec().bos_token();
-  const int64_t body = window_length(o, source) - (bos >= 0);
-  const int64_t available = static_cast<int64_t>(tokens.size()) / std::max<int64_t>(1, body);
-  if (available == 0 || body <= 0) {
-    fail(ErrorKind::kUsage, "{}: {} tokens, one calibration window needs {}", from, tokens.size(),
-         body);
-  }
-  const int64_t count = std::min(o.nsamples, available);
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t begin = i * available / count * body;
-    std::vector<int32_t> w;
-    if (bos >= 0) w.push_back(bos);
-    w.insert(w.end(), tokens.begin() + begin, tokens.begin() + begin + body);
-    to->calibration.push_back(std::move(w));
-  }
-  if (count < o.nsamples) {
-    warn(fmt::format("{} has {} windows of {} tokens, {} were asked for (--nsamples, --seqlen)",
-                     from, count, body + (bos >= 0), o.nsamples));
-  }
 }
 
 // The text that the model writes itself, in the sizes of `to->calibration`, into it. What is
@@ -286,13 +258,12 @@ void quantize(const QuantizeCommand& o) {
   check_outputs(o);
   require_one_target(o);
   QuantizeSettings settings = settings_of(o);
-  const auto stored = open_model(o.model, o.tokenizer, !o.no_verify);
+  const auto stored = open_model_for(o);
   const auto rotated = o.rotate ? rotate_model(*stored, {.seed = o.seed}) : nullptr;
   const ModelSource& source = rotated ? *rotated : *stored;
   if (same_file(o.model, o.output) || source.reads(o.output))
     fail(ErrorKind::kUsage, "{}: the output is the input", o.output);
   require_not_of_model(o.output, o.model, o.tokenizer);
-  for (const auto& note : source.notes()) warn(note);
   std::vector<std::string> notes;
   if (!o.mixed()) settings = effective_settings(settings, &notes);
   for (const auto& n : notes) warn(n);
@@ -311,7 +282,8 @@ void quantize(const QuantizeCommand& o) {
     peaks.text = model_bytes(source) + text_cache_bytes(source.spec(), o.nsamples, length) +
                  (uint64_t{64} << 20);
   } else if (calibration != "none") {
-    cut_text(o, calibration, source, *tokenizer, &options);
+    cut_calibration_text(calibration, source, *tokenizer, o.nsamples, window_length(o, source),
+                         &options);
   }
   warn_of_useless_options(o, settings, source, !options.calibration.empty());
 

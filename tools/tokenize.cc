@@ -21,12 +21,10 @@ struct Options : Common {
 std::unique_ptr<Tokenizer> tokenizer_of(const Options& o) {
   const bool alone = o.model.ends_with("tokenizer.json") || o.model.ends_with("tokenizer.model");
   if (alone && is_regular_file(o.model)) return make_tokenizer(read_tokenizer_file(o.model));
-  const auto source = open_model(o.model, o.tokenizer, false);
-  for (const auto& n : source->notes()) warn(n);
-  std::vector<std::string> notes;
-  auto t = load_tokenizer(*source, &notes);
-  for (const auto& n : notes) warn(n);
-  return t;
+  ModelOptions model;
+  model.model = o.model;
+  model.tokenizer = o.tokenizer;
+  return load_tokenizer_for(*open_model_for(model, false));
 }
 
 // The text that a token stands for; bytes that are no character alone stay as they are.

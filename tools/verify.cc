@@ -53,7 +53,7 @@ Verified verify_file(const std::string& path, Progress& progress) {
   // Layers that begin as zeros are published, whole models of them are not.
   if (out.constant.size() == linears.size())
     fail(ErrorKind::kNumeric, "{}: in every linear layer all weights are the same", path);
-  if (!source->tokenizer().empty()) load_tokenizer(*source);
+  if (!source->tokenizer().empty()) load_tokenizer_for(*source);
   return out;
 }
 

@@ -49,7 +49,8 @@ class GgufVocabulary {
     if (kind == "gpt2") return make_gpt2();
     if (kind == "bert") return make_bert();
     if (kind == "t5" || kind == "unigram") return make_t5();
-    fail(ErrorKind::kUnsupported, "{}: tokenizer.ggml.model \"{}\" is not supported", file_, kind);
+    fail(ErrorKind::kUnsupported, "{}: tokenizer.ggml.model {} is not supported", file_,
+         printable(kind));
   }
 
  private:
@@ -106,7 +107,8 @@ class GgufVocabulary {
     const std::string pre = metadata_.text("tokenizer.ggml.pre", "default");
     const GgufSplit* split = find_gguf_split(pre);
     if (split == nullptr) {
-      fail(ErrorKind::kUnsupported, "{}: tokenizer.ggml.pre \"{}\" is not supported", file_, pre);
+      fail(ErrorKind::kUnsupported, "{}: tokenizer.ggml.pre {} is not supported", file_,
+           printable(pre));
     }
     const auto vocabulary = vocabulary_of_pieces(pieces_, file_);
     parts_.vocabulary = vocabulary;

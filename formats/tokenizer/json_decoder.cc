@@ -1,4 +1,5 @@
 #include "core/error.h"
+#include "formats/printable.h"
 #include "formats/tokenizer/json_tokenizer.h"
 
 namespace pith {
@@ -80,7 +81,7 @@ DecoderPtr decoder_of(const Json& j, const std::string& file, int& left) {
     if (pattern.regex) return decode_replace(Regex(pattern.text, file), content);
     return decode_replace(pattern.text, content);
   }
-  fail(ErrorKind::kUnsupported, "{}: decoder \"{}\" is not supported", file, type);
+  fail(ErrorKind::kUnsupported, "{}: decoder {} is not supported", file, printable(type));
 }
 
 }  // namespace
@@ -107,7 +108,7 @@ PostProcessor post_processor_from_json(const Json& j, int32_t ids, const std::st
     }
     return all;
   }
-  fail(ErrorKind::kUnsupported, "{}: post-processor \"{}\" is not supported", file, type);
+  fail(ErrorKind::kUnsupported, "{}: post-processor {} is not supported", file, printable(type));
 }
 
 }  // namespace pith

@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "formats/printable.h"
 #include "formats/tokenizer/bpe.h"
 #include "formats/tokenizer/json_tokenizer.h"
 #include "formats/tokenizer/unigram.h"
@@ -59,8 +60,8 @@ std::unique_ptr<TokenModel> unigram_from_json(const Json& j,
   options.scores.reserve(n);
   for (const Json& entry : json_member(j, "vocab", file)) {
     if (!entry[1].is_number() || !std::isfinite(entry[1].get<double>())) {
-      fail(ErrorKind::kCorrupt, "{}: the score of \"{}\" is not a finite number", file,
-           entry[0].get<std::string>());
+      fail(ErrorKind::kCorrupt, "{}: the score of {} is not a finite number", file,
+           printable(entry[0].get<std::string>()));
     }
     options.scores.push_back(entry[1].get<double>());
   }
@@ -101,7 +102,7 @@ std::string model_type_from_json(const Json& model, const std::string& file) {
     }
   }
   if (type != "BPE" && type != "Unigram" && type != "WordPiece" && type != "WordLevel") {
-    fail(ErrorKind::kUnsupported, "{}: model \"{}\" is not supported", file, type);
+    fail(ErrorKind::kUnsupported, "{}: model {} is not supported", file, printable(type));
   }
   return type;
 }
@@ -127,7 +128,7 @@ Vocabulary vocabulary_from_json(const Json& model, const std::string& file) {
   } else {
     for (const auto& [token, id] : vocab.items()) {
       if (!id.is_number_unsigned())
-        fail(ErrorKind::kCorrupt, "{}: the id of \"{}\" is not a number", file, token);
+        fail(ErrorKind::kCorrupt, "{}: the id of {} is not a number", file, printable(token));
       made.add(token, id.get<uint64_t>(), file);
     }
   }

@@ -1,4 +1,5 @@
 #include "core/error.h"
+#include "formats/printable.h"
 #include "formats/tokenizer/json_tokenizer.h"
 
 namespace pith {
@@ -74,7 +75,7 @@ NormalizerPtr normalizer_of(const Json& j, const std::string& file, int& left) {
     options.strip_accents = json_bool(j, "strip_accents", file, options.lowercase);
     return normalize_bert(options);
   }
-  fail(ErrorKind::kUnsupported, "{}: normalizer \"{}\" is not supported", file, type);
+  fail(ErrorKind::kUnsupported, "{}: normalizer {} is not supported", file, printable(type));
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
 #include "core/error.h"
+#include "formats/printable.h"
 #include "formats/tokenizer/json_tokenizer.h"
 
 namespace pith {
@@ -11,7 +12,7 @@ SplitBehavior behavior_from_json(const Json& j, const std::string& file) {
   if (name == "MergedWithPrevious") return SplitBehavior::kMergedWithPrevious;
   if (name == "MergedWithNext") return SplitBehavior::kMergedWithNext;
   if (name == "Contiguous") return SplitBehavior::kContiguous;
-  fail(ErrorKind::kUnsupported, "{}: split behavior \"{}\" is not supported", file, name);
+  fail(ErrorKind::kUnsupported, "{}: split behavior {} is not supported", file, printable(name));
 }
 
 PreTokenizerPtr metaspace_from_json(const Json& j, const std::string& file) {
@@ -22,7 +23,7 @@ PreTokenizerPtr metaspace_from_json(const Json& j, const std::string& file) {
   if (scheme == "always") return split_metaspace(replacement, PrependScheme::kAlways, split);
   if (scheme == "first") return split_metaspace(replacement, PrependScheme::kFirst, split);
   if (scheme == "never") return split_metaspace(replacement, PrependScheme::kNever, split);
-  fail(ErrorKind::kUnsupported, "{}: prepend_scheme \"{}\" is not supported", file, scheme);
+  fail(ErrorKind::kUnsupported, "{}: prepend_scheme {} is not supported", file, printable(scheme));
 }
 
 PreTokenizerPtr pre_tokenizer_of(const Json& j, const std::string& file, int& left) {
@@ -59,7 +60,7 @@ PreTokenizerPtr pre_tokenizer_of(const Json& j, const std::string& file, int& le
   if (type == "CharDelimiterSplit") {
     return split_text(json_string(j, "delimiter", file), SplitBehavior::kRemoved, false);
   }
-  fail(ErrorKind::kUnsupported, "{}: pre-tokenizer \"{}\" is not supported", file, type);
+  fail(ErrorKind::kUnsupported, "{}: pre-tokenizer {} is not supported", file, printable(type));
 }
 
 }  // namespace

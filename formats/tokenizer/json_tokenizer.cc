@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "formats/printable.h"
 #include "formats/tokenizer/config_tokens.h"
 #include "formats/tokenizer/pipeline.h"
 
@@ -24,7 +25,8 @@ std::vector<AddedToken> added_from_json(const Json& root, const std::string& fil
     AddedToken token = added_token_from_json(j, file);
     const uint64_t id = json_uint(j, "id", file);
     if (id >= Vocabulary::kMaxIds)
-      fail(ErrorKind::kCorrupt, "{}: the id {} of \"{}\" is too large", file, id, token.text);
+      fail(ErrorKind::kCorrupt, "{}: the id {} of {} is too large", file, id,
+           printable(token.text));
     if (token.text.size() > Vocabulary::kMaxTokenBytes) {
       fail(ErrorKind::kCorrupt, "{}: added token {} has {} bytes", file, id, token.text.size());
     }

@@ -7,6 +7,7 @@
 
 #include "core/bytes.h"
 #include "core/error.h"
+#include "formats/printable.h"
 #include "formats/tokenizer/bpe.h"
 #include "formats/tokenizer/pipeline.h"
 
@@ -49,8 +50,8 @@ std::unique_ptr<Tokenizer> make_llama2c_tokenizer(std::string_view bytes) {
       fail(ErrorKind::kCorrupt, "{}: token {} is not UTF-8", file, id);
     const bool is_byte = id >= kFirstByte && id < kFirstText;
     if (is_byte && byte_of_token(token) != static_cast<unsigned char>(id - kFirstByte)) {
-      fail(ErrorKind::kCorrupt, "{}: token {} should be the byte <0x{:02X}>, it is \"{}\"", file,
-           id, id - kFirstByte, token);
+      fail(ErrorKind::kCorrupt, "{}: token {} should be the byte <0x{:02X}>, it is {}", file, id,
+           id - kFirstByte, printable(token));
     }
     vocabulary->add(token, id, file);
     scored.scores.push_back(score);

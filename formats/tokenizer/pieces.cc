@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "formats/printable.h"
 #include "formats/tokenizer/bpe.h"
 #include "formats/tokenizer/unigram.h"
 
@@ -24,8 +25,8 @@ std::shared_ptr<Vocabulary> vocabulary_of_pieces(const std::vector<Piece>& piece
     if (!std::isfinite(piece.score))
       fail(ErrorKind::kCorrupt, "{}: the score of token {} is not finite", file, id);
     if (piece.type == PieceType::kByte && !byte_of_token(piece.text)) {
-      fail(ErrorKind::kCorrupt, "{}: the byte token {} is \"{}\" instead of <0xHH>", file, id,
-           valid_utf8_or_replaced(piece.text.substr(0, 100)));
+      fail(ErrorKind::kCorrupt, "{}: the byte token {} is {} instead of <0xHH>", file, id,
+           printable(piece.text));
     }
     if (valid_utf8_prefix(piece.text) != piece.text.size()) {
       fail(ErrorKind::kCorrupt, "{}: token {} is not UTF-8", file, id);

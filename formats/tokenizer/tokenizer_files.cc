@@ -4,6 +4,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "formats/gguf.h"
+#include "formats/stand_in.h"
 #include "formats/tokenizer/config_tokens.h"
 #include "formats/tokenizer/tiktoken.h"
 #include "formats/tokenizer/tokenizer.h"
@@ -17,7 +18,11 @@ constexpr uint64_t kMaxTemplate = uint64_t{1} << 20;
 
 std::string read_if_there(const std::string& folder, const char* name, uint64_t max_bytes) {
   const std::string path = join_path(folder, name);
-  return file_exists(path) ? read_text_file(path, max_bytes) : "";
+  if (!file_exists(path)) return "";
+  std::string text = read_text_file(path, max_bytes);
+  const bool no_template = text.empty() && path.ends_with(".jinja");
+  if (!no_template) refuse_stand_in(std::string_view(text).substr(0, 512), path);
+  return text;
 }
 
 // tokenizer_config.json has one template, or a list of them with names.

@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "core/error.h"
+#include "formats/printable.h"
 
 namespace pith {
 
@@ -20,8 +21,8 @@ void Vocabulary::add(std::string_view token, uint64_t id, const std::string& fil
     hidden_.resize(id + 1);
   }
   if (used_[id] && tokens_[id] != token) {
-    fail(ErrorKind::kCorrupt, "{}: token id {} is both \"{}\" and \"{}\"", file, id, tokens_[id],
-         token);
+    fail(ErrorKind::kCorrupt, "{}: token id {} is both {} and {}", file, id, printable(tokens_[id]),
+         printable(token));
   }
   tokens_[id] = token;
   used_[id] = true;
@@ -41,7 +42,7 @@ int32_t Vocabulary::require(std::string_view token, const std::string& file,
                             const char* what) const {
   const int32_t id = find(token);
   if (id < 0)
-    fail(ErrorKind::kCorrupt, "{}: {} \"{}\" is not in the vocabulary", file, what, token);
+    fail(ErrorKind::kCorrupt, "{}: {} {} is not in the vocabulary", file, what, printable(token));
   return id;
 }
 

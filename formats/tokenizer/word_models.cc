@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "formats/printable.h"
 #include "formats/tokenizer/byte_trie.h"
 
 namespace pith {
@@ -64,8 +65,8 @@ class WordLevel final : public TokenModel {
     if (id < 0) id = unknown_;
     if (id < 0)
       fail(ErrorKind::kUnsupported,
-           "{}: the word \"{}\" is not in the vocabulary, and it has no unknown token", file_,
-           word.substr(0, 100));
+           "{}: the word {} is not in the vocabulary, and it has no unknown token", file_,
+           printable(word));
     ids.push_back(id);
   }
 

@@ -218,6 +218,7 @@ class Driver {
                                  report.resumed_units, spec_.layers_size() + 3, work_->path()));
     }
     progress_.begin("compressing", spec_.layers_size() + 3);
+    if (report.resumed_units > 0) progress_.resume(report.resumed_units);
 
     unit("tokenizer", [&](proto::JournalUnit* u) {
       proto::Manifest blobs;

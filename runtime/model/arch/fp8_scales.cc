@@ -157,6 +157,9 @@ void find_fp8_scales(const Checkpoint& checkpoint, ImportedModel* model) {
     const TensorInfo* scales = checkpoint.find(slice.tensor + "_scale_inv");
     if (scales == nullptr) scales = checkpoint.find(slice.tensor + "_scale");
     if (scales != nullptr) {
+      if (slice.column_step != 1)
+        fail(ErrorKind::kUnsupported, "{}: {} is in FP8 and interleaved", checkpoint.path,
+             printable(slice.tensor));
       slice.fp8 = scales_of(checkpoint, *codes, *scales, block);
     } else if (promised) {
       fail(ErrorKind::kCorrupt, "{}: {} is in FP8 and {} is missing", checkpoint.path,

@@ -1,0 +1,18 @@
+// The text that compression calibrates on, cut into windows.
+#pragma once
+
+#include <string>
+
+#include "formats/tokenizer/tokenizer.h"
+#include "runtime/compress/driver.h"
+
+namespace pith::tools {
+
+// Windows of `length` tokens into options->calibration, at most `count`, spread evenly over the
+// text, each after a BOS if the model has one; the hash of the text. Warns where the text has fewer
+// windows. Error(kUsage) where it has none.
+void cut_calibration_text(const std::string& path, const ModelSource& source,
+                          const Tokenizer& tokenizer, int64_t count, int64_t length,
+                          CompressOptions* options);
+
+}  // namespace pith::tools
