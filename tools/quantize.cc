@@ -90,7 +90,7 @@ void print_plan(const QuantizeCommand& o, const QuantizeSettings& settings,
       plan.calibration_tokens ? fmt::format(", {} calibration tokens", plan.calibration_tokens)
                               : "");
   if (file_exists(o.output)) say("replaces {}\n", o.output);
-  std::fflush(stdout);
+  flush_out();
 }
 
 Json json_of(const QuantizeCommand& o, const ModelSource& source, const QuantizeSettings& settings,
