@@ -41,6 +41,13 @@ To checked_cast(From v, std::string_view what) {
 constexpr uint64_t round_up(uint64_t n, uint64_t to) { return (n + to - 1) / to * to; }
 constexpr int64_t ceil_div(int64_t n, int64_t by) { return (n + by - 1) / by; }
 
+// Appends the little-endian bytes of a number.
+template <class T>
+requires std::is_arithmetic_v<T>
+void append_value(std::string* to, T value) {
+  to->append(reinterpret_cast<const char*>(&value), sizeof(value));
+}
+
 // A cursor over bytes that stay owned by the caller. `name` begins every message.
 class ByteReader {
  public:

@@ -12,6 +12,7 @@
 #include "core/parallel.h"
 #include "core/rng.h"
 #include "quant/quantize_pass.h"
+#include "runtime/compress/driver.h"
 #include "runtime/cpu/kernels.h"
 #include "runtime/forward.h"
 #include "runtime/model/synthetic.h"
@@ -123,14 +124,6 @@ uint64_t weight_bytes(const Model& model) {
       bytes += static_cast<double>(find_linear(b, l).bytes()) * used_by_token(model.spec, l);
   }
   return static_cast<uint64_t>(bytes);
-}
-
-// What a model that lies in no file takes of the memory.
-uint64_t synthetic_bytes(const ModelSource& source) {
-  uint64_t bytes = 0;
-  for (const auto& l : linears_of(source.spec()))
-    bytes += encoded_bytes(source.encoding(l), l.n, l.k);
-  return bytes;
 }
 
 std::unique_ptr<ModelSource> source_of(const Options& o) {
@@ -247,7 +240,7 @@ void bench(Options& o) {
   if (!o.prompts_given) o.prompt = {usual_prompt(*source, o)};
   check_context(*source, o);
   if (!o.synthetic.empty() && !o.executor().cuda) {
-    require_memory(synthetic_bytes(*source), fmt::format("{} of {}", o.synthetic, o.type),
+    require_memory(model_bytes(*source), fmt::format("{} of {}", o.synthetic, o.type),
                    "choose a narrower --type or a smaller shape");
   }
   Runner runner(*source, o);

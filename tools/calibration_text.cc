@@ -38,4 +38,10 @@ void cut_calibration_text(const std::string& path, const ModelSource& source,
   }
 }
 
+uint64_t hash_of_windows(const std::vector<std::vector<int32_t>>& windows) {
+  Hasher h;
+  for (const auto& w : windows) h.add(std::as_bytes(std::span(w)));
+  return h.value();
+}
+
 }  // namespace pith::tools

@@ -1,7 +1,9 @@
 // The text that compression calibrates on, cut into windows.
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "formats/tokenizer/tokenizer.h"
 #include "runtime/compress/driver.h"
@@ -14,5 +16,8 @@ namespace pith::tools {
 void cut_calibration_text(const std::string& path, const ModelSource& source,
                           const Tokenizer& tokenizer, int64_t count, int64_t length,
                           CompressOptions* options);
+
+// The calibration_hash of windows that the model wrote itself.
+uint64_t hash_of_windows(const std::vector<std::vector<int32_t>>& windows);
 
 }  // namespace pith::tools

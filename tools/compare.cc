@@ -8,7 +8,6 @@
 
 #include "core/error.h"
 #include "core/file.h"
-#include "core/hash.h"
 #include "core/interrupt.h"
 #include "formats/printable.h"
 #include "formats/text_input.h"
@@ -92,9 +91,7 @@ void read_calibration(const std::string& from, const ModelSource& source, Execut
     const Model model = load_model(source);
     const Held held(executor);
     to->calibration = write_windows(executor, model, kWindows, length, 0, progress);
-    Hasher h;
-    for (const auto& w : to->calibration) h.add(std::as_bytes(std::span(w)));
-    to->calibration_hash = h.value();
+    to->calibration_hash = hash_of_windows(to->calibration);
     return;
   }
   cut_calibration_text(from, source, *load_tokenizer(source), kWindows, length, to);
@@ -273,7 +270,7 @@ void compare(Options& o) {
   if (o.keep.empty()) {  // files that are gone have no path
     for (size_t i = 0; i < o.types.size(); ++i) c.models[i + 1].path.clear();
   }
-  print_fallbacks();
+  warn_of_fallbacks();
   o.write_json(json_of(c));
   const std::string out = render(c, format);
   if (!o.output.empty() && o.output != "-") {

@@ -5,7 +5,6 @@
 
 #include "core/error.h"
 #include "core/file.h"
-#include "core/hash.h"
 #include "formats/printable.h"
 #include "formats/text_input.h"
 #include "runtime/eval/bf16_executor.h"
@@ -116,7 +115,7 @@ void eval_ppl(const Options& o) {
                                {&table, logits.get()});
   });
   if (logits) logits->finish();
-  print_fallbacks();
+  warn_of_fallbacks();
   o.write_json({{"model", o.model},
                 {"protocol", t.protocol.name()},
                 {"protocol_summary", t.protocol.summary()},
@@ -263,7 +262,7 @@ void eval_kl(const Options& o) {
     j["noise_floor_kl_mean"] = r.kl_mean;
     j["noise_floor_tokens"] = r.tokens;
   }
-  print_fallbacks();
+  warn_of_fallbacks();
   o.write_json(j);
   table.remove();
   if (!o.prints()) return;
@@ -297,9 +296,7 @@ void eval_choice(const Options& o) {
   }
   add_descriptions(&t.tasks);
   OpenedModel m = open_for_evaluation(o, o.model);
-  std::vector<std::string> notes;
-  const auto tokenizer = load_tokenizer(*m.source, &notes);
-  for (const auto& n : notes) warn(n);
+  const auto tokenizer = load_tokenizer_for(*m.source);
   m.model.spec = m.source->spec();
   const auto windows = choice_windows(m.model, *tokenizer, t.tasks);
   const int64_t tokens = check_windows(windows, m.model.spec.vocab());
@@ -313,7 +310,7 @@ void eval_choice(const Options& o) {
   const auto r = interruptible(o, table, tokens, [&] {
     return evaluate_choice(*executor, m.model, *tokenizer, t.tasks, progress, {&table, nullptr});
   });
-  print_fallbacks();
+  warn_of_fallbacks();
   o.write_json({{"model", o.model},
                 {"format", t.format},
                 {"shots", o.shots},
@@ -335,8 +332,7 @@ std::shared_ptr<Options> add(CLI::App& parent, const char* name, const char* wha
                              void (*work)(Options&)) {
   auto* c = parent.add_subcommand(name, what);
   auto o = std::make_shared<Options>();
-  o->ModelOptions::add_to(*c, "MODEL",
-                          "an HF folder, a GGUF file, a llama2.c file or a .pith file");
+  o->ModelOptions::add_to(*c, "MODEL", kModelHelp);
   o->ExecutorOptions::add_to(*c);
   c->add_option("--resume", o->resume,
                 "keep what is measured in this file: after an interrupt, the same command goes on "

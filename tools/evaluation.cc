@@ -8,7 +8,6 @@
 #include "formats/printable.h"
 #include "formats/text_input.h"
 #include "formats/tokenizer/unicode.h"
-#include "runtime/cpu/matmul.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
@@ -166,11 +165,6 @@ void warn_same_text(const ModelSource& source, uint64_t text_hash) {
   if (m != nullptr && m->provenance().calibration_hash() == text_hash && text_hash != 0) {
     warn("this is the text that the model was calibrated on: the figures flatter it");
   }
-}
-
-void print_fallbacks() {
-  for (const auto& name : fallback_notes())
-    warn(fmt::format("no kernel for {}: decoded and multiplied as f32", name));
 }
 
 Json json_of(const KlResult& r) {

@@ -55,7 +55,6 @@ void check_comparable(const ModelSource& base, const OpenedModel& candidate,
 // Where the base was made from the candidate, or has fewer bits and is not its source.
 void warn_exchanged(const ModelSource& base, const OpenedModel& candidate);
 void warn_same_text(const ModelSource& source, uint64_t text_hash);
-void print_fallbacks();
 
 Json json_of(const KlResult& r);
 

@@ -123,28 +123,33 @@ void check_prompt_length(size_t tokens, int64_t context, const ModelSource& sour
   fail(ErrorKind::kUsage, "the prompt has {} tokens, the context {}: {}", tokens, context, remedy);
 }
 
+namespace {
+
+// Tokens per second; the first generated token comes from the prefill.
+double prefill_rate(const GenerateResult& r) {
+  return r.prefill_seconds > 0 ? static_cast<double>(r.prefill_tokens) / r.prefill_seconds : 0.0;
+}
+double decode_rate(const GenerateResult& r) {
+  const auto decoded = std::max<size_t>(1, r.tokens.size()) - 1;
+  return r.decode_seconds > 0 ? static_cast<double>(decoded) / r.decode_seconds : 0.0;
+}
+
+}  // namespace
+
 Json to_json(const GenerationOptions& o, const GenerateResult& r) {
-  const auto rate = [](auto n, double seconds) {
-    return seconds > 0 ? static_cast<double>(n) / seconds : 0.0;
-  };
-  return {
-      {"model", o.model},
-      {"text", r.text},
-      {"finish", r.finish},
-      {"seed", o.generate.sampling.seed},
-      {"prompt_tokens", r.prefill_tokens},
-      {"generated_tokens", r.tokens.size()},
-      {"prefill_tokens_per_s", rate(r.prefill_tokens, r.prefill_seconds)},
-      {"decode_tokens_per_s", rate(std::max<size_t>(1, r.tokens.size()) - 1, r.decode_seconds)}};
+  return {{"model", o.model},
+          {"text", r.text},
+          {"finish", r.finish},
+          {"seed", o.generate.sampling.seed},
+          {"prompt_tokens", r.prefill_tokens},
+          {"generated_tokens", r.tokens.size()},
+          {"prefill_tokens_per_s", prefill_rate(r)},
+          {"decode_tokens_per_s", decode_rate(r)}};
 }
 
 std::string statistics(const GenerateResult& r) {
-  const auto rate = [](auto n, double seconds) {
-    return seconds > 0 ? static_cast<double>(n) / seconds : 0.0;
-  };
   return fmt::format("{} prompt tokens at {:.1f}/s, {} generated at {:.1f}/s, ended by {}",
-                     r.prefill_tokens, rate(r.prefill_tokens, r.prefill_seconds), r.tokens.size(),
-                     rate(std::max<size_t>(1, r.tokens.size()) - 1, r.decode_seconds), r.finish);
+                     r.prefill_tokens, prefill_rate(r), r.tokens.size(), decode_rate(r), r.finish);
 }
 
 ChatFormat::ChatFormat(const ModelSource& source, const Tokenizer& tokenizer)

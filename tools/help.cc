@@ -59,7 +59,9 @@ constexpr Example kExamples[] = {
     {"pith compare",
      "pith compare SmolLM2-135M-Instruct --types w8,w4,w3 --text wiki.txt\n"
      "pith compare SmolLM2-135M-Instruct a.pith b.gguf --text wiki.txt --output table.html\n"},
-    {"pith tokenize", "pith tokenize small.pith -p \"Once upon a time\"\n"},
+    {"pith tokenize",
+     "pith tokenize small.pith -p \"Once upon a time\"\n"
+     "pith tokenize small.pith -f book.txt --count\n"},
     {"pith run",
      "pith run small.pith -p \"Once upon a time\" -n 100\n"
      "echo \"What is the capital of France?\" | pith run small.pith --chat\n"
@@ -72,8 +74,6 @@ constexpr Example kExamples[] = {
      "pith bench --synthetic llama-1b --type w4\n"},
     {"pith verify", "pith verify small.pith\n"},
     {"pith devices", "pith devices --json -\n"},
-    {"pith compare", "pith compare SmolLM2-135M-Instruct w8.pith w4.pith --text wiki.txt\n"},
-    {"pith tokenize", "pith tokenize small.pith -p \"Once upon a time\"\n"},
 };
 
 std::string type_of(const CLI::Option& o) {

@@ -1,10 +1,10 @@
 #include <fmt/format.h>
 
-#include <filesystem>
 #include <map>
 
 #include "runtime/model/source.h"
 #include "tools/command.h"
+#include "tools/evaluation.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
@@ -13,14 +13,6 @@ namespace {
 struct Options : Common, ModelOptions {
   bool tensors = false;
 };
-
-uint64_t bytes_on_disk(const std::string& path) {
-  if (!std::filesystem::is_directory(path)) return std::filesystem::file_size(path);
-  uint64_t total = 0;
-  for (const auto& e : std::filesystem::directory_iterator(path))
-    total += e.is_regular_file() ? e.file_size() : 0;
-  return total;
-}
 
 void inspect(const Options& o) {
   o.apply();

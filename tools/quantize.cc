@@ -6,7 +6,6 @@
 
 #include "core/error.h"
 #include "core/file.h"
-#include "core/hash.h"
 #include "core/limits.h"
 #include "formats/printable.h"
 #include "formats/text_input.h"
@@ -50,9 +49,7 @@ void write_text(const QuantizeCommand& o, const ModelSource& source, WorkFolder&
   to->calibration =
       write_windows(*to->executor, model, count, length, o.seed, progress, kTextCacheBytes, written,
                     [&](const TextPiece& p) { log.append(to_bytes(p)); });
-  Hasher h;
-  for (const auto& w : to->calibration) h.add(std::as_bytes(std::span(w)));
-  to->calibration_hash = h.value();
+  to->calibration_hash = hash_of_windows(to->calibration);
 }
 
 struct Peaks {  // of memory, beside that of the compression itself

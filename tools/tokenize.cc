@@ -72,9 +72,6 @@ void tokenize(const Options& o) {
 
 void add_tokenize(CLI::App& app) {
   auto* c = app.add_subcommand("tokenize", "what tokens a text becomes");
-  c->footer(
-      "Example: pith tokenize MODEL -p \"Hello world\"\n"
-      "         pith tokenize MODEL -f book.txt --count");
   auto o = std::make_shared<Options>();
   c->add_option("MODEL", o->model,
                 "an HF folder, a GGUF file, a llama2.c file, a .pith file, or a tokenizer.json")

@@ -19,21 +19,16 @@ constexpr uint64_t kFixed = 16;  // of a record before its codes
 constexpr float kDeepest = 40;   // logits further below the largest than this count as that
 constexpr float kSteps = 65535;
 
-template <class T>
-void append(std::string* to, T value) {
-  to->append(reinterpret_cast<const char*>(&value), sizeof(value));
-}
-
 std::string bytes_of(const LogitsHeader& h) {
   std::string out(kMagic, 8);
-  append(&out, kVersion);
-  append(&out, h.vocab);
+  append_value(&out, kVersion);
+  append_value(&out, h.vocab);
   for (const uint64_t v : {h.tokens, h.windows, h.model_hash, h.text_hash, h.windows_hash})
-    append(&out, v);
-  append(&out, static_cast<uint32_t>(h.protocol.size()));
-  append(&out, uint32_t{0});
+    append_value(&out, v);
+  append_value(&out, static_cast<uint32_t>(h.protocol.size()));
+  append_value(&out, uint32_t{0});
   out += h.protocol;
-  append(&out, hash64(std::as_bytes(std::span(out))));
+  append_value(&out, hash64(std::as_bytes(std::span(out))));
   return out;
 }
 

@@ -17,11 +17,6 @@ constexpr uint64_t kMaxBytes = uint64_t{8} << 30;
 constexpr uint64_t kMaxSettings = 64 << 10;
 constexpr auto kSaveEvery = std::chrono::seconds(30);
 
-template <class T>
-void append(std::string* to, T value) {
-  to->append(reinterpret_cast<const char*>(&value), sizeof(value));
-}
-
 std::string text_of(const Json* j) { return j == nullptr ? "nothing" : printable(j->dump(), 300); }
 
 void require_same(const Json& then, const Json& now, const std::string& path) {
@@ -69,13 +64,13 @@ ResumeContent parse_resume_file(std::span<const std::byte> bytes, const std::str
 std::string resume_file_bytes(const ResumeContent& c) {
   const std::string settings = c.settings.dump();
   std::string out(kMagic, 8);
-  append(&out, kVersion);
-  append(&out, static_cast<uint32_t>(c.columns));
-  append(&out, uint64_t{c.values.size() / c.columns});
-  append(&out, uint64_t{settings.size()});
+  append_value(&out, kVersion);
+  append_value(&out, static_cast<uint32_t>(c.columns));
+  append_value(&out, uint64_t{c.values.size() / c.columns});
+  append_value(&out, uint64_t{settings.size()});
   out += settings;
   out.append(reinterpret_cast<const char*>(c.values.data()), c.values.size() * sizeof(double));
-  append(&out, hash64(std::as_bytes(std::span(out))));
+  append_value(&out, hash64(std::as_bytes(std::span(out))));
   return out;
 }
 
