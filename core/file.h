@@ -2,9 +2,9 @@
 //
 // A NewFile is written beside its final name, reserved first, synced, renamed, and its folder
 // synced: the final name holds the old content or all of the new one, and an existing file is never
-// truncated. Links are followed first, so that they stay; what is no file (a terminal, a pipe, a
-// descriptor of this process by its name in /dev or /proc) is written to and never replaced. Errors
-// name the path; a full disk is kNoSpace, all else kIo.
+// truncated. Symbolic links are followed and stay links. A path that is no regular file (a
+// terminal, a pipe, a descriptor of this process by its name in /dev or /proc) is written to and
+// never replaced. Errors name the path; a full disk is kNoSpace, all else kIo.
 //
 // All system calls go through Syscalls, so that tests can fail the n-th of them.
 #pragma once
@@ -60,8 +60,8 @@ class File {
   static File open_read(const std::string& path);        // regular files only
   static File open_read_write(const std::string& path);  // creates it where missing
   static File create(const std::string& path);  // Error(kIo) where it exists, be it as a link
-  // Creates it where missing. Error(kUsage) where it is a link, no regular file, someone else's, or
-  // has other names: what is written to it can be nowhere else.
+  // Creates it where missing. Error(kUsage) where it is a symbolic link, not a regular file, owned
+  // by another user, or has further hard links: writing to it cannot change any other file.
   static File open_own(const std::string& path);
 
   const std::string& path() const { return path_; }
@@ -104,8 +104,9 @@ class MappedFile {
   std::span<const std::byte> bytes_;
 };
 
-// SIGBUS inside a MappedFile: "model file changed while in use: PATH" and exit code 4. A file that
-// grows beyond the limit of the process (SIGXFSZ) is an error of that write. Called once by main.
+// Handles SIGBUS inside a MappedFile: prints "model file changed while in use: PATH" and exits with
+// code 4. Ignores SIGXFSZ, so that exceeding the file size limit is an error of that write. Called
+// once by main.
 void install_mapping_guard();
 
 // Where a path that is to be written leads.
@@ -117,12 +118,12 @@ struct OutputPath {
 // Error(kIo) naming the path where it is a folder, a socket or a disk, or its folder is missing.
 OutputPath resolve_output(const std::string& path);
 
-// Error(kIo) or Error(kNoSpace) now where write_file could not write later: for outputs of long
-// work. Leaves nothing behind. Does nothing for "" and "-".
+// Throws Error(kIo) or Error(kNoSpace) now if write_file would fail later, so that long work does
+// not fail at its end. Leaves nothing behind. Does nothing for "" and "-".
 void check_writable(const std::string& path);
 
-// A file in the making; unlinked unless commit() returns. What a process left that was killed
-// meanwhile is removed by the next one with the same name.
+// A file in the making; unlinked unless commit() returns. The leftover of a killed process is
+// removed by the next NewFile with the same name.
 class NewFile {
  public:
   explicit NewFile(const std::string& final_path, uint64_t reserve_bytes = 0);
@@ -144,7 +145,7 @@ class NewFile {
 
 std::vector<std::byte> read_file(const std::string& path, uint64_t max_bytes);
 std::string read_text_file(const std::string& path, uint64_t max_bytes);
-// Through NewFile, or into what is no file.
+// Through NewFile, or directly into a path that is no regular file.
 void write_file(const std::string& path, std::span<const std::byte> bytes);
 
 // Makes `from` (already synced) appear as `to`, durably.
@@ -154,10 +155,9 @@ void sync_folder_of(const std::string& path);
 bool file_exists(const std::string& path);
 bool is_folder(const std::string& path);
 bool is_regular_file(const std::string& path);
-// Bytes that may still be written on the disk of a path; there need be no file. UINT64_MAX where
-// the system does not say.
+// Free bytes on the disk of a path, which need not exist. UINT64_MAX where the system does not say.
 uint64_t free_space(const std::string& path);
-uint64_t allocated_bytes(const std::string& path);  // that a file takes of it
+uint64_t allocated_bytes(const std::string& path);  // disk space that the file occupies
 bool same_file(const std::string& a,
                const std::string& b);  // by device and inode; false where one is missing
 std::string folder_of(const std::string& path);

@@ -220,7 +220,7 @@ class Parser {
     ++at_;
     std::string out;
     for (;;) {
-      // What stands as it is, up to a quote or an escape.
+      // Copies everything up to a quote or an escape.
       const size_t begin = at_;
       while (at_ < text_.size() && text_[at_] != '"' && text_[at_] != '\\') {
         if (static_cast<unsigned char>(text_[at_]) < 0x20) wrong("a control character in a string");

@@ -24,7 +24,7 @@ using Json = nlohmann::json;
 // The tokenizer of Gemma 3, the largest in use, has 1.8 million.
 inline constexpr size_t kMaxJsonValues = 4'000'000;
 
-// `notes` receives a line for a key that occurs twice, of all such keys the first few.
+// `notes` receives a line for each of the first few keys that occur twice.
 Json parse_json(std::string_view text, const std::string& name, int max_depth = 64,
                 std::vector<std::string>* notes = nullptr);
 

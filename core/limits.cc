@@ -121,8 +121,8 @@ void limit_by_cgroups(const SystemFiles& files, bool now, MemoryLimit& least) {
   }
 }
 
-// What the process may have at most counts all that it has and can give back; files and programs
-// that are mapped take address space besides.
+// The most that the process may have includes the memory that it has and can give back; mapped
+// files and programs take address space besides.
 void limit_by_process(const SystemFiles& files, bool now, MemoryLimit& least) {
   const std::string status = text_of(files.proc + "/self/status");
   const uint64_t data = now ? 0 : field(status, "VmData").value_or(0);

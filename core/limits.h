@@ -1,5 +1,5 @@
-// What this process may take of the machine: memory and processors, within the limits of its
-// containers (cgroups of version 1 and 2, all the way up) and its own (RLIMIT_AS, RLIMIT_DATA).
+// Limits on the memory and processors of this process: those of the machine, of its containers
+// (cgroups of version 1 and 2, with all their parents) and its own (RLIMIT_AS, RLIMIT_DATA).
 //
 // Reads a few files of /proc and /sys each time; thread-safe. Where the system says nothing, there
 // is no limit.
@@ -20,12 +20,12 @@ struct SystemFiles {
   std::string proc = "/proc", cgroups = "/sys/fs/cgroup";
 };
 
-// What can be allocated now without anything being swapped out or killed.
+// Memory that can be allocated now without swapping or killing anything.
 MemoryLimit available_memory(const SystemFiles& files = {});
-// What can be had at most, with all other processes gone.
+// Memory that this process could have if no other process ran.
 MemoryLimit most_memory(const SystemFiles& files = {});
 
-// Processors' worth of time that cgroups give (cpu.max; cpu.cfs_quota_us); 0: no limit.
+// The CPU quota of the cgroups, in processors (cpu.max; cpu.cfs_quota_us); 0: no limit.
 double cpu_limit(const SystemFiles& files = {});
 
 // Error(kMemory) naming `what`, `bytes`, what there is and `remedy`, where `bytes` exceed

@@ -11,7 +11,7 @@ namespace pith {
 // Error(kUnsupported) for more than kMaxManifestRecords messages and unknown fields. `name` begins
 // every message.
 void check_manifest_wire(std::string_view bytes, const std::string& name);
-// The same of a unit of a journal.
+// The same for a unit of a journal.
 void check_unit_wire(std::string_view bytes, const std::string& name);
 
 }  // namespace pith

@@ -41,9 +41,9 @@ struct PackedLayout {
 // Memory is bounded by kMaxManifestBytes and kMaxManifestRecords. Pure: the fuzz target calls it.
 PackedLayout parse_packed(std::span<const std::byte> file, const std::string& name);
 
-// Checks records of a part of a file as parse_packed does those of a whole one: their planes follow
-// each other without a gap behind `begin` (0: the header), and before `limit`. Returns where the
-// last of them ends. Error(kCorrupt) otherwise.
+// Checks the records of a part of a file as parse_packed checks those of a whole one: their planes
+// follow each other without a gap from `begin` (0: the header) on and end before `limit`. Returns
+// the end of the last one. Error(kCorrupt) otherwise.
 uint64_t check_planes_follow(const proto::Manifest& records, uint64_t begin, uint64_t limit,
                              const std::string& name);
 void for_each_plane(const proto::Manifest& records,
@@ -113,7 +113,7 @@ class PackedWriter {
   uint64_t end_;
 };
 
-// Of all that add_tokenizer stores.
+// Hash and size of everything that add_tokenizer stores.
 uint64_t hash_of(const TokenizerFiles& files);
 uint64_t bytes_of(const TokenizerFiles& files);
 // Blobs of a tokenizer, as records of planes added to the writer.

@@ -1,5 +1,5 @@
-// What lies in the place of a model's file that was never downloaded: a pointer of Git LFS or Xet,
-// the page that a web server sent instead, an empty file. Parsers would call it a broken header.
+// Detects placeholders of model files that were never downloaded: a pointer of Git LFS or Xet, the
+// page that a web server sent instead, an empty file. Parsers would report a broken header.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@ namespace pith {
 // where it has as many.
 void refuse_stand_in(std::string_view first, const std::string& path);
 
-// A file of text that belongs to a model, looked at so.
+// Reads a text file of a model, and refuses a placeholder.
 std::string read_model_text(const std::string& path, uint64_t max_bytes);
 
 }  // namespace pith

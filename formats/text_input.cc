@@ -113,7 +113,7 @@ std::string gunzip(const std::string& packed, const std::string& path, uint64_t 
   }
 }
 
-// What people take for text by mistake, by how it begins.
+// Kinds of files that people pass as text by mistake, by their first bytes.
 constexpr struct {
   std::string_view magic;
   const char* what;

@@ -37,15 +37,15 @@ struct AllocationGroup {
 // Measures on the later halves of `windows`, all at once. `settings` says which linears are left
 // out (ignore, and those with an override) and how the others are rounded: by GPTQ, from statistics
 // of `calibration` (some thousand tokens do), where the method is that; else by rtn, as tables
-// always are. `keep` is given each group as it is measured; `known` are the groups of an earlier
-// call with the same arguments, which are taken as they are.
+// always are. Calls `keep` with each group as soon as it is measured. `known`: groups of an earlier
+// call with the same arguments, which are not measured again.
 std::vector<AllocationGroup> measure_choices(
     const ModelSource& source, const QuantizeSettings& settings,
     const std::vector<Encoding>& candidates, const std::vector<std::vector<int32_t>>& windows,
     const std::vector<std::vector<int32_t>>& calibration, Executor& executor,
     Progress& progress = no_progress(), const std::vector<AllocationGroup>& known = {},
     FunctionRef<void(const AllocationGroup&)> keep = [](const AllocationGroup&) {});
-// Memory that it takes beside the executor's and the program's, about.
+// An estimate of the memory that measure_choices takes beside the executor and the program.
 uint64_t measuring_bytes(const ModelSource& source, const QuantizeSettings& settings,
                          const std::vector<Encoding>& candidates,
                          const std::vector<std::vector<int32_t>>& windows,

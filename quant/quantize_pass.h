@@ -37,7 +37,7 @@ struct QuantizeSettings {
 Encoding encoding_for_type(const std::string& type, int64_t group = -1,
                            std::optional<bool> symmetric = {});
 
-// How the inputs are rounded that a type speaks of: w8a8 w4a8 W4A8 FP8 FP8_DYNAMIC FP8_BLOCK; none
+// The rounding of the inputs that a type implies: w8a8 w4a8 W4A8 FP8 FP8_DYNAMIC FP8_BLOCK; none
 // for others.
 InputEncoding input_for_type(const std::string& type);
 
@@ -47,9 +47,8 @@ struct TypeHelp {
 };
 std::span<const TypeHelp> type_help();
 
-// What these settings come to, which is what a pass does and says that it did: gptq and the
-// scalings are rtn where no linear gets a type that they know how to round. `notes`: what was
-// changed.
+// The settings that a pass really applies and records: gptq and the scalings become rtn where no
+// linear gets a type that they can round. `notes` receives a line for each change.
 QuantizeSettings effective_settings(const QuantizeSettings& settings,
                                     std::vector<std::string>* notes = nullptr);
 

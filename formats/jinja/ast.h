@@ -101,7 +101,7 @@ struct If {
   std::vector<Branch> branches;
   Body otherwise;
 };
-// What a loop or `set` binds: a name, a member of a namespace, or a tuple of targets.
+// A loop or `set` binds a target: a name, a member of a namespace, or a tuple of targets.
 struct Target {
   std::string object, name;  // object.name, where object is not empty
   std::vector<Target> parts;

@@ -22,7 +22,7 @@ using FilterTable = std::unordered_map<std::string_view, BuiltinFilter>;
 const BuiltinFilter* find_filter(std::string_view name);
 const BuiltinTest* find_test(std::string_view name);
 const BuiltinFilter* find_function(std::string_view name);  // `input` is undefined
-// What the type of `object` has under this name.
+// The method of this name of the type of `object`; null where it has none.
 const BuiltinFilter* find_method(const Value& object, std::string_view name);
 
 // The tables that these are made of, by file.
@@ -52,7 +52,7 @@ bool is_upper(std::string_view s);
 
 // Text that HTML takes as it is: markup as it stands, other text escaped.
 Text escaped(Meter&, const Text&);
-// What a string that is joined with others becomes where one of them is markup.
+// The text of a value that is joined with others; escaped where one of those is markup.
 TextPtr to_text_like(Interpreter&, const Value&, bool markup);
 
 }  // namespace pith::jinja

@@ -1,4 +1,4 @@
-// The filters that make HTML and addresses of text.
+// The filters that turn text into HTML and URLs.
 
 #include <algorithm>
 

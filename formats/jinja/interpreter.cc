@@ -286,7 +286,7 @@ void Interpreter::bind_parameters(const Macro& macro, const ArgumentValues& args
   bind_rest(macro, args);
 }
 
-// What is left for caller, varargs and kwargs, where the macro uses them.
+// Binds caller, varargs and kwargs to the remaining arguments, where the macro uses them.
 void Interpreter::bind_rest(const Macro& macro, const ArgumentValues& args) {
   auto& variables = scopes_.back().variables;
   const size_t count = macro.parameters.size();

@@ -1,5 +1,5 @@
-// The filters of lists, dicts and what else has elements. Those that Jinja makes lazy give
-// generators, with all elements made at once.
+// The filters of lists, dicts and other iterables. Filters that are lazy in Jinja return generators
+// whose elements are all computed at once.
 
 #include <algorithm>
 #include <limits>
@@ -96,7 +96,7 @@ Value folded(Interpreter& in, Value key, bool case_sensitive) {
   return as_text(key) != nullptr && !case_sensitive ? cased(in, *as_text(key), Case::kLower) : key;
 }
 
-// What an item is sorted and compared by.
+// The key that an item is sorted and compared by.
 Value sort_key(Interpreter& in, const Value& item, const Value& path, bool case_sensitive,
                const Value& missing = {}) {
   return folded(in, member(in, item, path, missing), case_sensitive);
@@ -282,7 +282,7 @@ Value reverse(Interpreter& in, const Value& v, Args) {
   if (as_text(v) != nullptr) return slice(in.meter(), v, None{}, None{}, int64_t{-1});
   std::vector<Value> items = elements(in.meter(), v);
   std::reverse(items.begin(), items.end());
-  // What can only be gone through once is made a list, as in Jinja.
+  // A generator, which can be consumed only once, becomes a list, as in Jinja.
   const bool once = is<ListPtr>(v) && std::get<ListPtr>(v)->taken != nullptr;
   return once ? make_list(in.meter(), std::move(items)) : generator(in, std::move(items));
 }

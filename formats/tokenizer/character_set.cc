@@ -92,7 +92,7 @@ constexpr Category kCategories[] = {
 constexpr std::string_view kShortCategories =
     " c cc cf cn co cs l ll lm lo lt lu m mc me mn n nd nl no p pc pd pe pf pi po ps s sc sk sm so "
     "z zl zp zs ";
-// What PCRE2 understands and Oniguruma does not.
+// Property names that PCRE2 has and Oniguruma has not.
 constexpr std::string_view kOnlyPcre2 = " xan xps xsp xuc xwd ";
 
 struct FreeCode {

@@ -1,7 +1,7 @@
-// Sets of characters as PCRE2 10.42 can say them, which has no set operations: a set is either the
+// Sets of characters as patterns of PCRE2 10.42, which has no set operations: a set is either the
 // members of one bracket class or, after a union, intersection or complement that no single class
-// expresses, a pattern that matches exactly one character (by lookahead and atomic groups).
-// And Unicode case folding as Oniguruma applies it. Properties are those of the PCRE2 library,
+// expresses, a pattern that matches exactly one character (by lookahead and atomic groups). Also
+// Unicode case folding as Oniguruma applies it. Properties are those of the PCRE2 library,
 // folding that of utf8proc. Thread-safe.
 #pragma once
 
@@ -49,8 +49,8 @@ class CharacterSet {
 std::u32string case_variants(char32_t c);
 // The two or three characters that one of a few, as U+00DF, folds to; "" for all others.
 std::u32string_view multiple_fold(char32_t c);
-// Bytes no; characters: how many from the beginning of `text` are what single characters fold to
-// ("ss", "ffi"), the longest, and these. 0: none.
+// The longest prefix of `text` that single characters fold to ("ss", "ffi"): its length in
+// characters (0: none), and those characters.
 struct MultipleFold {
   size_t length = 0;
   std::u32string singles;
@@ -58,7 +58,7 @@ struct MultipleFold {
 MultipleFold multiple_fold_at(std::u32string_view text);
 // `set` with all case variants of its members.
 CharacterSet with_case_variants(const CharacterSet& set);
-// What the members of `set` fold to, where that is more than one character; shorter ones first.
+// The case foldings of members of `set` that are longer than one character; shorter ones first.
 std::vector<std::u32string> multiple_folds(const CharacterSet& set);
 
 // `c` for PCRE2, inside of a class and outside.

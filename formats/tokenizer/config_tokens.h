@@ -23,10 +23,10 @@ std::string read_tokenizer_config(const std::string& folder);
 // An object; empty where the text is.
 Json parse_tokenizer_config(std::string_view text);
 
-// Whose id counts where a token of the configuration is in no other file.
+// How a token that only the configuration has gets its id.
 enum class ConfigIds {
-  kNext,     // of tokenizer.json: that of its text there, or the next one, whatever is given
-  kAsGiven,  // of SentencePiece and tiktoken models: the given one, over the token that has it
+  kNext,     // tokenizer.json: the id of its text there, or the next free one
+  kAsGiven,  // SentencePiece, tiktoken: the given id, in place of the token that has it
 };
 
 // Adds the tokens of the configuration to `parts.added`, hides the special ones from the text of

@@ -65,8 +65,8 @@ class GgufVocabulary {
     return metadata_.boolean(std::string("tokenizer.ggml.") + key, missing);
   }
 
-  // What else ends a generation: further ids of the file, and, as in llama.cpp, tokens that a model
-  // of code would go on to another file with.
+  // Further stop tokens: other ids of the file and, as in llama.cpp, the tokens with which a code
+  // model would go on to another file.
   void find_stops() {
     for (const char* key : {"eot_token_id", "eom_token_id"}) {
       if (const auto stop = id(key, {})) parts_.stops.push_back(*stop);

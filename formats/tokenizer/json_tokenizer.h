@@ -39,7 +39,7 @@ JsonPattern pattern_from_json(const Json& owner, const std::string& file);
 // The parts of a Sequence, an array at `key`.
 const Json& sequence_parts(const Json& j, const char* key, const std::string& file);
 std::string component_type(const Json& j, const std::string& file);
-// The same of one of the parts, however they are nested, of which `left` may still come.
+// The same for a part at any depth of nesting; takes one from `left`, the parts still allowed.
 inline constexpr int kMaxComponents = 300;
 std::string component_type(const Json& j, const std::string& file, int& left);
 

@@ -1,8 +1,9 @@
-// Which tokens end a generation, by the files of a tokenizer:
+// Finds the tokens that end a generation in the files of a tokenizer:
 //   - its EOS token (eos_token of tokenizer_config.json, the ids of a GGUF file or .model);
-//   - tokens with the texts that published models end a turn or a text with ("<|im_end|>",
-//     "<|eot_id|>", ...), since many files name one of them as EOS and end turns with another;
-//   - the special token that the chat template puts behind an answer.
+//   - tokens whose text ends a turn or a text in published models ("<|im_end|>", "<|eot_id|>",
+//   ...),
+//     since many files name one of them as EOS and end turns with another;
+//   - the special token that the chat template puts after an answer.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +14,7 @@
 
 namespace pith {
 
-// `known` holds what the files give as ids.
+// `known`: the ids that the files give.
 std::vector<int32_t> find_stop_tokens(const Tokenizer& tokenizer, std::vector<int32_t> known,
                                       const std::string& chat_template);
 

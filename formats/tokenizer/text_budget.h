@@ -1,7 +1,6 @@
-// What one text may cost on its way through the components of a tokenizer, however they are nested
-// and however many they are. All normalizers, pre-tokenizers, decoders and patterns that work on
-// one call of encode() or decode(), or on the added tokens when a tokenizer is made, draw on one
-// budget.
+// Limits the work that one text may cause in a tokenizer, whatever the number and nesting of its
+// components. All normalizers, pre-tokenizers, decoders and patterns of one call of encode() or
+// decode(), or of the added tokens when a tokenizer is made, share one budget.
 //
 // Bytes. No component may make more than 4 bytes for each byte of the text and 60 more for each of
 // the first 256 KiB, and 64 KiB on top (honest ones: 11 bytes, U+FDFA under NFKC; 3 for each
@@ -10,7 +9,7 @@
 // together may take 2,048 for each byte and 4 million on top (honest ones: below 50). Processor
 // time, for what PCRE2 does not count, such as runs of one class: 2 s and 5 us a byte.
 //
-// What is exceeded is Error(kCorrupt) that names the file and the component. Not thread-safe: one
+// Exceeding it is Error(kCorrupt) that names the file and the component. Not thread-safe: one
 // object per call.
 #pragma once
 

@@ -48,8 +48,8 @@ class Tokenizer {
   virtual std::optional<int32_t> eos() const = 0;
   virtual bool adds_bos() const = 0;  // encode(..., add_special) begins with bos
 
-  // Tokens that end a generation, as far as the tokenizer's files say: EOS, and what ends a turn.
-  // Of a tokenizer that make_tokenizer() made (stop_tokens.h).
+  // Tokens that end a generation by the tokenizer's files: EOS, and those that end a turn. Empty
+  // unless make_tokenizer() made the tokenizer (stop_tokens.h).
   const std::vector<int32_t>& stop_tokens() const { return stop_tokens_; }
   void set_stop_tokens(std::vector<int32_t> ids) { stop_tokens_ = std::move(ids); }
 
@@ -77,13 +77,13 @@ std::unique_ptr<Tokenizer> make_tiktoken_tokenizer(std::string_view model,
 std::unique_ptr<Tokenizer> make_gguf_tokenizer(const GgufMetadata& metadata);
 std::unique_ptr<Tokenizer> make_llama2c_tokenizer(std::string_view tokenizer_bin);
 
-// A tokenizer.json of vocab.json and merges.txt, as the slow tokenizers of GPT-2 and Qwen 2 read
-// them.
+// Makes a tokenizer.json from vocab.json and merges.txt, as the slow tokenizers of GPT-2 and Qwen 2
+// read them.
 std::string tokenizer_json_of(std::string_view vocab, std::string_view merges,
                               std::string_view tokenizer_config);
 
-// What a model's folder holds of a tokenizer and a chat template, as transformers looks for them;
-// all empty where it holds nothing.
+// The files of tokenizer and chat template in a model's folder, found as transformers finds them;
+// all empty where there are none.
 TokenizerFiles read_tokenizer_files(const std::string& folder);
 // A tokenizer file of any kind by its content, with the configuration beside it (for --tokenizer
 // FILE).

@@ -40,8 +40,8 @@ bool is_word(char32_t c);               // letters, marks, digits, connectors
 void append_lower(std::string& to, char32_t c);  // full mapping of one character, no context
 
 enum class NormalForm { kNfc, kNfd, kNfkc, kNfkd };
-// O(n log n) also for hostile runs of combining marks. `made(n)` hears now and then of how many
-// characters there are so far, and may throw.
+// O(n log n) also for hostile runs of combining marks. Calls `made(n)` now and then with the number
+// of characters so far; it may throw.
 std::string normal_form(
     std::string_view text, NormalForm form, FunctionRef<void(size_t)> made = [](size_t) {});
 

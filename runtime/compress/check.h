@@ -29,7 +29,7 @@ struct CheckResult {
   int64_t tokens = 0;
 };
 
-// Memory that check_result takes beside a block and what a program needs anyway.
+// Memory that check_result takes beside one block and the program itself.
 uint64_t check_bytes(const ModelSource& source, int64_t tokens);
 
 // Checksums of all planes; every linear decodes, bit for bit, to what the method meant; the file's

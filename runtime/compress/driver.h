@@ -52,9 +52,9 @@ struct CompressOptions {
   // What runs the model on the text, and where methods work that know its GPU, if it has one; null:
   // the processor.
   Executor* executor = nullptr;
-  // Where the work is kept; null: in a folder of its own, which is gone in the end.
+  // The folder of finished parts; null: a folder of its own, which is removed at the end.
   WorkFolder* work = nullptr;
-  // Work that an earlier try with other encodings left there is dropped without a word.
+  // Drops the parts of an earlier try with other encodings without a message.
   bool one_of_tries = false;
 };
 
@@ -76,15 +76,15 @@ using Passes = std::vector<std::unique_ptr<Pass>>;
 
 CompressPlan plan_compression(const ModelSource& source, const Passes& passes,
                               const CompressOptions& options);
-// All that can be known before the work: Error(kUsage) for an output that is the input or no file,
-// or a pass that needs a text and has none; Error(kMemory) and Error(kNoSpace) where the plan
-// exceeds what there is.
+// Checks what can be checked before the work: Error(kUsage) for an output that is the input or not
+// a regular file, or a pass that needs a text and has none; Error(kMemory) and Error(kNoSpace)
+// where the plan exceeds the machine.
 void check_compression(const ModelSource& source, const Passes& passes,
                        const CompressOptions& options, const CompressPlan& plan);
 CompressReport compress(const ModelSource& source, const Passes& passes,
                         const CompressOptions& options, Progress& progress = no_progress());
 
-// Memory that the weights of a whole model take: those of packed files are mapped and take none.
+// Memory that the weights of a whole model take; 0 for packed files, which are mapped.
 uint64_t model_bytes(const ModelSource& source);
 
 // Rows of a linear as f32, by the fastest decoder there is: bit for bit what dense_rows gives.

@@ -1,7 +1,7 @@
-// What the result of a compression depends on, gathered in one place: the journal, the text that a
-// model writes and the costs of choices are each kept with it, and nothing that was made of other
-// inputs is gone on with. Everything is read through the interfaces that the work itself uses, so
-// that what they give is what counts, whatever file it came from.
+// Fingerprints of everything that the result of a compression depends on. The journal, the
+// self-written calibration text and the costs of choices are each stored with one, and are reused
+// only where it is the same. The inputs are read through the interfaces that the work itself uses,
+// so that two files with the same content have the same fingerprint.
 #pragma once
 
 #include "runtime/compress/driver.h"
@@ -13,13 +13,13 @@ inline constexpr const char* kToolVersion = "pith 0.1.0";
 
 // The model: its description, its tensors and where they come from, its tokenizer.
 Fingerprint fingerprint_of(const ModelSource& source);
-// Where it runs, for results whose bits depend on it.
+// The executor, for results whose bits depend on it.
 Fingerprint fingerprint_of(Executor* executor);
-// All of it. Keys are words for messages; values that begin with # are hashes.
+// All inputs of a compression. Keys are words for messages; values that begin with # are hashes.
 Fingerprint fingerprint_of(const ModelSource& source, const Passes& passes,
                            const CompressOptions& options);
 
-// The recipe of the result, YAML: what was done before, the passes, and how they saw the text.
+// The recipe of the result, YAML: the source's recipe, the passes, and how they used the text.
 std::string recipe_of(const ModelSource& source, const Passes& passes,
                       const CompressOptions& options);
 

@@ -1,11 +1,11 @@
-// What makes a compression survive kill -9: beside `data`, the packed file as it grows, the journal
-// lists the units that are done (work_folder.h): one JournalUnit each, written after its planes
-// were synced.
+// The journal lets a compression survive kill -9: beside `data`, the packed file as it grows, it
+// lists the finished units (work_folder.h), one JournalUnit each, written after its planes were
+// synced.
 //
-// Of an earlier run stand the units from the first on whose records agree with each other and with
-// the bytes of `data`: planes that follow each other without a gap and have their checksums. So no
-// record of a journal leads out of the data, whatever is written in it. What it says of layers is
-// checked against the plan by the driver.
+// A later run reuses the longest prefix of units whose records agree with each other and with the
+// bytes of `data`: their planes follow each other without a gap and have the right checksums. So no
+// record can point outside of the data, whatever it contains. The driver checks the layers of each
+// unit against its plan.
 #pragma once
 
 #include <memory>
@@ -18,15 +18,15 @@
 
 namespace pith {
 
-// Units that stand, of records: the checks above but for the checksums. Pure: the fuzz target calls
-// it.
+// The valid prefix of units in these records: the checks above except the checksums. Pure: the fuzz
+// target calls it.
 std::vector<proto::JournalUnit> parse_units(const std::vector<std::string>& records,
                                             uint64_t data_bytes);
 
 class Journal {
  public:
-  // Error(kUsage) naming what differs where an earlier run had another fingerprint and had done
-  // something.
+  // Error(kUsage) naming the difference where an earlier run with another fingerprint finished
+  // units.
   Journal(WorkFolder& folder, const Fingerprint& fingerprint);
   // With a folder of its own, which finish() removes.
   Journal(const std::string& output, const Fingerprint& fingerprint);
@@ -36,8 +36,8 @@ class Journal {
   uint64_t data_end() const { return done_.empty() ? 0 : done_.back().data_end(); }
 
   void commit(const proto::JournalUnit& unit);  // syncs data, then the record
-  void drop_from(size_t unit);                  // and all behind it
-  // Gives the finished data file its final name. Where that fails, all stays as it is.
+  void drop_from(size_t unit);                  // and all after it
+  // Gives the finished data file its final name. If that fails, nothing changes.
   void finish();
   // Forgets everything: for errors that would come again.
   void discard();

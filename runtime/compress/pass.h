@@ -30,7 +30,7 @@ class Pass {
   // Its settings as lines of a recipe (YAML): the result depends on nothing else.
   virtual std::string recipe() const = 0;
   virtual StatisticsNeeds needs() const { return {}; }
-  // Why it cannot do what was asked for without a calibration text; empty: it can.
+  // The reason why the pass needs a calibration text; empty: it needs none.
   virtual std::string needs_text() const { return {}; }
 
   // The encoding that a linear will have; nothing: as it is. Data only: what the plan is made of.

@@ -28,17 +28,17 @@ std::string to_bytes(const TextPiece& piece);
 TextPiece piece_from(std::string_view bytes);  // Error(kCorrupt) where it is none
 
 // `count` windows of `length` tokens. Memory: caches of as many windows as fit `cache_bytes` (at
-// least one), which are written together. `keep` is given each piece of the text as it comes;
-// `written` are the pieces of an earlier call with the same arguments: those tokens are read and
-// not written again, and the text is the same. (On a GPU only from the windows on that are not
-// whole: a pass over several tokens of one window may give other bits there.)
+// least one), which are written together. Calls `keep` with each piece of the text as it is
+// written. `written`: the pieces of an earlier call with the same arguments; their tokens are not
+// generated again, and the text is the same. (On a GPU, windows that were cut off may continue
+// otherwise: a pass over several tokens of one window may give other bits there.)
 Windows write_windows(
     Executor& executor, const Model& model, int64_t count, int64_t length, uint64_t seed,
     Progress& progress = no_progress(), uint64_t cache_bytes = kTextCacheBytes,
     const std::vector<TextPiece>& written = {},
     FunctionRef<void(const TextPiece&)> keep = [](const TextPiece&) {});
 
-// Memory that it takes beside the model, about.
+// An estimate of the memory that write_windows takes beside the model.
 uint64_t text_cache_bytes(const proto::ModelSpec& spec, int64_t count, int64_t length,
                           uint64_t cache_bytes = kTextCacheBytes);
 
