@@ -17,7 +17,7 @@
 namespace pith {
 namespace {
 
-// Whether more can be read, so that an interrupt is noticed while a pipe has nothing to say.
+// Waits until more can be read, and notices an interrupt while a pipe is silent.
 void wait_for_input(int fd, const std::string& path) {
   for (;;) {
     check_interrupt();

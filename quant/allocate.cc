@@ -275,8 +275,8 @@ uint64_t measuring_bytes(const ModelSource& source, const QuantizeSettings& sett
     return n;
   };
   const uint64_t tokens = tokens_of(windows), state = spec.hidden() * sizeof(float);
-  // The model, its hidden states before each block, logits of the later halves (those of the model,
-  // those of a choice, and what the executor holds), keys and values.
+  // The model, its hidden states before each block, logits of the later halves (of the model, of a
+  // choice, and in the executor), keys and values.
   uint64_t total = model_bytes(source) +
                    tokens * state * static_cast<uint64_t>(spec.layers_size()) +
                    3 * (tokens / 2 + windows.size()) * spec.vocab() * sizeof(float);

@@ -25,7 +25,7 @@ class QuantizePass final : public Pass {
         method_(find_method(settings.method)) {}
 
   std::string recipe() const override {
-    // Named one by one: a new setting does not compile before it is written down here.
+    // Every setting is named, so that a new one does not compile before it is handled here.
     const auto& [linears, embedding, head, method, smooth_alpha, input, gptq, ignore, overrides] =
         settings_;
     const auto& [damping, order, search, static_groups, refine, correct_inputs] = gptq;

@@ -71,7 +71,7 @@ constexpr Named kSchemes[] = {
     {"MXFP4A16", "mxfp4", kPlain},
 };
 
-// Those that it has not, and what comes near.
+// Schemes that pith does not have, and the nearest type.
 struct Missing {
   const char *name, *why;
 };
@@ -104,7 +104,7 @@ const Row* row_of(std::span<const Row> table, const std::string& name) {
   return it == table.end() ? nullptr : &*it;
 }
 
-// Own names are in small letters; any other way to write one is the scheme's, if there is one.
+// pith's own names are in lower case; any other spelling means the scheme, if there is one.
 // Error(kUnsupported) for a scheme that pith does not have.
 const Named* named(const std::string& type) {
   if (const auto* own = row_of<Named>(kOwn, type)) return own;
@@ -120,7 +120,7 @@ std::string all_types() {
   return text + "; all names: pith quantize --help";
 }
 
-// For names that others use. Returns where it knows nothing.
+// Throws a helpful error for names that other programs use; returns for unknown ones.
 void refuse_by_name(const std::string& type) {
   const std::string upper = cased(type, std::toupper), lower = cased(type, std::tolower);
   const std::string shown = printable(type);

@@ -30,7 +30,7 @@ size_t showable(const std::string& text, const std::vector<std::string>& stops) 
   return end;
 }
 
-// The special token that is all of `text`, but for blanks around it.
+// The special token that `text` consists of, apart from blanks around it.
 std::optional<int32_t> special_token(const Tokenizer& tokenizer, std::string_view text) {
   constexpr std::string_view kBlanks = " \t\r\n";
   text.remove_prefix(std::min(text.find_first_not_of(kBlanks), text.size()));

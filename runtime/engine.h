@@ -24,7 +24,7 @@ struct GenerateOptions {
   int64_t max_tokens = 256;  // below 0: until the context is full
   SamplingOptions sampling;
   std::vector<std::string> stop;    // texts or special tokens that end the answer, not shown
-  bool ignore_stop_tokens = false;  // but those that `stop` names
+  bool ignore_stop_tokens = false;  // except those that `stop` names
 };
 
 struct GenerateResult {

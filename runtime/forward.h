@@ -18,7 +18,7 @@ void forward_sublayer(Executor& executor, const proto::Sublayer& spec, const Sub
 void forward_blocks(Executor& executor, const Model& model, int64_t first_block, const Batch& batch,
                     KvCache& cache, Activation x);
 
-// Rows of the embedding, scaled as the model does it: the one way from tokens to hidden states.
+// Rows of the embedding, scaled as the model scales them. All token ids go through this function.
 // Error(kUsage) where a token is not in the vocabulary.
 void embed_tokens(Executor& executor, const proto::ModelSpec& spec, const Linear& embedding,
                   std::span<const int32_t> tokens, Activation x);

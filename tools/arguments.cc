@@ -93,7 +93,7 @@ size_t distance(const std::string& a, const std::string& b) {
   return d[a.size()][b.size()];
 }
 
-// Names that other programs of the field have, and ours.
+// Option names of other programs, and pith's names for them.
 std::string known_elsewhere(const std::string& name) {
   static const std::map<std::string, std::string> names = {
       {"ngl", "gpu-layers"},

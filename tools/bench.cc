@@ -191,13 +191,13 @@ class Runner {
   std::vector<int32_t> tokens_;
 };
 
-// What one length of prompt came to.
+// The measurements for one length of prompt.
 struct Measured {
   int64_t prompt = 0;
   std::vector<double> prefill, decode;  // tokens per second
 };
 
-// The processor's ceilings: they say nothing of a GPU, and gpu_bench measures those of one.
+// The ceilings of the processor; gpu_bench measures those of a GPU.
 struct Ceilings {
   std::vector<double> bandwidth, int_ops, float_ops;
   void measure() {
@@ -222,8 +222,8 @@ int64_t usual_prompt(const ModelSource& source, const Options& o) {
   return own > 0 ? std::clamp<int64_t>(own - o.depth - o.generate, 1, 512) : 512;
 }
 
-// "of the 12.3 GB/s that this machine reads: 81 %". Weights that stay in a cache of the processor
-// come faster than memory: then there is no share to speak of.
+// " (81 %)", or `otherwise` above 100 %: weights that stay in a cache of the processor are read
+// faster than memory allows.
 std::string share(double of, double all, const char* otherwise) {
   return of <= all ? fmt::format(" ({:.0f} %)", 100 * of / all) : fmt::format(" ({})", otherwise);
 }
@@ -258,7 +258,7 @@ void bench(Options& o) {
   progress.begin("measuring", o.repeats * static_cast<int64_t>(all.size()));
   for (int64_t r = 0; r < o.repeats; ++r) {
     for (size_t i = 0; i < all.size(); ++i) {
-      // Interleaved: what the machine does beside hits all alike.
+      // Interleaved, so that other load on the machine affects all alike.
       if (has_ceilings) ceilings.measure();
       Measured& m = all[i];
       auto begin = Clock::now();

@@ -113,7 +113,7 @@ class Chat {
     }
   }
 
-  // After a signal at the prompt: Ctrl-C clears the line; on an empty one, and where nobody types,
+  // After a signal at the prompt: Ctrl-C clears the line; on an empty line, and without a terminal,
   // it ends the conversation, as other signals do.
   bool goes_on(bool empty) {
     if (interrupt_signal() != SIGINT || !lines_.is_terminal()) return false;
@@ -270,8 +270,8 @@ class Chat {
 
   size_t first_turn() const { return !messages_.empty() && messages_[0].role == "system" ? 1 : 0; }
 
-  // The tokens of the conversation with room for an answer; the oldest turns are dropped until it
-  // fits. Error(kUsage) where the last message alone does not.
+  // The tokens of the conversation; the oldest turns are dropped until an answer fits into the
+  // context after them. Error(kUsage) where the last message alone does not fit.
   std::vector<int32_t> fitting() {
     const int64_t least = std::clamp<int64_t>(context_ / 8, 1, 64);
     const auto room = o_.generate.max_tokens < 0 ? least : std::min(o_.generate.max_tokens, least);
@@ -315,7 +315,8 @@ class Chat {
       messages_ = before;
       seen_.resize(std::min(seen_.size(), static_cast<size_t>(engine_.position())));
       turns_.push_back({{"error", {{"kind", kind_name(e.kind())}, {"message", e.what()}}}});
-      // Where nobody is there to say it in other words, only what is too long is passed over.
+      // Without a user at a terminal, who could rephrase it, only a message that is too long is
+      // skipped.
       if (!lines_.is_terminal() && e.kind() != ErrorKind::kUsage) throw;
       complain(e.what());
     }
@@ -368,7 +369,7 @@ class Chat {
   Engine engine_;
   LineEditor lines_;
   std::vector<ChatMessage> messages_;
-  std::vector<int32_t> seen_;  // what the cache holds
+  std::vector<int32_t> seen_;  // tokens in the KV cache
   uint64_t answers_ = 0;
   Json turns_ = Json::array();
 };

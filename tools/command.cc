@@ -19,10 +19,10 @@
 namespace pith::tools {
 namespace {
 
-constexpr int kSchema = 1;  // of what write_json writes: raised where a key changes its meaning
+constexpr int kSchema = 1;  // of the JSON of write_json: raised where a key changes its meaning
 constexpr int kReaderGoneCode = 141;
 
-// This run, for what its JSON says of it.
+// The facts about this run that go into its JSON.
 struct Run {
   std::vector<std::string> arguments;
   bool wrote_json = false;
@@ -92,8 +92,8 @@ void Common::add_to(CLI::App& command) {
 }
 
 void Common::apply() const {
-  cpu_kernels();         // a bad PITH_CPU is said before any work
-  check_writable(json);  // not when the work is done
+  cpu_kernels();         // refuses a bad PITH_CPU before any work
+  check_writable(json);  // before the work, not after it
   set_threads(threads);
   if (threads > thread_count())
     warn(fmt::format("only {} of {} threads could be started", thread_count(), threads));
@@ -224,7 +224,8 @@ std::vector<std::string> without_verbs(std::vector<std::string> arguments) {
   return arguments;
 }
 
-// Says what went wrong, to people and, where --json was given and nothing is there yet, to it.
+// Reports an error on standard error and, where --json was given and nothing was written yet, as
+// JSON.
 int report(const Words& words, const std::string& who, const char* kind, int code,
            const std::string& message) {
   tell("{}: {}\n", who, message);

@@ -39,13 +39,13 @@ struct Common {
   void add_to(CLI::App& command);
   void apply() const;             // threads; Error(kIo) where the JSON cannot be written
   void write_json(Json j) const;  // where asked for, with the program, its arguments and time
-  bool prints() const;            // whether standard output is for people
+  bool prints() const;            // whether standard output is free for text, not JSON
 };
 
-// JSON as it may stand anywhere: bytes that are no UTF-8 replaced, no control characters.
+// JSON that is safe to print: invalid UTF-8 replaced, control characters escaped.
 std::string json_text(const Json& j, int indent);
 
-// Of --kv, for commands that generate and for those that evaluate.
+// The help of --kv, for commands that generate.
 inline constexpr const char* kCacheHelp =
     "data type of the KV cache: f32 f16 bf16 int8 fp8 int4, or k:TYPE,v:TYPE (default: f16)";
 
@@ -63,8 +63,8 @@ struct ModelOptions {
 inline constexpr const char* kModelHelp =
     "a Hugging Face folder, a GGUF file, a llama2.c file or a .pith file";
 
-// The model, and warnings of what was tolerated or ignored in it. Error(kIo) that knows what to do
-// where `model` is the name of a model elsewhere.
+// Opens the model, and warns of tolerated and ignored parts of its files. Error(kIo) with a remedy
+// where `model` looks like a name on a hub.
 std::unique_ptr<ModelSource> open_model_for(const ModelOptions& options, bool verify = true);
 std::unique_ptr<Tokenizer> load_tokenizer_for(const ModelSource& source);
 void warn_of_fallbacks();  // encodings that were multiplied without a kernel

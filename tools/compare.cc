@@ -30,7 +30,7 @@ struct Options : Common, ModelOptions, ExecutorOptions {
   bool no_speed = false;
 };
 
-// Where the compressed files lie until the table is printed, or for good where the user names it.
+// The folder of the compressed files: temporary, or kept where the user names it.
 class Folder {
  public:
   explicit Folder(const std::string& kept) : path_(kept), kept_(!kept.empty()) {
@@ -68,7 +68,8 @@ bool is_type(const std::string& name) {
   }
 }
 
-// What the command line calls a file may be a type: `--types w8 w4` reads so.
+// Moves types from the list of files to that of types: CLI11 takes w4 of `--types w8 w4` for a
+// file.
 void sort_out(std::vector<std::string>* types, std::vector<std::string>* files) {
   std::vector<std::string> kept;
   for (const auto& f : *files) (file_exists(f) || !is_type(f) ? kept : *types).push_back(f);
@@ -111,7 +112,7 @@ QuantizeSettings settings_for(const Options& o, const std::string& type) {
   return s;
 }
 
-// Compresses the base to every type; names and files in order.
+// Compresses the base to every type; returns the files, in order of the types.
 std::vector<std::string> quantize_all(const Options& o, const ModelSource& source,
                                       const Folder& folder, Progress& progress) {
   CompressOptions options;
@@ -121,7 +122,7 @@ std::vector<std::string> quantize_all(const Options& o, const ModelSource& sourc
   const std::string calibration = !o.calibration.empty()       ? o.calibration
                                   : needs.gram || needs.output ? "self"
                                                                : "none";
-  // Everything that can be refused is, before the first long step.
+  // All checks come before the first long step.
   uint64_t bytes = 0;
   for (const auto& type : o.types) {
     options.output = folder.file(type);
@@ -145,7 +146,7 @@ std::vector<std::string> quantize_all(const Options& o, const ModelSource& sourc
   return made;
 }
 
-// Tokens per second, one after the other behind a short prompt: by the median time of one.
+// Decoding speed after a short prompt, from the median time of a token.
 double decode_speed(Executor& executor, const Model& model) {
   using Clock = std::chrono::steady_clock;
   constexpr int64_t kPrompt = 16, kMost = 64, kLeast = 8;

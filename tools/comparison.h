@@ -1,4 +1,4 @@
-// The table of `pith compare`, for people, documents, spreadsheets and programs.
+// The table of `pith compare`, as text, Markdown, CSV, JSON and HTML.
 #pragma once
 
 #include <optional>
@@ -15,7 +15,7 @@ struct ComparedModel {
   uint64_t file_bytes = 0;
   double bits = 0;  // per weight of the linears
   double perplexity = 0, perplexity_error = 0;
-  std::optional<double> kl, kl_error, same_top;  // against the base: not of the base itself
+  std::optional<double> kl, kl_error, same_top;  // against the base; none for the base itself
   std::optional<double> tokens_per_second;
 };
 
@@ -29,8 +29,8 @@ struct Comparison {
 inline constexpr double kGoodKl = 0.1;
 int smallest_good(const Comparison& c);
 
-// "table" (aligned columns), "md", "csv", "json", "html" (one page with a figure of size against
-// divergence, without anything from elsewhere).
+// `format`: "table" (aligned columns), "md", "csv", "json", "html" (one self-contained page with a
+// figure of size against divergence).
 std::string render(const Comparison& c, std::string_view format);
 Json json_of(const Comparison& c);
 

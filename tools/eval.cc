@@ -36,7 +36,7 @@ struct Options : Common, ModelOptions, ExecutorOptions {
   }
 };
 
-// What the figures depend on, for --resume: a run with other settings is another evaluation.
+// The settings that the figures depend on; --resume refuses a file of other settings.
 Json settings_of(const Options& o, const char* what, const std::vector<uint64_t>& models,
                  const std::vector<Window>& windows, const Executor& executor) {
   std::string machine = executor.description();  // "CPU, avx512, 2 threads": these do not matter
@@ -52,7 +52,7 @@ Json settings_of(const Options& o, const char* what, const std::vector<uint64_t>
           {"cache", to_string(o.cache_types())}};
 }
 
-// The table of measurements, from where an interrupted run left it.
+// The table of measurements, with those of an interrupted run.
 Measurements table_of(const Options& o, size_t columns, const Json& settings, int64_t tokens) {
   if (o.resume.empty()) return Measurements(columns);
   Measurements table(columns, o.resume, settings);
@@ -64,7 +64,7 @@ Measurements table_of(const Options& o, size_t columns, const Json& settings, in
   return table;
 }
 
-// Runs the evaluation; an interrupt says how to go on.
+// Runs the evaluation; the error of an interrupt says how to resume.
 template <class F>
 auto interruptible(const Options& o, const Measurements& table, int64_t tokens, F work) {
   try {
@@ -141,8 +141,7 @@ void print(const KlResult& r) {
       r.base.perplexity, r.ppl_ratio, r.ppl_ratio_error);
 }
 
-// Where the base is a file of stored logits: that it is of this text, these windows and a model of
-// this vocabulary.
+// Checks that stored logits of the base are of this text, these windows and this vocabulary.
 void check_stored(const LogitsReader& stored, const ModelSource& source, const EvaluationText& t,
                   const Options& o) {
   const LogitsHeader& h = stored.header();
@@ -161,7 +160,7 @@ void check_stored(const LogitsReader& stored, const ModelSource& source, const E
          o.model);
 }
 
-// A few windows are enough to tell the size of what bf16 does.
+// The KL divergence of the base in bf16, on a few windows, which are enough to tell its size.
 KlResult noise_floor(Executor& executor, const OpenedModel& base,
                      const std::vector<Window>& windows) {
   std::vector<Window> few;
@@ -203,7 +202,7 @@ void eval_kl(const Options& o) {
   uint64_t context = first.spec().context();
   for (const auto& m : models) context = std::min<uint64_t>(context, m.source->spec().context());
   TextOptions text = o.text;
-  // What the command leaves open is as it was stored.
+  // Defaults come from the stored logits.
   if (stored && text.protocol.empty() && text.stride == 0) {
     text.protocol = stored->header().protocol;
     if (text.max_windows == 0)

@@ -96,7 +96,7 @@ uint64_t bytes_on_disk(const std::string& path) {
 
 namespace {
 
-// The beginning of a text, whole characters.
+// The first `bytes` of a text, cut at a whole character.
 std::string_view beginning(std::string_view text, size_t bytes) {
   text = text.substr(0, bytes);
   return text.substr(0, valid_utf8_prefix(text));
@@ -142,7 +142,7 @@ void check_comparable(const ModelSource& base, const OpenedModel& candidate,
 }
 
 void warn_exchanged(const ModelSource& base, const OpenedModel& candidate) {
-  // A packed file knows what it was made from, of whatever bits that was.
+  // A packed file records its source, whatever the bits of that.
   const auto made_from = [](const ModelSource& file, const ModelSource& source) {
     return file.manifest() && file.manifest()->provenance().source_hash() == source.hash();
   };

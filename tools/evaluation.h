@@ -1,4 +1,4 @@
-// What `pith eval` and `pith compare` share: the text and its windows, the models, the checks that
+// Shared by `pith eval` and `pith compare`: the text and its windows, the models, the checks that
 // come before long work.
 #pragma once
 
@@ -41,18 +41,18 @@ struct OpenedModel {
   std::unique_ptr<ModelSource> source;
   Model model;  // once loaded
 };
-// Its notes are told.
+// Opens `path` with the other options of `o`; warns of the notes.
 OpenedModel open_for_evaluation(const ModelOptions& o, const std::string& path);
 
-// Of the linears, as they are stored.
+// The mean over all linears, as they are stored.
 double bits_per_weight(const ModelSource& source);
 uint64_t bytes_on_disk(const std::string& path);
 
-// Error(kUsage) where the models cannot be compared: vocabularies of other sizes, or whose tokens
-// are others; a warning where they split this text otherwise.
+// Error(kUsage) where the vocabularies of the models differ in size or tokens; a warning where the
+// tokenizers split this text differently.
 void check_comparable(const ModelSource& base, const OpenedModel& candidate,
                       const EvaluationText& text, bool one_tokenizer);
-// Where the base was made from the candidate, or has fewer bits and is not its source.
+// Warns where the base was made from the candidate, or has fewer bits and is not its source.
 void warn_exchanged(const ModelSource& base, const OpenedModel& candidate);
 void warn_same_text(const ModelSource& source, uint64_t text_hash);
 

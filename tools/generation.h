@@ -1,5 +1,5 @@
-// What `pith run` and `pith chat` share: the options of generation, and messages through a model's
-// chat template.
+// Shared by `pith run` and `pith chat`: the options of generation, and the chat template of a
+// model.
 #pragma once
 
 #include <memory>
@@ -20,14 +20,13 @@ struct GenerationOptions : Common, ModelOptions, ExecutorOptions {
   bool random_seed = false;
 
   void add_to(CLI::App& command);
-  // Applies what was given to this command; Error(kUsage) where it cannot be.
+  // Applies the options; Error(kUsage) where they do not go together.
   void prepare(const CLI::App& command);
-  // The tokens that the cache of this model will hold, and a warning where that is more than the
-  // model was made for.
+  // The size of the KV cache in tokens; warns where it exceeds the model's context.
   int64_t context_of(const ModelSource& source) const;
 };
 
-// A whole number, or -1 for one drawn by chance, which is returned as *random. Error(kUsage).
+// A whole number; for -1 draws a random one and sets *random. Error(kUsage) for others.
 uint64_t parse_seed(const std::string& text, bool* random);
 CLI::Validator top_p_range();  // above 0, at most 1
 

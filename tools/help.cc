@@ -123,7 +123,7 @@ std::string entry(const std::string& names, const std::string& text, size_t widt
   return line + body.substr(column) + "\n";
 }
 
-// What lies in lines that are kept as they are, but for those that are too long.
+// The lines of a footer, of which only those that are too long are wrapped.
 std::string footer_lines(const std::string& text, size_t width) {
   std::string out;
   for (size_t at = 0; at < text.size();) {

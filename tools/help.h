@@ -1,4 +1,4 @@
-// The text of pith --help and pith COMMAND --help, made from the options that CLI11 was told of.
+// The text of pith --help and pith COMMAND --help, made from the options that CLI11 knows.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -7,7 +7,7 @@
 namespace pith::tools {
 
 // Required options come first, then the others in their groups, in the order in which they were
-// added; defaults are shown. No line is longer than `width`, but for words that are.
+// added; defaults are shown. No line is longer than `width`, except for longer words.
 std::string help_text(const CLI::App& command, int width);
 
 // Text cut at word ends: lines of at most `width` columns, all but the first indented by `indent`.

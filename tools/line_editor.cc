@@ -144,7 +144,8 @@ class LineEditor::Editor {
     return self->prompt_.data();
   }
 
-  // What lies between the terminal's marks becomes part of the line, ends of lines shown as such.
+  // The text between the marks of a bracketed paste becomes part of the line, with line ends shown
+  // as symbols.
   static unsigned char paste(EditLine* edit, int) {
     Editor* self = nullptr;
     ::el_get(edit, EL_CLIENTDATA, &self);
@@ -169,7 +170,7 @@ class LineEditor::Editor {
     return CC_REFRESH;
   }
 
-  // Kept at once, so that a killed program loses nothing of it.
+  // Saved at once, so that a killed program loses nothing.
   void remember(const std::string& line) {
     if (line.find_first_not_of(' ') == std::string::npos) return;
     HistEvent event;

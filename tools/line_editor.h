@@ -1,6 +1,6 @@
-// Lines that somebody types, or that a pipe brings. On a terminal they are edited by libedit, with
-// a history that is kept in $XDG_STATE_HOME/pith/history (by default ~/.local/state); a pasted text
-// of several lines is one line with \n in it. Elsewhere lines end by \n or \r\n.
+// Reads lines of standard input. On a terminal libedit edits them, with a history in
+// $XDG_STATE_HOME/pith/history (by default ~/.local/state); a pasted text of several lines is one
+// line with \n in it. Lines of a pipe or file end in \n or \r\n.
 #pragma once
 
 #include <memory>
@@ -13,7 +13,7 @@ class LineEditor {
   enum class Event {
     kLine,
     kEnd,          // Ctrl-D, end of the input
-    kInterrupted,  // a signal came; what was typed is in *line
+    kInterrupted,  // by a signal; the typed text is in *line
     kTooLong,      // more than kMaxLine; it was read to its end and dropped
   };
   static constexpr size_t kMaxLine = size_t{4} << 20;

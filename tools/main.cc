@@ -14,9 +14,8 @@ int main(int argc, char** argv) {
   // them.
   ::mallopt(M_MMAP_THRESHOLD, 1 << 20);
 #endif
-  // What they would kill is an error of the write instead.
+  // Writing to a pipe that nobody reads is an error of the write and does not kill the program.
   std::signal(SIGPIPE, SIG_IGN);
-  std::signal(SIGXFSZ, SIG_IGN);
   pith::install_mapping_guard();
   pith::install_interrupt_handler();
   return pith::tools::run(argc, argv);

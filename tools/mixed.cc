@@ -297,7 +297,7 @@ double Mixed::search_for_kl(const std::function<void(const QuantizeSettings&)>& 
       tell_choice();
       return kl;
     }
-    // Towards the middle of what is near.
+    // Aims at the middle of the accepted range.
     const double aim = (1 + kNear) / 2 * o_.max_kl;
     cost = chosen_kl(groups_) * aim / kl;
     if (under && over) {
@@ -306,7 +306,7 @@ double Mixed::search_for_kl(const std::function<void(const QuantizeSettings&)>& 
     }
   }
   warn(fmt::format("the KL divergence did not come within 10 % of {}", o_.max_kl));
-  // What is within the budget stands; where no try was, the largest choices are one.
+  // Returns to the largest choice within the budget; without one, takes the largest choices of all.
   if (kl > o_.max_kl) {
     cost = under ? under->cost : 0;
     kl = attempt();

@@ -31,8 +31,8 @@ class Mixed {
 
   // Memory that measuring takes.
   uint64_t memory_bytes() const;
-  // Measures on the text. Takes the last four windows out of it for max_kl, to see what came of it.
-  // What is measured is kept in the work folder as it comes.
+  // Measures on the text. For max_kl it sets the last four windows aside, to measure the result on.
+  // Measurements are stored in the work folder as they come.
   void measure();
 
   // The choice for the size; for a divergence, as far as the costs tell.

@@ -1,4 +1,4 @@
-// Files that a command is going to write, looked at before it works.
+// Checks of the files that a command will write, before its work.
 #pragma once
 
 #include <string>

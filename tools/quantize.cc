@@ -30,8 +30,8 @@ int64_t window_length(const QuantizeCommand& o, const ModelSource& source) {
   return std::min<int64_t>(o.seqlen, static_cast<int64_t>(source.spec().context()));
 }
 
-// The text that the model writes itself, in the sizes of `to->calibration`, into it. What is
-// written is kept in the work folder as it comes.
+// Lets the model write its calibration text, in the sizes of `to->calibration`, into it. The text
+// is stored in the work folder as it comes.
 void write_text(const QuantizeCommand& o, const ModelSource& source, WorkFolder& work,
                 Progress& progress, CompressOptions* to) {
   const auto count = static_cast<int64_t>(to->calibration.size());
@@ -151,7 +151,7 @@ Json run(const QuantizeCommand& o, const ModelSource& source, const QuantizeSett
   return j;
 }
 
-// Names that are a mistake, and files that cannot be written: before anything is read.
+// Refuses names that are a mistake, and files that cannot be written, before anything is read.
 void check_outputs(const QuantizeCommand& o) {
   require_no_type_as_output(o.output);
   if (!same_file(o.model, o.output)) {
@@ -190,7 +190,7 @@ std::string calibration_of(const QuantizeCommand& o, const QuantizeSettings& set
   return !pass->needs_text().empty() || o.mixed() ? "self" : "none";
 }
 
-// It goes into the file, so it is looked at even where no text is read.
+// The tokenizer goes into the file, so it is checked even where no text is read.
 std::unique_ptr<Tokenizer> tokenizer_for(const ModelSource& source, bool reads_text) {
   if (source.tokenizer().empty() && !reads_text) {
     warn("the model has no tokenizer, and neither will the file have one: --tokenizer");

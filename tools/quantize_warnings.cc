@@ -128,7 +128,7 @@ void warn_of_choices(const QuantizeCommand& o, const QuantizeSettings& settings,
     warn(fmt::format("the output ({}) is larger than the input ({})",
                      human_bytes(plan.output_bytes), human_bytes(plan.source_bytes)));
   }
-  // What is published in 4 or 8 bits is the original; what these were made of is not here.
+  // A model published in 4 or 8 bits counts as the original: its own source is not available.
   if (source.kind() == "pith" || source.kind() == "gguf") {
     std::map<std::string, uint64_t> by_type;
     uint64_t narrow = 0, all = 0;

@@ -1,4 +1,4 @@
-// What `pith quantize` says of choices that have no effect, or a bad one.
+// Warnings and errors of `pith quantize` for options that have no effect, or a bad one.
 #pragma once
 
 #include <string>

@@ -29,7 +29,7 @@ bool show(const std::string& piece) {
   return !interrupted();
 }
 
-// What a person or a shell puts behind the last line of a prompt that is piped in.
+// Removes the line end that a shell puts after the last line of a piped prompt.
 std::string without_last_line_end(std::string text) {
   if (text.ends_with("\n")) text.pop_back();
   if (text.ends_with("\r")) text.pop_back();
@@ -44,7 +44,7 @@ std::string read_prompt(const Options& o) {
   return "";
 }
 
-// A model that is asked once or many times.
+// A model that answers one prompt or many.
 class Speaker {
  public:
   explicit Speaker(const Options& o)

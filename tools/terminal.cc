@@ -20,7 +20,7 @@
 namespace pith::tools {
 namespace {
 
-// What this process knows of its two streams.
+// The state of standard output and standard error.
 struct Streams {
   std::string out;         // not yet written
   bool open_line = false;  // standard output stands inside a line
@@ -83,7 +83,8 @@ void write_err(std::string_view text) {
 void prepare_streams() {
   for (int descriptor = 0; descriptor <= 2; ++descriptor) {
     if (::fcntl(descriptor, F_GETFD) >= 0 || errno != EBADF) continue;
-    // The lowest that is free is this one. Without a /dev, a folder takes the place.
+    // open() returns the lowest free descriptor, which is this one. Without /dev, "/" takes the
+    // place.
     if (::open("/dev/null", O_RDWR) < 0 && ::open("/", O_RDONLY) < 0) return;
   }
 }

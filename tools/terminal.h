@@ -1,6 +1,6 @@
-// What people see: text, progress, warnings, sizes. The only file that writes to standard output
-// and standard error, so that what files and models say is printed without their control
-// characters, and so that a stream that is closed, full or broken does what is said here:
+// Output for users: text, progress, warnings, sizes. The only file that writes to standard output
+// and standard error, so that text of files and models is printed without control characters, and
+// so that closed, full and broken streams are handled in one way:
 //
 //   standard error    messages that cannot be written are dropped
 //   standard output   nobody reads the pipe: ReaderGone, which ends the program silently with 141;

@@ -17,7 +17,7 @@ struct Options : Common {
   bool has_prompt = false, ids = false, special = false, count = false, plain = false;
 };
 
-// Of a model, or of a tokenizer's file itself.
+// The tokenizer of a model, or of a tokenizer's file.
 std::unique_ptr<Tokenizer> tokenizer_of(const Options& o) {
   const bool alone = o.model.ends_with("tokenizer.json") || o.model.ends_with("tokenizer.model");
   if (alone && is_regular_file(o.model)) return make_tokenizer(read_tokenizer_file(o.model));
@@ -27,7 +27,7 @@ std::unique_ptr<Tokenizer> tokenizer_of(const Options& o) {
   return load_tokenizer_for(*open_model_for(model, false));
 }
 
-// The text that a token stands for; bytes that are no character alone stay as they are.
+// The text of a token; bytes that are no whole character stay as they are.
 std::string text_of(const Tokenizer& t, int32_t id) {
   std::string text = t.token_text(id);
   if (t.is_special(id)) return text;

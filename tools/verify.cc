@@ -50,7 +50,7 @@ Verified verify_file(const std::string& path, Progress& progress) {
     }
   }
   progress.end();
-  // Layers that begin as zeros are published, whole models of them are not.
+  // Published models may have some layers of zeros, but never all of them.
   if (out.constant.size() == linears.size())
     fail(ErrorKind::kNumeric, "{}: in every linear layer all weights are the same", path);
   if (!source->tokenizer().empty()) load_tokenizer_for(*source);

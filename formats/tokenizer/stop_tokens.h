@@ -1,7 +1,6 @@
 // Finds the tokens that end a generation in the files of a tokenizer:
 //   - its EOS token (eos_token of tokenizer_config.json, the ids of a GGUF file or .model);
-//   - tokens whose text ends a turn or a text in published models ("<|im_end|>", "<|eot_id|>",
-//   ...),
+//   - tokens whose text ends a turn or a text in published models ("<|im_end|>", "<|eot_id|>"),
 //     since many files name one of them as EOS and end turns with another;
 //   - the special token that the chat template puts after an answer.
 #pragma once

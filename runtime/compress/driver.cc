@@ -166,14 +166,14 @@ class Driver {
            kind == ErrorKind::kUnsupported || kind == ErrorKind::kNumeric;
   }
 
-  // Names of units in their order.
+  // The names of the units, in order.
   std::vector<std::string> unit_names() const {
     std::vector<std::string> names = {"tokenizer", "embedding"};
     for (int l = 0; l < spec_.layers_size(); ++l) names.push_back(fmt::format("layer {}", l));
     names.push_back("head");
     return names;
   }
-  // From the first on that has other records than this model's units have.
+  // Drops the units from the first one on whose records do not fit this model.
   void drop_strange_units(Journal& journal) const {
     const auto names = unit_names();
     for (size_t i = 0; i < journal.done().size(); ++i) {
@@ -281,7 +281,8 @@ class Driver {
       return check_result(path, source_, check_tokens(), progress_);
     } catch (const Error& e) {
       if (e.kind() != ErrorKind::kCorrupt) throw;
-      // What is read is not what was written. The next run finds the parts, and makes them anew.
+      // The data read back differs from the data written. The next run finds the damaged parts and
+      // makes them again.
       fail(ErrorKind::kIo, "{}; the disk may be faulty: run again to make the damaged parts anew",
            e.what());
     }

@@ -88,9 +88,9 @@ Fingerprint fingerprint_of(Executor* executor) {
 
 Fingerprint fingerprint_of(const ModelSource& source, const Passes& passes,
                            const CompressOptions& options) {
-  // Named one by one: a new option does not compile before it is dealt with here. What is not
-  // hashed does not change the bytes: where they go and what is kept, in memory or in a file; how
-  // many fallbacks are an error.
+  // Every option is named, so that a new one does not compile before it is handled here. Options
+  // that are not hashed do not change the bytes: the place of the output, memory, the work folder,
+  // and the number of fallbacks that is an error.
   const auto& [output, memory, max_fallbacks, sequential, propagate, calibration, calibration_hash,
                seed, executor, work, one_of_tries] = options;
   (void)output, (void)memory, (void)max_fallbacks, (void)work, (void)one_of_tries;

@@ -20,7 +20,7 @@ proto::Manifest manifest_of(const proto::JournalUnit& unit) {
   return m;
 }
 
-// Whether the bytes are still those that were written.
+// Whether the planes still have their checksums.
 bool has_its_bytes(const File& data, const proto::JournalUnit& unit) {
   constexpr uint64_t kPiece = 4 << 20;
   std::vector<std::byte> piece;
@@ -73,7 +73,7 @@ Journal::Journal(std::unique_ptr<WorkFolder> own, const Fingerprint& fingerprint
 
 void Journal::open(const Fingerprint& fingerprint) {
   RecordLog& log = folder_.journal();
-  // Without data, units are none: they got their name, and the journal is still here.
+  // No data means no units: the data got its final name, and only the journal is left.
   const bool has_data = file_exists(folder_.file("data"));
   if (!has_data && !log.records().empty()) log.begin(fingerprint);
   folder_.begin(log, "finished parts", fingerprint);

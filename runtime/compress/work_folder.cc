@@ -118,7 +118,7 @@ void RecordLog::write(const std::string& bytes) {
   std::memcpy(record.data() + 4, &hash, 8);
   record += bytes;
   file_.write(end_, as_bytes(record));
-  // What was dropped may lie behind it, and would follow.
+  // Dropped bytes after the end would follow the new record.
   if (file_.size() > end_ + record.size()) file_.truncate(end_ + record.size());
   file_.sync();
   end_ += record.size();
@@ -126,8 +126,8 @@ void RecordLog::write(const std::string& bytes) {
 }
 
 void RecordLog::begin(const Fingerprint& about) {
-  // What was there is gone before anything new is: records never follow another's beginning. The
-  // magic stays at all times, by which the folder is known.
+  // Old records are removed before anything new is written, so that they never follow another
+  // fingerprint. The magic, by which the folder is recognized, stays at all times.
   file_.truncate(std::min<uint64_t>(file_.size(), kMagic.size()));
   file_.write(0, as_bytes(kMagic));
   end_ = kMagic.size();
@@ -160,7 +160,7 @@ namespace {
        path, why);
 }
 
-// Makes the folder, or sees that it is one that pith may use. Returns whether it was made.
+// Makes the folder, or checks that pith may use the one that is there. Returns whether it was made.
 bool own_folder(const std::string& path) {
   if (syscalls().mkdir(path.c_str(), 0700) == 0) return true;
   const int error = errno;
@@ -269,8 +269,8 @@ RecordLog WorkFolder::open_log(const std::string& name, const Fingerprint& about
 
 void WorkFolder::remove() {
   removed_ = true;
-  // The journal last, and while it is locked. What cannot be removed is no error: the result
-  // stands.
+  // The journal goes last, while it is locked. A file that cannot be removed is no error: the
+  // result is complete.
   for (const char* name : {"data", "text", "costs", "journal"})
     syscalls().unlink(file(name).c_str());
   journal_.close();

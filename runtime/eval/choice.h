@@ -33,7 +33,7 @@ struct ChoiceTask {
   std::string prompt;
   std::vector<std::string> choices;
   size_t answer = 0;
-  // Where the prompts differ and what follows is the same (Winogrande): one for each choice.
+  // One for each choice, where the prompts differ and the continuation is the same (Winogrande).
   std::vector<std::string> prompts = {};
   std::string delimiter = "";  // between prompt and choice
   std::string subject = "";    // of MMLU
@@ -60,8 +60,8 @@ void add_descriptions(std::vector<ChoiceTask>* tasks);
 struct ChoiceResult {
   int64_t tasks = 0;
   double accuracy = 0, accuracy_by_length = 0;
-  // Wilson's interval of 95 % for the accuracy, and half its width over 1.96, which few tasks that
-  // were all right do not make 0.
+  // Wilson's 95 % interval for the accuracy, and half its width over 1.96, which is not 0 even
+  // where a few tasks were all right.
   double low = 0, high = 0, standard_error = 0;
 };
 

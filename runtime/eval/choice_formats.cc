@@ -24,7 +24,7 @@ void replace_all(std::string* text, std::string_view from, std::string_view to) 
     text->replace(at, from.size(), to);
 }
 
-// The first letter large, all others small.
+// The first letter in upper case, all others in lower case.
 std::string capitalized(const std::string& text) {
   std::string out;
   for (size_t at = 0; at < text.size();) {
@@ -40,7 +40,7 @@ std::string capitalized(const std::string& text) {
   return out;
 }
 
-// HellaSwag's texts without what is left of WikiHow's markup.
+// HellaSwag's texts without the remains of WikiHow's markup.
 std::string hellaswag_text(const std::string& text) {
   std::string s = strip(text);
   replace_all(&s, " [title]", ". ");
@@ -214,7 +214,7 @@ ChoiceTask mmlu(const Json& j, const std::string& where) {
                    json_string(j, "subject", where, ""), where);
 }
 
-// A format by the keys that no other has.
+// Recognizes a format by the keys that no other format has.
 struct Format {
   const char* name;
   std::vector<const char*> keys;
@@ -239,7 +239,7 @@ const Format& format_of(const Json& j) {
   return kPlain;
 }
 
-// Of one line, whose number is in `where`.
+// Parses the JSON of one line, whose number is in `where`.
 Json parse_line(std::string_view line, const std::string& where) {
   try {
     return parse_json(line, where);
@@ -285,7 +285,7 @@ class Csv {
  public:
   Csv(std::string_view text, const std::string& name) : text_(text), name_(name) {}
 
-  // False at the end. `line`: where the row begins.
+  // False at the end. `line`: the line where the row begins.
   bool next(std::vector<std::string>* fields, int* line) {
     fields->clear();
     while (at_ < text_.size() && (text_[at_] == '\n' || text_[at_] == '\r')) take();

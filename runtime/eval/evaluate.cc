@@ -125,7 +125,7 @@ int64_t scored_in(const std::vector<Window>& windows, const Group& g) {
   return n;
 }
 
-// The scores of tokens by a base that was stored, and its logits in the executor.
+// The scores of tokens by a stored base, and its logits in the executor.
 class StoredBase {
  public:
   StoredBase(Executor& executor, const LogitsReader& reader)
@@ -154,7 +154,7 @@ class StoredBase {
   std::vector<StoredScore> stored_;
 };
 
-// What is known of one scored token: the first scores are those of the base, or of the only model.
+// The scores of one scored token: first those of the base, or of the only model.
 struct ScoredToken {
   std::span<const RowScore> scores;
   double first_nll;
@@ -163,8 +163,8 @@ struct ScoredToken {
 double nll_of(const RowScore& s) { return s.log_sum - static_cast<double>(s.target); }
 
 // Runs every model over every window and calls take(token, row) for each scored token, which fills
-// the row of the table; detail() tells how it stands. With a stored base, the subjects are the
-// candidates. Rows that the table holds already are not measured again.
+// the row of the table; detail() is shown with the progress. With a stored base, only the
+// candidates run. Rows that the table holds already are not measured again.
 template <class Take, class Detail>
 void for_each_scored(std::span<const Subject> subjects, StoredBase* stored,
                      const std::vector<Window>& windows, Measurements& table, LogitsWriter* logits,
@@ -354,7 +354,7 @@ std::vector<double> window_nll(Executor& executor, const Model& model,
 
 namespace {
 
-// Columns of the table: the base's nll, then of each candidate these.
+// Columns of the table: the base's nll, then these for each candidate.
 enum Column : size_t { kDivergence = 1, kNll = 2, kSame = 3, kColumns = 3 };
 
 KlResult result_of(const Measurements& table, size_t candidate) {

@@ -20,13 +20,13 @@ struct PerplexityResult {
   double standard_error = 0;  // of the perplexity
 };
 
-// What an evaluation may read and write beside its models; each may be null.
+// Files that an evaluation reads and writes beside its models; each may be null.
 struct EvaluationFiles {
   Measurements* measured = nullptr;  // kPerplexityColumns or kl_columns() wide
-  LogitsWriter* logits = nullptr;    // takes those of the model, or of the base
+  LogitsWriter* logits = nullptr;    // receives the logits of the model, or of the base
 };
 
-// Numbers that are kept for each scored token.
+// Columns of `measured`: numbers for each scored token.
 inline constexpr size_t kPerplexityColumns = 1;
 inline size_t kl_columns(size_t candidates) { return 1 + 3 * candidates; }
 
@@ -68,8 +68,8 @@ std::vector<KlResult> evaluate_kl(Executor& executor, const Model& base,
                                   const std::vector<Window>& windows,
                                   Progress& progress = no_progress(),
                                   const EvaluationFiles& files = {});
-// Against a base whose distributions were stored; the windows must be those it ran. Error(kUsage)
-// where they are others.
+// Against the stored distributions of a base. Error(kUsage) where the windows are not those that
+// the base ran.
 std::vector<KlResult> evaluate_kl(Executor& executor, const LogitsReader& base,
                                   std::span<const KlCandidate> candidates,
                                   const std::vector<Window>& windows,

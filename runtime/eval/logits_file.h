@@ -1,10 +1,10 @@
 // The next-token distributions of a base model, stored so that its KL divergence from many models
-// can be taken later without running it again.
+// can be computed later without running it again.
 //
 // Each distribution is stored as its logits relative to the largest, in 65535 equal steps between
-// the largest and the smallest (what is less likely than e^-40 of the largest counts as that): a
-// logit is off by at most 3.1e-4, the divergence of a token by a share of that, and the mean over a
-// text by some 1e-6. The log probability of the token that came and the likeliest token are exact.
+// the largest and the smallest (logits more than 40 below the largest are raised to that): a logit
+// is off by at most 3.1e-4, the divergence of a token by a share of that, and the mean over a text
+// by some 1e-6. The log probability of the true next token and the top token are exact.
 //
 // The file, little-endian:
 //   char magic[8] "PITHLOGP", u32 version, u32 vocab, u64 tokens, u64 windows, u64 hash of the
@@ -32,17 +32,17 @@ struct LogitsHeader {
   std::string protocol;
 };
 
-// What identifies windows: all their tokens and where scoring begins.
+// A hash of windows: all their tokens and where scoring begins.
 uint64_t hash_of(const std::vector<Window>& windows);
 
 bool looks_like_logits_file(const std::string& path);
 
-// The header of a file of `file_bytes` that begins with `head`; Error(kCorrupt). `header_bytes`:
-// how long it is.
+// The header of a file of `file_bytes` that begins with `head`, and its length in `header_bytes`.
+// Error(kCorrupt) where the two do not fit.
 LogitsHeader parse_logits_header(std::span<const std::byte> head, uint64_t file_bytes,
                                  const std::string& name, uint64_t* header_bytes);
 uint64_t logits_record_bytes(uint64_t vocab);
-// One token: its scores, its logits [vocab], and the log probability that it was given.
+// The scores of one token; its logits are [vocab].
 struct StoredScore {
   double nll = 0;
   int32_t top = 0;
@@ -54,7 +54,7 @@ void encode_logits_record(std::span<const float> logits, const RowScore& score,
 
 class LogitsWriter {
  public:
-  // Takes the space at once. The file appears under its name with finish().
+  // Reserves the disk space at once. The file appears under its name with finish().
   LogitsWriter(const std::string& path, const LogitsHeader& header);
   void add(std::span<const float> logits, std::span<const RowScore> scores);  // [rows, vocab]
   void finish();

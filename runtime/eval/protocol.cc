@@ -54,7 +54,7 @@ std::string join_rows(std::string_view text) {
   return out;
 }
 
-// The digits that follow the first `skip` characters; what is behind them stays in `rest`.
+// The number after the first `skip` characters; the text after it stays in `rest`.
 bool take_number(std::string_view& rest, size_t skip, int64_t* to) {
   const char* const end = rest.data() + rest.size();
   const auto [stop, error] = std::from_chars(rest.data() + skip, end, *to);

@@ -42,7 +42,7 @@ struct Protocol {
   int64_t stride = 0;  // of kText; 0: none
 
   std::string name() const;
-  // How it takes the text, in a few words for the line that is printed.
+  // How it splits the text, in a few words for the line that is printed.
   const char* summary() const;
 };
 
@@ -56,7 +56,7 @@ Protocol parse_protocol(std::string_view name, int64_t model_context);
 std::vector<Window> make_windows(const Protocol& protocol, const Tokenizer& tokenizer,
                                  std::string_view text, int32_t bos);
 
-// Whether a text has headings as WikiText's rows do (" = Name = "), for which gptq-N is made.
+// Whether a text has headings like WikiText's rows (" = Name = "), for which gptq-N is made.
 bool looks_like_wikitext(std::string_view text);
 
 }  // namespace pith

@@ -1,6 +1,6 @@
-// What an evaluation has measured so far: a table with one row for each scored token, kept in a
-// file where the user names one, so that an interrupted evaluation goes on. Results are computed
-// from the whole table, so they are the same bits however often it was interrupted.
+// The measurements of an evaluation: a table with one row for each scored token, kept in a file
+// where the user names one, so that an interrupted evaluation can resume. Results are computed from
+// the whole table, so they are the same bits however often it was interrupted.
 //
 // The file, little-endian:
 //   char magic[8] "PITHEVAL", u32 version, u32 columns, u64 rows, u64 bytes of settings,
@@ -21,9 +21,8 @@ class Measurements {
  public:
   // In memory alone.
   explicit Measurements(size_t columns) : columns_(columns) {}
-  // Also in a file, which may hold the rows of a run before. Its settings must be those of this
-  // run: Error(kUsage) names the ones that differ. Error(kCorrupt) where the file is something
-  // else.
+  // Also in a file, which may hold the rows of an earlier run. Error(kUsage) naming the setting
+  // where that run had other settings, Error(kCorrupt) where the file is something else.
   Measurements(size_t columns, std::string path, Json settings);
 
   size_t columns() const { return columns_; }
@@ -31,11 +30,11 @@ class Measurements {
   size_t restored() const { return restored_; }  // rows that the file held
   double at(size_t row, size_t column) const { return values_[row * columns_ + column]; }
   void add(std::span<const double> row);
-  void cut(size_t rows);  // forgets those behind
+  void cut(size_t rows);  // keeps only the first `rows`
 
-  void save_sometimes();  // every half a minute
-  void save();            // nothing without a path
-  void remove();          // the file, once the result is out
+  void save_sometimes();  // at most every 30 s
+  void save();            // does nothing without a path
+  void remove();          // removes the file, once the result is out
 
  private:
   size_t columns_;

@@ -30,7 +30,7 @@ class CheckpointSource final : public ModelSource {
     return kNames[static_cast<size_t>(checkpoint_.kind)];
   }
   TokenizerFiles tokenizer() const override { return checkpoint_.tokenizer; }
-  // With which tensors are taken for what, and how.
+  // Includes the mapping of tensors to weights.
   uint64_t hash() const override {
     Hasher h;
     const uint64_t files = checkpoint_.hash();

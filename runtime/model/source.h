@@ -52,7 +52,7 @@ std::unique_ptr<Tokenizer> load_tokenizer(const ModelSource& source,
                                           std::vector<std::string>* notes = nullptr);
 
 // The tokens that end a generation: those of the model's configuration and those of the tokenizer's
-// files (EOS, what ends a turn), each once, without ids that the model has no row for.
+// files (EOS, ends of turns), each once, without ids that have no row in the embedding.
 std::vector<int32_t> stop_tokens(const proto::ModelSpec& spec, const Tokenizer& tokenizer);
 
 Block load_block(const ModelSource& source, int layer);

@@ -141,8 +141,8 @@ void compare_head(const Checkpoint& checkpoint, ImportedModel* model) {
   }
 }
 
-// That the model takes all of each tensor that it reads: a configuration of other sizes would take
-// the first rows for the whole.
+// Checks that the model uses all of each tensor that it reads: with wrong sizes in the
+// configuration it would use only the first rows.
 void check_whole_tensors(const Checkpoint& checkpoint, const ImportedModel& model) {
   std::map<std::string, int64_t> used;  // numbers; products are bounded by the files, as above
   const auto add = [&](const std::string& name, int64_t numbers) {

@@ -259,7 +259,7 @@ proto::ModelSpec decoder_spec_gguf(const Checkpoint& checkpoint) {
     fail(ErrorKind::kCorrupt, "{}: token_embd.weight is not a matrix", checkpoint.path);
   spec.set_vocab(static_cast<uint64_t>(embedding.shape[0]));
   spec.set_tied_head(checkpoint.find("output.weight") == nullptr);
-  // Ids that no token has say that there is none.
+  // An id outside of the vocabulary means that there is none.
   const auto id = [&](const char* name) {
     const uint64_t given = g.has(name) ? g.uint(name) : UINT64_MAX;
     return given < spec.vocab() ? checked_cast<int32_t>(given, name) : -1;
@@ -280,7 +280,7 @@ proto::ModelSpec decoder_spec_gguf(const Checkpoint& checkpoint) {
     fail(ErrorKind::kCorrupt, "{}: {} of {} layers for further tokens", checkpoint.path, further,
          s.layers);
   s.layers -= static_cast<uint32_t>(further);
-  // These may differ from layer to layer; those of the first here.
+  // These may differ from layer to layer; here they are those of the first.
   const auto heads_of = [&](size_t l) {
     return small(g.uint_of_layer(key("attention.head_count"), l), "attention.head_count");
   };
@@ -476,8 +476,8 @@ void name_norms(ImportedModel* model, const std::string& layer_format, const Nor
   }
 }
 
-// Of layers behind those that the configuration counts; the ones that predict further tokens are
-// known to be there.
+// Notes layers beyond those that the configuration counts; layers of multi-token prediction are
+// expected there.
 void note_unused_layers(const Checkpoint& checkpoint, const std::string& prefix,
                         ImportedModel* model) {
   const int layers = model->spec.layers_size();

@@ -8,20 +8,21 @@
 
 namespace pith {
 
-// From what read_hf_config gives, or what a family makes of it: every layer alike, attention then
-// gated MLP, each behind an RMS norm.
+// `config`: the result of read_hf_config, perhaps changed by the family. All layers are alike:
+// attention, then a gated MLP, each after an RMS norm.
 proto::ModelSpec decoder_spec_hf(const Checkpoint& checkpoint, const Json& config);
 
 // The same from GGUF metadata ("llama.embedding_length", ...).
 proto::ModelSpec decoder_spec_gguf(const Checkpoint& checkpoint);
 
-// From complete rope_parameters (read_hf_config): of a model for `context` tokens with such heads.
+// `parameters`: complete rope_parameters (read_hf_config) of a model for `context` tokens.
 proto::Rope rope_hf(const Json& parameters, uint64_t context, uint32_t head_dim);
 // What YaRN multiplies scores by, or their parts, for a context `factor` times as long.
 double yarn_mscale(double factor, double mscale);
 proto::Activation activation_named(const std::string& name, const std::string& file);
 
-// Windows of sliding_window in the layers that layer_types names, or else in those of `unlisted`.
+// Sets attention windows of sliding_window in the layers that layer_types names; without
+// layer_types in those for which `unlisted` is true.
 void set_windows_hf(const Json& config, bool (*unlisted)(const Json& config, uint64_t layer),
                     proto::ModelSpec* spec);
 

@@ -25,7 +25,7 @@ const Json* quantization_of(const Checkpoint& c) {
   return found != nullptr ? found : json_find(c.config, "compression_config");
 }
 
-// The weights of each group of compressed-tensors: what members(weights) says of the first.
+// Calls f(weights) for each group of compressed-tensors.
 template <class F>
 void for_each_group(const Json& quantization, F f) {
   const Json* const groups = json_find(quantization, "config_groups");
@@ -71,7 +71,7 @@ std::array<int64_t, 2> block_size(const Checkpoint& checkpoint) {
   return size;
 }
 
-// Where the scale of row r, column c of the tensor lies among its scales; `width` columns.
+// The index of the scale of row r, column c of a tensor with `width` columns.
 struct Grid {
   Grid(const Fp8Scales& s, int64_t width)
       : scales(s), rows(ceil_div(s.matrix_rows, s.rows)), columns(ceil_div(width, s.columns)) {}
@@ -105,7 +105,7 @@ Fp8Scales scales_of(const Checkpoint& c, const TensorInfo& codes, const TensorIn
     return count == matrices * height / out.matrix_rows * grid.rows * grid.columns;
   };
   if (fits(matrices * height, width, matrices * height)) return out;  // one
-  // A scale of each row and a grid of blocks may be as many.
+  // Scales of rows and a grid of blocks may have the same count.
   const size_t rank = scales.shape.size();
   const bool by_row = rank == 1 || scales.shape.back() == 1;
   if (by_row && fits(1, width, height)) return out;
@@ -203,7 +203,7 @@ Weight fp8_rows(const Checkpoint& checkpoint, const TensorSlice& slice, int64_t 
   checkpoint.read(t, first, count, codes);
   const std::vector<float> scales = read_scales(checkpoint, s.tensor);
   const Grid grid(s, width);
-  // Of the weight's row i, column j.
+  // The scale of the weight's row i, column j.
   const auto code = [&](int64_t i, int64_t j) {
     return codes[static_cast<size_t>(slice.transposed ? j * width + row + i
                                                       : i * slice.step * width + j)];

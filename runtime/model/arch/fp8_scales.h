@@ -1,4 +1,4 @@
-// FP8 weights of checkpoints: which tensor scales which, and how they become a weight of pith.
+// FP8 weights of checkpoints: finds the scales of each tensor and makes a weight of both.
 //
 // A tensor of FP8 codes NAME [.., R, K] has its scales in NAME_scale_inv (DeepSeek, Qwen) or
 // NAME_scale (compressed-tensors, FBGEMM, ModelOpt); w = scale * float(code) for both. The shape of
@@ -14,16 +14,17 @@
 
 namespace pith {
 
-// Whether config.json says that its weights are FP8, in a way that is read here.
-// Error(kUnsupported) naming the method where they are quantized otherwise.
+// Whether config.json declares FP8 weights of a supported kind. Error(kUnsupported) naming the
+// method where they are quantized otherwise.
 bool is_fp8_checkpoint(const Checkpoint& checkpoint);
 
 // Finds the scales of every weight in FP8, and checks their shapes. Error(kCorrupt) where a weight
 // has none.
 void find_fp8_scales(const Checkpoint& checkpoint, ImportedModel* model);
 
-// The encoding of rows [row, row + rows) of the weight [n, k] that `slice` is: the same codes and
-// scales where the slice keeps to their areas, and f32 where it cuts through blocks or rows.
+// The encoding of rows [row, row + rows) of the weight [n, k] that `slice` describes: the codes and
+// scales of the checkpoint where the slice consists of whole scale areas, f32 where it cuts through
+// blocks or rows.
 Encoding fp8_encoding(const TensorSlice& slice, int64_t n, int64_t k, int64_t row, int64_t rows);
 Weight fp8_rows(const Checkpoint& checkpoint, const TensorSlice& slice, int64_t n, int64_t k,
                 int64_t row, int64_t rows);

@@ -1,6 +1,6 @@
 // gpt-oss: mixtures of experts with biases and a clamped activation, attention with sinks, a window
-// in every other layer. Experts are stacked, in MXFP4 or, as transformers saves
-// what it was given in other types, transposed; gate and up of one row after the other.
+// in every other layer. Experts are stacked, in MXFP4 or, where transformers saved them in another
+// type, transposed; rows of gate and up alternate.
 
 #include "core/error.h"
 #include "runtime/model/arch/decoder.h"

@@ -11,7 +11,7 @@
 namespace pith {
 namespace {
 
-// ---- What each class reads, and its defaults --------------------------------------------------
+// ---- Keys that each class reads, and their defaults -------------------------------------------
 
 struct Family {
   const char* name;
@@ -233,7 +233,7 @@ constexpr KeyType kTypes[] = {
     {"routed_scaling_factor", Type::kPositive},
 };
 
-// What stands in `v`, for a message.
+// The value `v`, for a message.
 std::string shown(const Json& v) {
   if (v.is_array()) return v.empty() ? "an empty list" : "a list";
   if (v.is_object()) return "an object";
@@ -300,8 +300,8 @@ Json typed(const std::string& key, const Json& value) {
 
 // ---- Keys that no class of ours reads ---------------------------------------------------------
 
-// They change the model where a class reads them. The value with which they do nothing: none, false
-// or 0, or of a factor 1.
+// Keys that change the model where a class reads them, and the value with which they do nothing:
+// none, false or 0, for a factor 1.
 struct Foreign {
   const char* key;
   bool factor = false;
@@ -338,7 +338,7 @@ constexpr Foreign kForeign[] = {
     {"full_attn_mod", true},
     {"interpolate_factor", true},
 };
-// What transformers passes over in files of a family whose class does not have it.
+// Keys that transformers ignores in files of a family whose class does not have them.
 constexpr const char* kPassedOver[] = {"attention_bias", "mlp_bias", "norm_topk_prob"};
 
 bool does_nothing(const Json& v, bool factor) {
@@ -390,7 +390,8 @@ Json object_of(const Json& config, const char* key) {
   return *v;
 }
 
-// Completes the parameters of one kind of layer. `beside`: what wins over what is in them.
+// Completes the parameters of one kind of layer. `beside` may replace
+// original_max_position_embeddings.
 void complete_rope(const Json& beside, const Json& known, Json* p) {
   Json type = p->contains("rope_type") ? (*p)["rope_type"] : p->value("type", Json("default"));
   if (!type.is_string()) wrong("rope_type", "a string", type);
@@ -405,8 +406,8 @@ void complete_rope(const Json& beside, const Json& known, Json* p) {
   (*p)[key] = typed(key, (*p)[key]);
 }
 
-// What part of a head is rotated: of the families whose class reads it; others rotate the whole,
-// and with a scaling transformers fails.
+// The part of a head that RoPE rotates, for families whose class reads it; other families rotate
+// the whole head, and transformers fails where there is a scaling as well.
 void complete_part(const Json& config, const Json& known, Json* p,
                    std::vector<std::string>* notes) {
   const char* const key = "partial_rotary_factor";
@@ -449,7 +450,8 @@ Json rope_by_type(const Json& config, const Json& known, std::vector<std::string
   return out;
 }
 
-// rope_scaling wins over rope_parameters, as a whole; in either, what is missing comes from beside.
+// rope_scaling replaces rope_parameters as a whole; members that are missing in it come from the
+// configuration.
 Json rope_of(const Json& config, const Json& known, std::vector<std::string>* notes) {
   Json p = object_of(config, "rope_parameters");
   if (p.is_null()) p = known.value("rope_parameters", Json::object());
