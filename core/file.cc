@@ -50,7 +50,7 @@ std::atomic<Syscalls*> current_syscalls{&real_syscalls};
        std::strerror(error));
 }
 
-// `named`: the path that messages name.
+// `named`: the path for messages.
 int open_retrying(const std::string& path, int flags, const char* action,
                   const std::string& named) {
   int fd;
@@ -292,7 +292,8 @@ MappedFile::~MappedFile() {
 
 namespace {
 
-// The number in /proc/PID/fd/N and /proc/PID/task/TID/fd/N of this process; -1: it is none.
+// The descriptor N in /proc/PID/fd/N and /proc/PID/task/TID/fd/N of this process; -1 for other
+// paths.
 int own_descriptor(const std::string& folder, const std::string& name) {
   if (!folder.starts_with(fmt::format("/proc/{}/", ::getpid())) || !folder.ends_with("/fd"))
     return -1;
@@ -317,7 +318,7 @@ std::string real_path(const std::string& folder, const std::string& named) {
   return out;
 }
 
-// ".NAME.tmp.PID.N" of processes that are gone. A live one holds a lock on its file.
+// Removes ".NAME.tmp.PID.N" of processes that are gone. A live process holds a lock on its file.
 void remove_leftovers(const std::string& folder, const std::string& name) {
   constexpr int64_t kLong = 3600;  // s, in which a process has got its lock
   const std::string prefix = fmt::format(".{}.tmp.", name);

@@ -109,10 +109,10 @@ class MappedFile {
 // once by main.
 void install_mapping_guard();
 
-// Where a path that is to be written leads.
+// The target of a path that is to be written.
 struct OutputPath {
-  std::string path;      // behind all links; there need be no file yet
-  bool special = false;  // no regular file: written to as it is
+  std::string path;      // with all links resolved; the file need not exist
+  bool special = false;  // not a regular file: written in place
   int descriptor = -1;   // one of this process's: /dev/stdout, /dev/fd/3, /proc/self/fd/3
 };
 // Error(kIo) naming the path where it is a folder, a socket or a disk, or its folder is missing.

@@ -36,7 +36,7 @@ void append_utf8(uint32_t c, std::string* to) {
   }
 }
 
-// The length of the character of UTF-8 that text begins with; 0 where it is none.
+// The length of the UTF-8 character at the start of text; 0 where it is invalid.
 size_t utf8_length(std::string_view text) {
   const auto at = [&](size_t i) {
     return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u;

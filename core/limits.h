@@ -15,7 +15,7 @@ struct MemoryLimit {
   std::string by;  // "RAM and swap", "the limit of the cgroup", ...: for messages
 };
 
-// Where the system's files lie; tests have their own.
+// Roots of the system's files; tests have their own.
 struct SystemFiles {
   std::string proc = "/proc", cgroups = "/sys/fs/cgroup";
 };

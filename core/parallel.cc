@@ -28,7 +28,7 @@ constexpr uint32_t kMaxTiles = 1u << 31;
 }  // namespace
 
 ThreadPool::ThreadPool(int threads) {
-  // Where the system gives no more (a limit of tasks or of address space), fewer do the same work.
+  // Starting a thread may fail (a limit on tasks or address space); fewer threads do the same work.
   try {
     workers_.reserve(static_cast<size_t>(std::max(0, threads - 1)));
     for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });

@@ -23,7 +23,7 @@ constexpr const char* kPickleRemedy =
     "save_pretrained(..., "
     "safe_serialization=True) of Hugging Face transformers to safetensors";
 
-// As transformers, which goes on without a generation_config.json that it cannot read.
+// An unreadable generation_config.json is ignored, as transformers does.
 Json read_generation_config(const std::string& folder, std::vector<std::string>* notes) {
   const std::string path = join_path(folder, "generation_config.json");
   if (!file_exists(path)) return {};

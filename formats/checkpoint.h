@@ -56,8 +56,8 @@ struct Checkpoint {
   std::vector<File> files;
   std::vector<TensorInfo> tensors;  // in order of file and offset
   std::unordered_map<std::string, size_t> by_name;
-  // Tensors that cannot be read: of an element type that pith has none for, or in a shard that is
-  // not there. No error unless the model needs one of them.
+  // Tensors that cannot be read: they have an unsupported element type or lie in a missing shard.
+  // An error only where the model needs one of them.
   struct Unreadable {
     ErrorKind kind;
     std::string why;  // "has dtype F4, which is not supported"
@@ -67,7 +67,7 @@ struct Checkpoint {
   Json generation_config;  // generation_config.json, or null
   GgufMetadata gguf;       // metadata of a GGUF file
   TokenizerFiles tokenizer;
-  std::vector<std::string> notes;  // what was tolerated or ignored, a line each, for the user
+  std::vector<std::string> notes;  // tolerated and ignored parts, a line each, for the user
 
   // nullptr where there is none; Error where there is one that cannot be read.
   const TensorInfo* find(std::string_view name) const;

@@ -228,8 +228,8 @@ std::string_view name_of_other_type(uint32_t type) {
 }
 constexpr uint32_t kTypeF64 = 28;
 
-// One tensor; its offset stays relative to the data, which begin where all infos end. A type that
-// is not read is noted in `other_types`, and the tensor has no bytes then.
+// Reads one tensor info; its offset stays relative to the data section. An unsupported type is
+// noted in `other_types`, and the tensor then has 0 bytes.
 TensorInfo read_tensor(HeaderReader& r, uint64_t alignment,
                        std::map<std::string, std::string>* other_types) {
   TensorInfo t;

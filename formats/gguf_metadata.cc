@@ -45,8 +45,8 @@ const T& require_as(const GgufMetadata& m, std::string_view key, const char* exp
   return *v;
 }
 
-// `at` of an array; where there is no `at`, the value that all of it have. Other values as they
-// are.
+// Element `at` of an array; without `at`, the value that all its elements share. Returns other
+// values unchanged.
 GgufValue element(const GgufMetadata& m, std::string_view key, std::optional<size_t> at) {
   return std::visit(
       [&]<class T>(const T& v) -> GgufValue {

@@ -20,7 +20,7 @@ constexpr size_t kMaxRank = 64;
 // {"dtype":"U8","shape":[],"data_offsets":[0,0]} with the two quotes of its name and a colon.
 constexpr uint64_t kSmallestEntry = 49;
 
-// Element types that the format knows and pith has none for, with their bits.
+// Element types of the format that pith does not support, with their bits.
 struct OtherType {
   std::string_view name;
   uint64_t bits;

@@ -10,12 +10,12 @@
 // legal. Memory while parsing stays below 4 times the header + 64 MiB: the JSON is read as a stream
 // of events, never as a tree, and a shape of more than 64 sizes, a string of more than 16 MiB or
 // more than 65,536 entries of
-// __metadata__ are refused. Element types that pith has none for are read past: the place of such a
-// tensor is checked like any other's. F64 is read as f32.
+// __metadata__ are refused. Tensors of unsupported element types are skipped, after the same checks
+// of their place. F64 is read as f32.
 //
-// An index (model.safetensors.index.json) names shards by plain file name. As in transformers all
-// tensors of those shards count, wherever the index says that they are, and of those that two
-// shards hold the last shard's; what the index says differently is noted.
+// An index (model.safetensors.index.json) names shards by plain file name. As in transformers, all
+// tensors of those shards count, even where the index places them elsewhere, and the last shard
+// wins for a tensor in two of them; differences from the index are noted.
 #pragma once
 
 #include <cstddef>

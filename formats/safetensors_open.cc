@@ -32,7 +32,7 @@ SafetensorsHeader read_header(const File& file) {
   return parse_safetensors(head, size, file.path());
 }
 
-// A note of many tensors names the first.
+// A note about several tensors names the first.
 struct Noted {
   size_t count = 0;
   std::string first;
@@ -46,7 +46,7 @@ struct Noted {
   }
 };
 
-// The tensors of one file, and of those that an earlier one has too the new ones.
+// The tensors of all shards; those of a later shard replace earlier ones of the same name.
 class Tensors {
  public:
   explicit Tensors(Checkpoint& c) : c_(c) {}

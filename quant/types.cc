@@ -33,7 +33,7 @@ constexpr InputEncoding kPlain = {}, kInt8Token = {.dtype = DType::kI8},
                         kFp8Tensor = {.dtype = DType::kF8E4M3, .scale = InputScale::kTensor},
                         kFp8Block = {.dtype = DType::kF8E4M3, .scale = InputScale::kBlock128};
 
-// A name that stands for an encoding and for how inputs are rounded.
+// A name of an encoding and of a rounding of inputs.
 struct Named {
   const char* name;
   const char* encoding;

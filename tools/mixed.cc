@@ -306,7 +306,8 @@ double Mixed::search_for_kl(const std::function<void(const QuantizeSettings&)>& 
     }
   }
   warn(fmt::format("the KL divergence did not come within 10 % of {}", o_.max_kl));
-  // Returns to the largest choice within the budget; without one, takes the largest choices of all.
+  // The last try exceeds the budget: returns to the best one within it, or takes the largest
+  // choices.
   if (kl > o_.max_kl) {
     cost = under ? under->cost : 0;
     kl = attempt();

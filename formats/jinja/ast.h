@@ -155,7 +155,7 @@ struct Block {
 struct BlockDefinition {
   std::unique_ptr<Block> block;
 };
-struct Refused {  // a tag that needs other templates, which there are none of
+struct Refused {  // a tag that needs other templates
   std::string tag;
 };
 struct Break {};

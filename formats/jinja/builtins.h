@@ -43,7 +43,7 @@ Value cased(Interpreter&, const Text&, Case to);
 Value split_text(Interpreter&, const Text&, const ArgumentValues&, bool from_right);
 Value replace_text(Interpreter&, const Text&, const ArgumentValues&);
 Value strip_text(Interpreter&, const Text&, const Value& chars, bool left, bool right);
-// Where -1, 0 or 1 says on which side of the text the padding comes: left, both, right.
+// Pads to `width`; `side` -1, 0 or 1: padding on the left, on both sides, on the right.
 Value pad_text(Interpreter&, const Text&, int64_t width, const Text& fill, int side);
 Value join_values(Interpreter&, const Value& separator, const std::vector<Value>& items);
 Value dict_items(Interpreter&, const Dict&, ListKind kind);

@@ -203,8 +203,8 @@ Value Interpreter::list_attribute(const Value& object, const std::string& name) 
   return Undefined{};
 }
 
-// Python's methods come before the members of a dict; those that change what they belong to, and
-// Python's internals, are undefined.
+// Python's methods come before the members of a dict; mutating methods and Python's internals are
+// undefined.
 Value Interpreter::attribute(const Value& object, const std::string& name) {
   if (const auto* undefined = std::get_if<Undefined>(&object)) {
     meter_.corrupt("'{}' of '{}', which is undefined", name,

@@ -40,7 +40,7 @@ Value replace(Interpreter& in, const Value& v, Args args) {
   const Value& count = args.get(2, "count");
   texts.positional.push_back(count);
   TextPtr text = to_text(in.meter(), v);
-  // Where text is escaped, or what is put in is markup, all of it becomes markup.
+  // With autoescape, a markup argument makes the whole result markup, and the text is escaped.
   if (in.autoescape()) {
     if ((as_text(texts.positional[0])->markup() || as_text(texts.positional[1])->markup()) &&
         !text->markup()) {
@@ -201,7 +201,7 @@ Value format(Interpreter& in, const Value& v, Args args) {
 
 Value pretty(Interpreter& in, const Value& v, Args) {
   const TextPtr text = to_repr(in.meter(), v);
-  // Python's pprint sorts the keys and breaks lines beyond 80; neither matters for what is short.
+  // Python's pprint breaks lines beyond 80 columns, which is refused, and sorts the keys.
   if (count_chars(text->view()) > 80) in.meter().unsupported("pprint of more than a line");
   if (const auto* dict = std::get_if<DictPtr>(&v); dict != nullptr && (*dict)->entries.size() > 1) {
     std::vector<std::pair<Value, Value>> entries = (*dict)->entries;

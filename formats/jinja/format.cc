@@ -12,7 +12,7 @@ namespace {
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
-// How one value is to be written; what both ways have in common.
+// The format of one value, common to both ways.
 struct Spec {
   Text fill = Text(" ", Origin::kTemplate);
   char align = '\0';  // < > ^ =
@@ -25,7 +25,7 @@ struct Spec {
   char type = '\0';
 };
 
-// A number of digits at s[at], which moves behind it; -1 where there is none.
+// Reads a number at s[at] and moves `at` after it; -1 where there is none.
 int64_t read_count(Meter& meter, std::string_view s, size_t& at) {
   if (at >= s.size() || !is_digit(s[at])) return -1;
   int64_t n = 0;

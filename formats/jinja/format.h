@@ -1,6 +1,7 @@
 // Python's two ways to format: "%-5s" % values (printf-style String Formatting) and
-// "{:>5}".format(values) (Format Specification Mini-Language). Widths and precisions cost what they
-// make. Characters made from numbers (%c) count as content, whatever the number came from.
+// "{:>5}".format(values) (Format Specification Mini-Language). Widths and precisions cost fuel in
+// proportion to their output. Characters made from numbers (%c) count as content, whatever the
+// origin of the number.
 #pragma once
 
 #include <string>

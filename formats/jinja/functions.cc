@@ -25,7 +25,7 @@ Value range(Interpreter& in, const Value&, Args args) {
   return make_range(in.meter(), bounds[0], bounds[1], bounds[2]);
 }
 
-// The pairs of a dict, or of what has pairs for elements.
+// The pairs of a dict, or of an iterable of pairs.
 std::vector<std::pair<Value, Value>> entries_of(Interpreter& in, const Value& v) {
   std::vector<std::pair<Value, Value>> entries;
   if (const auto* dict = std::get_if<DictPtr>(&v)) {

@@ -43,7 +43,7 @@ Value safe(Interpreter& in, const Value& v, Args) {
   return make_text(in.meter(), std::move(text));
 }
 
-// Python's urllib.parse.quote; of a query string "/" is quoted too, and a space is "+".
+// Python's urllib.parse.quote; in a query string "/" is quoted too, and a space becomes "+".
 Text quoted(Meter& meter, const Text& text, bool query) {
   meter.make(text.size() * 3);
   Text result;
@@ -112,7 +112,7 @@ Value xml_attributes(Interpreter& in, const Value& v, Args args) {
   return make_text(meter, std::move(result));
 }
 
-// Without tags and comments, white space as single spaces, the common entities as characters.
+// Removes tags and comments, collapses white space, and replaces common entities.
 Value strip_tags(Interpreter& in, const Value& v, Args) {
   const TextPtr text = to_text(in.meter(), v);
   const std::string_view s = text->view();
@@ -136,7 +136,7 @@ Value strip_tags(Interpreter& in, const Value& v, Args) {
   static constexpr std::pair<std::string_view, std::string_view> kEntities[] = {
       {"&amp;", "&"},  {"&lt;", "<"},  {"&gt;", ">"},          {"&quot;", "\""},
       {"&#34;", "\""}, {"&#39;", "'"}, {"&nbsp;", "\xc2\xa0"}, {"&apos;", "'"}};
-  // As Python: entities are read after white space was joined.
+  // Entities are replaced after white space was collapsed, as in Python.
   bool pending = false;
   for (size_t i = 0; i < w.size();) {
     const Char c = char_at(w, i);

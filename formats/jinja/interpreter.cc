@@ -103,7 +103,7 @@ Interpreter::Flow Interpreter::run_loop(const For& n, const Value& sequence, Sco
     loop.index0 = static_cast<int64_t>(i);
     scopes_.back().variables["loop"] = std::make_shared<const Loop>(loop);
     if (exec(n.body) == Flow::kBreak) {
-      // A generator that a loop leaves early can be gone on with.
+      // A generator that a loop leaves early can be continued.
       if (taken != nullptr && n.filter == nullptr) *taken = taken_before + i + 1;
       break;
     }

@@ -89,7 +89,7 @@ class Lexer {
     move_to(open == kNone ? source_.size() : open);
   }
 
-  // Where the tag `{% raw %}`, whose inside begins here, ends; kNone for other tags.
+  // The end of the tag `{% raw %}` whose inside begins here; kNone for other tags.
   size_t raw_begin() const { return tag_named("raw", at_); }
 
   // The end of the rest of a tag that holds only this name.

@@ -50,8 +50,8 @@ class Meter {
   }
 
  private:
-  // Names and strings of a template may hold anything: what a terminal would obey is escaped here,
-  // for every message.
+  // Names and strings of a template may hold anything: control characters are escaped here, for
+  // every message.
   [[noreturn]] void raise(ErrorKind kind, const std::string& message) const {
     throw Error(kind, fmt::format("chat template, line {}: {}", line, without_controls(message)));
   }

@@ -1,5 +1,5 @@
-// The methods of dicts, lists, numbers and loops. Those of Python that change what they belong to
-// are not there, as in Jinja's immutable sandbox.
+// The methods of dicts, lists, numbers and loops. Python's mutating methods are missing, as in
+// Jinja's immutable sandbox.
 
 #include <algorithm>
 #include <cmath>

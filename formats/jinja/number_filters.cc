@@ -13,7 +13,7 @@ namespace {
 
 using Args = const ArgumentValues&;
 
-// Without underscores between digits; nothing where they stand elsewhere.
+// Removes underscores between digits; returns "" where they stand elsewhere.
 std::string without_underscores(std::string_view s) {
   std::string result;
   const auto digit = [&](size_t i) {

@@ -1,9 +1,8 @@
 // A string that knows of every byte whether the template wrote it or a message did: `origins` has
 // one mark per byte. Operations that cut and paste keep the marks; those that cannot mark the whole
 // result as content where any input was, which is the safe direction. Positions are bytes; a byte
-// that is not part of valid UTF-8 counts as a character. A string that is `markup` needs no
-// escaping any more (Jinja's Markup); pieces of it are markup too, what is appended does not change
-// that.
+// that is not part of valid UTF-8 counts as a character. A string that is `markup` needs no further
+// escaping (Jinja's Markup); pieces of it are markup too, and appending does not change that.
 #pragma once
 
 #include <cstddef>

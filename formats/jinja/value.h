@@ -44,7 +44,7 @@ using CallablePtr = std::shared_ptr<const Callable>;
 using Value = std::variant<Undefined, None, bool, int64_t, double, TextPtr, ListPtr, DictPtr,
                            Namespace*, LoopPtr, CallablePtr, Cycler*>;
 
-// Which of Python's types a list stands for: they differ in what they print, equal and allow.
+// The Python type that a list stands for: they differ in printing, equality and operations.
 enum class ListKind : char {
   kList,
   kTuple,

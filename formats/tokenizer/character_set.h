@@ -20,7 +20,7 @@ class CharacterSet {
   // \p{name} as Oniguruma knows it: case, blanks, '-' and '_' do not matter. `ascii` restricts
   // POSIX names (alnum, space, word ...) to ASCII. nullopt: unknown, or PCRE2 does not have it.
   static std::optional<CharacterSet> property(std::string_view name, bool ascii);
-  // As `property`, of a POSIX name that exists.
+  // The same for a POSIX name that exists.
   static CharacterSet posix(std::string_view name, bool ascii = false);
   // \w outside of brackets, and what \b goes by: some numbers of Latin-1 more than [[:word:]].
   static CharacterSet word(bool ascii);

@@ -121,7 +121,7 @@ class Adder {
     by_id_[parts_.added[i].id] = i;
     next_ = std::max(next_, parts_.added[i].id + 1);
   }
-  // Another added token with this id: the configuration renames it.
+  // The configuration renames another added token with this id.
   void drop(int32_t id) {
     const auto it = by_id_.find(id);
     if (it == by_id_.end()) return;

@@ -1,4 +1,4 @@
-// The tokens that stand in files beside a tokenizer, as transformers adds them to it:
+// Adds the tokens of the files beside a tokenizer, as transformers does:
 // "added_tokens_decoder" of tokenizer_config.json, and the special tokens that this file names
 // ("bos_token", "additional_special_tokens", ...). Before there was an added_tokens_decoder,
 // special_tokens_map.json and added_tokens.json said the same.

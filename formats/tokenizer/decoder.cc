@@ -47,7 +47,7 @@ class DecoderSequence final : public Decoder {
   std::vector<DecoderPtr> parts_;
 };
 
-// Each token by itself; those before it count for what is made in all.
+// Decodes each token by itself; the output of earlier tokens counts for the budget.
 template <class Replace>
 Tokens replaced(Tokens tokens, TextBudget& budget, const Replace& replace) {
   size_t made = 0;

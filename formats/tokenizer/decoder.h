@@ -1,5 +1,5 @@
 // Decoders turn tokens back into text, as a list of strings that is joined at the end. Immutable,
-// thread-safe; what they make is bounded by the budget of the text. Names and behaviour are those
+// thread-safe; their output is bounded by the budget of the text. Names and behaviour are those
 // of Hugging Face tokenizers, except that bytes of an unfinished UTF-8 sequence at the very end
 // stay bytes, so that a stream can go on.
 #pragma once

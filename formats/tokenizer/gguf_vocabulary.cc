@@ -54,7 +54,7 @@ class GgufVocabulary {
   }
 
  private:
-  // An id that no token has counts as one that is missing.
+  // An id outside of the vocabulary counts as missing.
   std::optional<int32_t> id(const char* key, std::optional<uint64_t> missing) const {
     const std::string name = std::string("tokenizer.ggml.") + key;
     uint64_t value = missing.value_or(UINT64_MAX);
@@ -125,7 +125,7 @@ class GgufVocabulary {
     parts_.pre_tokenizer = split_sequence(std::move(splits));
     parts_.decoder = decode_byte_level();
     parts_.bos = id("bos_token_id", {});
-    // llama.cpp's default, where it can be one: the id that Falcon has it at.
+    // llama.cpp's default is the id of GPT-2's EOS; it counts only where it is a control token.
     const bool control = pieces_.size() > kGpt2Eos && pieces_[kGpt2Eos].type == PieceType::kControl;
     parts_.eos = id("eos_token_id", control ? std::optional<uint64_t>(kGpt2Eos) : std::nullopt);
     return finish(split->adds_bos, false);

@@ -1,5 +1,5 @@
 // Normalizers change the text before it is split. Immutable, thread-safe; linear but for Unicode
-// forms (O(n log n)). What they make, and what patterns cost, is bounded by the budget of the text
+// forms (O(n log n)). Their output and the cost of patterns are bounded by the budget of the text
 // (text_budget.h). Names and behaviour are those of Hugging Face tokenizers.
 #pragma once
 

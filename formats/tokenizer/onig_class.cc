@@ -177,7 +177,7 @@ std::optional<CharacterSet> Reader::character_type(char32_t letter, const Option
     case 'p':
     case 'P': {
       bool negated = letter == 'P';
-      // Without braces it is a letter to some versions of Oniguruma and a property to others.
+      // \p without braces is a letter in some versions of Oniguruma and a property in others.
       if (!accept("{")) unsupported("\\p without braces");
       if (accept("^")) negated = !negated;
       const std::string name(until('}'));
@@ -224,7 +224,7 @@ std::optional<CharacterSet> Reader::posix_bracket(const Options& options) {
   return negated ? ~set : set;
 }
 
-// As Oniguruma's parser, state by state: what a "-" means depends on what came before.
+// Follows Oniguruma's parser state by state: the meaning of "-" depends on the token before it.
 std::pair<CharacterSet, bool> Reader::bracket(const Options& options, int depth) {
   if (depth > kMaxDepth) corrupt("brackets are nested too deep");
   const bool negated = accept("^");

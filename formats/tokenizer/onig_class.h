@@ -26,7 +26,7 @@ class Reader {
     return true;
   }
   char32_t next();                   // kCorrupt at the end
-  std::string_view until(char end);  // what comes before `end`, which is read too
+  std::string_view until(char end);  // the text before `end`; reads `end` too
   size_t position() const { return at_; }
   void go_to(size_t position) { at_ = position; }
 

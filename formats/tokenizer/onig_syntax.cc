@@ -23,7 +23,7 @@ Node text_node(std::string text, bool unit) {
   return node;
 }
 
-// How quantifiers are told apart where one follows another: ? * + ?? *? +?
+// The kinds of quantifiers in Oniguruma's table of nested ones: ? * + ?? *? +?
 int quantifier_type(const Node& n) {
   const int base = n.greedy ? 0 : 3;
   if (n.low == 0 && n.high == 1) return base;
@@ -31,8 +31,8 @@ int quantifier_type(const Node& n) {
   return -1;
 }
 
-// A quantifier on a quantifier becomes one, by Oniguruma's table: not always what the two would
-// match, one by one.
+// Nested quantifiers are reduced to one by Oniguruma's table, which does not always match the same
+// as the two one after the other.
 void set_quantifier(Node& n, int low, int high, bool greedy) {
   n.low = low;
   n.high = high;
@@ -307,7 +307,7 @@ class Parser {
     return literal(in_.escape(c), options);
   }
 
-  // {n,m} and its like; nothing is read where it is none.
+  // Reads {n,m} and the like; reads nothing where there is no such quantifier.
   struct Interval {
     int low = 0, high = 0;
     bool fixed = false;
@@ -385,7 +385,7 @@ class Parser {
     }
   }
 
-  // (?i) and the like; nothing is read where it is none.
+  // Reads (?i) and the like; reads nothing where there are no options.
   std::optional<Options> isolated_options(const Options& options) {
     if (!in_.looking_at("(?")) return std::nullopt;
     const size_t before = in_.position();
@@ -396,7 +396,7 @@ class Parser {
     return std::nullopt;
   }
 
-  // Letters up to ":" or ")", which is returned; 0 where they are none.
+  // Reads option letters up to ":" or ")", which is returned; 0 where they are no options.
   char read_options(Options& options) {
     bool on = true;
     for (size_t i = 0; !in_.at_end(); ++i) {
@@ -598,7 +598,7 @@ class Parser {
     for (Node& part : node.parts) resolve(part);
   }
 
-  // ---- what the two engines do differently -----------------------------------------------------
+  // ---- differences between the two engines -----------------------------------------------------
 
   struct Facts {
     bool may_be_empty = true;

@@ -18,7 +18,8 @@ struct RepairedText {
 
 bool continues_utf8(char c) { return (static_cast<unsigned char>(c) & 0xc0u) == 0x80u; }
 
-// Part by part: a sequence that a user left unfinished does not take the template's bytes.
+// Repairs each part alone, so that an unfinished sequence of a user does not absorb bytes of the
+// template.
 RepairedText repair(std::string_view text, AddedTokens::Ranges user_text) {
   RepairedText out;
   size_t at = 0;
@@ -131,8 +132,9 @@ class Pipeline final : public Tokenizer {
   using Ranges = AddedTokens::Ranges;
 
   // The bytes of `raw` that users wrote, as ranges of `text`, which it became by `normalizer`. A
-  // normalizer does not say what became of a byte: what the text before a range makes by itself is
-  // not the user's, nor what the text behind it makes. Costs two runs of the normalizer a range.
+  // normalizer does not tell where a byte went: the output of the text before a range, normalized
+  // by itself, is not the user's, nor is that of the text after it. Costs two runs of the
+  // normalizer a range.
   std::vector<std::pair<size_t, size_t>> ranges_in(std::string_view raw, size_t offset,
                                                    Ranges user_text, const Normalizer* normalizer,
                                                    std::string_view text) const {

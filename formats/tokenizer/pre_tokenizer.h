@@ -1,5 +1,5 @@
 // Pre-tokenizers cut the text into the words that a model sees, and may respell it on the way.
-// Immutable, thread-safe; what they make, and what patterns cost, is bounded by the budget of the
+// Immutable, thread-safe; their output and the cost of patterns are bounded by the budget of the
 // text (text_budget.h). Names and behaviour are those of Hugging Face tokenizers.
 #pragma once
 

@@ -8,7 +8,7 @@
 namespace pith {
 namespace {
 
-// As llama.cpp knows them.
+// The list of llama.cpp.
 constexpr std::string_view kEndTexts[] = {"<|im_end|>",
                                           "<|eot_id|>",
                                           "<|eom_id|>",

@@ -42,8 +42,8 @@ std::string template_of(const std::string& tokenizer_config, const std::string& 
   return "";
 }
 
-// As transformers looks for it: a file of its own, as a template or in an object, or a member of
-// the configuration.
+// The chat template, in the order of transformers: a file of its own, as a template or in an
+// object, or a member of the configuration.
 std::string read_chat_template(const std::string& folder, const std::string& tokenizer_config) {
   std::string text = read_if_there(folder, "chat_template.jinja", kMaxTemplate);
   if (!text.empty()) return text;

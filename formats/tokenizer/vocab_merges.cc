@@ -1,6 +1,6 @@
 // Folders of the slow tokenizers of transformers: vocab.json, an object of tokens and ids, and
-// merges.txt, a pair a line by rank behind a line "#version: ...". What they lack of a
-// tokenizer.json their class knows.
+// merges.txt, a pair a line by rank after a line "#version: ...". The other settings of a
+// tokenizer.json come from the tokenizer's class.
 
 #include "core/error.h"
 #include "formats/printable.h"

@@ -108,7 +108,7 @@ uint64_t check_bytes(const ModelSource& source, int64_t tokens) {
         table = std::max(table, encoded_bytes(source.encoding(*info), info->n, info->k));
     }
   }
-  // Logits: of both, those of knowing nothing, and what the executor holds.
+  // Logits of both models, the uniform ones, and those in the executor.
   return table + 4 * static_cast<uint64_t>(tokens) * spec.vocab() * sizeof(float);
 }
 

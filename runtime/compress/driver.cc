@@ -387,7 +387,7 @@ class Driver {
     if (lost == 0) return;
     const int64_t rows = std::accumulate(c.rows.begin(), c.rows.end(), int64_t{0});
     const float largest = *std::ranges::max_element(c.largest);
-    // bf16 has the range of f32, and a scale of less than its least normal number is none.
+    // bf16 has the range of f32; scales below its smallest normal number would be lost there too.
     const bool f16 = largest > 0x1p-117f &&
                      (e.kind == EncodingKind::kInt || e.kind == EncodingKind::kNf4) &&
                      e.scale == DType::kF16;

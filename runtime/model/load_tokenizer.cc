@@ -7,7 +7,7 @@
 namespace pith {
 namespace {
 
-// A vocabulary below this share of the model's is named: tables are padded by far less.
+// A vocabulary below this share of the embedding's rows gets a warning: padding is far less.
 constexpr double kSmallVocabulary = 0.75;
 
 // Neither text, nor the chat template, nor what is added around a text makes this token:

@@ -291,8 +291,8 @@ class PackedSource final : public ModelSource {
   std::map<std::string, const proto::VectorRecord*> vectors_;
 };
 
-// One number that is not finite in a vector, a bias or a router spoils every token, or chooses
-// experts by comparisons with NaN; large weights are left to the encoders and to the logits.
+// One NaN or infinity in a vector, a bias or a router spoils every token, or chooses experts by
+// comparisons with NaN; the large weights are checked by the encoders and through the logits.
 void require_finite(const ModelSource& source, const std::string& name,
                     std::span<const float> values) {
   for (const float v : values) {

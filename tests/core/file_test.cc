@@ -157,7 +157,7 @@ TEST(WriteFile, writes_into_what_is_no_file_and_never_replaces_it) {
   EXPECT_PITH_ERROR(NewFile("/dev/null"), ErrorKind::kIo, "not a regular file");
 }
 
-// As a shell gives it: behind a link, and at the end of what is there.
+// A descriptor from a shell: reached through a link, and appended to.
 TEST(WriteFile, appends_to_a_descriptor_of_this_process) {
   const TemporaryFolder folder;
   const int fd = ::open(folder.file("log").c_str(), O_RDWR | O_CREAT, 0600);

@@ -296,7 +296,7 @@ TEST(SafetensorsFolder, f64_is_read_as_f32) {
   EXPECT_NE(c.notes.at(0).find("\"b\" in F64: read as f32"), std::string::npos);
 }
 
-// What lies in a file's place that was never downloaded.
+// Placeholders of files that were never downloaded.
 TEST(StandIn, is_named_with_its_remedy) {
   const struct {
     const char* name;

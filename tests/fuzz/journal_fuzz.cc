@@ -1,4 +1,4 @@
-// Records of a journal with right hashes: whatever is written in them, what stands leads nowhere
+// Records of a journal with right hashes: whatever they contain, the accepted units never point
 // outside of the data.
 
 #include <cstdlib>

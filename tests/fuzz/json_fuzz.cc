@@ -1,5 +1,5 @@
-// What nlohmann's parser accepts parse_json reads alike, within its bounds; all that it accepts
-// reads the same after it was written.
+// parse_json reads everything that nlohmann's parser accepts alike, within its bounds; everything
+// that parse_json accepts reads the same after it was written.
 
 #include <cstdlib>
 #include <string_view>

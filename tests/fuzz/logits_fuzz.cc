@@ -1,6 +1,6 @@
 // The input is a file of stored logits or of an interrupted evaluation. Checksums are made to fit
-// first, so that what is behind them is read. What parses must be of the size that it says, its
-// records decode to finite logits whose largest is 0, and encode to the same again.
+// first, so that the parser gets past them. An accepted file must have the size that its header
+// says, and its records decode to finite logits whose largest is 0, and encode to the same again.
 
 #include <cmath>
 #include <cstddef>

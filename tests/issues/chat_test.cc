@@ -226,7 +226,7 @@ class Terminal {
   std::string seen_;
 };
 
-// What stands on the line where the next message is typed.
+// The text on the line of the prompt.
 const std::string kReady = "> ";
 
 TEST_F(Chat, on_a_terminal_interrupts_clear_stop_or_leave) {

@@ -1,4 +1,4 @@
-// What evaluations took without a word, or found out too late.
+// Wrong inputs that evaluations accepted silently, or refused too late.
 
 #include <gtest/gtest.h>
 
@@ -195,11 +195,11 @@ TEST_F(EvaluationFaults, compare_makes_one_table_of_types_and_files) {
   EXPECT_GT(j["models"][2]["kl_mean"], j["models"][1]["kl_mean"]);
   EXPECT_GT(j["models"][1]["decode_tokens_per_s"].get<double>(), 0);
   EXPECT_NE(read_text_file(page, 1 << 20).find("<svg"), std::string::npos);
-  // As `eval kl` says.
+  // The same figure as that of `eval kl`.
   const auto kl = run({"eval", "kl", folder_.file("own.pith"), "--base", in(), "-f", text_, "-q",
                        "--no-noise-floor", "--json", "-"});
   EXPECT_EQ(parse_json(kl.out, "kl")["kl_mean"], j["models"][3]["kl_mean"]);
-  // Types that stand where files do, and every format.
+  // Types in the place of files, and every format.
   const std::vector<std::string> few = {"compare", in(),  "--types",    "w8", "w4",
                                         "-f",      text_, "--no-speed", "-q", "--format"};
   for (const auto& [format, begin] : {std::pair<const char*, const char*>{"table", "  "},

@@ -48,7 +48,7 @@ TEST_F(FingerprintOf, changes_with_each_single_input) {
   EXPECT_EQ(now(), *seen.begin());
   const auto expect_new = [&](const char* what) { EXPECT_TRUE(seen.insert(now()).second) << what; };
 
-  // Of the model: what its configuration says, though no tensor changed.
+  // The model: its configuration, though no tensor changed.
   const Json config = parse_json(config_, "config");
   const struct {
     const char* key;
@@ -66,7 +66,7 @@ TEST_F(FingerprintOf, changes_with_each_single_input) {
   }
   write(config_);
 
-  // Of the settings.
+  // The settings.
   const std::pair<const char*, std::function<void(QuantizeSettings&)>> settings[] = {
       {"linears", [](auto& s) { s.linears = encoding_for_type("w3"); }},
       {"scales", [](auto& s) { s.linears.scale = DType::kBF16; }},
@@ -92,7 +92,7 @@ TEST_F(FingerprintOf, changes_with_each_single_input) {
     settings_ = before;
   }
 
-  // Of the options.
+  // The options.
   const std::pair<const char*, std::function<void(CompressOptions&)>> options[] = {
       {"seed", [](auto& o) { o.seed = 1; }},
       {"sequential", [](auto& o) { o.sequential = false; }},
@@ -111,7 +111,7 @@ TEST_F(FingerprintOf, changes_with_each_single_input) {
     options_ = old;
   }
 
-  // Of the tokenizer, the rotation, and the weights.
+  // The tokenizer, the rotation, and the weights.
   std::filesystem::copy_file(test::fixture("golden/tokenizers/llama2_style.json"),
                              folder_.file("in/tokenizer.json"));
   expect_new("tokenizer");

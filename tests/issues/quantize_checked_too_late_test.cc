@@ -1,5 +1,5 @@
-// What can be known was found out after the calibration text had been written, and what had no
-// effect was not said.
+// Errors that can be known at the start came after the calibration text had been written, and
+// options without effect passed silently.
 
 #include <gtest/gtest.h>
 

@@ -64,7 +64,7 @@ TEST(RopeParameters, mean_what_the_older_keys_mean) {
            "original_max_position_embeddings": 32}})",
        R"({"rope_theta": 500.0, "rope_parameters": {"rope_type": "default", "rope_theta": 7.0},
            "rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}})"},
-      // What stands in rope_parameters wins over what stands beside them.
+      // Members of rope_parameters win over those beside it.
       {"llama", R"({"rope_theta": 500.0})",
        R"({"rope_theta": 7.0, "rope_parameters": {"rope_theta": 500.0}})"},
       {"llama", R"({"rope_scaling": {"rope_type": "yarn", "factor": 4.0,

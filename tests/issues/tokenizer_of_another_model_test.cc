@@ -77,7 +77,7 @@ TEST(TokenizerOfAnotherModel, that_is_much_smaller_is_named) {
   EXPECT_NE(notes(64)[0].find("31"), std::string::npos);
 }
 
-// Whatever made it: no id comes to a table that has no row for it.
+// No id reaches a table that has no row for it, wherever it came from.
 TEST(TokenizerOfAnotherModel, no_id_beyond_the_embedding_is_looked_up) {
   const test::TemporaryFolder folder;
   const auto source = model(folder, 32, test::tiny_tokenizer());

@@ -286,7 +286,7 @@ TEST_F(Choosing, prompts_may_differ_instead_of_choices) {
   EXPECT_EQ(run({t}).accuracy, 1);
 }
 
-// What an interrupted run has measured is not measured again.
+// Measurements of an interrupted run are not repeated.
 TEST_F(Choosing, goes_on_from_a_table_to_the_same_figures) {
   std::vector<ChoiceTask> tasks;
   for (const std::string prompt : {"hello", "k", "zzzzyx", "ab", "good", "time"})

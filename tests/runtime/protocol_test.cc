@@ -120,8 +120,8 @@ TEST(Protocols, text_is_taken_as_it_is_and_every_token_scored_once) {
             (std::vector<std::vector<int32_t>>{{kBos, 11, 12, 13, 14}, {kBos, 15, 16}}));
 }
 
-// As the example of transformers' documentation: the first window whole, then `stride` tokens at a
-// time behind context - stride others.
+// The example of transformers' documentation: the first window whole, then `stride` tokens at a
+// time after context - stride others.
 TEST(Protocols, a_stride_leaves_context_before_each_token) {
   const auto windows = make_windows({Kind::kText, 6, 2}, kPlain, "abcdefghi", -1);
   EXPECT_EQ(tokens_of(windows),

@@ -93,7 +93,7 @@ TEST_F(Faults, every_call_that_fails_is_an_error_and_the_old_output_stays) {
       } else {
         EXPECT_TRUE(found == expected_) << where;
       }
-      // What is finished is kept, and what it says is true: the next run goes on to the same bytes.
+      // Finished parts are kept, as the message says: the next run goes on to the same bytes.
       auto left = entries(out_.path());
       left.erase("out.pith");
       for (const char* file : {"out.pith.work", "journal", "data"}) left.erase(file);

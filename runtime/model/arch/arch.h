@@ -45,7 +45,7 @@ struct ImportedModel {
   proto::ModelSpec spec;
   std::map<std::string, TensorSlice> tensors =
       {};                               // by name of the linear or vector; biases as NAME.bias
-  std::vector<std::string> notes = {};  // what was tolerated or ignored, for the user
+  std::vector<std::string> notes = {};  // tolerated and ignored parts, for the user
 };
 
 struct Architecture {

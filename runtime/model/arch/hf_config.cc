@@ -382,7 +382,7 @@ constexpr std::string_view kRopeKeys[] = {"rope_parameters", "rope_theta", "rope
                                           "partial_rotary_factor",
                                           "original_max_position_embeddings"};
 
-// An object, or null where there is none. An empty one says nothing.
+// The object of this key, or null. An empty object counts as missing.
 Json object_of(const Json& config, const char* key) {
   const Json* const v = json_find(config, key);
   if (v == nullptr) return nullptr;
@@ -429,8 +429,8 @@ void complete_part(const Json& config, const Json& known, Json* p,
   }
 }
 
-// By type of layer: those with windows had rope_local_base_freq and no scaling before
-// transformers 5.
+// RoPE by type of layer: before transformers 5, layers with windows had rope_local_base_freq and no
+// scaling.
 Json rope_by_type(const Json& config, const Json& known, std::vector<std::string>* notes) {
   const Json parameters = object_of(config, "rope_parameters"),
              scaling = object_of(config, "rope_scaling");
@@ -497,8 +497,8 @@ class Tokens {
   std::vector<std::string>* notes_;
 };
 
-// The part of a configuration with images that says what the text model is. Which tokens end a
-// text, and whether the head is tied, is said outside of it.
+// The text model's part of a multimodal configuration. The EOS tokens and whether the head is tied
+// come from outside of it.
 Json text_part(const Json& config, const std::string& whole) {
   const bool images = whole == "gemma3";
   if (images ? !config.contains("text_config") : json_find(config, "text_config") == nullptr)

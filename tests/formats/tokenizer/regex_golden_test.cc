@@ -21,7 +21,7 @@ const Json& goldens() {
   return made;
 }
 
-// What Oniguruma takes and pith does not.
+// Patterns that Oniguruma accepts and pith refuses.
 const std::set<std::string>& refused() {
   static const std::set<std::string> made = {
       "[\\x{110000}]",          // members that no text has

@@ -75,7 +75,7 @@ std::vector<int32_t> encode(const Tokenizer& tokenizer, const Conversation& c) {
 
 const std::vector<std::string> kSpecial = {"<|im|>", "<|x|>"};
 
-// What stands before a text ("normalizer"), and whether it keeps the template's tokens.
+// A normalizer, and whether it keeps the template's tokens.
 std::vector<Json> normalizers() {
   const auto sequence = [](Json a, Json b) {
     return Json{{"type", "Sequence"}, {"normalizers", Json::array({a, b})}};
