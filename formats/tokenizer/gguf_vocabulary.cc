@@ -125,7 +125,7 @@ class GgufVocabulary {
     parts_.pre_tokenizer = split_sequence(std::move(splits));
     parts_.decoder = decode_byte_level();
     parts_.bos = id("bos_token_id", {});
-    // llama.cpp's default is the id of GPT-2's EOS; it counts only where it is a control token.
+    // llama.cpp's default for GPT-2 vocabularies, where that id is a control token.
     const bool control = pieces_.size() > kGpt2Eos && pieces_[kGpt2Eos].type == PieceType::kControl;
     parts_.eos = id("eos_token_id", control ? std::optional<uint64_t>(kGpt2Eos) : std::nullopt);
     return finish(split->adds_bos, false);
