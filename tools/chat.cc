@@ -274,13 +274,14 @@ class Chat {
   // context after them. Error(kUsage) where the last message alone does not fit.
   std::vector<int32_t> fitting() {
     const int64_t least = std::clamp<int64_t>(context_ / 8, 1, 64);
-    const auto room = o_.generate.max_tokens < 0 ? least : std::min(o_.generate.max_tokens, least);
+    const auto reserved =
+        o_.generate.max_tokens < 0 ? least : std::min(o_.generate.max_tokens, least);
     size_t dropped = 0;
     for (;;) {
       auto ids = format_.encode(messages_);
       const auto length = static_cast<int64_t>(ids.size());
       const size_t turns = messages_.size() - first_turn();
-      if (length + room <= context_ || (turns < 3 && length < context_)) {
+      if (length + reserved <= context_ || (turns < 3 && length < context_)) {
         if (dropped > 0) {
           tell(
               "warning: the context is full: the oldest {} messages of the conversation are "

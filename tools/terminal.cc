@@ -190,18 +190,18 @@ bool shows_colours(int descriptor) {
 
 std::string progress_line(const ProgressState& state, int width, bool bar) {
   std::string line = fmt::format("{} {:3.0f} %", state.what, 100 * std::clamp(state.share, 0., 1.));
-  const auto room = [&] { return width - static_cast<int>(line.size()); };
+  const auto space = [&] { return width - static_cast<int>(line.size()); };
   std::string times = human_time(state.elapsed);
   if (state.left >= 0) times += ", " + human_time(state.left) + " left";
-  const int bars = std::min(30, room() - static_cast<int>(times.size()) - 4);
+  const int bars = std::min(30, space() - static_cast<int>(times.size()) - 4);
   if (bar && bars >= 8) {
     const int filled = std::clamp(static_cast<int>(state.share * bars), 0, bars);
     line += " [" + std::string(static_cast<size_t>(filled), '#') +
             std::string(static_cast<size_t>(bars - filled), '.') + "]";
   }
-  if (room() > static_cast<int>(times.size())) line += " " + times;
-  if (!state.detail.empty() && room() > 8) line += "  " + one_line(state.detail);
-  if (room() < 0) {
+  if (space() > static_cast<int>(times.size())) line += " " + times;
+  if (!state.detail.empty() && space() > 8) line += "  " + one_line(state.detail);
+  if (space() < 0) {
     auto end = static_cast<size_t>(std::max(0, width));
     while (end > 0 && (line[end] & 0xc0) == 0x80) --end;  // between characters
     line.resize(end);
