@@ -155,25 +155,23 @@ Interpreter::Flow Interpreter::exec_node(const Set& n) {
   return Flow::kNext;
 }
 
+CallablePtr Interpreter::closure(const Macro& macro) const {
+  Callable callable;
+  callable.kind = Callable::kMacro;
+  callable.name = macro.name;
+  callable.macro = &macro;
+  callable.scope = here();
+  callable.autoescape = autoescape_;
+  return std::make_shared<const Callable>(std::move(callable));
+}
+
 Interpreter::Flow Interpreter::exec_node(const MacroDefinition& n) {
-  Callable macro;
-  macro.kind = Callable::kMacro;
-  macro.name = n.macro->name;
-  macro.macro = n.macro.get();
-  macro.scope = here();
-  macro.autoescape = autoescape_;
-  scopes_.back().variables[n.macro->name] = std::make_shared<const Callable>(std::move(macro));
+  scopes_.back().variables[n.macro->name] = closure(*n.macro);
   return Flow::kNext;
 }
 
 Interpreter::Flow Interpreter::exec_node(const CallBlock& n) {
-  Callable body;
-  body.kind = Callable::kMacro;
-  body.name = n.body->name;
-  body.macro = n.body.get();
-  body.scope = here();
-  body.autoescape = autoescape_;
-  emit_value(call(std::get<Call>(n.call->node), std::make_shared<const Callable>(std::move(body))));
+  emit_value(call(std::get<Call>(n.call->node), closure(*n.body)));
   return Flow::kNext;
 }
 

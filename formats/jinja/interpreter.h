@@ -95,6 +95,7 @@ class Interpreter {
   Value eval_node(const Test& n);
   Value eval_node(const BlockText&) { return block_texts_.back(); }
   ArgumentValues eval_arguments(const Arguments& args);
+  CallablePtr closure(const Macro& macro) const;  // with the innermost scope
   Value loop_attribute(const Loop& loop, const std::string& name);
   Value callable_attribute(const Callable& callable, const std::string& name);
   Value list_attribute(const Value& object, const std::string& name);

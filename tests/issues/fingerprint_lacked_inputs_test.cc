@@ -11,6 +11,7 @@
 #include "quant/rotate.h"
 #include "runtime/compress/fingerprint.h"
 #include "tests/support/fault_syscalls.h"
+#include "tests/support/stop_after.h"
 #include "tests/support/test_data.h"
 #include "tests/support/tiny_model.h"
 
@@ -131,20 +132,6 @@ TEST_F(FingerprintOf, does_not_change_with_where_the_result_goes) {
   EXPECT_EQ(now(), before);
 }
 
-class StopAfter final : public Progress {
- public:
-  explicit StopAfter(int64_t units) : units_(units) {}
-  void begin(const std::string&, int64_t) override {}
-  void advance(int64_t done, const std::string&) override {
-    if (done == units_) fail(ErrorKind::kCancelled, "enough");
-  }
-  void end() override {}
-  void note(const std::string&) override {}
-
- private:
-  int64_t units_;
-};
-
 TEST_F(FingerprintOf, of_a_changed_configuration_refuses_to_go_on_and_says_why) {
   settings_ = {.linears = encoding_for_type("w4")};
   options_.output = folder_.file("out.pith");
@@ -154,7 +141,7 @@ TEST_F(FingerprintOf, of_a_changed_configuration_refuses_to_go_on_and_says_why) 
     passes.push_back(make_quantize_pass(settings_));
     return compress(*source, passes, options_, progress);
   };
-  StopAfter stop(3);
+  test::StopAfter stop(3);
   EXPECT_PITH_ERROR(compress_now(stop), ErrorKind::kCancelled, "enough");
   Json changed = parse_json(config_, "config");
   changed["rope_theta"] = 100.0;

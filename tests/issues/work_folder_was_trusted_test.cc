@@ -12,6 +12,7 @@
 #include "runtime/compress/driver.h"
 #include "runtime/compress/journal.h"
 #include "tests/support/fault_syscalls.h"
+#include "tests/support/stop_after.h"
 #include "tests/support/test_data.h"
 #include "tests/support/tiny_model.h"
 
@@ -44,20 +45,6 @@ class WorkFolderTest : public testing::Test {
   std::unique_ptr<ModelSource> source_;
 };
 
-class StopAfter final : public Progress {
- public:
-  explicit StopAfter(int64_t units) : units_(units) {}
-  void begin(const std::string&, int64_t) override {}
-  void advance(int64_t done, const std::string&) override {
-    if (done == units_) fail(ErrorKind::kCancelled, "enough");
-  }
-  void end() override {}
-  void note(const std::string&) override {}
-
- private:
-  int64_t units_;
-};
-
 TEST_F(WorkFolderTest, of_a_user_is_refused_and_not_touched) {
   std::filesystem::create_directory(work());
   write_file(work("data"), as_bytes("mine"));
@@ -82,7 +69,7 @@ TEST_F(WorkFolderTest, that_is_a_link_or_a_file_is_refused) {
 TEST_F(WorkFolderTest, with_links_in_it_leads_nowhere_else) {
   for (const char* name : {"journal", "data"}) {
     for (const bool hard : {false, true}) {
-      StopAfter stop(3);
+      test::StopAfter stop(3);
       EXPECT_PITH_ERROR(quantize(stop), ErrorKind::kCancelled, "");
       std::filesystem::remove(work(name));
       if (hard) {
@@ -116,7 +103,7 @@ TEST_F(WorkFolderTest, whose_journal_was_tampered_with_gives_the_same_bytes) {
       {"term", [](auto& u) { u.mutable_linears(0)->clear_terms(); }},
       {"vector", [](auto& u) { u.mutable_vectors(0)->set_length(3); }}};
   for (const auto& [what, change] : cases) {
-    StopAfter stop(4);
+    test::StopAfter stop(4);
     EXPECT_PITH_ERROR(quantize(stop), ErrorKind::kCancelled, "");
     {
       WorkFolder folder(output());
@@ -136,7 +123,7 @@ TEST_F(WorkFolderTest, loses_only_what_is_damaged) {
   quantize();
   const auto expected = read_file(output(), 1 << 26);
   std::filesystem::remove(output());
-  StopAfter stop(4);
+  test::StopAfter stop(4);
   EXPECT_PITH_ERROR(quantize(stop), ErrorKind::kCancelled, "");
   {
     WorkFolder folder(output());
@@ -176,7 +163,7 @@ TEST_F(WorkFolderTest, keeps_the_finished_file_when_it_cannot_get_its_name) {
 }
 
 TEST_F(WorkFolderTest, survives_a_full_disk_on_resuming) {
-  StopAfter stop(3);
+  test::StopAfter stop(3);
   EXPECT_PITH_ERROR(quantize(stop), ErrorKind::kCancelled, "");
   for (int n = 1;; ++n) {
     test::FaultSyscalls faults(n, ENOSPC);
@@ -193,7 +180,7 @@ TEST_F(WorkFolderTest, survives_a_full_disk_on_resuming) {
 }
 
 TEST_F(WorkFolderTest, of_other_settings_can_be_discarded) {
-  StopAfter stop(3);
+  test::StopAfter stop(3);
   EXPECT_PITH_ERROR(quantize(stop), ErrorKind::kCancelled, "");
   {
     WorkFolder folder(output(), /*restart=*/true);

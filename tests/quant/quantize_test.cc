@@ -17,6 +17,7 @@
 #include "runtime/cpu/kernels.h"
 #include "tests/support/fault_syscalls.h"
 #include "tests/support/process.h"
+#include "tests/support/stop_after.h"
 #include "tests/support/test_data.h"
 #include "tests/support/tiny_model.h"
 
@@ -32,21 +33,6 @@ std::vector<std::vector<int32_t>> some_windows(int count, int length, uint64_t v
   }
   return out;
 }
-
-// Asks for an end after so many units.
-class StopAfter final : public Progress {
- public:
-  explicit StopAfter(int64_t units) : units_(units) {}
-  void begin(const std::string&, int64_t) override {}
-  void advance(int64_t done, const std::string&) override {
-    if (done == units_) fail(ErrorKind::kCancelled, "enough");
-  }
-  void end() override {}
-  void note(const std::string&) override {}
-
- private:
-  int64_t units_;
-};
 
 class Quantize : public testing::Test {
  protected:
@@ -133,7 +119,7 @@ TEST_F(Quantize, goes_on_after_every_unit_to_the_same_bytes) {
     const uint64_t expected = quantize("w4", "rtn", calibrated);
     for (int64_t units = 0; units < source_->spec().layers_size() + 3; ++units) {
       remove_file(output());
-      StopAfter stop(units);
+      test::StopAfter stop(units);
       EXPECT_PITH_ERROR(quantize("w4", "rtn", calibrated, stop), ErrorKind::kCancelled, "enough");
       EXPECT_EQ(file_exists(output() + ".work"), units > 0);
       EXPECT_FALSE(file_exists(output()));
@@ -165,7 +151,7 @@ TEST_F(Quantize, calibrated_methods_go_on_after_every_unit_to_the_same_bytes) {
     const uint64_t expected = quantize(c.type, c.method, true);
     for (int64_t units = 2; units < source_->spec().layers_size() + 3; ++units) {
       remove_file(output());
-      StopAfter stop(units);
+      test::StopAfter stop(units);
       EXPECT_PITH_ERROR(quantize(c.type, c.method, true, stop), ErrorKind::kCancelled, "enough");
       EXPECT_EQ(quantize(c.type, c.method, true), expected)
           << c.type << " " << c.method << " after " << units << " units";
@@ -233,7 +219,7 @@ TEST_F(Quantize, gptq_records_its_loss_and_how_far_inputs_were_corrected) {
 }
 
 TEST_F(Quantize, refuses_to_go_on_with_other_settings) {
-  StopAfter stop(2);
+  test::StopAfter stop(2);
   EXPECT_PITH_ERROR(quantize("w4", "rtn", false, stop), ErrorKind::kCancelled, "");
   EXPECT_PITH_ERROR(quantize("w3", "rtn"), ErrorKind::kUsage,
                     "linears: int4-g64-asym then, int3-g64-asym now");
