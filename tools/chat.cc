@@ -89,6 +89,7 @@ class Chat {
           quoted = more = false;
           continue;
         case LineEditor::Event::kLine:
+          leaving_ = false;
           break;
       }
       if (!quoted && !more && line.starts_with("\"\"\"")) {
@@ -113,11 +114,13 @@ class Chat {
     }
   }
 
-  // After a signal at the prompt: Ctrl-C clears the line; on an empty line, and without a terminal,
-  // it ends the conversation, as other signals do.
+  // After a signal at the prompt: Ctrl-C clears the line; a second one on an empty line, one
+  // without a terminal and other signals end the conversation.
   bool goes_on(bool empty) {
     if (interrupt_signal() != SIGINT || !lines_.is_terminal()) return false;
-    if (empty) return false;
+    if (empty && leaving_) return false;
+    leaving_ = empty;
+    if (empty) complain("Ctrl-C again, or Ctrl-D, leaves");
     clear_interrupt();
     return true;
   }
@@ -208,12 +211,18 @@ class Chat {
   }
 
   void regenerate() {
+    const auto before = messages_;
     if (!messages_.empty() && messages_.back().role == "assistant") messages_.pop_back();
     if (messages_.empty() || messages_.back().role != "user")
       fail(ErrorKind::kUsage, "there is no message to answer again");
     const std::string last = messages_.back().content;
     messages_.pop_back();
-    answer(last);
+    try {
+      answer(last);
+    } catch (...) {
+      messages_ = before;
+      throw;
+    }
   }
 
   // /set NAME N: by the names of the options.
@@ -372,6 +381,7 @@ class Chat {
   std::vector<ChatMessage> messages_;
   std::vector<int32_t> seen_;  // tokens in the KV cache
   uint64_t answers_ = 0;
+  bool leaving_ = false;  // Ctrl-C on an empty line was the last that was typed
   Json turns_ = Json::array();
 };
 

@@ -14,6 +14,7 @@
 #include "runtime/cpu/matmul.h"
 #include "tools/arguments.h"
 #include "tools/help.h"
+#include "tools/outputs.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
@@ -89,6 +90,32 @@ void Common::add_to(CLI::App& command) {
       ->type_name("FILE")
       ->group(kGeneralGroup);
   command.add_flag("-q,--quiet", quiet, "only results, warnings and errors")->group(kGeneralGroup);
+}
+
+namespace {
+
+void require_not_named_elsewhere(const std::string& path) {
+  if (path.empty() || is_standard_output(path)) return;
+  int times = 0;
+  for (std::string word : this_run().arguments) {
+    if (const size_t eq = word.find('='); word.starts_with("--") && eq != std::string::npos)
+      word.erase(0, eq + 1);
+    times += word == path;
+    if (word == path || word.empty() || !file_exists(word)) continue;
+    if (same_file(word, path))
+      fail(ErrorKind::kUsage, "{}: {} is the same file; choose another output", path, word);
+    require_not_of_model(path, word);
+  }
+  if (times > 1)
+    fail(ErrorKind::kUsage, "{}: is the output as well, or another file of this command", path);
+}
+
+}  // namespace
+
+void check_side_file(const std::string& path) {
+  if (path.empty() || is_standard_output(path)) return;
+  require_not_named_elsewhere(path);
+  check_writable(path);
 }
 
 void Common::apply() const {
@@ -231,6 +258,7 @@ int report(const Words& words, const std::string& who, const char* kind, int cod
   tell("{}: {}\n", who, message);
   if (words.json.empty() || this_run().wrote_json) return code;
   try {
+    require_not_named_elsewhere(words.json);
     write_report(words.json,
                  {{"error", {{"kind", kind}, {"message", message}, {"exit_code", code}}}});
   } catch (const Error& e) {

@@ -27,6 +27,11 @@ void add_devices(CLI::App& app);
 // Adds all of them, and the rules that hold for every option (arguments.h).
 void add_commands(CLI::App& app);
 
+// A file that the command writes besides its result, before it works. Error(kUsage) where another
+// argument names the same file, or a model that the file belongs to; Error(kIo) where it cannot be
+// written. Nothing for "" and "-".
+void check_side_file(const std::string& path);
+
 // Runs the program; the exit code.
 int run(int argc, const char* const* argv);
 

@@ -202,7 +202,7 @@ std::string name_of(const std::string& path) {
 
 void compare(Options& o) {
   o.apply();
-  check_writable(o.output);
+  check_side_file(o.output);
   const std::string format = format_of(o);
   sort_out(&o.types, &o.files);
   const auto executor = make_executor(o.executor());

@@ -18,7 +18,7 @@ namespace {
 struct Options : Common, ModelOptions, ExecutorOptions {
   TextOptions text;
   std::string base, cache, resume, save_logits, tasks, examples;
-  std::vector<std::string> more;
+  std::vector<std::string> more, also;
   int64_t shots = 0, max_tasks = 0;
   bool no_noise_floor = false;
 
@@ -26,9 +26,8 @@ struct Options : Common, ModelOptions, ExecutorOptions {
     return cache.empty() ? KvType::kF32 : parse_kv_types(cache, KvType::kF32);
   }
   void check_outputs() const {
-    check_writable(json);
-    check_writable(resume);
-    check_writable(save_logits);
+    check_side_file(resume);
+    check_side_file(save_logits);
     if (!resume.empty() && !save_logits.empty())
       fail(ErrorKind::kUsage,
            "logits cannot be stored by an evaluation that goes on: leave out one "
@@ -196,7 +195,9 @@ void eval_kl(const Options& o) {
     fail(ErrorKind::kUsage, "--save-base: the logits of {} are stored already", o.base);
   std::vector<OpenedModel> models;
   models.push_back(open_for_evaluation(o, o.model));
-  for (const auto& path : o.more) models.push_back(open_for_evaluation(o, path));
+  for (const auto* paths : {&o.more, &o.also}) {
+    for (const auto& path : *paths) models.push_back(open_for_evaluation(o, path));
+  }
   // The tokenizer is the base's where there is one: all models see the same tokens.
   const ModelSource& first = stored ? *models[0].source : *base.source;
   uint64_t context = first.spec().context();
@@ -370,9 +371,9 @@ void add_eval(CLI::App& app) {
       ->required()
       ->type_name("MODEL");
   add_text_options(*of_kl, *kl);
-  of_kl->add_option("MORE,--also", kl->more, "more models to measure against the same base")
-      ->type_name("MODEL")
-      ->allow_extra_args(false);
+  constexpr const char* kMore = "more models to measure against the same base";
+  of_kl->add_option("MORE", kl->more, kMore)->type_name("MODEL");
+  of_kl->add_option("--also", kl->also, kMore)->type_name("MODEL");
   of_kl
       ->add_option("--save-base,--save-logits", kl->save_logits,
                    "store the base's distributions (2 bytes for each token of the vocabulary and "

@@ -19,6 +19,7 @@ constexpr const char* kLastGroup = "General";
 constexpr const char* kAboutPith =
     "Exit codes:\n"
     "  0    done\n"
+    "  1    a bug in pith\n"
     "  2    wrong usage\n"
     "  3    an input is corrupt or of a kind that is not supported\n"
     "  4    input or output failed, or the disk is full\n"

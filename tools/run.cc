@@ -164,6 +164,7 @@ void run_many(const Options& o) {
     fail(ErrorKind::kUsage, "--json - and --output - would write into each other");
   const auto questions = read_questions(o.prompts);
   std::optional<NewFile> file;
+  check_side_file(o.output);
   if (o.output != "-") file.emplace(o.output);
   const auto write = [&](const Json& j) {
     const std::string line = json_text(j, -1) + "\n";

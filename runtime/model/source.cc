@@ -19,9 +19,7 @@ namespace {
 class CheckpointSource final : public ModelSource {
  public:
   explicit CheckpointSource(Checkpoint checkpoint)
-      : checkpoint_(std::move(checkpoint)), model_(import_model(checkpoint_)) {
-    checkpoint_.notes.insert(checkpoint_.notes.end(), model_.notes.begin(), model_.notes.end());
-  }
+      : checkpoint_(std::move(checkpoint)), model_(import_model(checkpoint_)) {}
 
   const proto::ModelSpec& spec() const override { return model_.spec; }
   std::string path() const override { return checkpoint_.path; }

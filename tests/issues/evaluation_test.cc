@@ -134,17 +134,24 @@ TEST_F(EvaluationFaults, text_is_taken_as_it_is_where_no_protocol_is_named) {
          "--stride");
 }
 
+// A result without what the program says of this run.
+Json figures(const std::string& out) {
+  Json j = parse_json(out, "output");
+  j.erase("program");
+  return j;
+}
+
 TEST_F(EvaluationFaults, text_by_a_pipe_is_that_of_the_file) {
   const auto of_file = run({"eval", "ppl", in(), "-f", text_, "-q", "--json", "-"});
   const auto of_pipe = test::run_process(
       {"/bin/sh", "-c",
        "cat " + text_ + " | " + PITH_PROGRAM + " eval ppl " + in() + " -f - -q --json -"});
   EXPECT_EQ(of_pipe.exit_code, 0) << of_pipe.err;
-  EXPECT_EQ(of_pipe.out, of_file.out);
+  EXPECT_EQ(figures(of_pipe.out), figures(of_file.out));
   const auto packed = test::run_process({"/bin/sh", "-c",
                                          "gzip -c " + text_ + " | " + PITH_PROGRAM + " eval ppl " +
                                              in() + " -f /dev/stdin -q --json -"});
-  EXPECT_EQ(packed.out, of_file.out) << packed.err;
+  EXPECT_EQ(figures(packed.out), figures(of_file.out)) << packed.err;
 }
 
 TEST_F(EvaluationFaults, stored_logits_stand_for_the_base) {

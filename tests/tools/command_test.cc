@@ -240,9 +240,9 @@ TEST_F(Command, a_divergence_that_cannot_be_had_exits_with_5) {
   const auto r = pith_run({"quantize", in(), out(), "w4", "-q", "--calib", "self", "--nsamples",
                            "12", "--seqlen", "48", "--max-kl", "0.00001", "--candidates", "w2"});
   EXPECT_EQ(r.exit_code, 5) << r.err;
-  std::vector<std::string> arguments = {"quantize", in(),       out(),    "w4",       "-q",
-                                        "--calib",  "self",     "--json", "-",        "--nsamples",
-                                        "12",       "--seqlen", "48",     "--max-kl", "0.02"};
+  std::vector<std::string> arguments = {
+      "quantize", in(),         out(), "w4",       "-q", "--calib",  "self", "--json",
+      "-",        "--nsamples", "12",  "--seqlen", "48", "--max-kl", "0.02", "--restart"};
   const auto reached = pith_run(arguments);
   ASSERT_EQ(reached.exit_code, 0) << reached.err;
   EXPECT_LT(parse_json(reached.out, "one object, of the last try")["kl"].get<double>(), 0.03);
