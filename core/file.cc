@@ -22,6 +22,7 @@
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/hash.h"
+#include "core/interrupt.h"
 
 namespace pith {
 
@@ -358,11 +359,21 @@ void require_replaceable(const std::string& path, const std::string& folder) {
     fail_io(EPERM, path, "replace");
 }
 
+// A named pipe opens when somebody reads it: that is waited for, until a signal ends the waiting.
+int open_special(const std::string& path) {
+  for (;;) {
+    const int fd =
+        syscalls().open(path.c_str(), O_WRONLY | O_APPEND | O_NOCTTY | O_NONBLOCK | O_CLOEXEC, 0);
+    if (fd >= 0 || (errno != ENXIO && errno != EINTR)) return fd;
+    check_interrupt();
+    ::poll(nullptr, 0, 20);
+  }
+}
+
 void write_to_special(const OutputPath& to, const std::string& named,
                       std::span<const std::byte> bytes) {
-  const int fd = to.descriptor >= 0
-                     ? ::fcntl(to.descriptor, F_DUPFD_CLOEXEC, 3)
-                     : open_retrying(to.path, O_WRONLY | O_APPEND | O_NOCTTY, "open", named);
+  const int fd =
+      to.descriptor >= 0 ? ::fcntl(to.descriptor, F_DUPFD_CLOEXEC, 3) : open_special(to.path);
   if (fd < 0) fail_io(errno, named, "open");
   int error = 0;
   while (!bytes.empty() && error == 0) {
@@ -371,7 +382,8 @@ void write_to_special(const OutputPath& to, const std::string& named,
       bytes = bytes.subspan(static_cast<size_t>(n));
     } else if (errno == EAGAIN) {
       pollfd p{fd, POLLOUT, 0};
-      ::poll(&p, 1, -1);
+      ::poll(&p, 1, 1000);
+      if (interrupted()) error = EINTR;
     } else if (errno != EINTR) {
       error = errno;
     }

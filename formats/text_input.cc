@@ -57,6 +57,7 @@ std::string read_all(const std::string& path, uint64_t max_bytes) {
   if (S_ISBLK(s.st_mode)) fail(ErrorKind::kIo, "{}: neither a file nor a pipe", path);
   const bool regular = S_ISREG(s.st_mode);
   std::string out;
+  // What a read of a pipe brings at most; more would be zeroed in vain.
   for (size_t piece = regular ? static_cast<size_t>(s.st_size) + 1 : size_t{1} << 16;;) {
     piece = std::min<size_t>(piece, max_bytes + 1);
     if (!regular) wait_for_input(in.get(), path);
@@ -73,7 +74,7 @@ std::string read_all(const std::string& path, uint64_t max_bytes) {
     if (n == 0) return out;
     if (out.size() > max_bytes)
       fail(ErrorKind::kCorrupt, "{}: more than {} bytes of text", path, max_bytes);
-    piece = std::clamp(out.size(), size_t{1} << 16, size_t{1} << 26);
+    piece = size_t{1} << 16;
   }
 }
 

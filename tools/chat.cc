@@ -12,6 +12,7 @@
 #include "tools/arguments.h"
 #include "tools/generation.h"
 #include "tools/line_editor.h"
+#include "tools/outputs.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
@@ -185,6 +186,7 @@ class Chat {
 
   void save(const std::string& path) const {
     if (path.empty()) fail(ErrorKind::kUsage, "/save FILE");
+    require_not_of_model(path, o_.model, o_.tokenizer);
     Json list = Json::array();
     for (const auto& m : messages_) list.push_back({{"role", m.role}, {"content", m.content}});
     const std::string text = json_text(list, 2) + "\n";

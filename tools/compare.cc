@@ -129,6 +129,7 @@ std::vector<std::string> quantize_all(const Options& o, const ModelSource& sourc
     if (same_file(o.model, options.output) || source.reads(options.output))
       fail(ErrorKind::kUsage, "{}: would be replaced", options.output);
     check_writable(options.output);
+    if (file_exists(options.output)) tell("replaces {}\n", options.output);
     bytes += plan_compression(source, passes_for(settings_for(o, type)), options).output_bytes;
   }
   if (!o.quiet) {

@@ -87,7 +87,10 @@ double bits_per_weight(const ModelSource& source) {
 uint64_t bytes_on_disk(const std::string& path) {
   namespace fs = std::filesystem;
   std::error_code error;
-  if (!fs::is_directory(path, error)) return fs::file_size(path, error);
+  if (!fs::is_directory(path, error)) {
+    const auto size = fs::file_size(path, error);
+    return error ? 0 : size;
+  }
   uint64_t total = 0;
   for (const auto& e : fs::directory_iterator(path, error))
     total += e.is_regular_file(error) ? e.file_size(error) : 0;

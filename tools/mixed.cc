@@ -70,6 +70,9 @@ AllocationGroup group_from(const Json& group, const std::map<std::string, Linear
     }
     c.kl = json_number(choice, "kl", path);
     c.error = json_number(choice, "error", path, 0.0);
+    if (!(c.kl >= 0 && c.error >= 0) || std::isinf(c.kl) || std::isinf(c.error)) {
+      fail(ErrorKind::kCorrupt, "{}: a cost of {} and an error of {}", path, c.kl, c.error);
+    }
     for (const auto& info : g.linears) c.bytes += encoded_bytes(c.encoding, info.n, info.k);
   }
   if (g.linears.empty() || g.choices.empty() ||

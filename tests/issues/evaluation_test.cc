@@ -184,7 +184,8 @@ TEST_F(EvaluationFaults, a_finished_evaluation_leaves_no_file_to_go_on_from) {
   const auto r = run({"eval", "ppl", in(), "-f", text_, "-q", "--resume", state});
   EXPECT_EQ(r.exit_code, 0) << r.err;
   EXPECT_FALSE(file_exists(state));
-  expect(run({"eval", "ppl", in(), "-f", text_, "--resume", text_}), 3, "not the file of");
+  const std::string foreign = file("foreign", "not a table");
+  expect(run({"eval", "ppl", in(), "-f", text_, "--resume", foreign}), 3, "not the file of");
 }
 
 TEST_F(EvaluationFaults, compare_makes_one_table_of_types_and_files) {
