@@ -119,8 +119,8 @@ void check_side_file(const std::string& path) {
 }
 
 void Common::apply() const {
-  cpu_kernels();         // refuses a bad PITH_CPU before any work
-  check_writable(json);  // before the work, not after it
+  cpu_kernels();          // refuses a bad PITH_CPU before any work
+  check_side_file(json);  // before the work, not after it
   set_threads(threads);
   if (threads > thread_count())
     warn(fmt::format("only {} of {} threads could be started", thread_count(), threads));
