@@ -154,7 +154,8 @@ TextPiece piece_from(std::string_view bytes) {
   std::memcpy(head, bytes.data(), sizeof(head));
   TextPiece p{head[0], head[1], head[2], head[3], {}};
   p.tokens.resize((bytes.size() - sizeof(head)) / sizeof(int32_t));
-  std::memcpy(p.tokens.data(), bytes.data() + sizeof(head), bytes.size() - sizeof(head));
+  std::ranges::copy(as_bytes(bytes.substr(sizeof(head))),
+                    std::as_writable_bytes(std::span(p.tokens)).begin());
   return p;
 }
 
