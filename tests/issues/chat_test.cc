@@ -234,9 +234,11 @@ TEST_F(Chat, on_a_terminal_interrupts_clear_stop_or_leave) {
              folder_.path());
   if (!t.works()) GTEST_SKIP() << "no terminals here";
   t.until(kReady);
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));  // until the editor reads
   t.type("half a line");
   t.until("line");
-  t.type("\x03");  // clears what was typed
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));  // until the editor reads
+  t.type("\x03");                                               // clears what was typed
   t.until(kReady);
   t.type("hello\r");
   t.until("hello");
@@ -244,9 +246,11 @@ TEST_F(Chat, on_a_terminal_interrupts_clear_stop_or_leave) {
   t.type("\x03");
   t.until("ended by cancelled");
   t.until(kReady);
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));  // until the editor reads
   t.type("\x03");  // may have been meant for the answer
   t.until("again");
   t.until(kReady);
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));  // until the editor reads
   t.type("\x03");
   EXPECT_EQ(t.exit_code(), 130);
 }
