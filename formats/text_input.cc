@@ -57,7 +57,7 @@ std::string read_all(const std::string& path, uint64_t max_bytes) {
   if (S_ISBLK(s.st_mode)) fail(ErrorKind::kIo, "{}: neither a file nor a pipe", path);
   const bool regular = S_ISREG(s.st_mode);
   std::string out;
-  // What a read of a pipe brings at most; more would be zeroed in vain.
+  // One read of a pipe returns at most 64 KiB; a longer buffer would only be zeroed.
   for (size_t piece = regular ? static_cast<size_t>(s.st_size) + 1 : size_t{1} << 16;;) {
     piece = std::min<size_t>(piece, max_bytes + 1);
     if (!regular) wait_for_input(in.get(), path);

@@ -26,7 +26,7 @@ class ModelSource {
   virtual const proto::Manifest* manifest() const { return nullptr; }
   // What was done to the numbers on the way here, as lines of a recipe before those of the passes.
   virtual std::string recipe() const { return {}; }
-  // What was tolerated or ignored while opening, a line each, for the user.
+  // Deviations that were tolerated or ignored while opening, one line each, for the user.
   virtual std::vector<std::string> notes() const { return {}; }
   virtual bool reads(const std::string& file) const = 0;  // whether its tensors lie in this file
 
