@@ -47,9 +47,10 @@ void pad(Meter& meter, const Text& body, const Spec& spec, char align, Text& out
 }
 
 std::string digits_of(uint64_t n, unsigned base, bool upper) {
+  const char* const digits = upper ? "0123456789ABCDEF" : "0123456789abcdef";
   std::string result;
   do {
-    result.push_back((upper ? "0123456789ABCDEF" : "0123456789abcdef")[n % base]);
+    result.push_back(digits[n % base]);
     n /= base;
   } while (n > 0);
   std::reverse(result.begin(), result.end());
