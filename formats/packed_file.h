@@ -1,10 +1,12 @@
 // The packed file (.pith): planes of weights that are mapped as they are, and a protobuf manifest
 // that says what they mean. docs/format.md specifies it to the byte.
 //
-//   0    header, 64 bytes   magic, version, sizes, where the manifest lies, its checksum, checksum
-//   of the header 64   zeros 256  planes, each at the next multiple of 256 behind the last; zeros
-//   between them M    the manifest, at the first multiple of 256 that leaves kSlack bytes behind
-//   the last plane; it ends the file
+//   0    header, 64 bytes: magic, version, sizes, offset of the manifest, its checksum, checksum of
+//        the header
+//   64   zeros
+//   256  planes, each at the next multiple of 256 after the last; zeros between them
+//   M    the manifest, at the first multiple of 256 that leaves kSlack bytes after the last plane;
+//        it ends the file
 //
 // The manifest comes last because what it records (checksums, errors, ranks) is known last; the
 // header is written at the very end. Every byte is covered: header, manifest and planes by XXH3-64,

@@ -7,13 +7,11 @@
 // down, where the activation is gated. Elsewhere nothing is moved.
 //
 //   awq          s = a^r / b^t, a the root mean square of the channel, b that of its weights, over
-//   a
-//                grid of r and t in {0, 1 - r}; the pair whose rounded weights change the output of
-//                the sublayer least (Lin et al. 2023, section 3.2)
+//                a grid of r and t in {0, 1 - r}; the pair whose rounded weights change the output
+//                of the sublayer least (Lin et al. 2023, section 3.2)
 //   smoothquant  s = max|x|^alpha / max|w|^(1 - alpha)   (Xiao et al. 2022, equation 4); alpha is
-//   given,
-//                or the one whose rounded weights and inputs change the output of the sublayer
-//                least
+//                given, or the one whose rounded weights and inputs change the output of the
+//                sublayer least
 //
 // Scales are normalized by sqrt(largest * smallest) and held to [1e-4, 1e4].
 #pragma once

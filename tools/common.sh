@@ -25,18 +25,33 @@ nvcc_path() {
   command -v nvcc || { [[ -x /usr/local/cuda/bin/nvcc ]] && echo /usr/local/cuda/bin/nvcc; }
 }
 
-# build PRESET [TARGET...]: configures and builds; release has the CUDA backend where there is an nvcc.
+# The architecture of the GPU that is here, as CMake names it; nothing where there is none.
+gpu_architecture() {
+  { nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null || true; } |
+    sed -nE '1{s/^([0-9]+)\.([0-9]+)$/\1\2/; s/^90$/90a/; s/$/-real/p}'
+}
+
+# One line of ninja's for every tenth of a build that nobody watches, and all that compilers say.
+thin_out() {
+  if [[ -t 1 ]]; then cat; return; fi
+  awk -F '[][/ ]' '
+    /^\[[0-9]+\/[0-9]+ / { tenth = int(10 * $2 / $3)
+                          if (tenth > shown) { shown = tenth; print "  " $2 " of " $3 " files, " $4; fflush() }
+                          next }
+    { print; fflush() }'
+}
+
+# build PRESET [TARGET...]: configures and builds. With PITH_CUDA_ARCHITECTURE set, release has the CUDA backend for it.
 build() {
   local preset=$1 nvcc options=() targets=()
   shift
   (($# == 0)) || targets=(--target "$@")
   if [[ $preset == release ]]; then
-    if nvcc=$(nvcc_path); then
-      options=(-DPITH_CUDA=ON "-DCUDAToolkit_ROOT=$(dirname "$(dirname "$(realpath "$nvcc")")")")
+    options=(-DPITH_CUDA=OFF)
+    if [[ -n ${PITH_CUDA_ARCHITECTURE:-} ]] && nvcc=$(nvcc_path); then
+      options=(-DPITH_CUDA=ON "-DCUDAToolkit_ROOT=$(dirname "$(dirname "$(realpath "$nvcc")")")"
+               "-DCMAKE_CUDA_ARCHITECTURES=$PITH_CUDA_ARCHITECTURE")
       (($# == 0)) || targets+=(pith_cuda)
-    else
-      echo "No nvcc: everything but the CUDA backend."
-      options=(-DPITH_CUDA=OFF)
     fi
   fi
   mkdir -p "build/$preset"
@@ -44,8 +59,7 @@ build() {
     cat "build/$preset/configure.log" >&2
     return 1
   fi
-  # Ninja's progress is one line per file; only what the compiler says is of interest.
-  cmake --build "build/$preset" -j "$jobs" "${targets[@]}" -- --quiet
+  NINJA_STATUS='[%f/%t %es] ' cmake --build "build/$preset" -j "$jobs" "${targets[@]}" | thin_out
 }
 
 # A real model that the Python package index has: one wheel with one GGUF file of 94 MB.

@@ -81,6 +81,8 @@ generate() {
 }
 
 step "Packages" tools/packages.sh build demo
+PITH_CUDA_ARCHITECTURE=$(gpu_architecture)
+export PITH_CUDA_ARCHITECTURE
 step "Build" build release pith
 step "Model and text" get_inputs
 step "Comparison" compare

@@ -81,6 +81,12 @@ check_sources() {
   check_scripts
 }
 
+# The CUDA backend for one architecture; `cmake --preset cuda` has all of them.
+build_release() {
+  [[ -n $(nvcc_path) ]] || echo "No nvcc: everything but the CUDA backend."
+  PITH_CUDA_ARCHITECTURE=90a-real build release
+}
+
 # All tests, the replay of the fuzz corpora among them. The summary is shown again at the end.
 run_ctest() {
   if get_smollm2; then
@@ -95,40 +101,49 @@ run_ctest() {
     }
 }
 
+fuzz_targets() { basename -a -s .cc tests/fuzz/*_fuzz.cc; }
+
+build_sanitized() {
+  local targets
+  mapfile -t targets < <(fuzz_targets)
+  build fuzz core_test formats_test "${targets[@]}"
+}
+
 sanitized_tests() {
-  build asan core_test formats_test
   local name
   for name in core_test formats_test; do
-    UBSAN_OPTIONS=print_stacktrace=1 "build/asan/bin/$name" --gtest_brief=1
+    UBSAN_OPTIONS=print_stacktrace=1 "build/fuzz/bin/$name" --gtest_brief=1
   done
 }
 
+# What it finds goes into the first folder; the committed corpus stays as it is.
+fuzz_one() {
+  local name=$1 found=build/fuzz/found/$1 corpus=tests/fuzz/corpus/${1%_fuzz}
+  mkdir -p "$found" "$corpus"
+  "build/fuzz/bin/$name" -max_total_time="$fuzz_seconds" -timeout=10 -rss_limit_mb=2048 \
+    -artifact_prefix="$found-" -print_final_stats=1 "$found" "$corpus" >"$found.log" 2>&1 || {
+      tail -n 60 "$found.log" >&2
+      echo "$name failed; its input lies beside $found.log" >&2
+      return 1
+    }
+  printf '%-24s %s executions\n' "$name" \
+    "$(sed -n 's/^stat::number_of_executed_units: *//p' "$found.log")"
+}
+
 fuzz() {
-  local targets name
-  mapfile -t targets < <(basename -a -s .cc tests/fuzz/*_fuzz.cc)
-  build fuzz "${targets[@]}"
-  for name in "${targets[@]}"; do
-    local found=build/fuzz/found/$name corpus=tests/fuzz/corpus/${name%_fuzz}
-    mkdir -p "$found" "$corpus"
-    # What it finds goes into the first folder; the committed corpus stays as it is.
-    "build/fuzz/bin/$name" -max_total_time="$fuzz_seconds" -timeout=10 -rss_limit_mb=2048 \
-      -artifact_prefix="$found-" -print_final_stats=1 "$found" "$corpus" >"$found.log" 2>&1 || {
-        tail -n 60 "$found.log" >&2
-        echo "$name failed; its input lies beside $found.log" >&2
-        return 1
-      }
-    printf '%-24s %s executions\n' "$name" \
-      "$(sed -n 's/^stat::number_of_executed_units: *//p' "$found.log")"
-  done
+  export -f fuzz_one
+  export fuzz_seconds
+  fuzz_targets | xargs -P "$jobs" -I{} bash -euc 'fuzz_one {}'
 }
 
 groups=(build demo)
 [[ -n $quick ]] || groups+=(test)
 step "Packages" tools/packages.sh "${groups[@]}"
 step "Sources: format, calls, includes" check_sources
-step "Release build" build release
+step "Release build" build_release
 step "Tests" run_ctest
 if [[ -z $quick ]]; then
+  step "Build with ASan, UBSan and libFuzzer" build_sanitized
   step "Parser tests with ASan and UBSan" sanitized_tests
   step "Fuzzing, $fuzz_seconds s a target" fuzz
 fi

@@ -1,9 +1,9 @@
 // Integers in groups, 4-bit normal floats in groups, and 4-bit floats with powers of two.
 //
-//   kInt  w = s * (q - z)         q in [0, 2^bits), z = 2^(bits-1) where symmetric, else an integer
-//   in the same range kNf4  w = s * kNf4Values[q]   (Dettmers et al. 2023, QLoRA, appendix E)
-//
-//   kMx   w = 2^(e - 127) * e2m1(q), groups of 32                (OCP Microscaling Formats 1.0)
+//   kInt  w = s * (q - z)              q in [0, 2^bits); z = 2^(bits-1) where symmetric, else an
+//                                      integer in the same range
+//   kNf4  w = s * kNf4Values[q]        (Dettmers et al. 2023, QLoRA, appendix E)
+//   kMx   w = 2^(e - 127) * e2m1(q)    groups of 32 (OCP Microscaling Formats 1.0)
 //
 // evaluated in f32: the difference is exact, one rounding for the product.
 //

@@ -20,14 +20,13 @@ PITH_INLINE void unrolled(F f) {
   }
 }
 
-// ---- Elements of a row, 16 at a time
-// ---------------------------------------------------------------------------------
+// ---- Elements of a row, 16 at a time ------------------------------------------------------------
 
 template <class T, class Self>
 struct Plain {
   static V16 load(const void* row, int64_t i) { return Self::read(static_cast<const T*>(row) + i); }
-  static V16 load_last(const void* row, int64_t i,
-                       int64_t count) {  // never touches what follows the row
+  // Never touches what follows the row.
+  static V16 load_last(const void* row, int64_t i, int64_t count) {
     T last[16] = {};
     for (int64_t j = 0; j < count; ++j) last[j] = static_cast<const T*>(row)[i + j];
     return Self::read(last);
@@ -131,8 +130,7 @@ void dot(const CodeRow* rows, int count, int64_t k, const float* x, float* out) 
   with_rows(count, [&]<int R>() { dot_rows<Codes, R>(rows, k, x, out); });
 }
 
-// ---- Matrix product
-// --------------------------------------------------------------------------------------------------
+// ---- Matrix product -----------------------------------------------------------------------------
 
 // An M x (16 N) tile of c in registers, over all of k; the last vector of the tile has `last`
 // lanes.
@@ -217,8 +215,7 @@ void panel(const float* rows, int64_t count, int64_t ld, int64_t k, float* to) {
   }
 }
 
-// ---- Attention from the codes of a cache
-// -----------------------------------------------------------------------------------
+// ---- Attention from the codes of a cache --------------------------------------------------------
 
 // Bytes of codes that are asked for before they are needed: what is needed next lies behind.
 constexpr int64_t kAhead = 4096;
@@ -323,8 +320,7 @@ void weigh(int64_t rows, const float* weights, int64_t ld, const CodeRow& values
   });
 }
 
-// ---- Tiles of 16 rows of codes in groups
-// ---------------------------------------------------------------------------------------------------
+// ---- Tiles of 16 rows of codes in groups --------------------------------------------------------
 
 // Four columns of a half unit (16 columns) each: the four neighbours of a row in the bytes of its
 // lane.
@@ -511,8 +507,7 @@ void tile_rows(const GroupTile& tile, int64_t k, const float* x, int64_t ldx, in
   });
 }
 
-// ---- Products of integers
-// ----------------------------------------------------------------------------------------------
+// ---- Products of integers -----------------------------------------------------------------------
 
 void unpack_tile(int bits, const uint8_t* codes, int64_t units, uint8_t* to) {
   with_bits(bits, [&]<int b>() {
@@ -710,8 +705,7 @@ void int_gemm(int bits, const IntCut& cut, int64_t begin, int64_t end, int64_t k
   multiply(int_gemm_of<6, false>);
 }
 
-// ---- Ceilings
-// -------------------------------------------------------------------------------------------------------------
+// ---- Ceilings -----------------------------------------------------------------------------------
 
 double int_peak(int64_t n) {
   constexpr int kSums = kTileRows * kTileVectors;
@@ -747,8 +741,7 @@ double float_peak(int64_t n) {
   return 2.0 * 16 * kSums * static_cast<double>(n);
 }
 
-// ---- Elementwise
-// -----------------------------------------------------------------------------------------------------
+// ---- Elementwise --------------------------------------------------------------------------------
 
 // e^x within 2 ulp over the range where it is normal; the ends of that range beyond it (1.2e-38,
 // 2.2e38). NaN stays NaN: min and max give their second operand where one is NaN. Range reduction

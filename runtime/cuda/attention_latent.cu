@@ -76,8 +76,7 @@ PITH_DEVICE void load_keys(const Cache& cache, int slot, int32_t first, int32_t 
 //
 // q       [m, heads * kDim] f32: what is rotated, then what meets the cached vector
 // cache   one head of kDim numbers, f16, bf16, int8 or fp8, which become f16 in shared memory;
-// their
-//         scales multiply scores, and probabilities, less a power of two that the sums have
+//         their scales multiply scores, and probabilities, less a power of two that the sums have
 // needs   a cache that has_latent_tiles() knows                        (checked by the launcher)
 // sums    f32; keys in tiles of 32, one after the other, with a maximum that goes on; queries and
 //         probabilities are rounded to f16. A result depends on the token and its position alone

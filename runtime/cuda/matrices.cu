@@ -76,8 +76,7 @@ struct Steps {
 // grid    x: columns / kTile, y: rows / kTile; 16 x 16 threads, kEach x kEach sums each
 // shared  two steps of both factors
 // bound   multiply-adds outside of tensor cores: 2 kEach numbers from shared memory, four at a
-// time,
-//         for kEach^2 of them
+//         time, for kEach^2 of them
 template <class T, int kEach>
 PITH_KERNEL PITH_BLOCKS(kThreads, 2) gemm_kernel(Gemm<T> g) {
   constexpr int kTile = 16 * kEach;  // four sums in a row, then four 64 on
