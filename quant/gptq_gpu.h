@@ -1,11 +1,11 @@
 // GPTQ on a GPU: the steps of gptq.h and of gptq_stage.cc over many rows at a time, on
-// runtime/cuda/rounding.h. The same loss up to rounding; not the same bits, for sums have another
+// runtime/cuda_kernels/rounding.h. The same loss up to rounding; not the same bits, for sums have another
 // order, and which of two scales that are as good is chosen can depend on a last bit.
 #pragma once
 
 #include "quant/gptq.h"
 #include "runtime/compress/calibration.h"
-#include "runtime/gpu/gpu_algebra.h"
+#include "runtime/cuda/gpu_algebra.h"
 
 namespace pith {
 

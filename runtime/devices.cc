@@ -5,7 +5,7 @@
 #include "core/error.h"
 #include "core/parallel.h"
 #include "runtime/cpu/kernels.h"
-#include "runtime/gpu/backend.h"
+#include "runtime/cuda/backend.h"
 
 namespace pith {
 

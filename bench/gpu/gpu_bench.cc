@@ -3,7 +3,7 @@
 // from more memory than the L2 cache holds. JSON to standard output, one object a line.
 //
 //   gpu_bench [--quick]
-//   gpu_bench --plans     products of 16 to 128 tokens by every plan (runtime/cuda/product_plan.h)
+//   gpu_bench --plans     products of 16 to 128 tokens by every plan (runtime/cuda_kernels/gemm/gemm_plan.h)
 
 #include <cuda_runtime_api.h>
 
@@ -17,8 +17,8 @@
 #include <string>
 #include <vector>
 
-#include "runtime/cuda/product_plan.h"
-#include "runtime/cuda/table.h"
+#include "runtime/cuda_kernels/gemm/gemm_plan.h"
+#include "runtime/cuda_kernels/ops_table.h"
 
 namespace {
 
@@ -125,39 +125,39 @@ TileWeight weight_in(const Memory& memory, Codes codes, int64_t n, int64_t k, in
 // A product by a plan, with the room for it.
 class Product {
  public:
-  Product(const TileWeight& w, const HalfInputs& x, float* y, const ProductPlan* plan = nullptr)
+  Product(const TileWeight& w, const HalfInputs& x, float* y, const GemmPlan* plan = nullptr)
       : a_{{{w, y, w.n, nullptr}}, 1, x, false, {}, {}} {
     Chip chip;
     must(ops.chip(&chip));
-    a_.plan = plan != nullptr ? *plan : plan_product(a_, chip);
+    a_.plan = plan != nullptr ? *plan : plan_gemm(a_, chip);
     const auto blocks = static_cast<uint64_t>(blocks_of(a_, a_.plan));
-    must(ops.allocate(std::max<uint64_t>(16, room_bytes(a_, a_.plan)), &a_.room.sums));
+    must(ops.allocate(std::max<uint64_t>(16, workspace_bytes(a_, a_.plan)), &a_.workspace.sums));
     void* arrived = nullptr;
     must(ops.allocate(blocks * 4, &arrived));
-    a_.room.arrived = static_cast<int32_t*>(arrived);
+    a_.workspace.arrived = static_cast<int32_t*>(arrived);
   }
   ~Product() {
-    ops.release(a_.room.sums);
-    ops.release(a_.room.arrived);
+    ops.release(a_.workspace.sums);
+    ops.release(a_.workspace.arrived);
   }
   Product(const Product&) = delete;
   void run(const TileWeight& w) const {
-    TileProduct a = a_;
+    QuantGemm a = a_;
     a.to[0].w = w;
-    must(ops.tile_product(a, stream));
+    must(ops.quant_gemm(a, stream));
   }
 
  private:
-  TileProduct a_;
+  QuantGemm a_;
 };
 
 // Every plan for a product of m tokens that the chip has the shared memory for.
-std::vector<ProductPlan> plans_of(int64_t m, const Chip& chip) {
-  std::vector<ProductPlan> all;
+std::vector<GemmPlan> plans_of(int64_t m, const Chip& chip) {
+  std::vector<GemmPlan> all;
   for (const int32_t warps : {2, 4, 8}) {
     for (const int32_t stages : {2, 3, 4}) {
       for (const int32_t splits : {1, 2, 4, 8}) {
-        const ProductPlan plan{static_cast<int32_t>(std::min<int64_t>(m, 64)), warps, stages,
+        const GemmPlan plan{static_cast<int32_t>(std::min<int64_t>(m, 64)), warps, stages,
                                splits};
         if (shared_bytes(Codes::kInt4, 2, plan) <= chip.shared_bytes) all.push_back(plan);
       }
@@ -175,7 +175,7 @@ void plans() {
   for (const auto& shape : shapes) {
     const int64_t n = shape[0], k = shape[1];
     for (const int64_t m : {16, 32, 64, 128}) {
-      for (const ProductPlan& plan : plans_of(m, chip)) {
+      for (const GemmPlan& plan : plans_of(m, chip)) {
         double bytes = 0;
         const auto weight = [&](int turn) {
           return weight_in(weights, Codes::kInt4, n, k, 128, turn, &bytes);
@@ -231,7 +231,7 @@ void products(bool quick) {
           const uint64_t size = static_cast<uint64_t>(n * k) * 2,
                          at = static_cast<uint64_t>(turn) % (uint64_t{28672} * 8192 * 2 / size) *
                               size;
-          must(ops.half_product({halves.as<uint16_t>(at), n, inputs, y.as<float>()}, stream));
+          must(ops.cublas_gemm_f16({halves.as<uint16_t>(at), n, inputs, y.as<float>()}, stream));
         });
         beside = t.median;
         report("cublas-f16" + of, t, static_cast<double>(n * k) * 2, operations, beside);
@@ -244,14 +244,14 @@ void products(bool quick) {
           const Times t = measure([&](int turn) {
             product.run(weight_in(weights, type.codes, n, k, type.group, turn, &bytes));
           });
-          report(std::string("tile_product ") + type.name + of, t, bytes, operations, beside);
+          report(std::string("quant_gemm ") + type.name + of, t, bytes, operations, beside);
         }
         if (m < 64 || beside == 0 || type.codes != Codes::kInt4) continue;
         const Times t = measure([&](int turn) {
           const TileWeight w = weight_in(weights, type.codes, n, k, type.group, turn, &bytes);
           by_pieces(w, m, [&](int64_t first, int64_t count) {
             must(ops.dequantize({w, first, count, halves.as<uint16_t>()}, stream));
-            must(ops.half_product({halves.as<uint16_t>(), count * 16, inputs, sums.as<float>()},
+            must(ops.cublas_gemm_f16({halves.as<uint16_t>(), count * 16, inputs, sums.as<float>()},
                                   stream));
             must(ops.finish({sums.as<float>(), count * 16, count * 16, scales.as<float>(), m,
                              y.as<float>() + first * 16, n, nullptr, false},
@@ -261,7 +261,7 @@ void products(bool quick) {
         report(std::string("dequantize+cublas ") + type.name + of, t, bytes, operations, beside);
       }
       for (const bool floats : {false, true}) {
-        if (m < 64 || !ops.has_byte_product(floats)) continue;
+        if (m < 64 || !ops.has_cublas_gemm_8(floats)) continue;
         double bytes = 0;
         const Times t = measure([&](int turn) {
           TileWeight w = weight_in(weights, floats ? Codes::kE4M3 : Codes::kInt8, n, k,
@@ -274,8 +274,8 @@ void products(bool quick) {
             const int64_t rows = count * 16;
             must(ops.unpack_bytes({w, first, count, halves.data}, stream));
             must(
-                ops.byte_product({halves.data, codes.data, m, rows, k, floats, sums.data}, stream));
-            must(ops.finish_bytes(
+                ops.cublas_gemm_8({halves.data, codes.data, m, rows, k, floats, sums.data}, stream));
+            must(ops.int8_epilogue(
                 {sums.data, floats, rows, rows, m, w, first * 16, scales.as<float>(),
                  y.as<float>() + first * 16, n, nullptr, false},
                 stream));
@@ -406,13 +406,13 @@ void experts(bool quick) {
     const ExpertWeights of_experts{{to[0], to[1]}, {}, {made[0], made[1]}, 2, kind};
     if (m <= 64) {
       report("experts pair by pair" + of, measure([&](int) {
-               must(ops.expert_product({of_experts, expert, pairs, kChosen, inputs}, stream));
+               must(ops.moe_gemv({of_experts, expert, pairs, kChosen, inputs}, stream));
              }),
              read, operations, 0);
     }
-    const ProductPlan plan = plan_experts(kind, (pairs + kExperts - 1) / kExperts, chip);
+    const GemmPlan plan = plan_experts(kind, (pairs + kExperts - 1) / kExperts, chip);
     report("experts sorted" + of, measure([&](int) {
-             must(ops.sorted_expert_product({of_experts, first, kExperts, m, row, inputs, plan},
+             must(ops.moe_gemm({of_experts, first, kExperts, m, row, inputs, plan},
                                             stream));
            }),
            read, operations, 0);

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "quant/gptq_gpu.h"
-#include "runtime/cuda/table.h"
+#include "runtime/cuda_kernels/ops_table.h"
 
 namespace {
 

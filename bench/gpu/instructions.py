@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The loops of kernels as machine code: how many instructions of what kind, all their paths counted.
 
-  bench/gpu/instructions.py build/cuda/libpith_cuda.so --kernel 'tile_product_kernel<Halves<Codes::kInt4>'
+  bench/gpu/instructions.py build/cuda/libpith_cuda.so --kernel 'quant_gemv_kernel<F16Math<Codes::kInt4>'
   bench/gpu/instructions.py build/cuda/libpith_cuda.so --forbid-division       fails where an inner loop divides integers
 
 A multiprocessor of a GPU begins four instructions of a warp a clock: 132 of them at 1.7 GHz have 0.3 for each byte that

@@ -67,7 +67,7 @@ def main():
     p.add_argument("--check")
     p.add_argument("--arch", nargs="+", default=ARCHITECTURES, help="compile for these only")
     args = p.parse_args()
-    sources = sorted((ROOT / "runtime" / "cuda").glob("*.cu"))
+    sources = sorted((ROOT / "runtime" / "cuda_kernels").rglob("*.cu"))
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         reports = list(pool.map(lambda s: compile_one(args.nvcc, s, args.arch), sources))
     rows = [row | {"kernel": name_of(row["kernel"])} for report in reports for row in parse(report)]

@@ -6,7 +6,7 @@
 # OUT/tests-overlap.txt  the same with PITH_CUDA_OVERLAP=1
 # OUT/sanitizer.txt    the same under compute-sanitizer, where it is installed (memcheck racecheck initcheck synccheck)
 # OUT/kernels.json     gpu_bench
-# OUT/plans.json       products by every plan (runtime/cuda/product_plan.h)
+# OUT/plans.json       products by every plan (runtime/cuda_kernels/gemm/gemm_plan.h)
 # OUT/compress.json    gpu_compress_bench
 # OUT/models.json      decoding and prefill of whole models of random weights
 set -euo pipefail
@@ -29,7 +29,7 @@ if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck initcheck synccheck; do
     echo "== $tool" >>"$out/sanitizer.txt"
     timeout 100 compute-sanitizer --tool "$tool" "$build/bin/gpu_test" --gtest_brief=1 \
-      --gtest_filter='GpuAttention.holds*:GpuLatentAttention.*heads:GpuKernels.*:TileProduct.holds*:GpuAlgebra.*:GpuGptq.takes*' >>"$out/sanitizer.txt" 2>&1 || true
+      --gtest_filter='GpuAttention.holds*:GpuLatentAttention.*heads:GpuKernels.*:QuantGemm.holds*:GpuAlgebra.*:GpuGptq.takes*' >>"$out/sanitizer.txt" 2>&1 || true
   done
   grep -E '^==|ERROR SUMMARY' "$out/sanitizer.txt"
 fi

@@ -11,7 +11,7 @@
 #include "runtime/cpu/kernels.h"
 #include "runtime/cpu/rounded_inputs.h"
 #include "runtime/forward.h"
-#include "runtime/gpu/gpu_algebra.h"
+#include "runtime/cuda/gpu_algebra.h"
 
 namespace pith {
 namespace {

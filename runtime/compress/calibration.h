@@ -20,7 +20,7 @@
 #include "core/file.h"
 #include "core/phases.h"
 #include "runtime/forwarding_executor.h"
-#include "runtime/gpu/device_memory.h"
+#include "runtime/cuda/device_memory.h"
 #include "runtime/model/source.h"
 
 namespace pith {

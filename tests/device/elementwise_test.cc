@@ -11,8 +11,8 @@
 #include "formats/encodings/encoding.h"
 #include "runtime/cpu/kv_cache.h"
 #include "runtime/cpu/rounded_inputs.h"
-#include "runtime/cuda/table.h"
-#include "runtime/gpu/gpu_weight.h"
+#include "runtime/cuda_kernels/ops_table.h"
+#include "runtime/cuda/gpu_weight.h"
 #include "runtime/sampling.h"
 #include "tests/support/encodings.h"
 
@@ -29,18 +29,18 @@ class GpuKernels : public testing::Test {
     device_.download(to.data(), b.data(), b.bytes());
     return to;
   }
-  struct Halves {
+  struct F16Math {
     GpuBuffer values, scales;
     cuda::HalfInputs of;
   };
-  Halves halves(int64_t m, int64_t stride) {
+  F16Math halves(int64_t m, int64_t stride) {
     const std::vector<uint16_t> nan(static_cast<size_t>(m * stride), 0x7e00);
-    Halves h{{device_, nan.data(), nan.size() * 2}, {device_, static_cast<uint64_t>(m * 4)}, {}};
+    F16Math h{{device_, nan.data(), nan.size() * 2}, {device_, static_cast<uint64_t>(m * 4)}, {}};
     h.of = {h.values.data<uint16_t>(), stride, h.scales.data<float>(), m};
     return h;
   }
   // Within half a unit of the last of 11 bits of the largest; scales are powers of two; 0 behind n.
-  void expect_halves(const Halves& h, const std::vector<double>& expected, int64_t n) {
+  void expect_halves(const F16Math& h, const std::vector<double>& expected, int64_t n) {
     std::vector<uint16_t> values(h.values.bytes() / 2);
     device_.download(values.data(), h.values.data(), h.values.bytes());
     const auto scales = read(h.scales);
@@ -72,7 +72,7 @@ TEST_F(GpuKernels, inputs_of_any_size_keep_eleven_bits) {
     x[static_cast<size_t>(i)] *= kSizes[i / n];
     expected.push_back(static_cast<double>(x[static_cast<size_t>(i)]));
   }
-  const Halves to = halves(m, 256);
+  const F16Math to = halves(m, 256);
   const GpuBuffer from = floats(x);
   device_.run(&cuda::Ops::to_half, {from.data<float>(), n, to.of});
   expect_halves(to, expected, n);
@@ -97,7 +97,7 @@ TEST_F(GpuKernels, a_norm_is_divided_by_the_root_of_its_mean_square) {
       }
     }
     const GpuBuffer from = floats(x), w = floats(weight), y(device_, x.size() * 4);
-    const Halves to = halves(m, (n + 127) / 128 * 128);
+    const F16Math to = halves(m, (n + 127) / 128 * 128);
     device_.run(&cuda::Ops::norm_to_half, {from.data<float>(), w.data<float>(), n, 1e-5f, to.of});
     expect_halves(to, expected, n);
     device_.run(&cuda::Ops::norm,
@@ -121,7 +121,7 @@ TEST_F(GpuKernels, rows_of_any_width_become_inputs) {
       activated.push_back(g / (1 + std::exp(-g)) * static_cast<double>(up[i]));
     }
     const GpuBuffer gate = floats(x), times = floats(up);
-    const Halves to = halves(2, (n + 127) / 128 * 128), after = halves(2, to.of.stride);
+    const F16Math to = halves(2, (n + 127) / 128 * 128), after = halves(2, to.of.stride);
     device_.run(&cuda::Ops::to_half, {gate.data<float>(), n, to.of});
     expect_halves(to, plain, n);
     device_.run(&cuda::Ops::activate_to_half,
@@ -166,7 +166,7 @@ TEST_F(GpuKernels, activations_are_what_they_are_called) {
         expected.push_back(gated ? v * u : v);
       }
       const GpuBuffer g = floats(gate), u = floats(up);
-      const Halves to = halves(1, 256);
+      const F16Math to = halves(1, 256);
       device_.run(&cuda::Ops::activate_to_half,
                   {how, g.data<float>(), gated ? u.data<float>() : nullptr, n, to.of});
       const auto kept = read(g);
@@ -185,7 +185,7 @@ TEST_F(GpuKernels, what_is_not_finite_is_said_in_the_scale) {
     std::vector<float> x(100, 1.0f);
     x[37] = bad;
     const GpuBuffer from = floats(x);
-    const Halves to = halves(1, 128);
+    const F16Math to = halves(1, 128);
     device_.run(&cuda::Ops::to_half, {from.data<float>(), 100, to.of});
     EXPECT_TRUE(std::isnan(read(to.scales)[0]));
   }
@@ -213,7 +213,7 @@ TEST_F(GpuKernels, rounded_inputs_are_those_of_the_cpu) {
                     {from.data<float>(), m, n, type != DType::kI8, y.data<float>()});
         got = read(y);
       } else {
-        Halves to = halves(m, 384);
+        F16Math to = halves(m, 384);
         to.of.round = type == DType::kI8 ? cuda::RoundTo::kInt8 : cuda::RoundTo::kE4M3;
         to.of.fixed = e.value;
         device_.run(&cuda::Ops::to_half, {from.data<float>(), n, to.of});
@@ -336,8 +336,8 @@ TEST(Top, is_that_of_the_sampler) {
   GpuDevice device(cuda::ops_table());
   const auto top = [&](const std::vector<float>& x, size_t k) {
     const auto n = static_cast<int64_t>(x.size());
-    const auto room = static_cast<uint64_t>(cuda::top_room(n, static_cast<int64_t>(k)));
-    const GpuBuffer from(device, x.data(), x.size() * 4), keys(device, room * 8), to(device, k * 8);
+    const auto workspace = static_cast<uint64_t>(cuda::top_k_workspace(n, static_cast<int64_t>(k)));
+    const GpuBuffer from(device, x.data(), x.size() * 4), keys(device, workspace * 8), to(device, k * 8);
     device.run(&cuda::Ops::top, {from.data<float>(), n, static_cast<int32_t>(k),
                                  keys.data<uint64_t>(), to.data<uint64_t>()});
     std::vector<uint64_t> found(k);

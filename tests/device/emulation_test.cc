@@ -5,16 +5,16 @@
 #include <vector>
 
 #include "core/error.h"
-#include "runtime/cuda/device/device.h"
+#include "runtime/cuda_kernels/device/device.cuh"
 
 namespace pith::cuda {
 namespace {
 
 PITH_KERNEL reverse(const float* from, float* to, bool wait) {
-  auto* const room = reinterpret_cast<float*>(shared_memory());
-  room[thread_index()] = from[thread_index()];
+  auto* const workspace = reinterpret_cast<float*>(shared_memory());
+  workspace[thread_index()] = from[thread_index()];
   if (wait) sync_block();
-  to[thread_index()] = room[block_threads() - 1 - thread_index()];
+  to[thread_index()] = workspace[block_threads() - 1 - thread_index()];
 }
 
 std::vector<float> reversed(uint64_t seed, bool wait) {
@@ -64,12 +64,12 @@ TEST(Emulation, threads_that_do_not_meet_are_an_error) {
 }
 
 PITH_KERNEL copied(const float* from, float* to, bool wait) {
-  auto* const room = reinterpret_cast<float*>(shared_memory());
-  copy_async16(room + 4 * thread_index(), from + 4 * thread_index(), thread_index() % 2 == 0);
+  auto* const workspace = reinterpret_cast<float*>(shared_memory());
+  copy_async16(workspace + 4 * thread_index(), from + 4 * thread_index(), thread_index() % 2 == 0);
   commit_copies();
   if (wait) wait_copies<0>();
   sync_block();
-  to[thread_index()] = room[4 * (thread_index() ^ 2)];
+  to[thread_index()] = workspace[4 * (thread_index() ^ 2)];
 }
 
 TEST(Emulation, copies_in_the_background_are_there_when_they_were_waited_for_and_not_before) {

@@ -10,12 +10,12 @@
 
 #include "core/json.h"
 #include "formats/encodings/encoding.h"
-#include "runtime/cuda/product_plan.h"
-#include "runtime/cuda/table.h"
+#include "runtime/cuda_kernels/gemm/gemm_plan.h"
+#include "runtime/cuda_kernels/ops_table.h"
 #include "runtime/eval/evaluate.h"
 #include "runtime/forward.h"
-#include "runtime/gpu/gpu_executor.h"
-#include "runtime/gpu/memory_plan.h"
+#include "runtime/cuda/gpu_executor.h"
+#include "runtime/cuda/memory_plan.h"
 #include "runtime/model/source.h"
 #include "runtime/split_executor.h"
 #include "tests/support/encodings.h"
@@ -131,13 +131,13 @@ struct CountsExperts {
   cuda::Ops ops = cuda::ops_table();
   CountsExperts() {
     pairs = sorted = 0;
-    ops.expert_product = [](const cuda::ExpertProduct& a, cuda::Stream s) {
+    ops.moe_gemv = [](const cuda::MoeGemv& a, cuda::Stream s) {
       ++pairs;
-      return cuda::ops_table().expert_product(a, s);
+      return cuda::ops_table().moe_gemv(a, s);
     };
-    ops.sorted_expert_product = [](const cuda::SortedExpertProduct& a, cuda::Stream s) {
+    ops.moe_gemm = [](const cuda::MoeGemm& a, cuda::Stream s) {
       ++sorted;
-      return cuda::ops_table().sorted_expert_product(a, s);
+      return cuda::ops_table().moe_gemm(a, s);
     };
   }
 };
@@ -370,9 +370,9 @@ TEST(GpuExecutor, multiplies_many_tokens_by_the_library) {
   cuda::Ops counting = cuda::ops_table();
   static int calls;
   calls = 0;
-  counting.half_product = [](const cuda::HalfProduct& a, cuda::Stream s) {
+  counting.cublas_gemm_f16 = [](const cuda::CublasGemmF16& a, cuda::Stream s) {
     ++calls;
-    return cuda::ops_table().half_product(a, s);
+    return cuda::ops_table().cublas_gemm_f16(a, s);
   };
   const auto cpu = make_cpu_executor(), gpu = make_gpu_executor(counting, "counting");
   gpu->prepare(m.model);
@@ -402,13 +402,13 @@ TEST(GpuExecutor, multiplies_codes_of_8_bits_of_many_tokens_by_the_library) {
     cuda::Ops with = cuda::ops_table(), without = with;
     static int calls;
     calls = 0;
-    with.byte_product = [](const cuda::ByteProduct& a, cuda::Stream s) {
+    with.cublas_gemm_8 = [](const cuda::CublasGemm8& a, cuda::Stream s) {
       ++calls;
-      return cuda::ops_table().byte_product(a, s);
+      return cuda::ops_table().cublas_gemm_8(a, s);
     };
-    with.has_byte_product = [](bool) { return cuda::ops_table().has_byte_product(true); };
-    if (!with.has_byte_product(true)) GTEST_SKIP() << "no 8-bit floats in cuBLAS";
-    without.has_byte_product = [](bool) { return false; };
+    with.has_cublas_gemm_8 = [](bool) { return cuda::ops_table().has_cublas_gemm_8(true); };
+    if (!with.has_cublas_gemm_8(true)) GTEST_SKIP() << "no 8-bit floats in cuBLAS";
+    without.has_cublas_gemm_8 = [](bool) { return false; };
     const auto gpu = make_gpu_executor(with, "with"), other = make_gpu_executor(without, "without");
     gpu->prepare(m.model);
     other->prepare(m.model);
@@ -650,8 +650,8 @@ TEST_P(GpuMemoryPlan, is_what_is_taken) {
       const Batch batch{std::span(m.tokens).first(2), both};
       gpu->top(forward_logits(*gpu, m.model, batch, *cache, rows), candidates);
     }
-    EXPECT_LE(live, plan.weights + plan.cache + plan.room);
-    EXPECT_GE(live + (uint64_t{64} << 20), plan.weights + plan.cache + plan.room);
+    EXPECT_LE(live, plan.weights + plan.cache + plan.workspace);
+    EXPECT_GE(live + (uint64_t{64} << 20), plan.weights + plan.cache + plan.workspace);
   }
 }
 

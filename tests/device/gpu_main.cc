@@ -4,7 +4,7 @@
 
 #include <cstdio>
 
-#include "runtime/cuda/table.h"
+#include "runtime/cuda_kernels/ops_table.h"
 
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);

@@ -7,9 +7,9 @@
 #include <limits>
 #include <numeric>
 
-#include "runtime/cuda/product_plan.h"
-#include "runtime/cuda/table.h"
-#include "runtime/gpu/gpu_weight.h"
+#include "runtime/cuda_kernels/gemm/gemm_plan.h"
+#include "runtime/cuda_kernels/ops_table.h"
+#include "runtime/cuda/gpu_weight.h"
 #include "runtime/routing.h"
 #include "tests/support/encodings.h"
 
@@ -58,7 +58,7 @@ void expect_routed(GpuDevice& device, const proto::Mixture& spec, const std::vec
   }
 }
 
-TEST(DeviceMixture, chooses_the_experts_that_the_cpu_chooses) {
+TEST(DeviceMoe, chooses_the_experts_that_the_cpu_chooses) {
   GpuDevice device(cuda::ops_table());
   for (const int32_t experts : {1, 2, 8, 31, 32, 33, 128, 300}) {
     for (const int32_t chosen : {1, 2, 8, 64}) {
@@ -86,7 +86,7 @@ TEST(DeviceMixture, chooses_the_experts_that_the_cpu_chooses) {
 }
 
 // Sigmoids, numbers added for the choice, groups, weights that are scaled (DeepSeek).
-TEST(DeviceMixture, chooses_by_sigmoids_and_groups_as_the_cpu_does) {
+TEST(DeviceMoe, chooses_by_sigmoids_and_groups_as_the_cpu_does) {
   GpuDevice device(cuda::ops_table());
   const int64_t m = 6;
   const int32_t experts = 48, chosen = 5;
@@ -116,7 +116,7 @@ TEST(DeviceMixture, chooses_by_sigmoids_and_groups_as_the_cpu_does) {
 }
 
 // Weights by head: rows of x and y lie among those of other heads, and further apart.
-TEST(DeviceMixture, multiplies_heads_where_they_lie) {
+TEST(DeviceMoe, multiplies_heads_where_they_lie) {
   GpuDevice device(cuda::ops_table());
   cuda::Chip chip{};
   GpuDevice::check(device.ops().chip(&chip));
@@ -148,11 +148,11 @@ TEST(DeviceMixture, multiplies_heads_where_they_lie) {
           {on_table.data<cuda::TileWeight>()}, {}, {y.data<float>() + 3}, 1, table.front()};
       of.ldy = ldy;
       if (sorted) {
-        device.run(&cuda::Ops::sorted_expert_product,
+        device.run(&cuda::Ops::moe_gemm,
                    {of, nullptr, heads, m, nullptr, inputs,
                     cuda::plan_experts(of.like, cuda::kMostExpertTokens, chip)});
       } else {
-        device.run(&cuda::Ops::expert_product, {of, nullptr, rows, 1, inputs, heads});
+        device.run(&cuda::Ops::moe_gemv, {of, nullptr, rows, 1, inputs, heads});
       }
       const auto found = download<float>(device, y);
       for (int64_t i = 0; i < rows * ldy; ++i) {
@@ -173,7 +173,7 @@ TEST(DeviceMixture, multiplies_heads_where_they_lie) {
   }
 }
 
-TEST(DeviceMixture, sorts_pairs_by_expert) {
+TEST(DeviceMoe, sorts_pairs_by_expert) {
   GpuDevice device(cuda::ops_table());
   for (const int64_t pairs : {1, 255, 256, 257, 1000}) {
     const int32_t experts = 7, sharing = 3;
@@ -199,7 +199,7 @@ TEST(DeviceMixture, sorts_pairs_by_expert) {
 }
 
 // The bits of the product of one weight and one token.
-TEST(DeviceMixture, multiplies_each_pair_as_if_it_were_alone) {
+TEST(DeviceMoe, multiplies_each_pair_as_if_it_were_alone) {
   GpuDevice device(cuda::ops_table());
   cuda::Chip chip{};
   GpuDevice::check(device.ops().chip(&chip));
@@ -226,7 +226,7 @@ TEST(DeviceMixture, multiplies_each_pair_as_if_it_were_alone) {
     const GpuBuffer a(device, static_cast<uint64_t>(pairs * n) * 4), b(device, a.bytes()),
         alone(device, static_cast<uint64_t>(n) * 4);
     const cuda::TileWeight& kind = tables[0].front();
-    device.run(&cuda::Ops::expert_product,
+    device.run(&cuda::Ops::moe_gemv,
                {{{first.data<cuda::TileWeight>(), second.data<cuda::TileWeight>()},
                  {nullptr, of_biases.data<float>()},
                  {a.data<float>(), b.data<float>()},
@@ -243,10 +243,10 @@ TEST(DeviceMixture, multiplies_each_pair_as_if_it_were_alone) {
                 static_cast<int32_t>(sharing), place.data<int32_t>(), row.data<int32_t>(),
                 begins.data<int32_t>()});
     for (const int64_t tokens : {int64_t{16}, int64_t{cuda::kMostExpertTokens}}) {
-      cuda::ProductPlan plan = cuda::plan_experts(kind, tokens, chip);
+      cuda::GemmPlan plan = cuda::plan_experts(kind, tokens, chip);
       EXPECT_EQ(plan.tokens, tokens);
       plan.warps = tokens == 16 ? 1 : 2;
-      device.run(&cuda::Ops::sorted_expert_product,
+      device.run(&cuda::Ops::moe_gemm,
                  {{{first.data<cuda::TileWeight>(), second.data<cuda::TileWeight>()},
                    {nullptr, of_biases.data<float>()},
                    {sorted_a.data<float>(), sorted_b.data<float>()},
@@ -272,14 +272,14 @@ TEST(DeviceMixture, multiplies_each_pair_as_if_it_were_alone) {
       const auto all = download<float>(device, which == 0 ? a : b);
       for (int64_t p = 0; p < pairs; ++p) {
         const int64_t t = p / sharing;
-        cuda::TileProduct product{};
+        cuda::QuantGemm product{};
         product.to[0] = {
             tables[which][static_cast<size_t>(expert[static_cast<size_t>(p)])], alone.data<float>(),
             n, which == 1 ? of_biases.data<float>() + expert[static_cast<size_t>(p)] * n : nullptr};
         product.count = 1;
         product.x = {inputs.values + t * stride, stride, inputs.scales + t, 1};
         product.plan = {8, 8, 4, 1};
-        device.run(&cuda::Ops::tile_product, product);
+        device.run(&cuda::Ops::quant_gemm, product);
         const auto one = download<float>(device, alone);
         EXPECT_TRUE(std::equal(one.begin(), one.end(), all.begin() + p * n)) << p;
       }
@@ -287,7 +287,7 @@ TEST(DeviceMixture, multiplies_each_pair_as_if_it_were_alone) {
   }
 }
 
-TEST(DeviceMixture, adds_up_what_experts_make) {
+TEST(DeviceMoe, adds_up_what_experts_make) {
   GpuDevice device(cuda::ops_table());
   const int64_t m = 3, n = 300;
   const int32_t chosen = 5;
@@ -296,7 +296,7 @@ TEST(DeviceMixture, adds_up_what_experts_make) {
   const GpuBuffer x = upload(device, made), w = upload(device, weights);
   {
     const GpuBuffer y = upload(device, before);
-    device.run(&cuda::Ops::join_experts,
+    device.run(&cuda::Ops::combine_experts,
                {x.data<float>(), nullptr, w.data<float>(), m, n, chosen, y.data<float>()});
     const auto after = download<float>(device, y);
     for (int64_t t = 0; t < m; ++t) {
@@ -321,7 +321,7 @@ TEST(DeviceMixture, adds_up_what_experts_make) {
   }
 }
 
-TEST(DeviceMixture, refuses_what_it_does_not_take) {
+TEST(DeviceMoe, refuses_what_it_does_not_take) {
   const cuda::Ops& ops = cuda::ops_table();
   EXPECT_NE(
       ops.route({nullptr, 1, 4, 5, false, false, nullptr, 0, 0, 1, nullptr, nullptr}, nullptr),
@@ -329,14 +329,14 @@ TEST(DeviceMixture, refuses_what_it_does_not_take) {
   EXPECT_NE(
       ops.route({nullptr, 1, 400, 65, false, false, nullptr, 0, 0, 1, nullptr, nullptr}, nullptr),
       nullptr);
-  cuda::ExpertProduct p{};
+  cuda::MoeGemv p{};
   p.of.count = 1;
   p.sharing = 1;
   p.pairs = 2;
   p.of.like.stages = 1;
   p.x.stride = 128;
   p.x.m = 1;
-  EXPECT_NE(ops.expert_product(p, nullptr), nullptr);
+  EXPECT_NE(ops.moe_gemv(p, nullptr), nullptr);
 }
 
 }  // namespace

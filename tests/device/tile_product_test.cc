@@ -9,9 +9,9 @@
 #include "core/bytes.h"
 #include "core/dtype.h"
 #include "runtime/cpu/matmul.h"
-#include "runtime/cuda/product_plan.h"
-#include "runtime/cuda/table.h"
-#include "runtime/gpu/gpu_weight.h"
+#include "runtime/cuda_kernels/gemm/gemm_plan.h"
+#include "runtime/cuda_kernels/ops_table.h"
+#include "runtime/cuda/gpu_weight.h"
 #include "tests/support/encodings.h"
 
 namespace pith {
@@ -29,17 +29,17 @@ struct Case {
 
 // Runs a product as `plan` says, or as the plan for its shape does where that is null.
 template <class P>
-void run_product(GpuDevice& device, cuda::Status (*cuda::Ops::*op)(const P&, cuda::Stream), P p,
-                 const cuda::ProductPlan* plan = nullptr) {
+void run_gemm(GpuDevice& device, cuda::Status (*cuda::Ops::*op)(const P&, cuda::Stream), P p,
+                 const cuda::GemmPlan* plan = nullptr) {
   cuda::Chip chip;
   GpuDevice::check(device.ops().chip(&chip));
-  p.plan = plan != nullptr ? *plan : cuda::plan_product(p, chip);
+  p.plan = plan != nullptr ? *plan : cuda::plan_gemm(p, chip);
   const cuda::TileWeight& w = p.to[0].w;
   p.plan.tokens =
       std::min(p.plan.tokens, cuda::most_tokens(w.codes, cuda::group_steps(w.group_shift)));
   const auto blocks = static_cast<size_t>(cuda::blocks_of(p, p.plan));
-  const GpuBuffer sums(device, cuda::room_bytes(p, p.plan)), arrived(device, blocks * 4);
-  p.room = {sums.data(), arrived.data<int32_t>()};
+  const GpuBuffer sums(device, cuda::workspace_bytes(p, p.plan)), arrived(device, blocks * 4);
+  p.workspace = {sums.data(), arrived.data<int32_t>()};
   device.run(op, p);
   std::vector<int32_t> left(blocks);
   device.download(left.data(), arrived.data(), blocks * 4);
@@ -48,7 +48,7 @@ void run_product(GpuDevice& device, cuda::Status (*cuda::Ops::*op)(const P&, cud
 
 class Product {
  public:
-  explicit Product(uint64_t seed = 1, const cuda::ProductPlan* plan = nullptr)
+  explicit Product(uint64_t seed = 1, const cuda::GemmPlan* plan = nullptr)
       : device_(cuda::ops_table()), plan_(plan) {
     cuda::set_emulation_seed(seed);
   }
@@ -68,8 +68,8 @@ class Product {
     const GpuBuffer out(device_, y.data(), y.size() * 4);
     const cuda::HalfInputs inputs{halves.data<uint16_t>(), stride, scales.data<float>(), m};
     device_.run(&cuda::Ops::to_half, {values.data<float>(), w.k, inputs});
-    run_product(device_, &cuda::Ops::tile_product,
-                cuda::TileProduct{{{weight.tiles(), out.data<float>(), w.n, of_bias.data<float>()}},
+    run_gemm(device_, &cuda::Ops::quant_gemm,
+                cuda::QuantGemm{{{weight.tiles(), out.data<float>(), w.n, of_bias.data<float>()}},
                                   1,
                                   inputs,
                                   !added.empty(),
@@ -82,7 +82,7 @@ class Product {
 
  private:
   GpuDevice device_;
-  const cuda::ProductPlan* plan_;
+  const cuda::GemmPlan* plan_;
 };
 
 // Inputs that f16 holds exactly: tokens of very different size, one of zeros.
@@ -98,7 +98,7 @@ std::vector<float> inputs(int64_t m, int64_t k) {
   return x;
 }
 
-void expect_product(const Encoding& e, const Case& c) {
+void expect_gemm(const Encoding& e, const Case& c) {
   const auto weights = test::weight_values(c.n, c.k, 3);
   const Weight w = encode(e, c.n, c.k, weights.data());
   std::vector<float> decoded(static_cast<size_t>(c.n * c.k));
@@ -132,28 +132,28 @@ void expect_product(const Encoding& e, const Case& c) {
   }
 }
 
-TEST(TileProduct, is_that_of_the_decoded_weight_for_every_encoding) {
+TEST(QuantGemm, is_that_of_the_decoded_weight_for_every_encoding) {
   for (const Encoding& e : encodings()) {
-    expect_product(e, {1, 16, 128});
+    expect_gemm(e, {1, 16, 128});
     if (HasFatalFailure()) return;
-    expect_product(e, {3, 21, 200});
+    expect_gemm(e, {3, 21, 200});
     if (HasFatalFailure()) return;
   }
 }
 
-TEST(TileProduct, holds_for_every_shape) {
+TEST(QuantGemm, holds_for_every_shape) {
   for (const Encoding& e :
        {Encoding::integer(4, 32, false), Encoding::integer(3, 64), Encoding::integer(8, 0),
         Encoding::fp8(DType::kF8E4M3, ScaleArea::kBlock128)}) {
     for (const Case& c : {Case{1, 1, 1}, Case{8, 17, 31}, Case{9, 5, 129}, Case{17, 33, 16},
                           Case{40, 16, 64}, Case{2, 16, 1100}, Case{33, 18, 300}}) {
-      expect_product(e, c);
+      expect_gemm(e, c);
       if (HasFatalFailure()) return;
     }
   }
 }
 
-TEST(TileProduct,
+TEST(QuantGemm,
      of_a_token_does_not_depend_on_what_else_is_in_the_batch_nor_on_the_order_of_threads) {
   const int64_t n = 20, k = 700, m = 19;
   const auto weights = test::weight_values(n, k, 3);
@@ -171,15 +171,15 @@ TEST(TileProduct,
 }
 
 // Every token of a block product, by any plan, has the bits that it has alone.
-TEST(BlockProduct, is_that_of_single_tokens_for_every_encoding_and_plan) {
+TEST(BlockGemm, is_that_of_single_tokens_for_every_encoding_and_plan) {
   const int64_t n = 40, k = 1100, m = 19;
   const auto weights = test::weight_values(n, k, 3);
   const auto x = inputs(m, k), bias = test::uniform_values(n, 4);
-  constexpr cuda::ProductPlan kPlans[] = {{16, 1, 2, 1}, {32, 2, 3, 4}, {64, 1, 4, 8}};
+  constexpr cuda::GemmPlan kPlans[] = {{16, 1, 2, 1}, {32, 2, 3, 4}, {64, 1, 4, 8}};
   size_t turn = 0;
   for (const Encoding& e : encodings()) {
     const Weight w = encode(e, n, k, weights.data());
-    const cuda::ProductPlan& plan = kPlans[turn++ % std::size(kPlans)];
+    const cuda::GemmPlan& plan = kPlans[turn++ % std::size(kPlans)];
     const auto all = Product(turn, &plan).run(w, x, m, bias, {});
     for (const int64_t t : {0, 8, 18}) {
       const std::vector<float> one(x.begin() + t * k, x.begin() + (t + 1) * k),
@@ -190,14 +190,14 @@ TEST(BlockProduct, is_that_of_single_tokens_for_every_encoding_and_plan) {
   }
 }
 
-TEST(BlockProduct, is_that_of_single_tokens_for_every_shape) {
+TEST(BlockGemm, is_that_of_single_tokens_for_every_shape) {
   for (const Encoding& e : {Encoding::integer(4, 32, false), Encoding::integer(8, 0)}) {
     for (const Case& c : {Case{70, 33, 200}, Case{9, 16, 2500}, Case{130, 1, 16}}) {
       const auto weights = test::weight_values(c.n, c.k, 3);
       const Weight w = encode(e, c.n, c.k, weights.data());
       const auto x = inputs(c.m, c.k), added = test::uniform_values(c.m * c.n, 5);
-      for (const cuda::ProductPlan& plan :
-           {cuda::ProductPlan{16, 2, 2, 2}, cuda::ProductPlan{64, 2, 4, 1}}) {
+      for (const cuda::GemmPlan& plan :
+           {cuda::GemmPlan{16, 2, 2, 2}, cuda::GemmPlan{64, 2, 4, 1}}) {
         const auto all = Product(5, &plan).run(w, x, c.m, {}, added);
         for (const int64_t t : {int64_t{0}, c.m / 2, c.m - 1}) {
           const auto row = [&](const std::vector<float>& of, int64_t width) {
@@ -211,17 +211,17 @@ TEST(BlockProduct, is_that_of_single_tokens_for_every_shape) {
   }
 }
 
-TEST(BlockProduct, refuses_plans_that_are_none) {
+TEST(BlockGemm, refuses_plans_that_are_none) {
   GpuDevice device(cuda::ops_table());
   const auto values = test::weight_values(16, 128, 3);
   const GpuWeight w(device, encode(Encoding::integer(4, 64), 16, 128, values.data()));
   const GpuBuffer x(device, 16 * 128 * 2), scales(device, 16 * 4), y(device, 16 * 16 * 4);
-  for (const cuda::ProductPlan& plan :
-       {cuda::ProductPlan{}, cuda::ProductPlan{8, 8, 4, 1}, cuda::ProductPlan{16, 3, 4, 1},
-        cuda::ProductPlan{16, 2, 1, 1}, cuda::ProductPlan{16, 2, 4, 2},
-        cuda::ProductPlan{64, 2, 4, 1}}) {
+  for (const cuda::GemmPlan& plan :
+       {cuda::GemmPlan{}, cuda::GemmPlan{8, 8, 4, 1}, cuda::GemmPlan{16, 3, 4, 1},
+        cuda::GemmPlan{16, 2, 1, 1}, cuda::GemmPlan{16, 2, 4, 2},
+        cuda::GemmPlan{64, 2, 4, 1}}) {
     EXPECT_THROW(
-        device.run(&cuda::Ops::tile_product, {{{w.tiles(), y.data<float>(), 16, nullptr}},
+        device.run(&cuda::Ops::quant_gemm, {{{w.tiles(), y.data<float>(), 16, nullptr}},
                                               1,
                                               {x.data<uint16_t>(), 128, scales.data<float>(), 16},
                                               false,
@@ -231,8 +231,8 @@ TEST(BlockProduct, refuses_plans_that_are_none) {
   }
 }
 
-cuda::TileProduct shape(cuda::Codes codes, int64_t n, int64_t k, int64_t m) {
-  cuda::TileProduct p{};
+cuda::QuantGemm shape(cuda::Codes codes, int64_t n, int64_t k, int64_t m) {
+  cuda::QuantGemm p{};
   p.count = 1;
   p.to[0].w.codes = codes;
   p.to[0].w.tiles = n / 16;
@@ -242,7 +242,7 @@ cuda::TileProduct shape(cuda::Codes codes, int64_t n, int64_t k, int64_t m) {
   return p;
 }
 
-TEST(ProductPlan, fits_the_shared_memory_of_every_chip) {
+TEST(GemmPlan, fits_the_shared_memory_of_every_chip) {
   const cuda::Chip chips[] = {{108, 163 << 10}, {128, 99 << 10}, {132, 227 << 10}, {4, 48 << 10}};
   for (const cuda::Chip& chip : chips) {
     for (int codes = 0; codes <= static_cast<int>(cuda::Codes::kBF16); ++codes) {
@@ -253,7 +253,7 @@ TEST(ProductPlan, fits_the_shared_memory_of_every_chip) {
                                    {14336, 4096},
                                    {128256, 8192}}) {
           const auto a = shape(static_cast<cuda::Codes>(codes), n, k, m);
-          const cuda::ProductPlan p = cuda::plan_product(a, chip);
+          const cuda::GemmPlan p = cuda::plan_gemm(a, chip);
           EXPECT_LE(cuda::shared_bytes(a.to[0].w.codes, 2, p), chip.shared_bytes);
           EXPECT_GE(p.stages, 2);
           EXPECT_GE(p.warps, 1);
@@ -266,10 +266,10 @@ TEST(ProductPlan, fits_the_shared_memory_of_every_chip) {
   }
 }
 
-TEST(ProductPlan, keeps_a_chip_busy_with_as_few_splits_as_it_can) {
+TEST(GemmPlan, keeps_a_chip_busy_with_as_few_splits_as_it_can) {
   const cuda::Chip h100{132, 227 << 10};
   const auto of = [&](int64_t n, int64_t k, int64_t m) {
-    return cuda::plan_product(shape(cuda::Codes::kInt4, n, k, m), h100);
+    return cuda::plan_gemm(shape(cuda::Codes::kInt4, n, k, m), h100);
   };
   EXPECT_EQ(of(4096, 4096, 1).tokens, 8);
   EXPECT_EQ(of(28672, 8192, 16).tokens, 16);
@@ -279,7 +279,7 @@ TEST(ProductPlan, keeps_a_chip_busy_with_as_few_splits_as_it_can) {
   EXPECT_EQ(of(4096, 4096, 256).splits, 2);  // 64 blocks
 }
 
-TEST(TileProduct, of_several_weights_is_that_of_each) {
+TEST(QuantGemm, of_several_weights_is_that_of_each) {
   GpuDevice device(cuda::ops_table());
   const int64_t k = 140, m = 2;
   const auto x = inputs(m, k);
@@ -287,7 +287,7 @@ TEST(TileProduct, of_several_weights_is_that_of_each) {
       scales(device, 8);
   const cuda::HalfInputs of{halves.data<uint16_t>(), 256, scales.data<float>(), m};
   device.run(&cuda::Ops::to_half, {values.data<float>(), k, of});
-  cuda::TileProduct all{{}, 0, of, false, {}, {}};
+  cuda::QuantGemm all{{}, 0, of, false, {}, {}};
   std::vector<GpuWeight> weights;
   std::vector<GpuBuffer> outputs;
   std::vector<std::vector<float>> expected;
@@ -299,7 +299,7 @@ TEST(TileProduct, of_several_weights_is_that_of_each) {
     outputs.emplace_back(device, static_cast<uint64_t>(m * n * 4));
     all.to[all.count++] = {weights.back().tiles(), outputs.back().data<float>(), n, nullptr};
   }
-  run_product(device, &cuda::Ops::tile_product, all);
+  run_gemm(device, &cuda::Ops::quant_gemm, all);
   for (size_t i = 0; i < 3; ++i) {
     std::vector<float> y(expected[i].size());
     device.download(y.data(), outputs[i].data(), y.size() * 4);
@@ -307,7 +307,7 @@ TEST(TileProduct, of_several_weights_is_that_of_each) {
   }
 }
 
-TEST(Int8Product, is_that_of_the_cpu_bit_for_bit) {
+TEST(Int8Gemm, is_that_of_the_cpu_bit_for_bit) {
   GpuDevice device(cuda::ops_table());
   for (const int64_t m : {1, 9, 20}) {
     for (const auto& [n, k] : {std::pair<int64_t, int64_t>{16, 128}, {21, 300}, {5, 1100}}) {
@@ -336,8 +336,8 @@ TEST(Int8Product, is_that_of_the_cpu_bit_for_bit) {
           const cuda::Int8Inputs inputs{codes.data<int8_t>(), stride, scales.data<float>(), m,
                                         fixed};
           device.run(&cuda::Ops::to_int8, {from.data<float>(), k, inputs});
-          run_product(device, &cuda::Ops::int8_product,
-                      cuda::Int8Product{{{on.tiles(), y.data<float>(), n,
+          run_gemm(device, &cuda::Ops::int8_gemm,
+                      cuda::Int8Gemm{{{on.tiles(), y.data<float>(), n,
                                           with ? of_bias.data<float>() : nullptr}},
                                         1,
                                         inputs,
@@ -354,7 +354,7 @@ TEST(Int8Product, is_that_of_the_cpu_bit_for_bit) {
 }
 
 // Two levels of scales, of which those of groups are factors of an integer sum.
-TEST(Int8Product, of_four_bits_is_exact) {
+TEST(Int8Gemm, of_four_bits_is_exact) {
   GpuDevice device(cuda::ops_table());
   const int64_t n = 37, k = 700;
   const auto values = test::weight_values(n, k, 3);
@@ -372,9 +372,9 @@ TEST(Int8Product, of_four_bits_is_exact) {
           scales(device, static_cast<uint64_t>(m * 4)), y(device, static_cast<uint64_t>(m * n * 4));
       const cuda::Int8Inputs inputs{codes.data<int8_t>(), stride, scales.data<float>(), m, 0};
       device.run(&cuda::Ops::to_int8, {from.data<float>(), k, inputs});
-      run_product(
-          device, &cuda::Ops::int8_product,
-          cuda::Int8Product{{{on.tiles(), y.data<float>(), n, nullptr}}, 1, inputs, false, {}, {}});
+      run_gemm(
+          device, &cuda::Ops::int8_gemm,
+          cuda::Int8Gemm{{{on.tiles(), y.data<float>(), n, nullptr}}, 1, inputs, false, {}, {}});
       std::vector<float> got(static_cast<size_t>(m * n));
       device.download(got.data(), y.data(), got.size() * 4);
 
@@ -388,7 +388,7 @@ TEST(Int8Product, of_four_bits_is_exact) {
   }
 }
 
-TEST(TileProduct, of_inputs_that_are_not_finite_is_not_a_number) {
+TEST(QuantGemm, of_inputs_that_are_not_finite_is_not_a_number) {
   const auto weights = test::weight_values(16, 64, 3);
   const Weight w = encode(Encoding::integer(4, 64), 16, 64, weights.data());
   auto x = inputs(2, 64);
@@ -400,7 +400,7 @@ TEST(TileProduct, of_inputs_that_are_not_finite_is_not_a_number) {
   }
 }
 
-TEST(TileProduct, has_weights_for_cublas_that_are_the_decoded_ones_in_f16) {
+TEST(QuantGemm, has_weights_for_cublas_that_are_the_decoded_ones_in_f16) {
   GpuDevice device(cuda::ops_table());
   const int64_t n = 40, k = 200, stride = 256;
   const auto values = test::weight_values(n, k, 3);
@@ -430,7 +430,7 @@ TEST(TileProduct, has_weights_for_cublas_that_are_the_decoded_ones_in_f16) {
   }
 }
 
-TEST(TileProduct, of_cublas_is_finished_with_scales_bias_and_what_was_there) {
+TEST(QuantGemm, of_cublas_is_finished_with_scales_bias_and_what_was_there) {
   GpuDevice device(cuda::ops_table());
   const std::vector<float> sums = {1, 2, 3, 4, 5, 6, 7, 8}, scales = {10, 100},
                            bias = {0.5f, 0.25f, 0};
@@ -438,7 +438,7 @@ TEST(TileProduct, of_cublas_is_finished_with_scales_bias_and_what_was_there) {
     std::vector<float> y = {1, 1, 1, -1, 2, 2, 2, -1};
     const GpuBuffer of_sums(device, sums.data(), 32), of_scales(device, scales.data(), 8),
         of_bias(device, bias.data(), 12), to(device, y.data(), 32);
-    device.run(&cuda::Ops::finish, {of_sums.data<float>(), 4, 3, of_scales.data<float>(), 2,
+    device.run(&cuda::Ops::gemm_epilogue, {of_sums.data<float>(), 4, 3, of_scales.data<float>(), 2,
                                     to.data<float>(), 4, of_bias.data<float>(), add});
     device.download(y.data(), to.data(), 32);
     const float one = add ? 1.0f : 0.0f;

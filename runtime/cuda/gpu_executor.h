@@ -1,0 +1,21 @@
+// The executor of a GPU: activations and weights on the device, f32 between operations, f16 with a
+// power of two a token as the inputs of products (runtime/cuda_kernels/ops.h).
+#pragma once
+
+#include <memory>
+
+#include "runtime/cuda_kernels/ops.h"
+#include "runtime/executor.h"
+
+namespace pith {
+
+// `ops` outlive it. A weight that prepare() has not seen is taken to the device for one use.
+// batch_invariant: a token's numbers are the same bits whatever else is in its batch and however
+// its prompt is cut. Without it that holds for up to 256 tokens, and for prompts below 16; many
+// tokens go to cuBLAS, and attend by tiles, whose sums have another order.
+std::unique_ptr<Executor> make_gpu_executor(const cuda::Ops& ops, std::string name,
+                                            bool batch_invariant = false);
+// Asks `ops`, which do nothing, for all the memory that the one above would: memory_plan.h.
+std::unique_ptr<Executor> make_planning_executor(const cuda::Ops& ops);
+
+}  // namespace pith

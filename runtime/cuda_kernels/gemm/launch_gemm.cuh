@@ -1,0 +1,19 @@
+// Products of tiles, by instances of two kernels.
+#pragma once
+
+#include "runtime/cuda_kernels/gemm/gemm.cuh"
+#include "runtime/cuda_kernels/launchers.h"
+#include "runtime/cuda_kernels/gemm/gemv.cuh"
+
+namespace pith::cuda {
+namespace {
+
+template <class Math>
+Status run_gemm(const typename Math::Product& a, Stream stream) {
+  return a.plan.tokens == 8 ? run_quant_gemm<Math>(a, stream)
+                            : run_quant_gemm_blocks<Math>(a, stream);
+}
+
+}  // namespace
+
+}  // namespace pith::cuda

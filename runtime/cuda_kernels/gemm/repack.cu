@@ -1,0 +1,111 @@
+// Planes of a file to the layout of weight_tiles.h, once at load.
+//
+// bound  memory: bytes of the planes, read and written once
+#include "runtime/cuda_kernels/device/device.cuh"
+#include "runtime/cuda_kernels/launchers.h"
+
+namespace pith::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+// The `bits` of a part of the code at [row, column]; 0 beyond the matrix.
+PITH_DEVICE uint32_t code_at(const RepackCodes& a, int64_t row, int64_t column) {
+  if (row >= a.n || column >= a.k) return 0;
+  if (a.from.row_major) {
+    const int64_t at = row * a.k + column;
+    return a.bits == 8 ? static_cast<const uint8_t*>(a.from.data)[at]
+                       : static_cast<const uint16_t*>(a.from.data)[at];
+  }
+  const int64_t units = (a.k + 31) / 32;
+  const int i = static_cast<int>(column % 32), in_word = 32 / a.bits, in_byte = 8 / a.bits;
+  const int64_t line =
+      (row / 16 * units + column / 32) * a.from.unit_words + a.from.first_word + i / in_word;
+  const uint32_t word = static_cast<const uint32_t*>(a.from.data)[line * 16 + row % 16];
+  return word >> (8 * (i % 4) + a.bits * (i / 4 % in_byte)) & ((1u << a.bits) - 1);
+}
+
+// to      words, see weight_tiles.h
+// grid    x: a thread a word, 256 threads
+PITH_KERNEL repack_codes_kernel(RepackCodes a) {
+  const int64_t index = block_x() * kThreads + thread_index();
+  const int words = 2 * a.bits, in_chunk = words < 4 ? words : 4, chunks = words / in_chunk;
+  if (index >= a.tiles * a.stages * 32 * words) return;
+  const int64_t chunk = index / in_chunk;  // [tile][stage][chunks][lane]
+  const int lane_of = static_cast<int>(chunk % 32);
+  const int64_t stage = chunk / 32 / chunks, row = stage / a.stages * 16 + lane_of / 4;
+  const int word = static_cast<int>(chunk / 32 % chunks * in_chunk + index % in_chunk);
+  const int pairs = 16 / a.bits;  // of a word
+  uint32_t to = 0;
+  for (int i = 0; i < pairs; ++i) {
+    const int pair = word * pairs + i;
+    const int64_t r = row + 8 * (pair % 2), column = stage % a.stages * kStageColumns +
+                                                     pair / 4 * kStepColumns + 4 * (lane_of % 4) +
+                                                     pair % 4 / 2 * 2;
+    to |= code_at(a, r, column) << (a.bits * i);
+    to |= code_at(a, r, column + 1) << (a.bits * i + 16);
+  }
+  static_cast<uint32_t*>(a.to)[index] = to;
+}
+
+// Where scales or zeros of a row and a group come from and go to; from < 0: nowhere.
+struct PairPlace {
+  int64_t from, to;
+  int row;
+};
+template <class Repack>
+PITH_DEVICE PairPlace pair_place(const Repack& a, int64_t index) {
+  const int64_t unit = index / 16, group = unit % a.groups;
+  const int r = static_cast<int>(index % 16);
+  return {group < a.from_groups ? unit / a.groups * a.from_groups + group : -1,
+          index - r + r % 8 * 2 + r / 8, r};
+}
+
+// grid    x: a thread an element, 256 threads
+template <class T>
+PITH_KERNEL repack_pairs_kernel(RepackPairs a) {
+  const int64_t index = block_x() * kThreads + thread_index();
+  if (index >= a.tiles * a.groups * 16) return;
+  const PairPlace p = pair_place(a, index);
+  static_cast<T*>(a.to)[p.to] =
+      p.from < 0 ? T{0} : static_cast<const T*>(a.from)[p.from * 16 + p.row];
+}
+
+PITH_KERNEL repack_zeros_kernel(RepackZeros a) {
+  const int64_t index = block_x() * kThreads + thread_index();
+  if (index >= a.tiles * a.groups * 16) return;
+  const PairPlace p = pair_place(a, index);
+  uint32_t bits = 0;
+  const int first = p.row * a.bits;
+  if (p.from >= 0) {
+    const uint8_t* const unit = static_cast<const uint8_t*>(a.from) + p.from * 2 * a.bits;
+    bits = unit[first / 8];
+    if (first / 8 + 1 < 2 * a.bits) bits |= static_cast<uint32_t>(unit[first / 8 + 1]) << 8;
+  }
+  a.to[p.to] = static_cast<uint8_t>(bits >> (first % 8) & ((1u << a.bits) - 1));
+}
+
+int64_t blocks(int64_t threads) { return (threads + kThreads - 1) / kThreads; }
+
+}  // namespace
+
+Status repack_codes(const RepackCodes& a, Stream stream) {
+  const bool whole = a.from.row_major;
+  if (whole ? a.bits != 8 && a.bits != 16
+            : a.bits != 8 && a.bits != 4 && a.bits != 2 && a.bits != 1)
+    return "repack: parts of codes that do not exist";
+  return launch(repack_codes_kernel, {blocks(a.tiles * a.stages * 64 * a.bits), 1, 1, kThreads},
+                stream, a);
+}
+Status repack_pairs(const RepackPairs& a, Stream stream) {
+  const Grid grid{blocks(a.tiles * a.groups * 16), 1, 1, kThreads};
+  if (a.bytes == 1) return launch(repack_pairs_kernel<uint8_t>, grid, stream, a);
+  if (a.bytes == 2) return launch(repack_pairs_kernel<uint16_t>, grid, stream, a);
+  if (a.bytes == 4) return launch(repack_pairs_kernel<uint32_t>, grid, stream, a);
+  return "repack: scales of a size that does not exist";
+}
+Status repack_zeros(const RepackZeros& a, Stream stream) {
+  return launch(repack_zeros_kernel, {blocks(a.tiles * a.groups * 16), 1, 1, kThreads}, stream, a);
+}
+
+}  // namespace pith::cuda
