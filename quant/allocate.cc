@@ -12,7 +12,7 @@
 #include "runtime/compress/driver.h"
 #include "runtime/cpu/matmul.h"
 #include "runtime/eval/divergence.h"
-#include "runtime/forward.h"
+#include "runtime/forward/forward.h"
 
 namespace pith {
 namespace {

@@ -6,7 +6,8 @@
 
 #include "core/error.h"
 #include "core/interrupt.h"
-#include "runtime/forward.h"
+#include "runtime/backends.h"
+#include "runtime/forward/forward.h"
 
 namespace pith {
 namespace {

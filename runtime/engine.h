@@ -7,9 +7,10 @@
 
 #include "core/function_ref.h"
 #include "formats/tokenizer/tokenizer.h"
-#include "runtime/executor.h"
+#include "runtime/backends.h"
+#include "runtime/forward/executor.h"
+#include "runtime/forward/sampling.h"
 #include "runtime/model/source.h"
-#include "runtime/sampling.h"
 
 namespace pith {
 

@@ -10,7 +10,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set_source_files_properties(cpu/kernels_avx512.cc PROPERTIES SKIP_PRECOMPILE_HEADERS ON COMPILE_FLAGS "${avx512}")
   set_source_files_properties(cpu/kernels_amx.cc PROPERTIES SKIP_PRECOMPILE_HEADERS ON COMPILE_FLAGS "${avx512} -mamx-tile -mamx-int8")
 else()
-  target_compile_definitions(pith_runtime PRIVATE PITH_SCALAR_ONLY)
+  target_compile_definitions(pith_cpu PRIVATE PITH_SCALAR_ONLY)
 endif()
 # Fuzz targets try parsers, not kernels, and clang takes minutes to instrument these.
 if(PITH_FUZZ)

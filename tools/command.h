@@ -8,7 +8,8 @@
 
 #include "core/json.h"
 #include "formats/tokenizer/tokenizer.h"
-#include "runtime/executor.h"
+#include "runtime/backends.h"
+#include "runtime/forward/executor.h"
 #include "runtime/model/source.h"
 
 namespace pith::tools {

@@ -1,6 +1,6 @@
 #include <fmt/format.h>
 
-#include "runtime/devices.h"
+#include "runtime/backends.h"
 #include "tools/command.h"
 #include "tools/terminal.h"
 

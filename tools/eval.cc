@@ -7,6 +7,7 @@
 #include "core/file.h"
 #include "formats/printable.h"
 #include "formats/text_input.h"
+#include "runtime/backends.h"
 #include "runtime/eval/bf16_executor.h"
 #include "runtime/eval/choice.h"
 #include "tools/evaluation.h"

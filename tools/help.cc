@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "core/error.h"
+#include "runtime/backends.h"
 #include "runtime/cpu/kernels.h"
-#include "runtime/devices.h"
 #include "tools/arguments.h"
 
 namespace pith::tools {

@@ -13,6 +13,7 @@
 #include "quant/quantize_pass.h"
 #include "quant/rotate.h"
 #include "quant/scaling.h"
+#include "runtime/backends.h"
 #include "runtime/compress/driver.h"
 #include "runtime/compress/fingerprint.h"
 #include "runtime/compress/self_text.h"

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "quant/quantize_pass.h"
+#include "runtime/backends.h"
 #include "tools/command.h"
 
 namespace pith::tools {

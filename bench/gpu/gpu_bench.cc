@@ -157,8 +157,7 @@ std::vector<GemmPlan> plans_of(int64_t m, const Chip& chip) {
   for (const int32_t warps : {2, 4, 8}) {
     for (const int32_t stages : {2, 3, 4}) {
       for (const int32_t splits : {1, 2, 4, 8}) {
-        const GemmPlan plan{static_cast<int32_t>(std::min<int64_t>(m, 64)), warps, stages,
-                               splits};
+        const GemmPlan plan{static_cast<int32_t>(std::min<int64_t>(m, 64)), warps, stages, splits};
         if (shared_bytes(Codes::kInt4, 2, plan) <= chip.shared_bytes) all.push_back(plan);
       }
     }
@@ -252,7 +251,7 @@ void products(bool quick) {
           by_pieces(w, m, [&](int64_t first, int64_t count) {
             must(ops.dequantize({w, first, count, halves.as<uint16_t>()}, stream));
             must(ops.cublas_gemm_f16({halves.as<uint16_t>(), count * 16, inputs, sums.as<float>()},
-                                  stream));
+                                     stream));
             must(ops.finish({sums.as<float>(), count * 16, count * 16, scales.as<float>(), m,
                              y.as<float>() + first * 16, n, nullptr, false},
                             stream));
@@ -273,8 +272,8 @@ void products(bool quick) {
           by_pieces(w, m, [&](int64_t first, int64_t count) {
             const int64_t rows = count * 16;
             must(ops.unpack_bytes({w, first, count, halves.data}, stream));
-            must(
-                ops.cublas_gemm_8({halves.data, codes.data, m, rows, k, floats, sums.data}, stream));
+            must(ops.cublas_gemm_8({halves.data, codes.data, m, rows, k, floats, sums.data},
+                                   stream));
             must(ops.int8_epilogue(
                 {sums.data, floats, rows, rows, m, w, first * 16, scales.as<float>(),
                  y.as<float>() + first * 16, n, nullptr, false},
@@ -412,8 +411,7 @@ void experts(bool quick) {
     }
     const GemmPlan plan = plan_experts(kind, (pairs + kExperts - 1) / kExperts, chip);
     report("experts sorted" + of, measure([&](int) {
-             must(ops.moe_gemm({of_experts, first, kExperts, m, row, inputs, plan},
-                                            stream));
+             must(ops.moe_gemm({of_experts, first, kExperts, m, row, inputs, plan}, stream));
            }),
            read, operations, 0);
   }

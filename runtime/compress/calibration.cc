@@ -10,8 +10,8 @@
 #include "core/parallel.h"
 #include "runtime/cpu/kernels.h"
 #include "runtime/cpu/rounded_inputs.h"
-#include "runtime/forward.h"
 #include "runtime/cuda/gpu_algebra.h"
+#include "runtime/forward/forward.h"
 
 namespace pith {
 namespace {

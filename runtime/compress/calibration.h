@@ -19,8 +19,8 @@
 #include "core/buffer.h"
 #include "core/file.h"
 #include "core/phases.h"
-#include "runtime/forwarding_executor.h"
 #include "runtime/cuda/device_memory.h"
+#include "runtime/forward/forwarding_executor.h"
 #include "runtime/model/source.h"
 
 namespace pith {

@@ -10,8 +10,9 @@
 #include "core/parallel.h"
 #include "runtime/compress/calibration.h"
 #include "runtime/compress/driver.h"
+#include "runtime/cpu/cpu_executor.h"
 #include "runtime/eval/divergence.h"
-#include "runtime/forward.h"
+#include "runtime/forward/forward.h"
 
 namespace pith {
 namespace {

@@ -18,6 +18,7 @@
 #include "runtime/compress/check.h"
 #include "runtime/compress/fingerprint.h"
 #include "runtime/compress/journal.h"
+#include "runtime/cpu/cpu_executor.h"
 #include "runtime/cpu/matmul.h"
 
 namespace pith {

@@ -7,8 +7,8 @@
 #include "core/error.h"
 #include "core/interrupt.h"
 #include "core/parallel.h"
-#include "runtime/forward.h"
-#include "runtime/sampling.h"
+#include "runtime/forward/forward.h"
+#include "runtime/forward/sampling.h"
 
 namespace pith {
 namespace {

@@ -11,7 +11,7 @@
 
 #include "core/function_ref.h"
 #include "core/progress.h"
-#include "runtime/executor.h"
+#include "runtime/forward/executor.h"
 
 namespace pith {
 

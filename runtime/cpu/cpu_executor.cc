@@ -11,8 +11,8 @@
 #include "runtime/cpu/attention.h"
 #include "runtime/cpu/kernels.h"
 #include "runtime/cpu/matmul.h"
-#include "runtime/eval/divergence.h"
-#include "runtime/rope_angles.h"
+#include "runtime/forward/kl_divergence.h"
+#include "runtime/forward/rope_angles.h"
 
 namespace pith {
 namespace {

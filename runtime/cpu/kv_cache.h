@@ -5,7 +5,7 @@
 
 #include "core/buffer.h"
 #include "runtime/cpu/kernels.h"
-#include "runtime/executor.h"
+#include "runtime/forward/executor.h"
 
 namespace pith {
 

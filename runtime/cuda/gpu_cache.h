@@ -3,8 +3,8 @@
 
 #include <vector>
 
-#include "runtime/executor.h"
 #include "runtime/cuda/device_memory.h"
+#include "runtime/forward/executor.h"
 
 namespace pith {
 
@@ -23,7 +23,7 @@ class GpuKvCache final : public KvCache {
   uint64_t id() const { return id_; }
   // Of one attention, counted over the model.
   cuda::Cache of(int index) const;
-  // Keys and queries are to be rotated (runtime/kv_types.h). Those of latent attention are not:
+  // Keys and queries are to be rotated (runtime/forward/kv_types.h). Those of latent attention are not:
   // they are values as well.
   bool rotated(int index) const {
     return types_.keys == KvType::kInt8 && !cuda::is_latent(of(index));

@@ -10,12 +10,12 @@
 #include <numeric>
 
 #include "core/bytes.h"
-#include "runtime/cuda_kernels/gemm/gemm_plan.h"
 #include "runtime/cuda/backend.h"
 #include "runtime/cuda/gpu_cache.h"
 #include "runtime/cuda/gpu_weights.h"
 #include "runtime/cuda/memory_plan.h"
-#include "runtime/rope_angles.h"
+#include "runtime/cuda_kernels/gemm/gemm_plan.h"
+#include "runtime/forward/rope_angles.h"
 
 namespace pith {
 namespace {
@@ -316,7 +316,8 @@ class GpuExecutor final : public Executor {
     const auto workspace = static_cast<uint64_t>(cuda::top_k_workspace(logits.n, k));
     grow(keys_, (workspace + to.size()) * sizeof(uint64_t));
     auto* const keys = keys_.data<uint64_t>();
-    device_.run(&Ops::top, {logits.f32(), logits.n, static_cast<int32_t>(k), keys, keys + workspace});
+    device_.run(&Ops::top,
+                {logits.f32(), logits.n, static_cast<int32_t>(k), keys, keys + workspace});
     std::vector<uint64_t> found(to.size());
     device_.download(found.data(), keys + workspace, to.size() * sizeof(uint64_t));
     for (size_t i = 0; i < to.size(); ++i)
@@ -602,9 +603,8 @@ class GpuExecutor final : public Executor {
                                     const int32_t* row, const cuda::HalfInputs& inputs) {
       if (c.first == nullptr)
         return device_.run(&Ops::moe_gemv, {of, c.expert, pairs, sharing, inputs});
-      device_.run(&Ops::moe_gemm,
-                  {of, c.first, experts, x.m, row, inputs,
-                   cuda::plan_experts(of.like, ceil_div(pairs, experts), chip_)});
+      device_.run(&Ops::moe_gemm, {of, c.first, experts, x.m, row, inputs,
+                                   cuda::plan_experts(of.like, ceil_div(pairs, experts), chip_)});
     };
     cuda::ExpertWeights first{}, last{};
     first.like = e.up.like;
@@ -633,9 +633,8 @@ class GpuExecutor final : public Executor {
     add_weight(&of, table, y);
     if (cuda::pair_by_pair(rows, heads))
       return device_.run(&Ops::moe_gemv, {of, nullptr, rows, 1, inputs, heads});
-    device_.run(&Ops::moe_gemm,
-                {of, nullptr, heads, m, nullptr, inputs,
-                 cuda::plan_experts(of.like, cuda::kMostExpertTokens, chip_)});
+    device_.run(&Ops::moe_gemm, {of, nullptr, heads, m, nullptr, inputs,
+                                 cuda::plan_experts(of.like, cuda::kMostExpertTokens, chip_)});
   }
   static void add_weight(cuda::ExpertWeights* of, const GpuTable& table, float* to) {
     of->weights[of->count] = table.weights.data<cuda::TileWeight>();
@@ -668,7 +667,8 @@ class GpuExecutor final : public Executor {
                   {x.f32(), x.m, x.n, e.dtype != DType::kI8, rounded_.data<float>()});
       from = rounded_.data<float>();
     }
-    const cuda::HalfInputs to = workspace(inputs_, x.m, x.n, rounds_in_blocks(e) ? InputEncoding{} : e);
+    const cuda::HalfInputs to =
+        workspace(inputs_, x.m, x.n, rounds_in_blocks(e) ? InputEncoding{} : e);
     device_.run(&Ops::to_half, {from, x.n, to});
     return to;
   }
@@ -802,9 +802,11 @@ class GpuExecutor final : public Executor {
     by_pieces(w, x.m, sizeof(uint16_t), [&](int64_t first, int64_t count) {
       const int64_t row = first * cuda::kTileRows, n = count * cuda::kTileRows;
       device_.run(&Ops::dequantize, {w, first, count, piece_.data<uint16_t>()});
-      device_.run(&Ops::cublas_gemm_f16, {piece_.data<uint16_t>(), n, x, gemm_output_.data<float>()});
-      device_.run(&Ops::gemm_epilogue, {gemm_output_.data<float>(), n, std::min(n, w.n - row), x.scales, x.m,
-                                 to.y + row, to.ldy, to.bias ? to.bias + row : nullptr, add});
+      device_.run(&Ops::cublas_gemm_f16,
+                  {piece_.data<uint16_t>(), n, x, gemm_output_.data<float>()});
+      device_.run(&Ops::gemm_epilogue,
+                  {gemm_output_.data<float>(), n, std::min(n, w.n - row), x.scales, x.m, to.y + row,
+                   to.ldy, to.bias ? to.bias + row : nullptr, add});
     });
   }
   // The same of codes of 8 bits: x [m, columns of stages].
@@ -816,7 +818,7 @@ class GpuExecutor final : public Executor {
       const int64_t row = first * cuda::kTileRows, n = count * cuda::kTileRows;
       device_.run(&Ops::unpack_bytes, {w, first, count, piece_.data()});
       device_.run(&Ops::cublas_gemm_8, {piece_.data(), x, m, n, w.stages * cuda::kStageColumns,
-                                       floats, gemm_output_.data()});
+                                        floats, gemm_output_.data()});
       device_.run(&Ops::int8_epilogue,
                   {gemm_output_.data(), floats, n, std::min(n, w.n - row), m, w, row, scales,
                    to.y + row, to.ldy, to.bias ? to.bias + row : nullptr, add});
@@ -865,8 +867,8 @@ class GpuExecutor final : public Executor {
   cuda::Chip chip_{};
   GpuWeights weights_{device_};
   std::array<GpuBuffer, static_cast<size_t>(Slot::kCount)> buffers_;
-  GpuBuffer keys_, scores_, partial_, arrived_, rounded_, inner_, piece_, bytes_, gemm_output_, sums_,
-      attended_, chosen_, row_weights_, step_;
+  GpuBuffer keys_, scores_, partial_, arrived_, rounded_, inner_, piece_, bytes_, gemm_output_,
+      sums_, attended_, chosen_, row_weights_, step_;
   Placed tokens_, rows_, slots_, positions_;
   std::vector<std::byte> step_bytes_;
   std::vector<std::pair<Placed*, size_t>> step_places_;

@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "runtime/cuda_kernels/ops.h"
-#include "runtime/executor.h"
+#include "runtime/forward/executor.h"
 
 namespace pith {
 
@@ -15,6 +15,8 @@ namespace pith {
 // tokens go to cuBLAS, and attend by tiles, whose sums have another order.
 std::unique_ptr<Executor> make_gpu_executor(const cuda::Ops& ops, std::string name,
                                             bool batch_invariant = false);
+// The same over the first GPU of this machine; Error(kUsage) saying why where there is none.
+std::unique_ptr<Executor> make_cuda_executor(bool batch_invariant = false);
 // Asks `ops`, which do nothing, for all the memory that the one above would: memory_plan.h.
 std::unique_ptr<Executor> make_planning_executor(const cuda::Ops& ops);
 

@@ -4,8 +4,8 @@
 #include <unordered_map>
 
 #include "core/error.h"
-#include "runtime/forward.h"
 #include "runtime/cuda/gpu_executor.h"
+#include "runtime/forward/forward.h"
 
 namespace pith {
 namespace {

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "runtime/cuda_kernels/ops.h"
-#include "runtime/executor.h"
+#include "runtime/forward/executor.h"
 
 namespace pith {
 

@@ -9,7 +9,7 @@ Status repack_codes(const RepackCodes& a, Stream stream);
 Status repack_pairs(const RepackPairs& a, Stream stream);
 Status repack_zeros(const RepackZeros& a, Stream stream);
 // By codes: one file of instances each.
-Status gemm_w2_w4(const QuantGemm& a, Stream stream);   // 2 to 4 bits, nf4, e2m1
+Status gemm_w2_w4(const QuantGemm& a, Stream stream);  // 2 to 4 bits, nf4, e2m1
 Status gemm_w5_w8(const QuantGemm& a, Stream stream);  // 5 to 8 bits
 Status gemm_float(const QuantGemm& a, Stream stream);  // floats of 8 and 16 bits
 Status gemm_int8(const Int8Gemm& a, Stream stream);

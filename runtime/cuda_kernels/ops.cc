@@ -25,7 +25,8 @@ Status check_gemm(const Product& a) {
   const GemmPlan& p = a.plan;
   if (!one_of(p.tokens, 64) || p.tokens < 8 || (p.tokens == 8 && a.x.m > 8) ||
       !one_of(p.warps, 8) || p.stages < 2 || p.stages > 4 || !one_of(p.splits, 8) ||
-      (p.tokens > 8 && p.splits > 1 && (a.workspace.sums == nullptr || a.workspace.arrived == nullptr)))
+      (p.tokens > 8 && p.splits > 1 &&
+       (a.workspace.sums == nullptr || a.workspace.arrived == nullptr)))
     return "product: a plan that is none";
   return nullptr;
 }

@@ -176,7 +176,7 @@ inline bool has_bytes(const TileWeight& w) {
 
 // A mixture of experts: which ones tokens go to, and what those make.
 // Of logits [m, experts]: for each token the `chosen` likeliest, of equal ones the first, in order
-// of their numbers, and their weights, as runtime/routing.h has it.
+// of their numbers, and their weights, as runtime/forward/routing.h has it.
 inline constexpr int32_t kMostChosen = 64;
 struct Route {
   const float* router;
@@ -528,7 +528,7 @@ struct Top {
   int64_t n;
   int32_t k;
   uint64_t* workspace;  // top_k_workspace(n, k)
-  uint64_t* to;    // [k]
+  uint64_t* to;         // [k]
 };
 inline constexpr int64_t kTopChunk = 2048;
 constexpr int64_t top_k_workspace(int64_t n, int64_t k) {

@@ -5,7 +5,7 @@
 
 #include <vector>
 
-#include "runtime/forwarding_executor.h"
+#include "runtime/forward/forwarding_executor.h"
 
 namespace pith {
 

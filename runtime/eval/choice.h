@@ -25,7 +25,7 @@
 #include "core/progress.h"
 #include "formats/tokenizer/tokenizer.h"
 #include "runtime/eval/evaluate.h"
-#include "runtime/executor.h"
+#include "runtime/forward/executor.h"
 
 namespace pith {
 

@@ -1,24 +1,13 @@
 #include "runtime/eval/divergence.h"
 
-#include <cmath>
 #include <numeric>
 #include <vector>
 
 #include "core/parallel.h"
 #include "runtime/cpu/kernels.h"
+#include "runtime/forward/kl_divergence.h"
 
 namespace pith {
-
-double kl_divergence(const float* p, double log_sum_p, const float* q, double log_sum_q,
-                     int64_t vocab) {
-  double sum = 0;
-  for (int64_t t = 0; t < vocab; ++t) {
-    const double lp = static_cast<double>(p[t]) - log_sum_p;
-    if (lp < -40) continue;  // less than 1e-17 each
-    sum += std::exp(lp) * (lp - (static_cast<double>(q[t]) - log_sum_q));
-  }
-  return sum < 0 ? 0 : sum;  // NaN stays
-}
 
 double mean_kl(std::span<const float> p, std::span<const float> q, int64_t vocab) {
   std::vector<double> kl(p.size() / static_cast<size_t>(vocab));

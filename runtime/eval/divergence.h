@@ -1,15 +1,10 @@
-// Kullback-Leibler divergence between next-token distributions.
+// Mean Kullback-Leibler divergence between next-token distributions.
 #pragma once
 
 #include <cstdint>
 #include <span>
 
 namespace pith {
-
-// KL(softmax(p) || softmax(q)) in nats for logits [vocab] and the logarithms of their sums of
-// exponentials. Sums in f64; not below 0; NaN where a logit is.
-double kl_divergence(const float* p, double log_sum_p, const float* q, double log_sum_q,
-                     int64_t vocab);
 
 // Mean over rows of logits [rows, vocab].
 double mean_kl(std::span<const float> p, std::span<const float> q, int64_t vocab);

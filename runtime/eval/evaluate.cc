@@ -9,7 +9,7 @@
 #include "core/interrupt.h"
 #include "core/parallel.h"
 #include "runtime/cpu/kernels.h"
-#include "runtime/forward.h"
+#include "runtime/forward/forward.h"
 
 namespace pith {
 namespace {

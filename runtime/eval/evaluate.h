@@ -9,7 +9,7 @@
 #include "runtime/eval/logits_file.h"
 #include "runtime/eval/protocol.h"
 #include "runtime/eval/resume_file.h"
-#include "runtime/executor.h"
+#include "runtime/forward/executor.h"
 
 namespace pith {
 

@@ -22,7 +22,7 @@
 
 #include "core/file.h"
 #include "runtime/eval/protocol.h"
-#include "runtime/executor.h"
+#include "runtime/forward/executor.h"
 
 namespace pith {
 

@@ -5,8 +5,8 @@
 #include <cmath>
 
 #include "core/linalg.h"
-#include "runtime/cuda_kernels/ops_table.h"
 #include "runtime/cuda/gpu_algebra.h"
+#include "runtime/cuda_kernels/ops_table.h"
 #include "tests/support/encodings.h"
 
 namespace pith {

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "core/rng.h"
-#include "runtime/cuda_kernels/ops_table.h"
 #include "runtime/cuda/device_memory.h"
+#include "runtime/cuda_kernels/ops_table.h"
 #include "tests/support/encodings.h"
 
 namespace pith {

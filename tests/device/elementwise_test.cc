@@ -11,9 +11,9 @@
 #include "formats/encodings/encoding.h"
 #include "runtime/cpu/kv_cache.h"
 #include "runtime/cpu/rounded_inputs.h"
-#include "runtime/cuda_kernels/ops_table.h"
 #include "runtime/cuda/gpu_weight.h"
-#include "runtime/sampling.h"
+#include "runtime/cuda_kernels/ops_table.h"
+#include "runtime/forward/sampling.h"
 #include "tests/support/encodings.h"
 
 namespace pith {
@@ -337,7 +337,8 @@ TEST(Top, is_that_of_the_sampler) {
   const auto top = [&](const std::vector<float>& x, size_t k) {
     const auto n = static_cast<int64_t>(x.size());
     const auto workspace = static_cast<uint64_t>(cuda::top_k_workspace(n, static_cast<int64_t>(k)));
-    const GpuBuffer from(device, x.data(), x.size() * 4), keys(device, workspace * 8), to(device, k * 8);
+    const GpuBuffer from(device, x.data(), x.size() * 4), keys(device, workspace * 8),
+        to(device, k * 8);
     device.run(&cuda::Ops::top, {from.data<float>(), n, static_cast<int32_t>(k),
                                  keys.data<uint64_t>(), to.data<uint64_t>()});
     std::vector<uint64_t> found(k);

@@ -8,9 +8,10 @@
 #include "quant/quantize_pass.h"
 #include "runtime/compress/check.h"
 #include "runtime/compress/driver.h"
+#include "runtime/cpu/cpu_executor.h"
+#include "runtime/cuda/gpu_executor.h"
 #include "runtime/cuda_kernels/ops_table.h"
 #include "runtime/eval/evaluate.h"
-#include "runtime/cuda/gpu_executor.h"
 #include "tests/support/encodings.h"
 #include "tests/support/tiny_runtime.h"
 

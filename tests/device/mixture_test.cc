@@ -7,10 +7,10 @@
 #include <limits>
 #include <numeric>
 
+#include "runtime/cuda/gpu_weight.h"
 #include "runtime/cuda_kernels/gemm/gemm_plan.h"
 #include "runtime/cuda_kernels/ops_table.h"
-#include "runtime/cuda/gpu_weight.h"
-#include "runtime/routing.h"
+#include "runtime/forward/routing.h"
 #include "tests/support/encodings.h"
 
 namespace pith {

@@ -9,9 +9,9 @@
 #include "core/bytes.h"
 #include "core/dtype.h"
 #include "runtime/cpu/matmul.h"
+#include "runtime/cuda/gpu_weight.h"
 #include "runtime/cuda_kernels/gemm/gemm_plan.h"
 #include "runtime/cuda_kernels/ops_table.h"
-#include "runtime/cuda/gpu_weight.h"
 #include "tests/support/encodings.h"
 
 namespace pith {
@@ -30,7 +30,7 @@ struct Case {
 // Runs a product as `plan` says, or as the plan for its shape does where that is null.
 template <class P>
 void run_gemm(GpuDevice& device, cuda::Status (*cuda::Ops::*op)(const P&, cuda::Stream), P p,
-                 const cuda::GemmPlan* plan = nullptr) {
+              const cuda::GemmPlan* plan = nullptr) {
   cuda::Chip chip;
   GpuDevice::check(device.ops().chip(&chip));
   p.plan = plan != nullptr ? *plan : cuda::plan_gemm(p, chip);
@@ -69,13 +69,13 @@ class Product {
     const cuda::HalfInputs inputs{halves.data<uint16_t>(), stride, scales.data<float>(), m};
     device_.run(&cuda::Ops::to_half, {values.data<float>(), w.k, inputs});
     run_gemm(device_, &cuda::Ops::quant_gemm,
-                cuda::QuantGemm{{{weight.tiles(), out.data<float>(), w.n, of_bias.data<float>()}},
-                                  1,
-                                  inputs,
-                                  !added.empty(),
-                                  {},
-                                  {}},
-                plan_);
+             cuda::QuantGemm{{{weight.tiles(), out.data<float>(), w.n, of_bias.data<float>()}},
+                             1,
+                             inputs,
+                             !added.empty(),
+                             {},
+                             {}},
+             plan_);
     device_.download(y.data(), out.data(), y.size() * 4);
     return y;
   }
@@ -218,15 +218,14 @@ TEST(BlockGemm, refuses_plans_that_are_none) {
   const GpuBuffer x(device, 16 * 128 * 2), scales(device, 16 * 4), y(device, 16 * 16 * 4);
   for (const cuda::GemmPlan& plan :
        {cuda::GemmPlan{}, cuda::GemmPlan{8, 8, 4, 1}, cuda::GemmPlan{16, 3, 4, 1},
-        cuda::GemmPlan{16, 2, 1, 1}, cuda::GemmPlan{16, 2, 4, 2},
-        cuda::GemmPlan{64, 2, 4, 1}}) {
+        cuda::GemmPlan{16, 2, 1, 1}, cuda::GemmPlan{16, 2, 4, 2}, cuda::GemmPlan{64, 2, 4, 1}}) {
     EXPECT_THROW(
         device.run(&cuda::Ops::quant_gemm, {{{w.tiles(), y.data<float>(), 16, nullptr}},
-                                              1,
-                                              {x.data<uint16_t>(), 128, scales.data<float>(), 16},
-                                              false,
-                                              plan,
-                                              {}}),
+                                            1,
+                                            {x.data<uint16_t>(), 128, scales.data<float>(), 16},
+                                            false,
+                                            plan,
+                                            {}}),
         Error);
   }
 }
@@ -337,13 +336,13 @@ TEST(Int8Gemm, is_that_of_the_cpu_bit_for_bit) {
                                         fixed};
           device.run(&cuda::Ops::to_int8, {from.data<float>(), k, inputs});
           run_gemm(device, &cuda::Ops::int8_gemm,
-                      cuda::Int8Gemm{{{on.tiles(), y.data<float>(), n,
-                                          with ? of_bias.data<float>() : nullptr}},
-                                        1,
-                                        inputs,
-                                        with,
-                                        {},
-                                        {}});
+                   cuda::Int8Gemm{
+                       {{on.tiles(), y.data<float>(), n, with ? of_bias.data<float>() : nullptr}},
+                       1,
+                       inputs,
+                       with,
+                       {},
+                       {}});
           std::vector<float> got(added.size());
           device.download(got.data(), y.data(), got.size() * 4);
           ASSERT_EQ(got, expected) << m << " " << n << " " << k << " " << fixed << " " << with;
@@ -439,7 +438,7 @@ TEST(QuantGemm, of_cublas_is_finished_with_scales_bias_and_what_was_there) {
     const GpuBuffer of_sums(device, sums.data(), 32), of_scales(device, scales.data(), 8),
         of_bias(device, bias.data(), 12), to(device, y.data(), 32);
     device.run(&cuda::Ops::gemm_epilogue, {of_sums.data<float>(), 4, 3, of_scales.data<float>(), 2,
-                                    to.data<float>(), 4, of_bias.data<float>(), add});
+                                           to.data<float>(), 4, of_bias.data<float>(), add});
     device.download(y.data(), to.data(), 32);
     const float one = add ? 1.0f : 0.0f;
     EXPECT_EQ(y, (std::vector<float>{10.5f + one, 20.25f + one, 30 + one, -1, 500.5f + 2 * one,

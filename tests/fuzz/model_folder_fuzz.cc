@@ -17,6 +17,7 @@
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "runtime/cpu/cpu_executor.h"
 #include "runtime/eval/evaluate.h"
 #include "runtime/model/source.h"
 

@@ -5,7 +5,8 @@
 
 #include "core/bytes.h"
 #include "core/file.h"
-#include "runtime/forward.h"
+#include "runtime/cpu/cpu_executor.h"
+#include "runtime/forward/forward.h"
 #include "runtime/model/source.h"
 #include "tests/support/test_data.h"
 #include "tests/support/tiny_model.h"

@@ -1,4 +1,5 @@
 #include "quant/allocate.h"
+#include "runtime/cpu/cpu_executor.h"
 
 #include <gtest/gtest.h>
 

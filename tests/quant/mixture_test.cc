@@ -7,6 +7,7 @@
 #include "core/parallel.h"
 #include "quant/quantize_pass.h"
 #include "runtime/compress/driver.h"
+#include "runtime/cpu/cpu_executor.h"
 #include "runtime/eval/evaluate.h"
 #include "tests/support/fault_syscalls.h"
 #include "tests/support/test_data.h"

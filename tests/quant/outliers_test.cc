@@ -9,6 +9,7 @@
 #include "quant/quantize_pass.h"
 #include "quant/rotate.h"
 #include "runtime/compress/driver.h"
+#include "runtime/cpu/cpu_executor.h"
 #include "runtime/eval/evaluate.h"
 #include "tests/support/test_data.h"
 

@@ -1,6 +1,7 @@
 // A rotated model is the same function with other weights.
 
 #include "quant/rotate.h"
+#include "runtime/cpu/cpu_executor.h"
 
 #include <gtest/gtest.h>
 

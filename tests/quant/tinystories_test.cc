@@ -6,6 +6,7 @@
 #include "formats/tokenizer/tokenizer.h"
 #include "quant/quantize_pass.h"
 #include "runtime/compress/driver.h"
+#include "runtime/cpu/cpu_executor.h"
 #include "runtime/eval/evaluate.h"
 #include "tests/support/test_data.h"
 

@@ -1,4 +1,5 @@
 #include "runtime/compress/calibration.h"
+#include "runtime/cpu/cpu_executor.h"
 
 #include <gtest/gtest.h>
 
@@ -8,7 +9,7 @@
 #include <set>
 
 #include "core/parallel.h"
-#include "runtime/forward.h"
+#include "runtime/forward/forward.h"
 #include "tests/support/encodings.h"
 #include "tests/support/test_data.h"
 #include "tests/support/tiny_runtime.h"

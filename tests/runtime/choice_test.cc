@@ -1,4 +1,5 @@
 #include "runtime/eval/choice.h"
+#include "runtime/cpu/cpu_executor.h"
 
 #include <gtest/gtest.h>
 

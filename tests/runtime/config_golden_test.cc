@@ -11,8 +11,9 @@
 
 #include "core/error.h"
 #include "core/json.h"
+#include "runtime/cpu/cpu_executor.h"
 #include "runtime/eval/evaluate.h"
-#include "runtime/forward.h"
+#include "runtime/forward/forward.h"
 #include "runtime/model/source.h"
 #include "tests/support/test_data.h"
 #include "tests/support/tiny_model.h"

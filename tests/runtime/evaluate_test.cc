@@ -1,6 +1,7 @@
 // Perplexity and divergence against float64 over the logits of each window.
 
 #include "runtime/eval/evaluate.h"
+#include "runtime/cpu/cpu_executor.h"
 
 #include <gtest/gtest.h>
 

@@ -10,6 +10,7 @@
 #include "core/bytes.h"
 #include "core/json.h"
 #include "formats/safetensors.h"
+#include "runtime/cpu/cpu_executor.h"
 #include "runtime/eval/evaluate.h"
 #include "runtime/model/source.h"
 #include "tests/support/test_data.h"

@@ -8,6 +8,7 @@
 #include <map>
 
 #include "core/json.h"
+#include "runtime/cpu/cpu_executor.h"
 #include "runtime/eval/evaluate.h"
 #include "runtime/model/source.h"
 #include "tests/support/gguf_builder.h"

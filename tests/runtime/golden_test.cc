@@ -7,6 +7,7 @@
 
 #include "core/json.h"
 #include "formats/tokenizer/tokenizer.h"
+#include "runtime/cpu/cpu_executor.h"
 #include "runtime/eval/evaluate.h"
 #include "runtime/model/source.h"
 #include "tests/support/test_data.h"

@@ -2,6 +2,7 @@
 // for every shape and number of threads; elsewhere what the converted inputs give.
 
 #include "runtime/cpu/int_matmul.h"
+#include "runtime/cpu/cpu_executor.h"
 
 #include <gtest/gtest.h>
 
@@ -14,7 +15,7 @@
 #include "core/parallel.h"
 #include "formats/encodings/int_group.h"
 #include "runtime/cpu/matmul.h"
-#include "runtime/executor.h"
+#include "runtime/forward/executor.h"
 #include "tests/support/encodings.h"
 #include "tests/support/kernel_levels.h"
 

@@ -4,7 +4,8 @@
 #include <gtest/gtest.h>
 
 #include "core/parallel.h"
-#include "runtime/forwarding_executor.h"
+#include "runtime/cpu/cpu_executor.h"
+#include "runtime/forward/forwarding_executor.h"
 #include "tests/support/encodings.h"
 
 namespace pith {

@@ -1,4 +1,5 @@
 #include "runtime/compress/self_text.h"
+#include "runtime/cpu/cpu_executor.h"
 
 #include <gtest/gtest.h>
 

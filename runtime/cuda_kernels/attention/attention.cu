@@ -1,9 +1,9 @@
 // Keys and values into the cache, and attention over it from one token and head at a time.
-#include "runtime/cuda_kernels/attention/split_kv.cuh"
 #include "runtime/cuda_kernels/attention/kv_page.cuh"
+#include "runtime/cuda_kernels/attention/split_kv.cuh"
 #include "runtime/cuda_kernels/device/device.cuh"
-#include "runtime/cuda_kernels/launchers.h"
 #include "runtime/cuda_kernels/gemm/convert.cuh"
+#include "runtime/cuda_kernels/launchers.h"
 
 namespace pith::cuda {
 namespace {
@@ -45,7 +45,7 @@ constexpr int kTogether = 4;  // keys whose rows are on their way at once
 
 // Pairs of a head turned by the angles of its token, by one warp.
 PITH_DEVICE void apply_rope(float* x, const float* cosines, const float* sines, int64_t half,
-                      bool interleaved) {
+                            bool interleaved) {
   for (int64_t i = lane(); i < half; i += 32) {
     float* const p = x + i * (interleaved ? 2 : 1);
     const int64_t apart = interleaved ? 1 : half;
@@ -107,7 +107,8 @@ PITH_KERNEL append_kernel(Append a) {
   if (what != kValue) {
     const HeadNorm& norm = what == kQuery ? a.query_norm : a.key_norm;
     if (norm.weight != nullptr) norm_head(row, d, norm);
-    if (a.half > 0) apply_rope(row, a.cosines + t * a.half, a.sines + t * a.half, a.half, a.interleaved);
+    if (a.half > 0)
+      apply_rope(row, a.cosines + t * a.half, a.sines + t * a.half, a.half, a.interleaved);
     if (a.rotate) rotate(row, d);
   }
   if (what == kQuery) {

@@ -1,7 +1,7 @@
 // Attention from one token at a time, all heads that share a key head together, on tensor cores.
-#include "runtime/cuda_kernels/attention/split_kv.cuh"
 #include "runtime/cuda_kernels/attention/kv_dequantize.cuh"
 #include "runtime/cuda_kernels/attention/kv_page.cuh"
+#include "runtime/cuda_kernels/attention/split_kv.cuh"
 #include "runtime/cuda_kernels/device/device.cuh"
 #include "runtime/cuda_kernels/launchers.h"
 

@@ -1,8 +1,8 @@
 // Latent attention from one token at a time, on tensor cores: all its heads meet the same keys,
 // which are values as well, so that what is read of the cache is used by 16 or 32 heads at once.
-#include "runtime/cuda_kernels/attention/split_kv.cuh"
 #include "runtime/cuda_kernels/attention/kv_dequantize.cuh"
 #include "runtime/cuda_kernels/attention/kv_page.cuh"
+#include "runtime/cuda_kernels/attention/split_kv.cuh"
 #include "runtime/cuda_kernels/launchers.h"
 
 namespace pith::cuda {
@@ -64,8 +64,9 @@ PITH_DEVICE void load_keys(const Cache& cache, int slot, int32_t first, int32_t 
     for (int key = thread_index(); key < kPage; key += block_threads()) {
       const bool scaled = type == CacheType::kInt8 || type == CacheType::kFp8;
       workspace.scales[p * kPage + key] = key > left ? 0.0f
-                                     : scaled   ? cache.keys.scales[row + key] * code_factor(type)
-                                                : 1.0f;
+                                          : scaled
+                                              ? cache.keys.scales[row + key] * code_factor(type)
+                                              : 1.0f;
     }
   }
   commit_copies();
@@ -180,8 +181,8 @@ PITH_KERNEL PITH_BLOCKS(32 * kWarps * kGroups, 4 / kGroups) attend_latent_kernel
       const uint32_t p[4] = {load4(weights + 16 * s), load4(weights + 8 * kWeightRow + 16 * s),
                              load4(weights + 16 * s + 8),
                              load4(weights + 8 * kWeightRow + 16 * s + 8)};
-      const uint16_t* const values =
-          workspace.keys + (16 * s + lane() % 16) * kRow + kRotated + kColumns * part + lane() / 16 * 8;
+      const uint16_t* const values = workspace.keys + (16 * s + lane() % 16) * kRow + kRotated +
+                                     kColumns * part + lane() / 16 * 8;
 #pragma unroll
       for (int n = 0; n < kColumns / 16; ++n) {
         uint32_t v[4];
@@ -224,7 +225,8 @@ PITH_KERNEL PITH_BLOCKS(32 * kWarps * kGroups, 4 / kGroups) attend_latent_kernel
 template <int kGroups>
 Status run(const Attend& a, Stream stream) {
   const auto start = [&](auto kernel) {
-    const int64_t workspace = sizeof(LatentWorkspace<kGroups>), factors = 4 * 16 * kGroups * a.chunks;
+    const int64_t workspace = sizeof(LatentWorkspace<kGroups>),
+                  factors = 4 * 16 * kGroups * a.chunks;
     return launch(kernel,
                   {a.positions.m, (a.heads + 16 * kGroups - 1) / (16 * kGroups), a.chunks,
                    32 * kWarps * kGroups, workspace > factors ? workspace : factors, true},

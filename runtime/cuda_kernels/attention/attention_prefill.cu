@@ -2,8 +2,8 @@
 #include "runtime/cuda_kernels/attention/kv_dequantize.cuh"
 #include "runtime/cuda_kernels/attention/kv_page.cuh"
 #include "runtime/cuda_kernels/device/device.cuh"
-#include "runtime/cuda_kernels/launchers.h"
 #include "runtime/cuda_kernels/gemm/convert.cuh"
+#include "runtime/cuda_kernels/launchers.h"
 
 namespace pith::cuda {
 namespace {

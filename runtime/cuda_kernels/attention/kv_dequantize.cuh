@@ -3,8 +3,8 @@
 #pragma once
 
 #include "runtime/cuda_kernels/device/device.cuh"
-#include "runtime/cuda_kernels/ops.h"
 #include "runtime/cuda_kernels/gemm/convert.cuh"
+#include "runtime/cuda_kernels/ops.h"
 
 namespace pith::cuda {
 

@@ -39,7 +39,7 @@ PITH_DEVICE ChunkKeys keys_of_chunk(const Attend& a, int heads) {
 // out = chunks [first, first + count) of a token and some heads, joined by a block. Shared memory:
 // a float a head and chunk.
 PITH_DEVICE void combine_chunks(const Attend& a, int64_t t, int64_t first_head, int heads,
-                             int32_t first, int32_t count) {
+                                int32_t first, int32_t count) {
   const int64_t d = a.cache.head_dim, behind = chunk_floats(d);
   auto* const factors = reinterpret_cast<float*>(shared_memory());
   const auto sums_of = [&](int h) {

@@ -2,8 +2,8 @@
 #include "runtime/cuda_kernels/compress/dense_algebra.h"
 
 #include "runtime/cuda_kernels/device/device.cuh"
-#include "runtime/cuda_kernels/launchers.h"
 #include "runtime/cuda_kernels/gemm/convert.cuh"
+#include "runtime/cuda_kernels/launchers.h"
 
 namespace pith::cuda {
 namespace {

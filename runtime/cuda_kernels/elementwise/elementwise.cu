@@ -3,8 +3,8 @@
 // bound  memory: inputs and outputs once (twice from the L2 cache where a maximum comes first)
 #include "runtime/cuda_kernels/device/device.cuh"
 #include "runtime/cuda_kernels/gemm/quantize_activations.cuh"
-#include "runtime/cuda_kernels/launchers.h"
 #include "runtime/cuda_kernels/gemm/tile_codes.cuh"
+#include "runtime/cuda_kernels/launchers.h"
 
 namespace pith::cuda {
 namespace {

@@ -1,8 +1,8 @@
 // Weights as f16 for cuBLAS, and what is left to do behind it.
-#include "runtime/cuda_kernels/gemm/dispatch_codes.cuh"
 #include "runtime/cuda_kernels/device/device.cuh"
-#include "runtime/cuda_kernels/launchers.h"
+#include "runtime/cuda_kernels/gemm/dispatch_codes.cuh"
 #include "runtime/cuda_kernels/gemm/tile_codes.cuh"
+#include "runtime/cuda_kernels/launchers.h"
 
 namespace pith::cuda {
 namespace {
@@ -38,7 +38,7 @@ PITH_KERNEL dequantize_kernel(Dequantize a) {
       scales[0] *= kValueFactor<codes>;
       scales[1] *= kValueFactor<codes>;
       zero_point.set(w.zeros ? load2(w.zeros + ((tile * w.groups + group) * 8 + g) * 2)
-                          : static_cast<uint32_t>(w.zero) * 0x101);
+                             : static_cast<uint32_t>(w.zero) * 0x101);
     }
 #pragma unroll
     for (int half = 0; half < 2; ++half) {  // rows g and g + 8

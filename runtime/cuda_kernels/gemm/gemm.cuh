@@ -61,8 +61,9 @@ PITH_DEVICE void copy_by_warp(unsigned char* to, const unsigned char* from) {
 // row row_of(t) of x, and of y as it is.
 template <class Math, int NT, int kSteps, class Inputs, class RowOf>
 PITH_DEVICE void multiply_block(const TileWeight& w, const float* bias, const Inputs& x_of,
-                                RowOf row_of, const GemmPlan& plan, const GemmWorkspace& workspace_of,
-                                const BlockPlace& place, bool add, float* y, int64_t ldy) {
+                                RowOf row_of, const GemmPlan& plan,
+                                const GemmWorkspace& workspace_of, const BlockPlace& place,
+                                bool add, float* y, int64_t ldy) {
   using Sum = typename Math::Sum;
   using Input = typename Math::Input;
   constexpr Codes codes = Math::codes;
@@ -163,9 +164,9 @@ PITH_DEVICE void multiply_block(const TileWeight& w, const float* bias, const In
       typename Math::ZeroPoint zero_point[kTiles];
 #pragma unroll
       for (int r = 0; r < kTiles; ++r)
-        zero_point[r].set(w.zeros
-                           ? load2(of_warp + r * kOfTile + kCodes + kScaleBytes + (i * 8 + g) * 2)
-                           : static_cast<uint32_t>(w.zero) * 0x101);
+        zero_point[r].set(
+            w.zeros ? load2(of_warp + r * kOfTile + kCodes + kScaleBytes + (i * 8 + g) * 2)
+                    : static_cast<uint32_t>(w.zero) * 0x101);
 #pragma unroll
       for (int unit = i * kUnitsOfGroup; unit < (i + 1) * kUnitsOfGroup; ++unit) {
         if constexpr (NT == 8) sync_warp();  // loads of later units would not fit the registers
@@ -249,8 +250,8 @@ PITH_KERNEL quant_gemm_kernel(typename Math::Product a) {
   const BlockPlace place = block_place<NT>(a, &which);
   const TileTarget& to = a.to[which];
   const auto same = [](int64_t token) { return token; };
-  multiply_block<Math, NT, kSteps>(to.w, to.bias, a.x, same, a.plan, a.workspace, place, a.add, to.y,
-                                   to.ldy);
+  multiply_block<Math, NT, kSteps>(to.w, to.bias, a.x, same, a.plan, a.workspace, place, a.add,
+                                   to.y, to.ldy);
 }
 
 template <class Math>

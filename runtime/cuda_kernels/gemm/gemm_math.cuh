@@ -3,8 +3,8 @@
 #pragma once
 
 #include "runtime/cuda_kernels/device/device.cuh"
-#include "runtime/cuda_kernels/ops.h"
 #include "runtime/cuda_kernels/gemm/tile_codes.cuh"
+#include "runtime/cuda_kernels/ops.h"
 
 namespace pith::cuda {
 namespace {
@@ -42,7 +42,7 @@ struct F16Math {
   }
   // y: of this row and a token whose inputs have this scale.
   PITH_MEMBER static void epilogue(const TileWeight&, const float* bias, int64_t row, float scale,
-                                 bool add, Sum sum, float* y) {
+                                   bool add, Sum sum, float* y) {
     float v = sum * scale * kValueFactor<codes>;
     if (bias) v += bias[row];
     *y = add ? *y + v : v;
@@ -106,7 +106,7 @@ struct Int8Math {
     return total + factor * of_group;
   }
   PITH_MEMBER static void epilogue(const TileWeight& w, const float* bias, int64_t row, float scale,
-                                 bool add, Sum sum, float* y) {
+                                   bool add, Sum sum, float* y) {
     const int r = static_cast<int>(row % 8);
     const bool high = row % 16 >= 8;
     float scales[2];

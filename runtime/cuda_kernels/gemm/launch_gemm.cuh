@@ -2,8 +2,8 @@
 #pragma once
 
 #include "runtime/cuda_kernels/gemm/gemm.cuh"
-#include "runtime/cuda_kernels/launchers.h"
 #include "runtime/cuda_kernels/gemm/gemv.cuh"
+#include "runtime/cuda_kernels/launchers.h"
 
 namespace pith::cuda {
 namespace {

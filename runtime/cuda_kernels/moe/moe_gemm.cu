@@ -87,8 +87,7 @@ Status run(const MoeGemm& a, Stream stream) {
                   true};
   constexpr int kMost = kMostExpertTokens / 8;
   if (a.first == nullptr)
-    return launch(moe_gemm_kernel<F16Math<codes>, kMost, kSteps, true>, grid, stream,
-                  a);
+    return launch(moe_gemm_kernel<F16Math<codes>, kMost, kSteps, true>, grid, stream, a);
   if (p.tokens == 16)
     return launch(moe_gemm_kernel<F16Math<codes>, 2, kSteps, false>, grid, stream, a);
   return launch(moe_gemm_kernel<F16Math<codes>, kMost, kSteps, false>, grid, stream, a);

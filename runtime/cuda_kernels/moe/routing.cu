@@ -194,7 +194,8 @@ Status route(const Route& a, Stream stream) {
     return "route: groups of experts that are not alike";
   const auto scores = static_cast<int64_t>(sizeof(float)) * (a.experts + a.groups);
   return launch(route_kernel,
-                {a.m, 1, 1, 32, static_cast<int64_t>(sizeof(RouteWorkspace)) + scores, true}, stream, a);
+                {a.m, 1, 1, 32, static_cast<int64_t>(sizeof(RouteWorkspace)) + scores, true},
+                stream, a);
 }
 Status sort_pairs(const SortPairs& a, Stream stream) {
   return launch(

@@ -1,11 +1,11 @@
-#include "runtime/split_executor.h"
+#include "runtime/forward/split_executor.h"
 
 #include <algorithm>
 #include <array>
 #include <unordered_set>
 
 #include "core/error.h"
-#include "runtime/forward.h"
+#include "runtime/forward/forward.h"
 
 namespace pith {
 namespace {

@@ -2,7 +2,7 @@
 // goes from layer to layer is copied where they meet; each has the keys and values of its layers.
 #pragma once
 
-#include "runtime/executor.h"
+#include "runtime/forward/executor.h"
 
 namespace pith {
 

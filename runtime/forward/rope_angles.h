@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/buffer.h"
-#include "runtime/executor.h"
+#include "runtime/forward/executor.h"
 
 namespace pith {
 

@@ -1,7 +1,6 @@
-#include "runtime/executor.h"
+#include "runtime/forward/executor.h"
 
 #include "core/error.h"
-#include "runtime/split_executor.h"
 
 namespace pith {
 
@@ -117,13 +116,6 @@ double Executor::mass_behind(Activation logits, const Candidate& top, const Cand
   std::vector<float> all(static_cast<size_t>(logits.n));
   read(logits, all);
   return pith::mass_behind(all, top, last, temperature);
-}
-
-std::unique_ptr<Executor> make_executor(const ExecutorChoice& choice) {
-  if (!choice.cuda) return make_cpu_executor(choice.inputs);
-  auto gpu = make_cuda_executor(choice.batch_invariant);
-  if (choice.gpu_layers < 0) return gpu;
-  return make_split_executor(make_cpu_executor(choice.inputs), std::move(gpu), choice.gpu_layers);
 }
 
 }  // namespace pith

@@ -1,4 +1,4 @@
-#include "runtime/forward.h"
+#include "runtime/forward/forward.h"
 
 #include <numeric>
 

@@ -2,7 +2,7 @@
 // something on the way.
 #pragma once
 
-#include "runtime/executor.h"
+#include "runtime/forward/executor.h"
 
 namespace pith {
 

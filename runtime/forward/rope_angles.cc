@@ -1,4 +1,4 @@
-#include "runtime/rope_angles.h"
+#include "runtime/forward/rope_angles.h"
 
 #include <algorithm>
 #include <cmath>

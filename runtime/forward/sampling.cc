@@ -1,4 +1,4 @@
-#include "runtime/sampling.h"
+#include "runtime/forward/sampling.h"
 
 #include <algorithm>
 #include <cmath>

@@ -15,10 +15,10 @@
 #include <vector>
 
 #include "core/function_ref.h"
-#include "runtime/kv_types.h"
+#include "runtime/forward/kv_types.h"
+#include "runtime/forward/routing.h"
+#include "runtime/forward/sampling.h"
 #include "runtime/model/model.h"
-#include "runtime/routing.h"
-#include "runtime/sampling.h"
 
 namespace pith {
 
@@ -216,10 +216,10 @@ class Executor {
                           FunctionRef<Activation()> body) {
     return body();
   }
-  // The likeliest of logits [1, vocab] (runtime/sampling.h), at most kMostCandidates.
+  // The likeliest of logits [1, vocab] (runtime/forward/sampling.h), at most kMostCandidates.
   static constexpr size_t kMostCandidates = 256;
   virtual void top(Activation logits, std::span<Candidate> to);
-  // mass_behind() of runtime/sampling.h, of logits [1, vocab].
+  // mass_behind() of runtime/forward/sampling.h, of logits [1, vocab].
   virtual double mass_behind(Activation logits, const Candidate& top, const Candidate& last,
                              double temperature);
   // Of each row of logits [m, vocab]. base: logits of the same shape, of which `base_scores` are
@@ -248,24 +248,5 @@ class Held {
  private:
   Executor& executor_;
 };
-
-// How the CPU multiplies weights of integers whose layers do not round their inputs themselves.
-enum class CpuInputs : uint8_t {
-  kF32,   // as they are
-  kInt8,  // rounded on the fly, one scale for 32 columns (16 where the weight's groups are so
-          // short): several times faster, for an error like that of an 8-bit weight
-};
-// The backend of this machine's processor. Never fails.
-std::unique_ptr<Executor> make_cpu_executor(CpuInputs inputs = CpuInputs::kF32);
-// That of its first GPU; Error(kUsage) saying why where there is none.
-std::unique_ptr<Executor> make_cuda_executor(bool batch_invariant = false);
-
-struct ExecutorChoice {
-  bool cuda = false;
-  CpuInputs inputs = CpuInputs::kInt8;
-  int64_t gpu_layers = -1;       // the last so many on the GPU, the others on the CPU; -1: all
-  bool batch_invariant = false;  // of the GPU: gpu/gpu_executor.h
-};
-std::unique_ptr<Executor> make_executor(const ExecutorChoice& choice);
 
 }  // namespace pith

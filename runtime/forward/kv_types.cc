@@ -1,4 +1,4 @@
-#include "runtime/kv_types.h"
+#include "runtime/forward/kv_types.h"
 
 #include <optional>
 

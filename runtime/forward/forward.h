@@ -1,7 +1,7 @@
 // The forward pass of every model, over any executor.
 #pragma once
 
-#include "runtime/executor.h"
+#include "runtime/forward/executor.h"
 
 namespace pith {
 

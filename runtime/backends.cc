@@ -1,4 +1,4 @@
-#include "runtime/devices.h"
+#include "runtime/backends.h"
 
 #include <unistd.h>
 
@@ -6,6 +6,8 @@
 #include "core/parallel.h"
 #include "runtime/cpu/kernels.h"
 #include "runtime/cuda/backend.h"
+#include "runtime/cuda/gpu_executor.h"
+#include "runtime/forward/split_executor.h"
 
 namespace pith {
 
@@ -22,6 +24,13 @@ DeviceList list_devices() {
         {"cuda", d.name, fmt::format("sm_{}{}", d.major, d.minor), d.memory_bytes});
   }
   return list;
+}
+
+std::unique_ptr<Executor> make_executor(const ExecutorChoice& choice) {
+  if (!choice.cuda) return make_cpu_executor(choice.inputs);
+  auto gpu = make_cuda_executor(choice.batch_invariant);
+  if (choice.gpu_layers < 0) return gpu;
+  return make_split_executor(make_cpu_executor(choice.inputs), std::move(gpu), choice.gpu_layers);
 }
 
 }  // namespace pith
