@@ -1,6 +1,6 @@
 // GPTQ on a GPU: the steps of gptq.h and of gptq_stage.cc over many rows at a time, on
-// runtime/cuda_kernels/rounding.h. The same loss up to rounding; not the same bits, for sums have another
-// order, and which of two scales that are as good is chosen can depend on a last bit.
+// runtime/cuda_kernels/compress/gptq.h. The same loss up to rounding; not the same bits, for sums have
+// another order, and which of two scales that are as good is chosen can depend on a last bit.
 #pragma once
 
 #include "quant/gptq.h"

@@ -104,7 +104,7 @@ double peak(double (*run)(int64_t)) {
 // The share of an expert's weights that one token makes use of, on average; 1 of all others.
 double used_by_token(const proto::ModelSpec& spec, const LinearInfo& info) {
   if (info.expert < 0) return 1;
-  const auto& m = spec.layers(info.layer).sublayers(info.sublayer).mixture();
+  const auto& m = spec.layers(info.layer).sublayers(info.sublayer).moe();
   return static_cast<double>(m.chosen()) / m.experts();
 }
 

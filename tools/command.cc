@@ -216,7 +216,7 @@ ExecutorChoice ExecutorOptions::executor() const {
 void print_memory(const MemoryPlan& plan, bool quiet) {
   if (quiet || plan.available == 0) return;
   tell("GPU memory: {} of weights, {} of KV cache, {} of workspace; {} free\n",
-       human_bytes(plan.weights), human_bytes(plan.cache), human_bytes(plan.room),
+       human_bytes(plan.weights), human_bytes(plan.cache), human_bytes(plan.activations),
        human_bytes(plan.available));
 }
 

@@ -65,10 +65,9 @@ class InputCapture final : public ForwardingExecutor {
   void activate(proto::Activation activation, Activation gate, Activation up) override {
     if (!done_) inner_.activate(activation, gate, up);
   }
-  void mixture(const proto::Mixture& spec, const MixtureWeights& weights, Activation x,
-               Activation y) override {
+  void moe(const proto::Moe& spec, const MoeWeights& weights, Activation x, Activation y) override {
     if (done_) return;
-    if (experts_.empty()) return Executor::mixture(spec, weights, x, y);
+    if (experts_.empty()) return Executor::moe(spec, weights, x, y);
     const std::vector<ExpertTokens> tokens = route_rows(spec, weights, x);
     for (size_t e = 0; e < tokens.size(); ++e) {
       if (!experts_.contains(of_expert(weights.experts[e].up.name))) continue;
@@ -447,7 +446,7 @@ std::vector<std::string> Calibration::names_together(const Stage& stage) const {
   if (info.part() < 0) return names;
   const auto& sublayer = block_->sublayers[static_cast<size_t>(info.sublayer)];
   const size_t parts =
-      info.expert >= 0 ? sublayer.mixture->experts.size() : sublayer.attention->latent->k_up.size();
+      info.expert >= 0 ? sublayer.moe->experts.size() : sublayer.attention->latent->k_up.size();
   const auto bytes = static_cast<uint64_t>(info.k * info.k) * sizeof(float);
   LinearInfo next = info;
   int& part = info.expert >= 0 ? next.expert : next.head;

@@ -126,15 +126,14 @@ class CpuExecutor final : public Executor {
     });
   }
 
-  void mixture(const proto::Mixture& spec, const MixtureWeights& weights, Activation x,
-               Activation y) override {
+  void moe(const proto::Moe& spec, const MoeWeights& weights, Activation x, Activation y) override {
     constexpr int64_t kTokens = 512;  // at a time
     const MlpWeights& first = weights.experts.front();
     const bool rounded = std::ranges::all_of(weights.experts, [&](const MlpWeights& w) {
       return (!spec.expert().gated() || rounded_alike(w.gate, first.up)) &&
              rounded_alike(w.up, first.up) && rounded_alike(w.down, first.down);
     });
-    if (!rounded) return Executor::mixture(spec, weights, x, y);
+    if (!rounded) return Executor::moe(spec, weights, x, y);
     for (int64_t t = 0; t < x.m; t += kTokens) {
       const int64_t m = std::min(kTokens, x.m - t);
       const Activation some{x.f32() + t * x.n, m, x.n}, to{y.f32() + t * y.n, m, y.n};
@@ -152,7 +151,7 @@ class CpuExecutor final : public Executor {
         }
         pairs.weights.insert(pairs.weights.end(), by.begin(), by.end());
       }
-      mixture_rounded(spec.expert(), pairs, some, to);
+      moe_int8(spec.expert(), pairs, some, to);
     }
   }
 
@@ -313,11 +312,11 @@ class CpuExecutor final : public Executor {
 
   // All experts in one loop over the rows of their weights, and so down; the same bits as one
   // expert after the other. x is a piece of the tokens.
-  void mixture_rounded(const proto::Mlp& spec, const Pairs& p, Activation x, Activation y) {
+  void moe_int8(const proto::Mlp& spec, const Pairs& p, Activation x, Activation y) {
     const auto count = static_cast<int64_t>(p.rows.size());
     const auto width = static_cast<int64_t>(spec.width());
     const MlpWeights& first = *p.parts.front().expert;
-    const Activation taken = buffer(Slot::kExpert, count, x.n),
+    const Activation taken = buffer(Slot::kExpertIo, count, x.n),
                      up = buffer(Slot::kUp, count, width);
     const Activation gate = spec.gated() ? buffer(Slot::kGate, count, width) : up;
     round_for(first.up, taken, [&](int64_t i) {
@@ -345,7 +344,7 @@ class CpuExecutor final : public Executor {
       activate_some(spec.activation(), gate.f32() + i * width,
                     spec.gated() ? up.f32() + i * width : nullptr, width);
     });
-    const Activation made = buffer(Slot::kExpert, count, y.n);
+    const Activation made = buffer(Slot::kExpertIo, count, y.n);
     products_.clear();
     multiply(&MlpWeights::down, made);
     int_matmul(kernels_, rounded_, products_);

@@ -1,4 +1,4 @@
-// Keys and values on the CPU, in the types of runtime/kv_types.h.
+// Keys and values on the CPU, in the types of runtime/forward/kv_types.h.
 #pragma once
 
 #include <vector>

@@ -1,5 +1,5 @@
-// Linear algebra on a device (runtime/cuda_kernels/compress/dense_algebra.h), for what is worked out while a model is
-// compressed. Matrices lie row by row; results do not depend on the chip.
+// Linear algebra on a device (runtime/cuda_kernels/compress/dense_algebra.h), for what is worked
+// out while a model is compressed. Matrices lie row by row; results do not depend on the chip.
 #pragma once
 
 #include "core/buffer.h"

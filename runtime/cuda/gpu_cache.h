@@ -23,8 +23,8 @@ class GpuKvCache final : public KvCache {
   uint64_t id() const { return id_; }
   // Of one attention, counted over the model.
   cuda::Cache of(int index) const;
-  // Keys and queries are to be rotated (runtime/forward/kv_types.h). Those of latent attention are not:
-  // they are values as well.
+  // Keys and queries are to be rotated (runtime/forward/kv_types.h). Those of latent attention are
+  // not: they are values as well.
   bool rotated(int index) const {
     return types_.keys == KvType::kInt8 && !cuda::is_latent(of(index));
   }

@@ -130,13 +130,13 @@ class GpuExecutor final : public Executor {
   }
 
   void rope(const proto::Rope& rope, int64_t head_dim, const Batch& batch, Activation x) override {
-    cuda::Append turn{};
-    turn.cache.head_dim = head_dim;
-    turn.positions.m = x.m;
-    turn.q = x.f32();
-    turn.query_heads = x.n / head_dim;
-    bind_rope(&turn, rope, batch);
-    device_.run(&Ops::append, turn);
+    cuda::WriteKv write{};
+    write.cache.head_dim = head_dim;
+    write.positions.m = x.m;
+    write.q = x.f32();
+    write.query_heads = x.n / head_dim;
+    bind_rope(&write, rope, batch);
+    device_.run(&Ops::write_kv, write);
   }
 
   void attention(const proto::Attention& spec, const std::vector<float>& sinks, int index,
@@ -178,15 +178,15 @@ class GpuExecutor final : public Executor {
     const LatentWeights& latent = *weights.latent;
     auto& gpu_cache = static_cast<GpuKvCache&>(cache);
     if (!inputs_are_set_) set_positions(batch, cache);
-    cuda::AppendLatent append{};
-    bind_rope(&append, spec.rope(), batch);
-    append.cache = gpu_cache.of(index);
-    append.heads = spec.heads();
-    append.plain = plain_dims(spec);
-    append.rank = static_cast<int64_t>(spec.latent().rank());
-    append.norm = head_norm(spec.key_norm(), weights.key_norm, Use::kKeyNorm);
-    const int64_t heads = append.heads, key_dim = append.cache.head_dim, half = append.half,
-                  chunks = most_chunks_of(append.cache),
+    cuda::WriteLatentKv write{};
+    bind_rope(&write, spec.rope(), batch);
+    write.cache = gpu_cache.of(index);
+    write.heads = spec.heads();
+    write.plain = plain_dims(spec);
+    write.rank = static_cast<int64_t>(spec.latent().rank());
+    write.norm = head_norm(spec.key_norm(), weights.key_norm, Use::kKeyNorm);
+    const int64_t heads = write.heads, key_dim = write.cache.head_dim, half = write.half,
+                  chunks = most_chunks_of(write.cache),
                   of_token = heads * (2 * key_dim + chunks * cuda::chunk_floats(key_dim)),
                   piece = std::clamp<int64_t>(kLatentAtOnce / of_token, 1, q.m);
     const Activation query = buffer(Slot::kLatentQuery, piece * heads, key_dim),
@@ -194,17 +194,17 @@ class GpuExecutor final : public Executor {
     const proto::Attention form = cached_form(spec);
     for (int64_t t = 0; t < q.m; t += piece) {
       const int64_t m = std::min(piece, q.m - t);
-      append.positions = {slots_.data<int32_t>() + t, positions_.data<int32_t>() + t, m};
-      append.q = q.f32() + t * q.n;
-      append.kv = kv.f32() + t * kv.n;
-      append.query = query.f32();
-      multiply_heads(on->key, latent.k_up, append.q, q.n / heads, m, query.f32() + 2 * half,
+      write.positions = {slots_.data<int32_t>() + t, positions_.data<int32_t>() + t, m};
+      write.q = q.f32() + t * q.n;
+      write.kv = kv.f32() + t * kv.n;
+      write.query = query.f32();
+      multiply_heads(on->key, latent.k_up, write.q, q.n / heads, m, query.f32() + 2 * half,
                      key_dim);
-      device_.run(&Ops::append_latent, append);
-      append.cosines += m * half;
-      append.sines += m * half;
-      attend_chunks(form, append.cache, append.positions, query.f32(), nullptr, chunks, out.f32(),
-                    {}, {});
+      device_.run(&Ops::write_latent_kv, write);
+      write.cosines += m * half;
+      write.sines += m * half;
+      attend_chunks(form, write.cache, write.positions, query.f32(), nullptr, chunks, out.f32(), {},
+                    {});
       multiply_heads(on->value, latent.v_up, out.f32() + 2 * half, key_dim, m,
                      attended.f32() + t * attended.n, attended.n / heads);
     }
@@ -213,12 +213,11 @@ class GpuExecutor final : public Executor {
 
   // All experts in one launch, without waiting for the choice. Where experts differ in kind, one by
   // one.
-  void mixture(const proto::Mixture& spec, const MixtureWeights& weights, Activation x,
-               Activation y) override {
+  void moe(const proto::Moe& spec, const MoeWeights& weights, Activation x, Activation y) override {
     const GpuExperts* const on = weights_.experts(weights);
     if (on == nullptr || spec.chosen() > cuda::kMostChosen) {
       waited_ = true;
-      return Executor::mixture(spec, weights, x, y);
+      return Executor::moe(spec, weights, x, y);
     }
     const auto experts = static_cast<int32_t>(spec.experts()),
                chosen = static_cast<int32_t>(spec.chosen());
@@ -467,13 +466,13 @@ class GpuExecutor final : public Executor {
     return result;
   }
 
-  template <class Append>
-  void bind_rope(Append* append, const proto::Rope& rope, const Batch& batch) {
+  template <class WriteKv>
+  void bind_rope(WriteKv* write, const proto::Rope& rope, const Batch& batch) {
     const Angles& angles = angles_of(rope, batch);
-    append->cosines = angles.cosines.data<float>();
-    append->sines = angles.sines.data<float>();
-    append->half = angles.of.half();
-    append->interleaved = rope.interleaved();
+    write->cosines = angles.cosines.data<float>();
+    write->sines = angles.sines.data<float>();
+    write->half = angles.of.half();
+    write->interleaved = rope.interleaved();
   }
 
   cuda::HeadNorm head_norm(const proto::Norm& spec, const NormWeights& norm, Use use) {
@@ -492,7 +491,7 @@ class GpuExecutor final : public Executor {
     const cuda::Cache c = gpu_cache.of(index);
     const cuda::Positions at{slots_.data<int32_t>(), positions_.data<int32_t>(), q.m};
     const int64_t heads = spec.heads(), window = spec.window();
-    cuda::Append append{c,
+    cuda::WriteKv write{c,
                         at,
                         q.f32(),
                         heads,
@@ -506,11 +505,11 @@ class GpuExecutor final : public Executor {
                         {},
                         {}};
     if (weights != nullptr) {
-      append.query_norm = head_norm(spec.query_norm(), weights->query_norm, Use::kNorm);
-      append.key_norm = head_norm(spec.key_norm(), weights->key_norm, Use::kKeyNorm);
-      if (spec.rope().dims() > 0) bind_rope(&append, spec.rope(), batch);
+      write.query_norm = head_norm(spec.query_norm(), weights->query_norm, Use::kNorm);
+      write.key_norm = head_norm(spec.key_norm(), weights->key_norm, Use::kKeyNorm);
+      if (spec.rope().dims() > 0) bind_rope(&write, spec.rope(), batch);
     }
-    device_.run(&Ops::append, append);
+    device_.run(&Ops::write_kv, write);
     const float* const of_nothing = sinks.empty() ? nullptr : weights_.vector(sinks, Use::kSinks);
     if (tile_count_ > 0 && cuda::has_tiles(c)) {
       device_.run(&Ops::attend_tiles,
@@ -587,11 +586,12 @@ class GpuExecutor final : public Executor {
   }
 
   // What experts make of these tokens; `like`: one of them.
-  void run_experts(const proto::Mixture& spec, const GpuExperts& e, const MlpWeights& like,
+  void run_experts(const proto::Moe& spec, const GpuExperts& e, const MlpWeights& like,
                    const Choice& c, const cuda::HalfInputs& x, Activation y) {
     const auto chosen = static_cast<int32_t>(spec.chosen());
     const int64_t pairs = x.m * chosen, width = like.up.n;
-    const Activation up = buffer(Slot::kUp, pairs, width), made = buffer(Slot::kExpert, pairs, y.n);
+    const Activation up = buffer(Slot::kUp, pairs, width),
+                     made = buffer(Slot::kExpertIo, pairs, y.n);
     Activation gate = up, times{};
     if (spec.expert().gated()) {
       gate = buffer(Slot::kGate, pairs, width);

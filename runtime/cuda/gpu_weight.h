@@ -1,4 +1,5 @@
-// A weight on the device, in the layout that its kernels read (runtime/cuda_kernels/gemm/weight_tiles.h).
+// A weight on the device, in the layout that its kernels read
+// (runtime/cuda_kernels/gemm/weight_tiles.h).
 #pragma once
 
 #include <vector>

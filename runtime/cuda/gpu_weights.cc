@@ -30,9 +30,9 @@ void GpuWeights::keep(const Model& model, int64_t first_block) {
         keep(s.attention->sinks);
         if (s.attention->latent) keep(*s.attention->latent);
       }
-      if (s.mixture) {
-        keep(s.mixture->choice_bias);
-        keep(*s.mixture);
+      if (s.moe) {
+        keep(s.moe->choice_bias);
+        keep(*s.moe);
       }
     }
   }
@@ -50,8 +50,8 @@ void GpuWeights::release() {
 const GpuLinear* GpuWeights::find(const Linear& linear) const {
   return found_in(linears_, &linear);
 }
-const GpuExperts* GpuWeights::experts(const MixtureWeights& mixture) const {
-  return found_in(experts_, &mixture);
+const GpuExperts* GpuWeights::experts(const MoeWeights& moe) const {
+  return found_in(experts_, &moe);
 }
 const GpuHeads* GpuWeights::heads(const LatentWeights& latent) const {
   return found_in(heads_, &latent);
@@ -93,14 +93,14 @@ void GpuWeights::keep(const std::vector<float>& vector) {
   device_.wait();
 }
 
-void GpuWeights::keep(const MixtureWeights& mixture) {
-  if (experts_.contains(&mixture)) return;
+void GpuWeights::keep(const MoeWeights& moe) {
+  if (experts_.contains(&moe)) return;
   const auto of = [&](Linear MlpWeights::*role) {
     std::vector<const Linear*> all;
-    for (const MlpWeights& expert : mixture.experts) all.push_back(&(expert.*role));
+    for (const MlpWeights& expert : moe.experts) all.push_back(&(expert.*role));
     return all;
   };
-  const MlpWeights& first = mixture.experts.front();
+  const MlpWeights& first = moe.experts.front();
   std::optional<GpuTable> up = table_of(of(&MlpWeights::up)),
                           down = table_of(of(&MlpWeights::down));
   if (!up || !down) return;
@@ -114,7 +114,7 @@ void GpuWeights::keep(const MixtureWeights& mixture) {
   }
   to.up = std::move(*up);
   to.down = std::move(*down);
-  experts_.emplace(&mixture, std::move(to));
+  experts_.emplace(&moe, std::move(to));
 }
 
 void GpuWeights::keep(const LatentWeights& latent) {

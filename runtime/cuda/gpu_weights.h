@@ -49,7 +49,7 @@ class GpuWeights {
   // Null where it is not there.
   const GpuLinear* find(const Linear& linear) const;
   // Null where they are not, or not of one kind.
-  const GpuExperts* experts(const MixtureWeights& mixture) const;
+  const GpuExperts* experts(const MoeWeights& moe) const;
   const GpuHeads* heads(const LatentWeights& latent) const;
 
   // f(linear on the device), which may be there for that alone.
@@ -82,7 +82,7 @@ class GpuWeights {
   GpuLinear take(const Linear& linear);
   void keep(const Linear& linear);
   void keep(const std::vector<float>& vector);
-  void keep(const MixtureWeights& mixture);
+  void keep(const MoeWeights& moe);
   void keep(const LatentWeights& latent);
   // Where all are of the same kind as `kind`, or as the first of them.
   std::optional<GpuTable> table_of(const std::vector<const Linear*>& linears,
@@ -91,7 +91,7 @@ class GpuWeights {
   GpuDevice& device_;
   std::unordered_map<const Linear*, GpuLinear> linears_;
   std::unordered_map<const std::vector<float>*, GpuBuffer> vectors_;
-  std::unordered_map<const MixtureWeights*, GpuExperts> experts_;
+  std::unordered_map<const MoeWeights*, GpuExperts> experts_;
   std::unordered_map<const LatentWeights*, GpuHeads> heads_;
   std::vector<Hold> holds_;
   std::array<GpuBuffer, static_cast<size_t>(Use::kCount)> once_;

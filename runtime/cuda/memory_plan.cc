@@ -106,8 +106,8 @@ const Ops& counting_ops() {
       .sort_pairs = nothing,
       .moe_gemm = nothing,
       .combine_experts = nothing,
-      .append = nothing,
-      .append_latent = nothing,
+      .write_kv = nothing,
+      .write_latent_kv = nothing,
       .attend = nothing,
       .attend_tiles = nothing,
       .top = nothing,
@@ -194,7 +194,7 @@ MemoryPlan plan_gpu_memory(const Ops& ops, const Model& model, const ModelUse& u
     std::vector<Segment> step;
     for (int s = 0; s < use.slots; ++s) step.push_back({s, use.length - 1, 1});
     pass(*e, model, use.first_block, step, *cache);
-    plan.workspace = counted->live - plan.weights - plan.cache + kReserve;
+    plan.activations = counted->live - plan.weights - plan.cache + kReserve;
   }
   return plan;
 }
@@ -222,7 +222,7 @@ MemoryPlan require_gpu_memory(const Ops& ops, const Model& model, const ModelUse
        "the GPU has {:.1f} MB free of {:.1f} MB that are needed: {:.1f} for weights, {:.1f} for "
        "keys and values, {:.1f} to compute in; {}",
        mb(plan.available), mb(plan.needed()), mb(plan.weights), mb(plan.cache),
-       mb(std::max(plan.workspace, plan.loading)),
+       mb(std::max(plan.activations, plan.loading)),
        layers > 0 ? fmt::format("--gpu-layers {} fits", layers) : "not one layer fits");
 }
 

@@ -8,7 +8,7 @@ namespace pith::cuda {
 Status repack_codes(const RepackCodes& a, Stream stream);
 Status repack_pairs(const RepackPairs& a, Stream stream);
 Status repack_zeros(const RepackZeros& a, Stream stream);
-// By codes: one file of instances each.
+// Quantized GEMV and GEMM, one file of instances for each family of codes.
 Status gemm_w2_w4(const QuantGemm& a, Stream stream);  // 2 to 4 bits, nf4, e2m1
 Status gemm_w5_w8(const QuantGemm& a, Stream stream);  // 5 to 8 bits
 Status gemm_float(const QuantGemm& a, Stream stream);  // floats of 8 and 16 bits
@@ -36,9 +36,9 @@ Status route(const Route& a, Stream stream);
 Status moe_gemv(const MoeGemv& a, Stream stream);
 Status sort_pairs(const SortPairs& a, Stream stream);
 Status moe_gemm(const MoeGemm& a, Stream stream);
-Status combine_experts(const JoinExperts& a, Stream stream);
-Status append(const Append& a, Stream stream);
-Status append_latent(const AppendLatent& a, Stream stream);
+Status combine_experts(const CombineExperts& a, Stream stream);
+Status write_kv(const WriteKv& a, Stream stream);
+Status write_latent_kv(const WriteLatentKv& a, Stream stream);
 Status attend(const Attend& a, Stream stream);
 Status attend_latent(const Attend& a, Stream stream);
 Status attend_pages(const Attend& a, Stream stream);

@@ -50,9 +50,9 @@ struct RepackZeros {
   uint8_t* to;
 };
 
-// Inputs of products: f16 of tokens divided by a power of two each, so that none overflows. Or
-// rounded as formats/encodings/input.h has it, one scale a token: its own, or `fixed` where that is
-// not 0; codes are exact in f16.
+// Activations of a GEMM in f16, each token divided by a power of two so that none overflows; or
+// quantized as formats/encodings/input.h has it, with one scale a token, its own or `fixed` where
+// that is not 0 (the codes are exact in f16).
 enum class RoundTo : int32_t { kHalf, kInt8, kE4M3 };
 struct HalfInputs {
   uint16_t* values;  // [m, stride], 0 from column k on
@@ -62,7 +62,7 @@ struct HalfInputs {
   RoundTo round = RoundTo::kHalf;
   float fixed = 0;
 
-  // Those from a token on; of none, none.
+  // The rows from `first` on; empty inputs stay empty.
   HalfInputs rows_from(int64_t first) const {
     if (values == nullptr) return *this;
     return {values + first * stride, stride, scales + first, m - first, round, fixed};
@@ -75,20 +75,21 @@ struct Chip {
   int64_t shared_bytes;  // that a block can have
 };
 struct GemmPlan {
-  int32_t tokens;  // of a block: 8, 16, 32 or, of some codes, 64
+  int32_t tokens;  // of a block: 8, 16, 32 or, for some codes, 64
   int32_t warps;   // of a block: 1, 2, 4 or 8
-  int32_t stages;  // on their way to it: 2, 3 or 4
-  int32_t splits;  // blocks that share rows and tokens: 1, 2, 4 or 8
+  int32_t stages;  // of the pipeline: 2, 3 or 4
+  int32_t splits;  // split-K, blocks that share rows and tokens: 1, 2, 4 or 8
 };
-// Where blocks that share rows leave their sums. `arrived` is 0 before and after.
+// Partial sums of split-K. `arrived` is 0 before and after.
 struct GemmWorkspace {
   void* sums;
   int32_t* arrived;
 };
 
-// y[t, r] (+)= sum of x[t, i] w[r, i] + bias[r] for up to three weights of the same codes and k:
-// those of one input (q k v, gate up) are too small one by one to keep a chip busy. Weights may be
-// read before work that was asked for earlier is done: wait() after they were made.
+// Quantized GEMV or GEMM, by the plan: y[t, r] (+)= sum of x[t, i] w[r, i] + bias[r] for up to
+// three weights of the same codes and k, because those of one input (q k v, gate up) are too small
+// one by one to fill a chip. Weights may be read before earlier work of the stream is done: wait()
+// after they were written.
 struct TileTarget {
   TileWeight w;
   float* y;
@@ -167,16 +168,16 @@ struct Int8Epilogue {
   const float* bias;
   bool add;
 };
-// Whether codes of w may be multiplied so.
+// Whether w can go by CublasGemm8.
 inline bool has_bytes(const TileWeight& w) {
   return w.group_shift == kWholeRow && w.scale_type != Scales::kTwoLevels &&
          (w.codes == Codes::kE4M3 ||
           (w.codes == Codes::kInt8 && w.zeros == nullptr && w.zero == 128));
 }
 
-// A mixture of experts: which ones tokens go to, and what those make.
-// Of logits [m, experts]: for each token the `chosen` likeliest, of equal ones the first, in order
-// of their numbers, and their weights, as runtime/forward/routing.h has it.
+// MoE router: for each token of the logits [m, experts] the top `chosen` experts, of equal ones the
+// first, in ascending order of their indices, and their weights, as runtime/forward/routing.h has
+// it.
 inline constexpr int32_t kMostChosen = 64;
 struct Route {
   const float* router;
@@ -189,8 +190,8 @@ struct Route {
   int32_t* expert;  // [m, chosen]
   float* weight;    // [m, chosen]
 };
-// y[i, r] = row r of expert[i] times x[i / sharing], for one or two weights of each expert (gate
-// and up), all alike and of one shape: the sums of a QuantGemm.
+// MoE GEMV: y[i, r] = row r of expert[i] times x[i / sharing], for one or two weights of each
+// expert (gate and up), all of one shape and encoding: the sums of a QuantGemm.
 struct ExpertWeights {
   const TileWeight* weights[2];  // [experts], on the device
   const float* bias[2];          // [experts, n], or null
@@ -216,9 +217,9 @@ struct SortPairs {
   int32_t* row;    // [pairs]
   int32_t* first;  // [experts + 1]
 };
-// The same product for pairs in that order: y[p] of place p, x of row[p], or of p where `row` is
-// null. Of heads, `first` is null: every weight has `most` pairs, of which x and y are as they lie.
-// Sums are those of a QuantGemm with this plan, which has no splits.
+// MoE GEMM (grouped GEMM) over pairs in that order: y[p] from x[row[p]], or from x[p] where `row`
+// is null. For the per-head weights of MLA, `first` is null: every weight has `most` pairs. Sums
+// are those of a QuantGemm with this plan, which has no split-K.
 struct MoeGemm {
   ExpertWeights of;
   const int32_t* first;
@@ -229,7 +230,7 @@ struct MoeGemm {
   GemmPlan plan;  // 16 tokens, or kMostExpertTokens; of heads the latter
 };
 // y[t] += sum of weight[t, j] * x[place of t * chosen + j], in order
-struct JoinExperts {
+struct CombineExperts {
   const float* x;        // [m * chosen, n]
   const int32_t* place;  // [m * chosen], or null: in order
   const float* weight;   // [m, chosen]
@@ -403,11 +404,11 @@ struct HeadNorm {
   const float* weight;
   float eps;
 };
-// Queries and keys are normed by head, turned by their positions (`half` 0: not), each head of both
-// multiplied by the normalized Hadamard matrix where `rotate` (in blocks of the largest power of
-// two that divides head_dim); then queries are there and keys and values in the cache. With no
+// Per-head RMS norm of queries and keys, RoPE (`half` 0: none), then, where `rotate`, the
+// normalized Hadamard transform of each head of both (in blocks of the largest power of two that
+// divides head_dim). Queries stay in place, keys and values are written to the KV cache. With no
 // heads in the cache it is queries alone.
-struct Append {
+struct WriteKv {
   Cache cache;
   Positions positions;
   float* q;  // [m, query_heads * head_dim], in place
@@ -422,9 +423,9 @@ struct Append {
 };
 PITH_BOTH constexpr bool is_latent(const Cache& c) { return c.values.rows == nullptr; }
 
-// Latent attention's: what is rotated of queries and keys is, the vector that keys and values are
-// made of is normed, and the key is in the cache.
-struct AppendLatent {
+// MLA: RoPE of the rotary part of queries and keys, RMS norm of the latent vector (kv_a_layernorm),
+// and both written to the KV cache.
+struct WriteLatentKv {
   Cache cache;  // of one head of 2 half + rank numbers
   Positions positions;
   const float* q;  // [m, heads, plain + 2 half]
@@ -438,13 +439,14 @@ struct AppendLatent {
   bool interleaved;
   float* query;  // [m, heads, 2 half + rank]: the first 2 half of each are written
 };
-// out[t, h] = softmax(scale q k) v over the keys of t's slot that it sees: all up to itself, or the
-// last `window`; scores become cap tanh(score / cap) where `cap` is not 0, and
-// `sinks` [heads], or null, are scores of nothing beside those of keys. Keys go in chunks whose
-// sums are joined in order. They depend on the position alone, and so does the result.
+// Decode attention: out[t, h] = softmax(scale q k) v over the keys of t's slot, all up to itself or
+// the last `window` (causal); scores become cap tanh(score / cap) where `cap` is not 0 (soft cap),
+// and `sinks` [heads], or null, are attention sinks: an extra logit a head in the denominator of
+// the softmax. Keys go in chunks (split-KV, flash-decoding), whose partial softmaxes are combined
+// in order. Chunks depend on the position alone, and so does the result.
 //
-// A block has a chunk of a key head and joining them is one block's work: enough chunks to fill a
-// chip, and no more.
+// A block has a chunk of a key head, and one block combines them: enough chunks to fill a chip, and
+// no more.
 inline constexpr int64_t kChunkKeys = 256;  // at least
 PITH_BOTH constexpr int64_t most_chunks(int64_t key_heads) {
   return key_heads >= 8 ? 32 : key_heads <= 2 ? 128 : 64;
@@ -471,18 +473,18 @@ struct Attend {
   float scale, cap;
   const float* sinks;
   int64_t chunks;  // at least chunks_within() the longest sequence of the batch
-  float* sums;     // [m, heads, chunks, chunk_floats(head_dim)]: room
+  float* sums;     // workspace: [m, heads, chunks, chunk_floats(head_dim)]
   float* out;      // [m, heads * head_dim]
-  // The last block of a head joins its chunks, the last of a token makes of them what a product
-  // takes, if that is asked for. [m, heads + 1], 0 before and after.
+  // The last block of a head combines its chunks, the last of a token converts the output for the
+  // next GEMM, if that is asked for. [m, heads + 1], 0 before and after.
   int32_t* arrived;
   HalfInputs halves;  // or no values
   Int8Inputs bytes;   // or no values
 };
 
-// The same of many tokens of a sequence at a time, in tiles of up to kTileQueries that follow each
-// other, on tensor cores: keys and values in f16, int8 or fp8, queries and probabilities rounded to
-// f16. For head sizes that has_tiles() knows.
+// Prefill attention (FlashAttention-2), in tiles of up to kTileQueries successive tokens of a
+// sequence, on tensor cores: keys and values in f16, int8 or fp8, queries and probabilities rounded
+// to f16. For head sizes that has_tiles() knows.
 inline constexpr int64_t kTileQueries = 64;
 struct QueryTile {
   int32_t row;    // of q and out, of its first token
@@ -500,7 +502,7 @@ struct AttendTiles {
   const float* sinks;
   float* out;
 };
-// Whether single tokens attend on tensor cores too.
+// Whether decode attention runs on tensor cores too.
 constexpr bool has_pages(const Cache& c) {
   return !is_latent(c) && c.head_dim % 8 == 0 && c.keys.type != CacheType::kF32 &&
          c.values.type != CacheType::kF32;
@@ -623,9 +625,9 @@ struct Ops {
   Status (*moe_gemv)(const MoeGemv& a, Stream stream);
   Status (*sort_pairs)(const SortPairs& a, Stream stream);
   Status (*moe_gemm)(const MoeGemm& a, Stream stream);
-  Status (*combine_experts)(const JoinExperts& a, Stream stream);
-  Status (*append)(const Append& a, Stream stream);
-  Status (*append_latent)(const AppendLatent& a, Stream stream);
+  Status (*combine_experts)(const CombineExperts& a, Stream stream);
+  Status (*write_kv)(const WriteKv& a, Stream stream);
+  Status (*write_latent_kv)(const WriteLatentKv& a, Stream stream);
   Status (*attend)(const Attend& a, Stream stream);
   Status (*attend_tiles)(const AttendTiles& a, Stream stream);
   Status (*top)(const Top& a, Stream stream);

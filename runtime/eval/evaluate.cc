@@ -79,14 +79,14 @@ class Runner {
     std::iota(all_.begin(), all_.end(), 0);
     return forward_head(executor_, model_, x, all_);
   }
-  // Of these rows, followed by these tokens. `kept`: leaves the logits in Slot::kKept.
+  // Of these rows, followed by these tokens. `kept`: leaves the logits in Slot::kBaseLogits.
   void score(std::span<const int64_t> rows, std::span<const int32_t> targets, Activation base,
              std::span<const RowScore> base_scores, std::span<RowScore> to,
              Activation* kept = nullptr) {
     const Activation l = logits(rows);
     executor_.score(l, targets, base, base_scores, to);
     if (kept == nullptr) return;
-    *kept = executor_.buffer(Slot::kKept, l.m, l.n);
+    *kept = executor_.buffer(Slot::kBaseLogits, l.m, l.n);
     executor_.gather(l, all_, *kept);
   }
 
@@ -142,7 +142,7 @@ class StoredBase {
                .top = stored_[i].top};
       nll[i] = stored_[i].nll;
     });
-    const Activation kept = executor_.buffer(Slot::kKept, std::ssize(to), vocab);
+    const Activation kept = executor_.buffer(Slot::kBaseLogits, std::ssize(to), vocab);
     executor_.write(logits_, kept);
     return kept;
   }

@@ -68,8 +68,8 @@ void Executor::by_head(std::span<const Linear> linears, Activation x, int64_t fr
   }
 }
 
-std::vector<ExpertTokens> Executor::route_rows(const proto::Mixture& spec,
-                                               const MixtureWeights& weights, Activation x) {
+std::vector<ExpertTokens> Executor::route_rows(const proto::Moe& spec, const MoeWeights& weights,
+                                               Activation x) {
   const Activation logits = buffer(Slot::kRouter, x.m, spec.experts());
   linear(weights.router, x, logits, false);
   std::vector<float> values(static_cast<size_t>(logits.m * logits.n));
@@ -82,7 +82,7 @@ void Executor::run_expert(const proto::Mlp& spec, const MlpWeights& weights,
   const auto m = static_cast<int64_t>(tokens.rows.size()),
              width = static_cast<int64_t>(spec.width());
   if (m == 0) return;
-  const Activation taken = buffer(Slot::kExpert, m, x.n), up = buffer(Slot::kUp, m, width);
+  const Activation taken = buffer(Slot::kExpertIo, m, x.n), up = buffer(Slot::kUp, m, width);
   gather(x, tokens.rows, taken);
   Activation gate = up;
   if (spec.gated()) {
@@ -93,13 +93,12 @@ void Executor::run_expert(const proto::Mlp& spec, const MlpWeights& weights,
     linear(weights.up, taken, up, false);
     activate(spec.activation(), up, {});
   }
-  const Activation made = buffer(Slot::kExpert, m, y.n);
+  const Activation made = buffer(Slot::kExpertIo, m, y.n);
   linear(weights.down, gate, made, false);
   add_rows(made, tokens.rows, tokens.weights, y);
 }
 
-void Executor::mixture(const proto::Mixture& spec, const MixtureWeights& weights, Activation x,
-                       Activation y) {
+void Executor::moe(const proto::Moe& spec, const MoeWeights& weights, Activation x, Activation y) {
   const std::vector<ExpertTokens> tokens = route_rows(spec, weights, x);
   for (size_t e = 0; e < tokens.size(); ++e)
     run_expert(spec.expert(), weights.experts[e], tokens[e], x, y);

@@ -28,17 +28,17 @@ enum class Slot : uint8_t {
   kQuery,
   kKey,
   kValue,
-  kAttended,
+  kAttentionOutput,
   kGate,
   kUp,
   kLast,
   kLogits,
-  kKept,    // of what is in another slot
-  kRouter,  // of a mixture
-  kExpert,  // what one of its experts takes, then makes
-  kMade,    // by a sublayer, before its norm
-  // Of latent attention: queries and keys as its cache sees them, what attention makes of them,
-  // what a linear by head takes and what it makes.
+  kBaseLogits,      // of the model that another is compared with
+  kRouter,          // logits of an MoE router
+  kExpertIo,        // input, then output of one expert
+  kSublayerOutput,  // before its post-norm
+  // MLA: queries and keys in the form that is cached, the attention output in the latent space, and
+  // input and output of a per-head linear.
   kLatentQuery,
   kLatentKey,
   kLatentOut,
@@ -82,15 +82,15 @@ class KvCache {
 // Error(kUsage) where a token of the batch has no place in the cache.
 void check_fits(const Batch& batch, const KvCache& cache);
 
-// What a distribution over tokens says of the one that came.
+// A row of logits against the token that followed.
 struct RowScore {
   double log_sum = 0;     // of the exponentials of all logits
-  float target = 0;       // logit of the token that came
-  int32_t top = 0;        // the likeliest, the first of equals
+  float target = 0;       // logit of the token that followed
+  int32_t top = 0;        // argmax, the first of equals
   double divergence = 0;  // KL(softmax(base) || softmax(this)), nats, where there is a base
 };
 
-// What is going to be asked of a model.
+// How a model will be used, for planning memory.
 struct ModelUse {
   int slots = 1;
   int64_t length = 0;  // of the cache, tokens; 0: only the weights are known to be used
@@ -98,14 +98,14 @@ struct ModelUse {
   int64_t tokens = 0;       // of a pass, at most; 0: as many as serve the backend, and fit
   int64_t first_block = 0;  // only blocks from here on, and the head
 };
-// What that takes of a backend's own memory, in bytes.
+// The device memory that takes, in bytes.
 struct MemoryPlan {
-  uint64_t weights = 0, cache = 0, room = 0;
+  uint64_t weights = 0, cache = 0, activations = 0;
   uint64_t loading = 0;    // besides the weights, while they are taken there
   uint64_t available = 0;  // 0: the backend has no memory of its own
   int64_t tokens = 0;      // of a pass, at most
 
-  uint64_t needed() const { return weights + std::max(loading, cache + room); }
+  uint64_t needed() const { return weights + std::max(loading, cache + activations); }
 };
 
 class GpuDevice;
@@ -123,8 +123,8 @@ class Executor {
   virtual MemoryPlan prepare(const Model&, const ModelUse& use = {}) {
     return {.tokens = use.tokens > 0 ? use.tokens : kPassTokens};
   }
-  // Between the two, weights stay as and where they are: a backend with memory of its own takes
-  // what it comes by there once, and release() forgets what came since the hold() that it ends.
+  // Between hold() and release() weights neither change nor move: a backend with memory of its own
+  // uploads each once, and release() frees what was uploaded since the matching hold().
   virtual void hold() {}
   virtual void release() {}
   // The GPU that this executor works on, for what else is to be done there; null: none.
@@ -148,8 +148,7 @@ class Executor {
   virtual void linears(Activation x, std::span<const To> all) {
     for (const auto& to : all) linear(*to.linear, x, to.y, false);
   }
-  // y = norm(x) W^T + bias of several linears; `normed` is room for norm(x), which need not be
-  // there afterwards.
+  // y = norm(x) W^T + bias of several linears; `normed` is scratch for norm(x).
   virtual void norm_linears(const NormWeights& norm, Activation x, Activation normed,
                             std::span<const To> all) {
     this->norm(norm, x, normed, false);
@@ -167,34 +166,32 @@ class Executor {
   // Appends k and v [m, kv_heads * head_dim] to sublayer `index` of the cache (counted over the
   // attentions of the model), then out[m, heads * head_dim] = softmax(q k^T * scale) v over the
   // cached tokens that each query sees; scores are capped where spec says so,
-  // and `sinks` [heads] are scores of nothing beside those of keys (StreamingLLM, Xiao 2023), or
-  // empty.
+  // and `sinks` [heads] are attention sinks, an extra logit a head in the denominator of the
+  // softmax (StreamingLLM, Xiao 2023), or empty.
   virtual void attention(const proto::Attention& spec, const std::vector<float>& sinks, int index,
                          const Batch& batch, KvCache& cache, Activation q, Activation k,
                          Activation v, Activation out) = 0;
-  // What a sublayer does behind its first products: y (+)= (attention) W_o^T + bias, of q and k
-  // that are first normed by head and rotated by their positions, as spec says. q and k are
-  // overwritten; `attended` is room for attention's output.
+  // The rest of an attention sublayer after its q, k and v projections: per-head norms of q and k,
+  // RoPE, attention, and the output projection, y (+)= attention(q, k, v) W_o^T + bias. q and k are
+  // overwritten; `attended` is scratch for the attention output.
   virtual void attention_linear(const proto::Attention& spec, const AttentionWeights& weights,
                                 int index, const Batch& batch, KvCache& cache, Activation q,
                                 Activation k, Activation v, Activation attended, Activation y,
                                 bool add);
-  // The same of latent attention (DeepSeek-V2, 2024, section 2.1): q [m, heads * head_dim], and kv
-  // [m, rank + rope.dims], the vector that keys and values are made of and behind it the key that
-  // is rotated. Both are overwritten; `attended` is [m, heads * value_dim]. What is cached, and
-  // what heads attend to, is cached_form(): queries go through k_up before, values through v_up
-  // after.
+  // The same for MLA (DeepSeek-V2, 2024, section 2.1): q [m, heads * head_dim], and kv
+  // [m, rank + rope.dims], the output of kv_a_proj_with_mqa (latent vector, then rotary key). Both
+  // are overwritten; `attended` is [m, heads * value_dim]. The cache holds cached_form(): W_UK
+  // (k_up) is absorbed into the queries, W_UV (v_up) is applied to the attention output.
   virtual void latent_linear(const proto::Attention& spec, const AttentionWeights& weights,
                              int index, const Batch& batch, KvCache& cache, Activation q,
                              Activation kv, Activation attended, Activation y, bool add);
-  // Of as many parts as there are linears, of each row of x and of y: numbers of part h of y from
-  // `to` on = those of part h of x from `from` on, times linear h.
+  // Per-head linears: y[:, h, to:] = linears[h](x[:, h, from:]), x and y split into as many heads
+  // as there are linears.
   virtual void by_head(std::span<const Linear> linears, Activation x, int64_t from, Activation y,
                        int64_t to);
-  // y += what a mixture of experts makes of x, but for the shared one. Here expert by expert, over
-  // the rows that chose it; `y` is summed in the order of experts.
-  virtual void mixture(const proto::Mixture& spec, const MixtureWeights& weights, Activation x,
-                       Activation y);
+  // y += the output of the routed experts of an MoE layer (not of the shared expert). Here expert
+  // by expert, over the rows that chose it; `y` is summed in the order of experts.
+  virtual void moe(const proto::Moe& spec, const MoeWeights& weights, Activation x, Activation y);
   // gate = act(gate) * up, or act(gate) where up has no data
   virtual void activate(proto::Activation activation, Activation gate, Activation up) = 0;
   // x = limit tanh(x / limit)
@@ -216,7 +213,7 @@ class Executor {
                           FunctionRef<Activation()> body) {
     return body();
   }
-  // The likeliest of logits [1, vocab] (runtime/forward/sampling.h), at most kMostCandidates.
+  // Top-k of logits [1, vocab] (runtime/forward/sampling.h): k = to.size() <= kMostCandidates.
   static constexpr size_t kMostCandidates = 256;
   virtual void top(Activation logits, std::span<Candidate> to);
   // mass_behind() of runtime/forward/sampling.h, of logits [1, vocab].
@@ -232,8 +229,8 @@ class Executor {
   virtual void wait() {}
 
  protected:
-  // The steps of mixture().
-  std::vector<ExpertTokens> route_rows(const proto::Mixture& spec, const MixtureWeights& weights,
+  // The steps of moe().
+  std::vector<ExpertTokens> route_rows(const proto::Moe& spec, const MoeWeights& weights,
                                        Activation x);
   void run_expert(const proto::Mlp& spec, const MlpWeights& weights, const ExpertTokens& tokens,
                   Activation x, Activation y);

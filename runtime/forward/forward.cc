@@ -18,7 +18,7 @@ void input_linears(Executor& e, const proto::Norm& spec, const NormWeights& norm
 void add_made(Executor& e, const proto::Sublayer& spec, const SublayerWeights& weights,
               Activation x, FunctionRef<void(Activation y, bool add)> make) {
   if (spec.post_norm().kind() == proto::NORM_NONE) return make(x, true);
-  const Activation made = e.buffer(Slot::kMade, x.m, x.n);
+  const Activation made = e.buffer(Slot::kSublayerOutput, x.m, x.n);
   make(made, false);
   e.norm(weights.post_norm, made, x, true);
 }
@@ -38,7 +38,7 @@ void latent_sublayer(Executor& e, const proto::Sublayer& sublayer, const Sublaye
   } else {
     input_linears(e, sublayer.norm(), weights.norm, x, {{{&w.q, q}, {&latent.kv_down, kv}}});
   }
-  const Activation attended = e.buffer(Slot::kAttended, x.m, w.o.k);
+  const Activation attended = e.buffer(Slot::kAttentionOutput, x.m, w.o.k);
   add_made(e, sublayer, weights, x, [&](Activation y, bool add) {
     e.latent_linear(spec, w, index, batch, cache, q, kv, attended, y, add);
   });
@@ -55,7 +55,7 @@ void attention_sublayer(Executor& e, const proto::Sublayer& sublayer,
   const Activation k = e.buffer(Slot::kKey, m, kv_heads * d);
   const Activation v = e.buffer(Slot::kValue, m, kv_heads * d);
   input_linears(e, sublayer.norm(), weights.norm, x, {{{&w.q, q}, {&w.k, k}, {&w.v, v}}});
-  const Activation attended = e.buffer(Slot::kAttended, m, heads * d);
+  const Activation attended = e.buffer(Slot::kAttentionOutput, m, heads * d);
   add_made(e, sublayer, weights, x, [&](Activation y, bool add) {
     e.attention_linear(spec, w, index, batch, cache, q, k, v, attended, y, add);
   });
@@ -96,8 +96,8 @@ void shared_expert(Executor& e, const proto::Mlp& spec, const MlpWeights& w, Act
   e.activate_linear(spec.activation(), parts.gate, parts.up, w.down, y, add);
 }
 
-void mixture_sublayer(Executor& e, const proto::Sublayer& sublayer, const SublayerWeights& weights,
-                      Activation x) {
+void moe_sublayer(Executor& e, const proto::Sublayer& sublayer, const SublayerWeights& weights,
+                  Activation x) {
   const Activation normed = e.buffer(Slot::kNormed, x.m, x.n);
   if (sublayer.norm().kind() == proto::NORM_NONE) {
     std::vector<int64_t> all(static_cast<size_t>(x.m));
@@ -106,12 +106,13 @@ void mixture_sublayer(Executor& e, const proto::Sublayer& sublayer, const Sublay
   } else {
     e.norm(weights.norm, x, normed, false);
   }
-  const proto::Mixture& spec = sublayer.mixture();
-  const MixtureWeights& w = *weights.mixture;
-  e.mixture(spec, w, normed, x);
+  const proto::Moe& spec = sublayer.moe();
+  const MoeWeights& w = *weights.moe;
+  e.moe(spec, w, normed, x);
   if (!spec.has_shared()) return;
   if (!spec.shared_gate()) return shared_expert(e, spec.shared(), *w.shared, normed, x, true);
-  const Activation made = e.buffer(Slot::kMade, x.m, x.n), gate = e.buffer(Slot::kRouter, x.m, 1);
+  const Activation made = e.buffer(Slot::kSublayerOutput, x.m, x.n),
+                   gate = e.buffer(Slot::kRouter, x.m, 1);
   shared_expert(e, spec.shared(), *w.shared, normed, made, false);
   e.linear(w.shared_gate, normed, gate, false);
   e.add_gated(made, gate, x);
@@ -144,7 +145,7 @@ int attention_count(const proto::ModelSpec& spec, int layers) {
 void forward_sublayer(Executor& e, const proto::Sublayer& spec, const SublayerWeights& w,
                       int attention_index, const Batch& batch, KvCache& cache, Activation x) {
   if (spec.has_attention()) return attention_sublayer(e, spec, w, attention_index, batch, cache, x);
-  if (spec.has_mixture()) return mixture_sublayer(e, spec, w, x);
+  if (spec.has_moe()) return moe_sublayer(e, spec, w, x);
   mlp_sublayer(e, spec, w, x);
 }
 

@@ -10,7 +10,7 @@ namespace {
 double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 
 // Takes what is in the way out of the choice: the experts of all but the best groups.
-void keep_best_groups(const proto::Mixture& spec, std::vector<float>* scores) {
+void keep_best_groups(const proto::Moe& spec, std::vector<float>* scores) {
   const size_t groups = spec.groups(), size = scores->size() / groups;
   std::vector<float> best(groups);
   for (size_t g = 0; g < groups; ++g) {
@@ -31,7 +31,7 @@ void keep_best_groups(const proto::Mixture& spec, std::vector<float>* scores) {
 
 }  // namespace
 
-std::vector<ExpertTokens> route(const proto::Mixture& spec, std::span<const float> router,
+std::vector<ExpertTokens> route(const proto::Moe& spec, std::span<const float> router,
                                 std::span<const float> choice_bias) {
   const size_t experts = spec.experts(), chosen = spec.chosen();
   std::vector<ExpertTokens> to(experts);

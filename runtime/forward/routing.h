@@ -1,4 +1,4 @@
-// Which experts of a mixture the tokens of a pass go to.
+// MoE routing: the experts that the tokens of a pass go to.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,7 @@ struct ExpertTokens {
 // weighed in f64 as spec says. By softmax they are chosen by logit; by sigmoids, by these rounded
 // to f32, plus choice_bias [experts] where there is one. Groups rank alike, of equal ones the
 // first. NaN is the least.
-std::vector<ExpertTokens> route(const proto::Mixture& spec, std::span<const float> router,
+std::vector<ExpertTokens> route(const proto::Moe& spec, std::span<const float> router,
                                 std::span<const float> choice_bias = {});
 
 }  // namespace pith

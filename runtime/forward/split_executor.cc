@@ -138,10 +138,9 @@ class SplitExecutor final : public Executor {
     here().latent_linear(spec, weights, split.index(side_, index), batch, split.part(side_), at(q),
                          at(kv), at(attended), at(y), add);
   }
-  void mixture(const proto::Mixture& spec, const MixtureWeights& weights, Activation x,
-               Activation y) override {
+  void moe(const proto::Moe& spec, const MoeWeights& weights, Activation x, Activation y) override {
     enter({{{&weights.router, {}}}});
-    here().mixture(spec, weights, at(x), at(y));
+    here().moe(spec, weights, at(x), at(y));
   }
   void activate(proto::Activation activation, Activation gate, Activation up) override {
     here().activate(activation, at(gate), at(up));

@@ -92,12 +92,12 @@ Linear* find_in(AttentionWeights& attention, LinearRole role) {
       return nullptr;
   }
 }
-Linear* find_in(MixtureWeights& mixture, LinearRole role, int expert) {
-  if (role == LinearRole::kRouter) return &mixture.router;
-  if (role == LinearRole::kSharedGate) return &mixture.shared_gate;
-  if (expert < 0) return mixture.shared ? find_in(*mixture.shared, role) : nullptr;
-  const bool there = static_cast<size_t>(expert) < mixture.experts.size();
-  return there ? find_in(mixture.experts[static_cast<size_t>(expert)], role) : nullptr;
+Linear* find_in(MoeWeights& moe, LinearRole role, int expert) {
+  if (role == LinearRole::kRouter) return &moe.router;
+  if (role == LinearRole::kSharedGate) return &moe.shared_gate;
+  if (expert < 0) return moe.shared ? find_in(*moe.shared, role) : nullptr;
+  const bool there = static_cast<size_t>(expert) < moe.experts.size();
+  return there ? find_in(moe.experts[static_cast<size_t>(expert)], role) : nullptr;
 }
 Linear* find_in(SublayerWeights& s, const LinearInfo& info) {
   if (s.attention) {
@@ -106,7 +106,7 @@ Linear* find_in(SublayerWeights& s, const LinearInfo& info) {
     return found != nullptr ? found : find_in(*s.attention, info.role);
   }
   if (s.mlp) return find_in(*s.mlp, info.role);
-  return s.mixture ? find_in(*s.mixture, info.role, info.expert) : nullptr;
+  return s.moe ? find_in(*s.moe, info.role, info.expert) : nullptr;
 }
 
 }  // namespace
@@ -129,11 +129,11 @@ std::vector<const Linear*> SublayerWeights::linears() const {
     }
   }
   if (mlp) add_mlp(*mlp);
-  if (mixture) {
-    add(mixture->router);
-    add(mixture->shared_gate);
-    if (mixture->shared) add_mlp(*mixture->shared);
-    for (const auto& e : mixture->experts) add_mlp(e);
+  if (moe) {
+    add(moe->router);
+    add(moe->shared_gate);
+    if (moe->shared) add_mlp(*moe->shared);
+    for (const auto& e : moe->experts) add_mlp(e);
   }
   return all;
 }
@@ -165,7 +165,7 @@ std::vector<float>& find_vector(Block& block, const VectorInfo& info) {
   if (s.attention && info.role == VectorRole::kQueryNorm) return s.attention->query_norm.weight;
   if (s.attention && info.role == VectorRole::kKeyNorm) return s.attention->key_norm.weight;
   if (s.attention && info.role == VectorRole::kSinks) return s.attention->sinks;
-  if (s.mixture && info.role == VectorRole::kChoiceBias) return s.mixture->choice_bias;
+  if (s.moe && info.role == VectorRole::kChoiceBias) return s.moe->choice_bias;
   fail(ErrorKind::kUsage, "{} is not in layer {}", info.name, block.layer);
 }
 

@@ -52,7 +52,7 @@ struct MlpWeights {
   Linear gate, up, down;  // gate is empty where the spec is not gated
 };
 
-struct MixtureWeights {
+struct MoeWeights {
   Linear router;
   std::vector<float> choice_bias;  // [experts], or empty
   std::vector<MlpWeights> experts;
@@ -64,7 +64,7 @@ struct SublayerWeights {
   NormWeights norm, post_norm;
   std::optional<AttentionWeights> attention;
   std::optional<MlpWeights> mlp;
-  std::optional<MixtureWeights> mixture;
+  std::optional<MoeWeights> moe;
 
   std::vector<const Linear*> linears() const;  // all that are there
 };

@@ -331,8 +331,8 @@ Block make_block(const ModelSource& source, int layer,
     } else if (sub.has_mlp()) {
       weights.mlp.emplace();
     } else {
-      weights.mixture.emplace().experts.resize(sub.mixture().experts());
-      if (sub.mixture().has_shared()) weights.mixture->shared.emplace();
+      weights.moe.emplace().experts.resize(sub.moe().experts());
+      if (sub.moe().has_shared()) weights.moe->shared.emplace();
     }
   }
   for (const auto& info : vectors_of(spec, layer)) {

@@ -49,11 +49,11 @@ class Checker {
           attention(s.attention());
         else if (s.has_mlp())
           mlp(s.mlp());
-        else if (s.has_mixture())
-          mixture(s);
+        else if (s.has_moe())
+          moe(s);
         else
           refuse("sublayer {} of an unknown kind", printable(s.name()));
-        experts += s.mixture().experts();
+        experts += s.moe().experts();
         if (experts > kMaxAllExperts) refuse("more than {} experts", kMaxAllExperts);
         if (s.attention().has_latent()) heads += s.attention().heads();
         if (heads > kMaxLatentHeads) refuse("more than {} latent heads", kMaxLatentHeads);
@@ -160,8 +160,8 @@ class Checker {
     if (m.activation() == proto::ACTIVATION_SILU_CLAMPED && !m.gated())
       refuse("an activation of gate and up, and no gate");
   }
-  void mixture(const proto::Sublayer& s) const {
-    const proto::Mixture& m = s.mixture();
+  void moe(const proto::Sublayer& s) const {
+    const proto::Moe& m = s.moe();
     if (s.post_norm().kind() != proto::NORM_NONE) refuse("a norm behind a mixture");
     if (m.experts() == 0 || m.experts() > kMaxExperts) refuse("{} experts", m.experts());
     if (m.chosen() == 0 || m.chosen() > m.experts())
@@ -251,8 +251,8 @@ std::vector<LinearInfo> linears_of(const proto::ModelSpec& spec, int layer) {
       add_mlp(sub.mlp());
       continue;
     }
-    const auto experts = static_cast<int>(sub.mixture().experts());
-    add(LinearRole::kRouter, experts, hidden, sub.mixture().router_bias());
+    const auto experts = static_cast<int>(sub.moe().experts());
+    add(LinearRole::kRouter, experts, hidden, sub.moe().router_bias());
     const auto add_expert = [&](const proto::Mlp& m, const std::string& name, int expert) {
       const size_t first = out.size();
       add_mlp(m);
@@ -261,10 +261,10 @@ std::vector<LinearInfo> linears_of(const proto::ModelSpec& spec, int layer) {
         out[i].expert = expert;
       }
     };
-    if (sub.mixture().shared_gate()) add(LinearRole::kSharedGate, 1, hidden, false);
-    if (sub.mixture().has_shared()) add_expert(sub.mixture().shared(), "shared", -1);
+    if (sub.moe().shared_gate()) add(LinearRole::kSharedGate, 1, hidden, false);
+    if (sub.moe().has_shared()) add_expert(sub.moe().shared(), "shared", -1);
     for (int e = 0; e < experts; ++e)
-      add_expert(sub.mixture().expert(), fmt::format("experts.{}", e), e);
+      add_expert(sub.moe().expert(), fmt::format("experts.{}", e), e);
   }
   return out;
 }
@@ -303,8 +303,7 @@ std::vector<VectorInfo> vectors_of(const proto::ModelSpec& spec, int layer) {
                a.has_latent() ? static_cast<int64_t>(a.latent().rank()) : d);
       add(a.sinks(), VectorRole::kSinks, "sinks", a.heads());
     }
-    add(sub.mixture().choice_bias(), VectorRole::kChoiceBias, "choice_bias",
-        sub.mixture().experts());
+    add(sub.moe().choice_bias(), VectorRole::kChoiceBias, "choice_bias", sub.moe().experts());
   }
   return out;
 }

@@ -159,19 +159,19 @@ class Sequences {
         static_cast<size_t>(m * shape_.heads * chunks * cuda::chunk_floats(shape_.d)), NAN);
     const GpuBuffer sums = floats(nan), to(device_, out.size() * 4),
                     arrived(device_, static_cast<uint64_t>(m * (shape_.heads + 1)) * 4);
-    device_.run(&cuda::Ops::append, {cache_,
-                                     positions,
-                                     of_q.data<float>(),
-                                     shape_.heads,
-                                     of_k.data<float>(),
-                                     of_v.data<float>(),
-                                     nullptr,
-                                     nullptr,
-                                     0,
-                                     false,
-                                     false,
-                                     {},
-                                     {}});
+    device_.run(&cuda::Ops::write_kv, {cache_,
+                                       positions,
+                                       of_q.data<float>(),
+                                       shape_.heads,
+                                       of_k.data<float>(),
+                                       of_v.data<float>(),
+                                       nullptr,
+                                       nullptr,
+                                       0,
+                                       false,
+                                       false,
+                                       {},
+                                       {}});
     if (!attends) return {};
     device_.run(&cuda::Ops::attend, {cache_,
                                      positions,

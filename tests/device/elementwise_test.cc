@@ -260,17 +260,17 @@ TEST_F(GpuKernels, appends_heads_turned_by_position_and_rotated_as_the_cpu_does)
                               2,
                               kv_heads,
                               d};
-      device_.run(&cuda::Ops::append, {cache,
-                                       {of_slots.data<int32_t>(), of_at.data<int32_t>(), m},
-                                       of_q.data<float>(),
-                                       heads,
-                                       of_k.data<float>(),
-                                       of_v.data<float>(),
-                                       of_cosines.data<float>(),
-                                       of_sines.data<float>(),
-                                       half,
-                                       interleaved,
-                                       rotates});
+      device_.run(&cuda::Ops::write_kv, {cache,
+                                         {of_slots.data<int32_t>(), of_at.data<int32_t>(), m},
+                                         of_q.data<float>(),
+                                         heads,
+                                         of_k.data<float>(),
+                                         of_v.data<float>(),
+                                         of_cosines.data<float>(),
+                                         of_sines.data<float>(),
+                                         half,
+                                         interleaved,
+                                         rotates});
       const auto turned = [&](std::vector<float>& x, int64_t of_token) {
         for (int64_t r = 0; r < m * of_token; ++r) {
           float* const head = x.data() + r * d;

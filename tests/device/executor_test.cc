@@ -124,7 +124,7 @@ TEST(GpuExecutor, runs_quantized_weights_and_rounded_inputs_as_the_cpu_does) {
 }
 
 const std::string kMixture =
-    test::tiny_mixture_config({.hidden = 80, .ffn = 48, .layers = 2, .vocab = 70}, 5, 2);
+    test::tiny_moe_config({.hidden = 80, .ffn = 48, .layers = 2, .vocab = 70}, 5, 2);
 
 // Counts the products of chosen experts: pair by pair, and sorted.
 struct CountsExperts {
@@ -174,9 +174,9 @@ const std::string kLatent = test::tiny_latent_config(
 TEST(GpuExecutor, runs_latent_attention_as_the_cpu_does) {
   static int fused;
   cuda::Ops counting = cuda::ops_table();
-  counting.append_latent = [](const cuda::AppendLatent& a, cuda::Stream s) {
+  counting.write_latent_kv = [](const cuda::WriteLatentKv& a, cuda::Stream s) {
     ++fused;
-    return cuda::ops_table().append_latent(a, s);
+    return cuda::ops_table().write_latent_kv(a, s);
   };
   for (const char* name : {"int4-g32", "int8-g32", "bf16"}) {
     Changed m(but_routers(encoded(parse_encoding(name))), kLatent);
@@ -229,7 +229,7 @@ TEST(GpuExecutor, runs_mixtures_expert_by_expert_where_it_has_to) {
         but_routers(encoded(rounds ? Encoding::integer(8, 0) : Encoding::integer(4, 32),
                             rounds ? i8 : InputEncoding{}));
     Changed same(change, kMixture), other(change, kMixture);
-    auto& down = other.model.blocks[1].sublayers[1].mixture->experts[3].down;
+    auto& down = other.model.blocks[1].sublayers[1].moe->experts[3].down;
     std::vector<float> dense(static_cast<size_t>(down.n * down.k));
     dense_rows(down, 0, down.n, dense.data());
     down.terms[0].w = encode(Encoding::dense(DType::kF16), down.n, down.k, dense.data());
@@ -259,7 +259,8 @@ TEST(GpuExecutor, scores_distributions_as_the_cpu) {
     for (Executor* e : {cpu.get(), gpu.get()}) {
       auto& to = results[e == gpu.get()];
       to.resize(m);
-      const Activation q = e->buffer(Slot::kLogits, m, vocab), p = e->buffer(Slot::kKept, m, vocab);
+      const Activation q = e->buffer(Slot::kLogits, m, vocab),
+                       p = e->buffer(Slot::kBaseLogits, m, vocab);
       e->write(logits, q);
       e->write(base, p);
       e->score(p, targets, {}, {}, of_base);
@@ -651,8 +652,8 @@ TEST_P(GpuMemoryPlan, is_what_is_taken) {
       const Batch batch{std::span(m.tokens).first(2), both};
       gpu->top(forward_logits(*gpu, m.model, batch, *cache, rows), candidates);
     }
-    EXPECT_LE(live, plan.weights + plan.cache + plan.workspace);
-    EXPECT_GE(live + (uint64_t{64} << 20), plan.weights + plan.cache + plan.workspace);
+    EXPECT_LE(live, plan.weights + plan.cache + plan.activations);
+    EXPECT_GE(live + (uint64_t{64} << 20), plan.weights + plan.cache + plan.activations);
   }
 }
 

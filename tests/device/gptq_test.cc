@@ -243,13 +243,13 @@ class GpuCompression : public testing::Test {
 TEST_F(GpuCompression, makes_files_as_good_as_the_processor) {
   const test::TinySizes sizes{.hidden = 32, .ffn = 48, .layers = 2, .vocab = 101};
   for (const std::string family : {"llama", "gemma", "mixture", "latent"}) {
-    const bool mixture = family == "mixture";
+    const bool moe = family == "mixture";
     if (family == "latent") {  // one layer, before the mixtures
       open(
           test::tiny_latent_config({.hidden = 32, .ffn = 48, .layers = 1, .heads = 2, .vocab = 101},
                                    {.query_rank = 0, .plain = 32, .value = 32}));
     }
-    if (mixture) open(test::tiny_mixture_config(sizes, 4, 2));
+    if (moe) open(test::tiny_moe_config(sizes, 4, 2));
     if (family == "gemma") open(test::tiny_gemma_config(sizes));
     const Model model = load_model(*source_);
     const std::vector<Window> windows = {{test::random_tokens(60, 101, 77), 10}};
@@ -264,7 +264,7 @@ TEST_F(GpuCompression, makes_files_as_good_as_the_processor) {
     };
     const double on_cpu = kl_of(nullptr), on_gpu = kl_of(gpu.get());
     // An expert sees few tokens: over texts, the ratio was 0.84 to 1.24 around 1.01.
-    EXPECT_NEAR(on_gpu, on_cpu, (mixture ? 0.4 : 0.15) * on_cpu) << family;
+    EXPECT_NEAR(on_gpu, on_cpu, (moe ? 0.4 : 0.15) * on_cpu) << family;
   }
 }
 

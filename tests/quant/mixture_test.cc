@@ -16,15 +16,15 @@
 namespace pith {
 namespace {
 
-class Mixture : public testing::Test {
+class Moe : public testing::Test {
  protected:
   static constexpr test::TinySizes kSizes{.hidden = 64, .ffn = 48, .layers = 2, .vocab = 90};
-  void open(int experts, int chosen) { open(test::tiny_mixture_config(kSizes, experts, chosen)); }
+  void open(int experts, int chosen) { open(test::tiny_moe_config(kSizes, experts, chosen)); }
   void open(const std::string& config) {
     test::write_tiny_checkpoint(folder_.file("in"), config, DType::kBF16);
     source_ = open_model(folder_.file("in"));
   }
-  ~Mixture() override { set_threads(0); }
+  ~Moe() override { set_threads(0); }
 
   std::vector<std::vector<int32_t>> text(size_t windows, size_t tokens) const {
     std::vector<std::vector<int32_t>> out(windows);

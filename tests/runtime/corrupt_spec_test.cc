@@ -37,10 +37,10 @@ using ChangeSpec = std::function<void(ModelSpec&)>;
 
 // A mixture that is right, then changed.
 template <class Change>
-ChangeSpec mixture(Change change) {
+ChangeSpec moe(Change change) {
   return [=](ModelSpec& s) {
     const proto::Mlp expert = mlp(s);
-    auto& m = *s.mutable_layers(0)->mutable_sublayers(1)->mutable_mixture();
+    auto& m = *s.mutable_layers(0)->mutable_sublayers(1)->mutable_moe();
     *m.mutable_expert() = expert;
     m.set_experts(8);
     m.set_chosen(2);
@@ -142,50 +142,49 @@ const SpecCase kCases[] = {
        }
      },
      "17 sublayers"},
-    {"experts_none", mixture([](proto::Mixture& m) { m.set_experts(0); }), "0 experts"},
-    {"experts_too_many", mixture([](proto::Mixture& m) { m.set_experts(1025); }), "1025 experts"},
+    {"experts_none", moe([](proto::Moe& m) { m.set_experts(0); }), "0 experts"},
+    {"experts_too_many", moe([](proto::Moe& m) { m.set_experts(1025); }), "1025 experts"},
     {"experts_without_end",
      [](ModelSpec& s) {
-       mixture([](proto::Mixture& m) { m.set_experts(1024); })(s);
+       moe([](proto::Moe& m) { m.set_experts(1024); })(s);
        while (s.layers_size() < 33) *s.add_layers() = s.layers(0);
      },
      "more than 32768 experts"},
-    {"experts_chosen_none", mixture([](proto::Mixture& m) { m.set_chosen(0); }),
-     "0 of 8 experts chosen"},
-    {"experts_chosen_more_than_there_are", mixture([](proto::Mixture& m) { m.set_chosen(9); }),
+    {"experts_chosen_none", moe([](proto::Moe& m) { m.set_chosen(0); }), "0 of 8 experts chosen"},
+    {"experts_chosen_more_than_there_are", moe([](proto::Moe& m) { m.set_chosen(9); }),
      "9 of 8 experts chosen"},
-    {"experts_of_no_width", mixture([](proto::Mixture& m) { m.mutable_expert()->set_width(0); }),
+    {"experts_of_no_width", moe([](proto::Moe& m) { m.mutable_expert()->set_width(0); }),
      "a feed-forward width of 0"},
     {"experts_with_a_norm_behind",
      [](ModelSpec& s) {
-       mixture([](proto::Mixture&) {})(s);
+       moe([](proto::Moe&) {})(s);
        s.mutable_layers(0)->mutable_sublayers(1)->mutable_post_norm()->set_kind(proto::NORM_RMS);
      },
      "a norm behind a mixture"},
-    {"groups_of_experts_not_alike", mixture([](proto::Mixture& m) {
+    {"groups_of_experts_not_alike", moe([](proto::Moe& m) {
        m.set_groups(3);
        m.set_chosen_groups(1);
      }),
      "from 1 of 3 groups"},
-    {"groups_of_experts_none_chosen", mixture([](proto::Mixture& m) { m.set_groups(4); }),
+    {"groups_of_experts_none_chosen", moe([](proto::Moe& m) { m.set_groups(4); }),
      "from 0 of 4 groups"},
-    {"groups_of_experts_too_few", mixture([](proto::Mixture& m) {
+    {"groups_of_experts_too_few", moe([](proto::Moe& m) {
        m.set_groups(8);
        m.set_chosen_groups(1);
      }),
      "2 experts chosen from 1 of 8 groups"},
-    {"groups_of_experts_chosen_more_than_there_are", mixture([](proto::Mixture& m) {
+    {"groups_of_experts_chosen_more_than_there_are", moe([](proto::Moe& m) {
        m.set_groups(2);
        m.set_chosen_groups(3);
      }),
      "from 3 of 2 groups"},
-    {"experts_scaled_by_nan", mixture([](proto::Mixture& m) { m.set_scale(kNaN); }),
+    {"experts_scaled_by_nan", moe([](proto::Moe& m) { m.set_scale(kNaN); }),
      "weights of experts times nan"},
-    {"experts_chosen_by_softmax_and_bias",
-     mixture([](proto::Mixture& m) { m.set_choice_bias(true); }), "by softmax and a bias"},
-    {"shared_expert_of_no_width", mixture([](proto::Mixture& m) { m.mutable_shared(); }),
+    {"experts_chosen_by_softmax_and_bias", moe([](proto::Moe& m) { m.set_choice_bias(true); }),
+     "by softmax and a bias"},
+    {"shared_expert_of_no_width", moe([](proto::Moe& m) { m.mutable_shared(); }),
      "a feed-forward width of 0"},
-    {"shared_gate_alone", mixture([](proto::Mixture& m) { m.set_shared_gate(true); }),
+    {"shared_gate_alone", moe([](proto::Moe& m) { m.set_shared_gate(true); }),
      "a shared expert that is not there"},
     {"activation_of_gate_and_up_without_a_gate",
      [](ModelSpec& s) {

@@ -19,7 +19,7 @@ Linear linear(const std::string& name, const Encoding& e, int64_t n, int64_t k, 
 }
 
 // What a mixture adds to y of zeros.
-std::vector<float> run(Executor& e, const proto::Mixture& spec, const MixtureWeights& weights,
+std::vector<float> run(Executor& e, const proto::Moe& spec, const MoeWeights& weights,
                        const std::vector<float>& x, int64_t m) {
   const int64_t hidden = std::ssize(x) / m;
   const Activation from = e.buffer(Slot::kNormed, m, hidden),
@@ -27,7 +27,7 @@ std::vector<float> run(Executor& e, const proto::Mixture& spec, const MixtureWei
   e.write(x, from);
   std::vector<float> y(x.size());
   e.write(y, to);
-  e.mixture(spec, weights, from, to);
+  e.moe(spec, weights, from, to);
   e.read(to, y);
   return y;
 }
@@ -43,7 +43,7 @@ TEST(CpuMixture, gives_the_bits_of_one_expert_after_the_other) {
                 {"int4-g64-s8", i8, true},     {"int3-g16", none, true},  {"nf4-g32", none, true},
                 {"mxfp4", none, true}};
   for (const auto& c : kCases) {
-    proto::Mixture spec;
+    proto::Moe spec;
     spec.set_experts(5);
     spec.set_chosen(2);
     spec.set_normalized(true);
@@ -51,7 +51,7 @@ TEST(CpuMixture, gives_the_bits_of_one_expert_after_the_other) {
     spec.mutable_expert()->set_gated(c.gated);
     spec.mutable_expert()->set_activation(proto::ACTIVATION_SILU);
     const Encoding e = parse_encoding(c.encoding);
-    MixtureWeights weights;
+    MoeWeights weights;
     weights.router = linear("router", Encoding::dense(DType::kF32), 5, hidden, 1, none);
     for (uint64_t i = 0; i < 5; ++i) {
       auto& w = weights.experts.emplace_back();
@@ -87,7 +87,7 @@ TEST(CpuByHead, gives_the_bits_of_one_head_after_the_other) {
       const auto x = test::uniform_values(m * heads * of_x, 3);
       const auto run = [&](Executor& e) {
         const Activation from = e.buffer(Slot::kQuery, m, heads * of_x),
-                         to = e.buffer(Slot::kAttended, m, heads * of_y);
+                         to = e.buffer(Slot::kAttentionOutput, m, heads * of_y);
         std::vector<float> y(static_cast<size_t>(m * heads * of_y), 7);
         e.write(x, from);
         e.write(y, to);

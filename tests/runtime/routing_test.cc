@@ -10,8 +10,8 @@
 namespace pith {
 namespace {
 
-proto::Mixture mixture(uint32_t experts, uint32_t chosen, bool normalized) {
-  proto::Mixture m;
+proto::Moe moe(uint32_t experts, uint32_t chosen, bool normalized) {
+  proto::Moe m;
   m.set_experts(experts);
   m.set_chosen(chosen);
   m.set_normalized(normalized);
@@ -20,7 +20,7 @@ proto::Mixture mixture(uint32_t experts, uint32_t chosen, bool normalized) {
 
 TEST(Routing, weighs_the_likeliest_by_softmax) {
   const std::vector<float> router = {1, 3, 2, 0, /**/ 0, -1, 5, 5};
-  const auto all = route(mixture(4, 2, false), router), two = route(mixture(4, 2, true), router);
+  const auto all = route(moe(4, 2, false), router), two = route(moe(4, 2, true), router);
   EXPECT_EQ(all[1].rows, std::vector<int64_t>{0});
   EXPECT_EQ(all[2].rows, (std::vector<int64_t>{0, 1}));
   EXPECT_EQ(all[3].rows, std::vector<int64_t>{1});
@@ -38,7 +38,7 @@ TEST(Routing, takes_the_first_of_equals_and_any_numbers) {
   constexpr float kNan = std::numeric_limits<float>::quiet_NaN(), kInf = INFINITY;
   const std::vector<float> router = {2,    2, 2,     2,    kNan,  kNan,  kNan,  kNan,
                                      kNan, 1, -kInf, kInf, -kInf, -kInf, -kInf, 7};
-  const auto to = route(mixture(4, 2, true), router);
+  const auto to = route(moe(4, 2, true), router);
   EXPECT_EQ(to[0].rows, (std::vector<int64_t>{0, 1, 3}));
   EXPECT_EQ(to[1].rows, (std::vector<int64_t>{0, 1, 2}));
   EXPECT_EQ(to[2].rows, std::vector<int64_t>{});
@@ -50,7 +50,7 @@ TEST(Routing, takes_the_first_of_equals_and_any_numbers) {
 // By hand, of DeepSeek-V3: sigmoids, a number for each expert in the choice alone, the best groups
 // by their best two.
 TEST(Routing, chooses_from_groups_by_sigmoids_and_weighs_without_the_bias) {
-  proto::Mixture m = mixture(6, 2, true);
+  proto::Moe m = moe(6, 2, true);
   m.set_sigmoid(true);
   m.set_choice_bias(true);
   m.set_groups(3);
@@ -78,7 +78,7 @@ TEST(Routing, chooses_from_groups_by_sigmoids_and_weighs_without_the_bias) {
 
 // Of DeepSeek-V2: groups by their best, weights over all.
 TEST(Routing, chooses_from_groups_by_softmax) {
-  proto::Mixture m = mixture(6, 2, false);
+  proto::Moe m = moe(6, 2, false);
   m.set_groups(3);
   m.set_chosen_groups(1);
   const std::vector<float> router = {2, -3, /**/ 1.9f, 1.9f, /**/ 0, 0};

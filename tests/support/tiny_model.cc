@@ -109,8 +109,8 @@ std::vector<TinyTensor> tiny_tensors(const Json& config) {
     }
     const Json* const plain =
         qwen3_moe || qwen2_moe ? json_find(config, "mlp_only_layers") : nullptr;
-    const bool mixture = mixtral || (deep && i >= size("first_k_dense_replace")) ||
-                         (plain != nullptr && std::ranges::find(*plain, Json(i)) == plain->end());
+    const bool moe = mixtral || (deep && i >= size("first_k_dense_replace")) ||
+                     (plain != nullptr && std::ranges::find(*plain, Json(i)) == plain->end());
     if (gpt_oss) {
       t.list.push_back({attention + "sinks", {heads}});
       const int64_t experts = size("num_local_experts");
@@ -119,7 +119,7 @@ std::vector<TinyTensor> tiny_tensors(const Json& config) {
       t.list.push_back({mlp + "experts.gate_up_proj_bias", {experts, 2 * ffn}});
       t.list.push_back({mlp + "experts.down_proj", {experts, hidden, ffn}});
       t.list.push_back({mlp + "experts.down_proj_bias", {experts, hidden}});
-    } else if (mixture) {
+    } else if (moe) {
       const std::string where = mixtral ? layer + "block_sparse_moe." : mlp;
       const int64_t experts = size(mixtral ? "num_local_experts"
                                    : deep  ? "n_routed_experts"
@@ -230,7 +230,7 @@ std::string tiny_gemma_config(const TinySizes& s) {
   return j.dump(2);
 }
 
-std::string tiny_mixture_config(const TinySizes& s, int experts, int chosen) {
+std::string tiny_moe_config(const TinySizes& s, int experts, int chosen) {
   Json j = parse_json(tiny_config(s), "config");
   j["model_type"] = "mixtral";
   j["num_local_experts"] = experts;

@@ -61,7 +61,7 @@ std::string tiny_config(const TinySizes& sizes);
 // A Gemma 2 of these sizes, with windows of 7 tokens and caps that bend.
 std::string tiny_gemma_config(const TinySizes& sizes);
 // A Mixtral of these sizes.
-std::string tiny_mixture_config(const TinySizes& sizes, int experts, int chosen);
+std::string tiny_moe_config(const TinySizes& sizes, int experts, int chosen);
 // A DeepSeek-V3 of these sizes, with latent attention of these and one dense layer before the
 // mixtures.
 struct TinyLatent {

@@ -1,4 +1,5 @@
-// Keys and values into the cache, and attention over it from one token and head at a time.
+// Writes to the KV cache (norm, RoPE, Hadamard), and decode attention for one token and head at a
+// time, on plain cores.
 #include "runtime/cuda_kernels/attention/kv_page.cuh"
 #include "runtime/cuda_kernels/attention/split_kv.cuh"
 #include "runtime/cuda_kernels/device/device.cuh"
@@ -84,7 +85,7 @@ PITH_DEVICE void norm_head(float* x, int64_t d, const HeadNorm& norm) {
 // grid    x: tokens, y: heads of queries, keys and values by 4, a warp each with head_dim floats of
 //         shared memory
 // bound   latency: some kilobytes a token
-PITH_KERNEL append_kernel(Append a) {
+PITH_KERNEL write_kv_kernel(WriteKv a) {
   wait_for_previous();
   const int64_t t = block_x(), d = a.cache.head_dim, heads = a.cache.heads;
   int64_t head = block_y() * kWarps + warp();
@@ -124,7 +125,7 @@ PITH_KERNEL append_kernel(Append a) {
 // grid    x: tokens, y: heads of queries and the key by 4, a warp each, with head_dim floats of
 //         shared memory
 // bound   latency: some kilobytes a token
-PITH_KERNEL append_latent_kernel(AppendLatent a) {
+PITH_KERNEL write_latent_kv_kernel(WriteLatentKv a) {
   wait_for_previous();
   const int64_t t = block_x(), head = block_y() * kWarps + warp(), turned = 2 * a.half,
                 d = a.cache.head_dim;
@@ -295,21 +296,21 @@ Status run_attend(const Attend& a, Stream stream) {
 
 }  // namespace
 
-Status append(const Append& a, Stream stream) {
-  Append some = a;
+Status write_kv(const WriteKv& a, Stream stream) {
+  WriteKv some = a;
   if (a.half == 0 && !a.rotate && a.query_norm.weight == nullptr)
     some.query_heads = 0;  // queries stay as they are
   const int64_t rows = some.query_heads + 2 * a.cache.heads;
-  return launch(append_kernel,
+  return launch(write_kv_kernel,
                 {a.positions.m, (rows + kWarps - 1) / kWarps, 1, 32 * kWarps,
                  kWarps * a.cache.head_dim * static_cast<int64_t>(sizeof(float)), true},
                 stream, some);
 }
 
-Status append_latent(const AppendLatent& a, Stream stream) {
+Status write_latent_kv(const WriteLatentKv& a, Stream stream) {
   if (a.cache.heads != 1 || a.cache.head_dim != a.rank + 2 * a.half)
     return "latent attention: a cache of other keys";
-  return launch(append_latent_kernel,
+  return launch(write_latent_kv_kernel,
                 {a.positions.m, (a.heads + kWarps) / kWarps, 1, 32 * kWarps,
                  kWarps * a.cache.head_dim * static_cast<int64_t>(sizeof(float)), true},
                 stream, a);

@@ -1,4 +1,4 @@
-// Attention from one token at a time, all heads that share a key head together, on tensor cores.
+// Decode attention on tensor cores: all query heads that share a key head together (GQA).
 #include "runtime/cuda_kernels/attention/kv_dequantize.cuh"
 #include "runtime/cuda_kernels/attention/kv_page.cuh"
 #include "runtime/cuda_kernels/attention/split_kv.cuh"

@@ -1,4 +1,4 @@
-// Attention of many queries at a time on tensor cores, in the form of FlashAttention-2 (Dao 2023).
+// Prefill attention: many queries at a time on tensor cores, as FlashAttention-2 (Dao 2023).
 #include "runtime/cuda_kernels/attention/kv_dequantize.cuh"
 #include "runtime/cuda_kernels/attention/kv_page.cuh"
 #include "runtime/cuda_kernels/device/device.cuh"

@@ -1,5 +1,5 @@
-// What attention of single tokens has in common, whatever multiplies: the keys of a block, and what
-// follows when their sums are there.
+// Split-KV of decode attention (flash-decoding): the keys of a block, and how the partial softmaxes
+// of chunks are combined.
 #pragma once
 
 #include "runtime/cuda_kernels/device/device.cuh"

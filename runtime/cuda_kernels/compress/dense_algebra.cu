@@ -1,4 +1,4 @@
-// Products, factors and solutions of dense matrices in f32 and f64.
+// Dense linear algebra in f32 and f64: GEMM, Cholesky tiles, triangular solves.
 #include "runtime/cuda_kernels/compress/dense_algebra.h"
 
 #include "runtime/cuda_kernels/device/device.cuh"

@@ -1,4 +1,4 @@
-// Norms, activations, rotation, rows of the embedding: a block a token.
+// Norms, activations, Hadamard rotation, embedding rows: a block a token.
 //
 // bound  memory: inputs and outputs once (twice from the L2 cache where a maximum comes first)
 #include "runtime/cuda_kernels/device/device.cuh"

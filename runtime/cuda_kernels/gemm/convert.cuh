@@ -1,4 +1,4 @@
-// What codes mean, two at a time in the halves of a register, as f16 (bf16 weights: as they are).
+// Dequantization of codes to f16, two at a time in a register (bf16 weights stay bf16).
 #pragma once
 
 #include "runtime/cuda_kernels/device/device.cuh"

@@ -1,4 +1,4 @@
-// Weights as f16 for cuBLAS, and what is left to do behind it.
+// Weights dequantized to f16, e4m3 or int8 for cuBLAS, and the epilogues after it.
 #include "runtime/cuda_kernels/device/device.cuh"
 #include "runtime/cuda_kernels/gemm/dispatch_codes.cuh"
 #include "runtime/cuda_kernels/gemm/tile_codes.cuh"

@@ -1,4 +1,4 @@
-// From codes that are known at run time to kernels that are made for some.
+// Dispatch from a run-time code type to the kernel instance for it.
 #pragma once
 
 #include "runtime/cuda_kernels/ops.h"

@@ -1,17 +1,17 @@
-// The product of gemv.cuh for more than 8 tokens, the same bits.
+// Quantized GEMM for more than 8 tokens, the same bits as the GEMV.
 //
-// w x y   as there
-// needs   a plan of gemm_plan.h, and the room that it asks for     (checked by the launcher)
-// sums    gemm_math.cuh; parts of the columns one after the other, added in order; where blocks
-//         share rows and tokens, each leaves the sums of its parts in the room, and the last to
-//         come adds them all, in order
+// w x y   as in gemv.cuh
+// needs   a plan of gemm_plan.h, and the workspace that it asks for   (checked by the launcher)
+// sums    gemm_math.cuh; parts of the columns one after the other, added in order; with split-K
+//         each block leaves the sums of its parts in the workspace, and the last to arrive adds
+//         them all, in order
 // grid    x: a block 32 rows a warp, of all weights, by 8 NT tokens, by splits; blocks of the same
 //         codes side by side so that they come from the L2 cache
-// shared  shared_bytes(): inputs, codes, scales and zeros of some stages on their way, and sums
+// shared  shared_bytes(): a ring of stages of inputs, codes, scales and zeros, and accumulators
 // bound   memory up to some 32 tokens: bytes of w; then tensor cores (bench/gpu)
 //
-// Inputs are in shared memory for all warps; a warp's own codes pass through it because that lets
-// several stages be on their way without registers.
+// Activations are in shared memory for all warps; a warp's own codes pass through it too, because
+// asynchronous copies keep several stages in flight without registers.
 #pragma once
 
 #include "runtime/cuda_kernels/device/device.cuh"
@@ -57,8 +57,8 @@ PITH_DEVICE void copy_by_warp(unsigned char* to, const unsigned char* from) {
   }
 }
 
-// The product of a block: rows from place.tile on, tokens from place.first on, of x.m. Token t is
-// row row_of(t) of x, and of y as it is.
+// The output tile of a block: rows from place.tile on, tokens from place.first on, of x.m. Token t
+// is row row_of(t) of x, and row t of y.
 template <class Math, int NT, int kSteps, class Inputs, class RowOf>
 PITH_DEVICE void multiply_block(const TileWeight& w, const float* bias, const Inputs& x_of,
                                 RowOf row_of, const GemmPlan& plan,
@@ -245,7 +245,7 @@ PITH_DEVICE void multiply_block(const TileWeight& w, const float* bias, const In
 }
 
 template <class Math, int NT, int kSteps>
-PITH_KERNEL quant_gemm_kernel(typename Math::Product a) {
+PITH_KERNEL quant_gemm_kernel(typename Math::Args a) {
   int which;
   const BlockPlace place = block_place<NT>(a, &which);
   const TileTarget& to = a.to[which];
@@ -255,7 +255,7 @@ PITH_KERNEL quant_gemm_kernel(typename Math::Product a) {
 }
 
 template <class Math>
-Status run_quant_gemm_blocks(const typename Math::Product& a, Stream stream) {
+Status run_quant_gemm_blocks(const typename Math::Args& a, Stream stream) {
   const GemmPlan& p = a.plan;
   const Grid grid{blocks_of(a, p) * p.splits,
                   1,

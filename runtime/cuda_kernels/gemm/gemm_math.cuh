@@ -1,5 +1,6 @@
-// What products of tiles compute with: f16 inputs and values of codes in f32, or int8 inputs and
-// integers. A "unit" is the columns of one mma: one step of 16, or two.
+// The arithmetic of quantized GEMV and GEMM: f16 activations with dequantized values, accumulated
+// in f32 (F16Math), or int8 activations with integer codes, accumulated in int32 (Int8Math). A
+// "unit" is the columns of one mma: one step of 16, or two.
 #pragma once
 
 #include "runtime/cuda_kernels/device/device.cuh"
@@ -14,7 +15,7 @@ namespace {
 template <Codes codes_>
 struct F16Math {
   static constexpr Codes codes = codes_;
-  using Product = QuantGemm;
+  using Args = QuantGemm;
   using Sum = float;
   using Input = uint16_t;
   using ZeroPoint = cuda::ZeroPoint<codes>;
@@ -55,7 +56,7 @@ struct F16Math {
 template <Codes codes_>
 struct Int8Math {
   static constexpr Codes codes = codes_;
-  using Product = Int8Gemm;
+  using Args = Int8Gemm;
   using Sum = int32_t;
   using Input = int8_t;
   static constexpr int kStepsOfUnit = 2;
@@ -148,7 +149,7 @@ Status by_group_steps(const TileWeight& w, Run run) {
     default:
       if constexpr (short_groups && halves) return run(Number<1>());
   }
-  return "product: groups that such codes do not have";
+  return "quant_gemm: groups that such codes do not have";
 }
 
 }  // namespace

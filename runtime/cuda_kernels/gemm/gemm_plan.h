@@ -1,4 +1,5 @@
-// How a product is spread over a chip: pure functions of its shape and of what the chip has.
+// Tile sizes, pipeline stages and split-K of a quantized GEMM: pure functions of its shape and of
+// the chip.
 //
 // Up to 8 tokens go by gemv.cuh. More go by gemm.cuh: a block has 32 rows a warp and
 // 16, 32 or 64 tokens (not all codes); blocks that share rows and tokens split the columns. Columns
@@ -12,15 +13,15 @@ namespace pith::cuda {
 
 inline constexpr int64_t kParts = 8;     // of the columns, in whole stages
 inline constexpr int64_t kRowTiles = 2;  // of a warp of a block
-// Room for scales and zeros of a tile and a stage: 8 groups of 16 rows, at most 2 bytes a scale
-// (those of 4 bytes have one group).
+// Shared memory for scales and zeros of a tile and a stage: 8 groups of 16 rows, at most 2 bytes a
+// scale (those of 4 bytes have one group).
 inline constexpr int64_t kScaleBytes = 256, kZeroBytes = 128;
 inline constexpr int64_t kNf4TableBytes = 1024;
-// Of more tokens a weight is converted to f16 once, for cuBLAS.
+// For more tokens a weight is dequantized to f16 once and multiplied by cuBLAS.
 inline constexpr int64_t kMostBlockTokens = 256;
 
-// Tokens of a block at most, those that the registers hold: fewer where scales are joined often, or
-// where codes take many steps to become numbers; of experts always.
+// Most tokens of a block whose accumulators fit the registers: fewer where scales are applied
+// often, or where codes take many steps to dequantize; 32 for experts always.
 PITH_BOTH constexpr int32_t most_tokens(Codes codes, int steps_of_group) {
   return steps_of_group == 8 && codes != Codes::kInt2 && codes != Codes::kInt3 ? 64 : 32;
 }

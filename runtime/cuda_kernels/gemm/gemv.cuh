@@ -1,5 +1,6 @@
-// y[t, r] (+)= x.scales[t] * sum over groups of s[r, group] * (sum of value[r, i] x[t, i]) +
-// bias[r], for up to 8 tokens
+// Quantized GEMV for up to 8 tokens:
+//   y[t, r] (+)= x.scales[t] * sum over groups of s[r, group] * (sum of value[r, i] x[t, i]) +
+//                bias[r]
 //
 // w       [n, k] in the layout of weight_tiles.h; value = code - zero, or the float of a code
 // x       [m, stride] f16 or int8, rows of whole stages, 16-byte aligned, 0 from column k on
@@ -11,8 +12,8 @@
 // grid    x: a block of 8 warps a tile of 16 rows, of all weights; 4 KiB of shared memory
 // bound   memory: bytes of w (bench/gpu)
 //
-// The weights are the first operand of the mma and tokens the second, so that 8 tokens take one
-// mma: one token is no slower than 8, and codes go from memory to registers without shared memory.
+// The weights are operand A of the mma and tokens operand B, so that 8 tokens take one mma: one
+// token is no slower than 8, and codes go from global memory to registers without shared memory.
 #pragma once
 
 #include "runtime/cuda_kernels/device/device.cuh"
@@ -22,14 +23,14 @@
 namespace pith::cuda {
 namespace {
 
-// What a lane has of a stage, on its way: codes, and scales and zeros of its groups.
+// The part of a stage that a lane loads ahead: codes, and scales and zeros of its groups.
 template <Codes codes, int kGroups>
 struct StageOfLane {
   Lane<codes> lane;
   GroupOfLane groups[kGroups];
 };
 
-// The sums of a warp over its part of the columns, groups of kSteps steps (8: or longer).
+// Accumulates a warp's part of the columns (split-K). kSteps: mma steps of a group (8: or longer).
 template <class Math, int kSteps, class Inputs>
 PITH_DEVICE void multiply_part(const TileWeight& w, int64_t tile, const Inputs& x_of,
                                const uint32_t* table, typename Math::Sum* total) {
@@ -37,7 +38,7 @@ PITH_DEVICE void multiply_part(const TileWeight& w, int64_t tile, const Inputs& 
   constexpr Codes codes = Math::codes;
   constexpr int kGroups = 8 / kSteps, kUnits = 8 / Math::kStepsOfUnit,
                 kUnitsOfGroup = kUnits / kGroups;
-  // As many stages on their way as some 60 registers hold.
+  // As many stages are loaded ahead as some 60 registers hold.
   constexpr int kRegisters = 2 * (parts_of(codes).low + parts_of(codes).high) + 3 * kGroups,
                 kAhead = 60 / kRegisters > 4   ? 4
                          : 60 / kRegisters < 2 ? 2
@@ -115,7 +116,7 @@ PITH_DEVICE void multiply_tile(const TileWeight& w, const float* bias, int64_t t
 }
 
 template <class Math, int kSteps>
-PITH_KERNEL quant_gemv_kernel(typename Math::Product a) {
+PITH_KERNEL quant_gemv_kernel(typename Math::Args a) {
   int64_t tile = block_x();
   int which = 0;
   for (; which < a.count - 1 && tile >= a.to[which].w.tiles; ++which) tile -= a.to[which].w.tiles;
@@ -124,7 +125,7 @@ PITH_KERNEL quant_gemv_kernel(typename Math::Product a) {
 }
 
 template <class Math>
-Status run_quant_gemm(const typename Math::Product& a, Stream stream) {
+Status run_quant_gemm(const typename Math::Args& a, Stream stream) {
   int64_t tiles = 0;
   for (int i = 0; i < a.count; ++i) tiles += a.to[i].w.tiles;
   return by_group_steps<Math>(a.to[0].w, [&](auto steps) {

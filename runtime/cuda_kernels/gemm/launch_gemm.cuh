@@ -1,4 +1,4 @@
-// Products of tiles, by instances of two kernels.
+// Launches the quantized GEMV for up to 8 tokens and the quantized GEMM for more.
 #pragma once
 
 #include "runtime/cuda_kernels/gemm/gemm.cuh"
@@ -9,7 +9,7 @@ namespace pith::cuda {
 namespace {
 
 template <class Math>
-Status run_gemm(const typename Math::Product& a, Stream stream) {
+Status run_gemm(const typename Math::Args& a, Stream stream) {
   return a.plan.tokens == 8 ? run_quant_gemm<Math>(a, stream)
                             : run_quant_gemm_blocks<Math>(a, stream);
 }

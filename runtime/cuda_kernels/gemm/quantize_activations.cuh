@@ -1,4 +1,4 @@
-// Inputs of products, written a token at a time by a whole block.
+// Activations converted for a GEMM, to scaled f16 or int8: a block a token.
 #pragma once
 
 #include "runtime/cuda_kernels/device/device.cuh"

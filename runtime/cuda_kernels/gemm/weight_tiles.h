@@ -1,4 +1,4 @@
-// How weights lie on the device: one layout for every encoding, made once from the planes of the
+// Layout of weights on the device: one for every encoding, made once from the planes of the
 // file (repack.cu), read by products of few and of many tokens.
 //
 // Rows stand in tiles of 16 and columns in stages of 128, which are 8 steps of 16; what is missing

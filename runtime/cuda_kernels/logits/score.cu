@@ -1,4 +1,4 @@
-// What distributions over tokens say of the tokens that came, and how far they are from others.
+// Log-probabilities of target tokens, and KL divergence between rows of logits.
 #include "runtime/cuda_kernels/device/device.cuh"
 #include "runtime/cuda_kernels/launchers.h"
 

@@ -1,4 +1,4 @@
-// The largest of many numbers.
+// Top-k of logits.
 #include "runtime/cuda_kernels/device/device.cuh"
 #include "runtime/cuda_kernels/launchers.h"
 

@@ -1,4 +1,4 @@
-// Products of the experts that tokens chose.
+// MoE GEMV and grouped GEMM of the experts that tokens were routed to.
 #include "runtime/cuda_kernels/gemm/dispatch_codes.cuh"
 #include "runtime/cuda_kernels/gemm/launch_gemm.cuh"
 

@@ -1,4 +1,4 @@
-// Mixtures of experts: the choice, and the sum of what the chosen make.
+// MoE: the router's top-k, sorting of pairs by expert, and the weighted sum of expert outputs.
 #include "runtime/cuda_kernels/device/device.cuh"
 #include "runtime/cuda_kernels/launchers.h"
 
@@ -151,7 +151,7 @@ PITH_KERNEL sort_pairs_kernel(SortPairs a) {
 }
 
 // grid  x: tokens
-PITH_KERNEL combine_experts_kernel(JoinExperts a) {
+PITH_KERNEL combine_experts_kernel(CombineExperts a) {
   wait_for_previous();
   const int64_t t = block_x();
   for (int64_t i = thread_index(); i < a.n; i += kThreads) {
@@ -203,7 +203,7 @@ Status sort_pairs(const SortPairs& a, Stream stream) {
       {a.experts, 1, 1, kThreads, 2 * kThreads * static_cast<int64_t>(sizeof(int32_t)), true},
       stream, a);
 }
-Status combine_experts(const JoinExperts& a, Stream stream) {
+Status combine_experts(const CombineExperts& a, Stream stream) {
   return launch(combine_experts_kernel, {a.m, 1, 1, kThreads, 0, true}, stream, a);
 }
 Status add_rows(const AddRows& a, Stream stream) {

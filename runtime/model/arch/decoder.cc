@@ -92,20 +92,20 @@ TensorSlice slice_of_head(const proto::Attention& a, const LinearInfo& info) {
   return slice;
 }
 
-void set_shared_expert(proto::Mixture* mixture, uint64_t width, bool gate) {
+void set_shared_expert(proto::Moe* moe, uint64_t width, bool gate) {
   if (width == 0) return;
-  *mixture->mutable_shared() = mixture->expert();
-  mixture->mutable_shared()->set_width(width);
-  mixture->set_shared_gate(gate);
+  *moe->mutable_shared() = moe->expert();
+  moe->mutable_shared()->set_width(width);
+  moe->set_shared_gate(gate);
 }
 
-void set_mixture(proto::ModelSpec* spec, int layer, uint64_t width, uint64_t experts,
-                 uint64_t chosen, bool normalized) {
+void set_moe(proto::ModelSpec* spec, int layer, uint64_t width, uint64_t experts, uint64_t chosen,
+             bool normalized) {
   for (auto& sub : *spec->mutable_layers(layer)->mutable_sublayers()) {
     if (!sub.has_mlp()) continue;
     proto::Mlp expert = sub.mlp();
     expert.set_width(width);
-    proto::Mixture* const m = sub.mutable_mixture();
+    proto::Moe* const m = sub.mutable_moe();
     *m->mutable_expert() = expert;
     m->set_experts(small(experts, "the number of experts"));
     m->set_chosen(small(chosen, "the number of experts for a token"));
@@ -373,8 +373,8 @@ proto::ModelSpec decoder_spec_gguf(const Checkpoint& checkpoint) {
       sub.mutable_attention()->set_output_bias(has("attn_output.bias"));
     }
     if (has("ffn_gate_inp.weight"))
-      set_mixture(&spec, l, g.uint(key("expert_feed_forward_length"), s.width),
-                  g.uint(key("expert_count")), g.uint(key("expert_used_count")), true);
+      set_moe(&spec, l, g.uint(key("expert_feed_forward_length"), s.width),
+              g.uint(key("expert_count")), g.uint(key("expert_used_count")), true);
   }
   return spec;
 }
@@ -399,7 +399,7 @@ bool is_second_query(const proto::Sublayer& sub, LinearRole role) {
   return role == LinearRole::kQuery && sub.attention().latent().query_rank() > 0;
 }
 bool is_shared(const proto::Sublayer& sub, const LinearInfo& info) {
-  return sub.has_mixture() && info.expert < 0 && info.role != LinearRole::kRouter &&
+  return sub.has_moe() && info.expert < 0 && info.role != LinearRole::kRouter &&
          info.role != LinearRole::kSharedGate;
 }
 const char* role_of_expert_hf(LinearRole role, bool mixtral) {
@@ -513,17 +513,16 @@ void name_tensors_hf(const Checkpoint& checkpoint, ImportedModel* model, const T
   model->tensors["head"] = {"lm_head.weight"};
   name_linears(model, names, "self_attn.qkv_proj", "mlp.gate_up_proj", false,
                [&](const LinearInfo& info, const char* fused_name) {
-                 const char* const mixture = names.mixtral ? "block_sparse_moe" : "mlp";
+                 const char* const moe = names.mixtral ? "block_sparse_moe" : "mlp";
                  const std::string layer = fmt::format("{}layers.{}.", at, info.layer);
                  if (info.expert >= 0)
-                   return fmt::format("{}{}.experts.{}.{}", layer, mixture, info.expert,
+                   return fmt::format("{}{}.experts.{}.{}", layer, moe, info.expert,
                                       role_of_expert_hf(info.role, names.mixtral));
-                 if (info.role == LinearRole::kRouter)
-                   return fmt::format("{}{}.gate", layer, mixture);
+                 if (info.role == LinearRole::kRouter) return fmt::format("{}{}.gate", layer, moe);
                  const auto& sub = model->spec.layers(info.layer).sublayers(info.sublayer);
                  if (is_second_query(sub, info.role)) return layer + "self_attn.q_b_proj";
                  if (is_shared(sub, info))
-                   return fmt::format("{}{}.{}.{}", layer, mixture, names.shared,
+                   return fmt::format("{}{}.{}.{}", layer, moe, names.shared,
                                       role_of_expert_hf(info.role, false));
                  return layer +
                         (fused_name ? fused_name : kNames.hf[static_cast<size_t>(info.role)]);

@@ -42,10 +42,10 @@ void name_tensors_hf(const Checkpoint& checkpoint, ImportedModel* model,
 void name_tensors_gguf(ImportedModel* model, const TensorNames& names = {});
 
 // Makes the MLP of a layer the experts of a mixture, which are `width` wide.
-void set_mixture(proto::ModelSpec* spec, int layer, uint64_t width, uint64_t experts,
-                 uint64_t chosen, bool normalized);
+void set_moe(proto::ModelSpec* spec, int layer, uint64_t width, uint64_t experts, uint64_t chosen,
+             bool normalized);
 // An expert of a mixture that every token takes, so wide; 0: none.
-void set_shared_expert(proto::Mixture* mixture, uint64_t width, bool gate);
+void set_shared_expert(proto::Moe* moe, uint64_t width, bool gate);
 
 // Norms of queries and keys by head, like the last one.
 void set_head_norms(proto::ModelSpec* spec);
@@ -63,10 +63,10 @@ void for_each_attention(proto::ModelSpec* spec, F f) {
   }
 }
 template <class F>
-void for_each_mixture(proto::ModelSpec* spec, F f) {
+void for_each_moe(proto::ModelSpec* spec, F f) {
   for (int l = 0; l < spec->layers_size(); ++l) {
     for (auto& s : *spec->mutable_layers(l)->mutable_sublayers()) {
-      if (s.has_mixture()) f(l, s.mutable_mixture());
+      if (s.has_moe()) f(l, s.mutable_moe());
     }
   }
 }

@@ -45,7 +45,7 @@ struct Choosing {
   uint64_t groups, chosen_groups, shared;
   double scale;
 };
-void set_choosing(const Choosing& c, proto::Mixture* m) {
+void set_choosing(const Choosing& c, proto::Moe* m) {
   m->set_sigmoid(c.sigmoid);
   m->set_choice_bias(c.bias);
   m->set_normalized(c.normalized);
@@ -72,7 +72,7 @@ void check_word(const Checkpoint& checkpoint, const char* key, const char* expec
 }
 
 // The mixtures of layers from first_k_dense_replace on.
-void set_mixtures_hf(const Json& c, bool sigmoid, proto::ModelSpec* spec) {
+void set_moe_hf(const Json& c, bool sigmoid, proto::ModelSpec* spec) {
   const uint64_t experts = json_uint(c, "n_routed_experts", kConfig, 0);
   if (experts == 0) return;
   const uint64_t first = json_uint(c, "first_k_dense_replace", kConfig),
@@ -93,13 +93,13 @@ void set_mixtures_hf(const Json& c, bool sigmoid, proto::ModelSpec* spec) {
                           json_uint(c, "n_shared_experts", kConfig, 0),
                           json_number(c, "routed_scaling_factor", kConfig)};
   for (int l = 0; l < spec->layers_size(); ++l) {
-    if (static_cast<uint64_t>(l) >= first) set_mixture(spec, l, width, experts, chosen, normalized);
+    if (static_cast<uint64_t>(l) >= first) set_moe(spec, l, width, experts, chosen, normalized);
   }
-  for_each_mixture(spec, [&](int, proto::Mixture* m) { set_choosing(choosing, m); });
+  for_each_moe(spec, [&](int, proto::Moe* m) { set_choosing(choosing, m); });
 }
 
 // `scores`: 1 softmax, 2 sigmoids, where the file does not say.
-void set_mixtures_gguf(const Checkpoint& checkpoint, uint64_t scores, proto::ModelSpec* spec) {
+void set_moe_gguf(const Checkpoint& checkpoint, uint64_t scores, proto::ModelSpec* spec) {
   const GgufMetadata& g = checkpoint.gguf;
   const std::string family = spec->family();
   const auto key = [&](const char* name) { return family + "." + name; };
@@ -116,7 +116,7 @@ void set_mixtures_gguf(const Checkpoint& checkpoint, uint64_t scores, proto::Mod
                     groups > 1 ? g.uint(key("expert_group_used_count")) : 0,
                     g.uint(key("expert_shared_count"), 0),
                     g.number(key("expert_weights_scale"), 1.0)};
-  for_each_mixture(spec, [&](int l, proto::Mixture* m) {
+  for_each_moe(spec, [&](int l, proto::Moe* m) {
     choosing.bias = checkpoint.find(fmt::format("blk.{}.exp_probs_b.bias", l)) != nullptr;
     set_choosing(choosing, m);
   });
@@ -158,7 +158,7 @@ ImportedModel import_deepseek_hf(const Checkpoint& checkpoint) {
   const bool interleaved = json_bool(c, "rope_interleave", kConfig, true);
   for_each_attention(
       spec, [&](int, proto::Attention* a) { a->mutable_rope()->set_interleaved(interleaved); });
-  set_mixtures_hf(c, !v2, spec);
+  set_moe_hf(c, !v2, spec);
   check_spec(*spec, checkpoint.path);  // before its linears are listed
   name_tensors_hf(checkpoint, &model);
   return model;
@@ -192,7 +192,7 @@ ImportedModel import_deepseek_gguf(const Checkpoint& checkpoint) {
       {g.uint("deepseek2.attention.kv_lora_rank"), g.uint("deepseek2.attention.q_lora_rank", 0),
        size - rotated, rotated, value, spec->final_norm().eps()},
       mscale, spec);
-  set_mixtures_gguf(checkpoint, 1, spec);
+  set_moe_gguf(checkpoint, 1, spec);
   check_spec(*spec, checkpoint.path);
   name_tensors_gguf(&model);
   // Files from before 2025 have one tensor for keys and values, as Hugging Face does.
@@ -214,7 +214,7 @@ ImportedModel import_glm4_moe_hf(const Checkpoint& checkpoint) {
   auto* const spec = &model.spec;
   if (json_bool(c, "use_qk_norm", kConfig)) set_head_norms(spec);
   for_each_attention(spec, [](int, proto::Attention* a) { a->set_output_bias(false); });
-  set_mixtures_hf(c, true, spec);
+  set_moe_hf(c, true, spec);
   check_spec(*spec, checkpoint.path);
   name_tensors_hf(checkpoint, &model);
   return model;
@@ -224,7 +224,7 @@ ImportedModel import_glm4_moe_gguf(const Checkpoint& checkpoint) {
   ImportedModel model{.spec = decoder_spec_gguf(checkpoint)};
   auto* const spec = &model.spec;
   if (checkpoint.find("blk.0.attn_q_norm.weight") != nullptr) set_head_norms(spec);
-  set_mixtures_gguf(checkpoint, 2, spec);
+  set_moe_gguf(checkpoint, 2, spec);
   check_spec(*spec, checkpoint.path);
   name_tensors_gguf(&model, {.gguf_mlp_norm = "post_attention_norm"});
   return model;

@@ -14,9 +14,9 @@ void set_shared(proto::ModelSpec* spec) {
       if (sub.has_attention()) {
         sub.mutable_attention()->set_sinks(true);
       } else {
-        sub.mutable_mixture()->set_router_bias(true);
-        sub.mutable_mixture()->mutable_expert()->set_bias(true);
-        sub.mutable_mixture()->mutable_expert()->set_activation(proto::ACTIVATION_SILU_CLAMPED);
+        sub.mutable_moe()->set_router_bias(true);
+        sub.mutable_moe()->mutable_expert()->set_bias(true);
+        sub.mutable_moe()->mutable_expert()->set_activation(proto::ACTIVATION_SILU_CLAMPED);
       }
     }
   }
@@ -42,9 +42,9 @@ ImportedModel import_gpt_oss_hf(const Checkpoint& checkpoint) {
     fail(ErrorKind::kUnsupported, "{}: a swiglu_limit other than 7, or swiglu_alpha than 1.702",
          kConfig);
   for (int l = 0; l < spec->layers_size(); ++l) {
-    set_mixture(spec, l, json_uint(c, "intermediate_size", kConfig),
-                json_uint(c, "num_local_experts", kConfig),
-                json_uint(c, "num_experts_per_tok", kConfig), true);
+    set_moe(spec, l, json_uint(c, "intermediate_size", kConfig),
+            json_uint(c, "num_local_experts", kConfig),
+            json_uint(c, "num_experts_per_tok", kConfig), true);
   }
   set_shared(spec);
   set_windows_hf(
@@ -88,7 +88,7 @@ ImportedModel import_gpt_oss_gguf(const Checkpoint& checkpoint) {
   ImportedModel model{.spec = decoder_spec_gguf(checkpoint)};
   auto* const spec = &model.spec;
   for (int l = 0; l < spec->layers_size(); ++l) {
-    if (!spec->layers(l).sublayers(1).has_mixture())
+    if (!spec->layers(l).sublayers(1).has_moe())
       fail(ErrorKind::kCorrupt, "{}: blk.{}.ffn_gate_inp.weight is missing", checkpoint.path, l);
   }
   set_shared(spec);

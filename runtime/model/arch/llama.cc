@@ -29,7 +29,7 @@ void set_windows(Json c, proto::ModelSpec* spec) {
   set_windows_hf(c, dense ? upper : family == "qwen2_moe" ? lower : every, spec);
 }
 
-void set_mixtures_hf(const Json& c, const std::string& family, proto::ModelSpec* spec) {
+void set_moe_hf(const Json& c, const std::string& family, proto::ModelSpec* spec) {
   const bool mixtral = family == "mixtral";
   const uint64_t experts = json_uint(c, mixtral ? "num_local_experts" : "num_experts", kConfig, 0);
   if (experts == 0) return;
@@ -43,10 +43,10 @@ void set_mixtures_hf(const Json& c, const std::string& family, proto::ModelSpec*
   for (int l = 0; l < spec->layers_size(); ++l) {
     const auto layer = static_cast<uint64_t>(l);
     if (!plain.contains(layer) && (layer + 1) % step == 0)
-      set_mixture(spec, l, width, experts, chosen, normalized);
+      set_moe(spec, l, width, experts, chosen, normalized);
   }
   if (family != "qwen2_moe") return;
-  for_each_mixture(spec, [&](int, proto::Mixture* m) {
+  for_each_moe(spec, [&](int, proto::Moe* m) {
     set_shared_expert(m, count(c, "shared_expert_intermediate_size"), true);
   });
 }
@@ -66,7 +66,7 @@ ImportedModel import_llama_hf(const Checkpoint& checkpoint) {
   });
   if (family.starts_with("qwen3")) set_head_norms(spec);
   set_windows(c, spec);
-  set_mixtures_hf(c, family, spec);
+  set_moe_hf(c, family, spec);
   check_spec(*spec, checkpoint.path);  // before its linears are listed
   name_tensors_hf(checkpoint, &model, {.mixtral = family == "mixtral", .shared = "shared_expert"});
   return model;
@@ -83,7 +83,7 @@ ImportedModel import_llama_gguf(const Checkpoint& checkpoint) {
   if (spec->family().starts_with("qwen3")) set_head_norms(spec);
   if (spec->family() == "qwen2moe") {
     const GgufMetadata& g = checkpoint.gguf;
-    for_each_mixture(spec, [&](int, proto::Mixture* m) {
+    for_each_moe(spec, [&](int, proto::Moe* m) {
       m->set_normalized(g.boolean("qwen2moe.expert_weights_norm", false));
       set_shared_expert(m, g.uint("qwen2moe.expert_shared_feed_forward_length", 0), true);
     });

@@ -28,7 +28,7 @@ std::vector<T> download(GpuDevice& device, const GpuBuffer& from) {
 }
 
 // The choice of the device for [m, experts] logits is that of the CPU.
-void expect_routed(GpuDevice& device, const proto::Mixture& spec, const std::vector<float>& router,
+void expect_routed(GpuDevice& device, const proto::Moe& spec, const std::vector<float>& router,
                    const std::vector<float>& bias, float most) {
   const auto experts = static_cast<int32_t>(spec.experts()),
              chosen = static_cast<int32_t>(spec.chosen());
@@ -73,7 +73,7 @@ TEST(DeviceMoe, chooses_the_experts_that_the_cpu_chooses) {
         *row(3) = INFINITY;
         *(row(4) + experts - 1) = -INFINITY;
         *row(5) = std::numeric_limits<float>::quiet_NaN();
-        proto::Mixture spec;
+        proto::Moe spec;
         spec.set_experts(static_cast<uint32_t>(experts));
         spec.set_chosen(static_cast<uint32_t>(chosen));
         spec.set_normalized(normalized);
@@ -99,7 +99,7 @@ TEST(DeviceMoe, chooses_by_sigmoids_and_groups_as_the_cpu_does) {
   for (const bool sigmoid : {false, true}) {
     for (const uint32_t groups : {0u, 3u, 16u, 48u}) {
       for (const bool normalized : {false, true}) {
-        proto::Mixture spec;
+        proto::Moe spec;
         spec.set_experts(static_cast<uint32_t>(experts));
         spec.set_chosen(static_cast<uint32_t>(chosen));
         spec.set_normalized(normalized);
