@@ -296,16 +296,16 @@ std::unique_ptr<GpuCorrection> GpuCorrection::make(GpuDevice& device, const Inpu
     const GpuBuffer on_diagonal = table(device, diagonal);
     device.run(&Ops::reorder, {gram.data(), nullptr, on_diagonal.data<float>(), k, 1.0,
                                damping * mean, a.data(), nullptr});
-    device.run(&Ops::widen, {cross.data(), k * k, b.data()});
-    device.run(&Ops::widen, {residual.data(), n * k, b.data() + k * k});
+    device.run(&Ops::f32_to_f64, {cross.data(), k * k, b.data()});
+    device.run(&Ops::f32_to_f64, {residual.data(), n * k, b.data() + k * k});
     device.wait();
   }
   if (!gpu_solve_positive(device, a, b)) return nullptr;
   std::unique_ptr<GpuCorrection> to(new GpuCorrection(device));
   to->inputs_ = GpuMatrix<float>(device, k, k);
   to->outputs_ = GpuMatrix<float>(device, n, k);
-  device.run(&Ops::narrow, {b.data(), k * k, to->inputs_.data()});
-  device.run(&Ops::narrow, {b.data() + k * k, n * k, to->outputs_.data()});
+  device.run(&Ops::f64_to_f32, {b.data(), k * k, to->inputs_.data()});
+  device.run(&Ops::f64_to_f32, {b.data() + k * k, n * k, to->outputs_.data()});
   device.wait();
   to->held_change_ = GpuMatrix<float>(device, k, k, held.cross.data());
   to->held_gram_ = GpuMatrix<float>(device, k, k, held.gram.data());
