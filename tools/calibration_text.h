@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "formats/tokenizer/tokenizer.h"
-#include "runtime/compress/driver.h"
+#include "runtime/compress/plan.h"
 
 namespace pith::tools {
 

@@ -8,7 +8,7 @@
 
 #include "core/progress.h"
 #include "quant/allocate.h"
-#include "runtime/compress/driver.h"
+#include "runtime/compress/plan.h"
 
 namespace pith::tools {
 
