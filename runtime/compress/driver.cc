@@ -42,7 +42,9 @@ class Driver {
       journal.data().reserve(plan.output_bytes);
       drop_strange_units(journal);
       CompressReport report = run(journal);
-      if (own) own->remove();
+      if (own) {
+        if (const std::string left = own->remove(); !left.empty()) progress_.note(left);
+      }
       return report;
     } catch (const Error& e) {
       // Work that can go on is kept; an error that would come again leaves nothing behind.
