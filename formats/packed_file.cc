@@ -249,8 +249,10 @@ bool looks_like_packed(std::span<const std::byte> first) {
 }
 
 PackedLayout parse_packed(std::span<const std::byte> file, const std::string& name) {
-  if (file.size() < kHeaderBytes)
-    fail(ErrorKind::kCorrupt, "{}: {} bytes, a header has {}", name, file.size(), kHeaderBytes);
+  if (file.size() < kHeaderBytes) {
+    fail(ErrorKind::kCorrupt, "{}: cut off: it has {} bytes, and a header alone has {}", name,
+         file.size(), kHeaderBytes);
+  }
   Header h;
   std::memcpy(&h, file.data(), sizeof(h));
   if (!looks_like_packed(file))
@@ -263,8 +265,13 @@ PackedLayout parse_packed(std::span<const std::byte> file, const std::string& na
   }
   if (h.header_bytes != kHeaderBytes || h.reserved != 0)
     fail(ErrorKind::kCorrupt, "{}: header is malformed", name);
-  if (h.file_bytes != file.size()) {
-    fail(ErrorKind::kCorrupt, "{}: {} bytes, its header says {}", name, file.size(), h.file_bytes);
+  if (file.size() < h.file_bytes) {
+    fail(ErrorKind::kCorrupt, "{}: cut off: it has {} of {} bytes", name, file.size(),
+         h.file_bytes);
+  }
+  if (file.size() > h.file_bytes) {
+    fail(ErrorKind::kCorrupt, "{}: it has {} bytes, its header says {}", name, file.size(),
+         h.file_bytes);
   }
   if (h.manifest_offset < kPlaneAlignment || h.manifest_offset % kPlaneAlignment != 0 ||
       h.manifest_offset > h.file_bytes || h.manifest_bytes != h.file_bytes - h.manifest_offset) {

@@ -9,8 +9,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "core/error.h"
+#include "core/function_ref.h"
 #include "core/interrupt.h"
 #include "formats/tokenizer/unicode.h"
 
@@ -57,6 +61,18 @@ std::string read_all(const std::string& path, uint64_t max_bytes) {
   if (S_ISBLK(s.st_mode)) fail(ErrorKind::kIo, "{}: neither a file nor a pipe", path);
   const bool regular = S_ISREG(s.st_mode);
   std::string out;
+  std::vector<std::string> full;  // pieces of a pipe: one string would be copied while it grows
+  uint64_t total = 0;
+  const auto whole = [&] {
+    if (full.empty()) return std::move(out);
+    std::string all;
+    all.reserve(total);
+    for (auto& p : full) {
+      all += p;
+      p = {};
+    }
+    return all += out;
+  };
   // One read of a pipe returns at most 64 KiB; a longer buffer would only be zeroed.
   for (size_t piece = regular ? static_cast<size_t>(s.st_size) + 1 : size_t{1} << 16;;) {
     piece = std::min<size_t>(piece, max_bytes + 1);
@@ -71,39 +87,40 @@ std::string read_all(const std::string& path, uint64_t max_bytes) {
       continue;
     }
     if (n < 0) fail(ErrorKind::kIo, "{}: cannot read: {}", path, std::strerror(error));
-    if (n == 0) return out;
-    if (out.size() > max_bytes)
+    if (n == 0) return whole();
+    total += static_cast<uint64_t>(n);
+    if (total > max_bytes)
       fail(ErrorKind::kCorrupt, "{}: more than {} bytes of text", path, max_bytes);
     piece = size_t{1} << 16;
+    if (!regular && out.size() >= size_t{1} << 26) full.push_back(std::exchange(out, {}));
   }
 }
 
-std::string gunzip(const std::string& packed, const std::string& path, uint64_t max_bytes) {
+// Unpacks all members of a gzip file, piece by piece.
+void inflate_all(const std::string& packed, const std::string& path,
+                 FunctionRef<void(std::string_view)> take) {
   z_stream z{};
   if (::inflateInit2(&z, 15 + 16) != Z_OK) fail(ErrorKind::kMemory, "{}: cannot unpack", path);
   const struct End {
     z_stream* z;
     ~End() { ::inflateEnd(z); }
   } end{&z};
-  std::string out;
+  std::vector<char> piece(size_t{1} << 18);
   size_t taken = 0;
   for (;;) {
+    check_interrupt();
     if (z.avail_in == 0) {
       const size_t n = std::min(packed.size() - taken, size_t{1} << 30);
       z.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(packed.data() + taken));
       z.avail_in = static_cast<uInt>(n);
       taken += n;
     }
-    const size_t before = out.size();
-    out.resize(before + (size_t{1} << 18));
-    z.next_out = reinterpret_cast<Bytef*>(out.data() + before);
-    z.avail_out = 1u << 18;
+    z.next_out = reinterpret_cast<Bytef*>(piece.data());
+    z.avail_out = static_cast<uInt>(piece.size());
     const int status = ::inflate(&z, Z_NO_FLUSH);
-    out.resize(out.size() - z.avail_out);
-    if (out.size() > max_bytes)
-      fail(ErrorKind::kCorrupt, "{}: more than {} bytes of text when unpacked", path, max_bytes);
+    take({piece.data(), piece.size() - z.avail_out});
     if (status == Z_STREAM_END) {
-      if (z.avail_in == 0 && taken == packed.size()) return out;
+      if (z.avail_in == 0 && taken == packed.size()) return;
       ::inflateReset(&z);  // the next member
       continue;
     }
@@ -112,6 +129,20 @@ std::string gunzip(const std::string& packed, const std::string& path, uint64_t 
     if (status != Z_OK && status != Z_BUF_ERROR)
       fail(ErrorKind::kCorrupt, "{}: broken gzip data: {}", path, z.msg ? z.msg : "unknown");
   }
+}
+
+// Twice: a few bytes can unpack to any number, so they are counted before memory is taken for them.
+std::string gunzip(const std::string& packed, const std::string& path, uint64_t max_bytes) {
+  uint64_t size = 0;
+  inflate_all(packed, path, [&](std::string_view piece) {
+    size += piece.size();
+    if (size > max_bytes)
+      fail(ErrorKind::kCorrupt, "{}: more than {} bytes of text when unpacked", path, max_bytes);
+  });
+  std::string out;
+  out.reserve(size);
+  inflate_all(packed, path, [&](std::string_view piece) { out += piece; });
+  return out;
 }
 
 // Kinds of files that people pass as text by mistake, by their first bytes.

@@ -9,7 +9,8 @@
 #include "core/interrupt.h"
 #include "core/parallel.h"
 #include "quant/gptq_stage.h"
-#include "runtime/compress/driver.h"
+#include "runtime/compress/decode.h"
+#include "runtime/compress/plan.h"
 #include "runtime/cpu/matmul.h"
 #include "runtime/eval/divergence.h"
 #include "runtime/forward/forward.h"
@@ -262,6 +263,24 @@ std::vector<AllocationGroup> measure_choices(
   }
   progress.end();
   return groups;
+}
+
+MeasuringPlan plan_measuring(const ModelSource& source, const QuantizeSettings& settings,
+                             const std::vector<Encoding>& candidates) {
+  MeasuringPlan plan;
+  const auto& spec = source.spec();
+  const auto count = [&](const std::vector<LinearInfo>& linears) {
+    plan.groups += !std::ranges::all_of(
+        linears, [&](const LinearInfo& info) { return left_out(settings, info); });
+  };
+  for (const auto& info : linears_of(spec)) {
+    if (info.layer < 0) count({info});
+  }
+  for (int l = 0; l < spec.layers_size(); ++l) {
+    for (const auto& stage : stages_of(spec, l)) count(stage.linears);
+  }
+  plan.runs = plan.groups * static_cast<int64_t>(candidates.size());
+  return plan;
 }
 
 uint64_t measuring_bytes(const ModelSource& source, const QuantizeSettings& settings,

@@ -45,6 +45,12 @@ std::vector<AllocationGroup> measure_choices(
     const std::vector<std::vector<int32_t>>& calibration, Executor& executor,
     Progress& progress = no_progress(), const std::vector<AllocationGroup>& known = {},
     FunctionRef<void(const AllocationGroup&)> keep = [](const AllocationGroup&) {});
+// The groups that measure_choices measures, and how often it runs the model, at most.
+struct MeasuringPlan {
+  int64_t groups = 0, runs = 0;
+};
+MeasuringPlan plan_measuring(const ModelSource& source, const QuantizeSettings& settings,
+                             const std::vector<Encoding>& candidates);
 // An estimate of the memory that measure_choices takes beside the executor and the program.
 uint64_t measuring_bytes(const ModelSource& source, const QuantizeSettings& settings,
                          const std::vector<Encoding>& candidates,

@@ -13,7 +13,7 @@
 #include "quant/gptq_gpu.h"
 #include "quant/quantize_pass.h"
 #include "runtime/compress/check.h"
-#include "runtime/compress/driver.h"
+#include "runtime/compress/decode.h"
 #include "runtime/cpu/matmul.h"
 
 namespace pith {

@@ -24,7 +24,7 @@ constexpr Method kTable[] = {
      encode_rtn,
      nullptr},
     {"gptq",
-     "each column makes up for what the ones before it missed (needs --calib)",
+     "each column makes up for what the ones before it missed, on a calibration text",
      {.mean_square = true, .gram = true},
      encode_rtn,
      quantize_stage_gptq},

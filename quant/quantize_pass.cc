@@ -12,7 +12,7 @@
 #include "formats/tokenizer/regex.h"
 #include "quant/gptq_gpu.h"
 #include "runtime/compress/check.h"
-#include "runtime/compress/driver.h"
+#include "runtime/compress/decode.h"
 
 namespace pith {
 namespace {

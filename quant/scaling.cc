@@ -7,7 +7,7 @@
 #include "core/error.h"
 #include "core/parallel.h"
 #include "quant/quantize_pass.h"
-#include "runtime/compress/driver.h"
+#include "runtime/compress/decode.h"
 
 namespace pith {
 namespace {

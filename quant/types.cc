@@ -52,10 +52,11 @@ constexpr Named kOwn[] = {
     {"mxfp4", "mxfp4", kPlain},
 };
 
-// The presets of compressed-tensors (quantization/quant_scheme.py) that pith has. W8A16 has one
-// scale a row, as it had up to version 0.12 and has in the files that were published under it.
+// The presets of compressed-tensors (quantization/quant_scheme.py of version 0.20.1) that pith has.
+// W8A16 had one scale a row up to version 0.12, and has groups of 128 now, as all weights-only
+// integers have.
 constexpr Named kSchemes[] = {
-    {"W8A16", "int8-row", kPlain},
+    {"W8A16", "int8-g128", kPlain},
     {"W6A16", "int6-g128", kPlain},
     {"W5A16", "int5-g128", kPlain},
     {"W4A16", "int4-g128", kPlain},

@@ -309,6 +309,8 @@ class Reader {
   }
   void add(const Option& o, const std::string& name, const std::string& value) {
     check_number(o, name, value);
+    if (value.empty() && o.get_type_name() != "TEXT")
+      fail(ErrorKind::kUsage, "{0} needs a value, and \"\" is none: leave {0} out instead", name);
     add(o, name);
     to_->words.push_back(value);
     if (o.check_lname("json")) to_->json = value;
@@ -323,6 +325,9 @@ class Reader {
     }
     size_t taken = 0;
     for (const Option* o : to_->command->get_options()) {
+      if (is_positional(*o) && taken < values_.size() && values_[taken].empty() &&
+          o->get_type_name() != "TEXT")
+        fail(ErrorKind::kUsage, "{} is \"\": it needs a name", o->get_name());
       const bool given =
           is_positional(*o) ? taken++ < values_.size() : std::ranges::find(seen_, o) != seen_.end();
       if (o->get_required() && !given) {

@@ -33,9 +33,15 @@ void cut_calibration_text(const std::string& path, const ModelSource& source,
     options->calibration.push_back(std::move(w));
   }
   if (windows < count) {
-    warn(fmt::format("{} has {} windows of {} tokens, {} were asked for (--nsamples, --seqlen)",
-                     path, windows, length, count));
+    warn(fmt::format("{} has {} of {} tokens, {} were asked for (--nsamples, --seqlen)", path,
+                     counted(static_cast<uint64_t>(windows), "window"), length, count));
   }
+}
+
+std::vector<int32_t> stops_of(const ModelSource& source, const Tokenizer* tokenizer) {
+  const auto& own = source.spec().stop_tokens();
+  return tokenizer != nullptr ? stop_tokens(source.spec(), *tokenizer)
+                              : std::vector<int32_t>(own.begin(), own.end());
 }
 
 uint64_t hash_of_windows(const std::vector<std::vector<int32_t>>& windows) {

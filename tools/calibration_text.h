@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "formats/tokenizer/tokenizer.h"
-#include "runtime/compress/driver.h"
+#include "runtime/compress/plan.h"
 
 namespace pith::tools {
 
@@ -16,6 +16,9 @@ namespace pith::tools {
 void cut_calibration_text(const std::string& path, const ModelSource& source,
                           const Tokenizer& tokenizer, int64_t count, int64_t length,
                           CompressOptions* options);
+
+// The tokens that end a text where the model writes its own. `tokenizer` may be null.
+std::vector<int32_t> stops_of(const ModelSource& source, const Tokenizer* tokenizer);
 
 // The calibration_hash of windows that the model wrote itself.
 uint64_t hash_of_windows(const std::vector<std::vector<int32_t>>& windows);

@@ -4,6 +4,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <climits>
+#include <filesystem>
 #include <new>
 
 #include "core/error.h"
@@ -11,6 +14,7 @@
 #include "core/interrupt.h"
 #include "core/parallel.h"
 #include "runtime/backends.h"
+#include "runtime/compress/work_folder.h"
 #include "runtime/cpu/kernels.h"
 #include "runtime/cpu/matmul.h"
 #include "tools/arguments.h"
@@ -28,6 +32,7 @@ constexpr int kReaderGoneCode = 141;
 struct Run {
   std::vector<std::string> arguments;
   bool wrote_json = false;
+  std::string refused;  // a file that the error must not be written to either
 };
 Run& this_run() {
   static Run r;
@@ -95,14 +100,35 @@ void Common::add_to(CLI::App& command) {
 
 namespace {
 
+// Without links, "." and ".."; the file need not exist.
+std::filesystem::path canonical(const std::string& path) {
+  std::error_code error;
+  auto out = std::filesystem::weakly_canonical(std::filesystem::absolute(path, error), error);
+  return error ? std::filesystem::path(path) : out;
+}
+
+bool is_in(const std::filesystem::path& path, const std::filesystem::path& folder) {
+  const auto [end, unused] = std::ranges::mismatch(folder, path);
+  return end == folder.end();
+}
+
+// Against every other argument, whatever it is: none of them is another name of this file, a model
+// that it belongs to, or an output whose work folder it lies in.
 void require_not_named_elsewhere(const std::string& path) {
   if (path.empty() || is_standard_output(path)) return;
+  const auto here = canonical(path);
   int times = 0;
   for (std::string word : this_run().arguments) {
     if (const size_t eq = word.find('='); word.starts_with("--") && eq != std::string::npos)
       word.erase(0, eq + 1);
-    times += word == path;
-    if (word == path || word.empty() || !file_exists(word)) continue;
+    if (word.empty() || word.size() > PATH_MAX) continue;
+    const auto there = canonical(word);
+    times += there == here;
+    if (is_in(here, WorkFolder::path_for(there.string()))) {
+      fail(ErrorKind::kUsage, "{}: pith keeps its work on {} there; choose another output", path,
+           word);
+    }
+    if (there == here || !file_exists(word)) continue;
     if (same_file(word, path))
       fail(ErrorKind::kUsage, "{}: {} is the same file; choose another output", path, word);
     require_not_of_model(path, word);
@@ -112,6 +138,14 @@ void require_not_named_elsewhere(const std::string& path) {
 }
 
 }  // namespace
+
+void require_not_output(const std::string& path, const std::string& output) {
+  if (path.empty() || is_standard_output(path)) return;
+  const auto here = canonical(path), there = canonical(output);
+  if (here != there && !is_in(here, WorkFolder::path_for(there.string()))) return;
+  this_run().refused = path;
+  fail(ErrorKind::kUsage, "{}: is an output of this command as well, or in its work folder", path);
+}
 
 void check_side_file(const std::string& path) {
   if (path.empty() || is_standard_output(path)) return;
@@ -257,13 +291,14 @@ std::vector<std::string> without_verbs(std::vector<std::string> arguments) {
 int report(const Words& words, const std::string& who, const char* kind, int code,
            const std::string& message) {
   tell("{}: {}\n", who, message);
-  if (words.json.empty() || this_run().wrote_json) return code;
+  if (words.json.empty() || this_run().wrote_json || words.json == this_run().refused) return code;
   try {
     require_not_named_elsewhere(words.json);
     write_report(words.json,
                  {{"error", {{"kind", kind}, {"message", message}, {"exit_code", code}}}});
   } catch (const Error& e) {
-    if (!is_standard_output(words.json)) tell("{}: {}\n", who, e.what());
+    const std::string why = one_line(e.what());
+    if (!is_standard_output(words.json) && why != message) tell("{}: {}\n", who, why);
   } catch (const ReaderGone&) {
   }
   return code;
@@ -285,7 +320,8 @@ int run(int argc, const char* const* argv) {
       if (a[i].starts_with("--json=")) words.json = a[i].substr(7);
     }
   };
-  const auto failed = [&](const std::string& who, ErrorKind kind, const std::string& message) {
+  const auto failed = [&](const std::string& who, ErrorKind kind, std::string message) {
+    if (started) message = one_line(message);  // names in it may have any characters
     const bool cancelled = kind == ErrorKind::kCancelled && interrupt_signal() != 0;
     if (kind == ErrorKind::kUsage) json_of_words();
     return report(words, who, kind_name(kind),

@@ -28,10 +28,12 @@ void add_devices(CLI::App& app);
 // Adds all of them, and the rules that hold for every option (arguments.h).
 void add_commands(CLI::App& app);
 
-// A file that the command writes besides its result, before it works. Error(kUsage) where another
-// argument names the same file, or a model that the file belongs to; Error(kIo) where it cannot be
-// written. Nothing for "" and "-".
+// Checks a file that the command will write besides its result, before the work. Error(kUsage)
+// where another argument names the same file, a model that the file belongs to, or an output whose
+// work folder it lies in; Error(kIo) where it cannot be written. Nothing for "" and "-".
 void check_side_file(const std::string& path);
+// Error(kUsage) where it is an output that no argument names, or in the work folder of that.
+void require_not_output(const std::string& path, const std::string& output);
 
 // Runs the program; the exit code.
 int run(int argc, const char* const* argv);

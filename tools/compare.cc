@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 
@@ -92,7 +93,9 @@ void read_calibration(const std::string& from, const ModelSource& source, Execut
   if (from == "self") {
     const Model model = load_model(source);
     const Held held(executor);
-    to->calibration = write_windows(executor, model, kWindows, length, 0, progress);
+    const auto tokenizer = source.tokenizer().empty() ? nullptr : load_tokenizer(source);
+    to->calibration = write_windows(executor, model, kWindows, length, 0,
+                                    stops_of(source, tokenizer.get()), progress);
     to->calibration_hash = hash_of_windows(to->calibration);
     return;
   }
@@ -130,12 +133,13 @@ std::vector<std::string> quantize_all(const Options& o, const ModelSource& sourc
     if (same_file(o.model, options.output) || source.reads(options.output))
       fail(ErrorKind::kUsage, "{}: would be replaced", options.output);
     check_writable(options.output);
-    if (file_exists(options.output)) tell("replaces {}\n", options.output);
+    for (const auto& side : {o.output, o.json}) require_not_output(side, options.output);
+    if (file_exists(options.output)) tell("replaces {}\n", one_line(options.output));
     bytes += plan_compression(source, passes_for(settings_for(o, type)), options).output_bytes;
   }
   if (!o.quiet) {
-    tell("compressing {} to {} with {}: {} in all\n", o.model, fmt::join(o.types, ", "), o.method,
-         human_bytes(bytes));
+    tell("compressing {} to {} with {}: {} in all\n", one_line(o.model), fmt::join(o.types, ", "),
+         o.method, human_bytes(bytes));
   }
   if (calibration != "none") read_calibration(calibration, source, *executor, progress, &options);
   std::vector<std::string> made;
@@ -275,10 +279,12 @@ void compare(Options& o) {
   }
   warn_of_fallbacks();
   o.write_json(json_of(c));
-  const std::string out = render(c, format);
-  if (!o.output.empty() && o.output != "-") {
+  const bool to_file = !o.output.empty() && o.output != "-";
+  const int width = is_terminal(1) || std::getenv("COLUMNS") != nullptr ? columns(1) : 1 << 20;
+  const std::string out = to_file ? render(c, format) : render(c, format, width);
+  if (to_file) {
     write_file(o.output, std::as_bytes(std::span(out)));
-    if (o.prints() && !o.quiet) say("{}", render(c, "table"));
+    if (o.prints() && !o.quiet) say("{}", render(c, "table", width));
   } else if (o.prints()) {
     say("{}", out);
   }

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "formats/printable.h"
 #include "formats/tokenizer/unicode.h"
+#include "tools/terminal.h"
 
 namespace pith::tools {
 namespace {
@@ -61,11 +62,27 @@ std::string wrapped(const std::string& text, size_t width) {
   return out + line + "\n";
 }
 
-std::string table(const Comparison& c) {
-  std::vector<Row> rows = {kHead};
-  for (const auto& m : c.models) rows.push_back(cells(m));
-  std::vector<int64_t> widths(kHead.size(), 0);
-  for (auto& row : rows) {
+// A name in `width` columns, its middle left out: files differ at their ends.
+std::string shortened(const std::string& name, int64_t width) {
+  const auto is_start = [](char ch) { return (ch & 0xc0) != 0x80; };
+  if (width_of(name) <= width) return name;
+  std::vector<std::string> characters;
+  for (const char ch : name) {
+    if (is_start(ch) || characters.empty()) characters.emplace_back();
+    characters.back() += ch;
+  }
+  const auto keep = static_cast<size_t>(std::max<int64_t>(width - 2, 2));
+  std::string out;
+  for (size_t i = 0; i < keep / 2; ++i) out += characters[i];
+  out += "..";
+  for (size_t i = characters.size() - (keep - keep / 2); i < characters.size(); ++i)
+    out += characters[i];
+  return out;
+}
+
+std::string joined(const std::vector<Row>& rows) {
+  std::vector<int64_t> widths(rows.front().size(), 0);
+  for (const auto& row : rows) {
     for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], width_of(row[i]));
   }
   std::string out;
@@ -78,7 +95,44 @@ std::string table(const Comparison& c) {
     line.resize(line.find_last_not_of(' ') + 1);
     out += line + "\n";
   }
-  return out + "\n" + wrapped(caption(c), 100);
+  return out;
+}
+
+int64_t widest_line(std::string_view text) {
+  int64_t widest = 0;
+  for (size_t end; !text.empty(); text.remove_prefix(end + 1)) {
+    end = text.find('\n');
+    widest = std::max(widest, width_of(text.substr(0, end)));
+  }
+  return widest;
+}
+
+std::string table(const Comparison& c, int64_t width) {
+  const std::string below =
+      "\n" + wrapped(caption(c), static_cast<size_t>(std::clamp<int64_t>(width, 20, 100)));
+  std::vector<Row> rows = {kHead};
+  for (const auto& m : c.models) {
+    rows.push_back(cells(m));
+    rows.back()[0] = one_line(m.name);
+  }
+  const auto fits = [&] { return widest_line(joined(rows)) <= width; };
+  const auto shorten_names = [&](int64_t to) {
+    for (auto& row : rows) row[0] = shortened(row[0], to);
+  };
+  if (!fits()) shorten_names(32);
+  if (!fits()) rows[0] = {"", "MB", "bits", "ppl", "mean KL", "same top", "tok/s"};
+  if (!fits()) {  // KL without its error
+    for (size_t i = 1; i < rows.size(); ++i)
+      rows[i][4] = rows[i][4].substr(0, rows[i][4].find(' '));
+  }
+  if (!fits()) shorten_names(16);
+  constexpr size_t kLeastFirst[] = {6, 5, 3, 2};  // not the size and KL
+  for (const size_t column : kLeastFirst) {
+    if (fits()) break;
+    for (auto& row : rows) row.erase(row.begin() + static_cast<std::ptrdiff_t>(column));
+  }
+  if (!fits()) shorten_names(8);
+  return joined(rows) + below;
 }
 
 std::string escaped(std::string_view text, std::string_view special, const char* const* by) {
@@ -246,8 +300,8 @@ Json json_of(const Comparison& c) {
           {"models", models}};
 }
 
-std::string render(const Comparison& c, std::string_view format) {
-  if (format == "table") return table(c);
+std::string render(const Comparison& c, std::string_view format, int64_t width) {
+  if (format == "table") return table(c, width);
   if (format == "md") return markdown(c);
   if (format == "csv") return csv(c);
   if (format == "json") return json_of(c).dump(2) + "\n";

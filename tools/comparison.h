@@ -30,8 +30,9 @@ inline constexpr double kGoodKl = 0.1;
 int smallest_good(const Comparison& c);
 
 // `format`: "table" (aligned columns), "md", "csv", "json", "html" (one self-contained page with a
-// figure of size against divergence).
-std::string render(const Comparison& c, std::string_view format);
+// figure of size against divergence). A table fits `width` columns: its headings and long names get
+// shorter, then it loses the error of KL and the columns that matter least.
+std::string render(const Comparison& c, std::string_view format, int64_t width = 1 << 20);
 Json json_of(const Comparison& c);
 
 }  // namespace pith::tools

@@ -207,7 +207,7 @@ void eval_kl(const Options& o) {
   // Defaults come from the stored logits.
   if (stored && text.protocol.empty() && text.stride == 0) {
     text.protocol = stored->header().protocol;
-    if (text.max_windows == 0)
+    if (text.max_windows < 0)
       text.max_windows =
           static_cast<int64_t>(std::min<uint64_t>(stored->header().windows, INT_MAX));
   }

@@ -8,6 +8,7 @@
 #include "formats/printable.h"
 #include "formats/text_input.h"
 #include "formats/tokenizer/unicode.h"
+#include "tools/arguments.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
@@ -27,13 +28,19 @@ void TextOptions::add_to(CLI::App& command) {
                   "protocol text: tokens that a window scores, behind others as context (default: "
                   "all of its window)")
       ->check(CLI::Range(1, 1 << 30));
-  command
-      .add_option("--max-windows,--chunks", max_windows, "only the first windows (default: all)")
-      ->check(CLI::Range(0, 1 << 30));
+  command.add_option("--max-windows,--chunks", max_windows, "only the first windows; -1: all")
+      ->check(CLI::Validator(
+          [](std::string& given) {
+            const bool zero = given.find_first_of("123456789") == std::string::npos;
+            return zero ? given + ": must be 1 or more, or -1 for all" : "";
+          },
+          "", "windows"))
+      ->check(in_range(-1, 1 << 30));
 }
 
 std::string EvaluationText::description() const {
-  return fmt::format("{}: {}; {} windows", protocol.name(), protocol.summary(), windows.size());
+  return fmt::format("{}: {}; {}", protocol.name(), protocol.summary(),
+                     counted(windows.size(), "window"));
 }
 
 EvaluationText read_text(const TextOptions& o) {
@@ -64,7 +71,7 @@ void make_text_windows(const TextOptions& o, const ModelSource& source, uint64_t
   const auto bos = to->tokenizer->bos();
   to->windows =
       make_windows(to->protocol, *to->tokenizer, to->text, bos ? *bos : source.spec().bos_token());
-  if (o.max_windows > 0 && to->windows.size() > static_cast<size_t>(o.max_windows))
+  if (o.max_windows >= 0 && to->windows.size() > static_cast<size_t>(o.max_windows))
     to->windows.resize(static_cast<size_t>(o.max_windows));
   check_windows(to->windows, source.spec().vocab());
 }

@@ -13,8 +13,8 @@
 namespace pith::tools {
 
 struct TextOptions {
-  std::string text, protocol;  // "": text
-  int64_t stride = 0, max_windows = 0;
+  std::string text, protocol;            // "": text
+  int64_t stride = 0, max_windows = -1;  // below 0: all
 
   void add_to(CLI::App& command);
 };

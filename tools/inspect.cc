@@ -90,6 +90,8 @@ void inspect(const Options& o) {
                        one_line(from)));
     }
   }
+  // Opening it has checked the header and the manifest.
+  if (manifest != nullptr) j["checksums"] = {{"manifest", "ok"}, {"weights", "not checked"}};
   o.write_json(j);
   if (!o.prints()) return;
   say("{}: {}, {}\n", one_line(o.model), source->kind(), human_bytes(j["file_bytes"]));
@@ -116,6 +118,10 @@ void inspect(const Options& o) {
       say("    {}\n", one_line(line));
       recipe.remove_prefix(std::min(recipe.size(), line.size() + 1));
     }
+  }
+  if (manifest != nullptr) {
+    say("  checksums      header and manifest: ok; weights: not checked (pith verify {})\n",
+        one_line(o.model));
   }
   if (!o.tensors) return;
   for (const auto& l : linears) {

@@ -125,6 +125,67 @@ Mixed::Mixed(const MixedOptions& o, const ModelSource& source, const QuantizeSet
          "--max-kl keeps {} windows of the calibration text apart: {} are too few", kKept, windows);
   }
   require_possible();
+  loose_ = target() > 0 && size_with(largest()) <= target();
+}
+
+std::string Mixed::goal() const {
+  if (o_.target_bytes > 0) return "a file of at most " + human_bytes(o_.target_bytes);
+  if (o_.target_bpw > 0) return fmt::format("at most {:g} bits per weight", o_.target_bpw);
+  return fmt::format("a mean KL divergence of about {:g}", o_.max_kl);
+}
+
+// Each layer's smallest (or largest) choice, behind what the user said of single layers.
+QuantizeSettings Mixed::extreme(bool largest) const {
+  QuantizeSettings out = settings_;
+  out.overrides.clear();
+  for (const auto& info : linears_of(source_.spec())) {
+    if (is_gate(info.role)) continue;
+    const auto bytes = [&](const Encoding& e) { return encoded_bytes(e, info.n, info.k); };
+    out.overrides.emplace_back(info.name, largest
+                                              ? *std::ranges::max_element(candidates_, {}, bytes)
+                                              : *std::ranges::min_element(candidates_, {}, bytes));
+  }
+  for (const auto& o : settings_.overrides) out.overrides.push_back(o);
+  return out;
+}
+QuantizeSettings Mixed::largest() const { return extreme(true); }
+
+std::string Mixed::loose_text() const {
+  return fmt::format("the target is larger than the largest choice: {}; all layers take it",
+                     human_bytes(size_with(largest())));
+}
+
+CompressPlan Mixed::plan() const {
+  Passes passes;
+  passes.push_back(make_quantize_pass(largest()));
+  CompressPlan plan = plan_compression(source_, passes, options_);
+  if (o_.target_bytes > 0) plan.output_bytes = std::min(plan.output_bytes, o_.target_bytes);
+  plan.disk_bytes = plan.output_bytes + plan.scratch_bytes;
+  return plan;
+}
+
+bool Mixed::has_costs() const {
+  return !o_.costs.empty() && file_exists(o_.costs) && is_regular_file(o_.costs);
+}
+
+Json Mixed::measuring_json() const {
+  std::vector<std::vector<int32_t>> probes, some;
+  cut(&probes, &some);
+  size_t tokens = 0;
+  for (const auto& w : probes) tokens += w.size();
+  const MeasuringPlan plan = plan_measuring(source_, settings_, candidates_);
+  return {{"groups", plan.groups},
+          {"types", candidates_.size()},
+          {"most_model_runs", plan.runs},
+          {"tokens", tokens}};
+}
+
+std::string Mixed::measuring_text() const {
+  const Json j = measuring_json();
+  return fmt::format(
+      "{} of layers in {}: at most {} of the model over {} tokens",
+      counted(j["groups"].get<uint64_t>(), "group"), counted(j["types"].get<uint64_t>(), "type"),
+      counted(j["most_model_runs"].get<uint64_t>(), "run"), j["tokens"].get<uint64_t>());
 }
 
 void Mixed::cut(std::vector<std::vector<int32_t>>* probes,
@@ -164,6 +225,7 @@ uint64_t Mixed::memory_bytes() const {
 }
 
 void Mixed::measure() {
+  if (loose_) return;
   auto& windows = options_.calibration;
   if (o_.max_kl > 0) {
     kept_.assign(windows.end() - kKept, windows.end());
@@ -173,7 +235,7 @@ void Mixed::measure() {
   cut(&probes, &some);
   const Fingerprint about = about_costs(probes, some);
   const std::string key = fmt::format("{:016x}", hash64(as_bytes(fingerprint_text(about))));
-  if (!o_.costs.empty() && file_exists(o_.costs) && is_regular_file(o_.costs)) {
+  if (has_costs()) {
     groups_ = read_costs(o_.costs, key, source_.spec());
   } else {
     RecordLog log = options_.work->open_log("costs", about);
@@ -216,37 +278,31 @@ uint64_t Mixed::size_with(const QuantizeSettings& settings) const {
 
 void Mixed::require_possible() const {
   if (target() == 0) return;
-  QuantizeSettings smallest = settings_;
-  smallest.overrides.clear();
-  for (const auto& info : linears_of(source_.spec())) {
-    smallest.overrides.emplace_back(
-        info.name, *std::ranges::min_element(candidates_, {}, [&](const Encoding& e) {
-          return encoded_bytes(e, info.n, info.k);
-        }));
-  }
-  for (const auto& o : settings_.overrides) smallest.overrides.push_back(o);
-  const uint64_t size = size_with(smallest);
+  const uint64_t size = size_with(extreme(false));
   if (size > target()) {
     fail(ErrorKind::kUsage, "{} cannot be had: the smallest choices make {}", human_bytes(target()),
          human_bytes(size));
   }
 }
 
-void Mixed::tell_choice() const {
+void Mixed::tell_choice(const std::vector<std::pair<std::string, Encoding>>& choice) const {
   std::string lines;
-  for (const auto& [name, e] : overrides_of(groups_))
-    lines += fmt::format("{}={}\n", name, to_string(e));
+  for (const auto& [name, e] : choice) lines += fmt::format("{}={}\n", name, to_string(e));
   if (o_.prints) say("{}", lines);
   if (!o_.plan_out.empty()) write_file(o_.plan_out, std::as_bytes(std::span(lines)));
 }
 
 QuantizeSettings Mixed::by_costs() {
+  if (loose_) {
+    tell_choice(largest().overrides);
+    return largest();
+  }
   if (o_.max_kl > 0) {
     choose_for_kl(groups_, o_.max_kl);
   } else {
     choose_for_size();
   }
-  tell_choice();
+  tell_choice(overrides_of(groups_));
   return chosen();
 }
 
@@ -282,8 +338,8 @@ double Mixed::search_for_kl(const std::function<void(const QuantizeSettings&)>& 
     compress(chosen());
     const double kl = measure_result();
     if (o_.prints)
-      say("KL divergence {:.5f} on {} windows that were kept apart (asked for: at most {:.5f})\n",
-          kl, kept_.size(), o_.max_kl);
+      say("KL divergence {:.5f} on {} that were kept apart (asked for: at most {:.5f})\n", kl,
+          counted(kept_.size(), "window"), o_.max_kl);
     if (!enough && kl > o_.max_kl) {
       fail(ErrorKind::kNumeric, "a KL divergence of {} cannot be had from these candidates: {:.5f}",
            o_.max_kl, kl);
@@ -297,7 +353,7 @@ double Mixed::search_for_kl(const std::function<void(const QuantizeSettings&)>& 
     const bool near = kl <= o_.max_kl && kl >= kNear * o_.max_kl;
     const bool no_smaller = kl <= o_.max_kl && chosen_bytes(groups_) == smallest_bytes(groups_);
     if (near || no_smaller) {
-      tell_choice();
+      tell_choice(overrides_of(groups_));
       return kl;
     }
     // Aims at the middle of the accepted range.
@@ -315,7 +371,7 @@ double Mixed::search_for_kl(const std::function<void(const QuantizeSettings&)>& 
     cost = under ? under->cost : 0;
     kl = attempt();
   }
-  tell_choice();
+  tell_choice(overrides_of(groups_));
   return kl;
 }
 

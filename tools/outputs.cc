@@ -51,10 +51,4 @@ void require_not_of_model(const std::string& output, const std::string& model,
   }
 }
 
-void check_side_output(const std::string& output, const std::string& model,
-                       const std::string& tokenizer) {
-  require_not_of_model(output, model, tokenizer);
-  check_writable(output);
-}
-
 }  // namespace pith::tools

@@ -10,8 +10,4 @@ namespace pith::tools {
 void require_not_of_model(const std::string& output, const std::string& model,
                           const std::string& tokenizer = "");
 
-// That, and check_writable.
-void check_side_output(const std::string& output, const std::string& model,
-                       const std::string& tokenizer = "");
-
 }  // namespace pith::tools

@@ -1,12 +1,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cctype>
+#include <charconv>
 #include <chrono>
+#include <cstring>
 #include <optional>
 
 #include "core/error.h"
 #include "core/file.h"
 #include "core/limits.h"
+#include "core/phases.h"
 #include "formats/printable.h"
 #include "formats/text_input.h"
 #include "formats/tokenizer/tokenizer.h"
@@ -31,31 +35,47 @@ int64_t window_length(const QuantizeCommand& o, const ModelSource& source) {
   return std::min<int64_t>(o.seqlen, static_cast<int64_t>(source.spec().context()));
 }
 
+struct Peaks {  // of memory, beside that of the compression itself
+  uint64_t text = 0, measuring = 0;
+};
+
+// One command's work, from its start on.
+struct Job {
+  const QuantizeCommand& o;
+  const ModelSource& source;
+  Progress& progress;
+  std::chrono::steady_clock::time_point begin;
+  Phases phases;     // text and measurements, before the compression
+  std::string goal;  // of mixed precision; empty: every layer gets the type
+  Peaks peaks = {};
+
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  }
+};
+
 // Lets the model write its calibration text, in the sizes of `to->calibration`, into it. The text
 // is stored in the work folder as it comes.
-void write_text(const QuantizeCommand& o, const ModelSource& source, WorkFolder& work,
-                Progress& progress, CompressOptions* to) {
+void write_text(Job& job, const Tokenizer* tokenizer, WorkFolder& work, CompressOptions* to) {
+  const Phases::Scope phase(job.phases, "writing text");
+  const ModelSource& source = job.source;
   const auto count = static_cast<int64_t>(to->calibration.size());
   const auto length = static_cast<int64_t>(to->calibration.front().size());
   Fingerprint about = fingerprint_of(source);
   about.merge(fingerprint_of(to->executor));
   about["windows"] = fmt::format("{}", count);
   about["tokens of a window"] = fmt::format("{}", length);
-  about["seed"] = fmt::format("{}", o.seed);
+  about["seed"] = fmt::format("{}", to->seed);
   RecordLog log = work.open_log("text", about);
   std::vector<TextPiece> written;
   for (const auto& record : log.records()) written.push_back(piece_from(record));
   const Model model = load_model(source);
   const Held held(*to->executor);
-  to->calibration =
-      write_windows(*to->executor, model, count, length, o.seed, progress, kTextCacheBytes, written,
-                    [&](const TextPiece& p) { log.append(to_bytes(p)); });
+  to->calibration = write_windows(*to->executor, model, count, length, to->seed,
+                                  stops_of(source, tokenizer), job.progress, kTextCacheBytes,
+                                  written, [&](const TextPiece& p) { log.append(to_bytes(p)); });
   to->calibration_hash = hash_of_windows(to->calibration);
 }
-
-struct Peaks {  // of memory, beside that of the compression itself
-  uint64_t text = 0, measuring = 0;
-};
 
 void print_linears(const QuantizeCommand& o, const CompressPlan& plan, Json* j) {
   Json linears = Json::array();
@@ -76,57 +96,61 @@ uint64_t peak_of(const CompressPlan& plan, const Peaks& peaks) {
   return std::max({plan.memory_bytes, peaks.text, peaks.measuring});
 }
 
-void print_plan(const QuantizeCommand& o, const QuantizeSettings& settings,
-                const CompressPlan& plan, const Peaks& peaks) {
+// `plan_is_final`: else the types are not chosen yet, and the plan is of the largest.
+void print_plan(const Job& job, const QuantizeSettings& settings, const CompressPlan& plan,
+                bool plan_is_final = true) {
+  const QuantizeCommand& o = job.o;
   if (!o.prints()) return;
-  say("{} -> {}: {} with {}, {:.3f} bits per weight\n", o.model, o.output,
-      to_string(settings.linears), settings.method, plan.bits_per_weight);
-  say("plan: output {}, memory {}, disk {}{}{}\n", human_bytes(plan.output_bytes),
-      human_bytes(peak_of(plan, peaks)), human_bytes(plan.disk_bytes),
+  const std::string types =
+      job.goal.empty() ? to_string(settings.linears) : "types chosen for " + job.goal;
+  say("{} -> {}: {} with {}{}\n", one_line(o.model), one_line(o.output), types, settings.method,
+      plan_is_final ? fmt::format(", {:.3f} bits per weight", plan.bits_per_weight) : "");
+  say("plan: output {}{}, memory {}, disk {}{}{}\n", plan_is_final ? "" : "at most ",
+      human_bytes(plan.output_bytes), human_bytes(peak_of(plan, job.peaks)),
+      human_bytes(plan.disk_bytes),
       plan.gpu_bytes ? ", GPU memory " + human_bytes(plan.gpu_bytes) : "",
       plan.calibration_tokens ? fmt::format(", {} calibration tokens", plan.calibration_tokens)
                               : "");
-  if (file_exists(o.output)) say("replaces {}\n", o.output);
+  if (file_exists(o.output)) say("replaces {}\n", one_line(o.output));
   flush_out();
 }
 
-Json json_of(const QuantizeCommand& o, const ModelSource& source, const QuantizeSettings& settings,
-             const CompressPlan& plan, const Peaks& peaks) {
-  return {{"source", o.model},
-          {"output", o.output},
-          {"type", to_string(settings.linears)},
+Json json_of(const Job& job, const QuantizeSettings& settings, const CompressPlan& plan) {
+  return {{"source", job.o.model},
+          {"output", job.o.output},
+          {"type", job.goal.empty() ? to_string(settings.linears) : "mixed"},
           {"method", settings.method},
-          {"parameters", parameter_count(source.spec())},
+          {"seed", job.o.seed},
+          {"parameters", parameter_count(job.source.spec())},
           {"bits_per_weight", plan.bits_per_weight},
           {"source_bytes", plan.source_bytes},
           {"planned_output_bytes", plan.output_bytes},
-          {"planned_memory_bytes", peak_of(plan, peaks)},
+          {"planned_memory_bytes", peak_of(plan, job.peaks)},
           {"planned_disk_bytes", plan.disk_bytes},
           {"planned_gpu_bytes", plan.gpu_bytes},
           {"calibration_tokens", plan.calibration_tokens}};
 }
 
-// One compression with these settings; what became of it.
-Json run(const QuantizeCommand& o, const ModelSource& source, const QuantizeSettings& settings,
-         const CompressOptions& options, const Peaks& peaks, bool plan_is_shown,
-         Progress& progress) {
+Passes passes_for(const QuantizeSettings& settings) {
   Passes passes;
   passes.push_back(make_quantize_pass(settings));
-  const CompressPlan plan = plan_compression(source, passes, options);
-  if (!plan_is_shown) print_plan(o, settings, plan, peaks);
-  Json j = json_of(o, source, settings, plan, peaks);
-  if (o.dry_run) {
-    print_linears(o, plan, &j);
-    return j;
-  }
+  return passes;
+}
 
-  const auto begin = std::chrono::steady_clock::now();
-  const CompressReport report = compress(source, passes, options, progress);
-  const double seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+// One compression with these settings; what became of it.
+Json run(Job& job, const QuantizeSettings& settings, const CompressOptions& options,
+         bool plan_is_shown) {
+  const QuantizeCommand& o = job.o;
+  const Passes passes = passes_for(settings);
+  const CompressPlan plan = plan_compression(job.source, passes, options);
+  if (!plan_is_shown) print_plan(job, settings, plan);
+  Json j = json_of(job, settings, plan);
+  const CompressReport report = compress(job.source, passes, options, job.progress);
+  auto phases = job.phases.seconds();
+  phases.insert(phases.end(), report.seconds.begin(), report.seconds.end());
   j["file_bytes"] = report.file_bytes;
-  j["seconds"] = seconds;
-  for (const auto& [name, s] : report.seconds) j["seconds_by_phase"][name] = s;
+  j["seconds"] = job.seconds();
+  for (const auto& [name, s] : phases) j["seconds_by_phase"][name] = s;
   j["worst_relative_error"] = report.worst_error;
   j["worst_linear"] = report.worst_linear;
   j["resumed_units"] = report.resumed_units;
@@ -136,20 +160,43 @@ Json run(const QuantizeCommand& o, const ModelSource& source, const QuantizeSett
   j["check_kl"] = report.check_kl;
   j["check_tokens"] = report.check_tokens;
   if (!o.prints()) return j;
-  for (const auto& f : report.fallbacks) say("fallback: {}\n", f);
+  for (const auto& f : report.fallbacks) say("fallback: {}\n", one_line(f));
   if (report.resumed_units > 0)
     say("went on after {} finished parts of an interrupted run\n", report.resumed_units);
   say("wrote {} in {:.1f} s; largest relative error {:.2e} in {}\n", human_bytes(report.file_bytes),
-      seconds, report.worst_error, report.worst_linear);
+      job.seconds(), report.worst_error, report.worst_linear);
   if (o.quiet) return j;
-  std::string methods, phases;
+  std::string methods, times;
   for (const auto& [name, n] : report.methods)
     methods += fmt::format("{}{} {}", methods.empty() ? "" : ", ", n, name);
   say("layers: {}\n", methods);
-  for (const auto& [name, s] : report.seconds)
-    phases += fmt::format("{}{} {:.1f} s", phases.empty() ? "" : ", ", name, s);
-  say("time: {}\n", phases);
+  for (const auto& [name, s] : phases)
+    times += fmt::format("{}{} {:.1f} s", times.empty() ? "" : ", ", name, s);
+  say("time: {}\n", times);
   return j;
+}
+
+// Shows the plan, and what would be measured; nothing is computed.
+void dry_run(Job& job, const QuantizeSettings& settings, const CompressPlan& plan, Mixed* mixed,
+             bool writes_text, const CompressOptions& options) {
+  const QuantizeCommand& o = job.o;
+  const bool known = mixed == nullptr || mixed->is_loose() || (mixed->has_costs() && !writes_text);
+  if (!known) {
+    print_plan(job, settings, plan, false);
+    Json j = json_of(job, settings, plan);
+    j["bits_per_weight"] = nullptr;  // not known yet
+    j["would_measure"] = mixed->measuring_json();
+    if (o.prints()) say("would measure {}, and choose by it\n", mixed->measuring_text());
+    return o.write_json(j);
+  }
+  if (mixed != nullptr) mixed->measure();  // reads the costs
+  const QuantizeSettings chosen = mixed != nullptr ? mixed->by_costs() : settings;
+  const CompressPlan final =
+      mixed != nullptr ? plan_compression(job.source, passes_for(chosen), options) : plan;
+  print_plan(job, chosen, final);
+  Json j = json_of(job, chosen, final);
+  print_linears(o, final, &j);
+  o.write_json(j);
 }
 
 // Refuses names that are a mistake, and files that cannot be written, before anything is read.
@@ -162,12 +209,7 @@ void check_outputs(const QuantizeCommand& o) {
   }
   if (!o.mixed() && !o.plan_out.empty())
     fail(ErrorKind::kUsage, "--plan-out writes what mixed precision chose: give a --target-size");
-  for (const auto& side : {o.json, o.plan_out, o.costs}) {
-    check_side_output(side, o.model, o.tokenizer);
-    if (side.empty() || side == "-") continue;
-    if (side == o.output || same_file(side, o.output))
-      fail(ErrorKind::kUsage, "{}: is the output as well", side);
-  }
+  for (const auto& side : {o.plan_out, o.costs}) check_side_file(side);
   if (o.calibration.empty() || o.calibration == "-") return;
   for (const auto& output : {o.output, o.json, o.plan_out, o.costs}) {
     if (!output.empty() && same_file(output, o.calibration))
@@ -247,14 +289,55 @@ void check_memory(const CompressPlan& plan, const Peaks& peaks) {
 
 void tell_what_is_kept(const WorkFolder& work) {
   if (work.has_work())
-    tell("what is done is kept in {}: the same command goes on from there\n", work.path());
+    tell("what is done is kept in {}: the same command goes on from there\n",
+         one_line(work.path()));
 }
 
-void quantize(const QuantizeCommand& o) {
+// What an earlier run left for this output and this one has no use for goes when this one is done.
+void warn_of_unused(const WorkFolder& work, const char* name, const char* what, bool used) {
+  const size_t parts = work.records_in(name);
+  if (used || parts == 0) return;
+  warn(
+      fmt::format("{} of an earlier run ({} in {}) is not used by this one, and is discarded when "
+                  "this one is done; stop now and run that command again to go on with it",
+                  what, counted(parts, "part"), work.path()));
+}
+
+// The seed of --seed -1 where an interrupted run goes on: the one it had.
+uint64_t seed_of(const QuantizeCommand& o) {
+  if (!o.random_seed || o.restart) return o.seed;
+  const std::string left = WorkFolder::left_value(o.output, "seed");
+  uint64_t seed = o.seed;
+  const auto [end, error] = std::from_chars(left.data(), left.data() + left.size(), seed);
+  if (error != std::errc() || left.empty()) return o.seed;
+  if (!o.quiet) tell("seed {}, as the interrupted run has it\n", seed);
+  return seed;
+}
+
+// A word as a shell takes it.
+std::string quoted(const std::string& word) {
+  const bool plain = std::ranges::all_of(word, [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) || std::strchr("_-./:+,@%=", c) != nullptr;
+  });
+  if (plain) return word;
+  std::string out = "'";
+  for (const char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return one_line(out + "'");
+}
+
+void tell_how_to_measure(const QuantizeCommand& o) {
+  if (!o.prints() || o.quiet) return;
+  say("to measure what it lost: pith eval kl {} --base {}{} --text FILE\n", quoted(o.output),
+      quoted(o.model), o.tokenizer.empty() ? "" : " --tokenizer " + quoted(o.tokenizer));
+}
+
+void quantize(QuantizeCommand& o) {
+  const auto begin = std::chrono::steady_clock::now();
   o.apply();
   check_outputs(o);
   require_one_target(o);
   QuantizeSettings settings = settings_of(o);
+  o.seed = seed_of(o);
   const auto stored = open_model_for(o);
   const auto rotated = o.rotate ? rotate_model(*stored, {.seed = o.seed}) : nullptr;
   const ModelSource& source = rotated ? *rotated : *stored;
@@ -270,39 +353,42 @@ void quantize(const QuantizeCommand& o) {
   const auto executor = make_executor(o.executor());
   CompressOptions options = options_of(o, executor.get());
   TerminalProgress progress(o.quiet);
-  Peaks peaks;
-  const bool writes = calibration == "self";
+  Job job{o, source, progress, begin, {}, "", {}};
+  bool writes = calibration == "self";
   if (writes) {
     const int64_t length = window_length(o, source);
     options.calibration.assign(static_cast<size_t>(o.nsamples),
                                std::vector<int32_t>(static_cast<size_t>(length)));
-    peaks.text = model_bytes(source) + text_cache_bytes(source.spec(), o.nsamples, length) +
-                 (uint64_t{64} << 20);
+    job.peaks.text = model_bytes(source) + text_cache_bytes(source.spec(), o.nsamples, length) +
+                     (uint64_t{64} << 20);
   } else if (calibration != "none") {
     cut_calibration_text(calibration, source, *tokenizer, o.nsamples, window_length(o, source),
                          &options);
   }
   warn_of_useless_options(o, settings, source, !options.calibration.empty());
 
+  const Passes passes = passes_for(settings);
   std::optional<Mixed> mixed;
   if (o.mixed()) {
     mixed.emplace(mixed_options_of(o), source, settings, options, progress);
-    peaks.measuring = mixed->memory_bytes() + (uint64_t{64} << 20);
+    job.goal = mixed->goal();
+    if (mixed->is_loose()) {
+      warn(mixed->loose_text());
+      if (writes && o.calibration.empty() && passes.front()->needs_text().empty()) {
+        writes = false;  // it was to measure on
+        options.calibration.clear();
+        job.peaks.text = 0;
+      }
+    } else {
+      job.peaks.measuring = mixed->memory_bytes() + (uint64_t{64} << 20);
+    }
   }
 
-  Passes passes;
-  passes.push_back(make_quantize_pass(settings));
-  const CompressPlan plan = plan_compression(source, passes, options);
+  const CompressPlan plan = mixed ? mixed->plan() : plan_compression(source, passes, options);
   check_compression(source, passes, options, plan);
-  check_memory(plan, peaks);
+  check_memory(plan, job.peaks);
   if (!mixed) warn_of_choices(o, settings, source, plan);
-  if (o.dry_run && !mixed) {
-    print_plan(o, settings, plan, peaks);
-    Json j = json_of(o, source, settings, plan, peaks);
-    print_linears(o, plan, &j);
-    o.write_json(j);
-    return;
-  }
+  if (o.dry_run) return dry_run(job, settings, plan, mixed ? &*mixed : nullptr, writes, options);
 
   WorkFolder work(o.output, o.restart);
   options.work = &work;
@@ -310,33 +396,33 @@ void quantize(const QuantizeCommand& o) {
   about.erase("calibration text");  // if it is not written yet; compress() looks at all of it
   if (mixed) about.erase("overrides");
   work.require_same("finished parts", about);
-  print_plan(o, settings, plan, peaks);
+  warn_of_unused(work, "text", "the calibration text", writes);
+  warn_of_unused(work, "costs", "what choices cost",
+                 mixed && !mixed->is_loose() && !mixed->has_costs());
+  print_plan(job, settings, plan, !mixed);
   try {
     if (writes) {
       if (!o.quiet)
         tell("the model writes {} calibration tokens first; --calib FILE is faster\n",
              plan.calibration_tokens);
-      write_text(o, source, work, progress, &options);
+      write_text(job, tokenizer.get(), work, &options);
     }
     if (mixed) {
-      if (o.dry_run && !o.quiet)
-        tell("measuring what choices cost; that is kept in {} for the run itself\n", work.path());
+      const Phases::Scope phase(job.phases, "measuring");
       mixed->measure();
     }
-    if (!mixed || o.max_kl <= 0 || o.dry_run) {
+    Json report;
+    if (!mixed || o.max_kl <= 0) {
       if (mixed) settings = mixed->by_costs();
-      const Json j = run(o, source, settings, options, peaks, !mixed, progress);
-      if (!o.dry_run) work.remove();
-      o.write_json(j);
-      return;
+      report = run(job, settings, options, !mixed);
+    } else {
+      const double kl = mixed->search_for_kl(
+          [&](const QuantizeSettings& s) { report = run(job, s, options, false); });
+      report["kl"] = kl;
     }
-    Json last;
-    const double kl = mixed->search_for_kl([&](const QuantizeSettings& s) {
-      last = run(o, source, s, options, peaks, false, progress);
-    });
-    last["kl"] = kl;
-    work.remove();
-    o.write_json(last);
+    if (const std::string left = work.remove(); !left.empty()) warn(left);
+    tell_how_to_measure(o);
+    o.write_json(report);
   } catch (const Error& e) {
     if (e.kind() != ErrorKind::kUsage) tell_what_is_kept(work);
     throw;

@@ -8,7 +8,7 @@
 #include <sstream>
 
 #include "core/error.h"
-#include "core/file.h"
+#include "formats/text_input.h"
 #include "tools/arguments.h"
 #include "tools/generation.h"
 #include "tools/terminal.h"
@@ -31,6 +31,40 @@ int64_t group_of(const std::string& text) {
   if (error != std::errc() || end != text.data() + text.size() || !exists)
     fail(ErrorKind::kUsage, "--group-size {}: choose 16, 32, 64, 128 or row", one_line(text));
   return g;
+}
+
+// Error(kUsage) naming the option where a regular expression is none.
+void check_pattern(const std::string& option, const std::string& pattern) {
+  try {
+    matches_linear(pattern, {});
+  } catch (const Error& e) {
+    fail(ErrorKind::kUsage, "{} {}: {}", option, one_line(pattern), e.what());
+  }
+}
+
+// "PATTERN=TYPE"
+std::pair<std::string, Encoding> override_of(const std::string& option, const std::string& text) {
+  const size_t eq = text.rfind('=');
+  if (eq == std::string::npos || eq == 0)
+    fail(ErrorKind::kUsage, "{} {}: PATTERN=TYPE is expected", option, one_line(text));
+  check_pattern(option, text.substr(0, eq));
+  try {
+    return {text.substr(0, eq), encoding_for_type(text.substr(eq + 1))};
+  } catch (const Error& e) {
+    throw Error(e.kind(), fmt::format("{} {}: {}", option, one_line(text), e.what()));
+  }
+}
+
+// Without blanks around them, and so without the CR of CRLF.
+std::vector<std::string> lines_of(const std::string& text) {
+  constexpr const char* kBlank = " \t\r\v\f";
+  std::vector<std::string> out;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    const size_t begin = std::min(line.find_first_not_of(kBlank), line.size());
+    out.push_back(line.substr(begin, line.find_last_not_of(kBlank) + 1 - begin));
+  }
+  return out;
 }
 
 }  // namespace
@@ -81,20 +115,17 @@ QuantizeSettings settings_of(const QuantizeCommand& o) {
     s.input.scale = InputScale::kTensor;
   }
   s.ignore = o.ignore;
-  std::vector<std::string> types;
+  for (const auto& pattern : s.ignore) check_pattern("--ignore", pattern);
   if (!o.type_file.empty()) {
-    std::istringstream lines(read_text_file(o.type_file, 16 << 20));
-    for (std::string line; std::getline(lines, line);) {
-      if (!line.empty() && line[0] != '#') types.push_back(line);
+    int number = 0;
+    for (const auto& line : lines_of(read_text_input(o.type_file, 16 << 20))) {
+      ++number;
+      if (line.empty() || line[0] == '#') continue;
+      s.overrides.push_back(
+          override_of(fmt::format("--tensor-type-file {}, line {}:", o.type_file, number), line));
     }
   }
-  types.insert(types.end(), o.tensor_types.begin(), o.tensor_types.end());
-  for (const auto& t : types) {
-    const size_t eq = t.rfind('=');
-    if (eq == std::string::npos || eq == 0)
-      fail(ErrorKind::kUsage, "--tensor-type {}: PATTERN=TYPE is expected", t);
-    s.overrides.emplace_back(t.substr(0, eq), encoding_for_type(t.substr(eq + 1)));
-  }
+  for (const auto& t : o.tensor_types) s.overrides.push_back(override_of("--tensor-type", t));
   return s;
 }
 
@@ -250,12 +281,9 @@ CLI::App* add_quantize_options(CLI::App& app, QuantizeCommand& o) {
   c->add_flag("--restart", o.restart, "discard what an interrupted run left, and begin anew")
       ->group(kOutput);
   c->add_option_function<std::string>(
-       "--seed",
-       [&o](const std::string& text) {
-         bool random = false;
-         o.seed = parse_seed(text, &random);
-       },
-       "of all that is drawn by chance, recorded in the file; -1: another each time (default: 0)")
+       "--seed", [&o](const std::string& text) { o.seed = parse_seed(text, &o.random_seed); },
+       "of all that is drawn by chance, recorded in the file; -1: another each time, and the same "
+       "where an interrupted run goes on (default: 0)")
       ->type_name("N")
       ->group(kOutput);
   c->add_option("--tokenizer", o.tokenizer, "tokenizer file, where none lies beside the model")

@@ -28,6 +28,7 @@ struct QuantizeCommand : Common, ModelOptions {
   bool static_inputs = false, no_order = false, no_search = false, static_groups = false,
        no_sequential = false, no_propagate = false;
   uint64_t seed = 0;
+  bool random_seed = false;  // --seed -1
   std::string device = "cpu";
   ExecutorChoice executor() const { return {.cuda = device == "cuda", .inputs = CpuInputs::kF32}; }
 };

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "runtime/compress/driver.h"
+#include "runtime/compress/plan.h"
 #include "tools/quantize_options.h"
 
 namespace pith::tools {

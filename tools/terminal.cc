@@ -155,7 +155,7 @@ void flush_out() {
 
 void warn(const std::string& line) {
   static std::set<std::string> said;
-  if (said.insert(line).second) tell("warning: {}\n", line);
+  if (said.insert(line).second) tell("warning: {}\n", one_line(line));
 }
 
 std::string human_bytes(uint64_t bytes) {
@@ -169,6 +169,10 @@ std::string human_bytes(uint64_t bytes) {
 std::string human_time(double seconds) {
   const auto s = static_cast<int64_t>(std::clamp(seconds, 0.0, 3.6e9));
   return fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
+}
+
+std::string counted(uint64_t n, const char* one) {
+  return fmt::format("{} {}{}", n, one, n == 1 ? "" : "s");
 }
 
 bool is_terminal(int descriptor) { return ::isatty(descriptor) != 0; }
@@ -254,6 +258,6 @@ void TerminalProgress::end() {
   if (streams().bar) write_err("");
 }
 
-void TerminalProgress::note(const std::string& line) { tell("{}\n", line); }
+void TerminalProgress::note(const std::string& line) { tell("{}\n", one_line(line)); }
 
 }  // namespace pith::tools

@@ -43,10 +43,11 @@ template <class... Args>
 void tell(fmt::format_string<Args...> format, Args&&... args) {
   print_err(fmt::format(format, std::forward<Args>(args)...));
 }
-void tell_dimly(const std::string& text);  // in grey where colours are shown
-void warn(const std::string& line);        // to standard error; the same line only once
-std::string human_bytes(uint64_t bytes);   // "85.6 MB"
-std::string human_time(double seconds);    // "1:02:03"
+void tell_dimly(const std::string& text);          // in grey where colours are shown
+void warn(const std::string& line);                // to standard error; the same line only once
+std::string human_bytes(uint64_t bytes);           // "85.6 MB"
+std::string human_time(double seconds);            // "1:02:03"
+std::string counted(uint64_t n, const char* one);  // "1 window", "2 windows"
 
 bool is_terminal(int descriptor);
 // Columns of the terminal; elsewhere those that COLUMNS names, or 80.

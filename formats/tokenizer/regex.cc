@@ -109,8 +109,8 @@ Regex::Regex(std::string_view pattern, const std::string& file, bool use_jit)
                                       translated.pcre2.size(), options, &error, &where,
                                       context.get()));
   if (!compiled_->code) {
-    fail(ErrorKind::kUnsupported, "{}: pattern {} is not supported: {}", file, compiled_->pattern,
-         message_of(error));
+    fail(ErrorKind::kUnsupported, "{}: pattern {} is not supported: {} (at offset {})", file,
+         compiled_->pattern, message_of(error), where);
   }
   if (use_jit)
     pcre2_jit_compile(compiled_->code.get(),

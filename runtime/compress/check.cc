@@ -9,7 +9,7 @@
 #include "core/interrupt.h"
 #include "core/parallel.h"
 #include "runtime/compress/calibration.h"
-#include "runtime/compress/driver.h"
+#include "runtime/compress/decode.h"
 #include "runtime/cpu/cpu_executor.h"
 #include "runtime/eval/divergence.h"
 #include "runtime/forward/forward.h"

@@ -52,6 +52,8 @@ void add_recipe(std::string_view recipe, Fingerprint* to) {
 
 }  // namespace
 
+const char* const kToolVersion = "pith " PITH_VERSION;
+
 std::string recipe_of(const ModelSource& source, const Passes& passes,
                       const CompressOptions& options) {
   std::string text = "passes:\n" + source.recipe();

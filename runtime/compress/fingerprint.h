@@ -4,12 +4,12 @@
 // so that two files with the same content have the same fingerprint.
 #pragma once
 
-#include "runtime/compress/driver.h"
+#include "runtime/compress/plan.h"
 #include "runtime/compress/work_folder.h"
 
 namespace pith {
 
-inline constexpr const char* kToolVersion = "pith 0.1.0";
+extern const char* const kToolVersion;  // "pith 0.1.0", of the project in CMakeLists.txt
 
 // The model: its description, its tensors and where they come from, its tokenizer.
 Fingerprint fingerprint_of(const ModelSource& source);

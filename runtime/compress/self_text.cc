@@ -36,8 +36,14 @@ int64_t windows_at_once(const proto::ModelSpec& spec, int64_t length, uint64_t c
 class Writer {
  public:
   Writer(Executor& executor, const Model& model, KvCache& cache, int64_t first, int64_t count,
-         uint64_t seed, Windows& out)
-      : executor_(executor), model_(model), cache_(cache), first_(first), count_(count), out_(out) {
+         uint64_t seed, const std::vector<int32_t>& stops, Windows& out)
+      : executor_(executor),
+        model_(model),
+        cache_(cache),
+        first_(first),
+        count_(count),
+        stops_(stops),
+        out_(out) {
     const auto& spec = model.spec;
     for (int64_t i = 0; i < count; ++i) {
       const Rng rng(seed, 0x73656c66u + static_cast<uint64_t>(first + i));
@@ -91,10 +97,8 @@ class Writer {
     parallel_for(count_, [&](int64_t i) {
       const auto row = static_cast<size_t>(i);
       int32_t token = samplers_[row].sample(std::span(logits_).subspan(row * vocab, vocab), {});
-      if (std::ranges::find(spec.stop_tokens(), token) != spec.stop_tokens().end() &&
-          spec.bos_token() >= 0) {
+      if (spec.bos_token() >= 0 && std::ranges::find(stops_, token) != stops_.end())
         token = spec.bos_token();
-      }
       out_[static_cast<size_t>(first_ + i)].push_back(token);
     });
   }
@@ -113,6 +117,7 @@ class Writer {
   const Model& model_;
   KvCache& cache_;
   int64_t first_, count_;
+  const std::vector<int32_t>& stops_;
   Windows& out_;
   std::vector<Sampler> samplers_;
   std::vector<float> logits_;
@@ -167,8 +172,8 @@ uint64_t text_cache_bytes(const proto::ModelSpec& spec, int64_t count, int64_t l
 }
 
 Windows write_windows(Executor& executor, const Model& model, int64_t count, int64_t length,
-                      uint64_t seed, Progress& progress, uint64_t cache_bytes,
-                      const std::vector<TextPiece>& written,
+                      uint64_t seed, const std::vector<int32_t>& stops, Progress& progress,
+                      uint64_t cache_bytes, const std::vector<TextPiece>& written,
                       FunctionRef<void(const TextPiece&)> keep) {
   const auto& spec = model.spec;
   if (length > static_cast<int64_t>(spec.context()))
@@ -186,7 +191,7 @@ Windows write_windows(Executor& executor, const Model& model, int64_t count, int
       for (int64_t i = 0; i < here; ++i) out[static_cast<size_t>(first + i)].clear();
     }
     int64_t kept = static_cast<int64_t>(window.size());
-    Writer writer(executor, model, *cache, first, here, seed, out);
+    Writer writer(executor, model, *cache, first, here, seed, stops, out);
     writer.catch_up();
     while (writer.length() < length) {
       writer.step();

@@ -27,15 +27,16 @@ struct TextPiece {
 std::string to_bytes(const TextPiece& piece);
 TextPiece piece_from(std::string_view bytes);  // Error(kCorrupt) where it is none
 
-// `count` windows of `length` tokens. Memory: caches of as many windows as fit `cache_bytes` (at
-// least one), which are written together. Calls `keep` with each piece of the text as it is
-// written. `written`: the pieces of an earlier call with the same arguments; their tokens are not
-// generated again, and the text is the same. (On a GPU, windows that were cut off may continue
-// otherwise: a pass over several tokens of one window may give other bits there.)
+// `count` windows of `length` tokens. `stops`: the tokens that end a text (stop_tokens()). Memory:
+// caches of as many windows as fit `cache_bytes` (at least one), which are written together. Calls
+// `keep` with each piece of the text as it is written. `written`: the pieces of an earlier call
+// with the same arguments; their tokens are not generated again, and the text is the same. (On a
+// GPU, windows that were cut off may continue otherwise: a pass over several tokens of one window
+// may give other bits there.)
 Windows write_windows(
     Executor& executor, const Model& model, int64_t count, int64_t length, uint64_t seed,
-    Progress& progress = no_progress(), uint64_t cache_bytes = kTextCacheBytes,
-    const std::vector<TextPiece>& written = {},
+    const std::vector<int32_t>& stops, Progress& progress = no_progress(),
+    uint64_t cache_bytes = kTextCacheBytes, const std::vector<TextPiece>& written = {},
     FunctionRef<void(const TextPiece&)> keep = [](const TextPiece&) {});
 
 // An estimate of the memory that write_windows takes beside the model.

@@ -11,6 +11,7 @@
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/hash.h"
+#include "formats/packed_file.h"
 #include "formats/printable.h"
 
 namespace pith {
@@ -154,14 +155,59 @@ void RecordLog::drop_from(size_t record) {
 
 namespace {
 
-[[noreturn]] void refuse(const std::string& path, const char* why) {
+// All that pith puts into the folder beside the journal.
+constexpr const char* kParts[] = {"data", "text", "costs", "calibration-states"};
+
+[[noreturn]] void refuse(const std::string& path, const char* why, bool restartable = false) {
   fail(ErrorKind::kUsage,
-       "{}: {}, and pith keeps its work under this name: choose another output, or move it away",
-       path, why);
+       "{}: {}, and pith keeps its work under this name: choose another output, or move it away{}",
+       path, why, restartable ? ", or add --restart to discard it and begin anew" : "");
+}
+
+// Whether a file begins with zeros, as one does whose content was lost with the power.
+bool begins_with_zeros(const File& file) {
+  std::byte first[64];
+  const auto head = std::span(first, std::min<uint64_t>(file.size(), sizeof(first)));
+  file.read(0, head);
+  return std::ranges::all_of(head, [](std::byte b) { return b == std::byte{0}; });
+}
+
+bool begins_like(const std::string& name, const File& file) {
+  if (begins_with_zeros(file)) return true;
+  if (name == "data") {  // zeros until the header is written at the end
+    std::byte first[8];
+    if (file.size() < sizeof(first)) return false;
+    file.read(0, first);
+    return looks_like_packed(first);
+  }
+  return name == "calibration-states" || RecordLog::looks_like_log(file);
+}
+
+struct Content {
+  bool only_ours = true;  // by name, owner, links and first bytes
+  bool any = false;       // a part that is not empty
+};
+// What lies in the folder beside the journal.
+Content content_of(const std::string& folder) {
+  Content c;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    struct stat s;
+    if (::lstat(entry.path().c_str(), &s) != 0 || !S_ISREG(s.st_mode) || s.st_nlink != 1 ||
+        s.st_uid != ::geteuid())
+      return {.only_ours = false};
+    if (name == "journal") continue;
+    if (std::ranges::find(kParts, name, [](const char* p) { return std::string(p); }) ==
+            std::end(kParts) ||
+        !begins_like(name, File::open_read(entry.path().string())))
+      return {.only_ours = false};
+    c.any |= s.st_size > 0;
+  }
+  return c;
 }
 
 // Makes the folder, or checks that pith may use the one that is there. Returns whether it was made.
-bool own_folder(const std::string& path) {
+bool own_folder(const std::string& path, bool restart) {
   if (syscalls().mkdir(path.c_str(), 0700) == 0) return true;
   const int error = errno;
   struct stat s;
@@ -175,32 +221,46 @@ bool own_folder(const std::string& path) {
   if (s.st_uid != ::geteuid()) refuse(path, "belongs to another user");
   if (std::filesystem::is_empty(path)) return false;
   const std::string journal = join_path(path, "journal");
-  if (::lstat(journal.c_str(), &s) != 0 || !S_ISREG(s.st_mode))
-    refuse(path, "is a folder that pith did not make");
+  if (::lstat(journal.c_str(), &s) == 0) {
+    if (!S_ISREG(s.st_mode)) refuse(path, "is a folder that pith did not make");
+    return false;
+  }
+  const Content c = content_of(path);
+  if (!c.only_ours) refuse(path, "is a folder that pith did not make");
+  if (!restart && c.any) refuse(path, "is a folder without a journal", true);
   return false;
 }
 
 }  // namespace
+
+// A journal that has not its form: made this moment, torn, lost with the power, or not pith's.
+bool WorkFolder::may_use(const File& journal, bool made, bool restart) const {
+  const bool is_log = RecordLog::looks_like_log(journal);
+  if (made || (is_log && journal.size() >= kMagic.size())) return true;
+  const Content c = content_of(path_);
+  if (!c.only_ours) return false;
+  if (is_log || begins_with_zeros(journal)) return true;
+  if (c.any && !restart) refuse(path_, "has a damaged journal", true);
+  return c.any;
+}
 
 WorkFolder::WorkFolder(const std::string& output, bool restart) {
   const OutputPath to = resolve_output(output);
   if (to.special) fail(ErrorKind::kUsage, "{}: the output is not a regular file", output);
   output_ = to.path;
   path_ = path_for(output_);
-  const bool made = own_folder(path_);
+  const bool made = own_folder(path_, restart);
   try {
     const std::string path = file("journal");
     File journal = File::open_own(path);
     // Another process may have finished, and removed this file, between the opening and the lock.
-    if (!journal.try_lock() || !journal.is_at(path))
+    if (!journal.try_lock() || !journal.is_at(path)) {
       fail(ErrorKind::kBusy, "{}: another process is writing {}", path_, output);
-    // An empty journal is one that was just made, and nothing is beside it.
-    const bool alone = std::distance(std::filesystem::directory_iterator(path_), {}) == 1;
-    if (!RecordLog::looks_like_log(journal) || (journal.size() < kMagic.size() && !alone))
-      refuse(path_, "has a journal that is not pith's");
+    }
+    if (!may_use(journal, made, restart)) refuse(path_, "has a journal that is not pith's");
     journal_ = RecordLog(std::move(journal));
     if (restart) {
-      for (const char* name : {"data", "text", "costs"}) remove_file(file(name));
+      for (const char* name : kParts) remove_file(file(name));
       journal_.begin({});
     } else if (!journal_.has_begun() || !file_exists(file("data"))) {
       journal_.begin({});  // without data it is a list of nothing
@@ -222,15 +282,27 @@ WorkFolder::~WorkFolder() {
 
 bool WorkFolder::has_work() const {
   if (!journal_.records().empty() && file_exists(file("data"))) return true;
-  for (const char* name : {"text", "costs"}) {
-    try {
-      if (file_exists(file(name)) && !RecordLog(File::open_read(file(name))).records().empty())
-        return true;
-    } catch (const Error&) {
-      return true;  // not known
-    }
+  return records_in("text") + records_in("costs") > 0;
+}
+
+size_t WorkFolder::records_in(const std::string& name) const {
+  try {
+    return file_exists(file(name)) ? RecordLog(File::open_read(file(name))).records().size() : 0;
+  } catch (const Error&) {
+    return 1;  // not known
   }
-  return false;
+}
+
+std::string WorkFolder::left_value(const std::string& output, const std::string& key) {
+  const std::string folder = path_for(resolve_output(output).path);
+  for (const char* name : {"journal", "text", "costs"}) {
+    const std::string path = join_path(folder, name);
+    struct stat s;
+    if (::lstat(path.c_str(), &s) != 0 || !S_ISREG(s.st_mode)) continue;
+    const RecordLog log(File::open_read(path));
+    if (const auto it = log.about().find(key); it != log.about().end()) return it->second;
+  }
+  return "";
 }
 
 namespace {
@@ -267,14 +339,26 @@ RecordLog WorkFolder::open_log(const std::string& name, const Fingerprint& about
   return log;
 }
 
-void WorkFolder::remove() {
+std::string WorkFolder::remove() {
   removed_ = true;
   // The journal goes last, while it is locked. A file that cannot be removed is no error: the
   // result is complete.
-  for (const char* name : {"data", "text", "costs", "journal"})
-    syscalls().unlink(file(name).c_str());
+  for (const char* name : kParts) syscalls().unlink(file(name).c_str());
+  syscalls().unlink(file("journal").c_str());
   journal_.close();
-  syscalls().rmdir(path_.c_str());
+  if (syscalls().rmdir(path_.c_str()) == 0) return "";
+  std::string names;
+  std::error_code error;
+  int count = 0;
+  for (std::filesystem::directory_iterator it(path_, error), end; !error && it != end;
+       it.increment(error)) {
+    constexpr int kNamed = 3;
+    if (++count <= kNamed)
+      names += (names.empty() ? "" : ", ") + printable(it->path().filename().string());
+  }
+  if (count == 0) return "";  // gone, or made anew by another process
+  return fmt::format("{} is not pith's, so {} was not removed", names + (count > 3 ? ", ..." : ""),
+                     path_);
 }
 
 }  // namespace pith

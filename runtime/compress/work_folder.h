@@ -15,7 +15,9 @@
 //
 // Nothing here is trusted: the folder and its files must belong to this user, be no symbolic links
 // and have no further hard links, and a folder that existed before must have a journal of this
-// form; otherwise it is refused and not touched.
+// form; otherwise it is refused and not touched. A crash or a loss of power may leave a journal
+// that is empty, torn or zeros: the folder is pith's then if it holds pith's files and nothing
+// else, and begins anew. A journal that is missing or damaged otherwise takes --restart.
 #pragma once
 
 #include <map>
@@ -88,9 +90,19 @@ class WorkFolder {
   // Error(kUsage), as in begin(), where an earlier run left parts and differs in one of these.
   void require_same(const std::string& what, const Fingerprint& some) const;
   bool has_work() const;
-  void remove();  // and all in it
+  // Finished parts of a log that this run may not use: "text", "costs".
+  size_t records_in(const std::string& name) const;
+  // With all of pith's files. What is not pith's stays, and so does the folder then: returns a
+  // sentence that says so, else "".
+  std::string remove();
+
+  // The value of a key in the fingerprints that an earlier run for this output left; "" where there
+  // is none. Reads only, and takes no lock.
+  static std::string left_value(const std::string& output, const std::string& key);
 
  private:
+  bool may_use(const File& journal, bool made, bool restart) const;
+
   std::string output_, path_;
   RecordLog journal_;
   bool removed_ = false;

@@ -118,10 +118,11 @@ struct CorruptCase {
 };
 
 const CorruptCase kHeaderCases[] = {
-    {"empty", [] { return std::string(); }, kCorrupt, "0 bytes, a header has 64"},
-    {"one_byte", [] { return std::string("\x89"); }, kCorrupt, "1 bytes, a header has 64"},
+    {"empty", [] { return std::string(); }, kCorrupt, "cut off: it has 0 bytes"},
+    {"one_byte", [] { return std::string("\x89"); }, kCorrupt, "cut off: it has 1 bytes"},
     {"a_header_less_one_byte", [] { return small_file().substr(0, 63); }, kCorrupt, "63 bytes"},
-    {"a_header_alone", [] { return small_file().substr(0, 64); }, kCorrupt, "its header says"},
+    {"a_header_alone", [] { return small_file().substr(0, 64); }, kCorrupt,
+     "cut off: it has 64 of "},
     {"zeros", [] { return std::string(4096, '\0'); }, kCorrupt, "magic"},
     {"magic_of_gguf", header([](PackedHeader& h) { std::memcpy(h.magic, "GGUF", 4); }), kCorrupt,
      "magic"},
@@ -148,8 +149,7 @@ const CorruptCase kHeaderCases[] = {
     {"file_bytes_0", header([](PackedHeader& h) { h.file_bytes = 0; }), kCorrupt, "header says 0"},
     {"file_bytes_one_less", header([](PackedHeader& h) { --h.file_bytes; }), kCorrupt,
      "its header says"},
-    {"file_bytes_2_63", header([](PackedHeader& h) { h.file_bytes = k2_63; }), kCorrupt,
-     "its header says"},
+    {"file_bytes_2_63", header([](PackedHeader& h) { h.file_bytes = k2_63; }), kCorrupt, "cut off"},
     {"manifest_offset_0", header([](PackedHeader& h) {
        h.manifest_offset = 0;
        h.manifest_bytes = h.file_bytes;

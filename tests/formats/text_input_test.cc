@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -53,6 +54,38 @@ TEST_F(TextInput, is_taken_as_it_is) {
                                  "\n\n\n"})
     EXPECT_EQ(read_text_input(file("t", text), kMax), text);
   EXPECT_EQ(read_text_input(file("t", "\xef\xbb\xbfmarked"), kMax), "marked");
+}
+
+// Refused by counting: no memory is taken for it, which a limit of the process would tell.
+TEST_F(TextInput, that_unpacks_to_more_than_is_allowed_is_refused_before_memory_is_taken) {
+  std::string bomb;
+  const std::string member = gzip(std::string(1 << 20, 'a'));
+  for (int i = 0; i < 300; ++i) bomb += member;
+  rusage before, after;
+  getrusage(RUSAGE_SELF, &before);
+  EXPECT_PITH_ERROR(read_text_input(file("bomb.gz", bomb), 250 << 20), ErrorKind::kCorrupt,
+                    "more than 262144000 bytes of text when unpacked");
+  getrusage(RUSAGE_SELF, &after);
+  EXPECT_LT(after.ru_maxrss - before.ru_maxrss, 50 << 10);  // KiB
+}
+
+TEST_F(TextInput, of_a_pipe_may_be_long) {
+  std::string text;
+  for (int i = 0; text.size() < (70u << 20); ++i) text += "line " + std::to_string(i) + "\n";
+  const std::string path = folder_.file("fifo");
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  std::thread writer([&] {
+    const int fd = ::open(path.c_str(), O_WRONLY);
+    for (size_t at = 0; at < text.size();) {
+      const ssize_t n = ::write(fd, text.data() + at, text.size() - at);
+      if (n <= 0) break;
+      at += static_cast<size_t>(n);
+    }
+    ::close(fd);
+  });
+  const std::string read = read_text_input(path, 1 << 30);
+  writer.join();
+  EXPECT_TRUE(read == text) << read.size();
 }
 
 TEST_F(TextInput, compressed_is_unpacked_whatever_its_name) {

@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "quant/quantize_pass.h"
 #include "quant/rotate.h"
+#include "runtime/compress/driver.h"
 #include "runtime/compress/fingerprint.h"
 #include "tests/support/fault_syscalls.h"
 #include "tests/support/stop_after.h"

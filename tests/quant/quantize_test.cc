@@ -325,7 +325,7 @@ TEST(Types, names_of_other_tools_and_of_encodings_are_known) {
                {"w4a16", "int4-g128", -1},
                {"W4A16_ASYM", "int4-g128-asym", -1},
                {"w8", "int8-g64", -1},
-               {"W8A16", "int8-row", -1},
+               {"W8A16", "int8-g128", -1},
                {"W3A16", "int3-g128", -1},
                {"INT8", "int8-row", -1},
                {"FP8", "fp8e4m3-tensor", -1},

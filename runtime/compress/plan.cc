@@ -1,0 +1,178 @@
+#include "runtime/compress/plan.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <map>
+
+#include "core/bytes.h"
+#include "core/error.h"
+#include "core/limits.h"
+#include "runtime/compress/check.h"
+
+namespace pith {
+
+TargetEncoding target_of(const Passes& passes, const LinearInfo& info, const Encoding& from) {
+  TargetEncoding to{from};
+  for (const auto& p : passes) {
+    if (const auto e = p->encoding(info)) to = {*e, p.get()};
+  }
+  return to;
+}
+
+StatisticsNeeds needs_of(const Passes& passes) {
+  StatisticsNeeds all;
+  for (const auto& p : passes) all = all | p->needs();
+  return all;
+}
+
+bool holds_out(const StatisticsNeeds& needs, const CompressOptions& options) {
+  return needs.cross && options.calibration.size() >= kHoldOut;
+}
+
+uint64_t model_bytes(const ModelSource& source) {
+  if (source.manifest() != nullptr && source.recipe().empty()) return 0;
+  uint64_t total = 0;
+  for (const auto& info : linears_of(source.spec()))
+    total += encoded_bytes(source.encoding(info), info.n, info.k);
+  return total;
+}
+
+namespace {
+
+// Weights of a block and of what it was, in 16 bits; some activations of a window; what passes
+// take.
+uint64_t gpu_bytes_of(const CompressPlan& plan, const Passes& passes,
+                      const CompressOptions& options) {
+  constexpr uint64_t kActivations = 8;  // of the widest input
+  std::map<int, uint64_t> weights;
+  uint64_t widest = 0, working = 0, longest = 0, ahead = 0;
+  for (const auto& l : plan.linears) {
+    if (l.info.layer < 0) continue;
+    if (l.info.part() >= 0) ahead = kStatisticsAhead;
+    weights[l.info.layer] += static_cast<uint64_t>(l.info.n * l.info.k);
+    widest = std::max(widest, static_cast<uint64_t>(std::max(l.info.n, l.info.k)));
+    for (const auto& p : passes)
+      working = std::max(working, p->gpu_working_bytes(l.info.n, l.info.k));
+  }
+  uint64_t most = 0;
+  for (const auto& [layer, n] : weights) most = std::max(most, n);
+  for (const auto& w : options.calibration) longest = std::max<uint64_t>(longest, w.size());
+  return 4 * most + kActivations * longest * widest * sizeof(float) + working + ahead;
+}
+
+}  // namespace
+
+CompressPlan plan_compression(const ModelSource& source, const Passes& passes,
+                              const CompressOptions& options) {
+  CompressPlan plan;
+  const auto& spec = source.spec();
+  plan.source_bytes = source.tensor_bytes();
+  std::map<int, uint64_t> from_bytes, to_bytes;  // by layer
+  uint64_t weights = 0, planes = 0;
+  for (const auto& info : linears_of(spec)) {
+    const Encoding from = source.encoding(info);
+    const Encoding to = target_of(passes, info, from).encoding;
+    LinearPlan p{info, from, to, encoded_bytes(to, info.n, info.k)};
+    weights += static_cast<uint64_t>(info.n * info.k);
+    planes += p.bytes;
+    from_bytes[info.layer] += encoded_bytes(from, info.n, info.k);
+    to_bytes[info.layer] += p.bytes;
+    plan.output_bytes +=
+        round_up(p.bytes, kPlaneAlignment) + (info.bias ? static_cast<uint64_t>(info.n) * 4 : 0);
+    plan.linears.push_back(std::move(p));
+  }
+  for (const auto& v : vectors_of(spec))
+    plan.output_bytes += round_up(static_cast<uint64_t>(v.length) * 4, kPlaneAlignment);
+  plan.output_bytes += bytes_of(source.tokenizer());
+  plan.bits_per_weight =
+      weights ? 8 * static_cast<double>(planes) / static_cast<double>(weights) : 0;
+  uint64_t largest = 0;
+  for (const auto& [layer, bytes] : from_bytes) {
+    if (layer >= 0) largest = std::max(largest, bytes + to_bytes[layer]);
+  }
+  constexpr uint64_t kWorking = 64 << 20;
+  plan.memory_bytes = largest + kWorking;
+  const StatisticsNeeds needs = needs_of(passes);
+  if (needs.any() && !options.calibration.empty()) {
+    uint64_t states = 0, working = 0;
+    for (const auto& w : options.calibration) {
+      plan.calibration_tokens += static_cast<int64_t>(w.size());
+      states += w.size() * spec.hidden() * sizeof(float);
+    }
+    if (states > options.memory) {
+      plan.scratch_bytes = states * (holds_out(needs, options) ? 2 : 1);
+    } else {
+      plan.memory_bytes += states * (holds_out(needs, options) ? 2 : 1);
+    }
+    for (const auto& p : passes) {
+      uint64_t widest = 0;
+      for (const auto& l : plan.linears) {
+        if (l.info.layer >= 0) widest = std::max(widest, p->working_bytes(l.info.k));
+      }
+      working = std::max(working, widest);
+    }
+    const bool parts =
+        std::ranges::any_of(plan.linears, [](const LinearPlan& l) { return l.info.part() >= 0; });
+    plan.memory_bytes += working + (parts ? kStatisticsAhead : 0);
+  }
+  if (plan.calibration_tokens > 0 && options.executor != nullptr && options.executor->gpu())
+    plan.gpu_bytes = gpu_bytes_of(plan, passes, options);
+  if (!options.calibration.empty()) {
+    plan.memory_bytes +=
+        encoded_bytes(source.encoding(linears_of(spec).front()), static_cast<int64_t>(spec.vocab()),
+                      static_cast<int64_t>(spec.hidden()));
+  }
+  plan.memory_bytes =
+      std::max(plan.memory_bytes, largest + kWorking + check_bytes(source, kCheckTokens));
+  plan.disk_bytes = plan.output_bytes + plan.scratch_bytes;
+  return plan;
+}
+
+void check_compression(const ModelSource& source, const Passes& passes,
+                       const CompressOptions& options, const CompressPlan& plan) {
+  if (same_file(source.path(), options.output) || source.reads(options.output))
+    fail(ErrorKind::kUsage, "{}: the output is the input", options.output);
+  if (is_folder(options.output))
+    fail(ErrorKind::kUsage, "{}: the output is a folder", options.output);
+  const OutputPath output = resolve_output(options.output);
+  if (output.special)
+    fail(ErrorKind::kUsage, "{}: the output is not a regular file", options.output);
+  for (const auto& p : passes) {
+    if (const std::string why = p->needs_text(); !why.empty() && plan.calibration_tokens == 0)
+      fail(ErrorKind::kUsage, "{}", why);
+  }
+  const auto vocab = static_cast<int64_t>(source.spec().vocab());
+  for (const auto& w : options.calibration) {
+    for (const int32_t id : w) {
+      if (id < 0 || id >= vocab) {
+        fail(ErrorKind::kCorrupt,
+             "the calibration text has token {}, and the model knows tokens below {}: the "
+             "tokenizer is of another model",
+             id, vocab);
+      }
+    }
+  }
+  if (plan.gpu_bytes > 0) {
+    const uint64_t free = options.executor->gpu()->free_bytes();
+    if (plan.gpu_bytes > free) {
+      fail(ErrorKind::kMemory, "the GPU has {:.1f} MB free of about {:.1f} MB that this takes",
+           static_cast<double>(free) / 1e6, static_cast<double>(plan.gpu_bytes) / 1e6);
+    }
+  }
+  require_memory(plan.memory_bytes, "this compression",
+                 plan.calibration_tokens > 0
+                     ? "--memory SIZE keeps calibration states in a file; fewer --nsamples or a "
+                       "shorter --seqlen take less"
+                     : "");
+  const std::string data = join_path(WorkFolder::path_for(output.path), "data");
+  const uint64_t there = is_regular_file(data) ? allocated_bytes(data) : 0;
+  const uint64_t free = free_space(output.path);
+  if (plan.disk_bytes > there && plan.disk_bytes - there > free) {
+    fail(ErrorKind::kNoSpace, "{}: this takes {:.1f} MB of disk, and {:.1f} MB are free: {}",
+         WorkFolder::path_for(output.path), static_cast<double>(plan.disk_bytes - there) / 1e6,
+         static_cast<double>(free) / 1e6, std::strerror(ENOSPC));
+  }
+}
+
+}  // namespace pith
