@@ -14,6 +14,7 @@
 #include "quant/quantize_pass.h"
 #include "runtime/compress/driver.h"
 #include "runtime/cpu/kernels.h"
+#include "runtime/cpu/kv_cache.h"
 #include "runtime/forward.h"
 #include "runtime/model/synthetic.h"
 #include "tools/arguments.h"
@@ -31,6 +32,9 @@ struct Options : Common, ModelOptions, ExecutorOptions {
   bool prompts_given = false, types_given = false;
   int64_t generate = 64, repeats = 3, depth = 0, batch = 1;
 
+  KvTypes cache_types() const {
+    return cache.empty() ? KvType::kF16 : parse_kv_types(cache, KvType::kF16);
+  }
   int64_t longest() const { return depth + std::ranges::max(prompt) + generate; }
 };
 
@@ -138,7 +142,7 @@ class Runner {
   Runner(const ModelSource& source, const Options& o)
       : model_(load_model(source)),
         executor_(make_executor(o.executor())),
-        types_(o.cache.empty() ? KvTypes(KvType::kF16) : parse_kv_types(o.cache, KvType::kF16)) {
+        types_(o.cache_types()) {
     const ModelUse use{.slots = static_cast<int>(o.batch), .length = o.longest(), .types = types_};
     const MemoryPlan plan = executor_->prepare(model_, use);
     print_memory(plan, o.quiet);
@@ -242,6 +246,10 @@ void bench(Options& o) {
   if (!o.synthetic.empty() && !o.executor().cuda) {
     require_memory(model_bytes(*source), fmt::format("{} of {}", o.synthetic, o.type),
                    "choose a narrower --type or a smaller shape");
+  }
+  if (!o.executor().cuda) {
+    require_cache_memory(source->spec(), static_cast<int>(o.batch), o.longest(), o.cache_types(),
+                         model_bytes(*source), "--depth, --n-prompt, --n-gen and --batch");
   }
   Runner runner(*source, o);
   const double load_seconds = seconds(begin_load);

@@ -33,8 +33,14 @@ Run& this_run() {
   return r;
 }
 
-bool is_standard_output(const std::string& json) {
-  return json == "-" || json == "/dev/stdout" || json == "/dev/fd/1" || json == "/proc/self/fd/1";
+// Whether a file to write is standard output, by whatever name.
+bool is_standard_output(const std::string& path) {
+  if (path.empty() || path == "-") return !path.empty();
+  try {
+    return resolve_output(path).descriptor == 1;
+  } catch (const Error&) {  // no file to write
+    return false;
+  }
 }
 
 std::string time_now() {
@@ -262,7 +268,7 @@ int report(const Words& words, const std::string& who, const char* kind, int cod
     write_report(words.json,
                  {{"error", {{"kind", kind}, {"message", message}, {"exit_code", code}}}});
   } catch (const Error& e) {
-    if (!is_standard_output(words.json)) tell("{}: {}\n", who, e.what());
+    if (message != e.what()) tell("{}: {}\n", who, e.what());  // the file may be that error
   } catch (const ReaderGone&) {
   }
   return code;
@@ -293,6 +299,9 @@ int run(int argc, const char* const* argv) {
   try {
     read_words(app, without_verbs(this_run().arguments), &words);
     started = true;
+    // What quantize makes is a file; what it says besides may be lost.
+    if (words.command->get_name() != "quantize" || is_standard_output(words.json))
+      require_output();
     if (words.help || words.version) {
       print_out(words.help ? help_text(*words.command, columns(1)) : version_text());
     } else {

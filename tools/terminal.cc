@@ -25,6 +25,7 @@ struct Streams {
   std::string out;         // not yet written
   bool open_line = false;  // standard output stands inside a line
   bool bar = false;        // standard error shows a bar
+  bool closed = false;     // standard output was, when the program began
   int failure = 0;         // errno of standard output's first failed write
   bool reported = false;   // it was thrown
 };
@@ -85,8 +86,13 @@ void prepare_streams() {
     if (::fcntl(descriptor, F_GETFD) >= 0 || errno != EBADF) continue;
     // open() returns the lowest free descriptor, which is this one. Without /dev, "/" takes the
     // place.
+    if (descriptor == 1) streams().closed = true;
     if (::open("/dev/null", O_RDWR) < 0 && ::open("/", O_RDONLY) < 0) return;
   }
+}
+
+void require_output() {
+  if (streams().closed) streams().failure = EBADF;
 }
 
 std::string escaped(std::string_view text) {
@@ -150,7 +156,8 @@ void flush_out() {
   if (s.failure == 0 || s.reported) return;
   s.reported = true;
   if (s.failure == EPIPE) throw ReaderGone();
-  fail(ErrorKind::kIo, "cannot write to standard output: {}", std::strerror(s.failure));
+  fail(ErrorKind::kIo, "cannot write to standard output: {}",
+       s.failure == EBADF ? "it is closed" : std::strerror(s.failure));
 }
 
 void warn(const std::string& line) {

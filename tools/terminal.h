@@ -3,7 +3,9 @@
 // so that closed, full and broken streams are handled in one way:
 //
 //   standard error    messages that cannot be written are dropped
-//   standard output   nobody reads the pipe: ReaderGone, which ends the program silently with 141;
+//   standard output   closed from the start: as if every write failed, where the program says so
+//                     with require_output()
+//                     nobody reads the pipe: ReaderGone, which ends the program silently with 141;
 //                     any other failure: Error(kIo), once
 #pragma once
 
@@ -22,6 +24,9 @@ struct ReaderGone {};
 // Descriptors 0 to 2 that are closed lead to /dev/null from now on, so that no file that is opened
 // later takes their place. Called once by main, before anything is opened.
 void prepare_streams();
+// From now on a standard output that was closed is an error of what is written to it; until then
+// that is lost.
+void require_output();
 
 // Control characters (C0, DEL, C1) and invalid bytes as \xNN; tabs and ends of lines stay.
 std::string escaped(std::string_view text);

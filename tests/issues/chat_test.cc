@@ -200,18 +200,19 @@ class Terminal {
   std::string until(const std::string& text) {
     const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
     while (seen_.find(text) == std::string::npos && std::chrono::steady_clock::now() < end) {
-      pollfd p{master_, POLLIN, 0};
-      if (::poll(&p, 1, 100) <= 0) continue;
-      char part[4096];
-      const ssize_t n = ::read(master_, part, sizeof(part));
-      if (n <= 0) break;
-      seen_.append(part, static_cast<size_t>(n));
+      if (!read_more()) break;
     }
     const size_t at = seen_.find(text);
     EXPECT_NE(at, std::string::npos) << seen_ << "\n  should show: " << text;
     const std::string shown = seen_.substr(0, at);
     seen_.erase(0, at == std::string::npos ? at : at + text.size());
     return shown;
+  }
+  // Reads on until the program has shown more.
+  void some() {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (seen_.empty() && std::chrono::steady_clock::now() < end && read_more()) {
+    }
   }
   int exit_code() {
     int status = 0;
@@ -221,6 +222,16 @@ class Terminal {
   }
 
  private:
+  // false: the program has ended.
+  bool read_more() {
+    pollfd p{master_, POLLIN, 0};
+    if (::poll(&p, 1, 100) <= 0) return true;
+    char part[4096];
+    const ssize_t n = ::read(master_, part, sizeof(part));
+    if (n > 0) seen_.append(part, static_cast<size_t>(n));
+    return n > 0;
+  }
+
   int master_ = -1;
   pid_t child_ = -1;
   std::string seen_;
@@ -228,29 +239,27 @@ class Terminal {
 
 // The text on the line of the prompt.
 const std::string kReady = "> ";
+// Comes when a line was read.
+const std::string kRead = "\x1b[?2004l";
 
 TEST_F(Chat, on_a_terminal_interrupts_clear_stop_or_leave) {
   Terminal t({PITH_PROGRAM, "chat", model(), "-n", "-1", "-c", "60000", "-t", "1", "--ignore-eos"},
              folder_.path());
   if (!t.works()) GTEST_SKIP() << "no terminals here";
   t.until(kReady);
-  std::this_thread::sleep_for(std::chrono::milliseconds(500));  // until the editor reads
   t.type("half a line");
   t.until("line");
-  std::this_thread::sleep_for(std::chrono::milliseconds(500));  // until the editor reads
-  t.type("\x03");                                               // clears what was typed
+  t.type("\x03");  // clears what was typed
   t.until(kReady);
   t.type("hello\r");
-  t.until("hello");
-  std::this_thread::sleep_for(std::chrono::milliseconds(500));  // it writes until it is stopped
+  t.until(kRead);
+  t.some();  // of the answer, which is written until it is stopped
   t.type("\x03");
   t.until("ended by cancelled");
-  t.until(kReady);
-  std::this_thread::sleep_for(std::chrono::milliseconds(500));  // until the editor reads
+  EXPECT_EQ(t.until(kReady).find("stopped"), std::string::npos);
   t.type("\x03");  // may have been meant for the answer
   t.until("again");
   t.until(kReady);
-  std::this_thread::sleep_for(std::chrono::milliseconds(500));  // until the editor reads
   t.type("\x03");
   EXPECT_EQ(t.exit_code(), 130);
 }
