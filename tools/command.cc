@@ -300,8 +300,7 @@ int run(int argc, const char* const* argv) {
     read_words(app, without_verbs(this_run().arguments), &words);
     started = true;
     // What quantize makes is a file; what it says besides may be lost.
-    if (words.command->get_name() != "quantize" || is_standard_output(words.json))
-      require_output();
+    if (words.command->get_name() != "quantize" || is_standard_output(words.json)) require_output();
     if (words.help || words.version) {
       print_out(words.help ? help_text(*words.command, columns(1)) : version_text());
     } else {

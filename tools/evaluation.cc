@@ -8,6 +8,7 @@
 #include "formats/printable.h"
 #include "formats/text_input.h"
 #include "formats/tokenizer/unicode.h"
+#include "tools/arguments.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
@@ -18,22 +19,27 @@ void TextOptions::add_to(CLI::App& command) {
                   "the text, UTF-8, .gz too; - is standard input, pipes are read as well")
       ->required()
       ->type_name("FILE");
-  command.add_option("--protocol", protocol,
-                     "how the text is taken: text (as it is, every token scored), gptq-2048 "
-                     "(WikiText-2's rows), llama-512 (llama.cpp), paragraph; other windows alike: "
-                     "text-512 (default: text, windows of 2048 tokens or the model's context)");
+  command
+      .add_option("--protocol", protocol,
+                  "how the text is taken: text (as it is, every token scored), gptq-2048 "
+                  "(WikiText-2's rows), llama-512 (llama.cpp), paragraph; other windows alike: "
+                  "text-512 (default: text, windows of 2048 tokens or the model's context)")
+      ->group(kTextGroup);
   command
       .add_option("--stride", stride,
                   "protocol text: tokens that a window scores, behind others as context (default: "
                   "all of its window)")
-      ->check(CLI::Range(1, 1 << 30));
+      ->check(in_range(1, 1 << 30))
+      ->group(kTextGroup);
   command
       .add_option("--max-windows,--chunks", max_windows, "only the first windows (default: all)")
-      ->check(CLI::Range(0, 1 << 30));
+      ->check(in_range(0, 1 << 30))
+      ->group(kTextGroup);
 }
 
 std::string EvaluationText::description() const {
-  return fmt::format("{}: {}; {} windows", protocol.name(), protocol.summary(), windows.size());
+  return fmt::format("{}: {}; {} window{}", protocol.name(), protocol.summary(), windows.size(),
+                     windows.size() == 1 ? "" : "s");
 }
 
 EvaluationText read_text(const TextOptions& o) {

@@ -354,11 +354,13 @@ void require_cache_memory(const proto::ModelSpec& spec, int slots, int64_t lengt
   const auto fits = static_cast<int64_t>(std::max(0.0, left / token));
   const std::string besides =
       other < (1 << 20) ? "" : fmt::format(" besides {:.2f} GB", static_cast<double>(other) / 1e9);
+  const bool wide = types.keys <= KvType::kBF16 || types.values <= KvType::kBF16;
   fail(ErrorKind::kMemory,
        "a KV cache of {}{} tokens takes {:.2f} GB of memory{}, and there are {:.2f} GB at most "
-       "({}): {} tokens fit ({}), more in a narrower type (--kv int8)",
+       "({}): {} tokens fit ({}){}",
        slots > 1 ? fmt::format("{} times ", slots) : "", length, bytes / 1e9, besides,
-       static_cast<double>(most.bytes) / 1e9, most.by, fits, options);
+       static_cast<double>(most.bytes) / 1e9, most.by, fits, options,
+       wide ? ", more in a narrower type (--kv int8)" : "");
 }
 
 CpuKvCache::CpuKvCache(const proto::ModelSpec& spec, int slots, int64_t length, KvTypes types)
