@@ -101,9 +101,11 @@ bool TextLines::next(std::string* line) {
     if (length > max_line_)
       fail(ErrorKind::kCorrupt, "{}: a line of more than {} bytes", path_, max_line_);
     if (end != text_.npos || (ended_ && length > 0)) {
-      line->assign(text_, at_, length);
-      at_ += length + (end != text_.npos ? 1 : 0);
+      // Checked with its end, behind which no character goes on.
+      line->assign(text_, at_, length + (end != text_.npos ? 1 : 0));
+      at_ += line->size();
       check_text(*line, path_);
+      line->resize(length);
       if (!begun_ && line->starts_with("\xef\xbb\xbf")) line->erase(0, 3);
       begun_ = true;
       if (line->ends_with("\r")) line->pop_back();

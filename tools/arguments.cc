@@ -240,7 +240,7 @@ class Reader {
       add(*o, "--" + name + (equals == std::string::npos ? "" : word.substr(equals)));
     } else {
       add(*o, "--" + name,
-          equals == std::string::npos ? next_value("--" + name) : word.substr(equals + 1));
+          equals == std::string::npos ? next_value(*o, "--" + name) : word.substr(equals + 1));
     }
   }
 
@@ -263,7 +263,7 @@ class Reader {
         continue;
       }
       std::string value = word.substr(i + 1);
-      if (value.empty()) return add(*o, name, next_value(name));
+      if (value.empty()) return add(*o, name, next_value(*o, name));
       if (value[0] == '=') value.erase(0, 1);
       double unused = 0;
       if (is_number_type(o->get_type_name()) && !number(value, &unused))
@@ -318,8 +318,9 @@ class Reader {
                        plain && option != "-p" ? shown : "\"" + shown + "\"");
   }
 
-  std::string next_value(const std::string& name) {
-    if (at_ == arguments_.size()) fail(ErrorKind::kUsage, "{} needs a value", name);
+  std::string next_value(const Option& o, const std::string& name) {
+    if (at_ == arguments_.size())
+      fail(ErrorKind::kUsage, "{} needs a value: {}", name, o.get_description());
     const std::string& word = arguments_[at_];
     const bool option =
         word.size() > 2 && word.starts_with("--")

@@ -132,6 +132,12 @@ uint64_t weight_bytes(const Model& model) {
 
 std::unique_ptr<ModelSource> source_of(const Options& o) {
   if (o.synthetic.empty()) return open_model_for(o);
+  const auto shapes = synthetic_shapes();
+  if (const std::string meant = nearest(o.synthetic, {shapes.begin(), shapes.end()});
+      !meant.empty() && meant != o.synthetic) {
+    fail(ErrorKind::kUsage, "--synthetic {}: no such shape; did you mean {}? Shapes: {}",
+         one_line(o.synthetic), meant, fmt::join(shapes, " "));
+  }
   return make_synthetic(o.synthetic, {encoding_for_type(o.type), encoding_for_type(o.table_type),
                                       input_for_type(o.type)});
 }
@@ -235,8 +241,12 @@ std::string share(double of, double all, const char* otherwise) {
 void bench(Options& o) {
   o.apply();
   o.prompt = lengths_of(o.prompts);
-  if (o.model.empty() == o.synthetic.empty())
-    fail(ErrorKind::kUsage, "bench takes a model or --synthetic SHAPE");
+  if (o.model.empty() && o.synthetic.empty())
+    fail(ErrorKind::kUsage, "bench takes a model, or --synthetic SHAPE in place of one");
+  if (!o.model.empty() && !o.synthetic.empty()) {
+    fail(ErrorKind::kUsage, "{} and --synthetic {} are both given: choose one model",
+         one_line(o.model), one_line(o.synthetic));
+  }
   if (o.types_given && o.synthetic.empty())
     fail(ErrorKind::kUsage, "--type and --table-type go with --synthetic: a model has its own");
   const auto begin_load = Clock::now();

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <new>
+#include <system_error>
 
 #include "core/error.h"
 #include "core/file.h"
@@ -33,7 +34,8 @@ Run& this_run() {
   return r;
 }
 
-// Whether a file to write is standard output, by whatever name.
+}  // namespace
+
 bool is_standard_output(const std::string& path) {
   if (path.empty() || path == "-") return !path.empty();
   try {
@@ -42,6 +44,8 @@ bool is_standard_output(const std::string& path) {
     return false;
   }
 }
+
+namespace {
 
 std::string time_now() {
   const time_t now = ::time(nullptr);
@@ -154,6 +158,7 @@ CLI::Option* ModelOptions::add_to(CLI::App& command, const char* positional, con
 
 std::unique_ptr<ModelSource> open_model_for(const ModelOptions& options, bool verify) {
   const std::string& path = options.model;
+  if (path.empty()) fail(ErrorKind::kUsage, "the name of the model is empty");
   const size_t slash = path.find('/');
   const bool looks_like_a_hub_name = slash != std::string::npos && slash > 0 &&
                                      path.find('/', slash + 1) == std::string::npos &&
@@ -249,7 +254,7 @@ namespace {
 std::vector<std::string> without_verbs(std::vector<std::string> arguments) {
   if (arguments.empty()) return arguments;
   if (arguments[0] == "help") {
-    arguments.erase(arguments.begin());
+    while (!arguments.empty() && arguments[0] == "help") arguments.erase(arguments.begin());
     arguments.push_back("--help");
   } else if (arguments[0] == "version" && arguments.size() == 1) {
     arguments[0] = "--version";
@@ -316,6 +321,8 @@ int run(int argc, const char* const* argv) {
     return kReaderGoneCode;
   } catch (const std::bad_alloc&) {
     return failed("pith", ErrorKind::kMemory, "out of memory");
+  } catch (const std::system_error& e) {  // of the standard library: folders, threads
+    return failed("pith", ErrorKind::kIo, e.what());
   } catch (const std::exception& e) {
     return report(words, "pith", "internal", 1, fmt::format("internal error: {}", e.what()));
   }

@@ -27,6 +27,9 @@ void add_devices(CLI::App& app);
 // Adds all of them, and the rules that hold for every option (arguments.h).
 void add_commands(CLI::App& app);
 
+// Whether a file to write is standard output, by whatever name.
+bool is_standard_output(const std::string& path);
+
 // A file that the command writes besides its result, before it works. Error(kUsage) where another
 // argument names the same file, or a model that the file belongs to; Error(kIo) where it cannot be
 // written. Nothing for "" and "-".

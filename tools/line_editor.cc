@@ -95,7 +95,9 @@ class LineEditor::Editor {
     ::history(history_, &event, H_SETUNIQUE, 1);
     ::el_set(edit_, EL_HIST, ::history, history_);
     path_ = history_path();
-    if (!path_.empty() && file_exists(path_)) ::history(history_, &event, H_LOAD, path_.c_str());
+    // Opening a named pipe would wait for its other end.
+    if (file_exists(path_) && !is_regular_file(path_)) path_.clear();
+    if (file_exists(path_)) ::history(history_, &event, H_LOAD, path_.c_str());
     ::el_source(edit_, nullptr);
   }
   ~Editor() {

@@ -168,8 +168,45 @@ class Questions {
   int64_t number_ = 0;
 };
 
+// Where the answers go: standard output and other open descriptors line by line, a regular file at
+// once when all is done, any other (a named pipe) likewise.
+class Answers {
+ public:
+  explicit Answers(const std::string& path) : path_(path), out_(is_standard_output(path)) {
+    check_side_file(path);
+    if (out_) return;
+    const OutputPath to = resolve_output(path);
+    descriptor_ = to.descriptor >= 0;
+    if (!to.special) file_.emplace(path);
+  }
+  void add(const std::string& line) {
+    const auto bytes = std::as_bytes(std::span(line));
+    if (out_) {
+      print_raw(line);
+      flush_out();
+    } else if (file_) {
+      file_->append(bytes);
+    } else if (descriptor_) {
+      write_file(path_, bytes);
+    } else {
+      lines_ += line;
+    }
+  }
+  void finish() {
+    if (file_) file_->commit();
+    if (!lines_.empty()) write_file(path_, std::as_bytes(std::span(lines_)));
+  }
+
+ private:
+  const std::string path_;
+  const bool out_;
+  bool descriptor_ = false;
+  std::optional<NewFile> file_;
+  std::string lines_;
+};
+
 void run_many(const Options& o) {
-  if (!o.prints() && o.output == "-")
+  if (!o.prints() && is_standard_output(o.output))
     fail(ErrorKind::kUsage, "--json - and --output - would write into each other");
   // A file is checked to its end before the first answer; of what arrives bit by bit, each prompt
   // is answered when it is there.
@@ -181,15 +218,7 @@ void run_many(const Options& o) {
     fail(ErrorKind::kUsage, "{}: there is no prompt in it", o.prompts);
   };
   if (whole && known.empty()) no_prompt();
-  std::optional<NewFile> file;
-  check_side_file(o.output);
-  if (o.output != "-") file.emplace(o.output);
-  const auto write = [&](const Json& j) {
-    const std::string line = json_text(j, -1) + "\n";
-    if (file) return file->append(std::as_bytes(std::span(line)));
-    print_raw(line);
-    flush_out();
-  };
+  Answers answers(o.output);
   Speaker speaker(o);
   if (!whole) speaker.load();
   TerminalProgress progress(o.quiet);
@@ -227,12 +256,12 @@ void run_many(const Options& o) {
       line["error"] = {{"kind", kind_name(e.kind())}, {"message", e.what()}};
       ++failed;
     }
-    write(line);
+    answers.add(json_text(line, -1) + "\n");
     ++done;
     if (whole) progress.advance(done, "");
   }
   progress.end();
-  if (file) file->commit();
+  answers.finish();
   warn_of_fallbacks();
   o.write_json({{"model", o.model},
                 {"prompts", whole ? std::ssize(known) : done},

@@ -26,6 +26,7 @@ struct Streams {
   bool open_line = false;  // standard output stands inside a line
   bool bar = false;        // standard error shows a bar
   bool closed = false;     // standard output was, when the program began
+  bool required = false;   // and that is an error
   int failure = 0;         // errno of standard output's first failed write
   bool reported = false;   // it was thrown
 };
@@ -52,7 +53,8 @@ int write_all(int descriptor, std::string_view text) {
 
 void write_out() {
   Streams& s = streams();
-  if (s.failure == 0) s.failure = write_all(1, s.out);
+  const bool lost = s.closed && s.required && !s.out.empty();
+  if (s.failure == 0) s.failure = lost ? EBADF : write_all(1, s.out);
   s.out.clear();
 }
 
@@ -92,7 +94,7 @@ void prepare_streams() {
 }
 
 void require_output() {
-  if (streams().closed) streams().failure = EBADF;
+  streams().required = true;
 }
 
 std::string escaped(std::string_view text) {

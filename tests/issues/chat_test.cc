@@ -7,12 +7,12 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <filesystem>
-#include <thread>
 
 #include "core/file.h"
 #include "core/json.h"
@@ -118,6 +118,28 @@ TEST_F(Chat, commands_do_not_go_to_the_model) {
         "temp 0.5", "no message to answer again", "you rhyme"}) {
     EXPECT_NE(r.err.find(text), std::string::npos) << text << "\n" << r.err;
   }
+  // Each says what it did, in a line of its own, and takes what the option of that name takes.
+  const std::vector<std::pair<std::string, std::string>> said = {
+      {"/set temp", "temp 0\n"},
+      {"/set temp 0.5", "temp 0.5\n"},
+      {"/set --top_p = 0.5", "top-p 0.5\n"},
+      {"/set max-tokens 7", "n-predict 7\n"},
+      {"/set n 7", "n-predict 7\n"},
+      {"/set top-k -1", "top-k 0\n"},
+      {"/set seed 9", "seed 9\n"},
+      {"/set top-p 0", "top-p 0: must be above 0 and at most 1\n"},
+      {"/set n 1.5", "must be a whole number\n"},
+      {"/set tmp 1", "did you mean temp?"},
+      {"/set", "seed 0\n"},
+      {"/system be brief", "the system message was set\n"},
+      {"/clear", "0 messages forgotten\n"},
+      {"hello\n/clear", "2 messages forgotten\n"},
+      {"/set n 1\nhello\n/set temp 101\n/regen", "must be 0 to 100\n"}};
+  for (const auto& [typed, line] : said) {
+    const auto told = chat(typed + "\n", {"--seed", "0"});
+    EXPECT_EQ(told.exit_code, 0) << told.err;
+    EXPECT_NE(told.err.find(line), std::string::npos) << typed << "\n" << told.err;
+  }
   // Two slashes are one of the message.
   EXPECT_EQ(turns("//x\n").size(), 1u);
   for (const char* leave : {"/exit", "/quit", "/bye", "/exit ", "exit", "quit"})
@@ -137,6 +159,20 @@ TEST_F(Chat, conversations_are_saved_and_loaded) {
   const auto r = chat("/load /nonexistent\n/load " + model() + "/config.json\n/save\n");
   EXPECT_EQ(r.exit_code, 0) << r.err;
   EXPECT_NE(r.err.find("no list of messages"), std::string::npos) << r.err;
+}
+
+TEST_F(Chat, a_file_that_is_none_is_named_and_the_conversation_goes_on) {
+  const std::string fifo = folder_.file("fifo");
+  ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
+  for (const char* command : {"/save ", "/load "}) {
+    for (const std::string& path :
+         {fifo, folder_.path(), std::string("/dev/null"), std::string("/dev/zero")}) {
+      const auto r = chat(command + path + "\nhello\n", {"--json", "-"});
+      EXPECT_EQ(r.exit_code, 0) << r.err;
+      EXPECT_NE(r.err.find(path + ": is "), std::string::npos) << command << path << r.err;
+      EXPECT_EQ(parse_json(r.out, "output")["turns"].size(), 1u);
+    }
+  }
 }
 
 TEST_F(Chat, a_line_without_an_end_is_bounded) {
