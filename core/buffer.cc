@@ -22,8 +22,8 @@ std::byte* allocate_aligned(uint64_t count, uint64_t item_bytes) {
     const uint64_t used = memory_in_use();
     if (used > most.bytes || bytes > most.bytes - used) {
       fail(ErrorKind::kMemory,
-           "cannot allocate {:.2f} GB: {:.2f} GB are in use, and there are {:.2f} GB at most ({})",
-           gb(bytes), gb(used), gb(most.bytes), most.by);
+           "cannot allocate {} bytes: {:.2f} GB are in use, and there are {:.2f} GB at most ({})",
+           bytes, gb(used), gb(most.bytes), most.by);
     }
   }
   const uint64_t align = bytes >= 2 * kHuge ? kHuge : 64;
