@@ -26,6 +26,7 @@ std::string read_all(const std::string& path, uint64_t max_bytes) {
   struct stat s;
   if (::fstat(in.fd, &s) != 0) fail(ErrorKind::kIo, "{}: {}", path, std::strerror(errno));
   const bool regular = S_ISREG(s.st_mode);
+  constexpr size_t kLong = 16 << 20;
   std::string out;
   // One read of a pipe returns at most 64 KiB; a longer buffer would only be zeroed.
   for (size_t piece = regular ? static_cast<size_t>(s.st_size) + 1 : size_t{1} << 16;;) {
@@ -42,9 +43,11 @@ std::string read_all(const std::string& path, uint64_t max_bytes) {
     }
     if (n < 0) fail(ErrorKind::kIo, "{}: cannot read: {}", path, std::strerror(error));
     if (n == 0) return out;
-    // A device of NULs is no text from its first piece on, and has no end.
-    if (!regular && !out.starts_with("\x1f\x8b") && out.find('\0', before) != out.npos)
+    // A device of NULs has no end: it is refused long before the most that a text may have.
+    if (!regular && out.size() > kLong && !out.starts_with("\x1f\x8b") &&
+        out.find('\0', before) != out.npos) {
       check_text(out, path);
+    }
     if (out.size() > max_bytes)
       fail(ErrorKind::kCorrupt, "{}: more than {} bytes of text", path, max_bytes);
     piece = size_t{1} << 16;

@@ -273,6 +273,8 @@ class Reader {
   }
 
   void read_plain(const std::string& word) {
+    // As where a script's variable is not set.
+    if (word.empty()) fail(ErrorKind::kUsage, "an argument is empty");
     const auto names = subcommand_names(*to_->command);
     if (!names.empty()) {
       const App* sub = subcommand(*to_->command, word);
@@ -340,6 +342,9 @@ class Reader {
   }
   void add(const Option& o, const std::string& name, const std::string& value) {
     check_number(o, name, value);
+    // A text may be empty; a file or type of no name would be taken for none.
+    if (value.empty() && !o.get_type_name().starts_with("TEXT"))
+      fail(ErrorKind::kUsage, "{} is given without a value: it is empty", name);
     add(o, name);
     to_->words.push_back(value);
     if (o.check_lname("json")) to_->json = value;

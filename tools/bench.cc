@@ -332,16 +332,16 @@ void bench(Options& o) {
   for (size_t i = 0; i < all.size(); ++i) {
     const Figures p = figures(all[i].prefill), d = figures(all[i].decode);
     const double ops = rows[i]["prefill_ops_per_s"], read = rows[i]["decode_bytes_per_s"];
-    say("prefill  {:8.1f} tokens/s  ({:.1f} to {:.1f}), {} tokens\n", p.median, p.low, p.high,
-        all[i].prompt);
+    say("prefill  {:8.1f} tokens/s  ({:.1f} to {:.1f}), {}\n", p.median, p.low, p.high,
+        counted(all[i].prompt, "token"));
     say("         {:.0f} GOP/s in linear layers", ops / 1e9);
     if (has_ceilings) {
       say("; this machine: {:.0f} in int8{}, {:.0f} in f32{}", i8.high / 1e9,
           share(ops, i8.high, "exceeded"), f32.high / 1e9, share(ops, f32.high, "exceeded"));
     }
     say("\n");
-    say("decode   {:8.1f} tokens/s  ({:.1f} to {:.1f}), {} tokens of {} sequence{} after them\n",
-        d.median, d.low, d.high, o.generate, o.batch, o.batch == 1 ? "" : "s");
+    say("decode   {:8.1f} tokens/s  ({:.1f} to {:.1f}), {} of {} after them\n", d.median, d.low,
+        d.high, counted(o.generate, "token"), counted(o.batch, "sequence"));
     say("         {} of weights a token, {:.1f} GB/s", human_bytes(bytes), read / 1e9);
     if (has_ceilings) {
       say(" of the {:.1f} GB/s that this machine reads{}", b.median / 1e9,

@@ -168,9 +168,9 @@ class Chat {
   }
 
   void clear() {
-    const size_t n = messages_.size() - first_turn();
+    const auto n = static_cast<int64_t>(messages_.size() - first_turn());
     messages_.resize(first_turn());
-    complain(fmt::format("{} message{} forgotten{}", n, n == 1 ? "" : "s",
+    complain(fmt::format("{} forgotten{}", counted(n, "message"),
                          first_turn() == 1 ? "; the system message stays" : ""));
   }
 
@@ -200,7 +200,7 @@ class Chat {
     for (const auto& m : messages_) list.push_back({{"role", m.role}, {"content", m.content}});
     const std::string text = json_text(list, 2) + "\n";
     write_file(path, std::as_bytes(std::span(text)));
-    tell("{} messages in {}\n", messages_.size(), one_line(path));
+    tell("{} in {}\n", counted(std::ssize(messages_), "message"), one_line(path));
   }
 
   void load(const std::string& path) {
@@ -218,7 +218,7 @@ class Chat {
         fail(ErrorKind::kCorrupt, "{}: a system message comes first", one_line(path));
     }
     messages_ = std::move(loaded);
-    tell("{} messages from {}\n", messages_.size(), one_line(path));
+    tell("{} from {}\n", counted(std::ssize(messages_), "message"), one_line(path));
   }
 
   void regenerate() {

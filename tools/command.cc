@@ -158,7 +158,6 @@ CLI::Option* ModelOptions::add_to(CLI::App& command, const char* positional, con
 
 std::unique_ptr<ModelSource> open_model_for(const ModelOptions& options, bool verify) {
   const std::string& path = options.model;
-  if (path.empty()) fail(ErrorKind::kUsage, "the name of the model is empty");
   const size_t slash = path.find('/');
   const bool looks_like_a_hub_name = slash != std::string::npos && slash > 0 &&
                                      path.find('/', slash + 1) == std::string::npos &&
@@ -171,6 +170,10 @@ std::unique_ptr<ModelSource> open_model_for(const ModelOptions& options, bool ve
            one_line(path), one_line(path.substr(slash + 1)));
     }
     fail(ErrorKind::kIo, "{}: there is no such file or folder", one_line(path));
+  }
+  if ((path == "config.json" || path.ends_with("/config.json")) && !is_folder(path)) {
+    fail(ErrorKind::kUsage, "{}: a file of a model; name its folder: {}", one_line(path),
+         one_line(folder_of(path)));
   }
   auto source = open_model(path, options.tokenizer, verify && !options.no_verify);
   for (const auto& note : source->notes()) warn(note);

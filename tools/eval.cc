@@ -99,8 +99,8 @@ std::unique_ptr<LogitsWriter> logits_writer(const Options& o, const ModelSource&
 void warn_few_tokens(int64_t tokens, const std::string& figure) {
   constexpr int64_t kFew = 1000;
   if (tokens >= kFew) return;
-  warn(fmt::format("only {} token{} scored: {} (standard error); a longer text says more", tokens,
-                   tokens == 1 ? " was" : "s were", figure));
+  warn(fmt::format("only {} scored: {} (standard error); a longer text says more",
+                   counted(tokens, "token"), figure));
 }
 
 void eval_ppl(const Options& o) {
@@ -164,8 +164,9 @@ void check_stored(const LogitsReader& stored, const ModelSource& source, const E
   if (h.text_hash != t.hash)
     fail(ErrorKind::kUsage, "{}: its logits are of another text than {}", o.base, o.text.text);
   if (h.protocol != t.protocol.name() || h.windows != t.windows.size()) {
-    fail(ErrorKind::kUsage, "{}: its logits are of {} window(s) of {}, not of {} of {}", o.base,
-         h.windows, printable(h.protocol), t.windows.size(), t.protocol.name());
+    fail(ErrorKind::kUsage, "{}: its logits are of {} of {}, not of {} of {}", o.base,
+         counted(static_cast<int64_t>(h.windows), "window"), printable(h.protocol),
+         counted(std::ssize(t.windows), "window"), t.protocol.name());
   }
   if (h.windows_hash != hash_of(t.windows))
     fail(ErrorKind::kUsage, "{}: the tokenizer of {} splits the text into other tokens", o.base,
@@ -320,8 +321,7 @@ void eval_choice(const Options& o) {
       table_of(o, kPerplexityColumns,
                settings_of(o, "choice", {m.source->hash()}, windows, *executor), tokens);
   if (!o.quiet) {
-    tell("{}: {} {}, read as {}{}\n", o.tasks, t.tasks.size(),
-         t.tasks.size() == 1 ? "task" : "tasks", t.format,
+    tell("{}: {}, read as {}{}\n", o.tasks, counted(std::ssize(t.tasks), "task"), t.format,
          t.keys.empty() ? ""
                         : fmt::format(" because of {} in the first", fmt::join(t.keys, " and ")));
   }

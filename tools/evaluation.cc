@@ -38,8 +38,8 @@ void TextOptions::add_to(CLI::App& command) {
 }
 
 std::string EvaluationText::description() const {
-  return fmt::format("{}: {}; {} window{}", protocol.name(), protocol.summary(), windows.size(),
-                     windows.size() == 1 ? "" : "s");
+  return fmt::format("{}: {}; {}", protocol.name(), protocol.summary(),
+                     counted(std::ssize(windows), "window"));
 }
 
 EvaluationText read_text(const TextOptions& o) {

@@ -147,7 +147,7 @@ class Questions {
     for (std::string line; lines_.next(&line);) {
       ++number_;
       if (line.find_first_not_of(" \t") == std::string::npos) continue;
-      if (!json_) json_ = line.starts_with("{\"");
+      if (!json_) json_ = is_object(line);
       *q = *json_ ? of_json(line) : Question{line, {}};
       return true;
     }
@@ -155,6 +155,12 @@ class Questions {
   }
 
  private:
+  // {"..., with blanks anywhere.
+  static bool is_object(const std::string& line) {
+    const size_t brace = line.find_first_not_of(" \t");
+    const size_t quote = line.find_first_not_of(" \t", brace + 1);
+    return line[brace] == '{' && quote != line.npos && line[quote] == '"';
+  }
   Question of_json(const std::string& line) const {
     const std::string name = fmt::format("{}: line {}", path_, number_);
     const Json j = parse_json(line, name);
@@ -276,8 +282,8 @@ void run_many(const Options& o) {
   if (broken) throw Error(*broken);
   if (done == 0) no_prompt();
   if (failed > 0) {
-    fail(ErrorKind::kUsage, "{} of {} prompts could not be answered; their lines have an \"error\"",
-         failed, done);
+    fail(ErrorKind::kUsage, "{} of {} could not be answered; see \"error\" in the output", failed,
+         counted(done, "prompt"));
   }
 }
 

@@ -93,9 +93,7 @@ void prepare_streams() {
   }
 }
 
-void require_output() {
-  streams().required = true;
-}
+void require_output() { streams().required = true; }
 
 std::string escaped(std::string_view text) {
   std::string out;
@@ -165,6 +163,10 @@ void flush_out() {
 void warn(const std::string& line) {
   static std::set<std::string> said;
   if (said.insert(line).second) tell("warning: {}\n", line);
+}
+
+std::string counted(int64_t n, const std::string& noun) {
+  return fmt::format("{} {}{}", n, noun, n == 1 ? "" : "s");
 }
 
 std::string human_bytes(uint64_t bytes) {

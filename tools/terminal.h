@@ -50,8 +50,9 @@ void tell(fmt::format_string<Args...> format, Args&&... args) {
 }
 void tell_dimly(const std::string& text);  // in grey where colours are shown
 void warn(const std::string& line);        // to standard error; the same line only once
-std::string human_bytes(uint64_t bytes);   // "85.6 MB"
-std::string human_time(double seconds);    // "1:02:03"
+std::string counted(int64_t n, const std::string& noun);  // "1 token", "2 tokens"
+std::string human_bytes(uint64_t bytes);                  // "85.6 MB"
+std::string human_time(double seconds);                   // "1:02:03"
 
 bool is_terminal(int descriptor);
 // Columns of the terminal; elsewhere those that COLUMNS names, or 80.

@@ -69,7 +69,7 @@ void tokenize(const Options& o) {
     say("{:>7}  {}{}\n", id, printable(text_of(*tokenizer, id)),
         tokenizer->is_special(id) ? "  special" : "");
   }
-  say("{} tokens, {} bytes\n", ids.size(), text.size());
+  say("{}, {}\n", counted(std::ssize(ids), "token"), counted(std::ssize(text), "byte"));
 }
 
 }  // namespace

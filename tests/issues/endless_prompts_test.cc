@@ -103,6 +103,9 @@ TEST_F(EndlessPrompts, by_pipe_are_those_of_the_file) {
                                              " run " + model() + " -n 1 -t 1 -q --prompts -"});
   EXPECT_EQ(texts(packed.out), texts(file.out)) << packed.err;
   EXPECT_EQ(piped("\n\n").exit_code, 2);
+  // Blanks in JSON are no prompt.
+  const auto json = piped(" { \"prompt\" : \"the cat\" }\n");
+  EXPECT_EQ(parse_json(json.out, "line")["prompt"], "the cat") << json.err;
 }
 
 TEST_F(EndlessPrompts, are_answered_into_any_kind_of_output) {
