@@ -322,6 +322,19 @@ TEST_F(Chat, on_a_terminal_a_pasted_text_is_one_message_and_lines_are_remembered
   EXPECT_NE(history.find("three"), std::string::npos) << history;
 }
 
+TEST_F(Chat, on_a_terminal_a_history_that_is_a_pipe_is_left_alone) {
+  std::filesystem::create_directories(folder_.file(".local/state/pith"));
+  ASSERT_EQ(::mkfifo(folder_.file(".local/state/pith/history").c_str(), 0600), 0);
+  Terminal t({PITH_PROGRAM, "chat", model(), "-n", "1", "-t", "1"}, folder_.path());
+  if (!t.works()) GTEST_SKIP() << "no terminals here";
+  t.until(kReady);
+  t.type("hello\r");
+  t.until("ended by");
+  t.until(kReady);
+  t.type("\x04");
+  EXPECT_EQ(t.exit_code(), 0);
+}
+
 TEST_F(Chat, json_on_a_terminal_stays_free_of_prompts) {
   const std::string out = folder_.file("out");
   Terminal t({"/bin/sh", "-c",
