@@ -167,6 +167,11 @@ MemoryLimit most_memory(const SystemFiles& files) {
   return least;
 }
 
+uint64_t memory_in_use(const SystemFiles& files) {
+  const std::string status = text_of(files.proc + "/self/status");
+  return add(field(status, "RssAnon").value_or(0), field(status, "VmSwap").value_or(0)) << 10;
+}
+
 double cpu_limit(const SystemFiles& files) {
   double least = 0;
   const auto take = [&](double quota, double period) {

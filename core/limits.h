@@ -25,6 +25,10 @@ MemoryLimit available_memory(const SystemFiles& files = {});
 // Memory that this process could have if no other process ran.
 MemoryLimit most_memory(const SystemFiles& files = {});
 
+// Memory of this process that no file backs, in RAM or swapped out; 0 where the system does not
+// say.
+uint64_t memory_in_use(const SystemFiles& files = {});
+
 // The CPU quota of the cgroups, in processors (cpu.max; cpu.cfs_quota_us); 0: no limit.
 double cpu_limit(const SystemFiles& files = {});
 

@@ -1,7 +1,6 @@
 #include "formats/text_input.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -21,45 +20,17 @@
 namespace pith {
 namespace {
 
-// Waits until more can be read, and notices an interrupt while a pipe is silent.
-void wait_for_input(int fd, const std::string& path) {
-  for (;;) {
-    check_interrupt();
-    pollfd p{.fd = fd, .events = POLLIN, .revents = 0};
-    const int ready = ::poll(&p, 1, 200);
-    if (ready > 0) return;
-    if (ready < 0 && errno != EINTR)
-      fail(ErrorKind::kIo, "{}: cannot read: {}", path, std::strerror(errno));
-  }
-}
-
-class Descriptor {
- public:
-  explicit Descriptor(const std::string& path) {
-    if (path == "-") {
-      fd_ = ::fcntl(0, F_DUPFD_CLOEXEC, 0);
-    } else {
-      // Not blocking: a named pipe without a writer is waited for in wait_for_input().
-      fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    }
-    if (fd_ < 0) fail(ErrorKind::kIo, "{}: cannot open: {}", path, std::strerror(errno));
-  }
-  ~Descriptor() { ::close(fd_); }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  int get() const { return fd_; }
-
- private:
-  int fd_ = -1;
+struct Descriptor {
+  const int fd;
+  ~Descriptor() { ::close(fd); }
 };
 
 std::string read_all(const std::string& path, uint64_t max_bytes) {
-  const Descriptor in(path);
+  const Descriptor in{open_text_input(path)};
   struct stat s;
-  if (::fstat(in.get(), &s) != 0) fail(ErrorKind::kIo, "{}: {}", path, std::strerror(errno));
-  if (S_ISDIR(s.st_mode)) fail(ErrorKind::kIo, "{}: is a folder", path);
-  if (S_ISBLK(s.st_mode)) fail(ErrorKind::kIo, "{}: neither a file nor a pipe", path);
+  if (::fstat(in.fd, &s) != 0) fail(ErrorKind::kIo, "{}: {}", path, std::strerror(errno));
   const bool regular = S_ISREG(s.st_mode);
+  constexpr size_t kLong = 16 << 20;
   std::string out;
   std::vector<std::string> full;  // pieces of a pipe: one string would be copied while it grows
   uint64_t total = 0;
@@ -76,10 +47,10 @@ std::string read_all(const std::string& path, uint64_t max_bytes) {
   // One read of a pipe returns at most 64 KiB; a longer buffer would only be zeroed.
   for (size_t piece = regular ? static_cast<size_t>(s.st_size) + 1 : size_t{1} << 16;;) {
     piece = std::min<size_t>(piece, max_bytes + 1);
-    if (!regular) wait_for_input(in.get(), path);
+    if (!regular && !wait_for_input(in.fd)) check_interrupt();
     const size_t before = out.size();
     out.resize(before + piece);
-    const ssize_t n = ::read(in.get(), out.data() + before, piece);
+    const ssize_t n = ::read(in.fd, out.data() + before, piece);
     const int error = errno;
     out.resize(before + static_cast<size_t>(n > 0 ? n : 0));
     if (n < 0 && (error == EINTR || error == EAGAIN)) {
@@ -89,6 +60,12 @@ std::string read_all(const std::string& path, uint64_t max_bytes) {
     if (n < 0) fail(ErrorKind::kIo, "{}: cannot read: {}", path, std::strerror(error));
     if (n == 0) return whole();
     total += static_cast<uint64_t>(n);
+    // A device of NULs has no end: it is refused long before the most that a text may have.
+    const std::string& first = full.empty() ? out : full.front();
+    if (!regular && total > kLong && !first.starts_with("\x1f\x8b") &&
+        out.find('\0', before) != out.npos) {
+      check_text(out, path);
+    }
     if (total > max_bytes)
       fail(ErrorKind::kCorrupt, "{}: more than {} bytes of text", path, max_bytes);
     piece = size_t{1} << 16;
@@ -172,6 +149,8 @@ bool looks_like_utf16(std::string_view text) {
   return std::max(even, odd) > head.size() / 4 && std::min(even, odd) <= head.size() / 50;
 }
 
+}  // namespace
+
 void check_text(const std::string& text, const std::string& path) {
   for (const auto& n : kNoText) {
     if (text.starts_with(n.magic)) fail(ErrorKind::kCorrupt, "{}: no text: {}", path, n.what);
@@ -199,7 +178,20 @@ void check_text(const std::string& text, const std::string& path) {
   }
 }
 
-}  // namespace
+int open_text_input(const std::string& path) {
+  // Not blocking: a named pipe without a writer is waited for where it is read.
+  const int fd = path == "-" ? ::fcntl(0, F_DUPFD_CLOEXEC, 3)
+                             : ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+  if (fd < 0) fail(ErrorKind::kIo, "{}: cannot open: {}", path, std::strerror(errno));
+  struct stat s;
+  const char* const wrong = ::fstat(fd, &s) != 0 ? std::strerror(errno)
+                            : S_ISDIR(s.st_mode) ? "is a folder"
+                            : S_ISBLK(s.st_mode) ? "neither a file nor a pipe"
+                                                 : nullptr;
+  if (wrong == nullptr) return fd;
+  ::close(fd);
+  fail(ErrorKind::kIo, "{}: {}", path, wrong);
+}
 
 std::string read_text_input(const std::string& path, uint64_t max_bytes) {
   std::string text = read_all(path, max_bytes);

@@ -15,4 +15,10 @@ namespace pith {
 // remedy.
 std::string read_text_input(const std::string& path, uint64_t max_bytes);
 
+// Its parts. A descriptor of the caller's, which does not block; Error(kIo) for folders and block
+// devices.
+int open_text_input(const std::string& path);
+// Error(kCorrupt) where it is no UTF-8 text.
+void check_text(const std::string& text, const std::string& path);
+
 }  // namespace pith

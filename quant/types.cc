@@ -144,6 +144,11 @@ void refuse_by_name(const std::string& type) {
          "inputs",
          shown);
   }
+  if (lower.size() >= 2 && lower[0] == 'w' && lower[1] >= '0' && lower[1] <= '9' &&
+      lower.find_first_not_of("0123456789", 1) == lower.npos) {
+    fail(ErrorKind::kUsage, "no type {}: there are 2, 3, 4, 5, 6 and 8 bits. Types: {}", shown,
+         all_types());
+  }
   if (lower.starts_with("int") || lower.starts_with("nf4") || lower.starts_with("fp8") ||
       (lower.size() >= 2 && lower[0] == 'w' && lower[1] >= '0' && lower[1] <= '9')) {
     return;  // the encodings' own messages say what is wrong with it

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/interrupt.h"
 #include "runtime/backends.h"
+#include "runtime/cpu/kv_cache.h"
 #include "runtime/forward/forward.h"
 
 namespace pith {
@@ -42,12 +43,15 @@ std::optional<int32_t> special_token(const Tokenizer& tokenizer, std::string_vie
 
 }  // namespace
 
-Engine::Engine(const ModelSource& source, const EngineOptions& options)
-    : model_(load_model(source)), executor_(make_executor(options.executor)) {
+Engine::Engine(const ModelSource& source, const EngineOptions& options) {
   if (options.prefill_chunk < 0)
     fail(ErrorKind::kUsage, "prefill chunks of {} tokens", options.prefill_chunk);
-  const auto own = static_cast<int64_t>(model_.spec.context());
+  const auto own = static_cast<int64_t>(source.spec().context());
   const int64_t context = options.context > 0 ? options.context : std::min<int64_t>(own, 4096);
+  if (!options.executor.cuda)
+    require_cache_memory(source.spec(), 1, context, options.cache, model_bytes(source));
+  model_ = load_model(source);
+  executor_ = make_executor(options.executor);
   memory_ = executor_->prepare(
       model_, {.length = context, .types = options.cache, .tokens = options.prefill_chunk});
   cache_ = executor_->make_cache(model_.spec, 1, context, options.cache);

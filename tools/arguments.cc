@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <map>
 
 #include "core/error.h"
+#include "core/file.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
@@ -140,6 +142,11 @@ std::string known_command(const std::string& name) {
 
 [[noreturn]] void unknown_command(const App& app, const std::string& word) {
   const auto names = subcommand_names(app);
+  if (file_exists(word)) {  // a model, of which a command is to be told
+    fail(ErrorKind::kUsage, "no command \"{0}\"; did you mean {1} {2} {0}?\nCommands: {3}",
+         one_line(word), command_name(app), app.get_parent() == nullptr ? "run" : names.front(),
+         fmt::join(names, " "));
+  }
   std::string meant = nearest(word, names);
   if (meant.empty()) meant = known_command(word);
   if (meant.empty() || subcommand(app, meant) == nullptr) meant.clear();
@@ -233,7 +240,7 @@ class Reader {
       add(*o, "--" + name + (equals == std::string::npos ? "" : word.substr(equals)));
     } else {
       add(*o, "--" + name,
-          equals == std::string::npos ? next_value("--" + name) : word.substr(equals + 1));
+          equals == std::string::npos ? next_value(*o, "--" + name) : word.substr(equals + 1));
     }
   }
 
@@ -256,7 +263,7 @@ class Reader {
         continue;
       }
       std::string value = word.substr(i + 1);
-      if (value.empty()) return add(*o, name, next_value(name));
+      if (value.empty()) return add(*o, name, next_value(*o, name));
       if (value[0] == '=') value.erase(0, 1);
       double unused = 0;
       if (is_number_type(o->get_type_name()) && !number(value, &unused))
@@ -266,6 +273,8 @@ class Reader {
   }
 
   void read_plain(const std::string& word) {
+    // As where a script's variable is not set.
+    if (word.empty()) fail(ErrorKind::kUsage, "an argument is empty");
     const auto names = subcommand_names(*to_->command);
     if (!names.empty()) {
       const App* sub = subcommand(*to_->command, word);
@@ -282,14 +291,38 @@ class Reader {
       if (is_positional(*o)) most += o->get_items_expected_max();
     }
     if (static_cast<int64_t>(values_.size()) >= most) {
-      fail(ErrorKind::kUsage, "unexpected argument \"{}\"{}", one_line(word),
-           repeated_.empty() ? "" : fmt::format("; {0} takes one value: {0} A {0} B", repeated_));
+      fail(ErrorKind::kUsage, "unexpected argument \"{}\"{}", one_line(word), meant_by(word));
     }
     values_.push_back(word);
   }
 
-  std::string next_value(const std::string& name) {
-    if (at_ == arguments_.size()) fail(ErrorKind::kUsage, "{} needs a value", name);
+  // What an argument too many was probably meant to be: the text or prompt of the command, in
+  // quotes as a shell wants them.
+  std::string meant_by(const std::string& word) const {
+    if (!repeated_.empty()) return fmt::format("; {0} takes one value: {0} A {0} B", repeated_);
+    const auto given = [&](const char* name) {
+      const Option* o = find_long(*to_->command, name);
+      return o == nullptr || std::ranges::find(seen_, o) != seen_.end();
+    };
+    std::string option;
+    if (!given("text"))
+      option = "--text";
+    else if (!given("prompt"))
+      option = "-p";
+    else if (to_->command->get_name() == "chat")
+      return "; a conversation has its messages from standard input";
+    if (option.empty()) return "";
+    const bool plain = std::ranges::all_of(word, [](char c) {
+      return std::isalnum(static_cast<unsigned char>(c)) || std::strchr("_-./=:,@%+", c) != nullptr;
+    });
+    const std::string shown = one_line(word);
+    return fmt::format("; did you mean {} {}?", option,
+                       plain && option != "-p" ? shown : "\"" + shown + "\"");
+  }
+
+  std::string next_value(const Option& o, const std::string& name) {
+    if (at_ == arguments_.size())
+      fail(ErrorKind::kUsage, "{} needs a value: {}", name, o.get_description());
     const std::string& word = arguments_[at_];
     const bool option =
         word.size() > 2 && word.starts_with("--")
@@ -309,7 +342,8 @@ class Reader {
   }
   void add(const Option& o, const std::string& name, const std::string& value) {
     check_number(o, name, value);
-    if (value.empty() && o.get_type_name() != "TEXT")
+    // A text may be empty; a file or type of no name would be taken for none.
+    if (value.empty() && !o.get_type_name().starts_with("TEXT"))
       fail(ErrorKind::kUsage, "{0} needs a value, and \"\" is none: leave {0} out instead", name);
     add(o, name);
     to_->words.push_back(value);
@@ -331,8 +365,13 @@ class Reader {
       const bool given =
           is_positional(*o) ? taken++ < values_.size() : std::ranges::find(seen_, o) != seen_.end();
       if (o->get_required() && !given) {
-        fail(ErrorKind::kUsage, "{} is missing; {} --help says more",
-             is_positional(*o) ? o->get_name() : shown_name(*o), command_name(*to_->command));
+        // Where models may be many, the text is easily taken for one of them.
+        const bool text = o->check_lname("text") && values_.size() > 1 &&
+                          file_exists(values_.back()) && !is_folder(values_.back());
+        fail(ErrorKind::kUsage, "{} is missing; {}",
+             is_positional(*o) ? o->get_name() : shown_name(*o),
+             text ? fmt::format("did you mean --text {}?", one_line(values_.back()))
+                  : command_name(*to_->command) + " --help says more");
       }
     }
   }

@@ -15,6 +15,7 @@
 #include "runtime/backends.h"
 #include "runtime/compress/driver.h"
 #include "runtime/cpu/kernels.h"
+#include "runtime/cpu/kv_cache.h"
 #include "runtime/forward/forward.h"
 #include "runtime/model/synthetic.h"
 #include "tools/arguments.h"
@@ -32,6 +33,9 @@ struct Options : Common, ModelOptions, ExecutorOptions {
   bool prompts_given = false, types_given = false;
   int64_t generate = 64, repeats = 3, depth = 0, batch = 1;
 
+  KvTypes cache_types() const {
+    return cache.empty() ? KvType::kF16 : parse_kv_types(cache, KvType::kF16);
+  }
   int64_t longest() const { return depth + std::ranges::max(prompt) + generate; }
 };
 
@@ -129,6 +133,12 @@ uint64_t weight_bytes(const Model& model) {
 
 std::unique_ptr<ModelSource> source_of(const Options& o) {
   if (o.synthetic.empty()) return open_model_for(o);
+  const auto shapes = synthetic_shapes();
+  if (const std::string meant = nearest(o.synthetic, {shapes.begin(), shapes.end()});
+      !meant.empty() && meant != o.synthetic) {
+    fail(ErrorKind::kUsage, "--synthetic {}: no such shape; did you mean {}? Shapes: {}",
+         one_line(o.synthetic), meant, fmt::join(shapes, " "));
+  }
   return make_synthetic(o.synthetic, {encoding_for_type(o.type), encoding_for_type(o.table_type),
                                       input_for_type(o.type)});
 }
@@ -139,7 +149,7 @@ class Runner {
   Runner(const ModelSource& source, const Options& o)
       : model_(load_model(source)),
         executor_(make_executor(o.executor())),
-        types_(o.cache.empty() ? KvTypes(KvType::kF16) : parse_kv_types(o.cache, KvType::kF16)) {
+        types_(o.cache_types()) {
     const ModelUse use{.slots = static_cast<int>(o.batch), .length = o.longest(), .types = types_};
     const MemoryPlan plan = executor_->prepare(model_, use);
     print_memory(plan, o.quiet);
@@ -232,8 +242,12 @@ std::string share(double of, double all, const char* otherwise) {
 void bench(Options& o) {
   o.apply();
   o.prompt = lengths_of(o.prompts);
-  if (o.model.empty() == o.synthetic.empty())
-    fail(ErrorKind::kUsage, "bench takes a model or --synthetic SHAPE");
+  if (o.model.empty() && o.synthetic.empty())
+    fail(ErrorKind::kUsage, "bench takes a model, or --synthetic SHAPE in place of one");
+  if (!o.model.empty() && !o.synthetic.empty()) {
+    fail(ErrorKind::kUsage, "{} and --synthetic {} are both given: choose one model",
+         one_line(o.model), one_line(o.synthetic));
+  }
   if (o.types_given && o.synthetic.empty())
     fail(ErrorKind::kUsage, "--type and --table-type go with --synthetic: a model has its own");
   const auto begin_load = Clock::now();
@@ -243,6 +257,10 @@ void bench(Options& o) {
   if (!o.synthetic.empty() && !o.executor().cuda) {
     require_memory(model_bytes(*source), fmt::format("{} of {}", o.synthetic, o.type),
                    "choose a narrower --type or a smaller shape");
+  }
+  if (!o.executor().cuda) {
+    require_cache_memory(source->spec(), static_cast<int>(o.batch), o.longest(), o.cache_types(),
+                         model_bytes(*source), "--depth, --n-prompt, --n-gen and --batch");
   }
   Runner runner(*source, o);
   const double load_seconds = seconds(begin_load);
@@ -315,16 +333,16 @@ void bench(Options& o) {
   for (size_t i = 0; i < all.size(); ++i) {
     const Figures p = figures(all[i].prefill), d = figures(all[i].decode);
     const double ops = rows[i]["prefill_ops_per_s"], read = rows[i]["decode_bytes_per_s"];
-    say("prefill  {:8.1f} tokens/s  ({:.1f} to {:.1f}), {} tokens\n", p.median, p.low, p.high,
-        all[i].prompt);
+    say("prefill  {:8.1f} tokens/s  ({:.1f} to {:.1f}), {}\n", p.median, p.low, p.high,
+        counted(all[i].prompt, "token"));
     say("         {:.0f} GOP/s in linear layers", ops / 1e9);
     if (has_ceilings) {
       say("; this machine: {:.0f} in int8{}, {:.0f} in f32{}", i8.high / 1e9,
           share(ops, i8.high, "exceeded"), f32.high / 1e9, share(ops, f32.high, "exceeded"));
     }
     say("\n");
-    say("decode   {:8.1f} tokens/s  ({:.1f} to {:.1f}), {} tokens of {} sequence{} after them\n",
-        d.median, d.low, d.high, o.generate, o.batch, o.batch == 1 ? "" : "s");
+    say("decode   {:8.1f} tokens/s  ({:.1f} to {:.1f}), {} of {} after them\n", d.median, d.low,
+        d.high, counted(o.generate, "token"), counted(o.batch, "sequence"));
     say("         {} of weights a token, {:.1f} GB/s", human_bytes(bytes), read / 1e9);
     if (has_ceilings) {
       say(" of the {:.1f} GB/s that this machine reads{}", b.median / 1e9,

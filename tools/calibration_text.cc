@@ -34,7 +34,7 @@ void cut_calibration_text(const std::string& path, const ModelSource& source,
   }
   if (windows < count) {
     warn(fmt::format("{} has {} of {} tokens, {} were asked for (--nsamples, --seqlen)", path,
-                     counted(static_cast<uint64_t>(windows), "window"), length, count));
+                     counted(windows, "window"), length, count));
   }
 }
 

@@ -25,8 +25,7 @@ constexpr const char* kHelp =
     "  /save FILE      write the conversation as JSON\n"
     "  /load FILE      go on with a conversation that was saved\n"
     "  /regen          answer the last message again\n"
-    "  /set NAME N     temp, top-k, top-p, min-p, repeat-penalty, seed or max-tokens;\n"
-    "                  without NAME: show them\n"
+    "  /set NAME N     a setting of the answers; without N: show it; without NAME: show all\n"
     "  /exit           leave, as do /quit, /bye and Ctrl-D\n"
     "A message of several lines: paste it, put it between two lines \"\"\", or end lines by \\.\n"
     "A message that begins with a slash: write two. Ctrl-C stops an answer.\n";
@@ -115,8 +114,8 @@ class Chat {
     }
   }
 
-  // After a signal at the prompt: Ctrl-C clears the line; a second one on an empty line, one
-  // without a terminal and other signals end the conversation.
+  // After a signal. Ctrl-C at the prompt clears the line, and stops an answer or command; a second
+  // one on an `empty` line, one without a terminal and other signals end the conversation.
   bool goes_on(bool empty) {
     if (interrupt_signal() != SIGINT || !lines_.is_terminal()) return false;
     if (empty && leaving_) return false;
@@ -148,7 +147,7 @@ class Chat {
       if (name == "/help" || name == "/?")
         tell("{}", kHelp);
       else if (name == "/clear" || name == "/reset")
-        messages_.resize(first_turn());
+        clear();
       else if (name == "/system")
         set_system(rest);
       else if (name == "/save")
@@ -162,10 +161,17 @@ class Chat {
       else
         unknown(name);
     } catch (const Error& e) {
-      if (e.kind() == ErrorKind::kCancelled) throw;
+      if (e.kind() == ErrorKind::kCancelled && !goes_on(false)) throw;
       complain(e.what());
     }
     return true;
+  }
+
+  void clear() {
+    const auto n = static_cast<int64_t>(messages_.size() - first_turn());
+    messages_.resize(first_turn());
+    complain(fmt::format("{} forgotten{}", counted(n, "message"),
+                         first_turn() == 1 ? "; the system message stays" : ""));
   }
 
   void unknown(const std::string& name) {
@@ -182,16 +188,19 @@ class Chat {
       messages_[0].content = text;
     else
       messages_.insert(messages_.begin(), {"system", text});
+    complain(has ? "the system message was replaced" : "the system message was set");
   }
 
   void save(const std::string& path) const {
     if (path.empty()) fail(ErrorKind::kUsage, "/save FILE");
+    if (resolve_output(path).special)
+      fail(ErrorKind::kIo, "{}: is not a regular file", one_line(path));
     require_not_of_model(path, o_.model, o_.tokenizer);
     Json list = Json::array();
     for (const auto& m : messages_) list.push_back({{"role", m.role}, {"content", m.content}});
     const std::string text = json_text(list, 2) + "\n";
     write_file(path, std::as_bytes(std::span(text)));
-    tell("{} messages in {}\n", messages_.size(), one_line(path));
+    tell("{} in {}\n", counted(std::ssize(messages_), "message"), one_line(path));
   }
 
   void load(const std::string& path) {
@@ -209,7 +218,7 @@ class Chat {
         fail(ErrorKind::kCorrupt, "{}: a system message comes first", one_line(path));
     }
     messages_ = std::move(loaded);
-    tell("{} messages from {}\n", messages_.size(), one_line(path));
+    tell("{} from {}\n", counted(std::ssize(messages_), "message"), one_line(path));
   }
 
   void regenerate() {
@@ -220,61 +229,62 @@ class Chat {
     const std::string last = messages_.back().content;
     messages_.pop_back();
     try {
-      answer(last);
+      if (!answer(last)) messages_ = before;
     } catch (...) {
       messages_ = before;
       throw;
     }
   }
 
-  // /set NAME N: by the names of the options.
+  // /set NAME N, by the names and ranges of the options.
   void set(const std::string& text) {
-    auto& s = o_.generate.sampling;
-    if (text.empty()) {
-      return tell(
-          "temp {}  top-k {}  top-p {}  min-p {}  repeat-penalty {}  seed {}  max-tokens {}\n",
-          s.temperature, s.top_k, s.top_p, s.min_p, s.repetition_penalty, s.seed,
-          o_.generate.max_tokens);
-    }
     const size_t blank = text.find_first_of(" \t=");
     std::string name = text.substr(0, blank);
     std::ranges::replace(name, '_', '-');
-    if (name.starts_with("--")) name.erase(0, 2);
+    name.erase(0, std::min(name.find_first_not_of('-'), name.size()));
     std::string value = blank == std::string::npos ? "" : trimmed(text.substr(blank + 1));
-    SamplingOptions changed = s;
-    int64_t most = o_.generate.max_tokens;
-    const auto number = [&](double low, double high) {
-      if (const std::string wrong = in_range(low, high)(value); !wrong.empty())
-        fail(ErrorKind::kUsage, "{} {}", name, one_line(wrong));
-      return std::strtod(value.c_str(), nullptr);
-    };
-    const auto whole = [&](double low, double high) {
-      const double v = number(low, high);
-      if (v != std::floor(v)) fail(ErrorKind::kUsage, "{} {}: must be whole", name, value);
-      return static_cast<int64_t>(v);
-    };
-    bool random = false;
-    if (name == "temp" || name == "temperature")
-      changed.temperature = number(0, 100);
-    else if (name == "top-k")
-      changed.top_k = std::max<int64_t>(0, whole(-1, 1 << 30));
-    else if (name == "top-p")
-      changed.top_p = number(0, 1);
-    else if (name == "min-p")
-      changed.min_p = number(0, 1);
-    else if (name == "repeat-penalty")
-      changed.repetition_penalty = number(0.01, 100);
-    else if (name == "seed")
-      changed.seed = parse_seed(value, &random);
-    else if (name == "max-tokens" || name == "n-predict")
-      most = whole(-1, 1 << 30);
-    else
-      fail(ErrorKind::kUsage,
-           "/set: no setting \"{}\": temp top-k top-p min-p repeat-penalty seed max-tokens",
-           one_line(name));
-    check_sampling(changed);
-    s = changed;
-    o_.generate.max_tokens = most;
+    if (value.starts_with("=")) value = trimmed(value.substr(1));  // "temp = 1"
+    GenerateOptions changed = o_.generate;
+    const auto all = settings_of(changed);
+    if (text.empty()) {
+      std::string line;
+      for (const auto& s : all) line += fmt::format("{} {}  ", s.name(), s.text());
+      return tell("{}seed {}\n", line, changed.sampling.seed);
+    }
+    const auto setting =
+        std::ranges::find_if(all, [&](const Setting& s) { return s.has_name(name); });
+    if (name == "seed" || name == "s") {
+      bool random = false;
+      if (!value.empty()) changed.sampling.seed = parse_seed(value, &random);
+    } else if (setting == all.end()) {
+      std::vector<std::string> names = {"seed"};
+      for (const auto& s : all) names.push_back(s.name());
+      const std::string meant = nearest(name, names);
+      fail(ErrorKind::kUsage, "/set: no setting {}{}; there are: {}", one_line(name),
+           meant.empty() ? "" : fmt::format("; did you mean {}?", meant), fmt::join(names, " "));
+    } else if (!value.empty()) {
+      assign(*setting, value);
+    }
+    changed.sampling.top_k = std::max<int64_t>(0, changed.sampling.top_k);
+    check_sampling(changed.sampling);
+    const bool is_seed = setting == all.end();
+    if (is_seed && !value.empty()) answers_ = 0;  // the same seed, the same answers
+    o_.generate = changed;
+    tell("{} {}\n", is_seed ? "seed" : setting->name(),
+         is_seed ? fmt::format("{}", changed.sampling.seed) : setting->text());
+  }
+
+  static void assign(const Setting& s, std::string value) {
+    if (const std::string wrong = s.range()(value); !wrong.empty())
+      fail(ErrorKind::kUsage, "{} {}", s.name(), one_line(wrong));
+    const double number = std::strtod(value.c_str(), nullptr);
+    if (auto* const whole = std::get_if<int64_t*>(&s.value)) {
+      if (number != std::floor(number))
+        fail(ErrorKind::kUsage, "{} {}: must be a whole number", s.name(), one_line(value));
+      **whole = static_cast<int64_t>(number);
+    } else {
+      *std::get<double*>(s.value) = number;
+    }
   }
 
   // ---- Answering ----
@@ -313,24 +323,26 @@ class Chat {
     }
   }
 
-  void answer(const std::string& message) {
+  // false: there is no answer, and the conversation is what it was.
+  bool answer(const std::string& message) {
     const std::vector<ChatMessage> before = messages_;
     messages_.push_back({"user", message});
     try {
       answer_last();
+      return true;
     } catch (const Error& e) {
-      if (e.kind() == ErrorKind::kCancelled) {  // while the message was read
-        messages_.pop_back();
-        turn_ends_by_signal();
-        return;
-      }
       messages_ = before;
+      if (e.kind() == ErrorKind::kCancelled) {  // while the message was read
+        if (goes_on(false) && !o_.quiet) complain("stopped");
+        return false;
+      }
       seen_.resize(std::min(seen_.size(), static_cast<size_t>(engine_.position())));
       turns_.push_back({{"error", {{"kind", kind_name(e.kind())}, {"message", e.what()}}}});
       // Without a user at a terminal, who could rephrase it, only a message that is too long is
       // skipped.
       if (!lines_.is_terminal() && e.kind() != ErrorKind::kUsage) throw;
       complain(e.what());
+      return false;
     }
   }
 
@@ -362,15 +374,7 @@ class Chat {
     flush_out();
     if (!o_.quiet) tell_dimly(fmt::format("[{}]\n", statistics(r)));
     if (r.finish == "context") tell("warning: the context is full: the answer ends here\n");
-    if (r.finish == "cancelled") turn_ends_by_signal();
-  }
-
-  // Ctrl-C stops an answer and not the conversation; other signals both.
-  void turn_ends_by_signal() {
-    if (interrupt_signal() == SIGINT && lines_.is_terminal()) {
-      clear_interrupt();
-      if (!o_.quiet) tell("stopped\n");
-    }
+    if (r.finish == "cancelled") goes_on(false);
   }
 
   GenerationOptions& o_;

@@ -8,6 +8,7 @@
 #include <climits>
 #include <filesystem>
 #include <new>
+#include <system_error>
 
 #include "core/error.h"
 #include "core/file.h"
@@ -39,9 +40,18 @@ Run& this_run() {
   return r;
 }
 
-bool is_standard_output(const std::string& json) {
-  return json == "-" || json == "/dev/stdout" || json == "/dev/fd/1" || json == "/proc/self/fd/1";
+}  // namespace
+
+bool is_standard_output(const std::string& path) {
+  if (path.empty() || path == "-") return !path.empty();
+  try {
+    return resolve_output(path).descriptor == 1;
+  } catch (const Error&) {  // no file to write
+    return false;
+  }
 }
+
+namespace {
 
 std::string time_now() {
   const time_t now = ::time(nullptr);
@@ -196,6 +206,10 @@ std::unique_ptr<ModelSource> open_model_for(const ModelOptions& options, bool ve
     }
     fail(ErrorKind::kIo, "{}: there is no such file or folder", one_line(path));
   }
+  if ((path == "config.json" || path.ends_with("/config.json")) && !is_folder(path)) {
+    fail(ErrorKind::kUsage, "{}: a file of a model; name its folder: {}", one_line(path),
+         one_line(folder_of(path)));
+  }
   auto source = open_model(path, options.tokenizer, verify && !options.no_verify);
   for (const auto& note : source->notes()) warn(note);
   return source;
@@ -278,7 +292,7 @@ namespace {
 std::vector<std::string> without_verbs(std::vector<std::string> arguments) {
   if (arguments.empty()) return arguments;
   if (arguments[0] == "help") {
-    arguments.erase(arguments.begin());
+    while (!arguments.empty() && arguments[0] == "help") arguments.erase(arguments.begin());
     arguments.push_back("--help");
   } else if (arguments[0] == "version" && arguments.size() == 1) {
     arguments[0] = "--version";
@@ -298,7 +312,7 @@ int report(const Words& words, const std::string& who, const char* kind, int cod
                  {{"error", {{"kind", kind}, {"message", message}, {"exit_code", code}}}});
   } catch (const Error& e) {
     const std::string why = one_line(e.what());
-    if (!is_standard_output(words.json) && why != message) tell("{}: {}\n", who, why);
+    if (why != message) tell("{}: {}\n", who, why);  // the file may be that error
   } catch (const ReaderGone&) {
   }
   return code;
@@ -330,6 +344,8 @@ int run(int argc, const char* const* argv) {
   try {
     read_words(app, without_verbs(this_run().arguments), &words);
     started = true;
+    // What quantize makes is a file; what it says besides may be lost.
+    if (words.command->get_name() != "quantize" || is_standard_output(words.json)) require_output();
     if (words.help || words.version) {
       print_out(words.help ? help_text(*words.command, columns(1)) : version_text());
     } else {
@@ -345,6 +361,8 @@ int run(int argc, const char* const* argv) {
     return kReaderGoneCode;
   } catch (const std::bad_alloc&) {
     return failed("pith", ErrorKind::kMemory, "out of memory");
+  } catch (const std::system_error& e) {  // of the standard library: folders, threads
+    return failed("pith", ErrorKind::kIo, e.what());
   } catch (const std::exception& e) {
     return report(words, "pith", "internal", 1, fmt::format("internal error: {}", e.what()));
   }

@@ -28,6 +28,9 @@ void add_devices(CLI::App& app);
 // Adds all of them, and the rules that hold for every option (arguments.h).
 void add_commands(CLI::App& app);
 
+// Whether a file to write is standard output, by whatever name.
+bool is_standard_output(const std::string& path);
+
 // Checks a file that the command will write besides its result, before the work. Error(kUsage)
 // where another argument names the same file, a model that the file belongs to, or an output whose
 // work folder it lies in; Error(kIo) where it cannot be written. Nothing for "" and "-".

@@ -10,11 +10,14 @@
 #include "runtime/backends.h"
 #include "runtime/eval/bf16_executor.h"
 #include "runtime/eval/choice.h"
+#include "tools/arguments.h"
 #include "tools/evaluation.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
 namespace {
+
+constexpr const char* kFilesGroup = "Files of the evaluation";
 
 struct Options : Common, ModelOptions, ExecutorOptions {
   TextOptions text;
@@ -93,6 +96,14 @@ std::unique_ptr<LogitsWriter> logits_writer(const Options& o, const ModelSource&
   return std::make_unique<LogitsWriter>(o.save_logits, h);
 }
 
+// Where a figure says little, with its standard error.
+void warn_few_tokens(int64_t tokens, const std::string& figure) {
+  constexpr int64_t kFew = 1000;
+  if (tokens >= kFew) return;
+  warn(fmt::format("only {} scored: {} (standard error); a longer text says more",
+                   counted(tokens, "token"), figure));
+}
+
 void eval_ppl(const Options& o) {
   o.apply();
   const KvTypes cache = o.cache_types();
@@ -127,6 +138,8 @@ void eval_ppl(const Options& o) {
                 {"perplexity", r.perplexity},
                 {"perplexity_standard_error", r.standard_error}});
   table.remove();
+  warn_few_tokens(r.tokens,
+                  fmt::format("perplexity {:.4g} +- {:.2g}", r.perplexity, r.standard_error));
   if (!o.prints()) return;
   say("perplexity {:.4f} +- {:.4f}  ({}, {} tokens, nll {:.5f})\n", r.perplexity, r.standard_error,
       t.description(), r.tokens, r.nll);
@@ -152,8 +165,9 @@ void check_stored(const LogitsReader& stored, const ModelSource& source, const E
   if (h.text_hash != t.hash)
     fail(ErrorKind::kUsage, "{}: its logits are of another text than {}", o.base, o.text.text);
   if (h.protocol != t.protocol.name() || h.windows != t.windows.size()) {
-    fail(ErrorKind::kUsage, "{}: its logits are of {} windows of {}, not of {} of {}", o.base,
-         h.windows, printable(h.protocol), t.windows.size(), t.protocol.name());
+    fail(ErrorKind::kUsage, "{}: its logits are of {} of {}, not of {} of {}", o.base,
+         counted(static_cast<int64_t>(h.windows), "window"), printable(h.protocol),
+         counted(std::ssize(t.windows), "window"), t.protocol.name());
   }
   if (h.windows_hash != hash_of(t.windows))
     fail(ErrorKind::kUsage, "{}: the tokenizer of {} splits the text into other tokens", o.base,
@@ -266,6 +280,9 @@ void eval_kl(const Options& o) {
   warn_of_fallbacks();
   o.write_json(j);
   table.remove();
+  const KlResult& f = results.front();
+  warn_few_tokens(f.tokens,
+                  fmt::format("mean KL {:.2g} +- {:.2g}", f.kl_mean, f.kl_standard_error));
   if (!o.prints()) return;
   for (size_t i = 0; i < results.size(); ++i) {
     if (results.size() > 1) say("{}\n", models[i].path);
@@ -304,7 +321,11 @@ void eval_choice(const Options& o) {
   Measurements table =
       table_of(o, kPerplexityColumns,
                settings_of(o, "choice", {m.source->hash()}, windows, *executor), tokens);
-  if (!o.quiet) tell("{}: {} tasks as {} has them\n", o.tasks, t.tasks.size(), t.format);
+  if (!o.quiet) {
+    tell("{}: {}, read as {}{}\n", o.tasks, counted(std::ssize(t.tasks), "task"), t.format,
+         t.keys.empty() ? ""
+                        : fmt::format(" because of {} in the first", fmt::join(t.keys, " and ")));
+  }
   m.model = load_model(*m.source);
   executor->prepare(m.model);
   TerminalProgress progress(o.quiet);
@@ -338,7 +359,8 @@ std::shared_ptr<Options> add(CLI::App& parent, const char* name, const char* wha
   c->add_option("--resume", o->resume,
                 "keep what is measured in this file: after an interrupt, the same command goes on "
                 "and gives the same figures")
-      ->type_name("FILE");
+      ->type_name("FILE")
+      ->group(kFilesGroup);
   o->Common::add_to(*c);
   c->callback([o, work] { work(*o); });
   return o;
@@ -349,7 +371,8 @@ void add_text_options(CLI::App& c, Options& o) {
   c.add_option("--kv", o.cache,
                "numbers of MODEL's key and value cache: f32 f16 bf16 int8 fp8 int4, or "
                "k:TYPE,v:TYPE (default: f32)")
-      ->type_name("TYPE");
+      ->type_name("TYPE")
+      ->group(kModelGroup);
 }
 
 }  // namespace
@@ -364,7 +387,8 @@ void add_eval(CLI::App& app) {
   of_ppl
       ->add_option("--save-logits", ppl->save_logits,
                    "store the model's distributions, as a base for `eval kl`")
-      ->type_name("FILE");
+      ->type_name("FILE")
+      ->group(kFilesGroup);
   auto kl = add(*c, "kl", "KL divergence of MODEL from --base on the same tokens",
                 [](Options& o) { eval_kl(o); });
   auto* of_kl = c->get_subcommand("kl");
@@ -374,16 +398,19 @@ void add_eval(CLI::App& app) {
   add_text_options(*of_kl, *kl);
   constexpr const char* kMore = "more models to measure against the same base";
   of_kl->add_option("MORE", kl->more, kMore)->type_name("MODEL");
-  of_kl->add_option("--also", kl->also, kMore)->type_name("MODEL");
+  of_kl->add_option("--also", kl->also, kMore)->type_name("MODEL")->group(kModelGroup);
   of_kl
       ->add_option("--save-base,--save-logits", kl->save_logits,
                    "store the base's distributions (2 bytes for each token of the vocabulary and "
                    "each scored token), for a later --base FILE")
-      ->type_name("FILE");
-  of_kl->add_flag("--no-noise-floor", kl->no_noise_floor, "do not measure the base in bf16");
+      ->type_name("FILE")
+      ->group(kFilesGroup);
+  of_kl->add_flag("--no-noise-floor", kl->no_noise_floor, "do not measure the base in bf16")
+      ->group(kModelGroup);
   auto choice =
       add(*c, "choice", "accuracy on multiple choice", [](Options& o) { eval_choice(o); });
   auto* of_choice = c->get_subcommand("choice");
+  constexpr const char* kTasks = "Tasks";
   of_choice
       ->add_option("-f,--text,--tasks", choice->tasks,
                    "tasks as HellaSwag, Winogrande, ARC and MMLU publish them (JSON, JSON lines, "
@@ -393,11 +420,14 @@ void add_eval(CLI::App& app) {
   of_choice
       ->add_option("--shots", choice->shots,
                    "put so many examples with answers before each (default: 0)")
-      ->check(CLI::Range(0, 1000));
+      ->check(in_range(0, 1000))
+      ->group(kTasks);
   of_choice->add_option("--examples", choice->examples, "what they are taken from, in order")
-      ->type_name("FILE");
+      ->type_name("FILE")
+      ->group(kTasks);
   of_choice->add_option("--max-tasks", choice->max_tasks, "only the first tasks (default: all)")
-      ->check(CLI::Range(0, 1 << 30));
+      ->check(in_range(0, 1 << 30))
+      ->group(kTasks);
 }
 
 }  // namespace pith::tools

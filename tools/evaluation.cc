@@ -19,15 +19,18 @@ void TextOptions::add_to(CLI::App& command) {
                   "the text, UTF-8, .gz too; - is standard input, pipes are read as well")
       ->required()
       ->type_name("FILE");
-  command.add_option("--protocol", protocol,
-                     "how the text is taken: text (as it is, every token scored), gptq-2048 "
-                     "(WikiText-2's rows), llama-512 (llama.cpp), paragraph; other windows alike: "
-                     "text-512 (default: text, windows of 2048 tokens or the model's context)");
+  command
+      .add_option("--protocol", protocol,
+                  "how the text is taken: text (as it is, every token scored), gptq-2048 "
+                  "(WikiText-2's rows), llama-512 (llama.cpp), paragraph; other windows alike: "
+                  "text-512 (default: text, windows of 2048 tokens or the model's context)")
+      ->group(kTextGroup);
   command
       .add_option("--stride", stride,
                   "protocol text: tokens that a window scores, behind others as context (default: "
                   "all of its window)")
-      ->check(CLI::Range(1, 1 << 30));
+      ->check(in_range(1, 1 << 30))
+      ->group(kTextGroup);
   command.add_option("--max-windows,--chunks", max_windows, "only the first windows; -1: all")
       ->check(CLI::Validator(
           [](std::string& given) {
@@ -35,12 +38,13 @@ void TextOptions::add_to(CLI::App& command) {
             return zero ? given + ": must be 1 or more, or -1 for all" : "";
           },
           "", "windows"))
-      ->check(in_range(-1, 1 << 30));
+      ->check(in_range(-1, 1 << 30))
+      ->group(kTextGroup);
 }
 
 std::string EvaluationText::description() const {
   return fmt::format("{}: {}; {}", protocol.name(), protocol.summary(),
-                     counted(windows.size(), "window"));
+                     counted(std::ssize(windows), "window"));
 }
 
 EvaluationText read_text(const TextOptions& o) {

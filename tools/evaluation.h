@@ -12,6 +12,8 @@
 
 namespace pith::tools {
 
+inline constexpr const char* kTextGroup = "Text";  // of options, in the help
+
 struct TextOptions {
   std::string text, protocol;            // "": text
   int64_t stride = 0, max_windows = -1;  // below 0: all

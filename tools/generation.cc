@@ -11,16 +11,72 @@
 #include "tools/terminal.h"
 
 namespace pith::tools {
+namespace {
+
+constexpr const char *kText = "Text", *kSampling = "Sampling";
+
+}  // namespace
+
+std::vector<Setting> settings_of(GenerateOptions& o) {
+  auto& s = o.sampling;
+  constexpr double kMany = 1 << 30;
+  return {
+      {"-n,--n-predict,--max-tokens", "tokens at most; -1: until the context is full", kText, -1,
+       kMany, false, &o.max_tokens},
+      {"--temp,--temperature", "temperature; 0: the likeliest token always", kSampling, 0, 100,
+       false, &s.temperature},
+      {"--top-k", "only the k likeliest tokens; 0: all", kSampling, -1, kMany, false, &s.top_k},
+      {"--top-p", "only the likeliest tokens that have this share together", kSampling, 0, 1, true,
+       &s.top_p},
+      {"--min-p", "only tokens with this share of the likeliest", kSampling, 0, 1, false, &s.min_p},
+      {"--repeat-penalty", "above 1: against repetition", kSampling, 0.01, 100, false,
+       &s.repetition_penalty},
+  };
+}
+
+std::string Setting::name() const {
+  const std::string_view all = names;
+  const size_t begin = all.find("--") + 2;
+  return std::string(all.substr(begin, all.find(',', begin) - begin));
+}
+
+bool Setting::has_name(const std::string& word) const {
+  return !word.empty() &&
+         ("," + std::string(names) + ",").find("-" + word + ",") != std::string::npos;
+}
+
+std::string Setting::text() const {
+  return std::visit([](const auto* v) { return fmt::format("{}", *v); }, value);
+}
+
+CLI::Validator Setting::range() const {
+  const CLI::Validator inside = in_range(low, high);
+  return {[*this, inside](std::string& text) {
+            std::string wrong = inside(text);
+            // Of the digits of 0.00 and 0e5 none is another.
+            const std::string_view mantissa =
+                std::string_view(text).substr(0, text.find_first_of("eE"));
+            if (above && (!wrong.empty() || mantissa.find_first_of("123456789") == text.npos))
+              wrong = fmt::format("{}: must be above {:.10g} and at most {:.10g}", text, low, high);
+            return wrong;
+          },
+          "", "range"};
+}
 
 void GenerationOptions::add_to(CLI::App& c) {
   ModelOptions::add_to(c, "MODEL", kModelHelp);
-  auto& s = generate.sampling;
-  constexpr const char* kText = "Text";
-  constexpr const char* kSampling = "Sampling";
-  c.add_option("-n,--n-predict,--max-tokens", generate.max_tokens,
-               "tokens at most; -1: until the context is full")
-      ->check(in_range(-1, 1 << 30))
-      ->group(kText);
+  for (const auto& setting : settings_of(generate)) {
+    std::visit(
+        [&](auto* value) {
+          c.add_option(setting.names, *value, setting.help)
+              ->check(setting.range())
+              ->group(setting.group);
+        },
+        setting.value);
+  }
+  c.add_option("-s,--seed", seed, "the same seed gives the same text; -1: another each time")
+      ->type_name("N")
+      ->group(kSampling);
   c.add_option("-r,--stop", generate.stop, "text that ends the answer and is not shown")
       ->type_name("TEXT")
       ->group(kText);
@@ -31,24 +87,6 @@ void GenerationOptions::add_to(CLI::App& c) {
       ->check(in_range(8, 1 << 24))
       ->group(kModelGroup);
   c.add_option("--kv,--cache-type", cache, kCacheHelp)->type_name("TYPE")->group(kModelGroup);
-  c.add_option("--temp,--temperature", s.temperature, "temperature; 0: the likeliest token always")
-      ->check(in_range(0, 100))
-      ->group(kSampling);
-  c.add_option("--top-k", s.top_k, "only the k likeliest tokens; 0: all")
-      ->check(in_range(-1, 1 << 30))
-      ->group(kSampling);
-  c.add_option("--top-p", s.top_p, "only the likeliest tokens that have this share together")
-      ->check(top_p_range())
-      ->group(kSampling);
-  c.add_option("--min-p", s.min_p, "only tokens with this share of the likeliest")
-      ->check(in_range(0, 1))
-      ->group(kSampling);
-  c.add_option("--repeat-penalty", s.repetition_penalty, "above 1: against repetition")
-      ->check(in_range(0.01, 100))
-      ->group(kSampling);
-  c.add_option("-s,--seed", seed, "the same seed gives the same text; -1: another each time")
-      ->type_name("N")
-      ->group(kSampling);
   ExecutorOptions::add_to(c);
   Common::add_to(c);
 }
@@ -96,20 +134,11 @@ uint64_t parse_seed(const std::string& text, bool* random) {
   }
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seed);
   if (error != std::errc() || end != text.data() + text.size()) {
-    fail(ErrorKind::kUsage, "--seed {}: must be a whole number, or -1 for a random one",
-         one_line(text));
+    fail(ErrorKind::kUsage, "--seed {}: must be a whole number{}, or -1 for a random one",
+         one_line(text),
+         error == std::errc::result_out_of_range ? fmt::format(" of at most {}", UINT64_MAX) : "");
   }
   return seed;
-}
-
-CLI::Validator top_p_range() {
-  const CLI::Validator range = in_range(0, 1);
-  return {[range](std::string& text) {
-            const bool inside =
-                range(text).empty() && text.find_first_of("123456789") < text.size();
-            return inside ? std::string() : text + ": must be above 0 and at most 1";
-          },
-          "", "share"};
 }
 
 void check_prompt_length(size_t tokens, int64_t context, const ModelSource& source) {

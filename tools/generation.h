@@ -5,6 +5,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "formats/chat_template.h"
@@ -26,9 +27,22 @@ struct GenerationOptions : Common, ModelOptions, ExecutorOptions {
   int64_t context_of(const ModelSource& source) const;
 };
 
+// A number of the generation, as an option and as /set of the chat has it.
+struct Setting {
+  const char *names, *help, *group;  // names: "--temp,--temperature"
+  double low, high;
+  bool above = false;  // low itself is not allowed
+  std::variant<int64_t*, double*> value;
+
+  std::string name() const;                      // "temp"
+  bool has_name(const std::string& word) const;  // any of them, without dashes
+  std::string text() const;                      // its value
+  CLI::Validator range() const;
+};
+std::vector<Setting> settings_of(GenerateOptions& o);
+
 // A whole number; for -1 draws a random one and sets *random. Error(kUsage) for others.
 uint64_t parse_seed(const std::string& text, bool* random);
-CLI::Validator top_p_range();  // above 0, at most 1
 
 // Error(kUsage) with the remedy where a prompt is longer than the context.
 void check_prompt_length(size_t tokens, int64_t context, const ModelSource& source);

@@ -2,7 +2,6 @@
 
 #include <histedit.h>
 #include <langinfo.h>
-#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -28,13 +27,17 @@ void replace_all(std::string& text, std::string_view from, std::string_view to) 
     text.replace(at, from.size(), to);
 }
 
-// One byte of standard input: 1, 0 at its end, -1 for a signal or an error. A signal ends the wait,
-// though the handlers restart reads.
+// One byte of standard input: 1, 0 at its end, -1 for a signal or an error.
 int read_byte(char* to) {
-  pollfd p{0, POLLIN, 0};
-  if (::poll(&p, 1, -1) < 0) return -1;
-  const ssize_t n = ::read(0, to, 1);
-  return n < 0 ? -1 : static_cast<int>(n);
+  for (;;) {
+    if (!wait_for_input(0)) {
+      errno = EINTR;
+      return -1;
+    }
+    const ssize_t n = ::read(0, to, 1);
+    if (n >= 0) return static_cast<int>(n);
+    if (errno != EINTR && errno != EAGAIN) return -1;
+  }
 }
 
 // libedit's own reader, but for signals: a whole UTF-8 character.
@@ -92,7 +95,9 @@ class LineEditor::Editor {
     ::history(history_, &event, H_SETUNIQUE, 1);
     ::el_set(edit_, EL_HIST, ::history, history_);
     path_ = history_path();
-    if (!path_.empty() && file_exists(path_)) ::history(history_, &event, H_LOAD, path_.c_str());
+    // Opening a named pipe would wait for its other end.
+    if (file_exists(path_) && !is_regular_file(path_)) path_.clear();
+    if (file_exists(path_)) ::history(history_, &event, H_LOAD, path_.c_str());
     ::el_source(edit_, nullptr);
   }
   ~Editor() {
@@ -225,19 +230,14 @@ LineEditor::Event LineEditor::read_pipe(std::string* line) {
       if (line->ends_with("\r")) line->pop_back();
       return too_long ? Event::kTooLong : Event::kLine;
     }
-    if (interrupted()) return Event::kInterrupted;
+    if (!wait_for_input(0)) return Event::kInterrupted;
     buffer_.resize(size_t{1} << 16);
     at_ = 0;
-    pollfd p{0, POLLIN, 0};
-    ssize_t n = ::poll(&p, 1, -1);
-    if (n >= 0) n = ::read(0, buffer_.data(), buffer_.size());
+    const ssize_t n = ::read(0, buffer_.data(), buffer_.size());
     const int error = errno;
     buffer_.resize(static_cast<size_t>(std::max<ssize_t>(0, n)));
-    if (n < 0 && (error == EINTR || error == EAGAIN)) {
-      if (interrupted()) return Event::kInterrupted;
-    } else if (n < 0) {
+    if (n < 0 && error != EINTR && error != EAGAIN)
       fail(ErrorKind::kIo, "cannot read standard input: {}", std::strerror(error));
-    }
     ended_ = n == 0;
   }
 }

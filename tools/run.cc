@@ -7,6 +7,7 @@
 #include "core/file.h"
 #include "core/interrupt.h"
 #include "formats/text_input.h"
+#include "formats/text_lines.h"
 #include "tools/generation.h"
 #include "tools/terminal.h"
 
@@ -69,11 +70,15 @@ class Speaker {
     return checked(format_->encode(messages));
   }
 
+  // The weights, and memory for the context.
+  void load() {
+    if (engine_) return;
+    engine_ = std::make_unique<Engine>(*source_, o_.engine);
+    print_memory(engine_->memory(), o_.quiet);
+  }
+
   GenerateResult speak(const std::vector<int32_t>& ids, FunctionRef<bool(const std::string&)> to) {
-    if (!engine_) {
-      engine_ = std::make_unique<Engine>(*source_, o_.engine);
-      print_memory(engine_->memory(), o_.quiet);
-    }
+    load();
     engine_->rewind(0);
     return engine_->generate(*tokenizer_, ids, o_.generate, to);
   }
@@ -102,6 +107,7 @@ void run_one(const Options& o) {
   const auto ids = speaker.tokens_of(prompt);
   if (prompt.empty() && !o.quiet && !o.chats())
     tell("no prompt: the text begins where the model begins (-p, -f or standard input)\n");
+  speaker.load();
   if (o.prints() && !o.chats()) show(prompt);
   const GenerateResult r = speaker.speak(
       ids, [&](const std::string& piece) { return o.prints() ? show(piece) : !interrupted(); });
@@ -132,51 +138,111 @@ std::vector<ChatMessage> messages_of(const Json& list, const std::string& name) 
 }
 
 // A prompt a line, or JSON objects with "prompt" or "messages". Lines without text are left out.
-std::vector<Question> read_questions(const std::string& path) {
-  const std::string text = read_text_input(path, uint64_t{1} << 30);
-  std::vector<Question> questions;
-  std::optional<bool> json;
-  int64_t number = 0;
-  for (size_t at = 0; at < text.size();) {
-    const size_t end = std::min(text.find('\n', at), text.size());
-    const std::string line = without_last_line_end(text.substr(at, end - at));
-    at = end + 1;
-    ++number;
-    if (line.find_first_not_of(" \t") == std::string::npos) continue;
-    if (!json) json = line.starts_with("{\"");
-    if (!*json) {
-      questions.push_back({line, {}});
-      continue;
+class Questions {
+ public:
+  explicit Questions(const std::string& path) : path_(path), lines_(path, kMaxPromptBytes) {}
+
+  // The next, as soon as its line is there; false where there is none.
+  bool next(Question* q) {
+    for (std::string line; lines_.next(&line);) {
+      ++number_;
+      if (line.find_first_not_of(" \t") == std::string::npos) continue;
+      if (!json_) json_ = is_object(line);
+      *q = *json_ ? of_json(line) : Question{line, {}};
+      return true;
     }
-    const std::string name = fmt::format("{}: line {}", path, number);
-    const Json j = parse_json(line, name);
-    if (j.is_object() && j.contains("messages"))
-      questions.push_back({"", messages_of(j["messages"], name)});
-    else
-      questions.push_back({json_string(j, "prompt", name), {}});
+    return false;
   }
-  if (questions.empty()) fail(ErrorKind::kUsage, "{}: there is no prompt in it", path);
-  return questions;
-}
+
+ private:
+  // {"..., with blanks anywhere.
+  static bool is_object(const std::string& line) {
+    const size_t brace = line.find_first_not_of(" \t");
+    const size_t quote = line.find_first_not_of(" \t", brace + 1);
+    return line[brace] == '{' && quote != line.npos && line[quote] == '"';
+  }
+  Question of_json(const std::string& line) const {
+    const std::string name = fmt::format("{}: line {}", path_, number_);
+    const Json j = parse_json(line, name);
+    if (j.is_object() && j.contains("messages")) return {"", messages_of(j["messages"], name)};
+    return {json_string(j, "prompt", name), {}};
+  }
+
+  const std::string path_;
+  TextLines lines_;
+  std::optional<bool> json_;
+  int64_t number_ = 0;
+};
+
+// Where the answers go: standard output and other open descriptors line by line, a regular file at
+// once when all is done, any other (a named pipe) likewise.
+class Answers {
+ public:
+  explicit Answers(const std::string& path) : path_(path), out_(is_standard_output(path)) {
+    check_side_file(path);
+    if (out_) return;
+    const OutputPath to = resolve_output(path);
+    descriptor_ = to.descriptor >= 0;
+    if (!to.special) file_.emplace(path);
+  }
+  void add(const std::string& line) {
+    const auto bytes = std::as_bytes(std::span(line));
+    if (out_) {
+      print_raw(line);
+      flush_out();
+    } else if (file_) {
+      file_->append(bytes);
+    } else if (descriptor_) {
+      write_file(path_, bytes);
+    } else {
+      lines_ += line;
+    }
+  }
+  void finish() {
+    if (file_) file_->commit();
+    if (!lines_.empty()) write_file(path_, std::as_bytes(std::span(lines_)));
+  }
+
+ private:
+  const std::string path_;
+  const bool out_;
+  bool descriptor_ = false;
+  std::optional<NewFile> file_;
+  std::string lines_;
+};
 
 void run_many(const Options& o) {
-  if (!o.prints() && o.output == "-")
+  if (!o.prints() && is_standard_output(o.output))
     fail(ErrorKind::kUsage, "--json - and --output - would write into each other");
-  const auto questions = read_questions(o.prompts);
-  std::optional<NewFile> file;
-  check_side_file(o.output);
-  if (o.output != "-") file.emplace(o.output);
-  const auto write = [&](const Json& j) {
-    const std::string line = json_text(j, -1) + "\n";
-    if (file) return file->append(std::as_bytes(std::span(line)));
-    print_raw(line);
-    flush_out();
+  // A file is checked to its end before the first answer; of what arrives bit by bit, each prompt
+  // is answered when it is there.
+  const bool whole = is_regular_file(o.prompts);
+  Questions questions(o.prompts);
+  std::vector<Question> known;
+  for (Question q; whole && questions.next(&q);) known.push_back(std::move(q));
+  const auto no_prompt = [&] {
+    fail(ErrorKind::kUsage, "{}: there is no prompt in it", o.prompts);
   };
+  if (whole && known.empty()) no_prompt();
+  Answers answers(o.output);
   Speaker speaker(o);
+  if (!whole) speaker.load();
   TerminalProgress progress(o.quiet);
-  progress.begin("prompts", static_cast<int64_t>(questions.size()));
+  if (whole) progress.begin("prompts", std::ssize(known));
   int64_t done = 0, failed = 0, tokens = 0;
-  for (const auto& q : questions) {
+  std::optional<Error> broken;  // what ended the prompts
+  const auto next = [&](Question* q) {
+    try {
+      if (!whole) return questions.next(q);
+    } catch (const Error& e) {
+      if (e.kind() != ErrorKind::kCancelled) broken = e;
+      return false;
+    }
+    if (done == std::ssize(known)) return false;
+    *q = known[static_cast<size_t>(done)];
+    return true;
+  };
+  for (Question q; next(&q);) {
     Json line = {{"index", done}};
     if (q.messages.empty()) line["prompt"] = q.prompt;
     try {
@@ -189,29 +255,35 @@ void run_many(const Options& o) {
       tokens += static_cast<int64_t>(r.tokens.size());
     } catch (const Error& e) {
       if (e.kind() == ErrorKind::kCancelled) break;
-      if (e.kind() != ErrorKind::kUsage && e.kind() != ErrorKind::kCorrupt) throw;
+      if (e.kind() != ErrorKind::kUsage && e.kind() != ErrorKind::kCorrupt) {
+        broken = e;
+        break;
+      }
       line["error"] = {{"kind", kind_name(e.kind())}, {"message", e.what()}};
       ++failed;
     }
-    write(line);
-    progress.advance(++done, "");
+    answers.add(json_text(line, -1) + "\n");
+    ++done;
+    if (whole) progress.advance(done, "");
   }
   progress.end();
-  if (file) file->commit();
+  answers.finish();
   warn_of_fallbacks();
   o.write_json({{"model", o.model},
-                {"prompts", questions.size()},
+                {"prompts", whole ? std::ssize(known) : done},
                 {"answered", done - failed},
                 {"failed", failed},
                 {"seed", o.generate.sampling.seed},
                 {"generated_tokens", tokens}});
   if (interrupted()) {
-    fail(ErrorKind::kCancelled, "interrupted: {} of {} prompts are answered", done,
-         questions.size());
+    fail(ErrorKind::kCancelled, "interrupted: {}{} prompts are answered", done,
+         whole ? fmt::format(" of {}", known.size()) : "");
   }
+  if (broken) throw Error(*broken);
+  if (done == 0) no_prompt();
   if (failed > 0) {
-    fail(ErrorKind::kUsage, "{} of {} prompts could not be answered; their lines have an \"error\"",
-         failed, questions.size());
+    fail(ErrorKind::kUsage, "{} of {} could not be answered; see \"error\" in the output", failed,
+         counted(done, "prompt"));
   }
 }
 

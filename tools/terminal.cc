@@ -25,6 +25,8 @@ struct Streams {
   std::string out;         // not yet written
   bool open_line = false;  // standard output stands inside a line
   bool bar = false;        // standard error shows a bar
+  bool closed = false;     // standard output was, when the program began
+  bool required = false;   // and that is an error
   int failure = 0;         // errno of standard output's first failed write
   bool reported = false;   // it was thrown
 };
@@ -51,7 +53,8 @@ int write_all(int descriptor, std::string_view text) {
 
 void write_out() {
   Streams& s = streams();
-  if (s.failure == 0) s.failure = write_all(1, s.out);
+  const bool lost = s.closed && s.required && !s.out.empty();
+  if (s.failure == 0) s.failure = lost ? EBADF : write_all(1, s.out);
   s.out.clear();
 }
 
@@ -85,9 +88,12 @@ void prepare_streams() {
     if (::fcntl(descriptor, F_GETFD) >= 0 || errno != EBADF) continue;
     // open() returns the lowest free descriptor, which is this one. Without /dev, "/" takes the
     // place.
+    if (descriptor == 1) streams().closed = true;
     if (::open("/dev/null", O_RDWR) < 0 && ::open("/", O_RDONLY) < 0) return;
   }
 }
+
+void require_output() { streams().required = true; }
 
 std::string escaped(std::string_view text) {
   std::string out;
@@ -150,12 +156,17 @@ void flush_out() {
   if (s.failure == 0 || s.reported) return;
   s.reported = true;
   if (s.failure == EPIPE) throw ReaderGone();
-  fail(ErrorKind::kIo, "cannot write to standard output: {}", std::strerror(s.failure));
+  fail(ErrorKind::kIo, "cannot write to standard output: {}",
+       s.failure == EBADF ? "it is closed" : std::strerror(s.failure));
 }
 
 void warn(const std::string& line) {
   static std::set<std::string> said;
   if (said.insert(line).second) tell("warning: {}\n", one_line(line));
+}
+
+std::string counted(int64_t n, const std::string& noun) {
+  return fmt::format("{} {}{}", n, noun, n == 1 ? "" : "s");
 }
 
 std::string human_bytes(uint64_t bytes) {
@@ -169,10 +180,6 @@ std::string human_bytes(uint64_t bytes) {
 std::string human_time(double seconds) {
   const auto s = static_cast<int64_t>(std::clamp(seconds, 0.0, 3.6e9));
   return fmt::format("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60);
-}
-
-std::string counted(uint64_t n, const char* one) {
-  return fmt::format("{} {}{}", n, one, n == 1 ? "" : "s");
 }
 
 bool is_terminal(int descriptor) { return ::isatty(descriptor) != 0; }

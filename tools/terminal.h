@@ -3,7 +3,9 @@
 // so that closed, full and broken streams are handled in one way:
 //
 //   standard error    messages that cannot be written are dropped
-//   standard output   nobody reads the pipe: ReaderGone, which ends the program silently with 141;
+//   standard output   closed from the start: as if every write failed, where the program says so
+//                     with require_output()
+//                     nobody reads the pipe: ReaderGone, which ends the program silently with 141;
 //                     any other failure: Error(kIo), once
 #pragma once
 
@@ -22,6 +24,9 @@ struct ReaderGone {};
 // Descriptors 0 to 2 that are closed lead to /dev/null from now on, so that no file that is opened
 // later takes their place. Called once by main, before anything is opened.
 void prepare_streams();
+// From now on a standard output that was closed is an error of what is written to it; until then
+// that is lost.
+void require_output();
 
 // Control characters (C0, DEL, C1) and invalid bytes as \xNN; tabs and ends of lines stay.
 std::string escaped(std::string_view text);
@@ -43,11 +48,11 @@ template <class... Args>
 void tell(fmt::format_string<Args...> format, Args&&... args) {
   print_err(fmt::format(format, std::forward<Args>(args)...));
 }
-void tell_dimly(const std::string& text);          // in grey where colours are shown
-void warn(const std::string& line);                // to standard error; the same line only once
-std::string human_bytes(uint64_t bytes);           // "85.6 MB"
-std::string human_time(double seconds);            // "1:02:03"
-std::string counted(uint64_t n, const char* one);  // "1 window", "2 windows"
+void tell_dimly(const std::string& text);  // in grey where colours are shown
+void warn(const std::string& line);        // to standard error; the same line only once
+std::string human_bytes(uint64_t bytes);   // "85.6 MB"
+std::string human_time(double seconds);    // "1:02:03"
+std::string counted(int64_t n, const std::string& noun);  // "1 window", "2 windows"
 
 bool is_terminal(int descriptor);
 // Columns of the terminal; elsewhere those that COLUMNS names, or 80.

@@ -64,7 +64,7 @@ runtime/cuda_kernels/ core/ formats/encodings/ runtime/cuda_kernels/
 runtime/eval/         core/ formats/ runtime/model/ runtime/forward/ runtime/cpu/ runtime/backends runtime/eval/
 runtime/compress/     core/ formats/ runtime/model/ runtime/forward/ runtime/cpu/ runtime/cuda/ runtime/backends runtime/eval/ runtime/compress/
 runtime/backends      core/ runtime/forward/ runtime/cpu/ runtime/cuda/ runtime/backends
-runtime/engine        core/ formats/ runtime/model/ runtime/forward/ runtime/backends runtime/engine
+runtime/engine        core/ formats/ runtime/model/ runtime/forward/ runtime/cpu/ runtime/backends runtime/engine
 quant/                core/ formats/ runtime/ quant/
 prune/                core/ formats/ runtime/ prune/
 lowrank/              core/ formats/ runtime/ lowrank/

@@ -40,8 +40,12 @@ std::string text_of(const Tokenizer& t, int32_t id) {
 
 void tokenize(const Options& o) {
   o.apply();
-  if (o.has_prompt == !o.file.empty())
+  if (o.has_prompt && !o.file.empty())
+    fail(ErrorKind::kUsage, "--prompt and --file are both given: choose one text");
+  if (!o.has_prompt && o.file.empty())
     fail(ErrorKind::kUsage, "tokenize takes a text: -p TEXT, or -f FILE (- is standard input)");
+  if (o.ids && o.count)
+    fail(ErrorKind::kUsage, "--ids and --count are both given: choose one (--json - has all)");
   const std::string text = o.has_prompt ? o.prompt : read_text_input(o.file, 1 << 30);
   const auto tokenizer = tokenizer_of(o);
   const auto ids = tokenizer->encode(text, {.add_special = !o.plain, .parse_special = o.special});
@@ -65,7 +69,7 @@ void tokenize(const Options& o) {
     say("{:>7}  {}{}\n", id, printable(text_of(*tokenizer, id)),
         tokenizer->is_special(id) ? "  special" : "");
   }
-  say("{} tokens, {} bytes\n", ids.size(), text.size());
+  say("{}, {}\n", counted(std::ssize(ids), "token"), counted(std::ssize(text), "byte"));
 }
 
 }  // namespace
@@ -77,16 +81,21 @@ void add_tokenize(CLI::App& app) {
                 "an HF folder, a GGUF file, a llama2.c file, a .pith file, or a tokenizer.json")
       ->required()
       ->type_name("MODEL");
-  auto* prompt = c->add_option("-p,--prompt", o->prompt, "the text")->type_name("TEXT");
+  constexpr const char *kText = "Text", *kShown = "What is shown";
+  auto* prompt =
+      c->add_option("-p,--prompt", o->prompt, "the text")->type_name("TEXT")->group(kText);
   c->add_option("-f,--file", o->file, "a file with the text; - is standard input")
-      ->type_name("FILE");
-  c->add_flag("--ids", o->ids, "print the ids alone, on one line");
-  c->add_flag("--count", o->count, "print how many there are");
+      ->type_name("FILE")
+      ->group(kText);
   c->add_flag("--special", o->special,
-              "turn the text of special tokens (<|im_end|>) into their ids");
-  c->add_flag("--plain", o->plain, "without the BOS and EOS that the tokenizer adds");
+              "turn the text of special tokens (<|im_end|>) into their ids")
+      ->group(kText);
+  c->add_flag("--plain", o->plain, "without the BOS and EOS that the tokenizer adds")->group(kText);
+  c->add_flag("--ids", o->ids, "print the ids alone, on one line")->group(kShown);
+  c->add_flag("--count", o->count, "print how many there are")->group(kShown);
   c->add_option("--tokenizer", o->tokenizer, "a tokenizer file that does not lie beside the model")
-      ->type_name("FILE");
+      ->type_name("FILE")
+      ->group(kModelGroup);
   o->Common::add_to(*c);
   c->callback([o, prompt] {
     o->has_prompt = prompt->count() > 0;

@@ -30,14 +30,6 @@ bool holds_out(const StatisticsNeeds& needs, const CompressOptions& options) {
   return needs.cross && options.calibration.size() >= kHoldOut;
 }
 
-uint64_t model_bytes(const ModelSource& source) {
-  if (source.manifest() != nullptr && source.recipe().empty()) return 0;
-  uint64_t total = 0;
-  for (const auto& info : linears_of(source.spec()))
-    total += encoded_bytes(source.encoding(info), info.n, info.k);
-  return total;
-}
-
 namespace {
 
 // Weights of a block and of what it was, in 16 bits; some activations of a window; what passes

@@ -56,9 +56,6 @@ CompressPlan plan_compression(const ModelSource& source, const Passes& passes,
 void check_compression(const ModelSource& source, const Passes& passes,
                        const CompressOptions& options, const CompressPlan& plan);
 
-// Memory that the weights of a whole model take; 0 for packed files, which are mapped.
-uint64_t model_bytes(const ModelSource& source);
-
 // The last pass that gives a linear an encoding (null: none, it stays as it is), and that encoding.
 struct TargetEncoding {
   Encoding encoding;

@@ -7,6 +7,8 @@
 
 #include "core/bytes.h"
 #include "core/dtype.h"
+#include "core/error.h"
+#include "core/limits.h"
 #include "core/parallel.h"
 
 namespace pith {
@@ -30,6 +32,10 @@ constexpr Layout kLayouts[] = {
 const Layout& layout(KvType type) { return kLayouts[static_cast<size_t>(type)]; }
 
 int64_t int4_bytes(int64_t n) { return ceil_div(n, 8) * 4; }
+// Of the codes of n numbers.
+int64_t code_bytes(KvType type, int64_t n) {
+  return type == KvType::kInt4 ? int4_bytes(n) : n * layout(type).bits / 8;
+}
 
 // The largest magnitude, NaN where a number is not finite.
 float absmax_of(const float* x, int64_t n) {
@@ -118,7 +124,7 @@ KvPlane::KvPlane(KvType type, bool keys, int64_t heads, int64_t length, int64_t 
       length_(keys ? ceil_div(length, kTile) * kTile : length),
       head_dim_(head_dim),
       groups_(ceil_div(head_dim, kGroup)),
-      row_bytes_(type == KvType::kInt4 ? int4_bytes(head_dim) : head_dim * layout(type).bits / 8) {
+      row_bytes_(code_bytes(type, head_dim)) {
   const int64_t rows = heads_ * length_;
   codes_ = Buffer<std::byte>(rows * row_bytes_);
   if (layout(type).row_scale) scales_ = Buffer<float>(rows);
@@ -126,6 +132,13 @@ KvPlane::KvPlane(KvType type, bool keys, int64_t heads, int64_t length, int64_t 
     group_scales_ = Buffer<uint16_t>(rows * groups_);
     group_minima_ = Buffer<uint16_t>(rows * groups_);
   }
+}
+
+uint64_t KvPlane::row_bytes(KvType type, int64_t head_dim) {
+  int64_t bytes = code_bytes(type, head_dim);
+  if (layout(type).row_scale) bytes += 4;
+  if (type == KvType::kInt4) bytes += 2 * 2 * ceil_div(head_dim, kGroup);
+  return static_cast<uint64_t>(bytes);
 }
 
 uint64_t KvPlane::bytes() const {
@@ -322,8 +335,37 @@ void KvPlane::weigh(const CpuKernels& kernels, int64_t head, int64_t first, int6
   }
 }
 
+void require_cache_memory(const proto::ModelSpec& spec, int slots, int64_t length, KvTypes types,
+                          uint64_t other, const std::string& options) {
+  double token = 0;
+  for (const auto& layer : spec.layers()) {
+    for (const auto& s : layer.sublayers()) {
+      if (!s.has_attention()) continue;
+      const proto::Attention form = cached_form(s.attention());
+      const int64_t d = form.head_dim();
+      const uint64_t row = KvPlane::row_bytes(types.keys, d) + KvPlane::row_bytes(types.values, d);
+      token += static_cast<double>(slots) * form.kv_heads() * static_cast<double>(row);
+    }
+  }
+  const double bytes = token * static_cast<double>(length);
+  const MemoryLimit most = most_memory();
+  const double left = static_cast<double>(most.bytes) - static_cast<double>(other);
+  if (bytes <= left) return;
+  const auto fits = static_cast<int64_t>(std::max(0.0, left / token));
+  const std::string besides =
+      other < (1 << 20) ? "" : fmt::format(" besides {:.2f} GB", static_cast<double>(other) / 1e9);
+  const bool wide = types.keys <= KvType::kBF16 || types.values <= KvType::kBF16;
+  fail(ErrorKind::kMemory,
+       "a KV cache of {}{} tokens takes {:.2f} GB of memory{}, and there are {:.2f} GB at most "
+       "({}): {} tokens fit ({}){}",
+       slots > 1 ? fmt::format("{} times ", slots) : "", length, bytes / 1e9, besides,
+       static_cast<double>(most.bytes) / 1e9, most.by, fits, options,
+       wide ? ", more in a narrower type (--kv int8)" : "");
+}
+
 CpuKvCache::CpuKvCache(const proto::ModelSpec& spec, int slots, int64_t length, KvTypes types)
     : slots_(slots), length_(length) {
+  require_cache_memory(spec, slots, length, types, memory_in_use());
   for (const auto& layer : spec.layers()) {
     for (const auto& s : layer.sublayers()) {
       if (!s.has_attention()) continue;

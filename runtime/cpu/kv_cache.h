@@ -1,6 +1,7 @@
 // Keys and values on the CPU, in the types of runtime/forward/kv_types.h.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "core/buffer.h"
@@ -22,6 +23,8 @@ class KvPlane {
   static constexpr int64_t kTile = 16;  // positions
 
   KvPlane(KvType type, bool keys, int64_t heads, int64_t length, int64_t head_dim);
+  // Bytes of all planes of a token of one head.
+  static uint64_t row_bytes(KvType type, int64_t head_dim);
 
   uint64_t bytes() const;
   // Whether rows are stored rotated: queries are to be rotated as well (rotate_head).
@@ -87,6 +90,12 @@ class CpuKvCache final : public KvCache {
   int64_t length_;
   std::vector<Layer> layers_;
 };
+
+// Error(kMemory) where such a cache, beside `other` bytes, is more than the memory that this
+// process may have: it says what fits, and names `options`, which set the length. A cache takes its
+// memory when it is made.
+void require_cache_memory(const proto::ModelSpec& spec, int slots, int64_t length, KvTypes types,
+                          uint64_t other, const std::string& options = "--ctx-size");
 
 // x [n] times the normalized Hadamard matrix, in blocks of the largest power of two that divides n:
 // its own inverse, and products of two vectors stay what they are.

@@ -40,7 +40,8 @@ struct ChoiceTask {
 };
 
 struct ChoiceTasks {
-  std::string format;  // "HellaSwag", ...
+  std::string format;             // "HellaSwag", ...
+  std::vector<std::string> keys;  // by which it was known; none for plain tasks and CSV
   std::vector<ChoiceTask> tasks;
 };
 

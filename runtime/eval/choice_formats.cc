@@ -258,7 +258,10 @@ void add_task(const Json& j, const std::string& where, ChoiceTasks* to) {
   const Json* row = json_find(j, "row");  // as the data sets' viewer gives them
   const Json& task = row != nullptr && row->is_object() ? *row : j;
   const Format& f = format_of(task);
-  if (to->format.empty()) to->format = f.name;
+  if (to->format.empty()) {
+    to->format = f.name;
+    to->keys.assign(f.keys.begin(), f.keys.end());
+  }
   if (to->format != f.name) {
     fail(ErrorKind::kCorrupt, "{}: a task of {} among those of {}", where, f.name, to->format);
   }

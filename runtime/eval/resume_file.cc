@@ -77,7 +77,9 @@ std::string resume_file_bytes(const ResumeContent& c) {
 Measurements::Measurements(size_t columns, std::string path, Json settings)
     : columns_(columns), path_(std::move(path)), settings_(std::move(settings)) {
   if (path_.empty() || !file_exists(path_)) return;
-  ResumeContent c = parse_resume_file(read_file(path_, kMaxBytes), path_);
+  const auto bytes = read_file(path_, kMaxBytes);
+  if (bytes.empty()) return;  // as mktemp makes it: nothing was done
+  ResumeContent c = parse_resume_file(bytes, path_);
   require_same(c.settings, settings_, path_);
   if (c.columns != columns_)
     fail(ErrorKind::kCorrupt, "{}: {} columns, {} are expected", path_, c.columns, columns_);

@@ -382,6 +382,14 @@ Block load_block(const ModelSource& source, int layer) {
   return make_block(source, layer, [&](const LinearInfo& info) { return source.linear(info); });
 }
 
+uint64_t model_bytes(const ModelSource& source) {
+  if (source.manifest() != nullptr && source.recipe().empty()) return 0;
+  uint64_t total = 0;
+  for (const auto& info : linears_of(source.spec()))
+    total += encoded_bytes(source.encoding(info), info.n, info.k);
+  return total;
+}
+
 Model load_model(const ModelSource& source) {
   return make_model(source, [&](const LinearInfo& info) { return source.linear(info); });
 }

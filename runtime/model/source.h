@@ -58,6 +58,8 @@ std::vector<int32_t> stop_tokens(const proto::ModelSpec& spec, const Tokenizer& 
 Block load_block(const ModelSource& source, int layer);
 NormWeights load_final_norm(const ModelSource& source);
 Model load_model(const ModelSource& source);
+// Memory that the weights of a whole model take; 0 for packed files, which are mapped.
+uint64_t model_bytes(const ModelSource& source);
 
 // The same model with every linear re-encoded as `dtype`: the noise floor of an evaluation.
 Model load_dense_model(const ModelSource& source, DType dtype);

@@ -1,11 +1,14 @@
-// In child processes: a request to stop cannot be taken back.
+// In child processes, but for the waits: only they take a request to stop back.
 
 #include "core/interrupt.h"
 
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <cstdlib>
+#include <thread>
+#include <vector>
 
 #include "core/error.h"
 
@@ -51,6 +54,47 @@ TEST_F(InterruptDeathTest, a_second_signal_ends_the_program_at_once) {
 TEST(Interrupt, nothing_happens_without_a_signal) {
   EXPECT_FALSE(interrupted());
   EXPECT_NO_THROW(check_interrupt());
+}
+
+class WaitForInput : public testing::Test {
+ protected:
+  void SetUp() override {
+    for (const int s : {SIGINT, SIGTERM, SIGHUP}) before_.push_back(::signal(s, SIG_DFL));
+    install_interrupt_handler();
+    ASSERT_EQ(::pipe(pipe_), 0);
+  }
+  void TearDown() override {
+    clear_interrupt();
+    for (size_t i = 0; const int s : {SIGINT, SIGTERM, SIGHUP}) ::signal(s, before_[i++]);
+    for (const int fd : pipe_) ::close(fd);
+  }
+  std::vector<sighandler_t> before_;
+  int pipe_[2] = {-1, -1};
+};
+
+TEST_F(WaitForInput, is_ended_by_a_signal_before_it) {
+  ::raise(SIGINT);
+  EXPECT_FALSE(wait_for_input(pipe_[0]));
+  EXPECT_EQ(interrupt_signal(), SIGINT);
+  clear_interrupt();
+  EXPECT_EQ(::write(pipe_[1], "x", 1), 1);
+  EXPECT_TRUE(wait_for_input(pipe_[0]));  // the signal is forgotten
+}
+
+// The signal goes to a thread that does not wait.
+TEST_F(WaitForInput, is_ended_by_a_signal_to_another_thread) {
+  for (int i = 0; i < 50; ++i) {
+    std::thread other([] { ::raise(SIGTERM); });  // before, in or after the first poll
+    EXPECT_FALSE(wait_for_input(pipe_[0]));
+    other.join();
+    clear_interrupt();
+  }
+}
+
+TEST_F(WaitForInput, is_ended_by_the_end_of_the_input) {
+  ::close(pipe_[1]);
+  pipe_[1] = -1;
+  EXPECT_TRUE(wait_for_input(pipe_[0]));
 }
 
 }  // namespace

@@ -34,6 +34,13 @@ TEST_F(Limits, are_those_of_the_machine_where_there_is_no_cgroup) {
   EXPECT_EQ(cpu_limit(files()), 0);
 }
 
+TEST_F(Limits, count_what_is_in_use_in_ram_and_swap) {
+  EXPECT_EQ(memory_in_use(files()), 0u);
+  put("proc/self/status", "VmRSS:\t  900 kB\nRssAnon:\t  300 kB\nVmSwap:\t  50 kB\n");
+  EXPECT_EQ(memory_in_use(files()), 350u << 10);
+  EXPECT_GT(memory_in_use(), 0u);
+}
+
 TEST_F(Limits, of_version_2_count_in_every_group_up_to_the_root) {
   put("proc/self/cgroup", "0::/a/b\n");
   put("cgroup/a/b/memory.max", "max\n");

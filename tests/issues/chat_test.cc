@@ -7,12 +7,12 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <filesystem>
-#include <thread>
 
 #include "core/file.h"
 #include "core/json.h"
@@ -118,6 +118,28 @@ TEST_F(Chat, commands_do_not_go_to_the_model) {
         "temp 0.5", "no message to answer again", "you rhyme"}) {
     EXPECT_NE(r.err.find(text), std::string::npos) << text << "\n" << r.err;
   }
+  // Each says what it did, in a line of its own, and takes what the option of that name takes.
+  const std::vector<std::pair<std::string, std::string>> said = {
+      {"/set temp", "temp 0\n"},
+      {"/set temp 0.5", "temp 0.5\n"},
+      {"/set --top_p = 0.5", "top-p 0.5\n"},
+      {"/set max-tokens 7", "n-predict 7\n"},
+      {"/set n 7", "n-predict 7\n"},
+      {"/set top-k -1", "top-k 0\n"},
+      {"/set seed 9", "seed 9\n"},
+      {"/set top-p 0", "top-p 0: must be above 0 and at most 1\n"},
+      {"/set n 1.5", "must be a whole number\n"},
+      {"/set tmp 1", "did you mean temp?"},
+      {"/set", "seed 0\n"},
+      {"/system be brief", "the system message was set\n"},
+      {"/clear", "0 messages forgotten\n"},
+      {"hello\n/clear", "2 messages forgotten\n"},
+      {"/set n 1\nhello\n/set temp 101\n/regen", "must be 0 to 100\n"}};
+  for (const auto& [typed, line] : said) {
+    const auto told = chat(typed + "\n", {"--seed", "0"});
+    EXPECT_EQ(told.exit_code, 0) << told.err;
+    EXPECT_NE(told.err.find(line), std::string::npos) << typed << "\n" << told.err;
+  }
   // Two slashes are one of the message.
   EXPECT_EQ(turns("//x\n").size(), 1u);
   for (const char* leave : {"/exit", "/quit", "/bye", "/exit ", "exit", "quit"})
@@ -137,6 +159,20 @@ TEST_F(Chat, conversations_are_saved_and_loaded) {
   const auto r = chat("/load /nonexistent\n/load " + model() + "/config.json\n/save\n");
   EXPECT_EQ(r.exit_code, 0) << r.err;
   EXPECT_NE(r.err.find("no list of messages"), std::string::npos) << r.err;
+}
+
+TEST_F(Chat, a_file_that_is_none_is_named_and_the_conversation_goes_on) {
+  const std::string fifo = folder_.file("fifo");
+  ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
+  for (const char* command : {"/save ", "/load "}) {
+    for (const std::string& path :
+         {fifo, folder_.path(), std::string("/dev/null"), std::string("/dev/zero")}) {
+      const auto r = chat(command + path + "\nhello\n", {"--json", "-"});
+      EXPECT_EQ(r.exit_code, 0) << r.err;
+      EXPECT_NE(r.err.find(path + ": is "), std::string::npos) << command << path << r.err;
+      EXPECT_EQ(parse_json(r.out, "output")["turns"].size(), 1u);
+    }
+  }
 }
 
 TEST_F(Chat, a_line_without_an_end_is_bounded) {
@@ -200,18 +236,19 @@ class Terminal {
   std::string until(const std::string& text) {
     const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
     while (seen_.find(text) == std::string::npos && std::chrono::steady_clock::now() < end) {
-      pollfd p{master_, POLLIN, 0};
-      if (::poll(&p, 1, 100) <= 0) continue;
-      char part[4096];
-      const ssize_t n = ::read(master_, part, sizeof(part));
-      if (n <= 0) break;
-      seen_.append(part, static_cast<size_t>(n));
+      if (!read_more()) break;
     }
     const size_t at = seen_.find(text);
     EXPECT_NE(at, std::string::npos) << seen_ << "\n  should show: " << text;
     const std::string shown = seen_.substr(0, at);
     seen_.erase(0, at == std::string::npos ? at : at + text.size());
     return shown;
+  }
+  // Reads on until the program has shown more.
+  void some() {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (seen_.empty() && std::chrono::steady_clock::now() < end && read_more()) {
+    }
   }
   int exit_code() {
     int status = 0;
@@ -221,6 +258,16 @@ class Terminal {
   }
 
  private:
+  // false: the program has ended.
+  bool read_more() {
+    pollfd p{master_, POLLIN, 0};
+    if (::poll(&p, 1, 100) <= 0) return true;
+    char part[4096];
+    const ssize_t n = ::read(master_, part, sizeof(part));
+    if (n > 0) seen_.append(part, static_cast<size_t>(n));
+    return n > 0;
+  }
+
   int master_ = -1;
   pid_t child_ = -1;
   std::string seen_;
@@ -228,29 +275,27 @@ class Terminal {
 
 // The text on the line of the prompt.
 const std::string kReady = "> ";
+// Comes when a line was read.
+const std::string kRead = "\x1b[?2004l";
 
 TEST_F(Chat, on_a_terminal_interrupts_clear_stop_or_leave) {
   Terminal t({PITH_PROGRAM, "chat", model(), "-n", "-1", "-c", "60000", "-t", "1", "--ignore-eos"},
              folder_.path());
   if (!t.works()) GTEST_SKIP() << "no terminals here";
   t.until(kReady);
-  std::this_thread::sleep_for(std::chrono::milliseconds(500));  // until the editor reads
   t.type("half a line");
   t.until("line");
-  std::this_thread::sleep_for(std::chrono::milliseconds(500));  // until the editor reads
-  t.type("\x03");                                               // clears what was typed
+  t.type("\x03");  // clears what was typed
   t.until(kReady);
   t.type("hello\r");
-  t.until("hello");
-  std::this_thread::sleep_for(std::chrono::milliseconds(500));  // it writes until it is stopped
+  t.until(kRead);
+  t.some();  // of the answer, which is written until it is stopped
   t.type("\x03");
   t.until("ended by cancelled");
-  t.until(kReady);
-  std::this_thread::sleep_for(std::chrono::milliseconds(500));  // until the editor reads
+  EXPECT_EQ(t.until(kReady).find("stopped"), std::string::npos);
   t.type("\x03");  // may have been meant for the answer
   t.until("again");
   t.until(kReady);
-  std::this_thread::sleep_for(std::chrono::milliseconds(500));  // until the editor reads
   t.type("\x03");
   EXPECT_EQ(t.exit_code(), 130);
 }
@@ -275,6 +320,19 @@ TEST_F(Chat, on_a_terminal_a_pasted_text_is_one_message_and_lines_are_remembered
   EXPECT_EQ(j["turns"].size(), 2u);
   const std::string history = read_text_file(folder_.file(".local/state/pith/history"), 1 << 20);
   EXPECT_NE(history.find("three"), std::string::npos) << history;
+}
+
+TEST_F(Chat, on_a_terminal_a_history_that_is_a_pipe_is_left_alone) {
+  std::filesystem::create_directories(folder_.file(".local/state/pith"));
+  ASSERT_EQ(::mkfifo(folder_.file(".local/state/pith/history").c_str(), 0600), 0);
+  Terminal t({PITH_PROGRAM, "chat", model(), "-n", "1", "-t", "1"}, folder_.path());
+  if (!t.works()) GTEST_SKIP() << "no terminals here";
+  t.until(kReady);
+  t.type("hello\r");
+  t.until("ended by");
+  t.until(kReady);
+  t.type("\x04");
+  EXPECT_EQ(t.exit_code(), 0);
 }
 
 TEST_F(Chat, json_on_a_terminal_stays_free_of_prompts) {

@@ -6,6 +6,8 @@
 
 #include <string>
 
+#include "core/error.h"
+#include "core/file.h"
 #include "core/json.h"
 #include "runtime/model/source.h"
 #include "tests/support/test_data.h"
@@ -30,6 +32,23 @@ std::unique_ptr<ModelSource> open_changed(const std::string& changes) {
 struct Case {
   const char *changes, *text;
 };
+
+TEST(ConfigValues, that_are_not_finite_are_named_as_the_file_has_them) {
+  const std::string config = test::tiny_config({});
+  for (const Case& c :
+       {Case{"\"rope_theta\": Infinity}",
+             "\"rope_theta\" should be a positive "
+             "number, it is Infinity"},
+        Case{"\"rope_theta\": 1e999}", "it is Infinity"}, Case{"\"rope_theta\": NaN}", "it is NaN"},
+        Case{"\"rms_norm_eps\": -Infinity}", "it is -Infinity"}}) {
+    const test::TemporaryFolder folder;
+    test::write_tiny_checkpoint(folder.path(), config);
+    // The last of two values counts.
+    const std::string text = config.substr(0, config.rfind('}')) + ", " + c.changes;
+    write_file(folder.file("config.json"), std::as_bytes(std::span(text)));
+    EXPECT_PITH_ERROR(open_model(folder.path()), ErrorKind::kCorrupt, c.text);
+  }
+}
 
 TEST(ConfigValues, of_a_wrong_type_are_refused_by_name) {
   const Case kCases[] = {

@@ -188,6 +188,25 @@ TEST_F(EvaluationFaults, a_finished_evaluation_leaves_no_file_to_go_on_from) {
   expect(run({"eval", "ppl", in(), "-f", text_, "--resume", foreign}), 3, "not the file of");
 }
 
+TEST_F(EvaluationFaults, an_empty_file_to_go_on_from_is_nothing_done) {
+  const std::string state = file("state", "");
+  EXPECT_EQ(run({"eval", "ppl", in(), "-f", text_, "-q", "--resume", state}).exit_code, 0);
+}
+
+TEST_F(EvaluationFaults, figures_of_few_tokens_come_with_a_warning) {
+  const auto few = run({"eval", "ppl", in(), "-f", text_, "-q", "--max-windows", "1"});
+  expect(few, 0, "tokens scored: perplexity ");
+  EXPECT_NE(few.out.find("1 window,"), std::string::npos) << few.out;
+  std::string text;
+  for (int i = 0; i < 60; ++i) text += read_text_file(text_, 1 << 20);
+  const auto many = run({"eval", "ppl", in(), "-f", file("long", text), "-q"});
+  EXPECT_EQ(many.err, "");
+  const std::string tasks =
+      file("tasks", R"({"query": "the", "choices": [" cat", " mat"], "gold": 0})");
+  expect(run({"eval", "choice", in(), "-f", tasks}), 0,
+         "1 task, read as lm-eval because of query in the first");
+}
+
 TEST_F(EvaluationFaults, compare_makes_one_table_of_types_and_files) {
   ASSERT_EQ(run({"quantize", in(), folder_.file("own.pith"), "w8", "-q"}).exit_code, 0);
   const std::string page = folder_.file("table.html");

@@ -124,7 +124,22 @@ TEST_F(Options, that_are_not_known_name_what_was_meant) {
       {{"run", "m", "-r", "--quiet"}, "-r needs a value, and --quiet is an option"},
       {{"run"}, "pith run: MODEL is missing"},
       {{"eval", "kl", "m", "-f", "t"}, "pith eval kl: --base is missing"},
-      {{"run", "m", "again"}, "pith run: unexpected argument \"again\""},
+      {{"run", "m", "again"},
+       "pith run: unexpected argument \"again\"; did you mean -p \"again\"?"},
+      {{"tokenize", "m", "a b"}, "did you mean -p \"a b\"?"},
+      {{"eval", "ppl", "m", "t.txt"}, "\"t.txt\"; did you mean --text t.txt?"},
+      {{"eval", "choice", "m", "t"}, "did you mean --text t?"},
+      {{"eval", "kl", "m", "/proc/self/status", "--base", "b"},
+       "--text is missing; did you mean --text /proc/self/status?"},
+      {{"chat", "m", "hello"}, "messages from standard input"},
+      {{"inspect", ""}, "pith inspect: an argument is empty"},
+      {{"run", "m", "--prompts="}, "--prompts is given without a value"},
+      {{"run", "m", "-f", ""}, "-f is given without a value"},
+      {{"eval", "ppl", "m", "-f", "t", "--resume", ""}, "--resume is given without a value"},
+      {{"inspect", "m", "--json="}, "--json is given without a value"},
+      {{"inspect", "m", "n"}, "unexpected argument \"n\""},
+      {{"/"}, "no command \"/\"; did you mean pith run /?"},
+      {{"bench", "--synthetic"}, "--synthetic needs a value: a model of this shape"},
       {{"quantize", "m", "o", "w4", "--candidates", "w4", "w8"},
        "unexpected argument \"w8\"; --candidates takes one value"},
       {{"--threads", "4", "run", "m"},
@@ -154,6 +169,14 @@ TEST_F(Options, errors_of_values_say_what_is_allowed) {
       {{"run", "m", "--top-p", "0"}, "pith run: --top-p 0: must be above 0 and at most 1\n"},
       {{"run", "m", "--temp", "1e9"}, "pith run: --temp 1e9: must be 0 to 100\n"},
       {{"run", "m", "--seed", "-2"}, "--seed -2: must be a whole number, or -1"},
+      {{"run", "m", "--seed", "99999999999999999999"}, "of at most 18446744073709551615"},
+      {{"tokenize", "m", "-p", "a", "-f", "b"}, "--prompt and --file are both given"},
+      {{"tokenize", "m", "-p", "a", "--ids", "--count"}, "--ids and --count are both given"},
+      {{"eval", "ppl", "m", "-f", "t", "--max-windows", "nan"}, "must be a whole number"},
+      {{"eval", "choice", "m", "-f", "t", "--shots", "1001"}, "--shots 1001: must be 0 to 1000\n"},
+      {{"bench", "m", "--synthetic", "llama-1b"}, "both given"},
+      {{"bench", "--synthetic", "lama-1b"}, "did you mean llama-1b?"},
+      {{"bench", "--synthetic", "llama-1b", "--type", "w9"}, "no type \"w9\": there are 2, 3, 4"},
       {{"bench", "m", "--device", "tpu"}, "pith bench: --device tpu: choose cpu or cuda\n"},
       {{"bench", "m", "-p", "128,x"}, "--n-prompt 128,x: must be numbers"},
       {{"quantize", "m", "o", "--group-size", "48"},
@@ -220,6 +243,14 @@ TEST_F(Options, help_fits_its_width_and_shows_every_option_with_its_default) {
       EXPECT_NE(text.find(o->get_lnames().empty() ? o->get_name() : "--" + o->get_lnames().front()),
                 std::string::npos)
           << o->get_name();
+    }
+    // Every option stands in a named group.
+    for (const auto* o : command.get_options()) {
+      if (!o->nonpositional() || o->get_required() || o->check_lname("help") ||
+          o->check_lname("version") || tools::command_name(command) == "pith compare") {
+        continue;
+      }
+      EXPECT_NE(o->get_group(), "Options") << tools::command_name(command) << " " << o->get_name();
     }
     EXPECT_NE(text.find("Examples:\n"), std::string::npos) << tools::command_name(command);
   });

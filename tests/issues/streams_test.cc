@@ -98,6 +98,7 @@ TEST_F(Streams, of_every_kind_end_in_a_documented_exit_code) {
       {{"inspect", folder_.file("none")}, false, 4},
       {{"inspect", in(), "--nonsense"}, false, 2},
       {{"chat", in(), "-n", "1", "-t", "1"}, false, 0},
+      {{"tokenize", in(), "-p", "the"}, true, 0},
   };
   for (const Case& c : cases) {
     for (const Stream stdin_kind : kStreams) {
@@ -110,6 +111,9 @@ TEST_F(Streams, of_every_kind_end_in_a_documented_exit_code) {
           // /dev/full is an endless line where it is read.
           if (c.arguments[0] == "chat" && stdin_kind == Stream::kFull) expected = 3;
           if (c.prints && stdout_kind == Stream::kFull) expected = 4;
+          // The result of quantize is its file.
+          if (c.prints && stdout_kind == Stream::kClosed && c.arguments[0] != "quantize")
+            expected = 4;
           if (c.prints && stdout_kind == Stream::kBroken) expected = 141;
           EXPECT_EQ(got, expected) << c.arguments[0] << ": " << name_of(stdin_kind) << " "
                                    << name_of(stdout_kind) << " " << name_of(stderr_kind);
@@ -119,6 +123,74 @@ TEST_F(Streams, of_every_kind_end_in_a_documented_exit_code) {
       }
     }
   }
+}
+
+TEST_F(Streams, without_output_every_result_for_it_is_an_error) {
+  const std::string packed = folder_.file("out.pith"), text = folder_.file("text");
+  ASSERT_EQ(test::run_process({PITH_PROGRAM, "quantize", in(), packed, "w4", "-q"}).exit_code, 0);
+  std::string words;
+  for (int i = 0; i < 20; ++i) words += "the cat sat on the mat ";
+  write_file(text, std::as_bytes(std::span(words)));
+  const std::vector<std::vector<std::string>> commands = {
+      {"--help"},
+      {"--version"},
+      {"devices"},
+      {"inspect", in()},
+      {"inspect", in(), "--json", "-"},
+      {"inspect", in(), "--json", "/dev/stdout"},
+      {"verify", packed},
+      {"tokenize", in(), "-p", "the", "--ids"},
+      {"run", in(), "-p", "the", "-n", "1", "--json", "-"},
+      {"eval", "ppl", in(), "-f", text},
+      {"eval", "kl", packed, "--base", in(), "-f", text},
+      {"compare", in(), "--types", "w4", "--no-speed", "-f", text},
+      {"bench", in(), "-p", "4", "-n", "2", "--repetitions", "1"},
+      {"quantize", in(), folder_.file("o2.pith"), "w4", "--json", "-"}};
+  for (const auto& c : commands) {
+    std::vector<std::string> arguments = c;
+    arguments.insert(arguments.begin(), PITH_PROGRAM);
+    for (const Stream out : {Stream::kClosed, Stream::kFull})
+      EXPECT_EQ(run_with(arguments, Stream::kGood, out, Stream::kGood), 4)
+          << c[0] << " " << name_of(out);
+  }
+  // Said once.
+  const auto r = test::run_process({PITH_PROGRAM, "inspect", in(), "--json", "/nonexistent/x"});
+  EXPECT_EQ(r.exit_code, 4);
+  EXPECT_EQ(r.err.find("/nonexistent/x"), r.err.rfind("/nonexistent/x")) << r.err;
+  const auto full = test::run_process(
+      {"/bin/sh", "-c", std::string(PITH_PROGRAM) + " inspect " + in() + " --json - >/dev/full"});
+  EXPECT_EQ(full.err.find("pith:"), full.err.rfind("pith:")) << full.err;
+}
+
+TEST_F(Streams, a_cache_that_no_memory_holds_is_refused_with_what_fits) {
+  const auto limited = [] {
+    const rlimit limit{rlim_t{600} << 20, rlim_t{600} << 20};
+    ::setrlimit(RLIMIT_AS, &limit);
+  };
+  const std::vector<std::vector<std::string>> commands = {
+      {"run", in(), "-p", "the", "-n", "1", "-c", "16777216"},
+      {"run", in(), "-p", "the", "-n", "1", "-c", "16777216", "--kv", "int4"},
+      {"chat", in(), "-c", "16777216"}};
+  for (const auto& c : commands) {
+    std::vector<std::string> arguments = c;
+    arguments.insert(arguments.begin(), PITH_PROGRAM);
+    EXPECT_EQ(run_with(arguments, Stream::kGood, Stream::kGood, Stream::kGood, limited), 6) << c[0];
+  }
+  const auto r = test::run_process({"/bin/sh", "-c",
+                                    "ulimit -v 600000; exec " + std::string(PITH_PROGRAM) +
+                                        " run " + in() + " -p the -n 1 -c 16777216"});
+  EXPECT_EQ(r.exit_code, 6);
+  EXPECT_EQ(r.out, "");  // not even the prompt
+  const size_t at = r.err.find(" tokens fit (--ctx-size)");
+  ASSERT_NE(at, std::string::npos) << r.err;
+  // What is named does fit.
+  const size_t begin = r.err.rfind(' ', at - 1) + 1;
+  const std::string fits = r.err.substr(begin, at - begin);
+  const auto again =
+      test::run_process({"/bin/sh", "-c",
+                         "ulimit -v 600000; exec " + std::string(PITH_PROGRAM) + " run " + in() +
+                             " -p the -n 1 -t 1 -c " + std::to_string(std::stoll(fits) / 2)});
+  EXPECT_EQ(again.exit_code, 0) << again.err;
 }
 
 TEST_F(Streams, that_were_closed_are_not_taken_by_files_of_the_work) {
@@ -140,6 +212,7 @@ TEST_F(Streams, a_reader_that_goes_ends_the_program_at_once) {
 }
 
 TEST_F(Streams, a_signal_ends_the_program_with_its_number) {
+  ::signal(SIGHUP, SIG_DFL);  // nohup would have it ignored
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
     test::Process p({PITH_PROGRAM, "run", in(), "-p", "the", "-n", "-1", "-c", "200000",
                      "--ignore-eos", "-t", "1"});

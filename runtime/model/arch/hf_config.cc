@@ -233,8 +233,13 @@ constexpr KeyType kTypes[] = {
     {"routed_scaling_factor", Type::kPositive},
 };
 
-// The value `v`, for a message.
+// The value `v`, for a message: as the file has it. dump() makes null of numbers that are not
+// finite.
 std::string shown(const Json& v) {
+  if (v.is_number_float() && !std::isfinite(v.get<double>())) {
+    const double d = v.get<double>();
+    return std::isnan(d) ? "NaN" : d > 0 ? "Infinity" : "-Infinity";
+  }
   if (v.is_array()) return v.empty() ? "an empty list" : "a list";
   if (v.is_object()) return "an object";
   return v.is_string() ? printable(v.get<std::string>()) : v.dump();
@@ -478,7 +483,7 @@ class Tokens {
   bool is_token(const char* key, const Json& id) {
     if (is_integer(id, 0) && id.get<uint64_t>() < vocab_) return true;
     notes_->push_back(fmt::format("{}: {} {} is not in the vocabulary of {}: ignored", kConfig, key,
-                                  id.dump(), vocab_));
+                                  shown(id), vocab_));
     return false;
   }
   void add_stops(const Json& ids, Json* to) {

@@ -1,0 +1,120 @@
+#include "formats/text_lines.h"
+
+#include <unistd.h>
+#include <zlib.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "core/error.h"
+#include "core/interrupt.h"
+#include "formats/text_input.h"
+
+namespace pith {
+namespace {
+
+constexpr size_t kPiece = 64 << 10;
+
+}  // namespace
+
+class TextLines::Unpacker {
+ public:
+  explicit Unpacker(const std::string& path) : path_(path) {
+    if (::inflateInit2(&z_, 15 + 16) != Z_OK) fail(ErrorKind::kMemory, "{}: cannot unpack", path);
+  }
+  ~Unpacker() { ::inflateEnd(&z_); }
+  Unpacker(const Unpacker&) = delete;
+  Unpacker& operator=(const Unpacker&) = delete;
+
+  void put(std::string packed) {
+    packed_ = std::move(packed);
+    z_.next_in = reinterpret_cast<Bytef*>(packed_.data());
+    z_.avail_in = static_cast<uInt>(packed_.size());
+  }
+  // Appends at most a piece of what was put; false where all of it is unpacked.
+  bool take(std::string* to) {
+    if (z_.avail_in > 0 && whole_) {  // the next member
+      ::inflateReset(&z_);
+      whole_ = false;
+    }
+    const size_t before = to->size();
+    to->resize(before + kPiece);
+    z_.next_out = reinterpret_cast<Bytef*>(to->data() + before);
+    z_.avail_out = kPiece;
+    const int status = ::inflate(&z_, Z_NO_FLUSH);
+    to->resize(before + kPiece - z_.avail_out);
+    whole_ = whole_ || status == Z_STREAM_END;
+    if (status != Z_OK && status != Z_BUF_ERROR && status != Z_STREAM_END)
+      fail(ErrorKind::kCorrupt, "{}: broken gzip data: {}", path_, z_.msg ? z_.msg : "unknown");
+    return to->size() > before || (z_.avail_in > 0 && status != Z_BUF_ERROR);
+  }
+  void finish() const {
+    if (!whole_) fail(ErrorKind::kCorrupt, "{}: the gzip data end too early", path_);
+  }
+
+ private:
+  const std::string& path_;
+  z_stream z_{};
+  std::string packed_;
+  bool whole_ = false;
+};
+
+TextLines::TextLines(const std::string& path, uint64_t max_line)
+    : path_(path), max_line_(max_line), fd_(open_text_input(path)) {}
+TextLines::~TextLines() { ::close(fd_); }
+
+// false at the end.
+bool TextLines::read_more() {
+  text_.erase(0, at_);
+  at_ = 0;
+  if (unpacker_ && unpacker_->take(&text_)) return true;
+  std::string piece(kPiece, '\0');
+  for (;;) {
+    if (!wait_for_input(fd_)) check_interrupt();
+    const ssize_t n = ::read(fd_, piece.data(), piece.size());
+    if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    if (n < 0) fail(ErrorKind::kIo, "{}: cannot read: {}", path_, std::strerror(errno));
+    piece.resize(static_cast<size_t>(n));
+    break;
+  }
+  bytes_ += piece.size();
+  if (piece.empty()) {
+    if (unpacker_) unpacker_->finish();
+    return false;
+  }
+  if (!unpacker_ && bytes_ == piece.size() && piece.starts_with("\x1f\x8b"))
+    unpacker_ = std::make_unique<Unpacker>(path_);
+  if (!unpacker_) {
+    text_ += piece;
+  } else {
+    unpacker_->put(std::move(piece));
+  }
+  return true;
+}
+
+bool TextLines::next(std::string* line) {
+  for (size_t searched = at_;;) {
+    const size_t end = text_.find('\n', searched);
+    const size_t stop = std::min(end, text_.size()), length = stop - at_;
+    if (text_.find('\0', searched) < stop) check_text(text_.substr(at_), path_);
+    if (length > max_line_)
+      fail(ErrorKind::kCorrupt, "{}: a line of more than {} bytes", path_, max_line_);
+    if (end != text_.npos || (ended_ && length > 0)) {
+      // Checked with its end, behind which no character goes on.
+      line->assign(text_, at_, length + (end != text_.npos ? 1 : 0));
+      at_ += line->size();
+      check_text(*line, path_);
+      line->resize(length);
+      if (!begun_ && line->starts_with("\xef\xbb\xbf")) line->erase(0, 3);
+      begun_ = true;
+      if (line->ends_with("\r")) line->pop_back();
+      return true;
+    }
+    if (ended_) return false;
+    ended_ = !read_more();
+    searched = length;
+  }
+}
+
+}  // namespace pith

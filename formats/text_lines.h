@@ -1,0 +1,39 @@
+// Lines of a text that arrives piece by piece: a pipe, a terminal, a device. Each is there as soon
+// as its line end is, however long the next takes.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+namespace pith {
+
+class TextLines {
+ public:
+  // "-" is standard input. Error(kIo) where it cannot be opened.
+  TextLines(const std::string& path, uint64_t max_line);
+  ~TextLines();
+  TextLines(const TextLines&) = delete;
+  TextLines& operator=(const TextLines&) = delete;
+
+  // The next line without its end (\n or \r\n); false at the end of the text. gzip is unpacked.
+  // Error(kCorrupt) for what is no UTF-8 text, as read_text_input() says it, and for a line of more
+  // than `max_line` bytes; a NUL is one at once, without a line end. Error(kCancelled) after a
+  // signal.
+  bool next(std::string* line);
+
+ private:
+  class Unpacker;  // gzip
+  bool read_more();
+
+  const std::string path_;
+  const uint64_t max_line_;
+  int fd_ = -1;
+  std::unique_ptr<Unpacker> unpacker_;
+  std::string text_;  // read, from at_ on not yet returned
+  size_t at_ = 0;
+  uint64_t bytes_ = 0;  // read in all
+  bool begun_ = false, ended_ = false;
+};
+
+}  // namespace pith
