@@ -28,6 +28,10 @@ bool overlaps(AddedTokens::Ranges ranges, size_t begin, size_t end) {
 
 }  // namespace
 
+int32_t next_added_id(int32_t vocabulary_count, int32_t largest) {
+  return std::max(vocabulary_count, largest + 1);
+}
+
 AddedTokens::AddedTokens(std::vector<AddedToken> tokens, const Normalizer* normalizer,
                          const std::string& file)
     : tokens_(std::move(tokens)) {

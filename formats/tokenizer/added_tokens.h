@@ -25,6 +25,11 @@ struct AddedToken {
   friend bool operator==(const AddedToken&, const AddedToken&) = default;
 };
 
+// Hugging Face tokenizers do not take the ids of added tokens from the file. A token that the
+// vocabulary has keeps its id there; others are numbered from the count of the vocabulary on.
+// `largest`: the largest id of the added tokens so far, or -1.
+int32_t next_added_id(int32_t vocabulary_count, int32_t largest);
+
 class AddedTokens {
  public:
   static constexpr size_t kMax = 65'536;

@@ -1,6 +1,7 @@
 #include "formats/tokenizer/json_tokenizer.h"
 
 #include <algorithm>
+#include <map>
 
 #include "core/error.h"
 #include "formats/printable.h"
@@ -34,6 +35,34 @@ std::vector<AddedToken> added_from_json(const Json& root, const std::string& fil
     if (!token.text.empty()) made.push_back(std::move(token));
   }
   return made;
+}
+
+// Numbers the added tokens as Hugging Face tokenizers do, whatever ids the file gives them. Of
+// equal tokens the first counts; it is special where any of them is.
+void number_added_tokens(std::vector<AddedToken>& added, Vocabulary& vocabulary,
+                         const std::string& file) {
+  std::vector<AddedToken> made;
+  std::map<std::string, size_t, std::less<>> by_text;
+  int32_t largest = -1;
+  for (AddedToken& token : added) {
+    const auto [known, is_new] = by_text.try_emplace(token.text, made.size());
+    if (!is_new) {
+      made[known->second].special |= token.special;
+      continue;
+    }
+    token.id = vocabulary.find(token.text);
+    if (token.id < 0) token.id = next_added_id(vocabulary.count(), largest);
+    if (vocabulary.has(token.id) && vocabulary.token(token.id) != token.text) {
+      fail(ErrorKind::kCorrupt, "{}: the ids of the vocabulary have gaps, and {} is both {} and {}",
+           file, token.id, printable(vocabulary.token(token.id)), printable(token.text));
+    }
+    largest = std::max(largest, token.id);
+    made.push_back(std::move(token));
+  }
+  for (const auto& token : made) {
+    if (token.special && vocabulary.has(token.id)) vocabulary.hide(token.id);
+  }
+  added = std::move(made);
 }
 
 // The classes of Llama and Gemma rebuild the post-processor from these two settings where they are
@@ -84,9 +113,7 @@ std::unique_ptr<Tokenizer> make_json_tokenizer(std::string_view tokenizer_json,
   parts.added = added_from_json(root, file);
   const Json& model = json_member(root, "model", file);
   auto vocabulary = std::make_shared<Vocabulary>(vocabulary_from_json(model, file));
-  for (const auto& token : parts.added) {
-    if (token.special && vocabulary->has(token.id)) vocabulary->hide(token.id);
-  }
+  number_added_tokens(parts.added, *vocabulary, file);
   const Json config = parse_tokenizer_config(tokenizer_config);
   add_config_tokens(config, ConfigIds::kNext, *vocabulary, parts);
   int32_t ids = vocabulary->size();
