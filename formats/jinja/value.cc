@@ -296,6 +296,7 @@ bool contains(Meter& meter, const Value& container, const Value& item) {
             Finder(needle->view()).find(text->view(), 0) != std::string_view::npos);
   }
   if (const auto* dict = std::get_if<DictPtr>(&container)) {
+    if (!is_hashable(item)) meter.corrupt("'in' looks for a {} in a dict", type_name(item));
     return find_key(meter, **dict, item) != nullptr;
   }
   if (const auto* list = std::get_if<ListPtr>(&container)) {
