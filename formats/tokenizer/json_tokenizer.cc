@@ -93,6 +93,14 @@ void apply_config(const Json& config, PipelineParts& parts) {
   }
 }
 
+// transformers takes the padding token from here where its own configuration names none, and adds
+// it to the special tokens.
+void name_padding(const Json& padding, Json& config) {
+  const Json* token = json_find(padding, "pad_token");
+  if (token != nullptr && token->is_string() && json_find(config, "pad_token") == nullptr)
+    config["pad_token"] = *token;
+}
+
 }  // namespace
 
 std::unique_ptr<Tokenizer> make_json_tokenizer(std::string_view tokenizer_json,
@@ -114,7 +122,8 @@ std::unique_ptr<Tokenizer> make_json_tokenizer(std::string_view tokenizer_json,
   const Json& model = json_member(root, "model", file);
   auto vocabulary = std::make_shared<Vocabulary>(vocabulary_from_json(model, file));
   number_added_tokens(parts.added, *vocabulary, file);
-  const Json config = parse_tokenizer_config(tokenizer_config);
+  Json config = parse_tokenizer_config(tokenizer_config);
+  name_padding(member("padding"), config);
   add_config_tokens(config, ConfigIds::kNext, *vocabulary, parts);
   int32_t ids = vocabulary->size();
   for (const auto& token : parts.added) ids = std::max(ids, token.id + 1);

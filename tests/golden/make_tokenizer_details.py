@@ -165,7 +165,7 @@ def cases():
         yield from values(base, "/truncation", {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0},
                           {"max_length": 3}, 3)
         yield from values(base, "/padding", {"strategy": {"Fixed": 8}, "direction": "Left", "pad_to_multiple_of": None,
-                                             "pad_id": 2, "pad_type_id": 0, "pad_token": "c"}, {"strategy": "BatchLongest"})
+                                             "pad_id": 0, "pad_type_id": 0, "pad_token": "<unk>"}, {"strategy": "BatchLongest"})
         yield from values(base, "/version", "2.0", UNSET, None)
         yield from values(base, "/model/extra", 1)
         yield from values(base, "/extra", 1)

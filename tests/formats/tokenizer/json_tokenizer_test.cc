@@ -175,6 +175,13 @@ TEST(TokenizerJson, InvalidBytesBecomeReplacementCharacters) {
   EXPECT_EQ(t->encode("\xed\xa0\x80").size(), 9u) << "one for each byte of a surrogate";
 }
 
+TEST(TokenizerJson, ThePaddingTokenIsSpecialAsInTransformers) {
+  Json j = small_bpe();
+  j["padding"] = {{"pad_token", "ab"}};
+  EXPECT_TRUE(made(j)->is_special(2));
+  EXPECT_FALSE(made(j, R"({"pad_token": "<|end|>"})")->is_special(2));
+}
+
 TEST(TokenizerJson, ConfigNamesTheBeginningAndTheEnd) {
   auto t = made(small_bpe(), R"({"bos_token": {"content": "<|end|>"}, "eos_token": "<|end|>"})");
   EXPECT_EQ(t->bos(), 6);
