@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <tuple>
 
+#include "core/error.h"
+#include "formats/printable.h"
+
 namespace pith {
 namespace {
 
@@ -28,8 +31,15 @@ bool overlaps(AddedTokens::Ranges ranges, size_t begin, size_t end) {
 
 }  // namespace
 
-int32_t next_added_id(int32_t vocabulary_count, int32_t largest) {
-  return std::max(vocabulary_count, largest + 1);
+int32_t id_of_added(const Vocabulary& vocabulary, std::string_view text, int32_t largest,
+                    const std::string& file) {
+  if (const int32_t known = vocabulary.find(text); known >= 0) return known;
+  const int32_t id = std::max(vocabulary.count(), largest + 1);
+  if (vocabulary.has(id)) {
+    fail(ErrorKind::kCorrupt, "{}: the ids of the vocabulary have gaps, and {} is both {} and {}",
+         file, id, printable(vocabulary.token(id)), printable(text));
+  }
+  return id;
 }
 
 AddedTokens::AddedTokens(std::vector<AddedToken> tokens, const Normalizer* normalizer,

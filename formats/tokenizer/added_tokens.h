@@ -11,6 +11,7 @@
 
 #include "formats/tokenizer/byte_trie.h"
 #include "formats/tokenizer/normalizer.h"
+#include "formats/tokenizer/vocabulary.h"
 
 namespace pith {
 
@@ -27,8 +28,10 @@ struct AddedToken {
 
 // Hugging Face tokenizers do not take the ids of added tokens from the file. A token that the
 // vocabulary has keeps its id there; others are numbered from the count of the vocabulary on.
-// `largest`: the largest id of the added tokens so far, or -1.
-int32_t next_added_id(int32_t vocabulary_count, int32_t largest);
+// `largest`: the largest id of the added tokens so far, or -1. Error(kCorrupt) where gaps in the
+// vocabulary lead to the id of another token.
+int32_t id_of_added(const Vocabulary& vocabulary, std::string_view text, int32_t largest,
+                    const std::string& file);
 
 class AddedTokens {
  public:

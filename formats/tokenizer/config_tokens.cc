@@ -101,12 +101,11 @@ class Adder {
       return;
     }
     if (named) token.special = true;
-    token.id = vocabulary_.find(token.text);
     if (id && ids_ == ConfigIds::kAsGiven) {
       token.id = static_cast<int32_t>(*id);
       drop(token.id);
-    } else if (token.id < 0) {
-      token.id = next_added_id(vocabulary_.count(), largest_);
+    } else {
+      token.id = id_of_added(vocabulary_, token.text, largest_, kConfig);
     }
     if (parts_.added.size() >= AddedTokens::kMax || token.id >= int32_t{Vocabulary::kMaxIds})
       fail(ErrorKind::kCorrupt, "{}: more than {} added tokens", kConfig, AddedTokens::kMax);

@@ -50,12 +50,7 @@ void number_added_tokens(std::vector<AddedToken>& added, Vocabulary& vocabulary,
       made[known->second].special |= token.special;
       continue;
     }
-    token.id = vocabulary.find(token.text);
-    if (token.id < 0) token.id = next_added_id(vocabulary.count(), largest);
-    if (vocabulary.has(token.id) && vocabulary.token(token.id) != token.text) {
-      fail(ErrorKind::kCorrupt, "{}: the ids of the vocabulary have gaps, and {} is both {} and {}",
-           file, token.id, printable(vocabulary.token(token.id)), printable(token.text));
-    }
+    token.id = id_of_added(vocabulary, token.text, largest, file);
     largest = std::max(largest, token.id);
     made.push_back(std::move(token));
   }

@@ -175,6 +175,13 @@ TEST(TokenizerJson, InvalidBytesBecomeReplacementCharacters) {
   EXPECT_EQ(t->encode("\xed\xa0\x80").size(), 9u) << "one for each byte of a surrogate";
 }
 
+TEST(TokenizerJson, AGapNeverGivesASpecialTokenTheIdOfAWord) {
+  Json j = small_bpe();
+  j["added_tokens"] = Json::array();
+  j["model"]["vocab"]["z"] = 7;  // the seventh token: the next one would be 7 as well
+  EXPECT_PITH_ERROR(made(j, R"({"eos_token": "<|end|>"})"), kCorrupt, "7 is both");
+}
+
 TEST(TokenizerJson, ThePaddingTokenIsSpecialAsInTransformers) {
   Json j = small_bpe();
   j["padding"] = {{"pad_token", "ab"}};
