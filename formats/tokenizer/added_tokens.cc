@@ -65,11 +65,13 @@ AddedTokens::AddedTokens(std::vector<AddedToken> tokens, const Normalizer* norma
 }
 
 std::vector<AddedTokens::Piece> AddedTokens::cut(std::string_view text, bool normalized,
-                                                 bool parse_special, Ranges user_text) const {
+                                                 bool parse_special, TextBudget& budget,
+                                                 Ranges user_text) const {
   const ByteTrie& trie = tries_[normalized][parse_special];
   std::vector<Piece> pieces;
   size_t done = 0;
-  for (size_t at = 0; !trie.empty() && at < text.size();) {
+  for (size_t at = 0, tried = 0; !trie.empty() && at < text.size();) {
+    if (++tried % 256 == 0) budget.check_time("of the added tokens");
     auto [length, index] = trie.longest(text.substr(at));
     if (length > 0 && tokens_[static_cast<size_t>(index)].special &&
         overlaps(user_text, at, at + length)) {

@@ -1,5 +1,6 @@
 // Tokens that are cut out of the text before the model sees it, the longest first at each place.
-// A search costs O(bytes * longest added token). Immutable, thread-safe.
+// A search costs O(bytes * longest added token), within the time of the text's budget. Immutable,
+// thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -51,7 +52,7 @@ class AddedTokens {
   // parse_special, and where their text has no byte in `user_text`: the blanks that a token takes
   // along may.
   std::vector<Piece> cut(std::string_view text, bool normalized, bool parse_special,
-                         Ranges user_text = {}) const;
+                         TextBudget& budget, Ranges user_text = {}) const;
 
   const std::vector<AddedToken>& all() const { return tokens_; }
 

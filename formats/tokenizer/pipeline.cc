@@ -67,7 +67,7 @@ class Pipeline final : public Tokenizer {
       user_text = repaired.user_text;
     }
     TextBudget budget(parts_.file, text.size());
-    for (const auto& piece : added_.cut(text, false, options.parse_special, user_text)) {
+    for (const auto& piece : added_.cut(text, false, options.parse_special, budget, user_text)) {
       if (piece.id >= 0) {
         ids.push_back(piece.id);
       } else {
@@ -193,11 +193,11 @@ class Pipeline final : public Tokenizer {
     if (normalizer) text = normalized = normalizer->apply(written, budget);
     const bool from_first =
         begins_text && !text.empty() && (!normalizer || keeps_first(*normalizer, written));
-    auto pieces = added_.cut(text, true, parse_special);
+    auto pieces = added_.cut(text, true, parse_special, budget);
     const bool specials =
         std::ranges::any_of(pieces, [&](const auto& p) { return p.id >= 0 && is_special(p.id); });
     if (specials && !user_text.empty()) {
-      pieces = added_.cut(text, true, parse_special,
+      pieces = added_.cut(text, true, parse_special, budget,
                           ranges_in(written, raw.begin, user_text, normalizer, text));
     }
     for (const auto& piece : pieces) {
