@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "formats/file_magic.h"
 
 namespace pith {
 namespace {
@@ -23,21 +24,9 @@ std::string beginning(std::string_view text) {
 void refuse_stand_in(std::string_view first, const std::string& path) {
   const auto refuse = [&](const char* what) { fail(ErrorKind::kCorrupt, "{}: {}", path, what); };
   if (first.empty()) refuse("the file is empty: its download did not finish");
-  if (first.starts_with("version https://git-lfs.github.com/") ||
-      first.starts_with("version https://hawser.github.com/")) {
-    refuse(
-        "is a Git LFS pointer, not the file itself; fetch it with \"git lfs install\" and \"git "
-        "lfs pull\" in its folder");
-  }
-  if (first.starts_with("# xet version "))
-    refuse("is a Xet pointer, not the file itself; fetch it with \"git xet\" or download it again");
-  constexpr std::string_view kCompressed[] = {"\x1f\x8b\x08", "\x28\xb5\x2f\xfd",
-                                              "\xfd"
-                                              "7zXZ",
-                                              "BZh9"};
-  for (const auto magic : kCompressed) {
-    if (first.starts_with(magic)) refuse("is compressed; unpack it first");
-  }
+  const FileMagic* magic = find_file_magic(first);
+  if (magic && (magic->kind == FileKind::kPointer || magic->kind == FileKind::kCompressed))
+    fail(ErrorKind::kCorrupt, "{}: is {}; {}", path, magic->what, magic->remedy);
   const std::string text = beginning(first);
   for (const char* page :
        {"<!doctype", "<html", "<?xml", "<head", "entry not found", "repository not found",

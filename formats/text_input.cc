@@ -15,6 +15,7 @@
 #include "core/error.h"
 #include "core/function_ref.h"
 #include "core/interrupt.h"
+#include "formats/file_magic.h"
 #include "formats/tokenizer/unicode.h"
 
 namespace pith {
@@ -122,25 +123,6 @@ std::string gunzip(const std::string& packed, const std::string& path, uint64_t 
   return out;
 }
 
-// Kinds of files that people pass as text by mistake, by their first bytes.
-constexpr struct {
-  std::string_view magic;
-  const char* what;
-} kNoText[] = {
-    {{"\x28\xb5\x2f\xfd", 4}, "compressed by zstd; unpack it: zstd -d"},
-    {{"\xfd"
-      "7zXZ",
-      5},
-     "compressed by xz; unpack it: xz -d"},
-    {{"BZh9", 4}, "compressed by bzip2; unpack it: bzip2 -d"},
-    {{"PK\x03\x04", 4}, "a ZIP archive; unpack it"},
-    {{"PAR1", 4}, "a Parquet file; export it as text or JSON lines"},
-    {{"%PDF-", 5}, "a PDF; export it as text"},
-    {{"GGUF", 4}, "a GGUF model"},
-    {{"version https://git-lfs.github.com/spec/", 40},
-     "a Git LFS pointer, not the file itself; fetch it: git lfs pull"},
-};
-
 // UTF-16 without a mark at its beginning: of Latin letters, every second byte is NUL.
 bool looks_like_utf16(std::string_view text) {
   const std::string_view head = text.substr(0, 4096);
@@ -152,8 +134,9 @@ bool looks_like_utf16(std::string_view text) {
 }  // namespace
 
 void check_text(const std::string& text, const std::string& path) {
-  for (const auto& n : kNoText) {
-    if (text.starts_with(n.magic)) fail(ErrorKind::kCorrupt, "{}: no text: {}", path, n.what);
+  if (const FileMagic* magic = find_file_magic(text)) {
+    const char* colon = *magic->remedy != '\0' ? "; " : "";
+    fail(ErrorKind::kCorrupt, "{}: no text: {}{}{}", path, magic->what, colon, magic->remedy);
   }
   const std::string_view head = std::string_view(text).substr(0, 4);
   if (head == std::string_view("\xff\xfe\0\0", 4) || head == std::string_view("\0\0\xfe\xff", 4))

@@ -177,7 +177,9 @@ Value Interpreter::callable_attribute(const Callable& callable, const std::strin
   }
   if (callable.kind != Callable::kMacro) return Undefined{};
   const Macro& macro = *callable.macro;
-  if (name == "name") return make_text(meter_, macro.name);
+  if (name == "name") {  // that of a call block has none
+    return macro.name.empty() ? Value(None{}) : Value(make_text(meter_, macro.name));
+  }
   if (name == "caller") return macro.uses_caller;
   if (name == "catch_varargs") return macro.uses_varargs;
   if (name == "catch_kwargs") return macro.uses_kwargs;

@@ -186,6 +186,26 @@ std::string format_date(Meter& meter, std::string_view format, const std::tm& t)
       case 'f':
         result += "000000";
         break;
+      case 's': {
+        std::tm copy = t;
+        result += fmt::format("{}", std::mktime(&copy));
+        break;
+      }
+      case 'k':
+        result += fmt::format("{:2}", t.tm_hour);
+        break;
+      case 'l':
+        result += fmt::format("{:2}", t.tm_hour % 12 == 0 ? 12 : t.tm_hour % 12);
+        break;
+      case 'P':
+        result += t.tm_hour < 12 ? "am" : "pm";
+        break;
+      case 'U':
+        result += two((t.tm_yday + 7 - t.tm_wday) / 7);
+        break;
+      case 'W':
+        result += two((t.tm_yday + 7 - (t.tm_wday + 6) % 7) / 7);
+        break;
       case 'Z':  // Python's datetime.now() knows of no zone
       case 'z':
         break;

@@ -196,7 +196,13 @@ class Lexer {
   }
 
   size_t digits(size_t at) const {
-    while (at < source_.size() && (is_digit(source_[at]) || source_[at] == '_')) ++at;
+    while (digit_at(at) || (at < source_.size() && source_[at] == '_' && digit_at(at + 1))) ++at;
+    return at;
+  }
+  // An integer with a zero in front is a zero, and what follows is another.
+  size_t zeros(size_t at) const {
+    const auto zero_at = [&](size_t i) { return i < source_.size() && source_[i] == '0'; };
+    while (zero_at(at) || (at < source_.size() && source_[at] == '_' && zero_at(at + 1))) ++at;
     return at;
   }
   bool digit_at(size_t at) const { return at < source_.size() && is_digit(source_[at]); }
@@ -242,6 +248,7 @@ class Lexer {
         kind = Token::kFloat;
       }
     }
+    if (kind == Token::kInteger && !member && source_[at_] == '0') end = zeros(at_);
     std::string text = source_.substr(at_, end - at_);
     text.erase(std::remove(text.begin(), text.end(), '_'), text.end());
     add(kind, text);

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "formats/jinja/builtins.h"
+#include "formats/jinja/characters.h"
 #include "formats/jinja/operators.h"
 #include "formats/jinja/print.h"
 
@@ -13,8 +14,18 @@ namespace {
 
 using Args = const ArgumentValues&;
 
-// Removes underscores between digits; returns "" where they stand elsewhere.
-std::string without_underscores(std::string_view s) {
+// Removes underscores between digits, and writes the digits of all scripts as 0 to 9; returns ""
+// where an underscore stands elsewhere.
+std::string plain_digits(std::string_view given) {
+  std::string s;
+  for (size_t at = 0; at < given.size(); at += char_at(given, at).length) {
+    const Char c = char_at(given, at);
+    if (c.code >= 0x80 && is_decimal(c.code)) {
+      s.push_back(static_cast<char>('0' + decimal_value(c.code)));
+    } else {
+      s += given.substr(at, c.length);
+    }
+  }
   std::string result;
   const auto digit = [&](size_t i) {
     return i < s.size() && ((s[i] >= '0' && s[i] <= '9') || (s[i] >= 'a' && s[i] <= 'z') ||
@@ -32,7 +43,7 @@ std::string without_underscores(std::string_view s) {
 
 // Python's int(text, base).
 bool read_integer(std::string_view given, int64_t base, int64_t& n) {
-  std::string s = without_underscores(given);
+  std::string s = plain_digits(given);
   bool negative = false;
   size_t at = 0;
   if (!s.empty() && (s[0] == '+' || s[0] == '-')) negative = s[at++] == '-';
@@ -55,7 +66,7 @@ bool read_integer(std::string_view given, int64_t base, int64_t& n) {
 
 // Python's float(text).
 bool read_double(std::string_view given, double& d) {
-  std::string s = without_underscores(given);
+  std::string s = plain_digits(given);
   size_t at = !s.empty() && s[0] == '+' ? 1 : 0;
   if (at == 1 && s.size() > 1 && s[1] == '-') return false;
   if (s.find('(') != std::string::npos) return false;

@@ -183,13 +183,16 @@ class Parser {
     node->name = tokens_.expect(Token::kName, "a name");
     node->parameters = parameters();
     macro_body(*node, "endmacro");
+    for (const auto& [name, otherwise] : node->parameters) {
+      if (name == "caller" && otherwise == nullptr && node->uses_caller)
+        tokens_.meter().corrupt("the parameter 'caller' of a macro without a default");
+    }
     out.push_back({MacroDefinition{std::move(node)}, line});
   }
 
   void call_block(int line, Body& out) {
     CallBlock node;
     node.body = std::make_unique<Macro>();
-    node.body->name = "caller";
     if (tokens_.at_symbol("(")) node.body->parameters = parameters();
     node.call = expressions_.expression();
     if (!std::holds_alternative<Call>(node.call->node)) {

@@ -41,7 +41,11 @@ bool is_equal(Interpreter& in, const Value& v, Args a) {
 }
 bool is_unequal(Interpreter& in, const Value& v, Args a) { return !is_equal(in, v, a); }
 bool is_same(Interpreter& in, const Value& v, Args a) {
-  return v.index() == a.get(0, "other").index() && is_equal(in, v, a);
+  const Value& other = a.get(0, "other");
+  if (v.index() != other.index()) return false;
+  if (is<ListPtr>(v)) return std::get<ListPtr>(v) == std::get<ListPtr>(other);
+  if (is<DictPtr>(v)) return std::get<DictPtr>(v) == std::get<DictPtr>(other);
+  return is_equal(in, v, a);
 }
 bool is_less(Interpreter& in, const Value& v, Args a) {
   return compares(in, v, a, [](auto order) { return order < 0; });

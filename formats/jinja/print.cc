@@ -48,7 +48,9 @@ class Writer {
     if (json_ == nullptr && is_undefined(v)) return put("Undefined");
     if (json_ == nullptr && is<CallablePtr>(v)) {
       const Callable& callable = *std::get<CallablePtr>(v);
-      if (callable.kind == Callable::kMacro) return put("<Macro '" + callable.name + "'>");
+      if (callable.kind == Callable::kMacro) {
+        return put(callable.name.empty() ? "<Macro anonymous>" : "<Macro '" + callable.name + "'>");
+      }
     }
     if (json_ == nullptr && is<LoopPtr>(v)) {
       const Loop& loop = *std::get<LoopPtr>(v);

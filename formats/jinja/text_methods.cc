@@ -382,6 +382,7 @@ Value make_translation(Interpreter& in, const Value&, Args args) {
   if (from_starts.size() != to_starts.size()) {
     in.meter().corrupt("maketrans() of strings of different lengths");
   }
+  // Python's table has numbers here; texts know whose they are.
   for (size_t i = 0; i + 1 < from_starts.size(); ++i) {
     entries.emplace_back(code(from, from_starts[i]),
                          make_text(in.meter(), to.slice(to_starts[i], to_starts[i + 1])));

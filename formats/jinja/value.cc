@@ -1,6 +1,8 @@
 #include "formats/jinja/value.h"
 
 #include <algorithm>
+#include <cmath>
+#include <compare>
 #include <limits>
 
 #include "formats/tokenizer/unicode.h"
@@ -215,10 +217,30 @@ bool truth(const Value& v) {
   return true;
 }
 
+namespace {
+
+// Exact, as Python's is: an integer that a double cannot hold is not rounded first.
+std::partial_ordering compare_exactly(int64_t a, double b) {
+  constexpr double kLimit = 9223372036854775808.0;
+  if (std::isnan(b)) return std::partial_ordering::unordered;
+  if (b >= kLimit) return std::partial_ordering::less;
+  if (b < -kLimit) return std::partial_ordering::greater;
+  const auto whole = static_cast<int64_t>(b);
+  return a != whole ? std::partial_ordering(a <=> whole) : 0.0 <=> b - std::trunc(b);
+}
+
+std::partial_ordering compare_numbers(const Value& a, const Value& b) {
+  if (is<double>(a) && is<double>(b)) return std::get<double>(a) <=> std::get<double>(b);
+  if (is<double>(b)) return compare_exactly(to_int(a), std::get<double>(b));
+  return 0 <=> compare_exactly(to_int(b), std::get<double>(a));
+}
+
+}  // namespace
+
 bool equal(Meter& meter, const Value& a, const Value& b) {
   meter.step();
   if (is_integral(a) && is_integral(b)) return to_int(a) == to_int(b);
-  if (is_number(a) && is_number(b)) return to_double(a) == to_double(b);
+  if (is_number(a) && is_number(b)) return compare_numbers(a, b) == 0;
   if (a.index() != b.index()) return false;
   if (const Text* text = as_text(a)) {
     const Text& other = *as_text(b);
@@ -238,7 +260,7 @@ bool equal(Meter& meter, const Value& a, const Value& b) {
 std::partial_ordering compare(Meter& meter, const Value& a, const Value& b) {
   meter.step();
   if (is_integral(a) && is_integral(b)) return to_int(a) <=> to_int(b);
-  if (is_number(a) && is_number(b)) return to_double(a) <=> to_double(b);
+  if (is_number(a) && is_number(b)) return compare_numbers(a, b);
   if (as_text(a) != nullptr && as_text(b) != nullptr) {
     meter.walk(std::min(as_text(a)->size(), as_text(b)->size()));
     return as_text(a)->view().compare(as_text(b)->view()) <=> 0;
@@ -274,6 +296,7 @@ bool contains(Meter& meter, const Value& container, const Value& item) {
             Finder(needle->view()).find(text->view(), 0) != std::string_view::npos);
   }
   if (const auto* dict = std::get_if<DictPtr>(&container)) {
+    if (!is_hashable(item)) meter.corrupt("'in' looks for a {} in a dict", type_name(item));
     return find_key(meter, **dict, item) != nullptr;
   }
   if (const auto* list = std::get_if<ListPtr>(&container)) {

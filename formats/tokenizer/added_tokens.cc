@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <tuple>
 
+#include "core/error.h"
+#include "formats/printable.h"
+
 namespace pith {
 namespace {
 
@@ -28,6 +31,17 @@ bool overlaps(AddedTokens::Ranges ranges, size_t begin, size_t end) {
 
 }  // namespace
 
+int32_t id_of_added(const Vocabulary& vocabulary, std::string_view text, int32_t largest,
+                    const std::string& file) {
+  if (const int32_t known = vocabulary.find(text); known >= 0) return known;
+  const int32_t id = std::max(vocabulary.count(), largest + 1);
+  if (vocabulary.has(id)) {
+    fail(ErrorKind::kCorrupt, "{}: the ids of the vocabulary have gaps, and {} is both {} and {}",
+         file, id, printable(vocabulary.token(id)), printable(text));
+  }
+  return id;
+}
+
 AddedTokens::AddedTokens(std::vector<AddedToken> tokens, const Normalizer* normalizer,
                          const std::string& file)
     : tokens_(std::move(tokens)) {
@@ -51,11 +65,13 @@ AddedTokens::AddedTokens(std::vector<AddedToken> tokens, const Normalizer* norma
 }
 
 std::vector<AddedTokens::Piece> AddedTokens::cut(std::string_view text, bool normalized,
-                                                 bool parse_special, Ranges user_text) const {
+                                                 bool parse_special, TextBudget& budget,
+                                                 Ranges user_text) const {
   const ByteTrie& trie = tries_[normalized][parse_special];
   std::vector<Piece> pieces;
   size_t done = 0;
-  for (size_t at = 0; !trie.empty() && at < text.size();) {
+  for (size_t at = 0, tried = 0; !trie.empty() && at < text.size();) {
+    if (++tried % 256 == 0) budget.check_time("of the added tokens");
     auto [length, index] = trie.longest(text.substr(at));
     if (length > 0 && tokens_[static_cast<size_t>(index)].special &&
         overlaps(user_text, at, at + length)) {

@@ -1,5 +1,6 @@
 // Tokens that are cut out of the text before the model sees it, the longest first at each place.
-// A search costs O(bytes * longest added token). Immutable, thread-safe.
+// A search costs O(bytes * longest added token), within the time of the text's budget. Immutable,
+// thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +12,7 @@
 
 #include "formats/tokenizer/byte_trie.h"
 #include "formats/tokenizer/normalizer.h"
+#include "formats/tokenizer/vocabulary.h"
 
 namespace pith {
 
@@ -24,6 +26,13 @@ struct AddedToken {
   bool normalized = false;  // matched, normalized, against normalized text
   friend bool operator==(const AddedToken&, const AddedToken&) = default;
 };
+
+// Hugging Face tokenizers do not take the ids of added tokens from the file. A token that the
+// vocabulary has keeps its id there; others are numbered from the count of the vocabulary on.
+// `largest`: the largest id of the added tokens so far, or -1. Error(kCorrupt) where gaps in the
+// vocabulary lead to the id of another token.
+int32_t id_of_added(const Vocabulary& vocabulary, std::string_view text, int32_t largest,
+                    const std::string& file);
 
 class AddedTokens {
  public:
@@ -43,7 +52,7 @@ class AddedTokens {
   // parse_special, and where their text has no byte in `user_text`: the blanks that a token takes
   // along may.
   std::vector<Piece> cut(std::string_view text, bool normalized, bool parse_special,
-                         Ranges user_text = {}) const;
+                         TextBudget& budget, Ranges user_text = {}) const;
 
   const std::vector<AddedToken>& all() const { return tokens_; }
 

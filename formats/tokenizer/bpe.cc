@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "core/error.h"
+#include "formats/printable.h"
 #include "formats/tokenizer/merge_heap.h"
 #include "formats/tokenizer/unicode.h"
 
@@ -52,8 +53,11 @@ class PairTable {
 class RankedBpe final : public TokenModel {
  public:
   RankedBpe(std::shared_ptr<const Vocabulary> vocabulary, PairTable merges,
-            const BpeOptions& options)
-      : vocabulary_(std::move(vocabulary)), merges_(std::move(merges)), options_(options) {
+            const BpeOptions& options, std::string file)
+      : vocabulary_(std::move(vocabulary)),
+        merges_(std::move(merges)),
+        options_(options),
+        file_(std::move(file)) {
     if (options.byte_fallback) bytes_ = ByteFallback(*vocabulary_);
   }
 
@@ -104,6 +108,10 @@ class RankedBpe final : public TokenModel {
       } else if (options_.unknown >= 0) {
         unknown = true;
         if (!(in_unknown && options_.fuse_unknown)) push(options_.unknown);
+      } else if (!options_.missing_unknown.empty()) {
+        fail(ErrorKind::kUnsupported,
+             "{}: {} is not in the vocabulary, nor is the unk_token {} that stands for it", file_,
+             printable(text), options_.missing_unknown);
       }
       in_unknown = unknown;
       at += length;
@@ -113,6 +121,7 @@ class RankedBpe final : public TokenModel {
   std::shared_ptr<const Vocabulary> vocabulary_;
   PairTable merges_;
   BpeOptions options_;
+  std::string file_;
   ByteFallback bytes_;
 };
 
@@ -138,7 +147,7 @@ std::unique_ptr<TokenModel> make_ranked_bpe(
     if (!vocabulary->is_hidden(result)) table.insert(l, r, rank, result);
     ++rank;
   }
-  return std::make_unique<RankedBpe>(std::move(vocabulary), std::move(table), options);
+  return std::make_unique<RankedBpe>(std::move(vocabulary), std::move(table), options, file);
 }
 
 }  // namespace pith

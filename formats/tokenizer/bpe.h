@@ -25,6 +25,7 @@ namespace pith {
 
 struct BpeOptions {
   int32_t unknown = -1;            // id for what is not in the vocabulary; -1: left out
+  std::string missing_unknown;     // set: the file names a token for it that is not there either
   bool fuse_unknown = false;       // one id for a run of unknown characters
   bool byte_fallback = false;      // "<0xHH>" tokens for unknown characters, where all are there
   bool ignore_merges = false;      // a word that is a token is that token

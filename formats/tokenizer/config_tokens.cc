@@ -79,7 +79,7 @@ uint64_t id_from_key(const std::string& key) {
 class Adder {
  public:
   Adder(ConfigIds ids, Vocabulary& vocabulary, PipelineParts& parts)
-      : ids_(ids), vocabulary_(vocabulary), parts_(parts), next_(vocabulary.size()) {
+      : ids_(ids), vocabulary_(vocabulary), parts_(parts) {
     for (size_t i = 0; i < parts.added.size(); ++i) note(i);
   }
 
@@ -101,12 +101,11 @@ class Adder {
       return;
     }
     if (named) token.special = true;
-    token.id = vocabulary_.find(token.text);
     if (id && ids_ == ConfigIds::kAsGiven) {
       token.id = static_cast<int32_t>(*id);
       drop(token.id);
-    } else if (token.id < 0) {
-      token.id = next_;
+    } else {
+      token.id = id_of_added(vocabulary_, token.text, largest_, kConfig);
     }
     if (parts_.added.size() >= AddedTokens::kMax || token.id >= int32_t{Vocabulary::kMaxIds})
       fail(ErrorKind::kCorrupt, "{}: more than {} added tokens", kConfig, AddedTokens::kMax);
@@ -119,7 +118,7 @@ class Adder {
   void note(size_t i) {
     by_text_[parts_.added[i].text] = i;
     by_id_[parts_.added[i].id] = i;
-    next_ = std::max(next_, parts_.added[i].id + 1);
+    largest_ = std::max(largest_, parts_.added[i].id);
   }
   // The configuration renames another added token with this id.
   void drop(int32_t id) {
@@ -138,7 +137,7 @@ class Adder {
   const ConfigIds ids_;
   Vocabulary& vocabulary_;
   PipelineParts& parts_;
-  int32_t next_;
+  int32_t largest_ = -1;
   std::map<std::string, size_t, std::less<>> by_text_;
   std::map<int32_t, size_t> by_id_;
 };

@@ -165,7 +165,7 @@ class GgufVocabulary {
     options.unknown = id("unknown_token_id", 100).value_or(0);
     options.first_prefix = kMetaspace;
     options.continuing_prefix = "";
-    parts_.model = make_word_piece(vocabulary, options);
+    parts_.model = make_word_piece(vocabulary, options, file_);
     parts_.normalizer = normalize_bert({});
     parts_.pre_tokenizer = split_bert();
     std::vector<DecoderPtr> decoders;

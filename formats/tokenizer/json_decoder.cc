@@ -33,8 +33,10 @@ PostProcessor template_from_json(const Json& j, int32_t ids, const std::string& 
   const Json none = Json::object();
   const Json* tokens = json_find(j, "special_tokens");
   for (const Json& item : sequence_parts(j, "single", file)) {
-    if (json_find(item, "Sequence") != nullptr) {
+    if (const Json* text = json_find(item, "Sequence")) {
       ++texts;
+      if (json_string(*text, "id", file, "A") != "A")
+        fail(ErrorKind::kUnsupported, "{}: a template for one text names a second one", file);
       continue;
     }
     const std::string name = json_string(json_member(item, "SpecialToken", file), "id", file);
@@ -101,8 +103,16 @@ PostProcessor post_processor_from_json(const Json& j, int32_t ids, const std::st
   }
   if (type == "Sequence") {
     PostProcessor all;
+    bool apart = false;  // a template leaves the text and its tokens apart, for the next to number
     for (const Json& part : sequence_parts(j, "processors", file)) {
       const PostProcessor outer = post_processor_from_json(part, ids, file);
+      const bool adds = !outer.before.empty() || !outer.after.empty();
+      if (adds && apart) {
+        fail(ErrorKind::kUnsupported,
+             "{}: a post-processor that adds tokens to those of a template is not supported", file);
+      }
+      const std::string kind = component_type(part, file);
+      apart |= adds && (kind == "TemplateProcessing" || kind == "Sequence");
       all.before.insert(all.before.begin(), outer.before.begin(), outer.before.end());
       all.after.insert(all.after.end(), outer.after.begin(), outer.after.end());
     }

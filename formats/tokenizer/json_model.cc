@@ -44,6 +44,13 @@ std::unique_ptr<TokenModel> bpe_from_json(const Json& j,
   }
   BpeOptions options;
   options.unknown = unknown_by_name(j, *vocabulary, file);
+  if (options.unknown < 0 && json_find(j, "unk_token") != nullptr)
+    options.missing_unknown = printable(json_string(j, "unk_token", file));
+  const double dropout = json_number(j, "dropout", file, 0);
+  if (dropout != 0) {
+    fail(ErrorKind::kUnsupported,
+         "{}: model.dropout is {}: every encoding would be another; set it to null", file, dropout);
+  }
   options.fuse_unknown = json_bool(j, "fuse_unk", file, false);
   options.byte_fallback = json_bool(j, "byte_fallback", file, false);
   options.ignore_merges = json_bool(j, "ignore_merges", file, false);
@@ -80,11 +87,10 @@ std::unique_ptr<TokenModel> word_piece_from_json(const Json& j,
                                                  std::shared_ptr<const Vocabulary> vocabulary,
                                                  const std::string& file) {
   WordPieceOptions options;
-  options.unknown =
-      vocabulary->require(json_string(j, "unk_token", file, "[UNK]"), file, "unk_token");
+  options.unknown = vocabulary->find(json_string(j, "unk_token", file, "[UNK]"));
   options.continuing_prefix = json_string(j, "continuing_subword_prefix", file, "##");
   options.max_characters = json_uint(j, "max_input_chars_per_word", file, 100);
-  return make_word_piece(std::move(vocabulary), options);
+  return make_word_piece(std::move(vocabulary), options, file);
 }
 
 }  // namespace

@@ -27,8 +27,10 @@ const Json& sequence_parts(const Json& j, const char* key, const std::string& fi
 
 JsonPattern pattern_from_json(const Json& owner, const std::string& file) {
   const Json& p = json_member(owner, "pattern", file);
-  if (p.is_string()) return {false, p.get<std::string>()};
-  if (json_find(p, "String") != nullptr) return {false, json_string(p, "String", file)};
+  // An empty text matches between all characters, as the empty expression does.
+  const auto literal = [](std::string text) { return JsonPattern{text.empty(), std::move(text)}; };
+  if (p.is_string()) return literal(p.get<std::string>());
+  if (json_find(p, "String") != nullptr) return literal(json_string(p, "String", file));
   return {true, json_string(p, "Regex", file)};
 }
 

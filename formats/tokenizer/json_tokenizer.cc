@@ -1,6 +1,7 @@
 #include "formats/tokenizer/json_tokenizer.h"
 
 #include <algorithm>
+#include <map>
 
 #include "core/error.h"
 #include "formats/printable.h"
@@ -36,6 +37,29 @@ std::vector<AddedToken> added_from_json(const Json& root, const std::string& fil
   return made;
 }
 
+// Numbers the added tokens as Hugging Face tokenizers do, whatever ids the file gives them. Of
+// equal tokens the first counts; it is special where any of them is.
+void number_added_tokens(std::vector<AddedToken>& added, Vocabulary& vocabulary,
+                         const std::string& file) {
+  std::vector<AddedToken> made;
+  std::map<std::string, size_t, std::less<>> by_text;
+  int32_t largest = -1;
+  for (AddedToken& token : added) {
+    const auto [known, is_new] = by_text.try_emplace(token.text, made.size());
+    if (!is_new) {
+      made[known->second].special |= token.special;
+      continue;
+    }
+    token.id = id_of_added(vocabulary, token.text, largest, file);
+    largest = std::max(largest, token.id);
+    made.push_back(std::move(token));
+  }
+  for (const auto& token : made) {
+    if (token.special && vocabulary.has(token.id)) vocabulary.hide(token.id);
+  }
+  added = std::move(made);
+}
+
 // The classes of Llama and Gemma rebuild the post-processor from these two settings where they are
 // there, and so does the class of transformers 5 that has no model's name, from both.
 void apply_config(const Json& config, PipelineParts& parts) {
@@ -64,6 +88,14 @@ void apply_config(const Json& config, PipelineParts& parts) {
   }
 }
 
+// transformers takes the padding token from here where its own configuration names none, and adds
+// it to the special tokens.
+void name_padding(const Json& padding, Json& config) {
+  const Json* token = json_find(padding, "pad_token");
+  if (token != nullptr && token->is_string() && json_find(config, "pad_token") == nullptr)
+    config["pad_token"] = *token;
+}
+
 }  // namespace
 
 std::unique_ptr<Tokenizer> make_json_tokenizer(std::string_view tokenizer_json,
@@ -84,10 +116,9 @@ std::unique_ptr<Tokenizer> make_json_tokenizer(std::string_view tokenizer_json,
   parts.added = added_from_json(root, file);
   const Json& model = json_member(root, "model", file);
   auto vocabulary = std::make_shared<Vocabulary>(vocabulary_from_json(model, file));
-  for (const auto& token : parts.added) {
-    if (token.special && vocabulary->has(token.id)) vocabulary->hide(token.id);
-  }
-  const Json config = parse_tokenizer_config(tokenizer_config);
+  number_added_tokens(parts.added, *vocabulary, file);
+  Json config = parse_tokenizer_config(tokenizer_config);
+  name_padding(member("padding"), config);
   add_config_tokens(config, ConfigIds::kNext, *vocabulary, parts);
   int32_t ids = vocabulary->size();
   for (const auto& token : parts.added) ids = std::max(ids, token.id + 1);

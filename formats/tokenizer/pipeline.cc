@@ -67,7 +67,7 @@ class Pipeline final : public Tokenizer {
       user_text = repaired.user_text;
     }
     TextBudget budget(parts_.file, text.size());
-    for (const auto& piece : added_.cut(text, false, options.parse_special, user_text)) {
+    for (const auto& piece : added_.cut(text, false, options.parse_special, budget, user_text)) {
       if (piece.id >= 0) {
         ids.push_back(piece.id);
       } else {
@@ -171,6 +171,14 @@ class Pipeline final : public Tokenizer {
     return made;
   }
 
+  // Whether something of the first character is left. Where nothing is, what is left does not begin
+  // the text (prepend_scheme "first").
+  bool keeps_first(const Normalizer& normalizer, std::string_view text) const {
+    const std::string_view first = text.substr(0, utf8_length(text[0]));
+    TextBudget budget(parts_.file, first.size());
+    return !normalizer.apply(first, budget).empty();
+  }
+
   // Text between added tokens: normalized, cut at the added tokens that are matched in normalized
   // text.
   void encode_raw(std::string_view whole, const AddedTokens::Piece& raw, bool parse_special,
@@ -183,11 +191,13 @@ class Pipeline final : public Tokenizer {
     std::string normalized;
     std::string_view text = written;
     if (normalizer) text = normalized = normalizer->apply(written, budget);
-    auto pieces = added_.cut(text, true, parse_special);
+    const bool from_first =
+        begins_text && !text.empty() && (!normalizer || keeps_first(*normalizer, written));
+    auto pieces = added_.cut(text, true, parse_special, budget);
     const bool specials =
         std::ranges::any_of(pieces, [&](const auto& p) { return p.id >= 0 && is_special(p.id); });
     if (specials && !user_text.empty()) {
-      pieces = added_.cut(text, true, parse_special,
+      pieces = added_.cut(text, true, parse_special, budget,
                           ranges_in(written, raw.begin, user_text, normalizer, text));
     }
     for (const auto& piece : pieces) {
@@ -198,7 +208,7 @@ class Pipeline final : public Tokenizer {
       Words words;
       words.text = text.substr(piece.begin, piece.end - piece.begin);
       words.spans = {{0, words.text.size()}};
-      words.begins_text = begins_text && piece.begin == 0;
+      words.begins_text = from_first && piece.begin == 0;
       if (parts_.pre_tokenizer) parts_.pre_tokenizer->apply(words, budget);
       for (const auto& word : words.spans) {
         if (word.begin == word.end) continue;

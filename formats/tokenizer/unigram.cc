@@ -48,14 +48,10 @@ class Unigram final : public TokenModel {
     bool in_unknown = false;
     for (size_t i = ends.size(); i-- > 0;) {
       const Best& node = best[ends[i]];
-      if (node.id == kUnknown) {
+      if (is_unknown(node)) {
         if (!in_unknown) unknown_begin = node.begin;
-        in_unknown = true;
-        const bool more = i > 0 && best[ends[i - 1]].id == kUnknown;
-        if (more) continue;
-        if (!bytes_.append(word.substr(unknown_begin, ends[i] - unknown_begin), ids))
-          ids.push_back(options_.unknown);
-        in_unknown = false;
+        in_unknown = i > 0 && is_unknown(best[ends[i - 1]]);
+        if (!in_unknown) append_unknown(word.substr(unknown_begin, ends[i] - unknown_begin), ids);
       } else {
         ids.push_back(node.id);
       }
@@ -69,6 +65,19 @@ class Unigram final : public TokenModel {
     uint32_t begin = 0;
     int32_t id = -1;  // -1: no path yet
   };
+
+  // The unknown token can have a text that is found like any other; its neighbours join it.
+  bool is_unknown(const Best& node) const {
+    return node.id == kUnknown || node.id == options_.unknown;
+  }
+  void append_unknown(std::string_view text, std::vector<int32_t>& ids) const {
+    if (const int32_t id = vocabulary_->match(text); id >= 0 && usable(id)) {
+      ids.push_back(id);
+    } else if (!bytes_.append(text, ids)) {
+      ids.push_back(options_.unknown);
+    }
+  }
+  bool usable(int32_t id) const { return options_.usable[static_cast<size_t>(id)]; }
 
   double add(double a, double b) const {
     return options_.single_precision

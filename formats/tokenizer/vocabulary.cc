@@ -24,16 +24,16 @@ void Vocabulary::add(std::string_view token, uint64_t id, const std::string& fil
     fail(ErrorKind::kCorrupt, "{}: token id {} is both {} and {}", file, id, printable(tokens_[id]),
          printable(token));
   }
+  if (!used_[id]) ++count_;
   tokens_[id] = token;
   used_[id] = true;
   ids_.insert_or_assign(std::string(token), static_cast<int32_t>(id));
 }
 
 void Vocabulary::check_density(const std::string& file) const {
-  const auto used = std::count(used_.begin(), used_.end(), true);
   const auto range = static_cast<ptrdiff_t>(tokens_.size());
-  if (range > 4096 && used < range / 2) {
-    fail(ErrorKind::kCorrupt, "{}: {} tokens have ids up to {}: too many gaps", file, used,
+  if (range > 4096 && count_ < range / 2) {
+    fail(ErrorKind::kCorrupt, "{}: {} tokens have ids up to {}: too many gaps", file, count_,
          range - 1);
   }
 }

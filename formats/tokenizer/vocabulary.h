@@ -30,6 +30,7 @@ class Vocabulary {
   void check_density(const std::string& file) const;
 
   int32_t size() const { return static_cast<int32_t>(tokens_.size()); }
+  int32_t count() const { return count_; }  // of ids that are used
   bool has(int32_t id) const { return id >= 0 && id < size() && used_[static_cast<size_t>(id)]; }
   const std::string& token(int32_t id) const { return tokens_[static_cast<size_t>(id)]; }
   int32_t find(std::string_view token) const {  // -1 where missing
@@ -50,6 +51,7 @@ class Vocabulary {
   std::vector<std::string> tokens_;
   std::vector<bool> used_, hidden_;
   StringMap<int32_t> ids_;
+  int32_t count_ = 0;
 };
 
 // The byte that a token "<0xHH>" stands for; exactly that form, two hexadecimal digits.

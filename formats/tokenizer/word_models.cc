@@ -9,9 +9,19 @@
 namespace pith {
 namespace {
 
+int32_t unknown_or_fail(int32_t unknown, std::string_view word, const std::string& file) {
+  if (unknown < 0) {
+    fail(ErrorKind::kUnsupported,
+         "{}: the word {} is not in the vocabulary, and it has no unknown token", file,
+         printable(word));
+  }
+  return unknown;
+}
+
 class WordPiece final : public TokenModel {
  public:
-  WordPiece(const Vocabulary& vocabulary, const WordPieceOptions& options) : options_(options) {
+  WordPiece(const Vocabulary& vocabulary, const WordPieceOptions& options, std::string file)
+      : options_(options), file_(std::move(file)) {
     std::vector<std::pair<std::string_view, int32_t>> keys;
     for (int32_t id = 0; id < vocabulary.size(); ++id) {
       if (vocabulary.has(id) && !vocabulary.is_hidden(id))
@@ -45,12 +55,13 @@ class WordPiece final : public TokenModel {
     }
     if (!known) {
       ids.resize(before);
-      ids.push_back(options_.unknown);
+      ids.push_back(unknown_or_fail(options_.unknown, word, file_));
     }
   }
 
  private:
   WordPieceOptions options_;
+  std::string file_;
   ByteTrie trie_;
   uint32_t first_, continuing_;
 };
@@ -61,13 +72,8 @@ class WordLevel final : public TokenModel {
       : vocabulary_(std::move(vocabulary)), unknown_(unknown), file_(std::move(file)) {}
 
   void encode(std::string_view word, std::vector<int32_t>& ids) const override {
-    int32_t id = vocabulary_->match(word);
-    if (id < 0) id = unknown_;
-    if (id < 0)
-      fail(ErrorKind::kUnsupported,
-           "{}: the word {} is not in the vocabulary, and it has no unknown token", file_,
-           printable(word));
-    ids.push_back(id);
+    const int32_t id = vocabulary_->match(word);
+    ids.push_back(id >= 0 ? id : unknown_or_fail(unknown_, word, file_));
   }
 
  private:
@@ -79,8 +85,9 @@ class WordLevel final : public TokenModel {
 }  // namespace
 
 std::unique_ptr<TokenModel> make_word_piece(std::shared_ptr<const Vocabulary> vocabulary,
-                                            const WordPieceOptions& options) {
-  return std::make_unique<WordPiece>(*vocabulary, options);
+                                            const WordPieceOptions& options,
+                                            const std::string& file) {
+  return std::make_unique<WordPiece>(*vocabulary, options, file);
 }
 
 std::unique_ptr<TokenModel> make_word_level(std::shared_ptr<const Vocabulary> vocabulary,

@@ -312,7 +312,7 @@ TEST(StandIn, is_named_with_its_remedy) {
       {"xml", "<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code></Error>",
        "a web server sent"},
       {"plain", "Entry not found", "a web server sent"},
-      {"gzip", "\x1f\x8b\x08...........", "is compressed; unpack it first"},
+      {"gzip", "\x1f\x8b\x08...........", "is compressed by gzip; unpack it"},
   };
   for (const auto& c : kCases) {
     for (const char* file :

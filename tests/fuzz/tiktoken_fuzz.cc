@@ -7,21 +7,14 @@
 
 #include "core/error.h"
 #include "formats/tokenizer/tokenizer.h"
+#include "tests/fuzz/use_tokenizer.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view all(reinterpret_cast<const char*>(data), size);
   const size_t end = all.find('\0');
   const std::string_view config = end == all.npos ? "" : all.substr(end + 1);
   try {
-    const auto tokenizer = pith::make_tiktoken_tokenizer(all.substr(0, end), config);
-    for (const bool parse : {false, true}) {
-      const auto ids = tokenizer->encode(" Héllo, it's 12\n\n[EOS]<|im_end|> \xff東",
-                                         {.add_special = parse, .parse_special = parse});
-      tokenizer->decode(ids, parse);
-      pith::StreamDecoder stream(*tokenizer);
-      for (const int32_t id : ids) stream.push(id);
-      stream.finish();
-    }
+    pith::fuzz::use_tokenizer(*pith::make_tiktoken_tokenizer(all.substr(0, end), config));
   } catch (const pith::Error&) {
   }
   return 0;

@@ -6,19 +6,12 @@
 
 #include "core/error.h"
 #include "formats/tokenizer/tokenizer.h"
+#include "tests/fuzz/use_tokenizer.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   try {
-    const auto tokenizer =
-        pith::make_json_tokenizer({reinterpret_cast<const char*>(data), size}, "");
-    for (const bool parse : {false, true}) {
-      const auto ids = tokenizer->encode(" Héllo, it's 12\n\n[SEP]<s> \xff東",
-                                         {.add_special = parse, .parse_special = parse});
-      tokenizer->decode(ids, parse);
-      pith::StreamDecoder stream(*tokenizer);
-      for (const int32_t id : ids) stream.push(id);
-      stream.finish();
-    }
+    pith::fuzz::use_tokenizer(
+        *pith::make_json_tokenizer({reinterpret_cast<const char*>(data), size}, ""));
   } catch (const pith::Error&) {
   }
   return 0;

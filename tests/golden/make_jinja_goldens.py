@@ -560,6 +560,442 @@ TEMPLATES = [
     "{% unknown %}",
 ]
 
+# Rows of expressions with commas between them; each is a case of its own.
+MORE = r"""
+9223372036854775807
+9223372036854775807|float
+9223372036854775807 // 1
+9223372036854775807 / 3
+1e18|int
+9007199254740993 == 9007199254740993.0
+9007199254740993 < 9007199254740992.0
+1 // 0
+1 % 0
+1.0 / 0
+1.0 // 0
+5.5 % 0
+0 * -1.0
+-0.0
+-7.5 // 2
+-7.5 % 2
+7 % -3
+1e22, 1e21, 123456789.123456789
+1.0e-10, 1e-4, 1e-5, 0.00001234
+3.0, 3.10, 100000000000000000.0, 1e17
+1/3, 2/3, 10/3
+0.1 + 0.2, 1.1 * 3, 1e16 + 1
+2 ** 0.5, 2 ** -2, (-2) ** 3, -2 ** 2
+2 ** 3 ** 2
+- - 1, + + 1, not not 1
+true + 1, true * 2.5, true ~ 1, -true, true // 2
+true == 1.0, false == 0, true is number, true is integer
+1 == '1', none == 0, none == false, [] == ()
+1 < 2 == true, 1 < 2 < 3, 3 > 2 > 1 > 0, 1 < 3 < 2, 1 == 1 != 2
+1 < none
+none < none
+'a' < 'b' < 'c', 'B' < 'a', 'é' > 'z', '' < 'a'
+[1, 'a'] == [1, 'a'], [1, [2]] < [1, [3]]
+[1, 2, 3] == [1, 2, 3.0]
+{'a': 1} == {'a': 1.0}, {'a': 1, 'b': 2} == {'b': 2, 'a': 1}
+1 in [1.0], '1' in [1], none in [none], true in [1]
+[1] in [[1]], (1,) in [(1,)], [1] in ['a', [1]]
+not 1 in [2], 1 not in [2] and true
+1 and 2, 0 or 'x', '' or none, 1 and 0 or 3, none and 1
+1 if 0 else 2 if 0 else 3
+(1, 2) + (3,), [1] * 0, 'ab' * -1, 0 * 'a'
+[1, 2, 3, 4, 5][1:4:2], [1, 2, 3, 4, 5][::-2], [1, 2, 3, 4, 5][-1:0:-1], [1, 2, 3, 4, 5][4:1:-1]
+[1, 2, 3][10:], [1, 2, 3][:-10], [1, 2, 3][-100:2], [1, 2, 3][::100]
+[1, 2, 3][::0]
+'abcdef'[1:-1], 'abcdef'[-3:-1], 'abcdef'[5:0:-2], 'abcdef'[:], 'abcdef'[::]
+(1, 2, 3)[::-1], (1, 2, 3)[1:], (1, 2, 3)[-1]
+'abc'[-4], 'abc'[3]
+'abc'['x']
+'abc'[1.0]
+[1, 2]['a']
+[1, 2][none]
+[1, 2][true], [1, 2][false]
+range(10)[2:5], range(10)[::3], range(10)[-1], range(10)[9]
+range(10)[10]
+range(5, 0, -2)|list, range(0, -5)|list, range(-3)|list
+range(10)|sum, range(10)|max, range(10)|reverse|list, 3 in range(5), 3.0 in range(5), 'a' in range(5)
+range(3)|string, range(1, 3), range(1, 9, 2)
+range(3) ~ ''
+range(3)|tojson
+'%s' % range(3)
+'straße'.title(), 'straße'.upper(), 'STRASSE'.lower(), 'straße'.casefold(), 'ŉ'.upper()
+"they're bill's".title(), 'a1b2 c3'.title(), 'x-y_z'.title(), "l'été".title()
+"they're bill's"|title, 'a1b2 c3'|title, 'x-y_z(foo)[bar]'|title, "l'été"|title, 'éA bC'|title
+'ǆ'.title(), 'ǆ'|title, 'ﬁ'.title(), 'ﬁ'|capitalize
+'HELLO wORLD'|capitalize, 'HELLO wORLD'.swapcase(), 'ΑΣ'.lower(), 'ΑΣ Σ'.lower(), 'Σ'.lower(), 'ΑΣ.'.lower(), 'ΑΣΒ'.lower()
+'İ'.lower()|length, 'İ'.casefold()|length, 'ſ'.upper(), 'K'.lower()
+' \t\n\x0b\x0c\r\x1c\x1d\x1e\x1f\x85\xa0\u2003\u3000x'.strip()
+'\u200bx\ufeff'.strip()|length, '\u180ex'.strip()|length
+'a\u2028b\u2029c\x85d\x1ce\x0bf'.splitlines()
+'a\u3000b\xa0c\u2003d'.split(), 'a\x1cb\x1fc'.split(), ' a  b '.split(' '), ' a  b '.split()
+'a,b,,c'.split(','), 'a,b,,c'.split(',', 2), 'a,b,,c'.rsplit(',', 1), 'aXXbXXc'.split('XX'), 'abc'.split('abc')
+''.split(), ''.split(','), ' '.split(' '), 'a'.split('b', 0), ' a b '.split(none, 1), ' a b '.rsplit(none, 1), ' a b c '.split(maxsplit=2)
+'abcabc'.replace('abc', ''), 'aaa'.replace('aa', 'b'), 'abc'.replace('', '-'), 'abc'.replace('', '-', 2), 'abc'.replace('b', 'x', 0), ''.replace('', 'x'), ''.replace('', 'x', 0)
+'abcabc'|replace('', '-'), 'aaa'|replace('a', 'b', 2), 'aaa'|replace('a', 1), 123|replace(2, 'x'), none|replace('None', 'x')
+'abc'.find(''), 'abc'.find('', 3), 'abc'.find('', 4), 'abc'.rfind(''), 'abc'.count(''), 'aaaa'.count('aa'), 'abc'.index('')
+'abc'.startswith(''), 'abc'.startswith('b', 1), 'abc'.startswith('c', 2, 3), 'abc'.endswith('b', 0, 2), 'abc'.startswith(('x', 'a')), 'abc'.startswith(())
+'abc'.strip('ca'), 'xxabcxx'.strip('x'), 'abc'.strip(''), 'äbä'.strip('ä'), 'abc'.lstrip('abc'), 'abc'.rstrip('c')
+'a\tb'.expandtabs(), '\ta'.expandtabs(1), 'ab\tc\td'.expandtabs(4), 'a\n\tb'.expandtabs(4), 'é\tx'.expandtabs(4)
+'42'.zfill(5), '-42'.zfill(6), '+42'.zfill(6), ''.zfill(3), 'é'.zfill(3), '--1'.zfill(5)
+'ab'.center(5, '*'), 'abc'.center(6, '*'), 'ab'.center(1), 'ab'.ljust(4, 'é'), 'ab'.rjust(4)
+'ab'.center(5, '**')
+'a'.join([]), ','.join(('a',)), ''.join(['x', 'y']), ', '.join({'a': 1, 'b': 2}), 'x'.join('abc')
+','.join([1])
+'abc'.isalpha(), 'ab1'.isalnum(), '１２'.isdigit(), '½'.isnumeric(), '½'.isdecimal(), ''.isalpha(), ''.isascii(), 'é'.isascii(), '中'.isalpha(), 'ⅷ'.islower(), 'ª'.islower(), 'ǅ'.istitle(), 'A b'.istitle(), 'A B'.istitle()
+'a_1'.isidentifier(), '1a'.isidentifier(), 'é'.isidentifier(), 'for'.isidentifier(), 'a b'.isidentifier(), '\u00b7'.isidentifier()
+'\u00ad'.isprintable(), ' '.isprintable(), '\u3000'.isprintable(), '\u0378'.isprintable(), '\ue000'.isprintable()
+'abc'.partition('b'), 'abc'.rpartition('x'), 'abcb'.rpartition('b'), 'abc'.partition('')
+'abc'.translate({97: none, 98: 'XY', 99: 100}), 'abc'.translate('abc'.maketrans('ab', 'xy'))
+'abc' is string, ('a' ~ 'b') == 'ab'
+'abc'|list, 'abc'|first, 'abc'|last, 'abc'|reverse, 'abc'|length, ''|first is defined
+'\x00\x01\x1f\x7f\x80\xff'|tojson, '\u2028\u2029'|tojson, '</script>&\'"'|tojson
+'é😀'|tojson(ensure_ascii=true), 'é😀'|tojson(ensure_ascii=false), '\x7f\u0080'|tojson(true)
+{'b': 1, 'a': {'d': 1, 'c': [2, {'f': 1, 'e': 2}]}}|tojson(sort_keys=true), {'b': 1, 'a': 2}|tojson(indent=4, sort_keys=true)
+{'a': [1, 2, {}], 'b': [], 'c': {}, 'd': [[]]}|tojson(indent=2), [1, [2, [3]]]|tojson(indent=1), {'a': 1}|tojson(indent=0)
+[1, 2]|tojson(indent=none), [1, 2]|tojson(separators=(', ', ' : ')), {'a': [1, 2]}|tojson(indent=2, separators=(',', ':')), {'a': 1, 'b': 2}|tojson(separators=none)
+{'a': 1}|tojson(indent=true), {'a': 1}|tojson(indent='\t'), {'a': [1]}|tojson(indent='')
+[1, 2]|tojson(separators=[',', ':'])
+[1, 2]|tojson(separators=',;')
+1.0|tojson, 1e100|tojson, 1e-7|tojson, 0.1|tojson, -0.0|tojson, (1e308 * 10)|tojson, ((1e308 * 10) - (1e308 * 10))|tojson, 100000000000000000000.0|tojson
+true|tojson, none|tojson, 'x'|tojson, [none, true, false]|tojson, (1, (2,))|tojson, {'a': none}|tojson
+{1: 2, 1.5: 3, true: 4, none: 5, false: 6}|tojson, {2: 1, 10: 2}|tojson(sort_keys=true)
+{1: 2, 'a': 3}|tojson(sort_keys=true)
+[1, 2]|tojson(ident=2)
+[u, 1]|tojson
+(range(2)|list)|tojson, d.items()|list|tojson, messages[0]|tojson, messages|tojson|length, messages[2]|tojson(indent=2)
+'<&>"\''|e, '<&>"\''|escape, '&amp;'|e, ('<'|e)|e, ('<'|e)|string, ('<'|e)|length, '<'|e is string
+('<'|e)|upper, ('<'|e) ~ '>', '>' ~ ('<'|e), ('a'|e) + '<', ('<'|e)|tojson, ['<']|map('e')|join, ('<'|e)[0], ('<'|e)|list, ('a<'|e).split('<'), ('a,b'|e).split(',')|first is escaped
+('<b>'|safe)|striptags, '<p>a  b</p>\n<br>c'|striptags, '&lt;b&gt;'|striptags, '<!-- x --> y'|striptags, 'a < b > c'|striptags
+[3, 1, 2]|sort, [3, 1, 2]|sort(reverse=true), ['b', 'A', 'a', 'B']|sort, ['b', 'A', 'a', 'B']|sort(case_sensitive=true), 'bAa'|sort, {'b': 1, 'a': 2}|sort
+[1, 1.0, true]|sort, [true, false]|sort, [(2, 'a'), (1, 'b')]|sort, [none]|sort, [[1], [0, 5]]|sort
+[1, none]|sort
+[{'a': {'b': 2}}, {'a': {'b': 1}}]|sort(attribute='a.b'), p|sort(attribute='k')|map(attribute='v')|list, p|sort(attribute='k,v', reverse=true)|map(attribute='v')|list, p|sort(attribute='q')|length
+[('a', 2), ('b', 1)]|sort(attribute=1), [('a', 2), ('b', 1)]|sort(attribute='1'), [('a', 2), ('b', 1)]|map(attribute=1)|list, [[1, [2, 3]]]|map(attribute='1.0')|list
+{'b': 2, 'a': 1}|dictsort, {'b': 1, 'a': 2}|dictsort(by='value'), {'B': 1, 'a': 2}|dictsort(case_sensitive=true), {'b': 2, 'a': 1}|dictsort(reverse=true), {1: 2, 0: 3}|dictsort
+{1: 2, 'a': 3}|dictsort
+['a', 'A', 'b', 'a']|unique|list, [1, 1.0, true]|unique|list, [{'a': 1}, {'a': 2}, {'a': 1}]|unique(attribute='a')|list, 'aAbB'|unique|list, [none, none]|unique|list
+[1, 2, 3, 4, 5]|batch(2)|list, [1, 2, 3]|batch(2, none)|list, [1, 2, 3]|batch(2, fill_with='x')|list, []|batch(2)|list, 'abcde'|batch(2)|list, [1, 2]|batch(0)|list
+[1, 2, 3, 4, 5]|slice(3)|list, [1, 2, 3, 4, 5]|slice(3, fill_with='x')|list, [1]|slice(3)|list, [1, 2, 3]|slice(3)|map('first')|list
+[1, 2, 3]|slice(-1)|list
+[1, 2, 3]|map('pow', 2)|list
+[1.4, 1.5, 2.5, -1.5]|map('round')|list, [1, 2]|map('string')|list, ['a', 'b']|map('upper')|join(','), ['1', 'x']|map('int', 7)|list, ['1', 'x']|map('int', default=7)|list, [[1, 2], [3]]|map('length')|list, [[2, 1]]|map('sort')|list
+[1, 2, 3, 4]|select('even')|list, [1, 2, 3]|select('in', [2, 3])|list, ['a', 1]|select('string')|list, [0, 1, '', 'a', none]|select|list, [0, 1, '']|reject|list, [1, 2]|reject('sameas', 1)|list, [1, 5]|select('>', 2)|list
+p|selectattr('v', '>', 1)|map(attribute='k')|list, p|selectattr('w')|list|length, p|rejectattr('w')|map(attribute='k')|list, p|selectattr('k', 'in', 'ab')|list|length, p|selectattr('w.z', 'defined')|list|length
+p|selectattr('v', '>')|list
+p|selectattr()|list
+p|groupby('k')|map(attribute='grouper')|list, p|groupby('k', case_sensitive=true)|map(attribute=0)|list, p|groupby(attribute='v')|list|length, p|groupby('q', default='none')|first|first, p|groupby('v')|map('last')|map('first')|map(attribute='k')|list
+[1, 2.5]|sum, [[1], [2]]|sum(start=[]), []|sum, p|sum('v'), p|sum(attribute='v', start=10), [true, true]|sum, ['a', 'b']|sum(start='')
+[1, 2]|max, ['a', 'B']|max, ['a', 'B']|max(true), []|max is defined, p|max(attribute='v'), p|min(attribute='k'), {'b': 1, 'a': 2}|max, 'hello'|min, [[1, 2], [1, 3]]|max
+1.5|round, 2.5|round, -0.5|round, 1.255|round(2), 1.005|round(2), 2.675|round(2), 12345.678|round(-2), 1.5|round(0, 'floor'), -1.5|round(0, 'ceil'), 3|round(2), 1e300|round(2), 5.015|round(2, 'floor')
+42.55|round|int, 42|round(1), 42|round(1, 'floor'), true|round(1), 1.23456|round(3), 1e16|round, 0.15|round(1), 0.25|round(1), 0.35|round(1)
+'1'|int, ' 1 '|int, '1.9'|int, '0x1f'|int(base=16), '0b101'|int(base=2), '0o17'|int(base=8), 'ff'|int(base=16), '١٢'|int, '1_0'|int, '-0'|int, '１２'|int, 'abc'|int(-1), 1.99|int, -1.99|int, true|int, none|int(5), []|int, '1e2'|int, '0x1f'|int, '12abc'|int
+'1.5'|float, '1e-3'|float, '.5'|float, '5.'|float, 'nan'|float, '-inf'|float, 'x'|float(1), 'x'|float(default=none), '١.٥'|float, '1_0.5'|float, ' 2 '|float, true|float, '0x1p3'|float, 'infinity'|float, '1e400'|float
+1|abs, -1.5|abs, true|abs, -0.0|abs, -9223372036854775807|abs
+[1, 2, 3]|join, [1, 2, 3]|join('-'), [[1, 2], 'a']|join(' '), p|join('+', attribute='k'), []|join(','), 'abc'|join('.'), {'a': 1, 'b': 2}|join, [none, true, 1.0]|join('|'), (1, 2)|join, range(3)|join(',')
+[1, 2]|first, []|first is defined, [1, 2]|last, 'ab'|last, {'a': 1, 'b': 2}|first, (1, 2)|last, range(3)|last
+[1, 2]|reverse|list, 'abc'|reverse, (1, 2)|reverse|list, {'a': 1, 'b': 2}|reverse|list, range(3)|reverse|list
+1|reverse
+[1, 2]|length, {'a': 1}|count, 'é😀'|length, (1,)|length, range(9)|length
+5|length
+none|length
+5|list
+none|list
+'a b  c'|wordcount, 'a-b c_d é'|wordcount, ''|wordcount, "it's"|wordcount
+'hello world foo'|truncate(8), 'hello world foo'|truncate(8, true), 'hello world foo'|truncate(8, true, ''), 'hello'|truncate(5), 'hello wo'|truncate(5), 'hello world'|truncate(5, leeway=0), 'hello world'|truncate(3), 'a b c d e f g h'|truncate(10, false, '…', 0), 'hello world foo'|truncate(length=9, end='!', leeway=1)
+'hello'|truncate(2, leeway=0)
+'the quick brown fox'|wordwrap(10), 'abcdefghijkl'|wordwrap(5), 'abcdefghijkl'|wordwrap(5, false), 'a\nb c'|wordwrap(2), 'a b c'|wordwrap(3, wrapstring='|'), 'aa-bb-cc'|wordwrap(4), '  a  b  '|wordwrap(4)
+'a\nb'|indent, 'a\nb'|indent(2), 'a\nb'|indent(2, true), 'a\n\nb\n'|indent(2, blank=true), 'a\n\nb\n'|indent(2), 'a\nb'|indent('>>'), 'a\r\nb'|indent(1), ''|indent, 'a\n'|indent(first=true), 'a\x0bb'|indent
+'a'|center(4), 'abc'|center(2), 'a'|center, 'a b'|center(6)
+'%s-%d'|format('a', 1), '%5.2f'|format(3.14159), '%(a)s'|format(a=1), '%%'|format, 'x'|format
+'%s'|format
+'a'|default('b'), ''|default('b'), ''|default('b', true), none|default('b'), none|default('b', true), u|default, u|d('x'), u.x|default('y'), 0|default(1, boolean=true), u|default(default_value='q')
+{'a': 1}|items|list, u|items|list
+[1]|items|list
+d|attr('b'), d|attr('items') is callable, s|attr('nope') is defined, ns|attr('x') is defined
+{'a': 1}.items()|list, {'a': 1}.get('b', 2), {'a': 1}['b'] is defined, {'a': 1}.a, {'a': {'b': 2}}.a.b, {'a': {'b': 2}}['a']['b'], {'get': 1}['get']
+{'a': 1, 'a': 2}, {1: 'a', true: 'b'}, {'a': 1}.keys(), {'a': 1}.values(), {'a': 1}.items(), {}.keys(), {'a': 1}|list, {'a': 1}|string
+{'a': 1}.keys()|list, {'a': 1}.values()|sum, 'a' in {'a': 1}.keys(), 1 in {'a': 1}.values(), ('a', 1) in {'a': 1}.items()
+{'a': 1} < {'b': 2}
+{'a': 1} + {'b': 2}
+[1, 2] - [1]
+'a' - 'b'
+'a' * 'b'
+[] * 1.5
+'5' + 5
+5 + '5'
+5 ~ '5', none ~ none, [] ~ {}, 1.0 ~ '', true ~ false, (1,) ~ '', u ~ 'x'
+'it\'s', "say \"hi\"", 'a\\b', 'tab\there', 'nl\\n', '\u0041', '\U0001F600', '\x'
+['\t', '\x1b', '\xad', 'ā\u0301']
+{'it\'s': "x'y\"z"}, ('a',), [()], [[]], [{}], {'a': [1, 'b']}, [none, true, 1.5, 1e20, -0.0]
+1 is odd, 2 is even, -1 is odd, 0 is even, 2.0 is even, 3.5 is odd
+'a' is odd
+4 is divisibleby(2), 4 is divisibleby 3, -4 is divisibleby(2), 4.5 is divisibleby(1.5)
+4 is divisibleby(0)
+1 is eq 1, 1 is equalto(1.0), 1 is ne 2, 2 is gt 1, 1 is lt(2), 2 is ge 2, 2 is le(1), 'a' is in 'abc', 1 is in [1], 3 is not in [1]
+none is none, 0 is none, u is none, u is undefined, none is defined, none is string, none is mapping, none is iterable, none is sequence, u is iterable, u is sequence, u is mapping
+1 is iterable, 'a' is iterable, {} is iterable, {} is sequence, () is sequence, range(2) is sequence, range(2) is iterable, range is callable, 1 is callable, s.upper is callable, d.items is callable, 1 is sequence
+1.0 is float, 1 is float, true is float, 1.0 is integer, true is boolean, 1 is boolean, 'a' is lower, 'A' is upper, '1' is lower, 'É' is upper, '' is lower, 5 is lower
+1 is sameas 1, 'a' is sameas 'a', none is sameas none, [] is sameas [], true is sameas 1
+'x' is test, 'defined' is test, 'upper' is filter, 'nope' is filter, 'tojson' is filter, 'generation' is test
+not 1 is odd, (not 1) is odd, 1 is not odd and true, 1 is odd or false, 1 + 1 is even, 2 * 3 is divisibleby 3, 'a' ~ 'b' is string
+-1|abs, (-1)|abs, 1 + 2|string|length, 'a' ~ 'b'|upper, 2 * 3|float, not true|string, 1 if false|default(true) else 2, [1, 2]|length + 1, 10 / 4|int
+a|length > 2 and 'y' or 'n', a|first < a|last, a[0]|string ~ 'x', a|map('string')|list|first|int + 1, (a|length)|string + '!'
+a.1, a.0 + a.2, d.a[2], d.c.d, d['c']['d'], p[0].k ~ p[1]['k'], p.0.k, p[-1].w.z[1], messages[1].content|trim|length
+messages[0]['role'] == 'system', messages[0].get('name', 'none'), messages[0].items()|list|length, messages[0]|length, messages[-1].role|capitalize, messages|map(attribute='content')|map('length')|list, messages|last is mapping
+messages|map(attribute='role')|list == ['system', 'user', 'assistant', 'user'], messages|selectattr('role', 'ne', 'system')|list|length, messages[::-1]|map(attribute='role')|first, messages[1:][0].role, messages[:-1]|length, messages[-2:]|map(attribute='role')|join(' ')
+namespace(a=1, b='x').b, namespace(a=1) is mapping, namespace(a=1) == namespace(a=1), namespace(x=[1]).x[0], namespace(a=1)['a'], namespace() is defined
+dict(a=1, b=2).b, dict(), dict([['a', 1]]), dict(**{'x': 1}), dict(d, b=5).b, dict({'a': 1}.items()).a
+range(2, 8, 2)|map('string')|join('-'), range(3)|map('string')|list|tojson
+[x, y, z, u] is defined, [1, 2,][-1], (1), (1,), ((1, 2), 3), 1,
+lipsum is defined, cycler is defined, joiner is callable, range is defined, dict is callable, namespace is callable, strftime_now is callable, raise_exception is callable
+cycler(1, 2, 3).current, joiner(', ')(), joiner() is callable
+'{:>10}|{:<10}|{:^10}'.format('a', 'b', 'c'), '{0!r:>6}'.format('a'), '{:08.3f}'.format(3.14159), '{:+.1e}'.format(12345), '{:,}'.format(1234567.891), '{:_x}'.format(65535), '{:#o}'.format(8), '{:%}'.format(1.5), '{:G}'.format(1e-10), '{:n}'.format(1234), '{:c}'.format(233)
+'%s' % 'a', '%s, %s' % ('a', 'b'), '%05d' % 42, '%+.2f' % 1.005, '%x' % 255, '%e' % 0, '%r' % 'a', '%10s|' % 'a', '%-10s|' % 'a', '%c' % 'x', '%%%d' % 1, '%s' % ([1],), '%i' % 3.7, '%.3s' % 'abcdef'
+'a' if messages is defined and messages|length > 3 else 'b', (messages[0].role if messages else 'none')|upper
+loop is defined, self is defined, caller is defined, varargs is defined, kwargs is defined, true is defined, True, False, None, TRUE is defined, NONE is defined
+'ᾳὖᾀﬓ'.upper(), 'ᾳὖᾀﬓ'.title(), 'ᾼǅⅷⅣⓐª'.swapcase(), 'ⅷⅣ x'.title(), 'Ⅷ'.isupper(), '壹'.isnumeric(), '٣.٥'|float, '٣'|int, 0777
+""".strip("\n").split("\n")
+
+MORE_TEMPLATES = [
+    "{% for x in [1, 2, 3] %}{{ loop.previtem is defined }}{{ loop.nextitem|default('end') }};{% endfor %}",
+    "{% for x in [1, 2, 3] %}{{ loop.previtem|default('-') }}{{ x }}{{ loop.nextitem|default('-') }} {% endfor %}",
+    "{% for x in ['a', 'a', 'b'] %}{% if loop.changed(x) %}[{{ x }}]{% else %}{{ x }}{% endif %}{% endfor %}",
+    "{% for x in p %}{{ loop.changed(x.k|lower, x.v > 1) }}{% endfor %}",
+    "{% for x in p %}{{ loop.changed() }}{% endfor %}",
+    "{% for x in a %}{{ loop }}{% endfor %}",
+    "{% for x in a %}{{ loop.length }}{{ loop.revindex }}{{ loop.index0 }}{{ loop.depth0 }} {% endfor %}",
+    "{% for x in a|map('string') %}{{ loop.length }}{{ loop.last }} {% endfor %}",
+    "{% for x in a %}{% for y in a %}{{ loop.index }}{{ x }}{% endfor %}{{ loop.index }};{% endfor %}",
+    "{% for x in a %}{% set outer = loop %}{% for y in [1, 2] %}{{ outer.index }}.{{ loop.index }} {% endfor %}{% endfor %}",
+    "{% for x in a %}{{ loop.cycle('a', 'b', 'c') }}{{ loop.cycle(1) }}{% endfor %}",
+    "{% for x in a %}{{ loop.cycle() }}{% endfor %}",
+    "{% for x in a %}{{ loop.nope }}|{{ loop['index'] }}{% endfor %}",
+    "{% for x in [1, [2, [3, []]]] recursive %}{% if x is sequence %}({{ loop(x) }}){% else %}{{ x }}:{{ loop.depth }}{% endif %}{% endfor %}",
+    "{% for n in [{'n': 'a', 'c': [{'n': 'b', 'c': []}]}] recursive %}{{ n.n }}{{ loop.index }}{% if loop.first %}F{% endif %}<{{ loop(n.c) }}>{% else %}E{% endfor %}",
+    "{% for x in [3] recursive %}{{ x }}{% if x > 0 %}{{ loop([x - 1]) }}{% endif %}{% endfor %}",
+    "{% for x in [1, 2, 3, 4] if x is even recursive %}{{ x }}{{ loop.length }}{% endfor %}",
+    "{% for x in [1] recursive %}{{ loop.call is defined }}{% endfor %}",
+    "{% for x in a if loop.index > 1 %}{{ x }}{% endfor %}",
+    "{% for x in a if x != 1 %}{{ loop.index }}{{ loop.previtem|default('none') }}{{ x }}{% endfor %}",
+    "{% for x in a if x > 5 %}{{ x }}{% else %}{{ x is defined }}none{% endfor %}",
+    "{% for x in a %}{% endfor %}{{ x is defined and x }}{{ loop is defined }}",
+    "{% for x in a %}{% if loop.first %}{% set first = x %}{% endif %}{{ first is defined }}{% endfor %}{{ first is defined }}",
+    "{% for k, v in {'a': 1, 'b': 2}.items() %}{{ k }}{{ v }}{{ ',' if not loop.last }}{% endfor %}",
+    "{% for k in {'a': 1, 'b': 2} %}{{ k }}{% endfor %}",
+    "{% for (a, b), c in [((1, 2), 3)] %}{{ a }}{{ b }}{{ c }}{% endfor %}",
+    "{% for a, b in ['xy', 'zw'] %}{{ b }}{{ a }}{% endfor %}",
+    "{% for a, b in [1] %}{% endfor %}",
+    "{% for a, b in [[1, 2, 3]] %}{% endfor %}",
+    "{% for x in a %}{{ x }}{% if x == 1 %}{% continue %}{% endif %}!{% else %}no{% endfor %}",
+    "{% for x in a %}{% if x == 1 %}{% break %}{% endif %}{{ x }}{% else %}no{% endfor %}",
+    "{% for x in a %}{% for y in a %}{% if y == 1 %}{% break %}{% endif %}{{ y }}{% endfor %}{% continue %}{{ x }}{% endfor %}",
+    "{% for x in [] %}{% else %}{% for y in [1] %}{{ y }}{% endfor %}{% endfor %}",
+    "{% set ns = namespace(found=false, n=0) %}{% for m in messages %}{% if m.role == 'user' %}{% set ns.found = true %}{% set ns.n = ns.n + 1 %}{% endif %}{% endfor %}{{ ns.found }}{{ ns.n }}",
+    "{% set ns = namespace(l=[]) %}{% for x in a %}{% set ns.l = ns.l + [x * 2] %}{% endfor %}{{ ns.l }}",
+    "{% set ns = namespace() %}{% set ns.x %}a{{ n }}b{% endset %}{{ ns.x }}",
+    "{% set ns = namespace() %}{% set ns.x | upper %}a{{ n }}b{% endset %}{{ ns.x }}",
+    "{% set ns = namespace(a=namespace(b=1)) %}{{ ns.a.b }}{% set ns.c = ns %}{{ ns.c.a.b }}",
+    "{% set ns = namespace(a=1) %}{% macro f() %}{% set ns.a = 2 %}{% endmacro %}{{ f() }}{{ ns.a }}",
+    "{% set ns = namespace(a=1) %}{{ ns.nope is defined }}{{ ns.nope }}x",
+    "{% set ns = namespace(a=1) %}{% set ns.a.b = 2 %}",
+    "{% set ns = {'a': 1} %}{% set ns.a = 2 %}",
+    "{% set x = 1, 2 %}{{ x }}",
+    "{% set x = [] %}{{ x.append(1) }}{{ x }}",
+    "{% set x, y = a[:2] %}{{ x }}{{ y }}",
+    "{% set x = 5 if false %}{{ x is defined }}[{{ x }}]",
+    "{% set x %}{% endset %}[{{ x }}]{{ x is string }}{{ x == '' }}",
+    "{% set x %}<{{ '<' }}>{% endset %}{{ x }}{{ x is escaped }}{{ x|length }}",
+    "{% set x %}a\n  {% if true %}\n  b\n  {% endif %}\n{% endset %}[{{ x }}]",
+    "{% set x | trim %}  a {{ n }}  {% endset %}[{{ x }}]",
+    "{% set x | replace('a', 'b') | indent(2, true) %}a\na{% endset %}[{{ x }}]",
+    "{% macro f(a, b=2, *c) %}{% endmacro %}",
+    "{% macro f(a) %}{{ varargs|length }}{{ varargs|join('+') }}{% endmacro %}{{ f(1, 2, 3) }}",
+    "{% macro f() %}{{ kwargs|dictsort }}{{ varargs }}{% endmacro %}{{ f(x=1, y='b') }}{{ f(1, 2) }}",
+    "{% macro f() %}{% for k, v in kwargs.items() %}{{ k }}={{ v }};{% endfor %}{% endmacro %}{{ f(b=1, a=2) }}",
+    "{% macro f(x) %}{{ x is defined }}{{ x }}{% endmacro %}{{ f() }}|{{ f(none) }}",
+    "{% macro f(x, y=x ~ 'd') %}{{ x }}{{ y }}{% endmacro %}{{ f('a') }}{{ f('a', 'b') }}{{ f(y='q') }}",
+    "{% set v = 1 %}{% macro f() %}{{ v }}{% endmacro %}{% set v = 2 %}{{ f() }}",
+    "{% macro f(v) %}{% set v = v + 1 %}{{ v }}{% endmacro %}{% set v = 5 %}{{ f(1) }}{{ v }}",
+    "{% macro f() %}{{ messages|length }}{{ n }}{% endmacro %}{{ f() }}",
+    "{% macro f() -%}  a  {%- endmacro %}[{{ f() }}]{{ f()|length }}",
+    "{% macro f() %}\n  a\n{% endmacro %}[{{ f() }}]",
+    "{% macro f(x) %}{{ x }}{% endmacro %}{{ [1, 2]|map('f')|list }}",
+    "{% macro f(x) %}<{{ x }}>{% endmacro %}{{ f(1) ~ f(2) }}{{ f(1)|upper }}{{ f(1) is string }}{{ f(1) is escaped }}{{ f('a') == '<a>' }}",
+    "{% macro f(x) %}{{ x }}{% endmacro %}{{ f.name }}{{ f.arguments }}{{ f.catch_kwargs }}{{ f.catch_varargs }}{{ f is callable }}",
+    "{% macro f(x) %}{% if x > 0 %}{{ x }}{{ f(x - 1) }}{% endif %}{% endmacro %}{{ f(5) }}",
+    "{% macro f() %}{{ g() }}{% endmacro %}{% macro g() %}g{% endmacro %}{{ f() }}",
+    "{{ f() }}{% macro f() %}{% endmacro %}",
+    "{% if true %}{% macro f() %}x{% endmacro %}{% endif %}{{ f() }}",
+    "{% macro outer() %}{% macro inner() %}i{% endmacro %}{{ inner() }}{% endmacro %}{{ outer() }}{{ inner is defined }}",
+    "{% macro f() %}[{{ caller() }}]{% endmacro %}{% call f() %}a{% call f() %}b{% endcall %}{% endcall %}",
+    "{% macro f(t) %}{{ t }}:{{ caller(1, 2) }}{% endmacro %}{% call(a, b) f('x') %}{{ a + b }}{% endcall %}",
+    "{% macro f() %}{{ caller(x=5) }}{% endmacro %}{% call(x, y=1) f() %}{{ x }}{{ y }}{% endcall %}",
+    "{% macro f() %}{{ caller.name }}{{ caller.arguments }}{% endmacro %}{% call(x) f() %}{% endcall %}",
+    "{% macro f() %}{{ caller()|upper }}{{ caller() is string }}{% endmacro %}{% call f() %}a{{ n }}{% endcall %}",
+    "{% macro f(caller) %}{{ caller }}{% endmacro %}{{ f(1) }}",
+    "{% macro f(caller='d') %}{{ caller }}{% endmacro %}{{ f() }}{{ f(1) }}{% call f() %}x{% endcall %}",
+    "{% macro f() %}{{ varargs }}{{ kwargs }}{{ caller() }}{% endmacro %}{% call f(1, x=2) %}c{% endcall %}",
+    "{% for i in [1, 2] %}{% macro f() %}{{ caller() }}{% endmacro %}{% call f() %}{{ i }}{% endcall %}{% endfor %}",
+    "{% call range(3) %}x{% endcall %}",
+    "{% call u() %}x{% endcall %}",
+    "{% macro f() %}{{ caller() }}{% endmacro %}{% set q = 1 %}{% call f() %}{% set q = 2 %}{{ q }}{% endcall %}{{ q }}",
+    "{% filter indent(2) %}a\nb{% endfilter %}",
+    "{% filter trim %}  a {{ '  b  ' }} {% endfilter %}|",
+    "{% filter upper | replace('A', 'x') %}aAb{% for i in [1] %}{{ i }}a{% endfor %}{% endfilter %}",
+    "{% filter tojson %}a\"b{% endfilter %}",
+    "{% filter length %}abc{% endfilter %}",
+    "{% filter join(',') %}abc{% endfilter %}",
+    "{% with %}{% endwith %}x",
+    "{% with a = 1 %}{{ a }}{% with a = a + 1 %}{{ a }}{% endwith %}{{ a }}{% endwith %}{{ a }}",
+    "{% with a = 1, b = a %}{{ b }}{% endwith %}",
+    "{% with m = messages[0] %}{{ m.role }}{% endwith %}{{ m is defined }}",
+    "{% with a, b = 1, 2 %}{{ a }}{{ b }}{% endwith %}",
+    "{% set x = 1 %}{% with %}{% set x = 2 %}{{ x }}{% endwith %}{{ x }}",
+    "{% if true %}{% set x = 1 %}{% endif %}{{ x }}{% if false %}{% set y = 1 %}{% endif %}{{ y is defined }}",
+    "{% if n is defined and n > 5 and not x %}a{% elif n %}b{% else %}c{% endif %}",
+    "{% if a %}{% if e %}1{% else %}2{% endif %}{% else %}3{% endif %}",
+    "{% if u %}1{% elif none %}2{% elif 0.0 %}3{% elif '' %}4{% elif [] %}5{% elif {} %}6{% elif () %}7{% elif range(0) %}8{% elif namespace() %}9{% endif %}",
+    "{% if not (a and e) %}x{% endif %}{% if a or undefined_thing %}y{% endif %}",
+    "{{ 'a' if u else 'b' }}{{ ('x' if true) }}{{ ('x' if false) }}|",
+    "{% generation %}  a  {% endgeneration %}\n b",
+    "{%- generation -%}  a  {%- endgeneration -%}  b",
+    "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}<end>{% endgeneration %}{% else %}{{ m.content }}{% endif %}{% endfor %}",
+    "{% generation %}{% set x = 1 %}{{ x }}{% endgeneration %}{{ x is defined }}",
+    "{% generation %}{% generation %}a{% endgeneration %}{% endgeneration %}",
+    "{% generation %}",
+    "a\n{% if true %}\nb\n{% endif %}\nc",
+    "a\n  {% if true %}\n  b\n  {% endif %}  \nc",
+    "a\n  {%+ if true %}\n  b\n  {%+ endif %}\nc",
+    "a\n  {%- if true %}\n  b\n  {%- endif %}\nc",
+    "a\n  {% if true -%}\n  b\n  {% endif -%}\nc",
+    "a\n  {% if true +%}\n  b\n  {% endif +%}\nc",
+    "a  {%+ if true +%}  b  {%+ endif +%}  c",
+    "  {{ 1 }}  \n  {{- 2 -}}  \n  {{ 3 }}",
+    "  {{+ 1 }}",
+    "x {{ 1 +}} y",
+    "{{ 1 -}} \n\n x",
+    "a\n\n\n{%- set x = 1 -%}\n\n\nb",
+    "a {#- c #} b {# c -#} d {#+ e #} f {# g +#}\n h",
+    "a\n  {# c #}\nb",
+    "a\n  {# c #} \nb",
+    "a\n  {#\n c\n #}\nb",
+    "{% raw -%}  a  {%- endraw %}",
+    "{%- raw %} a {% endraw -%} b",
+    "a\n  {% raw %}\n  {{ x }}\n  {% endraw %}\nb",
+    "\t{% if true %}\ta\t{% endif %}\t",
+    "a\t{% if true %}\n\tb\n\t{% endif %}\n",
+    "a\r\n  {% if true %}\r\n  b\r\n  {% endif %}\r\nc\r\n",
+    "a\n\u00a0{% if true %}\nb{% endif %}",
+    "a\n\u3000 {%- if true -%} \u3000\nb{% endif %}",
+    "a\n\u000b{% if true %}\nb{% endif %}",
+    "{% set x = 1 %}\n{% set y = 2 %}\n{{ x }}{{ y }}\n\n",
+    "{{ 'x' }}\n",
+    "{{ 'x' }}\n\n",
+    "\n{{ 'x' }}",
+    "{% if true %}{% endif %}\n",
+    "a{% if true %}\n\nb\n\n{% endif %}c",
+    "{%if true%}a{%endif%}{{1}}{#x#}",
+    "{%-if true-%}  a  {%-endif-%}",
+    "{%\n  if\n  true\n%}a{%\nendif\n%}",
+    "{{\n  n\n}}",
+    "{{ '{{' }}{{ '}}' }}{{ '{%' }}{{ '#}' }}{{ \"it's\" }}",
+    "{ { n } } {n} {%% {{{n}}}",
+    "{{ {'a': 1}['a'] }}{{ {'a': {'b': 2}}['a'] }}",
+    "} }} %} #} {",
+    "{{ n }}}",
+    "# comment\n## x\n{{ n }}",
+    "{{ n -1 }}{{ n-1 }}{{ n -1-}}  x",
+    "{{ - n }}{{ -n }}{{ --n }}",
+    "{{ n // 2 * 3 % 4 - 1 + 2 ** 2 }}",
+    "{{ a[n - 6] }}{{ a[-n + 6] }}{{ a[1:][0] }}{{ a[(1)] }}",
+    "{{ 'x' ~ n + 1 }}{{ n + 1 ~ 'x' }}{{ n ~ n * 2 }}",
+    "{{ not n == 7 }}{{ not n in [7] }}{{ n not in [7] }}{{ n is not in [7] }}",
+    "{{ n if n > 5 else 'x' if n > 3 else 'y' }}{{ (n if n > 9) is defined }}",
+    "{{ n > 5 and 'a' or 'b' }}{{ n < 5 and 'a' or 'b' }}{{ true and not false }}",
+    "{{ [n, *a] }}",
+    "{{ {**d} }}",
+    "{{ f'{n}' }}",
+    "{{ n := 5 }}",
+    "{{ lambda: 1 }}",
+    "{{ [x for x in a] }}",
+    "{{ n++ }}",
+    "{{ a?.b }}",
+    "{{ n | }}",
+    "{{ | upper }}",
+    "{{ n is }}",
+    "{{ n is not }}",
+    "{{ n. }}",
+    "{{ .n }}",
+    "{{ n..x }}",
+    "{{ 1.5.real }}{{ 1.real }}",
+    "{{ a.append }}x",
+    "{{ (n) (1) }}",
+    "{{ [1, 2 }}",
+    "{{ (1, 2] }}",
+    "{{ 'a\" }}",
+    "{{ 0777 }}",
+    "{{ 1__0 }}",
+    "{{ 1_0 }}{{ 0x_f }}{{ 1e1_0 }}{{ 0B11 }}{{ 0O7 }}{{ 0XfF }}",
+    "{{ 1.e5 }}",
+    "{{ 1e }}",
+    "{{ 0x }}",
+    "{{ True and None is none and False == false }}",
+    "{% set None = 1 %}",
+    "{% set loop = 1 %}{{ loop }}",
+    "{% set messages = [] %}{{ messages }}",
+    "{% set a.b = 1 %}",
+    "{% set [a, b] = [1, 2] %}",
+    "{% set a = b = 1 %}",
+    "{% for true in a %}{% endfor %}",
+    "{% for x.y in a %}{% endfor %}",
+    "{% for x in a, e %}{{ x }}{% endfor %}",
+    "{% for x in a recursive if x %}{% endfor %}",
+    "{% for x in a %}{% else %}{% else %}{% endfor %}",
+    "{% if true %}{% else %}{% elif x %}{% endif %}",
+    "{% if true %}{% endfor %}",
+    "{% endset %}",
+    "{% block a %}{{ super() }}{% endblock %}",
+    "{% block a required %}{% endblock %}",
+    "{% block a-b %}{% endblock %}",
+    "{% set x = 1 -%}  \n{{ x }}",
+    "{% autoescape true %}{% filter upper %}<{{ '<' }}{% endfilter %}{% set x = '<' %}{{ x }}{{ x|tojson }}{{ '%s'|format('<') }}{{ ['<']|join('>') }}{% endautoescape %}",
+    "{% autoescape true %}{{ '<'|replace('<', '>') }}{{ '<a>'|striptags }}{{ '<'|indent }}{{ '<'|trim }}{{ '<'|string }}{{ ('<'|string)|length }}{% endautoescape %}",
+    "{% for m in messages %}{{ m['role'] + ': ' + m['content']|trim + '\\n' }}{% endfor %}",
+    "{% for m in messages %}{% if loop.index0 % 2 == 0 %}{{ m.role }}{% else %}{{ raise_exception('bad ' ~ m.role) }}{% endif %}{% endfor %}",
+    "{% if messages[0].role == 'system' %}{% set loop_messages = messages[1:] %}{% set sys = messages[0].content %}{% else %}{% set loop_messages = messages %}{% endif %}{{ sys }}{% for m in loop_messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('x') }}{% endif %}{{ m.content.strip() }}{{ ' </s>' if m.role == 'assistant' }}{% endfor %}",
+    "{% set content = messages[2].content.split('\\n')[-1].lstrip('\\n') %}{{ content }}",
+    "{% for m in messages[::-1] %}{% set index = (messages|length - 1) - loop.index0 %}{{ index }}{{ m.role }}{% endfor %}",
+    "{% for m in messages %}{% if m.content is string %}{{ m.content }}{% elif m.content is iterable %}{% for c in m.content %}{{ c.text }}{% endfor %}{% endif %}{% endfor %}",
+    "{% if '</think>' in messages[2].content %}x{% else %}{{ messages[2].content.split('</think>')[-1] }}{% endif %}",
+    "{% if tools %}t{% endif %}{% if tools is not none %}T{% endif %}{% if not tools %}n{% endif %}{{ tools or [] }}",
+    "{{ bos_token }}{{ eos_token is defined }}{{ add_generation_prompt }}{{ documents }}",
+    "{% macro render(m) %}{{ '<|' ~ m.role ~ '|>' }}{%- if m.content -%}\n{{ m.content }}\n{%- endif -%}{% endmacro %}{% for m in messages %}{{ render(m) }}{% endfor %}",
+]
+
+
+def split(row):
+    """The expressions of a row of MORE."""
+    found, begin, depth, quote, skip = [], 0, 0, None, False
+    for i, c in enumerate(row + ", "):
+        if skip:
+            skip = False
+        elif quote:
+            skip, quote = c == "\\", None if c == quote else quote
+        elif c in "'\"":
+            quote = c
+        elif c in "([{":
+            depth += 1
+        elif c in ")]}":
+            depth -= 1
+        elif c == "," and depth == 0 and (row + ", ")[i + 1] == " ":
+            found.append(row[begin:i].strip())
+            begin = i + 1
+    return [f for f in found if f]
+
 
 def render(template):
     try:
@@ -585,6 +1021,10 @@ def templates():
     for expression in PERCENT + BRACES + EXPRESSIONS:
         yield "{{ " + expression + " }}"
     yield from TEMPLATES
+    for row in MORE:
+        for expression in split(row):
+            yield "{{ " + expression + " }}"
+    yield from MORE_TEMPLATES
 
 
 def cases():

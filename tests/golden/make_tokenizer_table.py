@@ -184,8 +184,6 @@ def one(number, rng):
         if pre is None:
             normalizer = sequence("n", *([normalizer] if normalizer else []), {"type": "Prepend", "prepend": "▁"},
                                   {"type": "Replace", "pattern": {"String": " "}, "content": "▁"})
-        elif normalizer and normalizer["type"] == "Strip":  # "first" is by place in the text before
-            normalizer = {**normalizer, "strip_left": False}
     else:
         pre = rng.choice(SPLITS)
     added, ids = [], {}

@@ -240,6 +240,15 @@ TEST(TokenizersThatMultiplyText, OrdinaryOnesCostWhatTheTextIsLong) {
   }
 }
 
+// At each letter of the text nearly all of the token fits.
+TEST(TokenizersThatMultiplyText, AnAddedTokenThatANormalizerMadeLongIsSearchedForWithinTheTime) {
+  Json j = word_level();
+  j[kNormalizer] = repeated(kNormalizers, replace("a", "aa"), 16);
+  j["added_tokens"].push_back({{"id", 3}, {"content", "ab"}, {"normalized", true}});
+  const auto tokenizer = make_json_tokenizer(j.dump(), "");
+  EXPECT_PITH_ERROR(tokenizer->encode("a"), ErrorKind::kCorrupt, "of the added tokens");
+}
+
 TEST(TokenizersThatMultiplyText, AWordThatNoModelHasRoomForIsRefused) {
   const auto tokenizer = make_json_tokenizer(word_level().dump(), "");
   const std::string text(TextBudget::kMaxWordBytes + 1, 'a');

@@ -92,8 +92,12 @@ constexpr Broken kBroken[] = {
      "finite number"},
     {"unigram_unknown", R"({"model": {"type": "Unigram", "unk_id": 1, "vocab": [["a", -1]]}})",
      kCorrupt, "unk_id 1"},
-    {"word_piece_unknown", R"({"model": {"type": "WordPiece", "unk_token": "?"}})", kCorrupt,
-     "unk_token \"?\""},
+    {"dropout", R"({"model": {"dropout": 0.1}})", kUnsupported, "model.dropout is 0.1"},
+    {"gap_taken", R"({"model": {"vocab": {"z": 7}}})", kCorrupt, "7 is both \"z\" and"},
+    {"template_of_two",
+     R"({"post_processor": {"type": "TemplateProcessing",
+                            "single": [{"Sequence": {"id": "B", "type_id": 0}}]}})",
+     kUnsupported, "names a second one"},
 };
 
 class BrokenTokenizerJson : public testing::TestWithParam<Broken> {};
@@ -161,13 +165,28 @@ TEST(TokenizerJson, ModelsDoNotFindSpecialTokensInText) {
 
 TEST(TokenizerJson, InvalidBytesBecomeReplacementCharacters) {
   Json j = small_bpe();
-  j["model"]["vocab"]["ï"] = 8;
-  j["model"]["vocab"]["¿"] = 9;
-  j["model"]["vocab"]["½"] = 10;
+  j["added_tokens"] = Json::array();
+  j["model"]["vocab"]["ï"] = 6;
+  j["model"]["vocab"]["¿"] = 7;
+  j["model"]["vocab"]["½"] = 8;
   const auto t = made(j);
-  EXPECT_EQ(t->encode("a\xff"), (Ids{0, 8, 9, 10}));
+  EXPECT_EQ(t->encode("a\xff"), (Ids{0, 6, 7, 8}));
   EXPECT_EQ(t->encode("\xe6\x9d"), t->encode("\xef\xbf\xbd")) << "one for a part of a sequence";
   EXPECT_EQ(t->encode("\xed\xa0\x80").size(), 9u) << "one for each byte of a surrogate";
+}
+
+TEST(TokenizerJson, AGapNeverGivesASpecialTokenTheIdOfAWord) {
+  Json j = small_bpe();
+  j["added_tokens"] = Json::array();
+  j["model"]["vocab"]["z"] = 7;  // the seventh token: the next one would be 7 as well
+  EXPECT_PITH_ERROR(made(j, R"({"eos_token": "<|end|>"})"), kCorrupt, "7 is both");
+}
+
+TEST(TokenizerJson, ThePaddingTokenIsSpecialAsInTransformers) {
+  Json j = small_bpe();
+  j["padding"] = {{"pad_token", "ab"}};
+  EXPECT_TRUE(made(j)->is_special(2));
+  EXPECT_FALSE(made(j, R"({"pad_token": "<|end|>"})")->is_special(2));
 }
 
 TEST(TokenizerJson, ConfigNamesTheBeginningAndTheEnd) {
@@ -191,15 +210,15 @@ TEST(TokenizerJson, ConfigNamesTheBeginningAndTheEnd) {
 TEST(TokenizerJson, AddedTokensTakeTheLongestAndTheirBlanks) {
   Json j = small_bpe();
   j["added_tokens"] = Json::parse(R"([
-    {"id": 10, "content": "<x", "normalized": false}, {"id": 11, "content": "<x>", "normalized": false},
-    {"id": 12, "content": "<l>", "normalized": false, "lstrip": true},
-    {"id": 13, "content": "<r>", "normalized": false, "rstrip": true},
-    {"id": 14, "content": "word", "normalized": false, "single_word": true}])");
+    {"id": 6, "content": "<x", "normalized": false}, {"id": 7, "content": "<x>", "normalized": false},
+    {"id": 8, "content": "<l>", "normalized": false, "lstrip": true},
+    {"id": 9, "content": "<r>", "normalized": false, "rstrip": true},
+    {"id": 10, "content": "word", "normalized": false, "single_word": true}])");
   const auto t = made(j);
-  EXPECT_EQ(t->encode("<x>a<xb"), (Ids{11, 0, 10, 1}));
-  EXPECT_EQ(t->encode("a \n<l>a"), (Ids{0, 12, 0}));
-  EXPECT_EQ(t->encode("a<r> \na"), (Ids{0, 13, 0}));
-  EXPECT_EQ(t->encode("word,word"), (Ids{14, 14}));
+  EXPECT_EQ(t->encode("<x>a<xb"), (Ids{7, 0, 6, 1}));
+  EXPECT_EQ(t->encode("a \n<l>a"), (Ids{0, 8, 0}));
+  EXPECT_EQ(t->encode("a<r> \na"), (Ids{0, 9, 0}));
+  EXPECT_EQ(t->encode("word,word"), (Ids{10, 10}));
   EXPECT_EQ(t->encode("awordb"), Ids{2}) << "inside of a word it is none";
 }
 
