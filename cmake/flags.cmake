@@ -5,7 +5,8 @@ add_compile_options(
   -fstack-protector-strong -fno-math-errno -ffp-contract=off)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # False alarms of g++ 12 in its own headers.
-  add_compile_options(-Wno-maybe-uninitialized -Wno-restrict -Wno-stringop-overflow -Wno-array-bounds)
+  add_compile_options(-Wno-maybe-uninitialized -Wno-restrict -Wno-stringop-overflow
+                      -Wno-stringop-overread -Wno-array-bounds)
 endif()
 option(PITH_WERROR "Warnings are errors" ON)
 if(PITH_WERROR)

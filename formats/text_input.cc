@@ -70,7 +70,9 @@ std::string read_all(const std::string& path, uint64_t max_bytes) {
     if (total > max_bytes)
       fail(ErrorKind::kCorrupt, "{}: more than {} bytes of text", path, max_bytes);
     piece = size_t{1} << 16;
-    if (!regular && out.size() >= size_t{1} << 26) full.push_back(std::exchange(out, {}));
+    if (!regular && out.size() >= size_t{1} << 26) {
+      full.emplace_back().swap(out);
+    }
   }
 }
 

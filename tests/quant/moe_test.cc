@@ -70,7 +70,7 @@ class Moe : public testing::Test {
 };
 
 // What comes to the experts is what comes to the router, each token as often as it chooses.
-TEST_F(Mixture, gives_each_expert_the_statistics_of_its_own_tokens) {
+TEST_F(Moe, gives_each_expert_the_statistics_of_its_own_tokens) {
   open(5, 2);
   const auto executor = make_cpu_executor();
   CalibrationStates states(*executor, source_->spec(),
@@ -106,7 +106,7 @@ TEST_F(Mixture, gives_each_expert_the_statistics_of_its_own_tokens) {
     EXPECT_NEAR(experts[i], 2 * 240 * router[i], 1e-5 * experts[i]);
 }
 
-TEST_F(Mixture, is_quantized_expert_by_expert_and_keeps_its_router) {
+TEST_F(Moe, is_quantized_expert_by_expert_and_keeps_its_router) {
   open(4, 2);
   quantize("rtn", {});
   const double blind = divergence();
@@ -126,7 +126,7 @@ TEST_F(Mixture, is_quantized_expert_by_expert_and_keeps_its_router) {
 }
 
 // As they lie in a checkpoint of gpt-oss, in either form.
-TEST_F(Mixture, keeps_experts_in_mxfp4_number_for_number) {
+TEST_F(Moe, keeps_experts_in_mxfp4_number_for_number) {
   test::write_tiny_checkpoint(
       folder_.file("in"),
       read_text_file(test::fixture("golden/arch/gpt_oss/config.json"), 1 << 20));
@@ -155,7 +155,7 @@ TEST_F(Mixture, keeps_experts_in_mxfp4_number_for_number) {
   EXPECT_EQ(experts, 3 * 6 * 3);
 }
 
-TEST_F(Mixture, gives_the_same_bytes_for_any_number_of_threads) {
+TEST_F(Moe, gives_the_same_bytes_for_any_number_of_threads) {
   open(4, 2);
   std::string expected;
   for (const int threads : {1, 3}) {
@@ -167,7 +167,7 @@ TEST_F(Mixture, gives_the_same_bytes_for_any_number_of_threads) {
   }
 }
 
-TEST_F(Mixture, says_which_experts_no_token_came_to) {
+TEST_F(Moe, says_which_experts_no_token_came_to) {
   open(24, 1);
   EXPECT_PITH_ERROR(quantize("gptq", text(1, 10)), ErrorKind::kNumeric,
                     "no token of the calibration text came to it");
@@ -176,7 +176,7 @@ TEST_F(Mixture, says_which_experts_no_token_came_to) {
   EXPECT_TRUE(std::isfinite(divergence()));
 }
 
-TEST_F(Mixture, is_refused_by_methods_that_do_not_know_it) {
+TEST_F(Moe, is_refused_by_methods_that_do_not_know_it) {
   open(4, 2);
   for (const char* method : {"awq", "smoothquant", "awq+gptq"}) {
     EXPECT_PITH_ERROR(quantize(method, text(4, 20)), ErrorKind::kUnsupported,
@@ -186,7 +186,7 @@ TEST_F(Mixture, is_refused_by_methods_that_do_not_know_it) {
 
 // A head's inputs are its part of the queries, then what it made of the vectors that keys and
 // values are made of: over all heads, those of the whole.
-TEST_F(Mixture, gives_each_head_of_latent_attention_the_statistics_of_its_own_inputs) {
+TEST_F(Moe, gives_each_head_of_latent_attention_the_statistics_of_its_own_inputs) {
   open(test::tiny_latent_config(kSizes));
   const auto executor = make_cpu_executor();
   CalibrationStates states(*executor, source_->spec(),
@@ -222,7 +222,7 @@ TEST_F(Mixture, gives_each_head_of_latent_attention_the_statistics_of_its_own_in
   EXPECT_GT(output, 0);
 }
 
-TEST_F(Mixture, with_latent_attention_is_quantized_head_by_head) {
+TEST_F(Moe, with_latent_attention_is_quantized_head_by_head) {
   open(test::tiny_latent_config(kSizes));
   quantize("rtn", {});
   const double blind = divergence();
