@@ -167,7 +167,7 @@ class Writer {
 OnigPattern translate_oniguruma(std::string_view pattern, const std::string& what) {
   const onig::Syntax syntax = onig::parse(pattern, what);
   try {
-    return {Writer(syntax).write(syntax.root), syntax.search_start};
+    return {Writer(syntax).write(syntax.root), syntax.search_start, syntax.calls};
   } catch (const Error& e) {
     fail(e.kind(), "{}: pattern {}: {} is not supported", what, pattern.substr(0, 200), e.what());
   }

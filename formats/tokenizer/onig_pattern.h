@@ -21,6 +21,7 @@ namespace pith {
 struct OnigPattern {
   std::string pcre2;
   bool search_start = false;  // \G: where a search starts is part of its result
+  bool calls = false;         // \g<name>: groups call groups, perhaps themselves
 };
 
 // Error(kCorrupt) where Oniguruma refuses the pattern too, Error(kUnsupported) naming the

@@ -96,6 +96,7 @@ class Parser {
     check(syntax.root);
     syntax.referenced = referenced_;
     syntax.search_start = search_start_;
+    syntax.calls = calls_;
     return syntax;
   }
 

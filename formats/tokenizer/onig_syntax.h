@@ -46,6 +46,7 @@ struct Syntax {
   Node root;
   std::vector<bool> referenced;  // by group
   bool search_start = false;
+  bool calls = false;
 };
 
 // Error(kCorrupt), Error(kUnsupported) as translate_oniguruma.

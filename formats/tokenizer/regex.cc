@@ -112,7 +112,9 @@ Regex::Regex(std::string_view pattern, const std::string& file, bool use_jit)
     fail(ErrorKind::kUnsupported, "{}: pattern {} is not supported: {} (at offset {})", file,
          compiled_->pattern, message_of(error), where);
   }
-  if (use_jit)
+  // A group that calls itself before it has taken a character never returns. The interpreter sees
+  // that; compiled code goes on, for a time that is quadratic in the limit of steps.
+  if (use_jit && !translated.calls)
     pcre2_jit_compile(compiled_->code.get(),
                       PCRE2_JIT_COMPLETE);  // where it fails, the code is interpreted
 }

@@ -10,6 +10,7 @@
 #include "formats/tokenizer/gguf_splits.h"
 #include "formats/tokenizer/normalizer.h"
 #include "formats/tokenizer/pre_tokenizer.h"
+#include "formats/tokenizer/regex.h"
 #include "formats/tokenizer/tokenizer.h"
 #include "tests/support/test_data.h"
 
@@ -247,6 +248,16 @@ TEST(TokenizersThatMultiplyText, AnAddedTokenThatANormalizerMadeLongIsSearchedFo
   j["added_tokens"].push_back({{"id", 3}, {"content", "ab"}, {"normalized", true}});
   const auto tokenizer = make_json_tokenizer(j.dump(), "");
   EXPECT_PITH_ERROR(tokenizer->encode("a"), ErrorKind::kCorrupt, "of the added tokens");
+}
+
+TEST(TokenizersThatMultiplyText, APatternWhoseGroupCallsItselfFirstIsRefused) {
+  for (const char* pattern :
+       {R"((?<p>a|\g<p>)((?:|$(a))b|c))", R"((?<p>\([?g:(()]|\g<p>)((?:|$(a))b|ca"ded_toke))",
+        R"((?<p>x|(?=a)\g<q>)(?<q>y|\g<p>)z)"}) {
+    SCOPED_TRACE(pattern);
+    EXPECT_PITH_ERROR(Regex(pattern, "test").for_each_match("aax (gx", [](size_t, size_t) {}),
+                      ErrorKind::kUnsupported, "cannot be matched");
+  }
 }
 
 TEST(TokenizersThatMultiplyText, AWordThatNoModelHasRoomForIsRefused) {
