@@ -252,7 +252,7 @@ void products(bool quick) {
             must(ops.dequantize({w, first, count, halves.as<uint16_t>()}, stream));
             must(ops.cublas_gemm_f16({halves.as<uint16_t>(), count * 16, inputs, sums.as<float>()},
                                      stream));
-            must(ops.finish({sums.as<float>(), count * 16, count * 16, scales.as<float>(), m,
+            must(ops.gemm_epilogue({sums.as<float>(), count * 16, count * 16, scales.as<float>(), m,
                              y.as<float>() + first * 16, n, nullptr, false},
                             stream));
           });
