@@ -253,8 +253,8 @@ void products(bool quick) {
             must(ops.cublas_gemm_f16({halves.as<uint16_t>(), count * 16, inputs, sums.as<float>()},
                                      stream));
             must(ops.gemm_epilogue({sums.as<float>(), count * 16, count * 16, scales.as<float>(), m,
-                             y.as<float>() + first * 16, n, nullptr, false},
-                            stream));
+                                    y.as<float>() + first * 16, n, nullptr, false},
+                                   stream));
           });
         });
         report(std::string("dequantize+cublas ") + type.name + of, t, bytes, operations, beside);
