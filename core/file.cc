@@ -265,6 +265,8 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
   mapped->path_ = path;
   if (size == 0) return mapped;
   void* data = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, file.fd(), 0);
+  if (data == MAP_FAILED && errno == ENOMEM)
+    fail(ErrorKind::kMemory, "{}: no memory to map {} bytes", path, size);
   if (data == MAP_FAILED) fail_io(errno, path, "map");
   mapped->bytes_ = {static_cast<const std::byte*>(data), size};
   const auto take = [&](MappingSlot& s) {

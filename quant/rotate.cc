@@ -85,7 +85,7 @@ class RotatedSource final : public ModelSource {
           check_norm(sub.norm(), sublayer_prefix(spec_, l, s) + "norm");
           if (sub.post_norm().kind() != proto::NORM_NONE)
             fail(ErrorKind::kUnsupported,
-                 "{}post_norm: a norm of what is added to the stream does not let it be rotated",
+                 "{}post_norm: a post-norm (before the residual add) does not let the residual stream be rotated",
                  sublayer_prefix(spec_, l, s));
         }
         if (!options.values || !sub.has_attention()) continue;
@@ -154,7 +154,7 @@ class RotatedSource final : public ModelSource {
            static_cast<int>(norm.kind()));
     }
   }
-  // Norms of queries and keys act by head, behind the linears that read the stream.
+  // Norms of queries and keys act by head, after the linears that read the residual stream.
   static bool is_on_stream(const VectorInfo& info) {
     return info.role == VectorRole::kNorm || info.role == VectorRole::kFinalNorm;
   }

@@ -2,8 +2,8 @@
 // magnitude that quantization suffers from are shared out among all. QuaRot (Ashkboos et al. 2024,
 // arXiv 2404.00456), of which these are the rotations that cost nothing at run time.
 //
-//   residual  the stream x becomes x Q. An RMS norm without weights commutes with Q, so the weights
-//             of every norm on the stream go into what reads its output:
+//   residual  the residual stream x becomes x Q. An RMS norm without weights commutes with Q, so the
+//             weights of every norm on the residual stream go into the linears after it:
 //               embedding  E Q           q k v gate up head  W diag(norm) Q     norms  1
 //               o down     Q^T W, Q^T bias
 //             A tied head reads through the last norm, and the embedding does not: it is untied,
@@ -12,8 +12,8 @@
 //               v  R^T W, R^T bias by head       o  W R by head
 //
 // Sums are f64, results are rounded once to f32. Linears that no rotation meets are passed on as
-// they are. rows() of what reads the stream touches those rows alone; of what writes to it, it
-// makes the whole matrix.
+// they are. rows() of a linear that reads the residual stream reads those rows alone; of one
+// that writes to it, the whole matrix.
 #pragma once
 
 #include <cstdint>

@@ -122,7 +122,7 @@ GenerateResult Engine::generate(const Tokenizer& tokenizer, std::span<const int3
                                 FunctionRef<bool(const std::string&)> show) {
   GenerateResult result;
   Sampler sampler(options.sampling);
-  StreamDecoder decoder(tokenizer);
+  StreamDecoder decoder(tokenizer, options.continues_prompt ? prompt : std::span<const int32_t>());
   std::vector<int32_t> history(prompt.begin(), prompt.end());
   auto begin = std::chrono::steady_clock::now();
   Activation logits = run(prompt);

@@ -26,6 +26,7 @@ struct GenerateOptions {
   SamplingOptions sampling;
   std::vector<std::string> stop;    // texts or special tokens that end the answer, not shown
   bool ignore_stop_tokens = false;  // except those that `stop` names
+  bool continues_prompt = false;    // the text goes on from the prompt's; else it stands alone
 };
 
 struct GenerateResult {

@@ -273,10 +273,10 @@ class Reader {
   }
 
   void read_plain(const std::string& word) {
-    // As where a script's variable is not set.
-    if (word.empty()) fail(ErrorKind::kUsage, "an argument is empty");
     const auto names = subcommand_names(*to_->command);
     if (!names.empty()) {
+      // As where a script's variable is not set.
+      if (word.empty()) fail(ErrorKind::kUsage, "an argument is empty");
       const App* sub = subcommand(*to_->command, word);
       if (sub == nullptr) {
         if (to_->help) return;

@@ -130,8 +130,11 @@ std::vector<std::string> quantize_all(const Options& o, const ModelSource& sourc
   uint64_t bytes = 0;
   for (const auto& type : o.types) {
     options.output = folder.file(type);
-    if (same_file(o.model, options.output) || source.reads(options.output))
-      fail(ErrorKind::kUsage, "{}: would be replaced", options.output);
+    const auto is_output = [&](const std::string& f) { return same_file(f, options.output); };
+    if (is_output(o.model) || source.reads(options.output) ||
+        std::ranges::any_of(o.files, is_output))
+      fail(ErrorKind::kUsage, "{}: is a model of this comparison, and --keep would replace it",
+           options.output);
     check_writable(options.output);
     for (const auto& side : {o.output, o.json}) require_not_output(side, options.output);
     if (file_exists(options.output)) tell("replaces {}\n", one_line(options.output));

@@ -115,6 +115,8 @@ class LineEditor::Editor {
     prompt_ = colours ? "\1\033[1;32m\1" + prompt + "\1\033[0;32m\1" : prompt;
     too_long_ = false;
     ::el_resize(edit_);
+    // Before the prompt is shown: Ctrl-D in cooked mode would be lost when raw mode begins.
+    ::el_set(edit_, EL_PREP_TERM, 1);
     put("\033[?2004h");  // the terminal marks what is pasted
     int count = 0;
     const char* text = ::el_gets(edit_, &count);

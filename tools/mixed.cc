@@ -338,7 +338,7 @@ double Mixed::search_for_kl(const std::function<void(const QuantizeSettings&)>& 
     compress(chosen());
     const double kl = measure_result();
     if (o_.prints)
-      say("KL divergence {:.5f} on {} that were kept apart (asked for: at most {:.5f})\n", kl,
+      say("KL divergence {:.5f} on {} that were kept apart (asked for: at most {:g})\n", kl,
           counted(kept_.size(), "window"), o_.max_kl);
     if (!enough && kl > o_.max_kl) {
       fail(ErrorKind::kNumeric, "a KL divergence of {} cannot be had from these candidates: {:.5f}",

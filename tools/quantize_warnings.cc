@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "quant/scaling.h"
+#include "tools/evaluation.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
@@ -84,6 +85,9 @@ void warn_of_useless_options(const QuantizeCommand& o, const QuantizeSettings& s
       {!gptq && o.no_order, "--no-order", not_gptq},
       {!gptq && o.no_search, "--no-search", not_gptq},
       {!gptq && o.static_groups, "--static-groups", not_gptq},
+      {!gptq && o.max_fallbacks != unchanged.max_fallbacks, "--max-fallbacks", not_gptq},
+      {o.mixed() && o.type != unchanged.type && !input_for_type(o.type).rounds(), "TYPE",
+       "the target chooses the types, among --candidates"},
       {!rounds_by(settings, "smoothquant") && o.smooth_alpha != 0, "--smooth-alpha",
        "the method is not smoothquant"},
       {!o.mixed() && !o.candidates.empty(), "--candidates", "no target is given"},
@@ -124,9 +128,9 @@ void warn_of_useless_options(const QuantizeCommand& o, const QuantizeSettings& s
 
 void warn_of_choices(const QuantizeCommand& o, const QuantizeSettings& settings,
                      const ModelSource& source, const CompressPlan& plan) {
-  if (plan.output_bytes > plan.source_bytes) {
+  if (const uint64_t input = bytes_on_disk(o.model); plan.output_bytes > input) {
     warn(fmt::format("the output ({}) is larger than the input ({})",
-                     human_bytes(plan.output_bytes), human_bytes(plan.source_bytes)));
+                     human_bytes(plan.output_bytes), human_bytes(input)));
   }
   // A model published in 4 or 8 bits counts as the original: its own source is not available.
   if (source.kind() == "pith" || source.kind() == "gguf") {

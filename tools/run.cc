@@ -80,7 +80,9 @@ class Speaker {
   GenerateResult speak(const std::vector<int32_t>& ids, FunctionRef<bool(const std::string&)> to) {
     load();
     engine_->rewind(0);
-    return engine_->generate(*tokenizer_, ids, o_.generate, to);
+    GenerateOptions options = o_.generate;
+    options.continues_prompt = !o_.chats();
+    return engine_->generate(*tokenizer_, ids, options, to);
   }
 
  private:

@@ -1,5 +1,7 @@
 #include "formats/tokenizer/tokenizer.h"
 
+#include <algorithm>
+
 #include "core/bytes.h"
 #include "core/error.h"
 #include "formats/gguf.h"
@@ -32,6 +34,13 @@ std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerFiles& files) {
   auto made = make_from_files(files);
   made->set_stop_tokens(find_stop_tokens(*made, made->stop_tokens(), files.chat_template));
   return made;
+}
+
+StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, std::span<const int32_t> context)
+    : tokenizer_(tokenizer) {
+  const auto last = context.last(std::min(context.size(), 2 * kWindow));
+  ids_.assign(last.begin(), last.end());
+  if (!ids_.empty()) shown_ = tokenizer_.decode(ids_).size();
 }
 
 // decode() of the ids so far, less what was shown. Where everything is shown only the last ids are

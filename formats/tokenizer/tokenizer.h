@@ -92,7 +92,9 @@ TokenizerFiles read_tokenizer_file(const std::string& path);
 // Token by token, in pieces that are whole UTF-8 sequences.
 class StreamDecoder {
  public:
-  explicit StreamDecoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+  // The text goes on from that of `context`: decoders that drop the blank before the first word of
+  // a text keep it.
+  explicit StreamDecoder(const Tokenizer& tokenizer, std::span<const int32_t> context = {});
   std::string push(int32_t id);  // text that is certain now, often ""
   std::string finish();          // the rest
 

@@ -29,7 +29,7 @@ struct StatisticsNeeds {
   bool mean_square = false;  // of each input channel
   bool gram = false;         // mean of x x^T
   bool cross = false;        // how x differs from that of the uncompressed model
-  bool output = false;       // what a sublayer makes of its input, see Calibration::output_error
+  bool output = false;       // output of the sublayer, see Calibration::output_error
   bool any() const { return mean_square || gram || cross || output; }
   friend bool operator==(const StatisticsNeeds&, const StatisticsNeeds&) = default;
   StatisticsNeeds operator|(const StatisticsNeeds& b) const {

@@ -3,7 +3,7 @@
 // m < kPanelRows: each row of w is decoded on the fly in registers and multiplied with all of x
 // (bound: bytes of w from memory). m >= kPanelRows: 32 rows at a time are decoded into a panel [k,
 // 32] and multiplied by the matrix kernel (bound: f32 arithmetic). An encoding without a kernel is
-// decoded by its reference and multiplied as f32; fallback_note() says so.
+// decoded by its reference and multiplied as f32; fallback_notes() says so.
 #pragma once
 
 #include <string>

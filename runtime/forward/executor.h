@@ -1,6 +1,6 @@
 // The operations that a forward pass is made of. The pass is written once (forward.h) against this
-// interface; a backend executes it, a calibrating executor wraps one and observes, a recording
-// executor keeps what a backward pass needs.
+// interface; a backend executes it, and a calibrating executor wraps one and observes the inputs of
+// linear layers.
 //
 // Activations are [m, n] matrices that the executor owns, one per Slot; asking for a slot again may
 // reuse its memory. On the CPU they are f32. Operations are issued in order; read() waits for the

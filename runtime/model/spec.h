@@ -28,9 +28,8 @@ enum class LinearRole : uint8_t {
   kHead,
   kRouter,
   kSharedGate,
-  // Of latent attention: x to the vector that queries are made of, x to the vector of keys and
-  // values with the part that is rotated behind it; by head, a query to what meets that vector, and
-  // what attention makes of such vectors to a value.
+  // MLA: q_a_proj; kv_a_proj_with_mqa (latent vector, then rotary key); per head W_UK, which is
+  // absorbed into the queries, and W_UV, which is applied to the attention output.
   kQueryDown,
   kKeyValueDown,
   kKeyUp,
@@ -88,12 +87,11 @@ std::vector<VectorInfo> vectors_of(const proto::ModelSpec& spec);
 std::vector<VectorInfo> vectors_of(const proto::ModelSpec& spec, int layer);
 uint64_t parameter_count(const proto::ModelSpec& spec);  // the tied matrix once
 
-// Attention as its cache sees it. Of latent attention: all heads share one key, of what is rotated
-// and then the vector that keys and values are made of, and their value is that key. Queries meet
-// the vector itself, and values are made of what comes out: products with the weights of keys and
-// values change places with sums over keys (DeepSeek-V2, 2024, section 2.1.2).
+// Attention in the form that is cached. For MLA all heads share one key, the rotary part and then
+// the latent vector, which is their value as well: W_UK is absorbed into the queries and W_UV into
+// the output (DeepSeek-V2, 2024, section 2.1.2).
 proto::Attention cached_form(const proto::Attention& a);
-// The numbers of a latent head that are not rotated.
+// The dimensions of an MLA head without RoPE (qk_nope_head_dim).
 int64_t plain_dims(const proto::Attention& a);
 int64_t value_dim(const proto::Attention& a);  // of a head's value
 // Whether a linear multiplies the hidden states behind its sublayer's norm.

@@ -1,5 +1,6 @@
 // Outputs that a command writes besides its result replaced the model, the text or the tokenizer
 // that it read; the report of an error did so even where the path had been refused.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
@@ -62,6 +63,19 @@ TEST_F(OutputReplacedInput, is_refused_and_the_file_stays) {
     size_t i = 0;
     for (const auto& f : files) EXPECT_EQ(read_text_file(f, 1 << 24), before[i++]) << c[0];
   }
+}
+
+// One of the files that are compared lay in the folder of --keep under the name of a type.
+TEST_F(OutputReplacedInput, a_kept_file_is_no_model_of_the_comparison) {
+  const std::string text = folder_.file("text"), kept = folder_.file("kept");
+  std::filesystem::create_directory(kept);
+  const std::string file = join_path(kept, "w8.pith");
+  ASSERT_EQ(run({"quantize", in(), file, "w8", "--method", "minmax"}).exit_code, 0);
+  const std::string before = read_text_file(file, 1 << 24);
+  const auto r = run({"compare", in(), file, "--types", "w8", "-f", text, "--keep", kept});
+  EXPECT_EQ(r.exit_code, 2) << r.err;
+  EXPECT_THAT(r.err, ::testing::HasSubstr("--keep would replace it"));
+  EXPECT_EQ(read_text_file(file, 1 << 24), before);
 }
 
 TEST_F(OutputReplacedInput, a_pipe_that_nobody_reads_is_left_by_a_signal) {

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <span>
+
 #include "core/file.h"
 #include "formats/tokenizer/tokenizer.h"
 #include "formats/tokenizer/unicode.h"
@@ -27,6 +29,20 @@ TEST_P(Streams, AgreeWithDecodingAtOnce) {
   }
   streamed += stream.finish();
   EXPECT_EQ(streamed, tokenizer->decode(ids));
+}
+
+// The text of a prompt and what goes on from it: the blank between them belongs to the second.
+TEST_P(Streams, GoOnFromAnyPrefix) {
+  const std::string path = test::fixture("golden/tokenizers/" + GetParam() + ".json");
+  const auto tokenizer = make_json_tokenizer(read_text_file(path, 1 << 26), "");
+  const auto ids = tokenizer->encode("Lily and Tom are friends of the baker, and it's late.");
+  for (size_t given = 1; given < ids.size(); ++given) {
+    const std::span<const int32_t> prompt = std::span(ids).first(given);
+    StreamDecoder stream(*tokenizer, prompt);
+    std::string text = tokenizer->decode(prompt);
+    for (const int32_t id : std::span(ids).subspan(given)) text += stream.push(id);
+    EXPECT_EQ(text + stream.finish(), tokenizer->decode(ids)) << given;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Goldens, Streams,
