@@ -618,8 +618,8 @@ TEST(ChatTemplate, the_cost_of_a_construct_grows_as_its_input_does) {
       "{{ ([{'k': 1}] * n) | groupby('k') | length }}",
       "{% filter upper %}{{ s }}{% endfilter %}{% set x %}{{ s }}{% endset %}{{ x }}",
       "{% macro f(x) %}{{ x }}{% endmacro %}{% for i in range(n) %}{{ f(i) }}{% endfor %}",
-      "{% macro f() %}{% for i in range(n) %}{{ caller(i) }}{% endfor %}{% endmacro %}"
-      "{% call(i) f() %}{{ i }}{% endcall %}",
+      ("{% macro f() %}{% for i in range(n) %}{{ caller(i) }}{% endfor %}{% endmacro %}"
+       "{% call(i) f() %}{{ i }}{% endcall %}"),
   };
   for (const char* source : constructs) {
     SCOPED_TRACE(source);
