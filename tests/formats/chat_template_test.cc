@@ -10,6 +10,7 @@
 #include "core/json.h"
 #include "formats/jinja/interpreter.h"
 #include "formats/jinja/parser.h"
+#include "tests/support/sanitized.h"
 #include "tests/support/test_data.h"
 
 namespace pith {
@@ -362,12 +363,6 @@ std::string repeated(const std::string& s, int n) {
   return result;
 }
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;
-#else
-constexpr bool kSanitized = false;
-#endif
-
 long resident_peak_kib() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
@@ -574,12 +569,12 @@ TEST(ChatTemplate, hostile_templates_end_in_an_error_soon) {
     const std::clock_t begin = std::clock();  // of this process: others may have the processor
     EXPECT_PITH_ERROR(render(row.source), ErrorKind::kCorrupt, row.message);
     const double took = static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
-    if (!kSanitized) {
+    if (!test::kSanitized) {
       EXPECT_LT(took, 2.0);
     }
     RecordProperty(row.what, std::to_string(took));
   }
-  if (!kSanitized) {
+  if (!test::kSanitized) {
     EXPECT_LT(resident_peak_kib() - peak_before, 256 * 1024);
   }
 }

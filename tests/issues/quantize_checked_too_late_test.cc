@@ -9,6 +9,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "tests/support/process.h"
+#include "tests/support/sanitized.h"
 #include "tests/support/test_data.h"
 #include "tests/support/tiny_model.h"
 
@@ -119,9 +120,7 @@ TEST_F(QuantizeCommandTest, does_not_begin_what_does_not_fit_into_memory) {
   const auto r = test::run_process({"/bin/sh", "-c",
                                     "ulimit -d 40000 && exec " + std::string(PITH_PROGRAM) +
                                         " quantize " + in() + " " + out() + " w4 -q -t 1"});
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  GTEST_SKIP() << "sanitizers need memory of their own";
-#endif
+  if (test::kSanitized) GTEST_SKIP() << "sanitizers need memory of their own";
   EXPECT_EQ(r.exit_code, 6) << r.err;
   EXPECT_NE(r.err.find("this compression takes"), std::string::npos) << r.err;
   EXPECT_EQ(folder_.files(), 3);

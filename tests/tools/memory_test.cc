@@ -7,6 +7,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "tests/support/process.h"
+#include "tests/support/sanitized.h"
 #include "tests/support/test_data.h"
 #include "tests/support/tiny_model.h"
 
@@ -33,9 +34,7 @@ TEST(Memory, quantizing_stays_within_the_plan) {
   const auto r = test::run_process(
       {"/bin/sh", "-c",
        "ulimit -d " + std::to_string((planned + kProgram) / 1024) + " && exec " + quantize});
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  GTEST_SKIP() << "sanitizers need memory of their own";
-#endif
+  if (test::kSanitized) GTEST_SKIP() << "sanitizers need memory of their own";
   EXPECT_EQ(r.exit_code, 0) << r.err;
   // And the limit is one that would be felt.
   const auto too_little =

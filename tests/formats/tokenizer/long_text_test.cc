@@ -9,16 +9,13 @@
 #include "formats/tokenizer/regex.h"
 #include "formats/tokenizer/tokenizer.h"
 #include "formats/tokenizer/unicode.h"
+#include "tests/support/sanitized.h"
 #include "tests/support/test_data.h"
 
 namespace pith {
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr size_t kMiB = size_t{1} << 17;  // instrumented code is slow
-#else
-constexpr size_t kMiB = size_t{1} << 20;
-#endif
+constexpr size_t kMiB = size_t{1} << (test::kSanitized ? 17 : 20);  // instrumented code is slow
 
 struct LongText {
   const char* name;
