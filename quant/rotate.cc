@@ -85,7 +85,7 @@ class RotatedSource final : public ModelSource {
           check_norm(sub.norm(), sublayer_prefix(spec_, l, s) + "norm");
           if (sub.post_norm().kind() != proto::NORM_NONE)
             fail(ErrorKind::kUnsupported,
-                 "{}post_norm: a post-norm (before the residual add) does not let the residual stream be rotated",
+                 "{}post_norm: with a post-norm the residual stream cannot be rotated",
                  sublayer_prefix(spec_, l, s));
         }
         if (!options.values || !sub.has_attention()) continue;

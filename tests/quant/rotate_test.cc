@@ -311,7 +311,7 @@ TEST(RotatedModel, other_norms_are_refused_where_they_matter) {
 TEST(RotatedModel, norms_behind_sublayers_are_refused_where_they_matter) {
   const test::TinyRuntime tiny("gemma2");
   EXPECT_PITH_ERROR(rotate_model(tiny.source(), {}), ErrorKind::kUnsupported,
-                    "layers.0.attention.post_norm: a norm of what is added");
+                    "layers.0.attention.post_norm: with a post-norm");
   const auto rotated = rotate_model(tiny.source(), {.residual = false});
   const Window window{test::random_tokens(30, 96, 7), 0};
   const auto executor = make_cpu_executor();
