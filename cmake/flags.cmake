@@ -30,36 +30,31 @@ if(PITH_COVERAGE)
   add_link_options(--coverage)
 endif()
 
-# pith_library(NAME [DEPENDS libs...]): every .cc below the current folder, as pith_NAME.
+# pith_library(NAME [SOURCES globs...] [DEPENDS libs...]): every .cc below the current folder, or the SOURCES, as pith_NAME.
 function(pith_library name)
-  cmake_parse_arguments(ARG "" "" "DEPENDS;EXCLUDE" ${ARGN})
-  file(GLOB_RECURSE sources CONFIGURE_DEPENDS *.cc)
-  foreach(pattern ${ARG_EXCLUDE})
-    list(FILTER sources EXCLUDE REGEX ${pattern})
-  endforeach()
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS" ${ARGN})
+  if(NOT ARG_SOURCES)
+    set(ARG_SOURCES *.cc)
+  endif()
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${ARG_SOURCES})
   add_library(pith_${name} STATIC ${sources})
   target_include_directories(pith_${name} PUBLIC ${CMAKE_SOURCE_DIR})
   target_link_libraries(pith_${name} PUBLIC ${ARG_DEPENDS})
 endfunction()
 
-# pith_precompile(TARGET headers...): half of the time to compile a file goes to headers of other projects. Files include
-# what they use all the same: presets with sanitizers compile without.
+# pith_precompile(TARGET headers...), or pith_precompile(TARGET REUSE_FROM OTHER) for the headers of a target with the same
+# flags: half of the time to compile a file goes to headers of other projects. Files include what they use all the same:
+# presets with sanitizers compile without.
 function(pith_precompile target)
   if(NOT PITH_PCH)
     return()
   endif()
-  target_precompile_headers(${target} PRIVATE ${ARGN})
+  if("${ARGV1}" STREQUAL "REUSE_FROM")
+    target_precompile_headers(${target} ${ARGN})
+  else()
+    target_precompile_headers(${target} PRIVATE ${ARGN})
+  endif()
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
     target_compile_options(${target} PRIVATE -fpch-preprocess)  # for ccache
-  endif()
-endfunction()
-
-# pith_precompiled_by(TARGET OTHER): TARGET is compiled with the precompiled headers of OTHER, which has the same flags.
-function(pith_precompiled_by target other)
-  if(PITH_PCH)
-    target_precompile_headers(${target} REUSE_FROM ${other})
-    if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-      target_compile_options(${target} PRIVATE -fpch-preprocess)
-    endif()
   endif()
 endfunction()
