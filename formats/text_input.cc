@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <zlib.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -16,6 +15,7 @@
 #include "core/function_ref.h"
 #include "core/interrupt.h"
 #include "formats/file_magic.h"
+#include "formats/gzip.h"
 #include "formats/tokenizer/unicode.h"
 
 namespace pith {
@@ -63,7 +63,7 @@ std::string read_all(const std::string& path, uint64_t max_bytes) {
     total += static_cast<uint64_t>(n);
     // A device of NULs has no end: it is refused long before the most that a text may have.
     const std::string& first = full.empty() ? out : full.front();
-    if (!regular && total > kLong && !first.starts_with("\x1f\x8b") &&
+    if (!regular && total > kLong && !Gunzip::is_gzip(first) &&
         out.find('\0', before) != out.npos) {
       check_text(out, path);
     }
@@ -76,52 +76,33 @@ std::string read_all(const std::string& path, uint64_t max_bytes) {
   }
 }
 
-// Unpacks all members of a gzip file, piece by piece.
-void inflate_all(const std::string& packed, const std::string& path,
-                 FunctionRef<void(std::string_view)> take) {
-  z_stream z{};
-  if (::inflateInit2(&z, 15 + 16) != Z_OK) fail(ErrorKind::kMemory, "{}: cannot unpack", path);
-  const struct End {
-    z_stream* z;
-    ~End() { ::inflateEnd(z); }
-  } end{&z};
-  std::vector<char> piece(size_t{1} << 18);
-  size_t taken = 0;
-  for (;;) {
-    check_interrupt();
-    if (z.avail_in == 0) {
-      const size_t n = std::min(packed.size() - taken, size_t{1} << 30);
-      z.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(packed.data() + taken));
-      z.avail_in = static_cast<uInt>(n);
-      taken += n;
+void gunzip_all(const std::string& packed, const std::string& path,
+                FunctionRef<void(std::string_view)> take) {
+  Gunzip unpacker(path);
+  std::string piece;
+  for (size_t done = 0; done < packed.size();) {
+    const std::string_view part = std::string_view(packed).substr(done, size_t{1} << 30);
+    done += part.size();
+    unpacker.put(part);
+    for (; unpacker.take(&piece); piece.clear()) {
+      check_interrupt();
+      take(piece);
     }
-    z.next_out = reinterpret_cast<Bytef*>(piece.data());
-    z.avail_out = static_cast<uInt>(piece.size());
-    const int status = ::inflate(&z, Z_NO_FLUSH);
-    take({piece.data(), piece.size() - z.avail_out});
-    if (status == Z_STREAM_END) {
-      if (z.avail_in == 0 && taken == packed.size()) return;
-      ::inflateReset(&z);  // the next member
-      continue;
-    }
-    const bool starved = status == Z_BUF_ERROR && z.avail_in == 0 && taken == packed.size();
-    if (starved) fail(ErrorKind::kCorrupt, "{}: the gzip data end too early", path);
-    if (status != Z_OK && status != Z_BUF_ERROR)
-      fail(ErrorKind::kCorrupt, "{}: broken gzip data: {}", path, z.msg ? z.msg : "unknown");
   }
+  unpacker.finish();
 }
 
 // Twice: a few bytes can unpack to any number, so they are counted before memory is taken for them.
 std::string gunzip(const std::string& packed, const std::string& path, uint64_t max_bytes) {
   uint64_t size = 0;
-  inflate_all(packed, path, [&](std::string_view piece) {
+  gunzip_all(packed, path, [&](std::string_view piece) {
     size += piece.size();
     if (size > max_bytes)
       fail(ErrorKind::kCorrupt, "{}: more than {} bytes of text when unpacked", path, max_bytes);
   });
   std::string out;
   out.reserve(size);
-  inflate_all(packed, path, [&](std::string_view piece) { out += piece; });
+  gunzip_all(packed, path, [&](std::string_view piece) { out += piece; });
   return out;
 }
 
@@ -180,7 +161,7 @@ int open_text_input(const std::string& path) {
 
 std::string read_text_input(const std::string& path, uint64_t max_bytes) {
   std::string text = read_all(path, max_bytes);
-  if (text.starts_with("\x1f\x8b")) text = gunzip(text, path, max_bytes);
+  if (Gunzip::is_gzip(text)) text = gunzip(text, path, max_bytes);
   check_text(text, path);
   if (text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);
   return text;

@@ -1,7 +1,6 @@
 #include "formats/text_lines.h"
 
 #include <unistd.h>
-#include <zlib.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -9,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/interrupt.h"
+#include "formats/gzip.h"
 #include "formats/text_input.h"
 
 namespace pith {
@@ -17,48 +17,6 @@ namespace {
 constexpr size_t kPiece = 64 << 10;
 
 }  // namespace
-
-class TextLines::Unpacker {
- public:
-  explicit Unpacker(const std::string& path) : path_(path) {
-    if (::inflateInit2(&z_, 15 + 16) != Z_OK) fail(ErrorKind::kMemory, "{}: cannot unpack", path);
-  }
-  ~Unpacker() { ::inflateEnd(&z_); }
-  Unpacker(const Unpacker&) = delete;
-  Unpacker& operator=(const Unpacker&) = delete;
-
-  void put(std::string packed) {
-    packed_ = std::move(packed);
-    z_.next_in = reinterpret_cast<Bytef*>(packed_.data());
-    z_.avail_in = static_cast<uInt>(packed_.size());
-  }
-  // Appends at most a piece of what was put; false where all of it is unpacked.
-  bool take(std::string* to) {
-    if (z_.avail_in > 0 && whole_) {  // the next member
-      ::inflateReset(&z_);
-      whole_ = false;
-    }
-    const size_t before = to->size();
-    to->resize(before + kPiece);
-    z_.next_out = reinterpret_cast<Bytef*>(to->data() + before);
-    z_.avail_out = kPiece;
-    const int status = ::inflate(&z_, Z_NO_FLUSH);
-    to->resize(before + kPiece - z_.avail_out);
-    whole_ = whole_ || status == Z_STREAM_END;
-    if (status != Z_OK && status != Z_BUF_ERROR && status != Z_STREAM_END)
-      fail(ErrorKind::kCorrupt, "{}: broken gzip data: {}", path_, z_.msg ? z_.msg : "unknown");
-    return to->size() > before || (z_.avail_in > 0 && status != Z_BUF_ERROR);
-  }
-  void finish() const {
-    if (!whole_) fail(ErrorKind::kCorrupt, "{}: the gzip data end too early", path_);
-  }
-
- private:
-  const std::string& path_;
-  z_stream z_{};
-  std::string packed_;
-  bool whole_ = false;
-};
 
 TextLines::TextLines(const std::string& path, uint64_t max_line)
     : path_(path), max_line_(max_line), fd_(open_text_input(path)) {}
@@ -83,12 +41,13 @@ bool TextLines::read_more() {
     if (unpacker_) unpacker_->finish();
     return false;
   }
-  if (!unpacker_ && bytes_ == piece.size() && piece.starts_with("\x1f\x8b"))
-    unpacker_ = std::make_unique<Unpacker>(path_);
+  if (!unpacker_ && bytes_ == piece.size() && Gunzip::is_gzip(piece))
+    unpacker_ = std::make_unique<Gunzip>(path_);
   if (!unpacker_) {
     text_ += piece;
   } else {
-    unpacker_->put(std::move(piece));
+    packed_ = std::move(piece);
+    unpacker_->put(packed_);
   }
   return true;
 }

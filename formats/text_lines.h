@@ -8,6 +8,8 @@
 
 namespace pith {
 
+class Gunzip;
+
 class TextLines {
  public:
   // "-" is standard input. Error(kIo) where it cannot be opened.
@@ -23,14 +25,14 @@ class TextLines {
   bool next(std::string* line);
 
  private:
-  class Unpacker;  // gzip
   bool read_more();
 
   const std::string path_;
   const uint64_t max_line_;
   int fd_ = -1;
-  std::unique_ptr<Unpacker> unpacker_;
-  std::string text_;  // read, from at_ on not yet returned
+  std::unique_ptr<Gunzip> unpacker_;
+  std::string packed_;  // what it unpacks
+  std::string text_;    // read, from at_ on not yet returned
   size_t at_ = 0;
   uint64_t bytes_ = 0;  // read in all
   bool begun_ = false, ended_ = false;
