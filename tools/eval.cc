@@ -47,9 +47,9 @@ Json settings_of(const Options& o, const char* what, const std::vector<uint64_t>
   Json hashes = Json::array();
   for (const uint64_t h : models) hashes.push_back(fmt::format("{:016x}", h));
   return {{"evaluation", what},
-          {"models", hashes},
+          {Measurements::kInputs,
+           {{"models", hashes}, {"tokens", fmt::format("{:016x}", hash_of(windows))}}},
           {"windows", windows.size()},
-          {"tokens of the windows", fmt::format("{:016x}", hash_of(windows))},
           {"executor", machine},
           {"exact inputs", o.exact_inputs},
           {"cache", to_string(o.cache_types())}};

@@ -17,29 +17,17 @@ constexpr uint64_t kMaxBytes = uint64_t{8} << 30;
 constexpr uint64_t kMaxSettings = 64 << 10;
 constexpr auto kSaveEvery = std::chrono::seconds(30);
 
-std::string text_of(const Json* j) {
-  if (j == nullptr) return "nothing";
-  return j->is_string() ? printable(j->get<std::string>(), 300) : printable(j->dump(), 300);
-}
-// Hashes say nothing to people.
-bool is_hash(const Json* j) {
-  const auto hash = [](const Json& v) {
-    if (!v.is_string()) return false;
-    const auto& s = v.get_ref<const std::string&>();
-    return s.size() == 16 && s.find_first_not_of("0123456789abcdef") == std::string::npos;
-  };
-  return j != nullptr && (hash(*j) || (j->is_array() && !j->empty() && hash(j->front())));
-}
+std::string text_of(const Json* j) { return j == nullptr ? "nothing" : printable(j->dump(), 300); }
 
 void require_same(const Json& then, const Json& now, const std::string& path) {
   Json names = now;
   names.update(then);
-  std::string hashed;  // the first that differs, where nothing that can be read does
+  const Json *inputs_then = nullptr, *inputs_now = nullptr;
   for (const auto& [key, value] : names.items()) {
     const Json *before = json_find(then, key.c_str()), *after = json_find(now, key.c_str());
     if (before != nullptr && after != nullptr && *before == *after) continue;
-    if (is_hash(before) && is_hash(after)) {
-      hashed = hashed.empty() ? key : hashed;
+    if (key == Measurements::kInputs && before != nullptr && after != nullptr) {
+      inputs_then = before, inputs_now = after;  // said where nothing that can be read differs
       continue;
     }
     fail(ErrorKind::kUsage,
@@ -47,13 +35,16 @@ void require_same(const Json& then, const Json& now, const std::string& path) {
          "or remove the file",
          path, printable(key), text_of(before), text_of(after));
   }
-  if (!hashed.empty()) {
-    fail(ErrorKind::kUsage,
-         "{}: an interrupted evaluation of other inputs: not the same {}; finish that one, or "
-         "remove "
-         "the file",
-         path, printable(hashed));
+  if (inputs_now == nullptr) return;
+  std::string other = "inputs";
+  for (const auto& [key, hash] : inputs_now->items()) {
+    const Json* before = json_find(*inputs_then, key.c_str());
+    if (before == nullptr || *before != hash) other = key;
   }
+  fail(ErrorKind::kUsage,
+       "{}: an interrupted evaluation of other inputs: not the same {}; finish that one, or remove "
+       "the file",
+       path, printable(other));
 }
 
 }  // namespace

@@ -19,6 +19,9 @@ namespace pith {
 
 class Measurements {
  public:
+  // The setting that is an object of hashes, by what they are of.
+  static constexpr const char* kInputs = "inputs";
+
   // In memory alone.
   explicit Measurements(size_t columns) : columns_(columns) {}
   // Also in a file, which may hold the rows of an earlier run. Error(kUsage) naming the setting
