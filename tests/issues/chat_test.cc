@@ -275,6 +275,15 @@ class Terminal {
 
 // The text on the line of the prompt.
 const std::string kReady = "> ";
+
+void say_hello_and_leave(Terminal& t) {
+  t.until(kReady);
+  t.type("hello\r");
+  t.until("ended by");
+  t.until(kReady);
+  t.type("\x04");
+  EXPECT_EQ(t.exit_code(), 0);
+}
 // Comes when a line was read.
 const std::string kRead = "\x1b[?2004l";
 
@@ -327,12 +336,7 @@ TEST_F(Chat, on_a_terminal_a_history_that_is_a_pipe_is_left_alone) {
   ASSERT_EQ(::mkfifo(folder_.file(".local/state/pith/history").c_str(), 0600), 0);
   Terminal t({PITH_PROGRAM, "chat", model(), "-n", "1", "-t", "1"}, folder_.path());
   if (!t.works()) GTEST_SKIP() << "no terminals here";
-  t.until(kReady);
-  t.type("hello\r");
-  t.until("ended by");
-  t.until(kReady);
-  t.type("\x04");
-  EXPECT_EQ(t.exit_code(), 0);
+  say_hello_and_leave(t);
 }
 
 TEST_F(Chat, json_on_a_terminal_stays_free_of_prompts) {
@@ -341,12 +345,7 @@ TEST_F(Chat, json_on_a_terminal_stays_free_of_prompts) {
               std::string(PITH_PROGRAM) + " chat " + model() + " -n 1 -t 1 --json - >" + out},
              folder_.path());
   if (!t.works()) GTEST_SKIP() << "no terminals here";
-  t.until(kReady);
-  t.type("hello\r");
-  t.until("ended by");
-  t.until(kReady);
-  t.type("\x04");
-  EXPECT_EQ(t.exit_code(), 0);
+  say_hello_and_leave(t);
   EXPECT_EQ(parse_json(read_text_file(out, 1 << 20), "output")["turns"].size(), 1u);
 }
 
