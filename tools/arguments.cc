@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <cstring>
 #include <map>
 
 #include "core/error.h"
@@ -312,12 +311,9 @@ class Reader {
     else if (to_->command->get_name() == "chat")
       return "; a conversation has its messages from standard input";
     if (option.empty()) return "";
-    const bool plain = std::ranges::all_of(word, [](char c) {
-      return std::isalnum(static_cast<unsigned char>(c)) || std::strchr("_-./=:,@%+", c) != nullptr;
-    });
     const std::string shown = one_line(word);
     return fmt::format("; did you mean {} {}?", option,
-                       plain && option != "-p" ? shown : "\"" + shown + "\"");
+                       is_plain_word(word) && option != "-p" ? shown : "\"" + shown + "\"");
   }
 
   std::string next_value(const Option& o, const std::string& name) {

@@ -13,7 +13,6 @@
 #include "core/rng.h"
 #include "quant/quantize_pass.h"
 #include "runtime/backends.h"
-#include "runtime/compress/driver.h"
 #include "runtime/cpu/kernels.h"
 #include "runtime/cpu/kv_cache.h"
 #include "runtime/forward/forward.h"

@@ -10,8 +10,6 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/interrupt.h"
-#include "formats/printable.h"
-#include "formats/text_input.h"
 #include "quant/quantize_pass.h"
 #include "runtime/backends.h"
 #include "runtime/compress/driver.h"

@@ -7,7 +7,6 @@
 
 #include "core/error.h"
 #include "formats/printable.h"
-#include "formats/tokenizer/unicode.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {

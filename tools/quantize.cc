@@ -1,22 +1,17 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cctype>
 #include <charconv>
 #include <chrono>
-#include <cstring>
 #include <optional>
 
 #include "core/error.h"
 #include "core/file.h"
 #include "core/limits.h"
 #include "core/phases.h"
-#include "formats/printable.h"
-#include "formats/text_input.h"
 #include "formats/tokenizer/tokenizer.h"
 #include "quant/quantize_pass.h"
 #include "quant/rotate.h"
-#include "quant/scaling.h"
 #include "runtime/backends.h"
 #include "runtime/compress/driver.h"
 #include "runtime/compress/fingerprint.h"
@@ -316,10 +311,7 @@ uint64_t seed_of(const QuantizeCommand& o) {
 
 // A word as a shell takes it.
 std::string quoted(const std::string& word) {
-  const bool plain = std::ranges::all_of(word, [](char c) {
-    return std::isalnum(static_cast<unsigned char>(c)) || std::strchr("_-./:+,@%=", c) != nullptr;
-  });
-  if (plain) return word;
+  if (is_plain_word(word)) return word;
   std::string out = "'";
   for (const char c : word) out += c == '\'' ? std::string("'\\''") : std::string(1, c);
   return one_line(out + "'");

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <charconv>
 #include <cstdlib>
@@ -163,6 +164,12 @@ void flush_out() {
 void warn(const std::string& line) {
   static std::set<std::string> said;
   if (said.insert(line).second) tell("warning: {}\n", one_line(line));
+}
+
+bool is_plain_word(std::string_view word) {
+  return std::ranges::all_of(word, [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) || std::strchr("_-./:+,@%=", c) != nullptr;
+  });
 }
 
 std::string counted(int64_t n, const std::string& noun) {

@@ -48,10 +48,11 @@ template <class... Args>
 void tell(fmt::format_string<Args...> format, Args&&... args) {
   print_err(fmt::format(format, std::forward<Args>(args)...));
 }
-void tell_dimly(const std::string& text);  // in grey where colours are shown
-void warn(const std::string& line);        // to standard error; the same line only once
-std::string human_bytes(uint64_t bytes);   // "85.6 MB"
-std::string human_time(double seconds);    // "1:02:03"
+void tell_dimly(const std::string& text);   // in grey where colours are shown
+void warn(const std::string& line);         // to standard error; the same line only once
+std::string human_bytes(uint64_t bytes);    // "85.6 MB"
+std::string human_time(double seconds);     // "1:02:03"
+bool is_plain_word(std::string_view word);  // a shell takes it without quotes
 std::string counted(int64_t n, const std::string& noun);  // "1 window", "2 windows"
 
 bool is_terminal(int descriptor);
