@@ -1,4 +1,4 @@
-// What this machine can compute on, and executors for it. The CUDA backend is a shared object
+// The compute devices of this machine, and executors for them. The CUDA backend is a shared object
 // beside the program that is opened when it is asked for, so that a machine without a driver, or
 // without the backend, runs everything else.
 #pragma once

@@ -1,4 +1,5 @@
-// What a compression will make and take, worked out from shapes and encodings before the work.
+// The plan of a compression, computed from shapes and encodings before the work: encodings, sizes,
+// memory and disk.
 #pragma once
 
 #include <memory>
@@ -39,8 +40,8 @@ struct CompressOptions {
   std::vector<std::vector<int32_t>> calibration;  // windows of tokens; empty: none
   uint64_t calibration_hash = 0;                  // of their text
   uint64_t seed = 0;
-  // What runs the model on the text, and where methods work that know its GPU, if it has one; null:
-  // the processor.
+  // Runs the model on the calibration text; methods with GPU kernels use its GPU, if it has one.
+  // Null: the processor.
   Executor* executor = nullptr;
   // The folder of finished parts; null: a folder of its own, which is removed at the end.
   WorkFolder* work = nullptr;
@@ -67,7 +68,7 @@ StatisticsNeeds needs_of(const Passes& passes);
 // Tokens that the finished file is compared with its source on.
 inline constexpr size_t kCheckTokens = 48;
 
-// What calibration measures against is kept apart from what it fits: one window of eight.
+// One window of eight is held out: calibration measures on it and does not fit it.
 inline constexpr int kHoldOut = 8;
 bool holds_out(const StatisticsNeeds& needs, const CompressOptions& options);
 

@@ -187,7 +187,7 @@ struct Content {
   bool only_ours = true;  // by name, owner, links and first bytes
   bool any = false;       // a part that is not empty
 };
-// What lies in the folder beside the journal.
+// The files of the folder but for the journal.
 Content content_of(const std::string& folder) {
   Content c;
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {

@@ -32,7 +32,6 @@ constexpr Layout kLayouts[] = {
 const Layout& layout(KvType type) { return kLayouts[static_cast<size_t>(type)]; }
 
 int64_t int4_bytes(int64_t n) { return ceil_div(n, 8) * 4; }
-// Of the codes of n numbers.
 int64_t code_bytes(KvType type, int64_t n) {
   return type == KvType::kInt4 ? int4_bytes(n) : n * layout(type).bits / 8;
 }

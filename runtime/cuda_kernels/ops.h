@@ -69,7 +69,7 @@ struct HalfInputs {
   }
 };
 
-// What plans depend on (gemm_plan.h).
+// The properties of a GPU that gemm_plan.h depends on.
 struct Chip {
   int32_t multiprocessors;
   int64_t shared_bytes;  // that a block can have

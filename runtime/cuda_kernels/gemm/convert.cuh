@@ -6,7 +6,7 @@
 
 namespace pith::cuda {
 
-// What the f16 of step_values (tile_codes.cuh) is to be multiplied by.
+// The factor of the f16 numbers of step_values (tile_codes.cuh).
 template <Codes codes>
 inline constexpr float kValueFactor = codes == Codes::kE4M3   ? 256.0f
                                       : codes == Codes::kE2M1 ? 16384.0f
