@@ -212,8 +212,8 @@ struct Ceilings {
   std::vector<double> bandwidth, int_ops, float_ops;
   void measure() {
     bandwidth.push_back(read_bandwidth());
-    int_ops.push_back(peak(cpu_kernels().int_peak));
-    float_ops.push_back(peak(cpu_kernels().float_peak));
+    int_ops.push_back(peak(cpu_kernels().int8_peak));
+    float_ops.push_back(peak(cpu_kernels().f32_peak));
   }
 };
 

@@ -64,7 +64,7 @@ GroupTile group_tile(const GroupTiles& tiles, const Encoding& e, int64_t tile,
   const int64_t count = 16 * tiles.layout().groups;
   scratch.tile_scales.require(count);
   tiles.scales(tile, scratch.tile_scales.data());
-  GroupTile out{tiles.kernel_bits(), tiles.codes(tile), scratch.tile_scales.data(), nullptr,
+  GroupTile out{tiles.code(), tiles.codes(tile), scratch.tile_scales.data(), nullptr,
                 tiles.layout().group};
   if (e.kind != EncodingKind::kInt) return out;
   scratch.integers.require(count);
@@ -85,13 +85,13 @@ void make_panel(const CpuKernels& kernels, const Weight& w, int64_t row, int64_t
     const GroupTiles tiles(kernels, w);
     for (int64_t slot = 0; slot < rows; slot += 16) {
       const GroupTile tile = group_tile(tiles, w.encoding, (row + slot) / 16, scratch);
-      kernels.tile_panel(tile, w.k, panel + slot);
+      kernels.dequantize_tile(tile, w.k, panel + slot);
     }
     return;
   }
   scratch.decoded.require(32 * w.k);
   decode_with_kernels(kernels, w, row, rows, scratch.decoded.data());
-  kernels.panel(scratch.decoded.data(), rows, w.k, w.k, panel);
+  kernels.transpose_panel(scratch.decoded.data(), rows, w.k, w.k, panel);
 }
 
 // Rows of w against few rows of x: products straight from the codes.
@@ -127,7 +127,7 @@ void multiply_tiles(const CpuKernels& kernels, const Weight& w, const float* x, 
   const GroupTiles tiles(kernels, w);
   for (int64_t r = begin; r < end; r += 16) {
     const GroupTile tile = group_tile(tiles, w.encoding, r / 16, row_scratch());
-    kernels.tile_rows(tile, w.k, x, w.k, m, y + r, w.n, std::min<int64_t>(16, end - r), add);
+    kernels.quant_gemv(tile, w.k, x, w.k, m, y + r, w.n, std::min<int64_t>(16, end - r), add);
   }
 }
 

@@ -1,6 +1,6 @@
 // The instructions of AMX that the kernels use: tile registers of 16 rows of up to 64 bytes. In
 // assembly, because the compilers' own forms take register numbers as literal digits only. As text,
-// included in the anonymous namespace of kernels_amx.cc; tests put a model of plain C++ in its
+// included in the anonymous namespace of amx.cc; tests put a model of plain C++ in its
 // place.
 
 // Tiles 0 to 3 hold sums, [16, 16] int32; 4 and 5 inputs, [16, width] bytes; 6 and 7 codes,

@@ -57,10 +57,10 @@ inline V16 mul(V16 a, V16 b) {
 inline V16 div(V16 a, V16 b) {
   return each([&](int i) { return a.v[i] / b.v[i]; });
 }
-inline V16 fma(V16 a, V16 b, V16 c) {
+inline V16 mul_add(V16 a, V16 b, V16 c) {
   return each([&](int i) { return a.v[i] * b.v[i] + c.v[i]; });
 }  // may round twice
-inline V16 fused(V16 a, V16 b, V16 c) {  // rounds once
+inline V16 fma(V16 a, V16 b, V16 c) {  // rounds once
   return each([&](int i) { return __builtin_fmaf(a.v[i], b.v[i], c.v[i]); });
 }
 inline V16 max(V16 a, V16 b) {
@@ -128,7 +128,7 @@ inline V16 load_f8e5m2(const uint8_t* p) {
   });
 }
 // 2^(e - 128): half of the float of exponent e, whose least is subnormal.
-inline V16 load_powers(const uint8_t* p) {
+inline V16 load_e8m0(const uint8_t* p) {
   return each([&](int i) {
     return 0.5f * from_bits(p[i] == 0 ? 1u << 22 : static_cast<uint32_t>(p[i]) << 23);
   });
@@ -137,7 +137,7 @@ inline V16 load_i8(const int8_t* p) {
   return each([&](int i) { return static_cast<float>(p[i]); });
 }
 
-#include "runtime/cpu/nf4_table.h"
+#include "runtime/cpu/kernels/nf4_table.h"
 
 // Sums of integers wrap: what a step passes through may be beyond int32 where its end is not.
 struct I16 {
@@ -149,11 +149,11 @@ inline I16 each_int(F f) {
   for (int i = 0; i < 16; ++i) r.v[i] = f(i);
   return r;
 }
-inline void store_ints(int32_t* p, I16 a) { std::memcpy(p, a.v, sizeof a.v); }
+inline void store_i32(int32_t* p, I16 a) { std::memcpy(p, a.v, sizeof a.v); }
 
 // 16 codes of `bits` packed into 2*bits bytes.
 template <int bits>
-inline I16 packed_codes(const uint8_t* p) {
+inline I16 unpack_codes(const uint8_t* p) {
   return each_int([&](int i) {
     const int bit = i * bits;
     const uint32_t pair =
@@ -171,23 +171,23 @@ inline Bytes load_bytes(const uint8_t* p) {
 }
 inline void store_bytes(uint8_t* p, Bytes a) { std::memcpy(p, a.v, sizeof a.v); }
 template <int mask>
-inline Bytes masked(Bytes a) {
+inline Bytes and_(Bytes a) {
   return each_int([&](int i) { return a.v[i] & 0x01010101u * mask; });
 }
 template <int by>
-inline Bytes shifted(Bytes a) {
+inline Bytes shift(Bytes a) {
   return each_int([&](int i) { return by > 0 ? a.v[i] >> (by & 31) : a.v[i] << (-by & 31); });
 }
-#include "runtime/cpu/e2m1_table.h"
-inline Bytes looked_up(Bytes a) {  // of bytes below 16
+#include "runtime/cpu/kernels/e2m1_table.h"
+inline Bytes table_lookup(Bytes a) {  // of bytes below 16
   return each_int([&](int i) {
     uint32_t lane = 0;
     for (int j = 0; j < 4; ++j)
-      lane |= static_cast<uint32_t>(kOfE2M1[a.v[i] >> 8 * j & 15]) << 8 * j;
+      lane |= static_cast<uint32_t>(kE2M1Codes[a.v[i] >> 8 * j & 15]) << 8 * j;
     return lane;
   });
 }
-inline Bytes joined(Bytes a, Bytes b) {
+inline Bytes or_(Bytes a, Bytes b) {
   return each_int([&](int i) { return a.v[i] | b.v[i]; });
 }
 // One byte of each lane as a number, or the value of nf4 that it is the code of.
@@ -200,19 +200,19 @@ inline V16 byte_values(Bytes a) {
 }
 
 constexpr int64_t kFewColumns = 256;  // whose inputs' sum fits 16 bits
-inline I16 load_ints(const int32_t* p) {
+inline I16 load_i32(const int32_t* p) {
   I16 r;
   std::memcpy(r.v, p, sizeof r.v);
   return r;
 }
-inline I16 minus_product(I16 a, int32_t factor) {
+inline I16 neg_mul(I16 a, int32_t factor) {
   return each_int([&](int i) { return 0u - a.v[i] * static_cast<uint32_t>(factor); });
 }
-inline I16 minus_small_product(I16 a, int32_t factor) { return minus_product(a, factor); }
-inline I16 times(I16 a, const int32_t* p) {
+inline I16 neg_mul16(I16 a, int32_t factor) { return neg_mul(a, factor); }
+inline I16 mul(I16 a, const int32_t* p) {
   return each_int([&](int i) { return a.v[i] * static_cast<uint32_t>(p[i]); });
 }
-inline I16 plus(I16 a, I16 b) {
+inline I16 add(I16 a, I16 b) {
   return each_int([&](int i) { return a.v[i] + b.v[i]; });
 }
 // Four codes of a row times four inputs, the same for all rows; codes of `bits` at most.
@@ -226,7 +226,7 @@ inline I16 dot4(I16 sum, Bytes c, const int8_t* x) {
 }
 // The same of inputs without a sign and codes with one.
 template <int bits>
-inline I16 dot_signed(I16 sum, const uint8_t* x, Bytes c) {
+inline I16 dot4_unsigned_inputs(I16 sum, const uint8_t* x, Bytes c) {
   return each_int([&](int i) {
     int32_t s = 0;
     for (int j = 0; j < 4; ++j) s += static_cast<int8_t>(c.v[i] >> 8 * j & 0xff) * x[j];
@@ -238,12 +238,12 @@ template <int bits>
 PITH_INLINE void dot16(I16* sums, const Bytes* c, const int8_t* x) {
   for (int i = 0; i < 4; ++i) sums[i % 2] = dot4<bits>(sums[i % 2], c[i], x + 4 * i);
 }
-inline I16 no_ints() { return {}; }
+inline I16 zero_i32() { return {}; }
 inline V16 to_float(I16 a) {
   return each([&](int i) { return static_cast<float>(static_cast<int32_t>(a.v[i])); });
 }
 
-#include "runtime/cpu/kernels_body.h"
+#include "runtime/cpu/kernels/body.h"
 
 }  // namespace
 

@@ -30,10 +30,10 @@ inline V16 add(V16 x, V16 y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.
 inline V16 sub(V16 x, V16 y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
 inline V16 mul(V16 x, V16 y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
 inline V16 div(V16 x, V16 y) { return {_mm256_div_ps(x.a, y.a), _mm256_div_ps(x.b, y.b)}; }
-inline V16 fma(V16 x, V16 y, V16 z) {
+inline V16 mul_add(V16 x, V16 y, V16 z) {
   return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
 }
-inline V16 fused(V16 a, V16 b, V16 c) { return fma(a, b, c); }
+inline V16 fma(V16 a, V16 b, V16 c) { return mul_add(a, b, c); }
 inline V16 max(V16 x, V16 y) { return {_mm256_max_ps(x.a, y.a), _mm256_max_ps(x.b, y.b)}; }
 inline V16 min(V16 x, V16 y) { return {_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b)}; }
 inline V16 round_nearest(V16 x) {
@@ -102,7 +102,7 @@ inline V16 load_i8(const int8_t* p) {
 }
 
 // 2^(e - 128): half of the float of exponent e, whose least is subnormal.
-inline V16 load_powers(const uint8_t* p) {
+inline V16 load_e8m0(const uint8_t* p) {
   const auto half = [](__m256i e) {
     const __m256i bits = _mm256_max_epi32(_mm256_slli_epi32(e, 23), _mm256_set1_epi32(1 << 22));
     return _mm256_mul_ps(_mm256_castsi256_ps(bits), _mm256_set1_ps(0.5f));
@@ -111,7 +111,7 @@ inline V16 load_powers(const uint8_t* p) {
   return {half(e.a), half(e.b)};
 }
 
-#include "runtime/cpu/unpack_tables.h"
+#include "runtime/cpu/kernels/unpack_tables.h"
 
 template <int bits>
 inline I16 unpack(const uint8_t* p) {
@@ -127,11 +127,11 @@ inline I16 unpack(const uint8_t* p) {
   return {half(0), half(1)};
 }
 template <int bits>
-inline I16 packed_codes(const uint8_t* p) {
+inline I16 unpack_codes(const uint8_t* p) {
   if constexpr (bits == 8) return load_u8(p);
   return unpack<bits>(p);
 }
-#include "runtime/cpu/nf4_table.h"
+#include "runtime/cpu/kernels/nf4_table.h"
 // A table of 16 as two of 8: the lookup takes the low three bits, the fourth picks the table.
 inline __m256 nf4_lookup(__m256i c) {
   const __m256 low = _mm256_permutevar8x32_ps(_mm256_load_ps(kNf4), c);
@@ -147,56 +147,56 @@ inline void store_bytes(uint8_t* p, Bytes v) {
   store256(p, v.a);
   store256(p + 32, v.b);
 }
-inline void store_ints(int32_t* p, I16 v) {
+inline void store_i32(int32_t* p, I16 v) {
   store256(p, v.a);
   store256(p + 8, v.b);
 }
 template <int mask>
-inline Bytes masked(Bytes v) {
+inline Bytes and_(Bytes v) {
   const __m256i m = _mm256_set1_epi8(mask);
   return {_mm256_and_si256(v.a, m), _mm256_and_si256(v.b, m)};
 }
 template <int by>
-inline Bytes shifted(Bytes v) {
+inline Bytes shift(Bytes v) {
   if constexpr (by > 0) return {_mm256_srli_epi32(v.a, by), _mm256_srli_epi32(v.b, by)};
   if constexpr (by < 0) return {_mm256_slli_epi32(v.a, -by), _mm256_slli_epi32(v.b, -by)};
   return v;
 }
-#include "runtime/cpu/e2m1_table.h"
-inline Bytes looked_up(Bytes v) {  // of bytes below 16
-  const __m256i table = _mm256_broadcastsi128_si256(load128(kOfE2M1));
+#include "runtime/cpu/kernels/e2m1_table.h"
+inline Bytes table_lookup(Bytes v) {  // of bytes below 16
+  const __m256i table = _mm256_broadcastsi128_si256(load128(kE2M1Codes));
   return {_mm256_shuffle_epi8(table, v.a), _mm256_shuffle_epi8(table, v.b)};
 }
-inline Bytes joined(Bytes x, Bytes y) {
+inline Bytes or_(Bytes x, Bytes y) {
   return {_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)};
 }
 template <int byte, bool nf4>
 inline V16 byte_values(Bytes v) {
   const __m256i low = _mm256_set1_epi32(0xff);
-  const Bytes c = shifted<8 * byte>(v);
+  const Bytes c = shift<8 * byte>(v);
   const __m256i a = _mm256_and_si256(c.a, low), b = _mm256_and_si256(c.b, low);
   if constexpr (nf4) return {nf4_lookup(a), nf4_lookup(b)};
   return {_mm256_cvtepi32_ps(a), _mm256_cvtepi32_ps(b)};
 }
 
 constexpr int64_t kFewColumns = 256;  // whose inputs' sum fits 16 bits
-inline I16 load_ints(const int32_t* p) { return {load256(p), load256(p + 8)}; }
-inline I16 minus_product(I16 v, int32_t factor) {
+inline I16 load_i32(const int32_t* p) { return {load256(p), load256(p + 8)}; }
+inline I16 neg_mul(I16 v, int32_t factor) {
   const __m256i f = _mm256_set1_epi32(-factor);
   return {_mm256_mullo_epi32(v.a, f), _mm256_mullo_epi32(v.b, f)};
 }
-inline I16 minus_small_product(I16 v, int32_t factor) {
+inline I16 neg_mul16(I16 v, int32_t factor) {
   const __m256i f = _mm256_set1_epi32(-factor & 0xffff);
   return {_mm256_madd_epi16(v.a, f), _mm256_madd_epi16(v.b, f)};
 }
-inline I16 times(I16 v, const int32_t* p) {
+inline I16 mul(I16 v, const int32_t* p) {
   return {_mm256_mullo_epi32(v.a, load256(p)), _mm256_mullo_epi32(v.b, load256(p + 8))};
 }
-inline I16 plus(I16 x, I16 y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
+inline I16 add(I16 x, I16 y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
 inline __m256i broadcast4(const void* x) {
   int32_t four;
   __builtin_memcpy(&four, x, 4);
   return _mm256_set1_epi32(four);
 }
-inline I16 no_ints() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+inline I16 zero_i32() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
 inline V16 to_float(I16 v) { return {_mm256_cvtepi32_ps(v.a), _mm256_cvtepi32_ps(v.b)}; }

@@ -10,7 +10,7 @@
 
 #ifndef PITH_AMX_KERNELS
 #define PITH_AMX_KERNELS kAmxKernels
-#define PITH_AMX_TILES "runtime/cpu/amx_tiles.h"
+#define PITH_AMX_TILES "runtime/cpu/kernels/amx_tiles.h"
 #endif
 
 namespace pith {
@@ -18,13 +18,13 @@ namespace {
 
 #include PITH_AMX_TILES
 
-// c[16 M, 32] (+)= what int_gemm gives of whole pieces [begin, end): M tiles of tokens by two of
+// c[16 M, 32] (+)= what int8_gemm gives of whole pieces [begin, end): M tiles of tokens by two of
 // rows. `width` columns at a time.
 template <int M, bool rest>
-void amx_tiles(const IntCut& cut, int64_t begin, int64_t end, int64_t width, const PanelInputs& x,
-               int64_t token, const IntPanel& w, float* c, bool keep) {
+void amx_tiles(const IntBlocking& blocking, int64_t begin, int64_t end, int64_t width,
+               const PanelInputs& x, int64_t token, const IntPanel& w, float* c, bool accumulate) {
   alignas(64) int32_t sums[M * 16][32];
-  const int64_t piece = cut.step * cut.steps_of_piece;
+  const int64_t piece = blocking.step * blocking.steps_of_piece;
   for (int64_t p = begin; p < end; ++p) {
     // Every token starts from the same sums.
     load_tile<0>(w.offsets + 32 * p, 0);
@@ -52,7 +52,7 @@ void amx_tiles(const IntCut& cut, int64_t begin, int64_t end, int64_t width, con
       store_tile<2>(sums[16], 128);
       store_tile<3>(sums[16] + 16, 128);
     }
-    const float* const x_scales = x.scales + p / cut.pieces_of_block * x.all + token;
+    const float* const x_scales = x.scales + p / blocking.pieces_of_block * x.all + token;
     for (int half = 0; half < 32; half += 16) {
       const __m512 scales = _mm512_loadu_ps(w.scales + 32 * p + half);
       for (int t = 0; t < 16 * M; ++t) {
@@ -63,7 +63,7 @@ void amx_tiles(const IntCut& cut, int64_t begin, int64_t end, int64_t width, con
           sum = _mm512_sub_epi32(sum, _mm512_mullo_epi32(left, of_token));
         }
         float* const to = c + 32 * t + half;
-        const __m512 total = keep || p > begin ? _mm512_loadu_ps(to) : _mm512_setzero_ps();
+        const __m512 total = accumulate || p > begin ? _mm512_loadu_ps(to) : _mm512_setzero_ps();
         const __m512 scale = _mm512_mul_ps(scales, _mm512_set1_ps(x_scales[t]));
         _mm512_storeu_ps(to, _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, total));
       }
@@ -71,30 +71,32 @@ void amx_tiles(const IntCut& cut, int64_t begin, int64_t end, int64_t width, con
   }
 }
 
-void amx_int_gemm(int bits, const IntCut& cut, int64_t begin, int64_t end, int64_t k,
-                  const PanelInputs& x, int64_t token, int64_t m, const IntPanel& w, float* c,
-                  bool keep) {
-  const int64_t piece = cut.step * cut.steps_of_piece;
+void amx_int8_gemm(int bits, const IntBlocking& blocking, int64_t begin, int64_t end, int64_t k,
+                   const PanelInputs& x, int64_t token, int64_t m, const IntPanel& w, float* c,
+                   bool accumulate) {
+  const int64_t piece = blocking.step * blocking.steps_of_piece;
   const int64_t whole = k / piece < end ? k / piece : end;  // pieces; the last may be shorter
   int64_t t = 0;
   if (whole > begin && m >= 16) {
     const int width = piece % 64 == 0 ? 64 : piece % 32 == 0 ? 32 : 16;
     configure_tiles(width);
     const auto some = [&](auto f, int64_t tokens) {
-      f(cut, begin, whole, width, x, token + t, w, c + 32 * t, keep);
+      f(blocking, begin, whole, width, x, token + t, w, c + 32 * t, accumulate);
       t += tokens;
     };
     while (m - t >= 32) some(w.rest ? amx_tiles<2, true> : amx_tiles<2, false>, 32);
     if (m - t >= 16) some(w.rest ? amx_tiles<1, true> : amx_tiles<1, false>, 16);
     release_tiles();
-    if (whole < end) kAvx512Kernels.int_gemm(bits, cut, whole, end, k, x, token, t, w, c, true);
+    if (whole < end)
+      kAvx512Kernels.int8_gemm(bits, blocking, whole, end, k, x, token, t, w, c, true);
   }
   if (t < m)
-    kAvx512Kernels.int_gemm(bits, cut, begin, end, k, x, token + t, m - t, w, c + 32 * t, keep);
+    kAvx512Kernels.int8_gemm(bits, blocking, begin, end, k, x, token + t, m - t, w, c + 32 * t,
+                             accumulate);
 }
 
 // What the tiles can do in registers alone, in the units of the other levels: 64 products a round.
-double amx_int_peak(int64_t n) {
+double amx_int8_peak(int64_t n) {
   configure_tiles(64);
   alignas(64) uint8_t zeros[1024] = {};
   load_tile<4>(zeros, 64);
@@ -114,8 +116,8 @@ double amx_int_peak(int64_t n) {
 CpuKernels amx_kernels() {
   CpuKernels kernels = kAvx512Kernels;
   kernels.name = "amx";
-  kernels.int_gemm = amx_int_gemm;
-  kernels.int_peak = amx_int_peak;
+  kernels.int8_gemm = amx_int8_gemm;
+  kernels.int8_peak = amx_int8_peak;
   return kernels;
 }
 

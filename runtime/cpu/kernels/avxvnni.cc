@@ -15,10 +15,10 @@
 namespace pith {
 namespace {
 
-#include "runtime/cpu/vectors_avx2.h"
+#include "runtime/cpu/kernels/vectors_avx2.h"
 
 // Codes have no sign and inputs have one: what VNNI multiplies. It adds up without saturation.
-inline __m256i products(__m256i sum, __m256i u8, __m256i s8) {
+inline __m256i dpbusd(__m256i sum, __m256i u8, __m256i s8) {
 #ifdef __AVXVNNI__
   return _mm256_dpbusd_avx_epi32(sum, u8, s8);
 #else
@@ -28,12 +28,12 @@ inline __m256i products(__m256i sum, __m256i u8, __m256i s8) {
 template <int>
 inline I16 dot4(I16 sum, Bytes c, const int8_t* p) {
   const __m256i x = broadcast4(p);
-  return {products(sum.a, c.a, x), products(sum.b, c.b, x)};
+  return {dpbusd(sum.a, c.a, x), dpbusd(sum.b, c.b, x)};
 }
 template <int>
-inline I16 dot_signed(I16 sum, const uint8_t* p, Bytes c) {
+inline I16 dot4_unsigned_inputs(I16 sum, const uint8_t* p, Bytes c) {
   const __m256i x = broadcast4(p);
-  return {products(sum.a, x, c.a), products(sum.b, x, c.b)};
+  return {dpbusd(sum.a, x, c.a), dpbusd(sum.b, x, c.b)};
 }
 template <int bits>
 PITH_INLINE void dot16(I16* sums, const Bytes* c, const int8_t* x) {
@@ -43,7 +43,7 @@ PITH_INLINE void dot16(I16* sums, const Bytes* c, const int8_t* x) {
   sums[1] = dot4<bits>(sums[1], c[3], x + 12);
 }
 
-#include "runtime/cpu/kernels_body.h"
+#include "runtime/cpu/kernels/body.h"
 
 }  // namespace
 

@@ -9,7 +9,7 @@
 namespace pith {
 namespace {
 
-#include "runtime/cpu/vectors_avx2.h"
+#include "runtime/cpu/kernels/vectors_avx2.h"
 
 // Bytes multiplied as bytes (maddubs) are added in pairs to 16 bits that saturate: two products of
 // up to 6 bits fit (2 * 63 * 127), and eight of up to 4 bits (8 * 15 * 127 < 2^15). Codes of 8 bits
@@ -32,19 +32,20 @@ inline I16 dot4(I16 sum, Bytes c, const int8_t* p) {
   return {dot_wide(sum.a, c.a, even, odd), dot_wide(sum.b, c.b, even, odd)};
 }
 // Inputs without a sign and codes with one: two products of up to 63 * 255 fit 16 bits as well.
-inline __m256i dot_signed_wide(__m256i sum, __m256i c, __m256i even, __m256i odd) {
+inline __m256i dot4_unsigned_inputs_wide(__m256i sum, __m256i c, __m256i even, __m256i odd) {
   const __m256i low = _mm256_srai_epi16(_mm256_slli_epi16(c, 8), 8);
   sum = _mm256_add_epi32(sum, _mm256_madd_epi16(low, even));
   return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_srai_epi16(c, 8), odd));
 }
 template <int bits>
-inline I16 dot_signed(I16 sum, const uint8_t* p, Bytes c) {
+inline I16 dot4_unsigned_inputs(I16 sum, const uint8_t* p, Bytes c) {
   const __m256i x = broadcast4(p);
   if constexpr (bits < 8)
     return {add_pairs(sum.a, _mm256_maddubs_epi16(x, c.a)),
             add_pairs(sum.b, _mm256_maddubs_epi16(x, c.b))};
   const __m256i even = _mm256_and_si256(x, _mm256_set1_epi16(0xff)), odd = _mm256_srli_epi16(x, 8);
-  return {dot_signed_wide(sum.a, c.a, even, odd), dot_signed_wide(sum.b, c.b, even, odd)};
+  return {dot4_unsigned_inputs_wide(sum.a, c.a, even, odd),
+          dot4_unsigned_inputs_wide(sum.b, c.b, even, odd)};
 }
 template <int bits>
 PITH_INLINE void dot16(I16* sums, const Bytes* c, const int8_t* x) {
@@ -66,7 +67,7 @@ PITH_INLINE void dot16(I16* sums, const Bytes* c, const int8_t* x) {
   sums[0].b = add_pairs(sums[0].b, pairs(&Bytes::b));
 }
 
-#include "runtime/cpu/kernels_body.h"
+#include "runtime/cpu/kernels/body.h"
 
 }  // namespace
 

@@ -27,8 +27,8 @@ inline V16 add(V16 a, V16 b) { return _mm512_add_ps(a, b); }
 inline V16 sub(V16 a, V16 b) { return _mm512_sub_ps(a, b); }
 inline V16 mul(V16 a, V16 b) { return _mm512_mul_ps(a, b); }
 inline V16 div(V16 a, V16 b) { return _mm512_div_ps(a, b); }
-inline V16 fma(V16 a, V16 b, V16 c) { return _mm512_fmadd_ps(a, b, c); }
-inline V16 fused(V16 a, V16 b, V16 c) { return fma(a, b, c); }
+inline V16 mul_add(V16 a, V16 b, V16 c) { return _mm512_fmadd_ps(a, b, c); }
+inline V16 fma(V16 a, V16 b, V16 c) { return mul_add(a, b, c); }
 inline V16 max(V16 a, V16 b) { return _mm512_max_ps(a, b); }
 inline V16 min(V16 a, V16 b) { return _mm512_min_ps(a, b); }
 inline V16 round_nearest(V16 a) {
@@ -62,7 +62,7 @@ inline __m512i load_u8(const uint8_t* p) {
   return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
 // 2^(e - 128): half of the float of exponent e, whose least is subnormal.
-inline V16 load_powers(const uint8_t* p) {
+inline V16 load_e8m0(const uint8_t* p) {
   const __m512i bits =
       _mm512_max_epi32(_mm512_slli_epi32(load_u8(p), 23), _mm512_set1_epi32(1 << 22));
   return _mm512_mul_ps(_mm512_castsi512_ps(bits), _mm512_set1_ps(0.5f));
@@ -81,7 +81,7 @@ inline V16 load_i8(const int8_t* p) {
       _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
 }
 
-#include "runtime/cpu/unpack_tables.h"
+#include "runtime/cpu/kernels/unpack_tables.h"
 
 template <int bits>
 inline __m512i unpack(const uint8_t* p) {  // the code in the low bits of each lane, others above it
@@ -91,51 +91,51 @@ inline __m512i unpack(const uint8_t* p) {  // the code in the low bits of each l
                            _mm512_load_si512(kUnpack<bits>.shifts));
 }
 template <int bits>
-inline __m512i packed_codes(const uint8_t* p) {
+inline __m512i unpack_codes(const uint8_t* p) {
   if constexpr (bits == 8) return load_u8(p);
   return _mm512_and_si512(unpack<bits>(p), _mm512_set1_epi32((1 << bits) - 1));
 }
-#include "runtime/cpu/nf4_table.h"
+#include "runtime/cpu/kernels/nf4_table.h"
 
 using I16 = __m512i;
 using Bytes = __m512i;
 inline Bytes load_bytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
 inline void store_bytes(uint8_t* p, Bytes a) { _mm512_storeu_si512(p, a); }
-inline void store_ints(int32_t* p, I16 a) { _mm512_storeu_si512(p, a); }
+inline void store_i32(int32_t* p, I16 a) { _mm512_storeu_si512(p, a); }
 template <int mask>
-inline Bytes masked(Bytes a) {
+inline Bytes and_(Bytes a) {
   return _mm512_and_si512(a, _mm512_set1_epi8(mask));
 }
 template <int by>
-inline Bytes shifted(Bytes a) {
+inline Bytes shift(Bytes a) {
   if constexpr (by > 0) return _mm512_srli_epi32(a, by);
   if constexpr (by < 0) return _mm512_slli_epi32(a, -by);
   return a;
 }
-#include "runtime/cpu/e2m1_table.h"
-inline Bytes looked_up(Bytes a) {  // of bytes below 16
-  const __m128i table = _mm_load_si128(reinterpret_cast<const __m128i*>(kOfE2M1));
+#include "runtime/cpu/kernels/e2m1_table.h"
+inline Bytes table_lookup(Bytes a) {  // of bytes below 16
+  const __m128i table = _mm_load_si128(reinterpret_cast<const __m128i*>(kE2M1Codes));
   return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), a);
 }
-inline Bytes joined(Bytes a, Bytes b) { return _mm512_or_si512(a, b); }
+inline Bytes or_(Bytes a, Bytes b) { return _mm512_or_si512(a, b); }
 template <int byte, bool nf4>
 inline V16 byte_values(Bytes a) {
-  const __m512i c = shifted<8 * byte>(a);  // the lookup takes the low four bits
+  const __m512i c = shift<8 * byte>(a);  // the lookup takes the low four bits
   if constexpr (nf4) return _mm512_permutexvar_ps(c, _mm512_load_ps(kNf4));
   return _mm512_cvtepi32_ps(byte == 3 ? c : _mm512_and_si512(c, _mm512_set1_epi32(0xff)));
 }
 
 // Codes have no sign and inputs have one: what VNNI multiplies. It adds up without saturation.
 constexpr int64_t kFewColumns = 256;  // whose inputs' sum fits 16 bits
-inline I16 load_ints(const int32_t* p) { return _mm512_loadu_si512(p); }
-inline I16 minus_product(I16 a, int32_t factor) {
+inline I16 load_i32(const int32_t* p) { return _mm512_loadu_si512(p); }
+inline I16 neg_mul(I16 a, int32_t factor) {
   return _mm512_mullo_epi32(a, _mm512_set1_epi32(-factor));
 }
-inline I16 minus_small_product(I16 a, int32_t factor) {
+inline I16 neg_mul16(I16 a, int32_t factor) {
   return _mm512_madd_epi16(a, _mm512_set1_epi32(-factor & 0xffff));
 }
-inline I16 times(I16 a, const int32_t* p) { return _mm512_mullo_epi32(a, _mm512_loadu_si512(p)); }
-inline I16 plus(I16 a, I16 b) { return _mm512_add_epi32(a, b); }
+inline I16 mul(I16 a, const int32_t* p) { return _mm512_mullo_epi32(a, _mm512_loadu_si512(p)); }
+inline I16 add(I16 a, I16 b) { return _mm512_add_epi32(a, b); }
 template <int>
 inline I16 dot4(I16 sum, Bytes c, const int8_t* x) {
   int32_t four;
@@ -145,7 +145,7 @@ inline I16 dot4(I16 sum, Bytes c, const int8_t* x) {
   return sum;
 }
 template <int>
-inline I16 dot_signed(I16 sum, const uint8_t* x, Bytes c) {
+inline I16 dot4_unsigned_inputs(I16 sum, const uint8_t* x, Bytes c) {
   int32_t four;
   __builtin_memcpy(&four, x, 4);
   asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(_mm512_set1_epi32(four)), "v"(c));
@@ -158,10 +158,10 @@ PITH_INLINE void dot16(I16* sums, const Bytes* c, const int8_t* x) {
   sums[0] = dot4<bits>(sums[0], c[2], x + 8);
   sums[1] = dot4<bits>(sums[1], c[3], x + 12);
 }
-inline I16 no_ints() { return _mm512_setzero_si512(); }
+inline I16 zero_i32() { return _mm512_setzero_si512(); }
 inline V16 to_float(I16 a) { return _mm512_cvtepi32_ps(a); }
 
-#include "runtime/cpu/kernels_body.h"
+#include "runtime/cpu/kernels/body.h"
 
 }  // namespace
 
