@@ -59,8 +59,8 @@ struct GroupTile {
   int64_t group;        // a multiple of 16, or at least k
 };
 
-// How rows are blocking for products of integers: a step of columns has one zero and one int8 factor of
-// the weight, a piece of steps one f32 scale of it, a block of pieces one of the inputs.
+// How rows are blocked for products of integers: a step of columns has one zero and one int8 factor
+// of the weight, a piece of steps one f32 scale of it, a block of pieces one of the inputs.
 struct IntBlocking {
   int64_t step;  // columns: a multiple of 16, or at least k
   int64_t steps, pieces;
