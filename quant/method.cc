@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "core/error.h"
-#include "formats/encodings/int_group.h"
+#include "formats/encodings/tcq.h"
 #include "quant/scaling.h"
 #include "runtime/compress/check.h"
 
@@ -49,6 +49,20 @@ void store_row(const RowJob& job, const GroupLayout& l, int64_t r, std::span<con
       const auto c = static_cast<size_t>(i);
       row[c] = s * (integers ? static_cast<float>(codes[c] - zero) : values[codes[c]]);
     }
+  }
+  job.meant[r] = row_hash(row.data(), l.k);
+}
+
+void store_tcq_row(const RowJob& job, const GroupLayout& l, int64_t r,
+                   std::span<const float> scales, std::span<const uint16_t> windows) {
+  store_windows(l, job.to, job.row + r, windows);
+  if (job.meant == nullptr) return;
+  thread_local std::vector<float> row;
+  row.resize(static_cast<size_t>(l.k));
+  for (int64_t i = 0; i < l.k; ++i) {
+    const auto c = static_cast<size_t>(i);
+    row[c] = scales[static_cast<size_t>(i / l.group)] *
+             static_cast<float>(tcq_code(windows[c]) - kTcqZero);
   }
   job.meant[r] = row_hash(row.data(), l.k);
 }

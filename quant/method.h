@@ -32,6 +32,10 @@ void store_row(const RowJob& job, const GroupLayout& layout, int64_t r,
                std::span<const float> scales, std::span<const uint8_t> zeros,
                std::span<const uint8_t> codes);
 
+// The same for trellis codes, from the windows [k] of the row.
+void store_tcq_row(const RowJob& job, const GroupLayout& layout, int64_t r,
+                   std::span<const float> scales, std::span<const uint16_t> windows);
+
 struct QuantizeSettings;
 
 // The linears of a stage that are to be quantized, with their encodings, and what is known of their

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "core/error.h"
-#include "formats/encodings/int_group.h"
+#include "formats/encodings/tcq.h"
 #include "quant/group_search.h"
 #include "quant/method.h"
 
@@ -109,6 +109,49 @@ void encode_mx(const RowJob& job) {
   }
 }
 
+// Trellis codes: a path for scales that fit the deviation of each group, then another for those that
+// lose least with the first.
+void encode_tcq(const RowJob& job) {
+  const Encoding& e = job.encoding;
+  const GroupLayout l(e, job.n, job.k);
+  const auto k = static_cast<size_t>(job.k);
+  std::vector<float> scales(static_cast<size_t>(l.groups)), weights(k), scaled(k), of_columns(k);
+  std::vector<uint16_t> windows(k);
+  for (int64_t r = 0; r < job.rows; ++r) {
+    const int exponent = scale_row(job.w + r * job.k, job.k, scaled.data());
+    fill_weights(job, scaled.data(), &weights);
+    for (int64_t g = 0; g < l.groups; ++g) {
+      const int64_t begin = l.group_begin(g), n = l.group_end(g) - begin;
+      scales[static_cast<size_t>(g)] =
+          tcq_scale(e.bits, scaled.data() + begin, weights.data() + begin, n);
+    }
+    const auto search = [&] {
+      for (float& s : scales) s = std::ldexp(s, exponent);
+      store_scales(e, l, job.to, job.row + r, scales);
+      for (float& s : scales) s = std::ldexp(s, -exponent);
+      for (int64_t i = 0; i < job.k; ++i)
+        of_columns[static_cast<size_t>(i)] = scales[static_cast<size_t>(i / l.group)];
+      search_row(e.bits, 128, job.k, scaled.data(), of_columns.data(), weights.data(),
+                 windows.data());
+    };
+    search();
+    for (int64_t g = 0; g < l.groups; ++g) {
+      double xd = 0, dd = 0;
+      for (auto i = static_cast<size_t>(l.group_begin(g)); i < static_cast<size_t>(l.group_end(g));
+           ++i) {
+        const auto d = static_cast<double>(tcq_code(windows[i]) - kTcqZero),
+                   w = static_cast<double>(weights[i]);
+        xd += w * static_cast<double>(scaled[i]) * d;
+        dd += w * d * d;
+      }
+      if (xd > 0) scales[static_cast<size_t>(g)] = static_cast<float>(xd / dd);
+    }
+    search();
+    for (float& s : scales) s = std::ldexp(s, exponent);
+    store_tcq_row(job, l, r, scales, windows);
+  }
+}
+
 }  // namespace
 
 void encode_rtn(const RowJob& job) {
@@ -119,6 +162,8 @@ void encode_rtn(const RowJob& job) {
       return encode_nf4(job);
     case EncodingKind::kMx:
       return encode_mx(job);
+    case EncodingKind::kTcq:
+      return encode_tcq(job);
     default:
       return encode_minmax(job);  // floats: the range is the grid
   }

@@ -27,6 +27,7 @@ enum class EncodingKind : uint8_t {
   kFp8,    // w = scale * float(code): `dtype` is f8e4m3 or f8e5m2, scales by `area` (fp8.h)
   kGgml,   // blocks of a GGUF quantization type; decode only                        (ggml.h)
   kMx,     // w = 2^(e - 127) * e2m1(code): 4-bit floats in groups of 32, MXFP4       (int_group.h)
+  kTcq,    // w = scale * (code of a path - 126): trellis codes of `bits`, groups         (tcq.h)
 };
 
 enum class ScaleArea : uint8_t { kTensor, kRow, kBlock128 };  // block: 128 rows by 128 columns
@@ -53,7 +54,7 @@ enum class GgmlType : uint8_t {
 struct Encoding {
   EncodingKind kind = EncodingKind::kDense;
   DType dtype = DType::kF32;         // dense and fp8: of the elements
-  int bits = 0;                      // int: 2 3 4 5 6 8
+  int bits = 0;                      // int: 2 3 4 5 6 8; tcq: 2 3 4
   int64_t group = 0;                 // int, nf4: 16 32 64 128, or 0 for a whole row
   bool symmetric = true;             // int: zero is 2^(bits-1), not stored
   DType scale = DType::kF16;         // int, nf4: f16 or bf16 (of the row's scale where two_level)
@@ -83,6 +84,13 @@ struct Encoding {
   }
   static Encoding mxfp4() {
     return {.kind = EncodingKind::kMx, .bits = 4, .group = 32, .scale = DType::kU8};
+  }
+  static Encoding tcq(int bits, int64_t group, DType scale = DType::kF16, bool two_level = false) {
+    return {.kind = EncodingKind::kTcq,
+            .bits = bits,
+            .group = group,
+            .scale = scale,
+            .two_level = two_level};
   }
   static Encoding of_ggml(GgmlType type) { return {.kind = EncodingKind::kGgml, .ggml = type}; }
 };

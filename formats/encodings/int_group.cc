@@ -9,6 +9,7 @@
 #include "core/bytes.h"
 #include "core/error.h"
 #include "formats/encodings/names.h"
+#include "formats/encodings/tcq.h"
 
 namespace pith {
 
@@ -74,7 +75,9 @@ void load_unit(int bits, const std::byte* from, uint8_t* codes) {
 
 std::string format(const Encoding& e) {
   if (e.kind == EncodingKind::kMx) return "mxfp4";
-  std::string s = e.kind == EncodingKind::kNf4 ? "nf4" : fmt::format("int{}", e.bits);
+  std::string s = e.kind == EncodingKind::kNf4
+                      ? "nf4"
+                      : fmt::format("{}{}", e.kind == EncodingKind::kTcq ? "tcq" : "int", e.bits);
   s += e.group == 0 ? std::string("-row") : fmt::format("-g{}", e.group);
   if (!e.symmetric) s += "-asym";
   if (e.scale == DType::kBF16) s += "-bf16";
@@ -93,6 +96,9 @@ bool parse(std::string_view name, Encoding* to) {
     e = Encoding::nf4(64);
   } else if (parts[0].starts_with("int")) {
     e = Encoding::integer(0, 64);
+    if (!parse_whole(parts[0].substr(3), &e.bits)) return false;
+  } else if (parts[0].starts_with("tcq")) {
+    e = Encoding::tcq(0, 64);
     if (!parse_whole(parts[0].substr(3), &e.bits)) return false;
   } else {
     return false;
@@ -136,6 +142,8 @@ void check(const Encoding& e) {
   if (e.kind == EncodingKind::kNf4 && (e.bits != 4 || !e.symmetric)) {
     fail(ErrorKind::kUsage, "nf4 has 4 bits and no zero points");
   }
+  if (e.kind == EncodingKind::kTcq && (e.bits > 4 || !e.symmetric))
+    fail(ErrorKind::kUsage, "trellis codes have 2, 3 or 4 bits and no zero points");
 }
 
 std::vector<PlaneLayout> planes(const Encoding& e, int64_t n, int64_t k) {
@@ -233,6 +241,26 @@ void encode_mx(const Encoding& e, int64_t n, int64_t k, int64_t row, int64_t row
   }
 }
 
+void encode_tcq(const Encoding& e, int64_t n, int64_t k, int64_t row, int64_t rows, const float* w,
+                float, MutablePlanes to) {
+  require_finite(row, rows, k, w);
+  const GroupLayout l(e, n, k);
+  std::vector<float> scales(static_cast<size_t>(l.groups)), of_columns(static_cast<size_t>(k));
+  std::vector<uint16_t> windows(static_cast<size_t>(k));
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* x = w + r * k;
+    for (int64_t g = 0; g < l.groups; ++g) {
+      scales[static_cast<size_t>(g)] =
+          tcq_scale(e.bits, x + l.group_begin(g), nullptr, l.group_end(g) - l.group_begin(g));
+    }
+    store_scales(e, l, to, row + r, scales);
+    for (int64_t i = 0; i < k; ++i)
+      of_columns[static_cast<size_t>(i)] = scales[static_cast<size_t>(i / l.group)];
+    search_row(e.bits, 16, k, x, of_columns.data(), nullptr, windows.data());
+    store_windows(l, to, row + r, windows);
+  }
+}
+
 template <class Value>
 void decode_groups(const Weight& w, int64_t row, int64_t rows, float* out, Value value) {
   const GroupLayout l(w.encoding, w.n, w.k);
@@ -260,6 +288,9 @@ void decode_nf4(const Weight& w, int64_t row, int64_t rows, float* out) {
   decode_groups(w, row, rows, out, [](uint8_t q, int) { return kNf4Values[q]; });
 }
 
+void decode_tcq(const Weight& w, int64_t row, int64_t rows, float* out) {
+  decode_groups(w, row, rows, out, [](uint8_t q, int) { return static_cast<float>(q - kTcqZero); });
+}
 void decode_mx(const Weight& w, int64_t row, int64_t rows, float* out) {
   decode_groups(w, row, rows, out, [](uint8_t q, int) { return kE2M1Values[q]; });
 }
@@ -320,7 +351,8 @@ GroupLayout::GroupLayout(const Encoding& e, int64_t rows, int64_t columns)
       groups(ceil_div(columns, group)),
       bits(e.bits),
       units(ceil_div(columns, kUnitColumns)),
-      code_tile_bytes(static_cast<uint64_t>(units) * static_cast<uint64_t>(64 * e.bits)),
+      code_tile_bytes(static_cast<uint64_t>(units) * static_cast<uint64_t>(64 * e.bits) +
+                      (e.kind == EncodingKind::kTcq ? 64 : 0)),
       scale_tile_bytes(static_cast<uint64_t>(groups) *
                        (e.two_level || e.kind == EncodingKind::kMx ? 16 : 32)),
       zero_tile_bytes(static_cast<uint64_t>(groups) * static_cast<uint64_t>(2 * e.bits)) {}
@@ -439,6 +471,7 @@ void load_zeros(const Weight& w, const GroupLayout& l, int64_t row, uint8_t* zer
   }
 }
 void load_codes(const Weight& w, const GroupLayout& l, int64_t row, uint8_t* codes) {
+  if (w.encoding.kind == EncodingKind::kTcq) return load_tcq_codes(w, l, row, codes);
   const std::byte* unit =
       tile_of(w, PlaneKind::kCodes, row, l.code_tile_bytes) + 4 * (row % GroupLayout::kTileRows);
   for (int64_t u = 0; u < l.units; ++u, unit += 64 * l.bits)
@@ -451,5 +484,8 @@ const EncodingOps kNf4Ops = {EncodingKind::kNf4, "nf4",     format, parse, check
                              encode_nf4,         decode_nf4};
 const EncodingOps kMxOps = {EncodingKind::kMx, "mxfp4",  format, parse, check, planes,
                             encode_mx,         decode_mx};
+
+const EncodingOps kTcqOps = {EncodingKind::kTcq, "tcq",     format, parse, check, planes,
+                             encode_tcq,         decode_tcq};
 
 }  // namespace pith

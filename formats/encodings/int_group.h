@@ -95,5 +95,6 @@ constexpr std::array<int, 2> code_parts(int bits) {
 extern const EncodingOps kIntOps;
 extern const EncodingOps kNf4Ops;
 extern const EncodingOps kMxOps;
+extern const EncodingOps kTcqOps;
 
 }  // namespace pith

@@ -6,6 +6,7 @@
 
 #include "core/bytes.h"
 #include "formats/encodings/int_group.h"
+#include "formats/encodings/tcq_code.h"
 #include "runtime/cpu/kernels.h"
 
 namespace pith {
@@ -28,11 +29,14 @@ class GroupTiles {
         return TileCode::kNf4;
       case EncodingKind::kMx:
         return TileCode::kE2M1;
+      case EncodingKind::kTcq:
+        return static_cast<TileCode>(static_cast<int>(TileCode::kTcq2) + layout_.bits - 2);
       default:
         return static_cast<TileCode>(layout_.bits);
     }
   }
   int32_t zero() const {  // of all groups, where they have none of their own
+    if (w_.encoding.kind == EncodingKind::kTcq) return kTcqZero;
     return w_.encoding.kind == EncodingKind::kMx ? kE2M1Zero : 1 << (layout_.bits - 1);
   }
 

@@ -17,7 +17,9 @@ constexpr int64_t kDepth = 2048;  // columns at a time: 64 KiB of a panel
 
 // Columns whose sum of (code - zero) * factor * x fits int32.
 int64_t exact_columns(const Encoding& e) {
-  const int64_t largest = (e.kind == EncodingKind::kMx ? 2 * kE2M1Zero : (1 << e.bits) - 1) * 127;
+  const int64_t largest = 127 * (e.kind == EncodingKind::kMx    ? 2 * kE2M1Zero
+                                 : e.kind == EncodingKind::kTcq ? 2 * kTcqZero
+                                                                : (1 << e.bits) - 1);
   const int64_t columns = INT32_MAX / (e.two_level ? 128 * largest : largest);
   return columns / 128 * 128;
 }
@@ -148,9 +150,8 @@ class IntProduct {
       };
       if (add_) each_row_of_y([&](float* y, float* mine) { std::copy(y, y + end - begin, mine); });
       for (int64_t p = 0; p < blocking_.pieces; p += depth) {
-        kernels_.int8_gemm(two_level_ ? 8 : layout_.bits, blocking_, p,
-                           std::min(blocking_.pieces, p + depth), w_.k, panel_x_, t, count, panel,
-                           s.y.data(), add_ || p > 0);
+        kernels_.int8_gemm(value_bits(), blocking_, p, std::min(blocking_.pieces, p + depth), w_.k,
+                           panel_x_, t, count, panel, s.y.data(), add_ || p > 0);
       }
       each_row_of_y([&](float* y, float* mine) { std::copy(mine, mine + end - begin, y); });
     }
@@ -204,6 +205,11 @@ class IntProduct {
     spread(s.group_zeros.data(), blocking_.steps, blocking_.step, slot, rows, s.zeros.data());
   }
 
+  // Bits of (code - zero) * factor.
+  int value_bits() const {
+    return two_level_ || w_.encoding.kind == EncodingKind::kTcq ? 8 : layout_.bits;
+  }
+
   // What groups [groups, 16] have, to the `count` pieces or steps of `width` columns.
   template <class From, class To>
   void spread(const From* from, int64_t count, int64_t width, int64_t slot, int64_t rows,
@@ -231,7 +237,8 @@ class IntProduct {
 }  // namespace
 
 bool has_int_matmul(const Encoding& e) {
-  return e.kind == EncodingKind::kInt || e.kind == EncodingKind::kMx;
+  return e.kind == EncodingKind::kInt || e.kind == EncodingKind::kMx ||
+         e.kind == EncodingKind::kTcq;
 }
 
 int64_t input_block(const Encoding& e) {

@@ -45,9 +45,26 @@ struct CodeColumns {
 // How the codes of a tile are stored: integers of 2 to 8 bits, or 4-bit indices of a table of values.
 // Codes of e2m1 are taken as integers, twice their value plus 12: their zero is 12, and their scale
 // is half of the stored one.
-enum class TileCode : uint8_t { kInt2 = 2, kInt3, kInt4, kInt5, kInt6, kInt8 = 8, kNf4, kE2M1 };
+// Trellis codes (formats/encodings/tcq.h) become integers of 8 bits whose zero is 126.
+enum class TileCode : uint8_t {
+  kInt2 = 2,
+  kInt3,
+  kInt4,
+  kInt5,
+  kInt6,
+  kInt8 = 8,
+  kNf4,
+  kE2M1,
+  kTcq2,
+  kTcq3,
+  kTcq4
+};
 inline constexpr int kE2M1Zero = 12;
-constexpr int bits_of(TileCode code) { return code >= TileCode::kNf4 ? 4 : static_cast<int>(code); }
+constexpr bool is_tcq(TileCode code) { return code >= TileCode::kTcq2; }
+constexpr int bits_of(TileCode code) {
+  if (is_tcq(code)) return static_cast<int>(code) - static_cast<int>(TileCode::kTcq2) + 2;
+  return code >= TileCode::kNf4 ? 4 : static_cast<int>(code);
+}
 
 // The codes of a tile of 16 rows of integers or nf4 (formats/encodings/int_group.h), scales and
 // zeros unpacked. Element [r, i] is scales[i / group, r] * (code - zeros[i / group, r]).

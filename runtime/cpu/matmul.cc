@@ -34,7 +34,7 @@ RowScratch& row_scratch() {
 
 bool in_groups(const Encoding& e) {
   return e.kind == EncodingKind::kInt || e.kind == EncodingKind::kNf4 ||
-         e.kind == EncodingKind::kMx;
+         e.kind == EncodingKind::kMx || e.kind == EncodingKind::kTcq;
 }
 
 // A row of dense or fp8 for the kernels.

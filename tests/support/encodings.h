@@ -17,6 +17,7 @@ inline std::vector<Encoding> writable_encodings() {
   std::vector<Encoding> all;
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16})
     all.push_back(Encoding::dense(dtype));
+  int tcq_bits = 0;
   for (const int64_t group : kGroupSizes) {
     for (const DType scale : {DType::kF16, DType::kBF16}) {
       for (const bool two_level : {false, true}) {
@@ -27,6 +28,7 @@ inline std::vector<Encoding> writable_encodings() {
         Encoding nf4 = Encoding::nf4(group, scale);
         nf4.two_level = two_level;
         all.push_back(nf4);
+        all.push_back(Encoding::tcq(2 + tcq_bits++ % 3, group, scale, two_level));
       }
     }
   }
@@ -50,6 +52,7 @@ inline std::vector<Encoding> encoding_families() {
   some.push_back(Encoding::nf4(64));
   some.push_back(Encoding::nf4(0, DType::kBF16));
   some.push_back(Encoding::mxfp4());
+  for (const int bits : {2, 3, 4}) some.push_back(Encoding::tcq(bits, bits == 3 ? 32 : 128));
   for (const DType dtype : {DType::kF8E4M3, DType::kF8E5M2}) {
     for (const ScaleArea area : {ScaleArea::kTensor, ScaleArea::kRow, ScaleArea::kBlock128})
       some.push_back(Encoding::fp8(dtype, area));

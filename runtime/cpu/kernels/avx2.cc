@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "formats/encodings/tcq_code.h"
 #include "runtime/cpu/kernels.h"
 
 namespace pith {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "formats/encodings/tcq_code.h"
 #include "runtime/cpu/kernels.h"
 
 namespace pith {
@@ -118,6 +119,12 @@ inline Bytes table_lookup(Bytes a) {  // of bytes below 16
   return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), a);
 }
 inline Bytes or_(Bytes a, Bytes b) { return _mm512_or_si512(a, b); }
+inline Bytes tcq_hash(Bytes a) {
+  return _mm512_dpwssd_epi32(_mm512_set1_epi32(kTcqOffset), a, _mm512_set1_epi32(kTcqFactor));
+}
+inline Bytes sum_bytes(Bytes a) {
+  return _mm512_dpbusd_epi32(_mm512_setzero_si512(), a, _mm512_set1_epi8(1));
+}
 template <int byte, bool nf4>
 inline V16 byte_values(Bytes a) {
   const __m512i c = shift<8 * byte>(a);  // the lookup takes the low four bits

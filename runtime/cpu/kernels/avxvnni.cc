@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "formats/encodings/tcq_code.h"
 #include "runtime/cpu/kernels.h"
 
 #ifndef PITH_AVXVNNI_KERNELS

@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "formats/encodings/tcq_code.h"
 #include "runtime/cpu/kernels.h"
 
 namespace pith {
@@ -189,6 +190,16 @@ inline Bytes table_lookup(Bytes a) {  // of bytes below 16
 }
 inline Bytes or_(Bytes a, Bytes b) {
   return each_int([&](int i) { return a.v[i] | b.v[i]; });
+}
+// tcq_code() of formats/encodings/tcq.h, in two steps.
+inline Bytes tcq_hash(Bytes a) {  // of the low 16 bits of a lane
+  return each_int([&](int i) {
+    const auto window = static_cast<int32_t>(static_cast<int16_t>(a.v[i]));
+    return static_cast<uint32_t>(window * kTcqFactor) + static_cast<uint32_t>(kTcqOffset);
+  });
+}
+inline Bytes sum_bytes(Bytes a) {  // of a lane, each below 64
+  return each_int([&](int i) { return a.v[i] * 0x01010101u >> 24; });
 }
 // One byte of each lane as a number, or the value of nf4 that it is the code of.
 template <int byte, bool nf4>

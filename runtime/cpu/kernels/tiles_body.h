@@ -7,12 +7,41 @@ struct Half {
 };
 
 // Bits that hold any integer of a code, as products see it.
-constexpr int value_bits(TileCode code) { return code == TileCode::kE2M1 ? 5 : bits_of(code); }
+constexpr int value_bits(TileCode code) {
+  return is_tcq(code) ? 8 : code == TileCode::kE2M1 ? 5 : bits_of(code);
+}
+
+// Trellis codes: the window of 16 bits of a column in the low half of its lane, hashed, and the sum
+// of the bytes of the hash. The window of the last columns goes on in the next unit.
+template <int bits, int column>
+PITH_INLINE Bytes tcq_column(const uint8_t* unit) {
+  constexpr int kWord = bits * column / 32, kBit = bits * column % 32;
+  const Bytes word = load_bytes(unit + 64 * kWord);
+  if constexpr (kBit <= 16) {
+    return sum_bytes(and_<0x3f>(tcq_hash(shift<kBit>(word))));
+  } else {
+    const Bytes middle = or_(shift<16>(word), shift<-16>(load_bytes(unit + 64 * (kWord + 1))));
+    return sum_bytes(and_<0x3f>(tcq_hash(shift<kBit - 16>(middle))));
+  }
+}
+template <int bits, int column>
+PITH_INLINE Bytes four_tcq_columns(const uint8_t* unit) {
+  const Bytes low =
+      or_(tcq_column<bits, column>(unit), shift<-8>(tcq_column<bits, column + 1>(unit)));
+  const Bytes high =
+      or_(tcq_column<bits, column + 2>(unit), shift<-8>(tcq_column<bits, column + 3>(unit)));
+  return or_(low, shift<-16>(high));
+}
 
 template <TileCode code, int half>
 PITH_INLINE Half load_half(const uint8_t* unit) {
   constexpr int bits = bits_of(code);
   Half h;
+  if constexpr (is_tcq(code)) {
+    unrolled<4>([&](auto i)
+                    PITH_INLINED { h.c[i] = four_tcq_columns<bits, 16 * half + 4 * i>(unit); });
+    return h;
+  }
   if constexpr (code == TileCode::kE2M1) {
     h = load_half<TileCode::kInt4, half>(unit);
     for (auto& c : h.c) c = table_lookup(c);
@@ -68,7 +97,7 @@ PITH_INLINE void each_half(const uint8_t* codes, int64_t begin, int64_t end, F f
   if (i < end) f(load_half<code, 0>(unit), i);
 }
 
-// g<code>() for the code of a tile of integers; e2m1 among them.
+// g<code>() for the code of a tile of integers, or of what becomes integers.
 template <class G>
 inline void with_integers(TileCode code, G g) {
   switch (code) {
@@ -84,6 +113,12 @@ inline void with_integers(TileCode code, G g) {
       return g.template operator()<TileCode::kInt5>();
     case TileCode::kInt6:
       return g.template operator()<TileCode::kInt6>();
+    case TileCode::kTcq2:
+      return g.template operator()<TileCode::kTcq2>();
+    case TileCode::kTcq3:
+      return g.template operator()<TileCode::kTcq3>();
+    case TileCode::kTcq4:
+      return g.template operator()<TileCode::kTcq4>();
     default:
       return g.template operator()<TileCode::kInt8>();
   }
@@ -101,6 +136,7 @@ PITH_INLINE void each_column(const uint8_t* codes, int64_t begin, int64_t end, F
     const auto g = [&]<int byte>(Bytes four, int64_t at) PITH_INLINED {
       V16 v = byte_values<byte, code == TileCode::kNf4>(four);
       if constexpr (code == TileCode::kE2M1) v = sub(v, set1(kE2M1Zero));
+      if constexpr (is_tcq(code)) v = sub(v, set1(kTcqZero));
       f(v, at, Index<byte>());
     };
     for (int i = 0; i < 4; ++i) {

@@ -170,6 +170,16 @@ inline Bytes table_lookup(Bytes v) {  // of bytes below 16
 inline Bytes or_(Bytes x, Bytes y) {
   return {_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)};
 }
+inline Bytes tcq_hash(Bytes v) {
+  const __m256i factor = _mm256_set1_epi32(kTcqFactor), offset = _mm256_set1_epi32(kTcqOffset);
+  return {_mm256_add_epi32(_mm256_madd_epi16(v.a, factor), offset),
+          _mm256_add_epi32(_mm256_madd_epi16(v.b, factor), offset)};
+}
+inline Bytes sum_bytes(Bytes v) {
+  const __m256i bytes = _mm256_set1_epi8(1), words = _mm256_set1_epi16(1);
+  return {_mm256_madd_epi16(_mm256_maddubs_epi16(v.a, bytes), words),
+          _mm256_madd_epi16(_mm256_maddubs_epi16(v.b, bytes), words)};
+}
 template <int byte, bool nf4>
 inline V16 byte_values(Bytes v) {
   const __m256i low = _mm256_set1_epi32(0xff);
