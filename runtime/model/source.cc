@@ -365,7 +365,9 @@ std::unique_ptr<ModelSource> open_model(const std::string& path, const std::stri
     file.read(0, first);
     if (looks_like_packed(first)) return std::make_unique<PackedSource>(path, verify);
   }
-  return std::make_unique<CheckpointSource>(open_checkpoint(path, tokenizer_path));
+  Checkpoint checkpoint = open_checkpoint(path);
+  checkpoint.tokenizer = tokenizer_files_of(checkpoint, tokenizer_path);
+  return std::make_unique<CheckpointSource>(std::move(checkpoint));
 }
 
 NormWeights load_final_norm(const ModelSource& source) {
