@@ -9,7 +9,7 @@
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/parallel.h"
-#include "formats/tokenizer/regex.h"
+#include "core/regex/regex.h"
 #include "quant/gptq_gpu.h"
 #include "runtime/compress/check.h"
 #include "runtime/compress/decode.h"

@@ -98,6 +98,7 @@ class RotatedSource final : public ModelSource {
   const proto::ModelSpec& spec() const override { return spec_; }
   std::string path() const override { return inner_.path(); }
   std::string kind() const override { return inner_.kind(); }
+  ConfigFiles config_files() const override { return inner_.config_files(); }
   TokenizerFiles tokenizer() const override { return inner_.tokenizer(); }
   uint64_t tensor_bytes() const override { return inner_.tensor_bytes(); }
   bool reads(const std::string& file) const override { return inner_.reads(file); }

@@ -5,9 +5,9 @@
 
 #include "core/error.h"
 #include "core/hash.h"
+#include "core/utf8.h"
 #include "formats/printable.h"
 #include "formats/text_input.h"
-#include "formats/tokenizer/unicode.h"
 #include "tools/arguments.h"
 #include "tools/terminal.h"
 

@@ -7,7 +7,7 @@
 #include "core/hash.h"
 #include "core/interrupt.h"
 #include "core/rng.h"
-#include "formats/tokenizer/unicode.h"
+#include "core/utf8.h"
 #include "runtime/compress/check.h"
 #include "runtime/compress/fingerprint.h"
 #include "runtime/compress/journal.h"

@@ -79,6 +79,7 @@ Fingerprint fingerprint_of(const ModelSource& source) {
           {"source", hashed(tensors.value())},
           {"model description", hashed(hash64(as_bytes(serialized(source.spec()))))},
           {"tokenizer", hashed(hash_of(source.tokenizer()))},
+          {"configuration", hashed(hash_of(source.config_files()))},
           {"earlier recipe", hashed(hash64(as_bytes(source.recipe())))}};
 }
 

@@ -59,6 +59,7 @@ CompressPlan plan_compression(const ModelSource& source, const Passes& passes,
                               const CompressOptions& options) {
   CompressPlan plan;
   const auto& spec = source.spec();
+  check_runs(spec, source.path());
   plan.source_bytes = source.tensor_bytes();
   std::map<int, uint64_t> from_bytes, to_bytes;  // by layer
   uint64_t weights = 0, planes = 0;
@@ -76,7 +77,7 @@ CompressPlan plan_compression(const ModelSource& source, const Passes& passes,
   }
   for (const auto& v : vectors_of(spec))
     plan.output_bytes += round_up(static_cast<uint64_t>(v.length) * 4, kPlaneAlignment);
-  plan.output_bytes += bytes_of(source.tokenizer());
+  plan.output_bytes += bytes_of(source.tokenizer()) + bytes_of(source.config_files());
   plan.bits_per_weight =
       weights ? 8 * static_cast<double>(planes) / static_cast<double>(weights) : 0;
   uint64_t largest = 0;

@@ -38,6 +38,7 @@ void UnitWriter::commit() {
 void UnitWriter::write_tokenizer() {
   proto::Manifest blobs;
   add_tokenizer(writer_, source_.tokenizer(), &blobs);
+  add_config(writer_, source_.config_files(), &blobs);
   *unit_.mutable_blobs() = blobs.blobs();
 }
 

@@ -46,7 +46,7 @@ Codes codes_of(const Encoding& e) {
 }
 
 bool as_it_is(const Encoding& e) {
-  return e.kind != EncodingKind::kGgml &&
+  return e.kind != EncodingKind::kGgml && !e.is_sparse() &&
          (e.kind != EncodingKind::kDense || e.dtype == DType::kF16 || e.dtype == DType::kBF16);
 }
 

@@ -28,6 +28,7 @@ class CheckpointSource final : public ModelSource {
     return kNames[static_cast<size_t>(checkpoint_.kind)];
   }
   TokenizerFiles tokenizer() const override { return checkpoint_.tokenizer; }
+  ConfigFiles config_files() const override { return checkpoint_.config_files; }
   // Includes the mapping of tensors to weights.
   uint64_t hash() const override {
     Hasher h;
@@ -229,6 +230,7 @@ class PackedSource final : public ModelSource {
   std::string path() const override { return file_.path(); }
   std::string kind() const override { return "pith"; }
   TokenizerFiles tokenizer() const override { return file_.tokenizer(); }
+  ConfigFiles config_files() const override { return file_.config_files(); }
   uint64_t hash() const override { return hash64(as_bytes(file_.manifest().SerializeAsString())); }
   bool reads(const std::string& file) const override { return same_file(path(), file); }
   uint64_t tensor_bytes() const override {
@@ -345,6 +347,7 @@ Block make_block(const ModelSource& source, int layer,
 }
 
 Model make_model(const ModelSource& source, FunctionRef<Linear(const LinearInfo&)> load) {
+  check_runs(source.spec(), source.path());
   Model m;
   m.spec = source.spec();
   const std::vector<LinearInfo> infos = linears_of(m.spec);
@@ -365,7 +368,9 @@ std::unique_ptr<ModelSource> open_model(const std::string& path, const std::stri
     file.read(0, first);
     if (looks_like_packed(first)) return std::make_unique<PackedSource>(path, verify);
   }
-  return std::make_unique<CheckpointSource>(open_checkpoint(path, tokenizer_path));
+  Checkpoint checkpoint = open_checkpoint(path);
+  checkpoint.tokenizer = tokenizer_files_of(checkpoint, tokenizer_path);
+  return std::make_unique<CheckpointSource>(std::move(checkpoint));
 }
 
 NormWeights load_final_norm(const ModelSource& source) {
@@ -379,6 +384,7 @@ NormWeights load_final_norm(const ModelSource& source) {
 }
 
 Block load_block(const ModelSource& source, int layer) {
+  check_runs(source.spec(), source.path());
   return make_block(source, layer, [&](const LinearInfo& info) { return source.linear(info); });
 }
 

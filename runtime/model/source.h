@@ -21,6 +21,7 @@ class ModelSource {
   virtual std::string path() const = 0;
   virtual std::string kind() const = 0;  // "safetensors", "gguf", "llama2c", "pith"
   virtual TokenizerFiles tokenizer() const = 0;
+  virtual ConfigFiles config_files() const { return {}; }
   virtual uint64_t hash() const = 0;          // what "the same source" means for a journal
   virtual uint64_t tensor_bytes() const = 0;  // as stored
   virtual const proto::Manifest* manifest() const { return nullptr; }

@@ -129,6 +129,21 @@ TEST_F(Matmul, equals_float64_and_does_not_depend_on_the_number_of_threads) {
   }
 }
 
+// They have no kernels yet: rows are decoded.
+TEST_F(Matmul, sparse_products_equal_float64) {
+  const int64_t n = 33, k = 172;
+  for (const Encoding& e : test::sparse_encodings()) {
+    const Weight w = encode(e, n, k, test::weight_values(n, k, 5).data());
+    const auto x = test::uniform_values(33 * k, 22);
+    const Product expected = reference(w, x, 33, {});
+    std::vector<float> y;
+    for (const int64_t m : {1, 9, 33}) {
+      expect_product(*test::kernel_levels().front(), w, expected, x, m, {}, &y);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
 // A row of x gives the same bits whatever runs beside it, on each side of the panel limit.
 TEST_F(Matmul, a_token_does_not_depend_on_its_neighbours) {
   const CpuKernels& kernels = *test::kernel_levels().front();

@@ -6,8 +6,8 @@
 
 #include "core/bytes.h"
 #include "core/error.h"
+#include "core/utf8.h"
 #include "formats/printable.h"
-#include "formats/tokenizer/unicode.h"
 
 namespace pith {
 namespace {

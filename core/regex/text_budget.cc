@@ -1,4 +1,4 @@
-#include "formats/tokenizer/text_budget.h"
+#include "core/regex/text_budget.h"
 
 #include <time.h>
 

@@ -1,4 +1,4 @@
-#include "formats/tokenizer/character_set.h"
+#include "core/regex/character_set.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <fmt/format.h>
@@ -11,7 +11,7 @@
 #include <unordered_map>
 
 #include "core/error.h"
-#include "formats/tokenizer/unicode.h"
+#include "core/utf8.h"
 
 namespace pith {
 namespace {

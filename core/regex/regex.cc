@@ -1,4 +1,4 @@
-#include "formats/tokenizer/regex.h"
+#include "core/regex/regex.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "core/error.h"
-#include "formats/tokenizer/onig_pattern.h"
-#include "formats/tokenizer/unicode.h"
+#include "core/regex/onig_pattern.h"
+#include "core/utf8.h"
 
 namespace pith {
 namespace {

@@ -11,7 +11,7 @@
 #include <string_view>
 
 #include "core/function_ref.h"
-#include "formats/tokenizer/text_budget.h"
+#include "core/regex/text_budget.h"
 
 namespace pith {
 

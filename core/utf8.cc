@@ -1,4 +1,4 @@
-#include "formats/tokenizer/unicode.h"
+#include "core/utf8.h"
 
 #include <utf8proc.h>
 

@@ -1,12 +1,12 @@
-#include "formats/chat_template.h"
+#include "formats/jinja/chat_template.h"
 
 #include <algorithm>
 #include <iterator>
 
 #include "core/error.h"
+#include "core/utf8.h"
 #include "formats/jinja/interpreter.h"
 #include "formats/jinja/parser.h"
-#include "formats/tokenizer/unicode.h"
 
 namespace pith {
 namespace {

@@ -1,4 +1,4 @@
-#include "formats/tokenizer/onig_pattern.h"
+#include "core/regex/onig_pattern.h"
 
 #include <fmt/format.h>
 
@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "core/error.h"
-#include "formats/tokenizer/character_set.h"
-#include "formats/tokenizer/onig_syntax.h"
+#include "core/regex/character_set.h"
+#include "core/regex/onig_syntax.h"
 
 namespace pith {
 namespace {

@@ -1,7 +1,7 @@
-// The wire format of Protocol Buffers, as far as a SentencePiece model needs it: a message is a
-// sequence of (number << 3 | type) and a value; type 0 a varint of at most 10 bytes, 1 eight bytes,
-// 2 a length and so many bytes, 5 four bytes. Groups (3, 4) are refused. Every length is bounded by
-// what remains.
+// The wire format of Protocol Buffers, as far as SentencePiece models and manifests need it: a
+// message is a sequence of (number << 3 | type) and a value; type 0 a varint of at most 10 bytes, 1
+// eight bytes, 2 a length and so many bytes, 5 four bytes. Groups (3, 4) are refused. Every length
+// is bounded by what remains.
 #pragma once
 
 #include <bit>

@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-#include "formats/tokenizer/character_set.h"
+#include "core/regex/character_set.h"
 
 namespace pith::onig {
 

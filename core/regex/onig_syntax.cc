@@ -1,12 +1,12 @@
-#include "formats/tokenizer/onig_syntax.h"
+#include "core/regex/onig_syntax.h"
 
 #include <algorithm>
 #include <map>
 #include <optional>
 
 #include "core/error.h"
-#include "formats/tokenizer/onig_class.h"
-#include "formats/tokenizer/unicode.h"
+#include "core/regex/onig_class.h"
+#include "core/utf8.h"
 
 namespace pith::onig {
 namespace {

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "formats/tokenizer/character_set.h"
+#include "core/regex/character_set.h"
 
 namespace pith::onig {
 

@@ -1,4 +1,4 @@
-// UTF-8 and the few Unicode properties and normal forms that tokenizers ask for (tables of
+// UTF-8, and the few Unicode properties and normal forms that tokenizers ask for (tables of
 // utf8proc). All text that goes through a tokenizer is valid UTF-8: valid_utf8_or_replaced is its
 // gate.
 #pragma once

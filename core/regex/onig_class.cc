@@ -1,7 +1,7 @@
-#include "formats/tokenizer/onig_class.h"
+#include "core/regex/onig_class.h"
 
 #include "core/error.h"
-#include "formats/tokenizer/unicode.h"
+#include "core/utf8.h"
 
 namespace pith::onig {
 namespace {
