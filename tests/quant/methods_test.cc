@@ -244,6 +244,15 @@ TEST(Methods, a_scale_beyond_f16_is_an_error_that_names_the_row) {
 
 TEST(Methods, an_unknown_method_is_a_usage_error_that_lists_them) {
   EXPECT_PITH_ERROR(parse_method("magic"), ErrorKind::kUsage, "minmax, rtn");
+  EXPECT_PITH_ERROR(parse_method("awq+magic"), ErrorKind::kUsage, "unknown method");
+  EXPECT_PITH_ERROR(parse_method("rtn+gptq"), ErrorKind::kUsage, "rtn is not a scaling");
+}
+
+TEST(Methods, names_are_parsed_and_written_alike) {
+  for (const char* name : {"minmax", "rtn", "gptq", "awq", "smoothquant", "awq+gptq"})
+    EXPECT_EQ(parse_method(name).name(), name);
+  EXPECT_EQ(parse_method("awq+rtn").name(), "awq");
+  EXPECT_EQ(MethodChoice{}.name(), "rtn");
 }
 
 }  // namespace

@@ -121,7 +121,7 @@ TEST(Mask, gptq_keeps_zeros_and_makes_up_for_them) {
       const auto q = p.rounded(e, true, gptq);
       p.expect_zeros(q, type);
       EXPECT_LT(p.loss(q), 0.6 * p.loss(after)) << type;
-      EXPECT_NEAR(said.error, p.loss(q), 0.05 * p.loss(q)) << type;
+      EXPECT_NEAR(said.error, p.loss(q), 0.2 * p.loss(q)) << type << ": damping counts there";
     }
   }
 }
@@ -231,9 +231,10 @@ TEST_F(SeveralPasses, a_residual_behind_rounding_sees_the_original) {
     remove_file(output());
     expect_good(list(quantize("w3", method), std::make_unique<test::Residual>(8)),
                 "int3-g64-asym + rank 8 of f16");
-    for (const auto& l : open_model(output())->manifest()->linears()) {
-      if (l.name().starts_with("layers."))
-        EXPECT_LT(l.relative_error(), 0.8 * error[l.name()]) << l.name();
+    const auto result = open_model(output());
+    for (const auto& l : result->manifest()->linears()) {
+      if (!l.name().starts_with("layers.")) continue;
+      EXPECT_LT(l.relative_error(), 0.8 * error[l.name()]) << l.name();
     }
   }
 }
@@ -247,17 +248,21 @@ TEST_F(SeveralPasses, both_factors_of_a_layer_are_rounded) {
 }
 
 TEST_F(SeveralPasses, gptq_rounds_factors_for_their_own_inputs) {
-  const auto error_of = [&](const char* method) {
+  const auto logits_of = [&](const char* type, const char* method) {
     remove_file(output());
     const auto result =
-        run(*source_, list(std::make_unique<test::Factorize>(), quantize("w3", method)));
-    const auto base = logits(load_model(*source_)), now = logits(load_model(*result));
+        run(*source_, list(std::make_unique<test::Factorize>(), quantize(type, method)));
+    return logits(load_model(*result));
+  };
+  const auto base = logits_of("f32", "rtn");
+  const auto error_of = [&](const char* method) {
+    const auto now = logits_of("w4", method);
     double sum = 0;
     for (size_t i = 0; i < base.size(); ++i)
       sum += std::pow(static_cast<double>(base[i]) - static_cast<double>(now[i]), 2);
     return sum;
   };
-  EXPECT_LT(error_of("gptq"), error_of("minmax"));
+  EXPECT_LT(error_of("gptq"), 0.8 * error_of("rtn"));
 }
 
 TEST_F(SeveralPasses, four_in_one_run) {
