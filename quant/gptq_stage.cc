@@ -13,8 +13,8 @@
 #include "quant/gptq_gpu.h"
 #include "quant/quantize_pass.h"
 #include "runtime/compress/check.h"
-#include "runtime/compress/decode.h"
-#include "runtime/cpu/matmul.h"
+#include "runtime/compress/slabs.h"
+#include "runtime/cpu/decode.h"
 
 namespace pith {
 namespace {
@@ -88,7 +88,7 @@ double best_share(const Correction& c, const Linear& linear) {
     const auto times = [&](const Buffer<float>& a, const Buffer<float>& b, Buffer<float>* to) {
       cpu_kernels().gemm(rows, k, k, a.data(), k, b.data(), k, to->data(), k, false);
     };
-    fast_rows(linear, begin, rows, w.data());
+    decode_rows(linear, begin, rows, w.data());
     times(w, c.inputs, &move);
     times(w, c.held.cross, &wc);
     for (int64_t i = 0; i < rows * k && !c.outputs.empty(); ++i) {
@@ -116,13 +116,14 @@ struct Rounding {
   const Rung& rung;
   const Correction& correction;
   MutablePlanes to;
-  uint64_t* meant;  // [n]
+  uint64_t* meant;   // [n]
+  const Mask* mask;  // or null
   float tensor_absmax = 0;
   double share = 0;  // of the correction
 
   void read(int64_t begin, int64_t end, float* w) const {
     const int64_t k = linear.k;
-    fast_rows(linear, begin, end - begin, w);
+    decode_rows(linear, begin, end - begin, w);
     check_finite(linear.name, begin, k, {w, static_cast<size_t>((end - begin) * k)});
   }
   // encode_rows(job) of rows whose numbers are w; errors name the linear.
@@ -130,7 +131,7 @@ struct Rounding {
   GptqLoss encode(int64_t begin, int64_t end, const float* w, Encode encode_rows) const {
     try {
       return encode_rows({encoding, linear.n, linear.k, begin, end - begin, w, nullptr,
-                          tensor_absmax, to, meant + begin});
+                          tensor_absmax, to, meant + begin, mask});
     } catch (const Error& e) {
       throw Error(e.kind(), linear.name + ": " + e.what());
     }
@@ -212,19 +213,17 @@ GptqLoss round_rows_on_gpu(const Rounding& r, GpuDevice& device) {
   return all;
 }
 
-void encode_with(const StageJob& job, size_t index, const Rung& rung,
-                 const Correction& correction) {
-  const Encoding& e = *job.encodings[index];
-  const LinearInfo& info = job.stage.linears[index];
-  Linear& linear = find_linear(job.block, info);
-  GpuDevice* const device = job.calibration->gpu();
-  OwnedWeight result = allocate_weight(e, info.n, info.k);
+// `device`: null: on the processor.
+LinearReport encode_with(const WeightPart& part, const Encoding& e, const Rung& rung,
+                         const Correction& correction, GpuDevice* device) {
+  Linear& linear = part.linear;
+  OwnedWeight result = allocate_weight(e, linear.n, linear.k);
   LinearReport done;
   done.fallback = rung.fallback;
-  done.rows.resize(static_cast<size_t>(info.n));
-  Rounding r{linear, e, rung, correction, result.planes, done.rows.data()};
+  done.rows.resize(static_cast<size_t>(linear.n));
+  Rounding r{linear, e, rung, correction, result.planes, done.rows.data(), part.mask};
   if (e.has_tensor_scale()) r.tensor_absmax = absmax_of(linear);
-  if (correction.gpu) r.share = best_share_on_gpu(r, *device);
+  if (correction.gpu && device != nullptr) r.share = best_share_on_gpu(r, *device);
   if (!correction.inputs.empty()) r.share = best_share(correction, linear);
   r.share = std::clamp(r.share, 0.0, rung.options.correct_inputs);
   const GptqLoss loss = device != nullptr ? round_rows_on_gpu(r, *device) : round_rows(r);
@@ -232,7 +231,29 @@ void encode_with(const StageJob& job, size_t index, const Rung& rung,
   done.method = fmt::format("gptq, output error {:.2e}", done.error);
   if (r.share > 0) done.method += fmt::format(", inputs corrected by {:.2f}", r.share);
   set_weight(linear, std::move(result));
-  job.report[info.name] = std::move(done);
+  return done;
+}
+
+// Statistics of w x, of those of x.
+InputStatistics through(const Weight& w, const InputStatistics& x) {
+  const int64_t n = w.n, k = w.k;
+  Buffer<float> rows(n * k), transposed(k * n), product(n * k);
+  decode_rows(w, 0, n, rows.data());
+  for (int64_t r = 0; r < n; ++r) {
+    for (int64_t i = 0; i < k; ++i) transposed[i * n + r] = rows[r * k + i];
+  }
+  InputStatistics out{.tokens = x.tokens,
+                      .mean_square = std::vector<double>(static_cast<size_t>(n)),
+                      .absmax = {},
+                      .gram = Buffer<float>(n * n),
+                      .cross = {},
+                      .residual = {}};
+  const CpuKernels& kernels = cpu_kernels();
+  kernels.gemm(n, k, k, rows.data(), k, x.gram.data(), k, product.data(), k, false);
+  kernels.gemm(n, n, k, product.data(), k, transposed.data(), n, out.gram.data(), n, false);
+  for (int64_t r = 0; r < n; ++r)
+    out.mean_square[static_cast<size_t>(r)] = static_cast<double>(out.gram[r * n + r]);
+  return out;
 }
 
 }  // namespace
@@ -241,10 +262,36 @@ struct GptqStage::State {
   GptqOptions options;
   InputStatistics inputs;
   Correction correction;
-  std::string unusable;           // why there are none
-  std::vector<float> weights;     // of channels
-  std::map<int64_t, Rung> rungs;  // by group size
+  std::string unusable;                                  // why there are none
+  std::vector<float> weights;                            // of channels
+  std::map<std::pair<int64_t, GpuDevice*>, Rung> rungs;  // by group size, and where they are
+
+  LinearReport round(const WeightPart& part, const Encoding& e, GpuDevice* device);
 };
+
+LinearReport GptqStage::State::round(const WeightPart& part, const Encoding& e, GpuDevice* device) {
+  LinearReport done{.method = "rtn weighted by inputs", .fallback = unusable, .rows = {}};
+  if (!weights.empty() && gptq_takes(e)) {
+    const int64_t group = gptq_group(e, part.linear.k);
+    if (part.mask != nullptr) device = nullptr;  // the kernels know no masks
+    auto [it, is_new] = rungs.try_emplace({group, device});
+    if (is_new) it->second = climb(inputs, part.linear.k, group, options, device);
+    // The correction is that of the whole linear's outputs.
+    static const Correction kNone;
+    if (it->second.factor)
+      return encode_with(part, e, it->second, part.whole ? correction : kNone, device);
+    done.fallback = it->second.fallback;
+  }
+  if (weights.empty()) {
+    done.method = "rtn";
+    if (done.fallback.empty())
+      done.fallback = inputs.tokens == 0
+                          ? "no token of the calibration text came to it: rounding without data"
+                          : "its inputs are all zero: rounding without data";
+  }
+  const float* const channel_weight = weights.empty() ? nullptr : weights.data();
+  return round_rows_of(part.linear, {e, encode_rtn, channel_weight, part.mask}, done);
+}
 
 GptqStage::GptqStage(const Stage& stage, const GptqOptions& options, Calibration& calibration,
                      const InputEncoding& input)
@@ -274,30 +321,22 @@ GptqStage::GptqStage(const Stage& stage, const GptqOptions& options, Calibration
 GptqStage::~GptqStage() = default;
 
 void GptqStage::round(const StageJob& job) {
-  State& s = *state_;
+  GpuDevice* const device = job.calibration->gpu();
   for (size_t i = 0; i < job.encodings.size(); ++i) {
     if (!job.encodings[i]) continue;
     const Encoding& e = *job.encodings[i];
-    LinearReport done{.method = "rtn weighted by inputs", .fallback = s.unusable, .rows = {}};
-    if (!s.weights.empty() && gptq_takes(e)) {
-      const int64_t group = gptq_group(e, job.stage.k());
-      auto [it, is_new] = s.rungs.try_emplace(group);
-      if (is_new)
-        it->second = climb(s.inputs, job.stage.k(), group, s.options, job.calibration->gpu());
-      if (it->second.factor) {
-        encode_with(job, i, it->second, s.correction);
-        continue;
-      }
-      done.fallback = it->second.fallback;
-    }
-    if (s.weights.empty()) {
-      done.method = "rtn";
-      if (done.fallback.empty())
-        done.fallback = s.inputs.tokens == 0
-                            ? "no token of the calibration text came to it: rounding without data"
-                            : "its inputs are all zero: rounding without data";
-    }
-    encode_linear(job, i, encode_rtn, s.weights.empty() ? nullptr : s.weights.data(), done);
+    const LinearInfo& info = job.stage.linears[i];
+    const Mask* mask = job.masks == nullptr ? nullptr : find_mask(*job.masks, info.name);
+    job.report[info.name] =
+        round_parts(find_linear(job.block, info), mask, [&](const WeightPart& part) {
+          if (part.through == nullptr || state_->weights.empty())
+            return state_->round(part, e, device);
+          State inner;
+          inner.options = state_->options;
+          inner.inputs = through(*part.through, state_->inputs);
+          inner.weights = channel_weights(inner.inputs);
+          return inner.round(part, e, device);
+        });
   }
 }
 

@@ -9,6 +9,9 @@
 // best, C = mean of (o - x) x^T, R = mean of -r x^T. The target of rounding moves from W towards it
 // by `correct_inputs`. It is kept for a linear where it lowers the error against y on windows that
 // were held out.
+//
+// A low-rank term up (w x) is rounded factor by factor: w for the inputs x, then up for the inputs
+// that the rounded w gives, whose Gram matrix is w H w^T.
 #pragma once
 
 #include <memory>

@@ -23,9 +23,9 @@ void inspect(const Options& o) {
   uint64_t weights = 0, bytes = 0;
   Json linears = Json::array();
   for (const auto& info : linears_of(spec)) {
-    const Encoding e = source->encoding(info);
-    const uint64_t b = encoded_bytes(e, info.n, info.k);
-    auto& entry = encodings[to_string(e)];
+    const LinearForm form = source->form(info);
+    const uint64_t b = encoded_bytes(form, info.n, info.k);
+    auto& entry = encodings[to_string(form)];
     entry.first += 1;
     entry.second += b;
     weights += static_cast<uint64_t>(info.n * info.k);
@@ -33,9 +33,9 @@ void inspect(const Options& o) {
     linears.push_back({{"name", info.name},
                        {"rows", info.n},
                        {"columns", info.k},
-                       {"encoding", to_string(e)},
+                       {"encoding", to_string(form)},
                        {"bytes", b}});
-    const InputEncoding input = source->input(info);
+    const InputEncoding& input = form.input;
     if (!input.rounds()) continue;
     inputs[to_string(input)] += 1;
     linears.back()["inputs"] = to_string(input);

@@ -98,7 +98,8 @@ void print_plan(const Job& job, const QuantizeSettings& settings, const Compress
   if (!o.prints()) return;
   const std::string types =
       job.goal.empty() ? to_string(settings.linears) : "types chosen for " + job.goal;
-  say("{} -> {}: {} with {}{}\n", one_line(o.model), one_line(o.output), types, settings.method,
+  say("{} -> {}: {} with {}{}\n", one_line(o.model), one_line(o.output), types,
+      settings.method.name(),
       plan_is_final ? fmt::format(", {:.3f} bits per weight", plan.bits_per_weight) : "");
   say("plan: output {}{}, memory {}, disk {}{}{}\n", plan_is_final ? "" : "at most ",
       human_bytes(plan.output_bytes), human_bytes(peak_of(plan, job.peaks)),
@@ -114,7 +115,7 @@ Json json_of(const Job& job, const QuantizeSettings& settings, const CompressPla
   return {{"source", job.o.model},
           {"output", job.o.output},
           {"type", job.goal.empty() ? to_string(settings.linears) : "mixed"},
-          {"method", settings.method},
+          {"method", settings.method.name()},
           {"seed", job.o.seed},
           {"parameters", parameter_count(job.source.spec())},
           {"bits_per_weight", plan.bits_per_weight},

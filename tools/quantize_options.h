@@ -22,11 +22,11 @@ struct QuantizeCommand : Common, ModelOptions {
   bool symmetric = false, asymmetric = false, dry_run = false, bf16_scales = false,
        two_level = false, rotate = false, restart = false;
   int64_t nsamples = 64, seqlen = 1024;
-  double damping = 0.3, smooth_alpha = 0;
-  double correct_inputs = 1;
-  int refine = 2, max_fallbacks = 0;
-  bool static_inputs = false, no_order = false, no_search = false, static_groups = false,
-       no_sequential = false, no_propagate = false;
+  GptqOptions gptq;
+  double smooth_alpha = 0;
+  int max_fallbacks = 0;
+  bool static_inputs = false, no_order = false, no_search = false, no_sequential = false,
+       no_propagate = false;
   uint64_t seed = 0;
   bool random_seed = false;  // --seed -1
   std::string device = "cpu";

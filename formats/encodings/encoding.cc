@@ -113,7 +113,7 @@ int64_t row_unit(const Encoding& e, int64_t n, int64_t k) {
   return unit;
 }
 
-void decode_rows(const Weight& w, int64_t row, int64_t rows, float* out) {
+void reference_decode(const Weight& w, int64_t row, int64_t rows, float* out) {
   ops(w.encoding.kind).decode(w, row, rows, out);
 }
 

@@ -194,8 +194,8 @@ void require_finite(int64_t row, int64_t rows, int64_t k, const float* w);
 // The smallest number of rows that every plane can be cut at.
 int64_t row_unit(const Encoding& e, int64_t n, int64_t k);
 
-// Rows [row, row + rows) as f32 [rows, k].
-void decode_rows(const Weight& w, int64_t row, int64_t rows, float* out);
+// Rows [row, row + rows) as f32 [rows, k], by the table's decoder: what the bytes mean.
+void reference_decode(const Weight& w, int64_t row, int64_t rows, float* out);
 
 // A whole matrix by plain rounding, into memory of its own. w is f32 [n, k].
 Weight encode(const Encoding& e, int64_t n, int64_t k, const float* w);

@@ -44,7 +44,7 @@ class CpuExecutor final : public Executor {
   void embed(const Linear& table, std::span<const int32_t> tokens, float scale,
              Activation x) override {
     parallel_for(x.m, [&](int64_t i) {
-      dense_rows(table, tokens[static_cast<size_t>(i)], 1, x.f32() + i * x.n);
+      reference_decode(table, tokens[static_cast<size_t>(i)], 1, x.f32() + i * x.n);
       if (scale != 1) kernels_.scale(x.f32() + i * x.n, x.n, scale);
     });
   }

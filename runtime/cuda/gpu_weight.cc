@@ -54,7 +54,7 @@ std::vector<uint16_t> decoded_halves(const Weight& w) {
   std::vector<uint16_t> halves(static_cast<size_t>(w.n * w.k));
   std::vector<float> row(static_cast<size_t>(w.k));
   for (int64_t r = 0; r < w.n; ++r) {
-    decode_rows(w, r, 1, row.data());
+    reference_decode(w, r, 1, row.data());
     for (int64_t i = 0; i < w.k; ++i) {
       const float v = row[static_cast<size_t>(i)];
       if (!(std::fabs(v) <= 65504.0f))

@@ -52,7 +52,7 @@ void for_all(F f) {
 
 std::vector<float> decode_all(const Weight& w) {
   std::vector<float> out(static_cast<size_t>(w.n * w.k));
-  decode_rows(w, 0, w.n, out.data());
+  reference_decode(w, 0, w.n, out.data());
   return out;
 }
 
@@ -231,7 +231,7 @@ TEST(Encodings, rows_decode_alone_as_in_the_whole) {
     for (const int64_t row : {int64_t{0}, s.n / 2, s.n - 1}) {
       const int64_t rows = std::min<int64_t>(2, s.n - row);
       std::vector<float> part(static_cast<size_t>(rows * s.k));
-      decode_rows(weight, row, rows, part.data());
+      reference_decode(weight, row, rows, part.data());
       ASSERT_EQ(std::memcmp(part.data(), whole.data() + row * s.k, part.size() * 4), 0) << row;
     }
   });
@@ -681,7 +681,7 @@ TEST(Encodings, slices_keep_the_bytes_alive) {
     const auto w = test::weight_values(19, 40, 10);
     const Weight weight = encode(Encoding::integer(5, 16, false), 19, 40, w.data());
     slice = slice_rows(weight, 16, 3);
-    decode_rows(weight, 16, 3, expected.data());
+    reference_decode(weight, 16, 3, expected.data());
   }
   EXPECT_EQ(decode_all(slice), expected);
 }

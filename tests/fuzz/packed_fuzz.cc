@@ -67,8 +67,8 @@ void decode_some(std::span<const std::byte> file, const PackedLayout& layout) {
     if (!small) continue;
     const int64_t rows = std::min(linear.n, kMaxWeights / linear.k);
     std::vector<float> out(static_cast<size_t>(rows * linear.k));
-    dense_rows(linear, 0, rows, out.data());
-    dense_rows(linear, linear.n - rows, rows, out.data());
+    reference_decode(linear, 0, rows, out.data());
+    reference_decode(linear, linear.n - rows, rows, out.data());
   }
 }
 

@@ -175,7 +175,7 @@ TEST_F(CalibrationTest, later_stages_see_what_the_compressed_ones_make) {
   Block changed = original;
   auto& q = changed.sublayers[0].attention->v;
   std::vector<float> half(static_cast<size_t>(q.n * q.k));
-  dense_rows(q, 0, q.n, half.data());
+  reference_decode(q, 0, q.n, half.data());
   for (auto& v : half) v *= 0.5f;
   q.terms[0].w = encode(Encoding::dense(DType::kF32), q.n, q.k, half.data());
   const auto stages = stages_of(model_.spec, 0);

@@ -593,13 +593,13 @@ TEST(PackedSource, reads_every_linear_bias_and_vector_of_its_model) {
     const Linear linear = source->linear(info);
     std::vector<float> whole(static_cast<size_t>(info.n * info.k)),
         row(static_cast<size_t>(info.k));
-    dense_rows(linear, 0, info.n, whole.data());
+    reference_decode(linear, 0, info.n, whole.data());
     for (int64_t r = 0; r < info.n; ++r) {
       source->rows(info, r, 1, row.data());
       EXPECT_TRUE(std::equal(row.begin(), row.end(), whole.begin() + r * info.k)) << info.name;
     }
     EXPECT_EQ(linear.bias.size(), info.bias ? static_cast<size_t>(info.n) : 0u) << info.name;
-    EXPECT_EQ(to_string(source->encoding(info)), to_string(linear.terms[0].w.encoding));
+    EXPECT_EQ(source->form(info), form_of(linear));
   }
   for (const auto& info : vectors_of(source->spec()))
     EXPECT_EQ(source->vector(info).size(), static_cast<size_t>(info.length));
