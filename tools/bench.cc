@@ -19,6 +19,7 @@
 #include "runtime/model/synthetic.h"
 #include "tools/arguments.h"
 #include "tools/command.h"
+#include "tools/processor.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
@@ -90,32 +91,12 @@ double read_bandwidth() {
   return best;
 }
 
-// Operations per second of a kernel that does nothing else, on all threads.
-double peak(double (*run)(int64_t)) {
-  constexpr int64_t kRounds = 1 << 18;
-  double best = 0;
-  for (int repeat = 0; repeat < 3; ++repeat) {
-    std::vector<double> done(static_cast<size_t>(8 * thread_count()));
-    const auto begin = Clock::now();
-    parallel_for(static_cast<int64_t>(done.size()),
-                 [&](int64_t i) { done[static_cast<size_t>(i)] = run(kRounds); });
-    best = std::max(best, std::accumulate(done.begin(), done.end(), 0.0) / seconds(begin));
-  }
-  return best;
-}
-
-// The share of an expert's weights that one token makes use of, on average; 1 of all others.
-double used_by_token(const proto::ModelSpec& spec, const LinearInfo& info) {
-  if (info.expert < 0) return 1;
-  const auto& m = spec.layers(info.layer).sublayers(info.sublayer).moe();
-  return static_cast<double>(m.chosen()) / m.experts();
-}
-
 // Multiply-adds of a token's linears, two operations each.
 double operations(const Model& model) {
   double total = 0;
   for (const auto& l : linears_of(model.spec)) {
-    if (l.layer >= 0) total += 2.0 * static_cast<double>(l.n * l.k) * used_by_token(model.spec, l);
+    if (l.layer >= 0)
+      total += 2.0 * static_cast<double>(l.n * l.k) * share_of_tokens(model.spec, l);
   }
   return total;
 }
@@ -125,7 +106,7 @@ uint64_t weight_bytes(const Model& model) {
   double bytes = static_cast<double>(model.head().bytes());
   for (const Block& b : model.blocks) {
     for (const auto& l : linears_of(model.spec, b.layer))
-      bytes += static_cast<double>(find_linear(b, l).bytes()) * used_by_token(model.spec, l);
+      bytes += static_cast<double>(find_linear(b, l).bytes()) * share_of_tokens(model.spec, l);
   }
   return static_cast<uint64_t>(bytes);
 }
@@ -212,8 +193,8 @@ struct Ceilings {
   std::vector<double> bandwidth, int_ops, float_ops;
   void measure() {
     bandwidth.push_back(read_bandwidth());
-    int_ops.push_back(peak(cpu_kernels().int_peak));
-    float_ops.push_back(peak(cpu_kernels().float_peak));
+    int_ops.push_back(peak_operations(cpu_kernels().int_peak));
+    float_ops.push_back(peak_operations(cpu_kernels().float_peak));
   }
 };
 

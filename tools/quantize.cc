@@ -17,6 +17,7 @@
 #include "runtime/compress/fingerprint.h"
 #include "runtime/compress/self_text.h"
 #include "tools/calibration_text.h"
+#include "tools/default_method.h"
 #include "tools/mixed.h"
 #include "tools/outputs.h"
 #include "tools/quantize_options.h"
@@ -91,6 +92,17 @@ uint64_t peak_of(const CompressPlan& plan, const Peaks& peaks) {
   return std::max({plan.memory_bytes, peaks.text, peaks.measuring});
 }
 
+// How long gptq takes; nothing for other methods, where that is seconds, on a GPU, and where types are
+// chosen, which takes longer than the rounding.
+std::optional<double> seconds_of_gptq(const Job& job, const QuantizeSettings& settings,
+                                      const CompressPlan& plan) {
+  if (!job.goal.empty() || job.o.executor().cuda ||
+      settings.method.find("gptq") == std::string::npos)
+    return {};
+  return seconds_for(
+      gptq_operations(job.source.spec(), plan.calibration_tokens, 1, job.peaks.text > 0));
+}
+
 // `plan_is_final`: else the types are not chosen yet, and the plan is of the largest.
 void print_plan(const Job& job, const QuantizeSettings& settings, const CompressPlan& plan,
                 bool plan_is_final = true) {
@@ -106,6 +118,12 @@ void print_plan(const Job& job, const QuantizeSettings& settings, const Compress
       plan.gpu_bytes ? ", GPU memory " + human_bytes(plan.gpu_bytes) : "",
       plan.calibration_tokens ? fmt::format(", {} calibration tokens", plan.calibration_tokens)
                               : "");
+  if (const auto seconds = seconds_of_gptq(job, settings, plan)) {
+    say("time: {}{}\n", about_time(*seconds),
+        o.method_is_chosen
+            ? "; --method rtn takes a small part of that, and loses about twice as much"
+            : "");
+  }
   if (file_exists(o.output)) say("replaces {}\n", one_line(o.output));
   flush_out();
 }
@@ -317,10 +335,11 @@ std::string quoted(const std::string& word) {
   return one_line(out + "'");
 }
 
-void tell_how_to_measure(const QuantizeCommand& o) {
+void tell_what_next(const QuantizeCommand& o, const ModelSource& source) {
   if (!o.prints() || o.quiet) return;
   say("to measure what it lost: pith eval kl {} --base {}{} --text FILE\n", quoted(o.output),
       quoted(o.model), o.tokenizer.empty() ? "" : " --tokenizer " + quoted(o.tokenizer));
+  if (const std::string how = how_to_get_closer(o, source.spec()); !how.empty()) say("{}\n", how);
 }
 
 void quantize(QuantizeCommand& o) {
@@ -333,6 +352,8 @@ void quantize(QuantizeCommand& o) {
   const auto stored = open_model_for(o);
   const auto rotated = o.rotate ? rotate_model(*stored, {.seed = o.seed}) : nullptr;
   const ModelSource& source = rotated ? *rotated : *stored;
+  choose_method(o, source.spec());
+  settings.method = o.method;
   if (same_file(o.model, o.output) || source.reads(o.output))
     fail(ErrorKind::kUsage, "{}: the output is the input", o.output);
   require_not_of_model(o.output, o.model, o.tokenizer);
@@ -413,7 +434,7 @@ void quantize(QuantizeCommand& o) {
       report["kl"] = kl;
     }
     if (const std::string left = work.remove(); !left.empty()) warn(left);
-    tell_how_to_measure(o);
+    tell_what_next(o, source);
     o.write_json(report);
   } catch (const Error& e) {
     if (e.kind() != ErrorKind::kUsage) tell_what_is_kept(work);
@@ -425,7 +446,11 @@ void quantize(QuantizeCommand& o) {
 
 void add_quantize(CLI::App& app) {
   auto o = std::make_shared<QuantizeCommand>();
-  add_quantize_options(app, *o)->callback([o] { quantize(*o); });
+  CLI::App* c = add_quantize_options(app, *o);
+  c->callback([o, c] {
+    o->windows_given = c->count("--nsamples") + c->count("--seqlen") > 0;
+    quantize(*o);
+  });
 }
 
 }  // namespace pith::tools
