@@ -55,9 +55,9 @@ check_calls() {
 # The places that docs/glossary.md names exist.
 check_glossary() {
   local place missing=
+  # shellcheck disable=SC2016  # the backquotes are those of Markdown
   while read -r place; do
     [[ -e $place ]] || missing+="$place "
-    # shellcheck disable=SC2016  # the backquotes are those of Markdown
   done < <(grep -oE '`[a-z_]+/[a-z0-9_./]*`' docs/glossary.md | tr -d '`')
   [[ -z $missing ]] || { echo "docs/glossary.md names what is not there: $missing" >&2; return 1; }
 }
