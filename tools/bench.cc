@@ -101,7 +101,7 @@ double operations(const Model& model) {
   return total;
 }
 
-// Of the weights that one token is multiplied with.
+// Bytes of the weights that one token is multiplied with.
 uint64_t weight_bytes(const Model& model) {
   double bytes = static_cast<double>(model.head().bytes());
   for (const Block& b : model.blocks) {
