@@ -128,12 +128,14 @@ void warn_of_useless_options(const QuantizeCommand& o, const QuantizeSettings& s
 
 void warn_of_choices(const QuantizeCommand& o, const QuantizeSettings& settings,
                      const ModelSource& source, const CompressPlan& plan) {
-  if (const uint64_t input = bytes_on_disk(o.model); plan.output_bytes > input) {
-    warn(fmt::format("the output ({}) is larger than the input ({})",
+  // Whoever asks for dense numbers has the model decoded, and means it.
+  const bool decodes = settings.linears.kind == EncodingKind::kDense;
+  if (const uint64_t input = bytes_on_disk(o.model); plan.output_bytes > input && !decodes) {
+    warn(fmt::format("the output ({}) is larger than the input ({}): a narrower TYPE is smaller",
                      human_bytes(plan.output_bytes), human_bytes(input)));
   }
   // A model published in 4 or 8 bits counts as the original: its own source is not available.
-  if (source.kind() == "pith" || source.kind() == "gguf") {
+  if (!decodes && (source.kind() == "pith" || source.kind() == "gguf")) {
     std::map<std::string, uint64_t> by_type;
     uint64_t narrow = 0, all = 0;
     for (const auto& l : plan.linears) {
