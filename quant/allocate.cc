@@ -36,7 +36,7 @@ class Probe {
     }
     cache_ =
         executor_.make_cache(model.spec, static_cast<int>(windows.size()), longest, KvType::kF32);
-    const Activation x = hidden();
+    const Tensor x = hidden();
     embed_tokens(executor_, model.spec, model.embedding, tokens_, x);
     for (const auto& block : model.blocks) {
       executor_.read(x, states_.emplace_back(static_cast<size_t>(x.m * x.n)));
@@ -48,7 +48,7 @@ class Probe {
   // KL(untouched || with `block` in the place of its layer)
   double kl_with(const Block& block) {
     const Held held(executor_);
-    const Activation x = hidden();
+    const Tensor x = hidden();
     executor_.write(states_[static_cast<size_t>(block.layer)], x);
     run_block(block, x);
     for (size_t l = static_cast<size_t>(block.layer) + 1; l < model_.blocks.size(); ++l)
@@ -58,24 +58,24 @@ class Probe {
   // The same with other tables; `changed` has no blocks.
   double kl_with_tables(const Model& changed) {
     const Held held(executor_);
-    const Activation x = hidden();
+    const Tensor x = hidden();
     embed_tokens(executor_, model_.spec, changed.embedding, tokens_, x);
     for (const auto& block : model_.blocks) run_block(block, x);
     return mean_kl(base_, logits(changed, x), static_cast<int64_t>(model_.spec.vocab()));
   }
 
  private:
-  Activation hidden() {
+  Tensor hidden() {
     return executor_.buffer(Slot::kHidden, static_cast<int64_t>(tokens_.size()),
                             static_cast<int64_t>(model_.spec.hidden()));
   }
-  void run_block(const Block& block, Activation x) {
+  void run_block(const Block& block, Tensor x) {
     check_interrupt();
     forward_block(executor_, model_.spec, block, attention_count(model_.spec, block.layer),
                   {tokens_, segments_}, *cache_, x);
   }
-  std::vector<float> logits(const Model& model, Activation x) {
-    const Activation l = forward_head(executor_, model, x, rows_);
+  std::vector<float> logits(const Model& model, Tensor x) {
+    const Tensor l = forward_head(executor_, model, x, rows_);
     std::vector<float> out(static_cast<size_t>(l.m * l.n));
     executor_.read(l, out);
     return out;

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/interrupt.h"
 #include "core/parallel.h"
+#include "runtime/compress/input_capture.h"
 #include "runtime/cpu/kernels.h"
 #include "runtime/cpu/rounded_inputs.h"
 #include "runtime/cuda/gpu_algebra.h"
@@ -15,88 +16,6 @@
 
 namespace pith {
 namespace {
-
-std::string of_expert(const std::string& linear) {  // "layers.3.mlp.experts.7."
-  return linear.substr(0, linear.rfind('.') + 1);
-}
-
-// Gives the inputs of linears away: of one or one of each of some heads, and does nothing from the
-// last on if `stop`; or of one of each of some experts of a mixture, and runs no more of that than
-// it takes.
-class InputCapture final : public ForwardingExecutor {
- public:
-  InputCapture(Executor& inner, std::span<const std::string> names, bool stop)
-      : ForwardingExecutor(inner), names_(names), stop_(stop) {
-    if (names.front().find(".experts.") == std::string::npos) return;
-    for (const auto& n : names) experts_.insert(of_expert(n));
-  }
-
-  // Runs `pass`, which is to come to the linears, and calls take(which, input) there. Experts may
-  // get none.
-  void run(FunctionRef<void()> pass, FunctionRef<void(size_t, Activation)> take) {
-    take_ = &take;
-    taken_ = 0;
-    done_ = false;
-    pass();
-    if (taken_ < names_.size() && experts_.empty())
-      fail(ErrorKind::kUsage, "{} did not run on the calibration text", names_.front());
-  }
-
-  void norm(const NormWeights& norm, Activation x, Activation y, bool add) override {
-    if (!done_) inner_.norm(norm, x, y, add);
-  }
-  void linear(const Linear& linear, Activation x, Activation y, bool add) override {
-    if (done_) return;
-    const auto found = std::ranges::find(names_, linear.name);
-    if (found == names_.end()) return inner_.linear(linear, x, y, add);
-    (*take_)(static_cast<size_t>(found - names_.begin()), x);
-    ++taken_;
-    done_ = stop_ && (taken_ == names_.size() || !experts_.empty());
-    if (!stop_) inner_.linear(linear, x, y, add);
-  }
-  void rope(const proto::Rope& rope, int64_t head_dim, const Batch& batch, Activation x) override {
-    if (!done_) inner_.rope(rope, head_dim, batch, x);
-  }
-  void attention(const proto::Attention& spec, const std::vector<float>& sinks, int index,
-                 const Batch& batch, KvCache& cache, Activation q, Activation k, Activation v,
-                 Activation out) override {
-    if (!done_) inner_.attention(spec, sinks, index, batch, cache, q, k, v, out);
-  }
-  void activate(proto::Activation activation, Activation gate, Activation up) override {
-    if (!done_) inner_.activate(activation, gate, up);
-  }
-  void moe(const proto::Moe& spec, const MoeWeights& weights, Activation x, Activation y) override {
-    if (done_) return;
-    if (experts_.empty()) return Executor::moe(spec, weights, x, y);
-    const std::vector<ExpertTokens> tokens = route_rows(spec, weights, x);
-    for (size_t e = 0; e < tokens.size(); ++e) {
-      if (!experts_.contains(of_expert(weights.experts[e].up.name))) continue;
-      done_ = false;
-      run_expert(spec.expert(), weights.experts[e], tokens[e], x, y);
-    }
-    done_ = true;
-  }
-  void gather(Activation x, std::span<const int64_t> rows, Activation y) override {
-    if (!done_) inner_.gather(x, rows, y);
-  }
-  void add_rows(Activation x, std::span<const int64_t> rows, std::span<const float> weights,
-                Activation y) override {
-    if (!done_) inner_.add_rows(x, rows, weights, y);
-  }
-  void add_gated(Activation x, Activation gate, Activation y) override {
-    if (!done_) inner_.add_gated(x, gate, y);
-  }
-  void copy_columns(Activation x, int64_t from, Activation y, int64_t to, int64_t count) override {
-    if (!done_) inner_.copy_columns(x, from, y, to, count);
-  }
-
- private:
-  const std::span<const std::string> names_;
-  std::set<std::string> experts_;
-  const FunctionRef<void(size_t, Activation)>* take_ = nullptr;
-  size_t taken_ = 0;
-  bool stop_, done_ = false;
-};
 
 void check_finite_input(const std::string& name, size_t channel, double squares) {
   if (!std::isfinite(squares))
@@ -177,7 +96,7 @@ class Inputs {
   Inputs(Executor& executor, bool on_gpu)
       : executor_(executor), device_(on_gpu ? executor.gpu() : nullptr) {}
 
-  void append(Activation x) {
+  void append(Tensor x) {
     if (device_ == nullptr) {
       const size_t before = here_.size();
       here_.resize(before + static_cast<size_t>(x.m * x.n));
@@ -186,7 +105,7 @@ class Inputs {
     }
     const auto bytes = static_cast<uint64_t>(x.m * x.n) * sizeof(float);
     there_.require(*device_, bytes);
-    device_->copy(there_.data(), x.data, bytes);
+    device_->copy(there_.data(), executor_.data(x), bytes);
   }
   // All n numbers less others.
   void subtract(const Inputs& other, int64_t n) {
@@ -370,7 +289,7 @@ CalibrationStates::CalibrationStates(Executor& executor, const proto::ModelSpec&
     memory_ = Buffer<float>(static_cast<int64_t>(bytes_ / sizeof(float)));
   }
   for (size_t i = 0; i < windows_.size(); ++i) {
-    const Activation x = executor.buffer(Slot::kHidden, tokens(i), hidden);
+    const Tensor x = executor.buffer(Slot::kHidden, tokens(i), hidden);
     embed_tokens(executor, spec, embedding, windows_[i], x);
     keep(executor, i, x);
   }
@@ -387,9 +306,10 @@ void CalibrationStates::load(size_t window, std::vector<float>* to) const {
     std::copy(from, from + to->size(), to->begin());
   }
 }
-void CalibrationStates::keep(Executor& executor, size_t window, Activation x) {
+void CalibrationStates::keep(Executor& executor, size_t window, Tensor x) {
   if (device_ != nullptr)
-    return device_->copy(on_gpu(window), x.data, static_cast<uint64_t>(x.m * x.n) * sizeof(float));
+    return device_->copy(on_gpu(window), executor.data(x),
+                         static_cast<uint64_t>(x.m * x.n) * sizeof(float));
   state_.resize(static_cast<size_t>(x.m * x.n));
   executor.read(x, state_);
   if (file_.is_open()) {
@@ -399,8 +319,8 @@ void CalibrationStates::keep(Executor& executor, size_t window, Activation x) {
   }
 }
 
-Activation CalibrationStates::run(Executor& executor, const Block& block, int sublayer,
-                                  size_t window, bool keeps) {
+Tensor CalibrationStates::run(Executor& executor, const Block& block, int sublayer, size_t window,
+                              bool keeps) {
   check_interrupt();
   // A model of this one sublayer, so that its cache has no other.
   const int64_t m = tokens(window);
@@ -414,9 +334,10 @@ Activation CalibrationStates::run(Executor& executor, const Block& block, int su
     cached_layer_ = block.layer;
     cached_sublayer_ = sublayer;
   }
-  const Activation x = executor.buffer(Slot::kHidden, m, static_cast<int64_t>(spec_.hidden()));
+  const Tensor x = executor.buffer(Slot::kHidden, m, static_cast<int64_t>(spec_.hidden()));
   if (device_ != nullptr) {
-    device_->copy(x.data, on_gpu(window), static_cast<uint64_t>(x.m * x.n) * sizeof(float));
+    device_->copy(executor.data(x), on_gpu(window),
+                  static_cast<uint64_t>(x.m * x.n) * sizeof(float));
   } else {
     load(window, &state_);
     executor.write(state_, x);
@@ -532,7 +453,7 @@ std::vector<InputStatistics> Calibration::run_for(const Stage& stage,
   for (size_t w = 0; w < states_.windows(); ++w) {
     if (is_held_out(w) != held_out) continue;
     capture.run([&] { states_.run(capture, block, stage.sublayer, w, false); },
-                [&](size_t which, Activation a) {
+                [&](size_t which, Tensor a) {
                   Taking& t = taking[which];
                   if (stays || t.rows + a.m > kTokens) flush(t);
                   t.x.append(a);
@@ -554,7 +475,7 @@ std::vector<InputStatistics> Calibration::run_for(const Stage& stage,
            names.front());
     InputCapture& by = last ? watch : capture;
     by.run([&] { originals_->run(by, *original_, stage.sublayer, w, last); },
-           [&](size_t, Activation a) { t.original.append(a); });
+           [&](size_t, Tensor a) { t.original.append(a); });
     if (last) originals_ahead_.insert(w);
   }
   std::vector<InputStatistics> all;
@@ -584,9 +505,9 @@ InputStatistics head_inputs(Executor& executor, const ModelSource& source,
   std::vector<float> x;
   for (size_t w = 0; w < some.size(); ++w) {
     states.load(w, &x);
-    const Activation at = executor.buffer(Slot::kHidden, states.tokens(w), hidden);
+    const Tensor at = executor.buffer(Slot::kHidden, states.tokens(w), hidden);
     executor.write(x, at);
-    if (norm.spec.kind() != proto::NORM_NONE) executor.norm(norm, at, at, false);
+    if (norm.spec.kind() != proto::NORM_NONE) executor.run(NormOp{&norm, at, at});
     executor.read(at, x);
     out.add(states.tokens(w), x.data());
   }

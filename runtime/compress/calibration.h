@@ -89,12 +89,12 @@ class CalibrationStates {
   }
   // Runs one window through a sublayer of a block; its state becomes the output if `keeps`. Returns
   // the output, which lies in Slot::kHidden.
-  Activation run(Executor& executor, const Block& block, int sublayer, size_t window, bool keeps);
+  Tensor run(Executor& executor, const Block& block, int sublayer, size_t window, bool keeps);
   // Runs all windows through all blocks of a model, which is loaded block by block.
   void run_all(Executor& executor, const ModelSource& source);
 
  private:
-  void keep(Executor& executor, size_t window, Activation x);
+  void keep(Executor& executor, size_t window, Tensor x);
 
   const proto::ModelSpec& spec_;
   std::vector<std::vector<int32_t>> windows_;

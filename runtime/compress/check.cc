@@ -47,11 +47,11 @@ std::vector<float> logits_of(const ModelSource& source, const std::vector<int32_
   const auto m = static_cast<int64_t>(tokens.size());
   std::vector<float> hidden;
   states.load(0, &hidden);
-  const Activation x = executor->buffer(Slot::kHidden, m, static_cast<int64_t>(spec.hidden()));
+  const Tensor x = executor->buffer(Slot::kHidden, m, static_cast<int64_t>(spec.hidden()));
   executor->write(hidden, x);
   std::vector<int64_t> rows(tokens.size());
   for (size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<int64_t>(i);
-  const Activation logits = forward_head(*executor, ends, x, rows);
+  const Tensor logits = forward_head(*executor, ends, x, rows);
   std::vector<float> out(static_cast<size_t>(logits.m * logits.n));
   executor->read(logits, out);
   return out;

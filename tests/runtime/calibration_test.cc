@@ -156,8 +156,7 @@ TEST_F(CalibrationTest, states_after_all_sublayers_are_those_of_the_whole_model)
         }
       }
       const Segment segment{0, 0, static_cast<int64_t>(windows[w].size())};
-      const Activation x =
-          forward_hidden(*cpu_, model, {windows[w], std::span(&segment, 1)}, *cache);
+      const Tensor x = forward_hidden(*cpu_, model, {windows[w], std::span(&segment, 1)}, *cache);
       std::vector<float> whole(static_cast<size_t>(x.m * x.n)), state;
       cpu_->read(x, whole);
       memory.load(w, &state);
