@@ -97,7 +97,7 @@ uint64_t peak_of(const CompressPlan& plan, const Peaks& peaks) {
 std::optional<double> seconds_of_gptq(const Job& job, const QuantizeSettings& settings,
                                       const CompressPlan& plan) {
   if (!job.goal.empty() || job.o.executor().cuda ||
-      settings.method.find("gptq") == std::string::npos)
+      settings.method.rounding->stage == nullptr)
     return {};
   return seconds_for(
       gptq_operations(job.source.spec(), plan.calibration_tokens, 1, job.peaks.text > 0));
@@ -442,7 +442,7 @@ void quantize(QuantizeCommand& o) {
   const ModelSource& source = rotated ? *rotated : *stored;
   require_other_output(o, source);
   choose_method(o, source.spec());
-  p.settings.method = o.method;
+  p.settings.method = parse_method(o.method);
   std::vector<std::string> notes;
   if (!o.mixed()) p.settings = effective_settings(p.settings, &notes);
   for (const auto& n : notes) warn(n);

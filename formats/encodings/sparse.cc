@@ -108,7 +108,7 @@ void decode(const Weight& w, int64_t row, int64_t rows, float* out) {
   check_mask(s, w.k, row, mask);
   const Weight inner = kept_values(w);
   std::vector<float> values(static_cast<size_t>(rows * inner.k));
-  decode_rows(inner, row, rows, values.data());
+  reference_decode(inner, row, rows, values.data());
   expand_rows(s, w.k, rows, mask, values.data(), out);
 }
 
