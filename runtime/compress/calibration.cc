@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/interrupt.h"
 #include "core/parallel.h"
+#include "runtime/compress/input_capture.h"
 #include "runtime/cpu/kernels.h"
 #include "runtime/cpu/rounded_inputs.h"
 #include "runtime/cuda/gpu_algebra.h"
@@ -15,88 +16,6 @@
 
 namespace pith {
 namespace {
-
-std::string of_expert(const std::string& linear) {  // "layers.3.mlp.experts.7."
-  return linear.substr(0, linear.rfind('.') + 1);
-}
-
-// Gives the inputs of linears away: of one or one of each of some heads, and does nothing from the
-// last on if `stop`; or of one of each of some experts of a mixture, and runs no more of that than
-// it takes.
-class InputCapture final : public ForwardingExecutor {
- public:
-  InputCapture(Executor& inner, std::span<const std::string> names, bool stop)
-      : ForwardingExecutor(inner), names_(names), stop_(stop) {
-    if (names.front().find(".experts.") == std::string::npos) return;
-    for (const auto& n : names) experts_.insert(of_expert(n));
-  }
-
-  // Runs `pass`, which is to come to the linears, and calls take(which, input) there. Experts may
-  // get none.
-  void run(FunctionRef<void()> pass, FunctionRef<void(size_t, Activation)> take) {
-    take_ = &take;
-    taken_ = 0;
-    done_ = false;
-    pass();
-    if (taken_ < names_.size() && experts_.empty())
-      fail(ErrorKind::kUsage, "{} did not run on the calibration text", names_.front());
-  }
-
-  void norm(const NormWeights& norm, Activation x, Activation y, bool add) override {
-    if (!done_) inner_.norm(norm, x, y, add);
-  }
-  void linear(const Linear& linear, Activation x, Activation y, bool add) override {
-    if (done_) return;
-    const auto found = std::ranges::find(names_, linear.name);
-    if (found == names_.end()) return inner_.linear(linear, x, y, add);
-    (*take_)(static_cast<size_t>(found - names_.begin()), x);
-    ++taken_;
-    done_ = stop_ && (taken_ == names_.size() || !experts_.empty());
-    if (!stop_) inner_.linear(linear, x, y, add);
-  }
-  void rope(const proto::Rope& rope, int64_t head_dim, const Batch& batch, Activation x) override {
-    if (!done_) inner_.rope(rope, head_dim, batch, x);
-  }
-  void attention(const proto::Attention& spec, const std::vector<float>& sinks, int index,
-                 const Batch& batch, KvCache& cache, Activation q, Activation k, Activation v,
-                 Activation out) override {
-    if (!done_) inner_.attention(spec, sinks, index, batch, cache, q, k, v, out);
-  }
-  void activate(proto::Activation activation, Activation gate, Activation up) override {
-    if (!done_) inner_.activate(activation, gate, up);
-  }
-  void moe(const proto::Moe& spec, const MoeWeights& weights, Activation x, Activation y) override {
-    if (done_) return;
-    if (experts_.empty()) return Executor::moe(spec, weights, x, y);
-    const std::vector<ExpertTokens> tokens = route_rows(spec, weights, x);
-    for (size_t e = 0; e < tokens.size(); ++e) {
-      if (!experts_.contains(of_expert(weights.experts[e].up.name))) continue;
-      done_ = false;
-      run_expert(spec.expert(), weights.experts[e], tokens[e], x, y);
-    }
-    done_ = true;
-  }
-  void gather(Activation x, std::span<const int64_t> rows, Activation y) override {
-    if (!done_) inner_.gather(x, rows, y);
-  }
-  void add_rows(Activation x, std::span<const int64_t> rows, std::span<const float> weights,
-                Activation y) override {
-    if (!done_) inner_.add_rows(x, rows, weights, y);
-  }
-  void add_gated(Activation x, Activation gate, Activation y) override {
-    if (!done_) inner_.add_gated(x, gate, y);
-  }
-  void copy_columns(Activation x, int64_t from, Activation y, int64_t to, int64_t count) override {
-    if (!done_) inner_.copy_columns(x, from, y, to, count);
-  }
-
- private:
-  const std::span<const std::string> names_;
-  std::set<std::string> experts_;
-  const FunctionRef<void(size_t, Activation)>* take_ = nullptr;
-  size_t taken_ = 0;
-  bool stop_, done_ = false;
-};
 
 void check_finite_input(const std::string& name, size_t channel, double squares) {
   if (!std::isfinite(squares))
