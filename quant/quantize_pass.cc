@@ -10,9 +10,9 @@
 #include "core/error.h"
 #include "core/parallel.h"
 #include "formats/tokenizer/regex.h"
-#include "quant/gptq_gpu.h"
 #include "runtime/compress/check.h"
 #include "runtime/compress/decode.h"
+#include "runtime/cpu/cpu_algebra.h"
 
 namespace pith {
 namespace {
@@ -65,7 +65,7 @@ class QuantizePass final : public Pass {
   StatisticsNeeds needs() const override {
     StatisticsNeeds all = method_.needs;
     if (scaling_ != nullptr) all = all | scaling_->needs;
-    if (method_.needs.gram && settings_.gptq.correct_inputs > 0) all.cross = true;
+    if (method_.needs.gram && settings_.gptq.correct_inputs > 0) all.cross_gram = true;
     if (settings_.input.rounds() && settings_.input.scale == InputScale::kTensor)
       all.mean_square = true;
     return all;
@@ -165,7 +165,8 @@ class QuantizePass final : public Pass {
       // 10 did best of 0.01 to 10 on TinyStories-656K, where 0.01 is worse than plain rounding.
       GptqOptions options = settings_.gptq;
       if (info.role == LinearRole::kEmbedding) options.damping = 5;
-      table_factor_ = GptqFactor::make(inputs->gram.data(), info.k, gptq_group(e, info.k), options);
+      table_factor_ = GptqFactor::make(cpu_algebra(), inputs->gram.data(), info.k,
+                                       gptq_group(e, info.k), options);
     }
   }
 
@@ -176,7 +177,7 @@ class QuantizePass final : public Pass {
     const RowJob job{e, info.n, info.k, row, rows, w, weights, tensor_absmax, to, meant};
     try {
       if (table_factor_) {
-        encode_gptq(*table_factor_, settings_.gptq, job);
+        table_factor_->encode(settings_.gptq, job);
         return "gptq";
       }
       method_.encode(job);

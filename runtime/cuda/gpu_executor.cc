@@ -11,6 +11,7 @@
 
 #include "core/bytes.h"
 #include "runtime/cuda/backend.h"
+#include "runtime/cuda/gpu_algebra.h"
 #include "runtime/cuda/gpu_cache.h"
 #include "runtime/cuda/gpu_weights.h"
 #include "runtime/cuda/memory_plan.h"
@@ -57,7 +58,7 @@ class GpuExecutor final : public Executor {
 
   void hold() override { weights_.hold(); }
   void release() override { weights_.release(); }
-  GpuDevice* gpu() override { return &device_; }
+  Algebra& algebra() override { return algebra_; }
 
   Activation buffer(Slot slot, int64_t m, int64_t n) override {
     GpuBuffer& b = buffers_[static_cast<size_t>(slot)];
@@ -863,6 +864,7 @@ class GpuExecutor final : public Executor {
 
   GpuDevice device_;  // first: its memory is given back before it ends
   const std::string name_;
+  GpuAlgebra algebra_{device_, description()};
   const bool batch_invariant_;
   cuda::Chip chip_{};
   GpuWeights weights_{device_};

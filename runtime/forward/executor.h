@@ -108,7 +108,7 @@ struct MemoryPlan {
   uint64_t needed() const { return weights + std::max(loading, cache + activations); }
 };
 
-class GpuDevice;
+class Algebra;
 
 class Executor {
  public:
@@ -127,8 +127,8 @@ class Executor {
   // uploads each once, and release() frees what was uploaded since the matching hold().
   virtual void hold() {}
   virtual void release() {}
-  // The GPU that this executor works on, for what else is to be done there; null: none.
-  virtual GpuDevice* gpu() { return nullptr; }
+  // Linear algebra in the memory that activations lie in.
+  virtual Algebra& algebra() = 0;
   virtual Activation buffer(Slot slot, int64_t m, int64_t n) = 0;
   virtual std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots,
                                               int64_t length, KvTypes types) = 0;

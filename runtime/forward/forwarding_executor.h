@@ -13,7 +13,7 @@ class ForwardingExecutor : public Executor {
   std::string description() const override { return inner_.description(); }
   void hold() override { inner_.hold(); }
   void release() override { inner_.release(); }
-  GpuDevice* gpu() override { return inner_.gpu(); }
+  Algebra& algebra() override { return inner_.algebra(); }
   Activation buffer(Slot slot, int64_t m, int64_t n) override { return inner_.buffer(slot, m, n); }
   std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots, int64_t length,
                                       KvTypes types) override {
