@@ -6,7 +6,7 @@
 
 #include "core/error.h"
 #include "core/regex/regex.h"
-#include "quant/gptq_gpu.h"
+#include "runtime/cpu/cpu_algebra.h"
 
 namespace pith {
 namespace {
@@ -31,7 +31,8 @@ class QuantizedTable final : public TableEncoder {
     // did best of 0.01 to 10 on TinyStories-656K, where 0.01 is worse than plain rounding.
     GptqOptions options = options_;
     if (info.role == LinearRole::kEmbedding) options.damping = 5;
-    factor_ = GptqFactor::make(inputs->gram.data(), info.k, gptq_group(e, info.k), options);
+    factor_ = GptqFactor::make(cpu_algebra(), inputs->gram.data(), info.k, gptq_group(e, info.k),
+                               options);
   }
 
   std::string method() const override {
@@ -51,7 +52,7 @@ class QuantizedTable final : public TableEncoder {
                      t.meant};
     try {
       if (factor_) {
-        encode_gptq(*factor_, options_, job);
+        factor_->encode(options_, job);
       } else {
         rounding_.encode(job);
       }
@@ -117,7 +118,7 @@ class QuantizePass final : public Pass {
   StatisticsNeeds needs() const override {
     StatisticsNeeds all = rounding_.needs;
     if (scaling_ != nullptr) all = all | scaling_->needs;
-    if (rounding_.needs.gram && settings_.gptq.correct_inputs > 0) all.cross = true;
+    if (rounding_.needs.gram && settings_.gptq.correct_inputs > 0) all.cross_gram = true;
     if (settings_.input.rounds() && settings_.input.scale == InputScale::kTensor)
       all.mean_square = true;
     return all;

@@ -70,12 +70,13 @@ formats/encodings/    core/ formats/encodings/
 formats/jinja/        core/ formats/jinja/
 formats/tokenizer/    core/ formats/[a-z0-9_]+\.h formats/jinja/ formats/tokenizer/
 runtime/model/        core/ formats/ runtime/model/
+runtime/algebra/      core/ runtime/algebra/
 runtime/forward/      core/ formats/ runtime/model/ runtime/forward/
-runtime/cpu/          core/ formats/ runtime/model/ runtime/forward/ runtime/cpu/
-runtime/cuda/         core/ formats/ runtime/model/ runtime/forward/ runtime/cuda/ runtime/cuda_kernels/
+runtime/cpu/          core/ formats/ runtime/model/ runtime/algebra/ runtime/forward/ runtime/cpu/
+runtime/cuda/         core/ formats/ runtime/model/ runtime/algebra/ runtime/forward/ runtime/cuda/ runtime/cuda_kernels/
 runtime/cuda_kernels/ core/ formats/encodings/ runtime/cuda_kernels/
 runtime/eval/         core/ formats/ runtime/model/ runtime/forward/ runtime/cpu/ runtime/backends runtime/eval/
-runtime/compress/     core/ formats/ runtime/model/ runtime/forward/ runtime/cpu/ runtime/cuda/ runtime/backends runtime/eval/ runtime/compress/
+runtime/compress/     core/ formats/ runtime/model/ runtime/algebra/ runtime/forward/ runtime/cpu/ runtime/backends runtime/eval/ runtime/compress/
 runtime/backends      core/ runtime/forward/ runtime/cpu/ runtime/cuda/ runtime/backends
 runtime/engine        core/ formats/ runtime/model/ runtime/forward/ runtime/cpu/ runtime/backends runtime/engine
 quant/                core/ formats/ runtime/ quant/

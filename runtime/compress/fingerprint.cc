@@ -6,7 +6,7 @@
 #include "core/bytes.h"
 #include "core/hash.h"
 #include "formats/packed_file.h"
-#include "runtime/cpu/kernels.h"
+#include "runtime/cpu/cpu_algebra.h"
 
 namespace pith {
 namespace {
@@ -61,7 +61,8 @@ std::string recipe_of(const ModelSource& source, const Passes& passes,
   if (!options.sequential) text += "sequential: false\n";
   if (!options.propagate) text += "propagate: false\n";
   // Bits depend on it.
-  if (options.executor != nullptr && options.executor->gpu() != nullptr) text += "device: cuda\n";
+  if (options.executor != nullptr && !options.executor->algebra().on_host())
+    text += fmt::format("device: {}\n", options.executor->algebra().device());
   return text;
 }
 
@@ -84,9 +85,7 @@ Fingerprint fingerprint_of(const ModelSource& source) {
 }
 
 Fingerprint fingerprint_of(Executor* executor) {
-  return {{"runs on", executor != nullptr && executor->gpu() != nullptr
-                          ? executor->description()
-                          : std::string("CPU, ") + cpu_kernels().name}};
+  return {{"runs on", (executor != nullptr ? executor->algebra() : cpu_algebra()).name()}};
 }
 
 Fingerprint fingerprint_of(const ModelSource& source, const Passes& passes,

@@ -8,6 +8,7 @@
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/limits.h"
+#include "runtime/algebra/algebra.h"
 #include "runtime/compress/check.h"
 
 namespace pith {
@@ -25,7 +26,7 @@ StatisticsNeeds needs_of(const Passes& passes) {
 }
 
 bool holds_out(const StatisticsNeeds& needs, const CompressOptions& options) {
-  return needs.cross && options.calibration.size() >= kHoldOut;
+  return needs.cross_gram && options.calibration.size() >= kHoldOut;
 }
 
 namespace {
@@ -103,7 +104,8 @@ CompressPlan plan_compression(const ModelSource& source, const Passes& passes,
         std::ranges::any_of(plan.linears, [](const LinearPlan& l) { return l.info.part() >= 0; });
     plan.memory_bytes += working + (parts ? kStatisticsAhead : 0);
   }
-  if (plan.calibration_tokens > 0 && options.executor != nullptr && options.executor->gpu())
+  if (plan.calibration_tokens > 0 && options.executor != nullptr &&
+      !options.executor->algebra().on_host())
     plan.gpu_bytes = gpu_bytes_of(plan, passes, options);
   if (!options.calibration.empty()) {
     plan.memory_bytes +=
@@ -141,7 +143,7 @@ void check_compression(const ModelSource& source, const Passes& passes,
     }
   }
   if (plan.gpu_bytes > 0) {
-    const uint64_t free = options.executor->gpu()->free_bytes();
+    const uint64_t free = options.executor->algebra().free_bytes().value_or(0);
     if (plan.gpu_bytes > free) {
       fail(ErrorKind::kMemory, "the GPU has {:.1f} MB free of about {:.1f} MB that this takes",
            static_cast<double>(free) / 1e6, static_cast<double>(plan.gpu_bytes) / 1e6);
