@@ -53,7 +53,7 @@ double gptq_operations(const proto::ModelSpec& spec, int64_t windows, int64_t le
 double seconds_for(double operations) {
   // The share of the peak that all of this reaches.
   constexpr double kShare = 0.4;
-  static const double rate = peak_operations(cpu_kernels().float_peak);
+  static const double rate = peak_operations(cpu_kernels().f32_peak);
   return operations / (kShare * rate);
 }
 
