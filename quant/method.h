@@ -26,8 +26,8 @@ struct RowJob {
   float tensor_absmax;          // of the whole matrix, for fp8 with one scale
   MutablePlanes to;             // of the whole matrix
   uint64_t* meant;  // [rows]: row_hash of each row as it should decode; null: not asked for
-  // Of the whole matrix: what is cleared becomes exactly zero and has no say in the choice of
-  // scales. Null: nothing is.
+  // What pruning cleared in the whole matrix becomes exactly zero and has no say in the choice of
+  // scales. Null: nothing.
   const Mask* mask = nullptr;
 };
 // job.w with zeros where the mask clears, in `memory`; job.w itself where nothing is cleared.

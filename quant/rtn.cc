@@ -38,7 +38,7 @@ struct StoredGroup {
   uint8_t* codes;  // out
 };
 
-// Of each group `search(x, weights, n)` finds the scale and zero, and `code(group)` the codes for
+// `search(x, weights, n)` finds the scale and zero of each group, and `code(group)` the codes for
 // them as they are stored. x is scaled to magnitudes near 1 where the type of the scales is a float.
 template <class Search, class Code>
 void encode_groups(const RowJob& job, Search search, Code code) {

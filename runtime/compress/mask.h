@@ -30,8 +30,8 @@ class Mask {
   std::vector<uint64_t> bits_;
 };
 
-// Of the linears of a block, by name: of their one term without `up`. A linear that is not in here
-// is dense.
+// The masks of a block's linears by name, for their one term without `up`. A linear that is not in
+// here is dense.
 using Masks = std::map<std::string, Mask>;
 
 inline const Mask* find_mask(const Masks& masks, const std::string& linear) {

@@ -49,11 +49,11 @@ struct StageContext {
   Block& block;              // as the passes before this one left it
   const Block& original;     // as the source has it, but for scales that prepare() moved
   Calibration* calibration;  // null: no text is read
-  // Of this block. A weight of a mask is exactly zero in the result: who rounds sees to it, and
-  // may make up for it; who leaves the weights as they are sets them to zero. The weights of
-  // `block` are what later passes aim at, also where a mask clears them.
+  // What was pruned in this block. A weight that a mask clears is exactly zero in the result: who
+  // rounds sees to it, and may make up for it; who leaves the weights as they are sets them to
+  // zero. The weights of `block` are what later passes aim at, also where a mask clears them.
   Masks& masks;
-  PassReport& report;  // empty: of every linear that this pass changes
+  PassReport& report;  // an entry for every linear that this pass changes; empty so far
 };
 
 // Rows [row, row + rows) of a table (embedding or head) to be encoded.

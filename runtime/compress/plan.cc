@@ -51,6 +51,33 @@ uint64_t gpu_bytes_of(const CompressPlan& plan, const Passes& passes,
   return 4 * most + kActivations * longest * widest * sizeof(float) + working + ahead;
 }
 
+// The most that a pass takes for a linear of a block.
+uint64_t working_bytes(const CompressPlan& plan, const Passes& passes) {
+  uint64_t most = 0;
+  for (const auto& l : plan.linears) {
+    if (l.info.layer < 0) continue;
+    for (const auto& p : passes) most = std::max(most, p->working(l.info).host);
+  }
+  return most;
+}
+
+// Hidden states of the text, and statistics of inputs that are taken ahead.
+void add_calibration(const proto::ModelSpec& spec, const StatisticsNeeds& needs,
+                     const CompressOptions& options, CompressPlan* plan) {
+  if (!needs.any()) return;
+  uint64_t states = 0;
+  for (const auto& w : options.calibration) {
+    plan->calibration_tokens += static_cast<int64_t>(w.size());
+    states += w.size() * spec.hidden() * sizeof(float);
+  }
+  // Also those of the uncompressed model, where they are compared with.
+  (states > options.memory ? plan->scratch_bytes : plan->memory_bytes) +=
+      states * (holds_out(needs, options) ? 2 : 1);
+  const bool parts =
+      std::ranges::any_of(plan->linears, [](const LinearPlan& l) { return l.info.part() >= 0; });
+  if (parts && !options.calibration.empty()) plan->memory_bytes += kStatisticsAhead;
+}
+
 }  // namespace
 
 CompressPlan plan_compression(const ModelSource& source, const Passes& passes,
@@ -63,12 +90,17 @@ CompressPlan plan_compression(const ModelSource& source, const Passes& passes,
   uint64_t weights = 0, planes = 0;
   for (const auto& info : linears_of(spec)) {
     LinearPlan p{.info = info, .from = source.form(info), .to = {}};
-    p.to = form_after(passes, info, p.from);
+    p.to = p.from;
+    uint64_t on_the_way = 0;  // in the form behind any of the passes
+    for (const auto& pass : passes) {
+      p.to = pass->form(info, p.to);
+      on_the_way = std::max(on_the_way, encoded_bytes(p.to, info.n, info.k));
+    }
     p.bytes = encoded_bytes(p.to, info.n, info.k);
     weights += static_cast<uint64_t>(info.n * info.k);
     planes += p.bytes;
     from_bytes[info.layer] += encoded_bytes(p.from, info.n, info.k);
-    to_bytes[info.layer] += p.bytes;
+    to_bytes[info.layer] += std::max(on_the_way, p.bytes);
     plan.output_bytes +=
         round_up(p.bytes, kPlaneAlignment) + (info.bias ? static_cast<uint64_t>(info.n) * 4 : 0);
     plan.linears.push_back(std::move(p));
@@ -83,27 +115,8 @@ CompressPlan plan_compression(const ModelSource& source, const Passes& passes,
     if (layer >= 0) largest = std::max(largest, bytes + to_bytes[layer]);
   }
   constexpr uint64_t kWorking = 64 << 20;
-  plan.memory_bytes = largest + kWorking;
-  const StatisticsNeeds needs = needs_of(passes);
-  if (needs.any() && !options.calibration.empty()) {
-    uint64_t states = 0, working = 0;
-    for (const auto& w : options.calibration) {
-      plan.calibration_tokens += static_cast<int64_t>(w.size());
-      states += w.size() * spec.hidden() * sizeof(float);
-    }
-    if (states > options.memory) {
-      plan.scratch_bytes = states * (holds_out(needs, options) ? 2 : 1);
-    } else {
-      plan.memory_bytes += states * (holds_out(needs, options) ? 2 : 1);
-    }
-    for (const auto& l : plan.linears) {
-      if (l.info.layer < 0) continue;
-      for (const auto& p : passes) working = std::max(working, p->working(l.info).host);
-    }
-    const bool parts =
-        std::ranges::any_of(plan.linears, [](const LinearPlan& l) { return l.info.part() >= 0; });
-    plan.memory_bytes += working + (parts ? kStatisticsAhead : 0);
-  }
+  plan.memory_bytes = largest + kWorking + working_bytes(plan, passes);
+  add_calibration(spec, needs_of(passes), options, &plan);
   if (plan.calibration_tokens > 0 && options.executor != nullptr &&
       !options.executor->algebra().on_host())
     plan.gpu_bytes = gpu_bytes_of(plan, passes, options);

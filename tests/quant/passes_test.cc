@@ -28,7 +28,7 @@ using testing::HasSubstr;
 
 // ---- Masks ----
 
-// Of 48 x 96: the two smallest of four.
+// 48 x 96 weights, of which the two smallest of each four are cleared.
 struct Pruned {
   int64_t n = 48, k = 96;
   std::vector<float> w = test::uniform_values(n * k, 7);
