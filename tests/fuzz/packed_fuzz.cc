@@ -1,5 +1,5 @@
-// The input is a packed file, or else a manifest. A file gets the version, right sizes and
-// checksums in its header first. Then, of either, the manifest is taken and a file made that fits
+// The input is a packed file, or else a manifest. A file gets a version that is read, right sizes
+// and checksums in its header first. Then, of either, the manifest is taken and a file made that fits
 // it where that takes little: planes one behind the other, of the sizes that their encodings need,
 // of bytes counted up. What parses is checked as a model, and rows of every weight are decoded; a
 // plane that is shorter than its decoder believes is found by the sanitizer.
@@ -77,11 +77,13 @@ void check_model(const proto::ModelSpec& spec) {
   for (const auto& l : linears_of(spec)) require(l.n > 0 && l.k > 0 && !l.name.empty());
   for (const auto& v : vectors_of(spec)) require(v.length > 0);
   parameter_count(spec);
-  for (int i = 0; i < std::min(spec.layers_size(), 4); ++i) {
-    for (const auto& s : spec.layers(i).sublayers()) {
-      const auto& rope = s.attention().rope();
-      for (const int64_t length : {int64_t{1}, static_cast<int64_t>(spec.context())})
-        require(rope_table(rope, length).frequency.size() == rope.dims() / 2);
+  for (const StackId stack : {StackId::kDecoder, StackId::kEncoder}) {
+    for (int i = 0; i < std::min(layer_count(spec, stack), 4); ++i) {
+      for (const auto& s : layer_of(spec, i, stack).sublayers()) {
+        const auto& rope = s.attention().rope();
+        for (const int64_t length : {int64_t{1}, static_cast<int64_t>(spec.context())})
+          require(rope_table(rope, length).frequency.size() == rope.dims() / 2);
+      }
     }
   }
 }
@@ -178,7 +180,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   test::PackedHeader h = test::packed_header(input);
   if (h.manifest_offset < 64 || h.manifest_offset > size) return 0;
-  h.version = kPackedVersion;
+  if (h.version != kOldestVersion) h.version = kPackedVersion;
   const std::string manifest = input.substr(h.manifest_offset);
   try_file(test::with_manifest_bytes(test::with_packed_header(input, h), manifest));
   try_manifest(manifest);

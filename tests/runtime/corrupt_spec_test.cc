@@ -115,9 +115,6 @@ const SpecCase kCases[] = {
     {"context_0", [](ModelSpec& s) { s.set_context(0); }, "context of 0"},
     {"context_too_long", [](ModelSpec& s) { s.set_context((1 << 30) + 1); },
      "context of 1073741825"},
-    {"norm_kind_9",
-     [](ModelSpec& s) { s.mutable_final_norm()->set_kind(static_cast<proto::NormKind>(9)); },
-     "norm kind 9"},
     {"norm_bias_without_norm",
      [](ModelSpec& s) {
        s.mutable_final_norm()->set_kind(proto::NORM_NONE);
@@ -274,8 +271,8 @@ const SpecCase kCases[] = {
 
     // Norms.
     {"norm_of_an_unknown_kind",
-     [](ModelSpec& s) { s.mutable_final_norm()->set_kind(static_cast<proto::NormKind>(2)); },
-     "norm kind 2"},
+     [](ModelSpec& s) { s.mutable_final_norm()->set_kind(static_cast<proto::NormKind>(9)); },
+     "norm kind 9"},
     {"norm_epsilon_negative", [](ModelSpec& s) { s.mutable_final_norm()->set_eps(-1e-6); },
      "a norm epsilon of -1e-06"},
     {"norm_epsilon_1", [](ModelSpec& s) { s.mutable_final_norm()->set_eps(1); },
