@@ -76,6 +76,7 @@ void choose_method(QuantizeCommand& o, const proto::ModelSpec& spec, bool fits) 
   if (writes_text(o) && !fits) return;
   const TextSize given = {o.nsamples, o.seqlen};
   const auto take = [&](bool gptq, TextSize text) {
+    text.length = std::min(text.length, static_cast<int64_t>(spec.context()));
     if (o.windows_given) text = given;
     if (operations_of(o, spec, gptq, text) > kMostOperations) return false;
     o.nsamples = text.windows;
