@@ -20,31 +20,35 @@ bool gains_from_gptq(const Encoding& e) {
   return e.kind == EncodingKind::kNf4 || (e.kind == EncodingKind::kInt && e.bits <= 5);
 }
 
-double operations_of(const QuantizeCommand& o, const proto::ModelSpec& spec, int64_t windows,
-                     int64_t length) {
-  const bool writes = o.calibration.empty() || o.calibration == "self";
-  return gptq_operations(spec, windows, std::min(length, static_cast<int64_t>(spec.context())),
-                         writes);
+bool writes_text(const QuantizeCommand& o) {
+  return o.calibration.empty() || o.calibration == "self";
+}
+
+double operations_of(const QuantizeCommand& o, const proto::ModelSpec& spec, bool gptq,
+                     TextSize text) {
+  text.length = std::min(text.length, static_cast<int64_t>(spec.context()));
+  return operations_of(spec, gptq, text, writes_text(o));
 }
 
 }  // namespace
 
-double gptq_operations(const proto::ModelSpec& spec, int64_t windows, int64_t length, bool writes) {
+double operations_of(const proto::ModelSpec& spec, bool gptq, TextSize text, bool writes) {
   // Fitted to the processor time of SmolLM2-135M (docs/results.md). Passes over the blocks observe
   // inputs and propagate states; searching scales and refining codes costs as much as so many
   // operations a weight, and each column of the sweep makes up for the ones before it.
-  constexpr double kPasses = 1.7, kGram = 1.5, kRounding = 30'000, kSweep = 10, kTable = 9000;
-  const double tokens = static_cast<double>(windows * length);
+  const double passes = 1.7, gram = gptq ? 1.5 : 0, rounding = gptq ? 30'000 : 1500,
+               sweep = gptq ? 10 : 0, table = gptq ? 9000 : 1500;
+  const double tokens = static_cast<double>(text.windows * text.length);
   double of_token = 0, all = 0;
   for (const auto& l : linears_of(spec)) {
     const auto n = static_cast<double>(l.n), k = static_cast<double>(l.k);
     if (l.layer < 0) {
-      all += n * k * kTable;
+      all += n * k * table;
       of_token += writes ? 2 * n * k : 0;
     } else {
-      all += n * k * (kRounding + kSweep * k);
+      all += n * k * (rounding + sweep * k);
       of_token +=
-          (2 * n * k * (kPasses + (writes ? 1 : 0)) + kGram * k * k) * share_of_tokens(spec, l);
+          (2 * n * k * (passes + (writes ? 1 : 0)) + gram * k * k) * share_of_tokens(spec, l);
     }
   }
   return all + of_token * tokens;
@@ -64,19 +68,28 @@ std::string about_time(double seconds) {
   return fmt::format("about {:.0f} h", seconds / 3600);
 }
 
-void choose_method(QuantizeCommand& o, const proto::ModelSpec& spec) {
+void choose_method(QuantizeCommand& o, const proto::ModelSpec& spec, bool fits) {
   if (!o.method.empty()) return;
   o.method = "rtn";
   o.method_is_chosen = true;
   if (o.mixed() || o.calibration == "none" || !gains_from_gptq(encoding_for_type(o.type))) return;
-  const int64_t windows = o.windows_given ? o.nsamples : kDefaultWindows;
-  const int64_t length = o.windows_given ? o.seqlen : kDefaultLength;
-  if (operations_of(o, spec, windows, length) > kMostOperations) return;
-  o.method = "gptq";
-  o.nsamples = windows;
-  o.seqlen = length;
-  // An expert that no token came to is rounded without data, and reported: nobody asked for gptq.
-  o.max_fallbacks = std::numeric_limits<int>::max();
+  if (writes_text(o) && !fits) return;
+  const TextSize given = {o.nsamples, o.seqlen};
+  const auto take = [&](bool gptq, TextSize text) {
+    text.length = std::min(text.length, static_cast<int64_t>(spec.context()));
+    if (o.windows_given) text = given;
+    if (operations_of(o, spec, gptq, text) > kMostOperations) return false;
+    o.nsamples = text.windows;
+    o.seqlen = text.length;
+    return true;
+  };
+  if (take(true, kGptqText)) {
+    o.method = "gptq";
+    // An expert that no token came to is rounded without data, and reported: nobody asked for gptq.
+    o.max_fallbacks = std::numeric_limits<int>::max();
+  } else if (writes_text(o) && take(false, kRtnText)) {
+    o.calibration = "self";
+  }
 }
 
 std::string how_to_get_closer(const QuantizeCommand& o, const proto::ModelSpec& spec) {
@@ -84,13 +97,10 @@ std::string how_to_get_closer(const QuantizeCommand& o, const proto::ModelSpec& 
   if (o.mixed()) return "to get closer at this size: --method gptq";
   if (!gains_from_gptq(encoding_for_type(o.type)) || o.windows_given) return "";
   const QuantizeCommand usual;
-  const bool gptq = o.method == "gptq";
-  const int64_t windows = gptq ? usual.nsamples : kDefaultWindows;
-  const int64_t length = gptq ? usual.seqlen : kDefaultLength;
-  return fmt::format("to get closer: --method gptq --nsamples {} --seqlen {}{}", windows, length,
-                     o.executor().cuda
-                         ? ""
-                         : ", " + about_time(seconds_for(operations_of(o, spec, windows, length))));
+  const TextSize text = o.method == "gptq" ? TextSize{usual.nsamples, usual.seqlen} : kGptqText;
+  const double seconds = seconds_for(operations_of(o, spec, true, text));
+  return fmt::format("to get closer: --method gptq --nsamples {} --seqlen {}{}", text.windows,
+                     text.length, o.executor().cuda ? "" : ", " + about_time(seconds));
 }
 
 }  // namespace pith::tools

@@ -177,7 +177,9 @@ void warn_exchanged(const ModelSource& base, const OpenedModel& candidate) {
 void warn_same_text(const ModelSource& source, uint64_t text_hash) {
   const auto* m = source.manifest();
   if (m != nullptr && m->provenance().calibration_hash() == text_hash && text_hash != 0) {
-    warn("this is the text that the model was calibrated on: the figures flatter it");
+    warn(
+        "this is the text that the model was calibrated on: the figures flatter it; another text "
+        "tells more");
   }
 }
 

@@ -167,8 +167,11 @@ void inspect(const Options& o) {
   const auto source = open_model_for(o, false);
   const Inspection i = collect(o.model, *source);
   if (i.manifest() != nullptr && i.made_from_compressed()) {
-    warn(fmt::format("made from {}, which was compressed already: the errors of both add up",
-                     one_line(i.manifest()->provenance().source_name())));
+    warn(
+        fmt::format("made from {}, which was compressed already: the errors of both add up; the "
+                    "original gives a better "
+                    "file",
+                    one_line(i.manifest()->provenance().source_name())));
   }
   o.write_json(json_of(i));
   if (!o.prints()) return;

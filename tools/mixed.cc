@@ -367,7 +367,9 @@ double Mixed::search_for_kl(const std::function<void(const QuantizeSettings&)>& 
       cost = under->cost * std::pow(over->cost / under->cost, std::clamp(share, 0.0, 1.0));
     }
   }
-  warn(fmt::format("the KL divergence did not come within 10 % of {}", o_.max_kl));
+  warn(fmt::format(
+      "the KL divergence did not come within 10 % of {}: more --candidates lie closer together",
+      o_.max_kl));
   // The last try exceeds the budget: returns to the best one within it, or takes the largest
   // choices.
   if (kl > o_.max_kl) {

@@ -31,6 +31,12 @@ int64_t window_length(const QuantizeCommand& o, const ModelSource& source) {
   return std::min<int64_t>(o.seqlen, static_cast<int64_t>(source.spec().context()));
 }
 
+// Memory that writing a text takes: the whole model, and the KV cache of its windows.
+uint64_t text_memory(const ModelSource& source, TextSize text) {
+  return model_bytes(source) + text_cache_bytes(source.spec(), text.windows, text.length) +
+         (uint64_t{64} << 20);
+}
+
 struct Peaks {  // of memory, beside that of the compression itself
   uint64_t text = 0, measuring = 0;
 };
@@ -92,15 +98,14 @@ uint64_t peak_of(const CompressPlan& plan, const Peaks& peaks) {
   return std::max({plan.memory_bytes, peaks.text, peaks.measuring});
 }
 
-// How long gptq takes; nothing for other methods, where that is seconds, on a GPU, and where types are
-// chosen, which takes longer than the rounding.
-std::optional<double> seconds_of_gptq(const Job& job, const QuantizeSettings& settings,
-                                      const CompressPlan& plan) {
-  if (!job.goal.empty() || job.o.executor().cuda ||
-      settings.method.rounding->stage == nullptr)
-    return {};
+// How long a calibrated method takes; nothing without a text, on a GPU, and where types are chosen,
+// which takes longer than the rounding.
+std::optional<double> estimated_seconds(const Job& job, const QuantizeSettings& settings,
+                                        const CompressPlan& plan) {
+  if (!job.goal.empty() || job.o.executor().cuda || plan.calibration_tokens == 0) return {};
+  const bool gptq = settings.method.rounding->stage != nullptr;
   return seconds_for(
-      gptq_operations(job.source.spec(), plan.calibration_tokens, 1, job.peaks.text > 0));
+      operations_of(job.source.spec(), gptq, {plan.calibration_tokens, 1}, job.peaks.text > 0));
 }
 
 // `plan_is_final`: else the types are not chosen yet, and the plan is of the largest.
@@ -119,11 +124,11 @@ void print_plan(const Job& job, const QuantizeSettings& settings, const Compress
       plan.gpu_bytes ? ", GPU memory " + human_bytes(plan.gpu_bytes) : "",
       plan.calibration_tokens ? fmt::format(", {} calibration tokens", plan.calibration_tokens)
                               : "");
-  if (const auto seconds = seconds_of_gptq(job, settings, plan)) {
+  if (const auto seconds = estimated_seconds(job, settings, plan)) {
     say("time: {}{}\n", about_time(*seconds),
-        o.method_is_chosen
-            ? "; --method rtn takes a small part of that, and loses about twice as much"
-            : "");
+        o.method_is_chosen ? "; --method rtn --calib none takes a small part of that, and loses "
+                             "two or three times as much"
+                           : "");
   }
   if (file_exists(o.output)) say("replaces {}\n", one_line(o.output));
   flush_out();
@@ -441,7 +446,7 @@ void quantize(QuantizeCommand& o) {
   const auto rotated = o.rotate ? rotate_model(*stored, {.seed = o.seed}) : nullptr;
   const ModelSource& source = rotated ? *rotated : *stored;
   require_other_output(o, source);
-  choose_method(o, source.spec());
+  choose_method(o, source.spec(), text_memory(source, kGptqText) <= most_memory().bytes);
   p.settings.method = parse_method(o.method);
   std::vector<std::string> notes;
   if (!o.mixed()) p.settings = effective_settings(p.settings, &notes);

@@ -118,11 +118,13 @@ void warn_of_useless_options(const QuantizeCommand& o, const QuantizeSettings& s
            });
   };
   for (const auto& pattern : o.ignore) {
-    if (matches_none(pattern)) warn(fmt::format("--ignore {} matches no layer", pattern));
+    if (matches_none(pattern))
+      warn(fmt::format("--ignore {} matches no layer: pith inspect --tensors lists them", pattern));
   }
   for (const auto& [pattern, e] : settings.overrides) {
     if (matches_none(pattern))
-      warn(fmt::format("--tensor-type {}={} matches no layer", pattern, to_string(e)));
+      warn(fmt::format("--tensor-type {}={} matches no layer: pith inspect --tensors lists them",
+                       pattern, to_string(e)));
   }
 }
 
@@ -157,7 +159,8 @@ void warn_of_choices(const QuantizeCommand& o, const QuantizeSettings& settings,
   }
   if (settings.linears.kind == EncodingKind::kInt && settings.linears.bits == 2 &&
       !rounds_by_gptq(settings)) {
-    warn(fmt::format("2 bits with {} lose most of a model: --method gptq", settings.method.name()));
+    warn(fmt::format("2 bits with {} lose most of a model: --method gptq keeps more",
+                     settings.method.name()));
   }
   for (const char* ending : {".gguf", ".safetensors", ".bin"}) {
     if (o.output.ends_with(ending))

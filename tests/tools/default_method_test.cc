@@ -25,7 +25,7 @@ QuantizeCommand chosen(const std::string& shape, const std::string& type,
   QuantizeCommand o;
   o.type = type;
   o.calibration = calibration;
-  choose_method(o, model->spec());
+  choose_method(o, model->spec(), true);
   return o;
 }
 
@@ -39,15 +39,35 @@ TEST(DefaultMethod, is_gptq_for_few_bits_of_models_that_it_serves_in_minutes) {
     EXPECT_EQ(chosen(shape, "w4").method, "rtn") << shape;
 }
 
+TEST(DefaultMethod, is_rtn_on_a_little_text_where_gptq_takes_long) {
+  const QuantizeCommand larger = chosen("llama-1b", "w4");
+  EXPECT_EQ(larger.method, "rtn");
+  EXPECT_EQ(larger.calibration, "self");
+  EXPECT_EQ(larger.nsamples, kRtnText.windows);
+  EXPECT_EQ(chosen("llama-8b", "w4").calibration, "");
+  EXPECT_EQ(chosen("llama-1b", "w4", "text.txt").calibration, "text.txt");
+  EXPECT_EQ(chosen("llama-1b", "w8").calibration, "");
+}
+
+TEST(DefaultMethod, writes_no_text_where_the_model_does_not_fit) {
+  const auto model =
+      make_synthetic("smollm2-135m",
+                     {Encoding::dense(DType::kF16), Encoding::dense(DType::kF16), InputEncoding()});
+  QuantizeCommand o;
+  choose_method(o, model->spec(), false);
+  EXPECT_EQ(o.method, "rtn");
+  EXPECT_EQ(o.calibration, "");
+}
+
 TEST(DefaultMethod, leaves_a_method_and_windows_that_are_named) {
   QuantizeCommand o;
   o.method = "minmax";
-  choose_method(o, proto::ModelSpec());
+  choose_method(o, proto::ModelSpec(), true);
   EXPECT_EQ(o.method, "minmax");
   EXPECT_FALSE(o.method_is_chosen);
   const QuantizeCommand usual = chosen("smollm2-135m", "w4");
-  EXPECT_EQ(usual.nsamples, kDefaultWindows);
-  EXPECT_EQ(usual.seqlen, kDefaultLength);
+  EXPECT_EQ(usual.nsamples, kGptqText.windows);
+  EXPECT_EQ(usual.seqlen, kGptqText.length);
   EXPECT_GT(usual.max_fallbacks, 1000);
 }
 
@@ -57,7 +77,7 @@ TEST(DefaultMethod, says_what_comes_closer_and_how_long_it_takes) {
         shape, {Encoding::dense(DType::kF16), Encoding::dense(DType::kF16), InputEncoding()});
     QuantizeCommand o;
     o.type = type;
-    choose_method(o, model->spec());
+    choose_method(o, model->spec(), true);
     return how_to_get_closer(o, model->spec());
   };
   EXPECT_THAT(closer("smollm2-135m", "w4"), HasSubstr("--nsamples 64 --seqlen 1024, "));
@@ -69,10 +89,10 @@ TEST(DefaultMethod, grows_with_text_and_model) {
   const auto model =
       make_synthetic("smollm2-135m",
                      {Encoding::dense(DType::kF16), Encoding::dense(DType::kF16), InputEncoding()});
-  const double few = gptq_operations(model->spec(), 16, 512, false);
+  const double few = operations_of(model->spec(), true, {16, 512}, false);
   EXPECT_GT(few, 1e12);
-  EXPECT_GT(gptq_operations(model->spec(), 16, 512, true), few);
-  EXPECT_GT(gptq_operations(model->spec(), 64, 1024, false), 3 * few);
+  EXPECT_GT(operations_of(model->spec(), true, {16, 512}, true), few);
+  EXPECT_GT(operations_of(model->spec(), true, {64, 1024}, false), 3 * few);
   EXPECT_EQ(about_time(1), "a moment");
   EXPECT_EQ(about_time(89), "about 89 s");
   EXPECT_EQ(about_time(600), "about 10 min");
