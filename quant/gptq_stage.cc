@@ -51,10 +51,10 @@ struct Rounding {
   float tensor_absmax = 0;
   double share = 0;  // of the correction
 
-  // f(begin, end, w) for panels of rows, w [end - begin, k] on the host. Panels begin where areas
-  // of one scale do.
-  void each_panel(FunctionRef<void(int64_t, int64_t, float*)> f) const {
-    const int64_t k = linear.k, step = row_step(encoding, linear.n, k);
+  // f(begin, end, w) for panels of rows, w [end - begin, k] on the host. Panels begin at multiples
+  // of `step`.
+  void each_panel(int64_t step, FunctionRef<void(int64_t, int64_t, float*)> f) const {
+    const int64_t k = linear.k;
     const uint64_t row_bytes = GptqFactor::row_bytes(k, gptq_group(encoding, k));
     algebra.for_row_panels(linear.n, step, row_bytes, [&](int64_t begin, int64_t end) {
       Buffer<float> w((end - begin) * k);
@@ -73,7 +73,7 @@ struct Rounding {
 double best_share(const Rounding& r) {
   const int64_t k = r.linear.k;
   std::vector<InputCorrection::Effect> effects(static_cast<size_t>(r.linear.n));  // by first row
-  r.each_panel([&](int64_t begin, int64_t end, float* w) {
+  r.each_panel(1, [&](int64_t begin, int64_t end, float* w) {
     const Matrix<float> there = r.algebra.borrow(w, end - begin, k);
     effects[static_cast<size_t>(begin)] = r.correction->judge(there, begin);
   });
@@ -88,7 +88,8 @@ double best_share(const Rounding& r) {
 GptqLoss round_rows(const Rounding& r) {
   const int64_t n = r.linear.n, k = r.linear.k;
   std::vector<GptqLoss> losses(static_cast<size_t>(n));  // by first row
-  r.each_panel([&](int64_t begin, int64_t end, float* w) {
+  // Whole areas of one scale.
+  r.each_panel(row_step(r.encoding, n, k), [&](int64_t begin, int64_t end, float* w) {
     if (r.share > 0) {
       Matrix<float> there = r.algebra.borrow(w, end - begin, k);
       r.correction->apply(static_cast<float>(r.share), begin, there);
