@@ -118,6 +118,13 @@ class Tile : private GptqRows {
     }
   }
 
+  // Of the columns of a block; null where there is no mask.
+  const float* kept_lanes(const GptqFactor::Block& b, Buffer<float>* to) const {
+    if (kept_.empty()) return nullptr;
+    to_lanes(kept_.data() + b.begin, f_.k, b.width(), to->data());
+    return to->data();
+  }
+
   void set_scales(size_t g) {
     for (int64_t r = 0; r < lanes_; ++r) {
       const auto at = scale_index(g, r);
@@ -128,8 +135,8 @@ class Tile : private GptqRows {
   }
 
   void sweep() {
-    thread_local Buffer<float> rows, lanes, original, codes, error, free;
-    for (auto* b : {&rows, &lanes, &original, &codes, &error, &free})
+    thread_local Buffer<float> rows, lanes, original, codes, error, free, kept;
+    for (auto* b : {&rows, &lanes, &original, &codes, &error, &free, &kept})
       b->require(lanes_ * GptqFactor::kBlock);
     std::vector<float> loss(static_cast<size_t>(lanes_));
     size_t g = 0;
@@ -151,6 +158,7 @@ class Tile : private GptqRows {
                     rows.data(), width, true);
       to_lanes(rows.data(), width, width, lanes.data());
       to_lanes(original_.data() + b.begin, f_.k, width, original.data());
+      const float* const keeps = kept_lanes(b, &kept);
       for (int64_t p = b.begin; p < b.end;) {
         while (f_.groups[g].end <= p) ++g;
         const auto& group = f_.groups[g];
@@ -173,7 +181,7 @@ class Tile : private GptqRows {
         grid_.sweep({levels_, lanes_, p - b.begin, end - b.begin, width, lanes.data(),
                      original.data(), b.feedback.data() + b.begin * width, width,
                      f_.variance.data() + b.begin, lane_scale_, lane_inverse_, lane_zero_, top_,
-                     codes.data(), error.data(), loss.data()});
+                     codes.data(), error.data(), loss.data(), keeps});
         p = end;
       }
       from_lanes(codes.data(), width, f_.k, codes_.data() + b.begin);
@@ -273,8 +281,9 @@ class Tile : private GptqRows {
   }
 
   void descend() {
-    thread_local Buffer<float> rows, gradient, value, codes;
-    for (auto* b : {&rows, &gradient, &value, &codes}) b->require(lanes_ * GptqFactor::kBlock);
+    thread_local Buffer<float> rows, gradient, value, codes, kept;
+    for (auto* b : {&rows, &gradient, &value, &codes, &kept})
+      b->require(lanes_ * GptqFactor::kBlock);
     size_t g = 0;
     for (const auto& b : host_.panels) {
       const int64_t width = b.width();
@@ -290,13 +299,14 @@ class Tile : private GptqRows {
         }
       }
       to_lanes(rows.data(), width, width, value.data());
+      const float* const keeps = kept_lanes(b, &kept);
       for (int64_t p = b.begin; p < b.end;) {
         while (f_.groups[g].end <= p) ++g;
         const int64_t end = std::min(b.end, f_.groups[g].end);
         set_scales(g);
         grid_.descend({levels_, lanes_, p - b.begin, end - b.begin, width, gradient.data(),
                        value.data(), codes.data(), b.gram.data() + b.begin * width, width,
-                       lane_scale_, lane_inverse_, lane_zero_, top_});
+                       lane_scale_, lane_inverse_, lane_zero_, top_, keeps});
         p = end;
       }
       from_lanes(codes.data(), width, f_.k, codes_.data() + b.begin);

@@ -10,7 +10,9 @@
 #include "quant/input_correction.h"
 #include "quant/quantize_pass.h"
 #include "runtime/compress/check.h"
-#include "runtime/compress/decode.h"
+#include "runtime/compress/slabs.h"
+#include "runtime/cpu/cpu_algebra.h"
+#include "runtime/cpu/decode.h"
 
 namespace pith {
 namespace {
@@ -47,7 +49,8 @@ struct Rounding {
   const DampedFactor& damped;
   const InputCorrection* correction;  // null: none
   MutablePlanes to;
-  uint64_t* meant;  // [n]
+  uint64_t* meant;   // [n]
+  const Mask* mask;  // or null
   float tensor_absmax = 0;
   double share = 0;  // of the correction
 
@@ -60,7 +63,7 @@ struct Rounding {
       Buffer<float> w((end - begin) * k);
       parallel_ranges(end - begin, 48, [&](int64_t first, int64_t last) {
         float* const rows = w.data() + first * k;
-        fast_rows(linear, begin + first, last - first, rows);
+        decode_rows(linear, begin + first, last - first, rows);
         check_finite(linear.name, begin + first, k,
                      {rows, static_cast<size_t>((last - first) * k)});
       });
@@ -98,7 +101,7 @@ GptqLoss round_rows(const Rounding& r) {
     try {
       losses[static_cast<size_t>(begin)] = r.damped.factor->encode(
           r.damped.options, {r.encoding, n, k, begin, end - begin, w, nullptr, r.tensor_absmax,
-                             r.to, r.meant + begin});
+                             r.to, r.meant + begin, r.mask});
     } catch (const Error& e) {
       throw Error(e.kind(), r.linear.name + ": " + e.what());
     }
@@ -108,17 +111,14 @@ GptqLoss round_rows(const Rounding& r) {
   return all;
 }
 
-void encode_with(const StageJob& job, size_t index, const DampedFactor& damped,
-                 const InputCorrection* correction) {
-  const Encoding& e = *job.encodings[index];
-  const LinearInfo& info = job.stage.linears[index];
-  Linear& linear = find_linear(job.block, info);
-  OwnedWeight result = allocate_weight(e, info.n, info.k);
+LinearReport encode_with(const WeightPart& part, const Encoding& e, Algebra& algebra,
+                         const DampedFactor& damped, const InputCorrection* correction) {
+  Linear& linear = part.linear;
+  OwnedWeight result = allocate_weight(e, linear.n, linear.k);
   LinearReport done;
   done.fallback = damped.fallback;
-  done.rows.resize(static_cast<size_t>(info.n));
-  Rounding r{linear,          e, job.calibration->algebra(), damped, correction, result.planes,
-             done.rows.data()};
+  done.rows.resize(static_cast<size_t>(linear.n));
+  Rounding r{linear, e, algebra, damped, correction, result.planes, done.rows.data(), part.mask};
   if (e.has_tensor_scale()) r.tensor_absmax = absmax_of(linear);
   if (correction != nullptr)
     r.share = std::clamp(best_share(r), 0.0, damped.options.correct_inputs);
@@ -127,7 +127,24 @@ void encode_with(const StageJob& job, size_t index, const DampedFactor& damped,
   done.method = fmt::format("gptq, output error {:.2e}", done.error);
   if (r.share > 0) done.method += fmt::format(", inputs corrected by {:.2f}", r.share);
   set_weight(linear, std::move(result));
-  job.report[info.name] = std::move(done);
+  return done;
+}
+
+// Statistics of w x, from those of x.
+InputStatistics through(Algebra& algebra, const Weight& w, const InputStatistics& x) {
+  const int64_t n = w.n, k = w.k;
+  Buffer<float> rows(n * k);
+  decode_rows(w, 0, n, rows.data());
+  const Matrix<float> weight = algebra.borrow(rows.data(), n, k);
+  Matrix<float> product(algebra, n, k), gram(algebra, n, n);
+  algebra.gemm(1, weight, algebra.borrow(x.gram.data(), k, k), 0, product);
+  algebra.gemm(1, product, weight.t(), 0, gram);
+  InputStatistics out;
+  out.tokens = x.tokens;
+  out.gram = algebra.take(std::move(gram));
+  for (int64_t r = 0; r < n; ++r)
+    out.mean_square.push_back(static_cast<double>(out.gram[r * n + r]));
+  return out;
 }
 
 }  // namespace
@@ -135,11 +152,39 @@ void encode_with(const StageJob& job, size_t index, const DampedFactor& damped,
 struct GptqStage::State {
   GptqOptions options;
   InputStatistics inputs;
-  std::unique_ptr<InputCorrection> correction;  // null: none
-  std::string unusable;                         // why there are no statistics
-  std::vector<float> weights;                   // of channels
-  std::map<int64_t, DampedFactor> factors;      // by group size
+  std::unique_ptr<InputCorrection> correction;                   // null: none
+  std::string unusable;                                          // why there are no statistics
+  std::vector<float> weights;                                    // of channels
+  std::map<std::pair<int64_t, Algebra*>, DampedFactor> factors;  // by group size, and where it is
+
+  LinearReport round(const WeightPart& part, const Encoding& e, Algebra& algebra);
 };
+
+LinearReport GptqStage::State::round(const WeightPart& part, const Encoding& e, Algebra& there) {
+  LinearReport done{.method = "rtn weighted by inputs", .fallback = unusable, .rows = {}};
+  if (!weights.empty() && gptq_takes(e)) {
+    const int64_t k = part.linear.k, group = gptq_group(e, k);
+    // The kernels of a GPU know no masks.
+    Algebra& algebra = part.mask != nullptr ? cpu_algebra() : there;
+    auto [it, is_new] = factors.try_emplace({group, &algebra});
+    if (is_new) it->second = factor_with_increasing_damping(algebra, inputs, k, group, options);
+    if (it->second.factor) {
+      // The correction is that of the whole linear's outputs.
+      const bool corrects = part.whole && &algebra == &there;
+      return encode_with(part, e, algebra, it->second, corrects ? correction.get() : nullptr);
+    }
+    done.fallback = it->second.fallback;
+  }
+  if (weights.empty()) {
+    done.method = "rtn";
+    if (done.fallback.empty())
+      done.fallback = inputs.tokens == 0
+                          ? "no token of the calibration text came to it: rounding without data"
+                          : "its inputs are all zero: rounding without data";
+  }
+  const float* const channel_weight = weights.empty() ? nullptr : weights.data();
+  return round_rows_of(part.linear, {e, encode_rtn, channel_weight, part.mask}, done);
+}
 
 GptqStage::GptqStage(const Stage& stage, const GptqOptions& options, Calibration& calibration,
                      const InputEncoding& input)
@@ -166,32 +211,22 @@ GptqStage::GptqStage(const Stage& stage, const GptqOptions& options, Calibration
 GptqStage::~GptqStage() = default;
 
 void GptqStage::round(const StageJob& job) {
-  State& s = *state_;
+  Algebra& algebra = job.calibration->algebra();
   for (size_t i = 0; i < job.encodings.size(); ++i) {
     if (!job.encodings[i]) continue;
     const Encoding& e = *job.encodings[i];
-    LinearReport done{.method = "rtn weighted by inputs", .fallback = s.unusable, .rows = {}};
-    if (!s.weights.empty() && gptq_takes(e)) {
-      const int64_t group = gptq_group(e, job.stage.k());
-      auto [it, is_new] = s.factors.try_emplace(group);
-      if (is_new) {
-        it->second = factor_with_increasing_damping(job.calibration->algebra(), s.inputs,
-                                                    job.stage.k(), group, s.options);
-      }
-      if (it->second.factor) {
-        encode_with(job, i, it->second, s.correction.get());
-        continue;
-      }
-      done.fallback = it->second.fallback;
-    }
-    if (s.weights.empty()) {
-      done.method = "rtn";
-      if (done.fallback.empty())
-        done.fallback = s.inputs.tokens == 0
-                            ? "no token of the calibration text came to it: rounding without data"
-                            : "its inputs are all zero: rounding without data";
-    }
-    encode_linear(job, i, encode_rtn, s.weights.empty() ? nullptr : s.weights.data(), done);
+    const LinearInfo& info = job.stage.linears[i];
+    const Mask* mask = job.masks == nullptr ? nullptr : find_mask(*job.masks, info.name);
+    job.report[info.name] =
+        round_parts(find_linear(job.block, info), mask, [&](const WeightPart& part) {
+          if (part.through == nullptr || state_->weights.empty())
+            return state_->round(part, e, algebra);
+          State inner;
+          inner.options = state_->options;
+          inner.inputs = through(algebra, *part.through, state_->inputs);
+          inner.weights = channel_weights(inner.inputs);
+          return inner.round(part, e, algebra);
+        });
   }
 }
 

@@ -60,14 +60,14 @@ Engine::Engine(const ModelSource& source, const EngineOptions& options) {
 void Engine::rewind(int64_t position) { position_ = std::clamp<int64_t>(position, 0, position_); }
 
 std::vector<float> Engine::extend(std::span<const int32_t> tokens) {
-  const Activation logits = run(tokens);
+  const Tensor logits = run(tokens);
   std::vector<float> all(static_cast<size_t>(logits.n));
   executor_->read(logits, all);
   return all;
 }
 
 // From the likeliest tokens alone where they are enough, which a backend may find where they are.
-int32_t Engine::choose(Sampler& sampler, Activation logits, std::span<const int32_t> history) {
+int32_t Engine::choose(Sampler& sampler, Tensor logits, std::span<const int32_t> history) {
   const auto vocab = static_cast<size_t>(logits.n);
   const size_t enough = sampler.candidates(history, vocab);
   if (enough <= Executor::kMostCandidates) {
@@ -89,7 +89,7 @@ int32_t Engine::choose(Sampler& sampler, Activation logits, std::span<const int3
   return sampler.sample(all, history);
 }
 
-Activation Engine::run(std::span<const int32_t> tokens) {
+Tensor Engine::run(std::span<const int32_t> tokens) {
   if (tokens.empty()) fail(ErrorKind::kUsage, "no tokens to run");
   if (position_ + static_cast<int64_t>(tokens.size()) > context()) {
     fail(ErrorKind::kUsage, "{} tokens do not fit a context of {} (--ctx-size)",
@@ -99,7 +99,7 @@ Activation Engine::run(std::span<const int32_t> tokens) {
     if (id < 0 || static_cast<uint64_t>(id) >= model_.spec.vocab())
       fail(ErrorKind::kUsage, "token {} is not in the vocabulary", id);
   }
-  Activation logits;
+  Tensor logits;
   while (!tokens.empty()) {
     check_interrupt();
     const auto n = std::min<int64_t>(memory_.tokens, static_cast<int64_t>(tokens.size()));
@@ -125,7 +125,7 @@ GenerateResult Engine::generate(const Tokenizer& tokenizer, std::span<const int3
   StreamDecoder decoder(tokenizer, options.continues_prompt ? prompt : std::span<const int32_t>());
   std::vector<int32_t> history(prompt.begin(), prompt.end());
   auto begin = std::chrono::steady_clock::now();
-  Activation logits = run(prompt);
+  Tensor logits = run(prompt);
   result.prefill_seconds = seconds_since(begin);
   result.prefill_tokens = static_cast<int64_t>(prompt.size());
 

@@ -60,8 +60,8 @@ class Engine {
 
  private:
   // The same, left where it was computed.
-  Activation run(std::span<const int32_t> tokens);
-  int32_t choose(Sampler& sampler, Activation logits, std::span<const int32_t> history);
+  Tensor run(std::span<const int32_t> tokens);
+  int32_t choose(Sampler& sampler, Tensor logits, std::span<const int32_t> history);
 
   Model model_;
   std::unique_ptr<Executor> executor_;

@@ -31,9 +31,9 @@ CalibrationStates::CalibrationStates(Executor& executor, const proto::ModelSpec&
     host_ = Buffer<float>(rows * hidden());
   }
   for (size_t i = 0; i < windows_.size(); ++i) {
-    const Activation x = executor.buffer(Slot::kHidden, tokens(i), hidden());
+    const Tensor x = executor.buffer(Slot::kHidden, tokens(i), hidden());
     embed_tokens(executor, spec, embedding, windows_[i], x);
-    keep(i, memory_of(x));
+    keep(i, memory_of(executor, x));
   }
 }
 
@@ -63,8 +63,8 @@ void CalibrationStates::keep(size_t window, MatrixRef<const float> x) {
   file_.write(offset_of(window), std::as_bytes(std::span(scratch_)));
 }
 
-Activation CalibrationStates::run(Executor& executor, const Block& block, int sublayer,
-                                  size_t window, bool keeps) {
+Tensor CalibrationStates::run(Executor& executor, const Block& block, int sublayer, size_t window,
+                              bool keeps) {
   check_interrupt();
   // A model of this one sublayer, so that its cache has no other.
   const int64_t m = tokens(window);
@@ -78,12 +78,12 @@ Activation CalibrationStates::run(Executor& executor, const Block& block, int su
     cached_layer_ = block.layer;
     cached_sublayer_ = sublayer;
   }
-  const Activation x = executor.buffer(Slot::kHidden, m, hidden());
-  load(window, memory_of(x));
+  const Tensor x = executor.buffer(Slot::kHidden, m, hidden());
+  load(window, memory_of(executor, x));
   const Segment segment{0, 0, m};
   forward_sublayer(executor, sub, block.sublayers[static_cast<size_t>(sublayer)], 0,
                    {windows_[window], std::span(&segment, 1)}, *cache_, x);
-  if (keeps) keep(window, memory_of(x));
+  if (keeps) keep(window, memory_of(executor, x));
   return x;
 }
 

@@ -35,7 +35,7 @@ class CalibrationStates {
   void load(size_t window, MatrixRef<float> to) const;
   // Runs one window through a sublayer of a block; its state becomes the output if `keeps`. Returns
   // the output, which lies in Slot::kHidden.
-  Activation run(Executor& executor, const Block& block, int sublayer, size_t window, bool keeps);
+  Tensor run(Executor& executor, const Block& block, int sublayer, size_t window, bool keeps);
   // Runs all windows through all blocks of a model, which is loaded block by block.
   void run_all(Executor& executor, const ModelSource& source);
 
@@ -61,6 +61,8 @@ class CalibrationStates {
 };
 
 // Where an activation lies, in the memory of its executor's algebra.
-inline MatrixRef<float> memory_of(Activation x) { return {x.f32(), x.m, x.n}; }
+inline MatrixRef<float> memory_of(Executor& executor, Tensor x) {
+  return {executor.data(x), x.m, x.n};
+}
 
 }  // namespace pith

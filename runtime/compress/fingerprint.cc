@@ -71,15 +71,16 @@ Fingerprint fingerprint_of(const ModelSource& source) {
   const auto add = [&](const std::string& text) { tensors.add(as_bytes(text + "\n")); };
   add(fmt::format("{:016x}", source.hash()));
   for (const auto& info : linears_of(source.spec())) {
-    add(fmt::format("{} {} x {} {} {} {} {}", info.name, info.n, info.k, info.bias,
-                    to_string(source.encoding(info)), to_string(source.input(info)),
-                    source.input(info).value));
+    const LinearForm form = source.form(info);
+    add(fmt::format("{} {} x {} {} {} {} {}", info.name, info.n, info.k, info.bias, to_string(form),
+                    to_string(form.input), form.input.value));
   }
   for (const auto& v : vectors_of(source.spec())) add(fmt::format("{} {}", v.name, v.length));
   return {{"tool", kToolVersion},
           {"source", hashed(tensors.value())},
           {"model description", hashed(hash64(as_bytes(serialized(source.spec()))))},
           {"tokenizer", hashed(hash_of(source.tokenizer()))},
+          {"configuration", hashed(hash_of(source.config_files()))},
           {"earlier recipe", hashed(hash64(as_bytes(source.recipe())))}};
 }
 

@@ -19,7 +19,7 @@ InputCapture::InputCapture(Executor& inner, std::span<const std::string> names, 
   for (const auto& n : names) experts_.insert(of_expert(n));
 }
 
-void InputCapture::run(FunctionRef<void()> pass, FunctionRef<void(size_t, Activation)> take) {
+void InputCapture::run(FunctionRef<void()> pass, FunctionRef<void(size_t, Tensor)> take) {
   take_ = &take;
   taken_ = 0;
   done_ = false;
@@ -28,55 +28,36 @@ void InputCapture::run(FunctionRef<void()> pass, FunctionRef<void(size_t, Activa
     fail(ErrorKind::kUsage, "{} did not run on the calibration text", names_.front());
 }
 
-void InputCapture::norm(const NormWeights& norm, Activation x, Activation y, bool add) {
-  if (!done_) inner_.norm(norm, x, y, add);
-}
-void InputCapture::linear(const Linear& linear, Activation x, Activation y, bool add) {
+void InputCapture::run(const Op& op) {
   if (done_) return;
-  const auto found = std::ranges::find(names_, linear.name);
-  if (found == names_.end()) return inner_.linear(linear, x, y, add);
-  (*take_)(static_cast<size_t>(found - names_.begin()), x);
-  ++taken_;
-  done_ = stop_ && (taken_ == names_.size() || !experts_.empty());
-  if (!stop_) inner_.linear(linear, x, y, add);
+  if (const auto* moe = std::get_if<MoeOp>(&op); moe != nullptr && !experts_.empty())
+    return run_experts(*moe);
+  if (const auto* linear = std::get_if<LinearOp>(&op)) {
+    const auto found = std::ranges::find(names_, linear->linear->name);
+    if (found != names_.end()) {
+      (*take_)(static_cast<size_t>(found - names_.begin()), linear->x);
+      ++taken_;
+      done_ = stop_ && (taken_ == names_.size() || !experts_.empty());
+      if (stop_) return;
+    }
+  }
+  ForwardingExecutor::run(op);
 }
-void InputCapture::rope(const proto::Rope& rope, int64_t head_dim, const Batch& batch,
-                        Activation x) {
-  if (!done_) inner_.rope(rope, head_dim, batch, x);
+
+// An MoE layer asks for a choice of experts that was not made.
+void InputCapture::read(Tensor x, std::span<float> to) {
+  if (!done_) return inner_.read(x, to);
+  std::ranges::fill(to, 0.0f);
 }
-void InputCapture::attention(const proto::Attention& spec, const std::vector<float>& sinks,
-                             int index, const Batch& batch, KvCache& cache, Activation q,
-                             Activation k, Activation v, Activation out) {
-  if (!done_) inner_.attention(spec, sinks, index, batch, cache, q, k, v, out);
-}
-void InputCapture::activate(proto::Activation activation, Activation gate, Activation up) {
-  if (!done_) inner_.activate(activation, gate, up);
-}
-void InputCapture::moe(const proto::Moe& spec, const MoeWeights& weights, Activation x,
-                       Activation y) {
-  if (done_) return;
-  if (experts_.empty()) return Executor::moe(spec, weights, x, y);
-  const std::vector<ExpertTokens> tokens = route_rows(spec, weights, x);
-  for (size_t e = 0; e < tokens.size(); ++e) {
-    if (!experts_.contains(of_expert(weights.experts[e].up.name))) continue;
+
+void InputCapture::run_experts(const MoeOp& op) {
+  const Routing routing = route_tokens(op, *this);
+  for (size_t e = 0; e < routing.rows.size(); ++e) {
+    if (!experts_.contains(of_expert(op.weights->experts[e].up.name))) continue;
     done_ = false;
-    run_expert(spec.expert(), weights.experts[e], tokens[e], x, y);
+    run_expert(op, routing, static_cast<int64_t>(e), *this);
   }
   done_ = true;
-}
-void InputCapture::gather(Activation x, std::span<const int64_t> rows, Activation y) {
-  if (!done_) inner_.gather(x, rows, y);
-}
-void InputCapture::add_rows(Activation x, std::span<const int64_t> rows,
-                            std::span<const float> weights, Activation y) {
-  if (!done_) inner_.add_rows(x, rows, weights, y);
-}
-void InputCapture::add_gated(Activation x, Activation gate, Activation y) {
-  if (!done_) inner_.add_gated(x, gate, y);
-}
-void InputCapture::copy_columns(Activation x, int64_t from, Activation y, int64_t to,
-                                int64_t count) {
-  if (!done_) inner_.copy_columns(x, from, y, to, count);
 }
 
 }  // namespace pith

@@ -13,12 +13,10 @@
 
 namespace pith {
 
-TargetEncoding target_of(const Passes& passes, const LinearInfo& info, const Encoding& from) {
-  TargetEncoding to{from};
-  for (const auto& p : passes) {
-    if (const auto e = p->encoding(info)) to = {*e, p.get()};
-  }
-  return to;
+LinearForm form_after(const Passes& passes, const LinearInfo& info, const LinearForm& from) {
+  LinearForm form = from;
+  for (const auto& p : passes) form = p->form(info, form);
+  return form;
 }
 
 StatisticsNeeds needs_of(const Passes& passes) {
@@ -45,8 +43,7 @@ uint64_t gpu_bytes_of(const CompressPlan& plan, const Passes& passes,
     if (l.info.part() >= 0) ahead = kStatisticsAhead;
     weights[l.info.layer] += static_cast<uint64_t>(l.info.n * l.info.k);
     widest = std::max(widest, static_cast<uint64_t>(std::max(l.info.n, l.info.k)));
-    for (const auto& p : passes)
-      working = std::max(working, p->gpu_working_bytes(l.info.n, l.info.k));
+    for (const auto& p : passes) working = std::max(working, p->working(l.info).gpu);
   }
   uint64_t most = 0;
   for (const auto& [layer, n] : weights) most = std::max(most, n);
@@ -60,16 +57,17 @@ CompressPlan plan_compression(const ModelSource& source, const Passes& passes,
                               const CompressOptions& options) {
   CompressPlan plan;
   const auto& spec = source.spec();
+  check_runs(spec, source.path());
   plan.source_bytes = source.tensor_bytes();
   std::map<int, uint64_t> from_bytes, to_bytes;  // by layer
   uint64_t weights = 0, planes = 0;
   for (const auto& info : linears_of(spec)) {
-    const Encoding from = source.encoding(info);
-    const Encoding to = target_of(passes, info, from).encoding;
-    LinearPlan p{info, from, to, encoded_bytes(to, info.n, info.k)};
+    LinearPlan p{.info = info, .from = source.form(info), .to = {}};
+    p.to = form_after(passes, info, p.from);
+    p.bytes = encoded_bytes(p.to, info.n, info.k);
     weights += static_cast<uint64_t>(info.n * info.k);
     planes += p.bytes;
-    from_bytes[info.layer] += encoded_bytes(from, info.n, info.k);
+    from_bytes[info.layer] += encoded_bytes(p.from, info.n, info.k);
     to_bytes[info.layer] += p.bytes;
     plan.output_bytes +=
         round_up(p.bytes, kPlaneAlignment) + (info.bias ? static_cast<uint64_t>(info.n) * 4 : 0);
@@ -77,7 +75,7 @@ CompressPlan plan_compression(const ModelSource& source, const Passes& passes,
   }
   for (const auto& v : vectors_of(spec))
     plan.output_bytes += round_up(static_cast<uint64_t>(v.length) * 4, kPlaneAlignment);
-  plan.output_bytes += bytes_of(source.tokenizer());
+  plan.output_bytes += bytes_of(source.tokenizer()) + bytes_of(source.config_files());
   plan.bits_per_weight =
       weights ? 8 * static_cast<double>(planes) / static_cast<double>(weights) : 0;
   uint64_t largest = 0;
@@ -98,12 +96,9 @@ CompressPlan plan_compression(const ModelSource& source, const Passes& passes,
     } else {
       plan.memory_bytes += states * (holds_out(needs, options) ? 2 : 1);
     }
-    for (const auto& p : passes) {
-      uint64_t widest = 0;
-      for (const auto& l : plan.linears) {
-        if (l.info.layer >= 0) widest = std::max(widest, p->working_bytes(l.info.k));
-      }
-      working = std::max(working, widest);
+    for (const auto& l : plan.linears) {
+      if (l.info.layer < 0) continue;
+      for (const auto& p : passes) working = std::max(working, p->working(l.info).host);
     }
     const bool parts =
         std::ranges::any_of(plan.linears, [](const LinearPlan& l) { return l.info.part() >= 0; });
@@ -114,7 +109,7 @@ CompressPlan plan_compression(const ModelSource& source, const Passes& passes,
     plan.gpu_bytes = gpu_bytes_of(plan, passes, options);
   if (!options.calibration.empty()) {
     plan.memory_bytes +=
-        encoded_bytes(source.encoding(linears_of(spec).front()), static_cast<int64_t>(spec.vocab()),
+        encoded_bytes(plan.linears.front().from, static_cast<int64_t>(spec.vocab()),
                       static_cast<int64_t>(spec.hidden()));
   }
   plan.memory_bytes =

@@ -91,8 +91,8 @@ class Writer {
       rows.push_back(i);
       last.push_back(out_[static_cast<size_t>(first_ + i)].back());
     }
-    const Activation hidden = forward_hidden(executor_, model_, {last, segments}, cache_);
-    const Activation l = forward_head(executor_, model_, hidden, rows);
+    const Tensor hidden = forward_hidden(executor_, model_, {last, segments}, cache_);
+    const Tensor l = forward_head(executor_, model_, hidden, rows);
     logits_.resize(static_cast<size_t>(l.m * l.n));
     executor_.read(l, logits_);
     parallel_for(count_, [&](int64_t i) {

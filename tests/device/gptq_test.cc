@@ -68,7 +68,7 @@ class GpuGptq : public testing::Test {
     EXPECT_NEAR(gpu.loss.error, cpu.loss.error, by * cpu.loss.error) << name;
     std::vector<float> row(static_cast<size_t>(k));
     for (int64_t r = 0; r < n; ++r) {
-      decode_rows(gpu.w.weight, r, 1, row.data());
+      reference_decode(gpu.w.weight, r, 1, row.data());
       ASSERT_EQ(gpu.meant[static_cast<size_t>(r)], row_hash(row.data(), k)) << name << " " << r;
     }
   }
@@ -89,8 +89,8 @@ TEST_F(GpuGptq, plain_sweeps_give_the_codes_of_the_processor) {
     int64_t other = 0;
     std::vector<float> a(static_cast<size_t>(k)), b(a.size());
     for (int64_t r = 0; r < n; ++r) {
-      decode_rows(cpu.w.weight, r, 1, a.data());
-      decode_rows(gpu.w.weight, r, 1, b.data());
+      reference_decode(cpu.w.weight, r, 1, a.data());
+      reference_decode(gpu.w.weight, r, 1, b.data());
       for (size_t i = 0; i < a.size(); ++i) other += std::fabs(a[i] - b[i]) > 1e-3f;
     }
     EXPECT_LT(other, n * k / 50) << name;  // where a last bit decides, and what follows from that
@@ -143,7 +143,7 @@ TEST_F(GpuGptq, dead_inputs_and_zero_rows_are_no_trouble) {
                gpu = run(e, n, k, w, s.gram.data(), {}, algebra_);
   EXPECT_NEAR(gpu.loss.error, cpu.loss.error, 0.02 * cpu.loss.error);
   std::vector<float> row(static_cast<size_t>(k));
-  decode_rows(gpu.w.weight, 5, 1, row.data());
+  reference_decode(gpu.w.weight, 5, 1, row.data());
   for (const float v : row) EXPECT_EQ(v, 0);
 }
 
@@ -230,8 +230,8 @@ class GpuCompression : public testing::Test {
   }
   CompressReport run(Executor* executor) {
     Passes passes;
-    passes.push_back(
-        make_quantize_pass({.linears = encoding_for_type("w4", 32), .method = "gptq"}));
+    passes.push_back(make_quantize_pass(
+        {.linears = encoding_for_type("w4", 32), .method = parse_method("gptq")}));
     CompressOptions options{.output = output(), .calibration = text_};
     options.executor = executor;
     return compress(*source_, passes, options);

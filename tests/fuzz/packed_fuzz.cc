@@ -11,6 +11,7 @@
 
 #include "core/buffer.h"
 #include "core/error.h"
+#include "formats/features.h"
 #include "formats/manifest_wire.h"
 #include "formats/packed_file.h"
 #include "runtime/model/model.h"
@@ -66,8 +67,8 @@ void decode_some(std::span<const std::byte> file, const PackedLayout& layout) {
     if (!small) continue;
     const int64_t rows = std::min(linear.n, kMaxWeights / linear.k);
     std::vector<float> out(static_cast<size_t>(rows * linear.k));
-    dense_rows(linear, 0, rows, out.data());
-    dense_rows(linear, linear.n - rows, rows, out.data());
+    reference_decode(linear, 0, rows, out.data());
+    reference_decode(linear, linear.n - rows, rows, out.data());
   }
 }
 
@@ -156,6 +157,8 @@ void try_manifest(const std::string& bytes) {
     try_file(test::with_manifest_bytes(test::with_packed_header(file, h), bytes));
     check_manifest_wire(bytes, "fuzz");
     if (!m.ParseFromString(bytes) || !placer.place(&m)) return;
+    m.clear_features();
+    for (const auto& feature : features_of(m)) m.add_features(feature);
   } catch (const Error&) {
     return;
   }

@@ -29,7 +29,7 @@ std::vector<float> make_gram(int64_t m, int64_t k, uint64_t seed, bool outliers 
 double loss_of(const std::vector<float>& gram, int64_t n, int64_t k, const std::vector<float>& w,
                const Weight& q, double damping = 0) {
   std::vector<float> decoded(w.size());
-  decode_rows(q, 0, n, decoded.data());
+  reference_decode(q, 0, n, decoded.data());
   double total = 0, mean = 0;
   const auto kk = static_cast<size_t>(k);
   for (size_t i = 0; i < kk; ++i)
@@ -128,7 +128,7 @@ TEST(Gptq, without_order_and_search_it_is_the_textbook_form) {
       run(e, n, k, w, gram, {.damping = 0.01, .order = false, .search = false, .refine = 0});
   const auto expected = textbook(gram, n, k, 4, 0.01, w);
   std::vector<float> decoded(w.size());
-  decode_rows(ours.w.weight, 0, n, decoded.data());
+  reference_decode(ours.w.weight, 0, n, decoded.data());
   int different = 0;
   for (size_t i = 0; i < w.size(); ++i)
     different += std::fabs(static_cast<double>(decoded[i]) - expected[i]) > 1e-5;
@@ -189,7 +189,7 @@ TEST(Gptq, rounds_to_8_bit_and_normal_floats_as_to_integers) {
     EXPECT_NEAR(refined.loss.error / refined.loss.norm, refine / all, 1e-3 * refine / all) << name;
     std::vector<float> row(static_cast<size_t>(k));
     for (int64_t r = 0; r < n; ++r) {
-      decode_rows(refined.w.weight, r, 1, row.data());
+      reference_decode(refined.w.weight, r, 1, row.data());
       ASSERT_EQ(refined.meant[static_cast<size_t>(r)], row_hash(row.data(), k)) << name;
     }
   }
@@ -245,7 +245,7 @@ TEST(Gptq, hazards_give_finite_results_by_their_policy) {
                                const std::vector<float>& gram) {
     const auto r = run(e, n, k, weights, gram);
     std::vector<float> decoded(weights.size());
-    decode_rows(r.w.weight, 0, n, decoded.data());
+    reference_decode(r.w.weight, 0, n, decoded.data());
     double error = 0, norm = 0;
     for (size_t i = 0; i < decoded.size(); ++i) {
       ASSERT_TRUE(std::isfinite(decoded[i])) << what;

@@ -158,8 +158,7 @@ TEST_F(CalibrationTest, states_after_all_sublayers_are_those_of_the_whole_model)
         }
       }
       const Segment segment{0, 0, static_cast<int64_t>(windows[w].size())};
-      const Activation x =
-          forward_hidden(*cpu_, model, {windows[w], std::span(&segment, 1)}, *cache);
+      const Tensor x = forward_hidden(*cpu_, model, {windows[w], std::span(&segment, 1)}, *cache);
       std::vector<float> whole(static_cast<size_t>(x.m * x.n)), state;
       cpu_->read(x, whole);
       memory.load(w, &state);
@@ -177,7 +176,7 @@ TEST_F(CalibrationTest, later_stages_see_what_the_compressed_ones_make) {
   Block changed = original;
   auto& q = changed.sublayers[0].attention->v;
   std::vector<float> half(static_cast<size_t>(q.n * q.k));
-  dense_rows(q, 0, q.n, half.data());
+  reference_decode(q, 0, q.n, half.data());
   for (auto& v : half) v *= 0.5f;
   q.terms[0].w = encode(Encoding::dense(DType::kF32), q.n, q.k, half.data());
   const auto stages = stages_of(model_.spec, 0);

@@ -166,8 +166,10 @@ PITH_KERNEL combine_experts_kernel(CombineExperts a) {
 PITH_KERNEL add_rows_kernel(AddRows a) {
   wait_for_previous();
   const float* const x = a.x + block_x() * a.n;
-  float* const y = a.y + a.rows[block_x()] * a.n;
-  for (int64_t i = thread_index(); i < a.n; i += kThreads) y[i] += a.weights[block_x()] * x[i];
+  const int64_t row = a.rows[block_x()];
+  const float weight = a.weights[row * a.ldw];
+  float* const y = a.y + row * a.n;
+  for (int64_t i = thread_index(); i < a.n; i += kThreads) y[i] += weight * x[i];
 }
 
 // grid  x: tokens
