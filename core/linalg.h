@@ -24,8 +24,8 @@ void multiply(double alpha, MatrixRef<const double> a, MatrixRef<const double> b
 // (or not finite): its content is lost then.
 [[nodiscard]] bool upper_cholesky(int64_t n, double* a);
 
-// Solves x U = b, or x U^T = b where `transposed`, for rows b [rows, n] in place; u [n, n], of which
-// the upper triangle is read, without zeros on its diagonal.
+// Solves x U = b, or x U^T = b where `transposed`, for rows b [rows, n] in place; u [n, n] without
+// zeros on its diagonal, of which the upper triangle is read.
 void solve_upper(int64_t n, const double* u, bool transposed, int64_t rows, double* b);
 
 // Solves x a = b for rows b [rows, n] in place; a [n, n] symmetric, upper triangle read, is lost.

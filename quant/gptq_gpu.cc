@@ -33,8 +33,8 @@ GpuBuffer table(GpuDevice& device, const std::vector<T>& from) {
 
 constexpr int64_t kHostRows = 48;  // that a thread stores as one piece
 
-// The same loss as on the host up to rounding, not the same bits: sums have another order, and which
-// of two scales that are as good is chosen can depend on a last bit.
+// The same loss as on the host up to rounding, not the same bits: sums have another order, and
+// which of two scales that are as good is chosen can depend on a last bit.
 class GpuGptq final : public GptqFactor {
  public:
   explicit GpuGptq(GpuAlgebra& to) : algebra(to) {}

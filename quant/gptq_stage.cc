@@ -13,7 +13,6 @@
 #include "runtime/compress/slabs.h"
 #include "runtime/cpu/cpu_algebra.h"
 #include "runtime/cpu/decode.h"
-#include "runtime/cpu/kernels.h"
 
 namespace pith {
 namespace {
@@ -55,10 +54,10 @@ struct Rounding {
   float tensor_absmax = 0;
   double share = 0;  // of the correction
 
-  // f(begin, end, w) for panels of rows, w [end - begin, k] on the host. Panels begin where areas
-  // of one scale do.
-  void each_panel(FunctionRef<void(int64_t, int64_t, float*)> f) const {
-    const int64_t k = linear.k, step = row_step(encoding, linear.n, k);
+  // f(begin, end, w) for panels of rows, w [end - begin, k] on the host. Panels begin at multiples
+  // of `step`.
+  void each_panel(int64_t step, FunctionRef<void(int64_t, int64_t, float*)> f) const {
+    const int64_t k = linear.k;
     const uint64_t row_bytes = GptqFactor::row_bytes(k, gptq_group(encoding, k));
     algebra.for_row_panels(linear.n, step, row_bytes, [&](int64_t begin, int64_t end) {
       Buffer<float> w((end - begin) * k);
@@ -77,7 +76,7 @@ struct Rounding {
 double best_share(const Rounding& r) {
   const int64_t k = r.linear.k;
   std::vector<InputCorrection::Effect> effects(static_cast<size_t>(r.linear.n));  // by first row
-  r.each_panel([&](int64_t begin, int64_t end, float* w) {
+  r.each_panel(1, [&](int64_t begin, int64_t end, float* w) {
     const Matrix<float> there = r.algebra.borrow(w, end - begin, k);
     effects[static_cast<size_t>(begin)] = r.correction->judge(there, begin);
   });
@@ -92,7 +91,8 @@ double best_share(const Rounding& r) {
 GptqLoss round_rows(const Rounding& r) {
   const int64_t n = r.linear.n, k = r.linear.k;
   std::vector<GptqLoss> losses(static_cast<size_t>(n));  // by first row
-  r.each_panel([&](int64_t begin, int64_t end, float* w) {
+  // Whole areas of one scale.
+  r.each_panel(row_step(r.encoding, n, k), [&](int64_t begin, int64_t end, float* w) {
     if (r.share > 0) {
       Matrix<float> there = r.algebra.borrow(w, end - begin, k);
       r.correction->apply(static_cast<float>(r.share), begin, there);
@@ -130,23 +130,20 @@ LinearReport encode_with(const WeightPart& part, const Encoding& e, Algebra& alg
   return done;
 }
 
-// Statistics of w x, of those of x.
-InputStatistics through(const Weight& w, const InputStatistics& x) {
+// Statistics of w x, from those of x.
+InputStatistics through(Algebra& algebra, const Weight& w, const InputStatistics& x) {
   const int64_t n = w.n, k = w.k;
-  Buffer<float> rows(n * k), transposed(k * n), product(n * k);
+  Buffer<float> rows(n * k);
   decode_rows(w, 0, n, rows.data());
-  for (int64_t r = 0; r < n; ++r) {
-    for (int64_t i = 0; i < k; ++i) transposed[i * n + r] = rows[r * k + i];
-  }
+  const Matrix<float> weight = algebra.borrow(rows.data(), n, k);
+  Matrix<float> product(algebra, n, k), gram(algebra, n, n);
+  algebra.gemm(1, weight, algebra.borrow(x.gram.data(), k, k), 0, product);
+  algebra.gemm(1, product, weight.t(), 0, gram);
   InputStatistics out;
   out.tokens = x.tokens;
-  out.mean_square.resize(static_cast<size_t>(n));
-  out.gram = Buffer<float>(n * n);
-  const CpuKernels& kernels = cpu_kernels();
-  kernels.gemm(n, k, k, rows.data(), k, x.gram.data(), k, product.data(), k, false);
-  kernels.gemm(n, n, k, product.data(), k, transposed.data(), n, out.gram.data(), n, false);
+  out.gram = algebra.take(std::move(gram));
   for (int64_t r = 0; r < n; ++r)
-    out.mean_square[static_cast<size_t>(r)] = static_cast<double>(out.gram[r * n + r]);
+    out.mean_square.push_back(static_cast<double>(out.gram[r * n + r]));
   return out;
 }
 
@@ -226,7 +223,7 @@ void GptqStage::round(const StageJob& job) {
             return state_->round(part, e, algebra);
           State inner;
           inner.options = state_->options;
-          inner.inputs = through(*part.through, state_->inputs);
+          inner.inputs = through(algebra, *part.through, state_->inputs);
           inner.weights = channel_weights(inner.inputs);
           return inner.round(part, e, algebra);
         });

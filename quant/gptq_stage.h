@@ -3,8 +3,8 @@
 // without data. Every step but the first is reported as a fallback.
 //
 // The target of rounding moves from W towards what corrects the errors of the inputs
-// (input_correction.h), by at most `correct_inputs`, as far as that lowers the error on windows that
-// were held out.
+// (input_correction.h), by at most `correct_inputs`, as far as that lowers the error on windows
+// that were held out.
 //
 // A low-rank term up (w x) is rounded factor by factor: w for the inputs x, then up for the inputs
 // that the rounded w gives, whose Gram matrix is w H w^T.

@@ -183,9 +183,9 @@ class Algebra {
 
   // ---- rows of a weight
 
-  // body(begin, end) for panels of n rows that each take `row_bytes` of workspace: on the host of 48
-  // rows, shared out to threads; on a GPU of as many as a fixed workspace holds, one after another.
-  // Panels begin at multiples of `step`.
+  // body(begin, end) for panels of n rows that each take `row_bytes` of workspace: on the host of
+  // about 48 rows, shared out to threads; on a GPU of as many as a fixed workspace holds, one after
+  // another. Panels begin at multiples of `step`.
   virtual void for_row_panels(int64_t n, int64_t step, uint64_t row_bytes,
                               FunctionRef<void(int64_t, int64_t)> body) = 0;
 

@@ -75,7 +75,8 @@ std::vector<InputStatistics> Calibration::collect(const Stage& stage,
   StageCollector collector(executor_, {stage, names, wanted, rounding, feeds_residual},
                            states_.hidden(), phases_);
   // Nobody asks for the originals' states before the last stage of a sublayer again. (A rewritten
-  // original would round in other places than the source, and a resumed run knows the source alone.)
+  // original would round in other places than the source, and a resumed run knows the source
+  // alone.)
   const bool keeps = is_last && !rewritten_;
   const Held held(executor_);
   for (size_t w = 0; w < states_.windows(); ++w) {

@@ -53,9 +53,9 @@ class Calibration {
     reference_of_ = nullptr;
   }
 
-  // Statistics of the inputs of a stage, as the block is now. `held_out`: over the windows that were
-  // kept back. `rounding`: of the inputs as the stage will see them; those of the uncompressed model
-  // are not rounded.
+  // Statistics of the inputs of a stage, as the block is now. `held_out`: over the windows that
+  // were kept back. `rounding`: of the inputs as the stage will see them; those of the uncompressed
+  // model are not rounded.
   InputStatistics inputs(const Stage& stage, const StatisticsNeeds& needs, bool held_out = false,
                          const InputEncoding& rounding = {});
   bool holds_out() const { return options_.hold_out > 0; }

@@ -1,5 +1,5 @@
-// Collects the statistics of a stage's inputs while windows of text run through its sublayer: of one
-// linear, or one of each of some experts or heads, which take the same pass over the text.
+// Collects the statistics of a stage's inputs while windows of text run through its sublayer: of
+// one linear, or one of each of some experts or heads, which take the same pass over the text.
 #pragma once
 
 #include <string>

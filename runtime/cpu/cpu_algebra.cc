@@ -172,7 +172,7 @@ class CpuAlgebra final : public Algebra {
 
   void for_row_panels(int64_t n, int64_t step, uint64_t,
                       FunctionRef<void(int64_t, int64_t)> body) override {
-    parallel_ranges(n, std::max(kPanelRows, step), body);
+    parallel_ranges(n, ceil_div(kPanelRows, step) * step, body);
   }
 };
 
