@@ -13,6 +13,7 @@
 #include "quant/quantize_pass.h"
 #include "quant/rotate.h"
 #include "runtime/backends.h"
+#include "runtime/compress/check.h"
 #include "runtime/compress/driver.h"
 #include "runtime/compress/fingerprint.h"
 #include "runtime/compress/self_text.h"
@@ -56,6 +57,20 @@ struct Job {
   }
 };
 
+// Error(kNumeric) naming the first weight that is not finite, where there is one.
+void require_finite(const ModelSource& source) {
+  constexpr int64_t kRows = 64;
+  std::vector<float> w;
+  for (const auto& info : linears_of(source.spec())) {
+    for (int64_t row = 0; row < info.n; row += kRows) {
+      const int64_t rows = std::min(kRows, info.n - row);
+      w.resize(static_cast<size_t>(rows * info.k));
+      source.rows(info, row, rows, w.data());
+      check_finite(info.name, row, info.k, w);
+    }
+  }
+}
+
 // Lets the model write its calibration text, in the sizes of `to->calibration`, into it. The text
 // is stored in the work folder as it comes.
 void write_text(Job& job, const Tokenizer* tokenizer, WorkFolder& work, CompressOptions* to) {
@@ -73,9 +88,14 @@ void write_text(Job& job, const Tokenizer* tokenizer, WorkFolder& work, Compress
   for (const auto& record : log.records()) written.push_back(piece_from(record));
   const Model model = load_model(source);
   const Held held(*to->executor);
-  to->calibration = write_windows(*to->executor, model, count, length, to->seed,
-                                  stops_of(source, tokenizer), job.progress, kTextCacheBytes,
-                                  written, [&](const TextPiece& p) { log.append(to_bytes(p)); });
+  try {
+    to->calibration = write_windows(*to->executor, model, count, length, to->seed,
+                                    stops_of(source, tokenizer), job.progress, kTextCacheBytes,
+                                    written, [&](const TextPiece& p) { log.append(to_bytes(p)); });
+  } catch (const Error& e) {
+    if (e.kind() == ErrorKind::kNumeric) require_finite(source);  // which weight it comes from
+    throw;
+  }
   to->calibration_hash = hash_of_windows(to->calibration);
 }
 
