@@ -6,7 +6,6 @@
 
 #include "core/bytes.h"
 #include "core/error.h"
-#include "core/interrupt.h"
 #include "core/parallel.h"
 #include "quant/gptq_stage.h"
 #include "runtime/compress/decode.h"
@@ -25,8 +24,9 @@ constexpr int kMeasured = 2;          // choices of a group with a small error
 // have something to look back to, with what the model gave untouched.
 class Probe {
  public:
-  Probe(Executor& executor, const Model& model, const std::vector<std::vector<int32_t>>& windows)
-      : executor_(executor), held_(executor), model_(model) {
+  Probe(Executor& executor, const Model& model, const std::vector<std::vector<int32_t>>& windows,
+        const Progress& progress)
+      : executor_(executor), held_(executor), model_(model), progress_(progress) {
     int64_t longest = 0;
     for (const auto& w : windows) {
       const auto n = static_cast<int64_t>(w.size()), before = static_cast<int64_t>(tokens_.size());
@@ -48,7 +48,7 @@ class Probe {
 
   // KL(untouched || with `block` in the place of its layer)
   double kl_with(const Block& block) {
-    const Held held(executor_);
+    const WeightCacheScope held(executor_);
     const Activation x = hidden();
     executor_.write(states_[static_cast<size_t>(block.layer)], x);
     run_block(block, x);
@@ -58,7 +58,7 @@ class Probe {
   }
   // The same with other tables; `changed` has no blocks.
   double kl_with_tables(const Model& changed) {
-    const Held held(executor_);
+    const WeightCacheScope held(executor_);
     const Activation x = hidden();
     embed_tokens(executor_, model_.spec, changed.embedding, tokens_, x);
     for (const auto& block : model_.blocks) run_block(block, x);
@@ -71,7 +71,7 @@ class Probe {
                             static_cast<int64_t>(model_.spec.hidden()));
   }
   void run_block(const Block& block, Activation x) {
-    check_interrupt();
+    progress_.check();
     forward_block(executor_, model_.spec, block, attention_count(model_.spec, block.layer),
                   {tokens_, segments_}, *cache_, x);
   }
@@ -83,8 +83,9 @@ class Probe {
   }
 
   Executor& executor_;
-  const Held held_;  // the model
+  const WeightCacheScope held_;  // the model
   const Model& model_;
+  const Progress& progress_;
   std::vector<int32_t> tokens_;
   std::vector<Segment> segments_;
   std::vector<int64_t> rows_;
@@ -156,7 +157,7 @@ std::vector<AllocationGroup> measure_choices(
     Progress& progress, const std::vector<AllocationGroup>& known,
     FunctionRef<void(const AllocationGroup&)> keep) {
   const Model model = load_model(source);
-  Probe probe(executor, model, windows);
+  Probe probe(executor, model, windows, progress);
   std::vector<AllocationGroup> groups;
   // Whether the next group is known.
   const auto take_known = [&](const AllocationGroup& g) {

@@ -7,7 +7,6 @@
 
 #include "core/buffer.h"
 #include "core/error.h"
-#include "core/interrupt.h"
 #include "core/limits.h"
 #include "core/parallel.h"
 #include "core/rng.h"
@@ -19,6 +18,7 @@
 #include "runtime/model/synthetic.h"
 #include "tools/arguments.h"
 #include "tools/command.h"
+#include "tools/interrupt.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
@@ -163,7 +163,10 @@ class Runner {
   const Model& model() const { return model_; }
   const Executor& executor() const { return *executor_; }
   KvTypes types() const { return types_; }
-  uint64_t cache_bytes() const { return cache_->bytes(); }
+  uint64_t cache_bytes_per_token() const {
+    const KvPages& pages = cache_->pages();
+    return cache_->bytes() / static_cast<uint64_t>(pages.count() * pages.page_tokens());
+  }
 
   // Tokens of the first sequence at positions [begin, begin + count), and the logits of the last.
   void prefill(int64_t begin, int64_t count) {
@@ -181,7 +184,7 @@ class Runner {
 
  private:
   void run(const std::vector<Segment>& segments, bool logits) {
-    check_interrupt();
+    interrupt().check();
     std::vector<int64_t> ends;
     int64_t count = 0;
     for (const auto& s : segments) ends.push_back((count += s.count) - 1);
@@ -264,7 +267,7 @@ void bench(Options& o) {
   Runner runner(*source, o);
   const double load_seconds = seconds(begin_load);
   const Model& model = runner.model();
-  const auto cache_bytes = runner.cache_bytes() / static_cast<uint64_t>(o.batch * o.longest());
+  const uint64_t cache_bytes = runner.cache_bytes_per_token();
   // What a token reads: every block and the head; of the embedding one row.
   const uint64_t bytes = weight_bytes(model);
 
@@ -326,7 +329,7 @@ void bench(Options& o) {
   j.update(rows.front());  // of one length, as ever
   if (rows.size() > 1) j["rows"] = rows;
   o.write_json(j);
-  warn_of_fallbacks();
+  warn_of_fallbacks(runner.executor());
   if (!o.prints()) return;
   say("{}\n", runner.executor().description());
   for (size_t i = 0; i < all.size(); ++i) {

@@ -6,7 +6,6 @@
 
 #include "core/bytes.h"
 #include "core/error.h"
-#include "core/interrupt.h"
 #include "core/parallel.h"
 #include "runtime/cpu/kernels.h"
 #include "runtime/cpu/rounded_inputs.h"
@@ -57,7 +56,7 @@ class InputCapture final : public ForwardingExecutor {
   void rope(const proto::Rope& rope, int64_t head_dim, const Batch& batch, Activation x) override {
     if (!done_) inner_.rope(rope, head_dim, batch, x);
   }
-  void attention(const proto::Attention& spec, const std::vector<float>& sinks, int index,
+  void attention(const proto::Attention& spec, const FloatVector& sinks, int index,
                  const Batch& batch, KvCache& cache, Activation q, Activation k, Activation v,
                  Activation out) override {
     if (!done_) inner_.attention(spec, sinks, index, batch, cache, q, k, v, out);
@@ -349,8 +348,8 @@ std::vector<Stage> stages_of(const proto::ModelSpec& spec, int layer) {
 CalibrationStates::CalibrationStates(Executor& executor, const proto::ModelSpec& spec,
                                      const Linear& embedding,
                                      std::vector<std::vector<int32_t>> windows, uint64_t memory,
-                                     const std::string& scratch_folder)
-    : spec_(spec), windows_(std::move(windows)) {
+                                     const std::string& scratch_folder, const CancelToken& cancel)
+    : spec_(spec), windows_(std::move(windows)), cancel_(cancel) {
   const auto hidden = static_cast<int64_t>(spec.hidden());
   for (const auto& w : windows_) {
     offsets_.push_back(bytes_);
@@ -401,7 +400,7 @@ void CalibrationStates::keep(Executor& executor, size_t window, Activation x) {
 
 Activation CalibrationStates::run(Executor& executor, const Block& block, int sublayer,
                                   size_t window, bool keeps) {
-  check_interrupt();
+  cancel_.check();
   // A model of this one sublayer, so that its cache has no other.
   const int64_t m = tokens(window);
   const auto& sub = spec_.layers(block.layer).sublayers(sublayer);
@@ -431,7 +430,7 @@ Activation CalibrationStates::run(Executor& executor, const Block& block, int su
 void CalibrationStates::run_all(Executor& executor, const ModelSource& source) {
   for (int l = 0; l < spec_.layers_size(); ++l) {
     const Block block = load_block(source, l);
-    const Held held(executor);
+    const WeightCacheScope held(executor);
     for (int s = 0; s < spec_.layers(l).sublayers_size(); ++s) {
       for (size_t w = 0; w < windows_.size(); ++w) run(executor, block, s, w, true);
     }
@@ -528,7 +527,7 @@ std::vector<InputStatistics> Calibration::run_for(const Stage& stage,
     t.rows = 0;
   };
   InputCapture capture(executor_, names, true), watch(executor_, names, false);
-  const Held held(executor_);
+  const WeightCacheScope held(executor_);
   for (size_t w = 0; w < states_.windows(); ++w) {
     if (is_held_out(w) != held_out) continue;
     capture.run([&] { states_.run(capture, block, stage.sublayer, w, false); },
@@ -595,7 +594,7 @@ InputStatistics head_inputs(Executor& executor, const ModelSource& source,
 
 void Calibration::advance(const Block& block, const Block& loaded, int sublayer) {
   const Phases::Scope phase(phases_, "propagation");
-  const Held held(executor_);
+  const WeightCacheScope held(executor_);
   for (size_t w = 0; w < states_.windows(); ++w) {
     states_.run(executor_, block, sublayer, w, true);
     if (originals_ != nullptr && !originals_ahead_.contains(w))
@@ -613,7 +612,7 @@ double Calibration::output_error(const Block& candidate, int sublayer, int64_t t
   }
   double error = 0;
   int64_t seen = 0;
-  const Held held(executor_);
+  const WeightCacheScope held(executor_);
   for (size_t w = 0; w < states_.windows() && seen < tokens; ++w) {
     if (w == reference_.size()) {
       std::vector<float> before, after;

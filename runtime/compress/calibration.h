@@ -74,7 +74,8 @@ class CalibrationStates {
   // Embeds the windows.
   CalibrationStates(Executor& executor, const proto::ModelSpec& spec, const Linear& embedding,
                     std::vector<std::vector<int32_t>> windows, uint64_t memory = UINT64_MAX,
-                    const std::string& scratch_folder = "");
+                    const std::string& scratch_folder = "",
+                    const CancelToken& cancel = CancelToken::never());
 
   size_t windows() const { return windows_.size(); }
   uint64_t hidden() const { return spec_.hidden(); }
@@ -98,6 +99,7 @@ class CalibrationStates {
 
   const proto::ModelSpec& spec_;
   std::vector<std::vector<int32_t>> windows_;
+  const CancelToken& cancel_;
   std::vector<uint64_t> offsets_;  // of windows in memory_ or file_, in bytes
   Buffer<float> memory_;           // [tokens, hidden] of each window, or
   File file_;                      // the same, or

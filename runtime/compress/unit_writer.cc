@@ -8,7 +8,6 @@
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/hash.h"
-#include "core/interrupt.h"
 #include "core/parallel.h"
 #include "runtime/compress/decode.h"
 
@@ -94,7 +93,7 @@ void UnitWriter::look_for_lost_rows(const std::string& name, const Encoding& e,
 void UnitWriter::check_and_write(const std::vector<LinearInfo>& linears, const Block& original,
                                  Block& block, const PassReport& done) {
   for (const auto& info : linears) {
-    check_interrupt();
+    progress_.check();
     const Linear& before = find_linear(original, info);
     const Linear& after = find_linear(block, info);
     const int64_t slab = slab_rows(after.terms[0].w.encoding, info.n, info.k);
@@ -192,7 +191,7 @@ Block stored_block(const ModelSource& source, Journal& journal, int layer) {
     if (info.layer != layer) continue;
     for (const auto& record : done.vectors()) {
       if (record.name() != info.name) continue;
-      auto& values = find_vector(block, info);
+      std::vector<float>& values = find_vector(block, info).edit();
       values.resize(record.length());
       journal.data().read(record.plane().offset(), std::as_writable_bytes(std::span(values)));
     }

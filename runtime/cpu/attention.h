@@ -11,8 +11,8 @@ namespace pith {
 // order; where there are few tiles (decoding), threads share out the chunks. Blocks and chunks are
 // counted from position 0, so that a row is the same bits whichever rows stand beside it, however a
 // prompt was cut, and on any number of threads. Sinks join in at the end.
-void attend(const CpuKernels& kernels, const proto::Attention& spec,
-            const std::vector<float>& sinks, int index, const Batch& batch, CpuKvCache& cache,
-            Activation q, Activation k, Activation v, Activation out);
+void attend(const CpuKernels& kernels, const proto::Attention& spec, const FloatVector& sinks,
+            int index, const Batch& batch, CpuKvCache& cache, Activation q, Activation k,
+            Activation v, Activation out);
 
 }  // namespace pith

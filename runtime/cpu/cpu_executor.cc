@@ -29,6 +29,9 @@ class CpuExecutor final : public Executor {
   std::string description() const override {
     return fmt::format("CPU, {}, {} threads", kernels_.name, thread_count());
   }
+  std::vector<std::string> fallbacks() const override {
+    return {scratch_.fallbacks.begin(), scratch_.fallbacks.end()};
+  }
 
   Activation buffer(Slot slot, int64_t m, int64_t n) override {
     auto& b = buffers_[static_cast<size_t>(slot)];
@@ -37,8 +40,8 @@ class CpuExecutor final : public Executor {
   }
 
   std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots, int64_t length,
-                                      KvTypes types) override {
-    return std::make_unique<CpuKvCache>(spec, slots, length, types);
+                                      KvTypes types, int64_t pages) override {
+    return std::make_unique<CpuKvCache>(spec, slots, length, types, pages);
   }
 
   void embed(const Linear& table, std::span<const int32_t> tokens, float scale,
@@ -177,7 +180,7 @@ class CpuExecutor final : public Executor {
     });
   }
 
-  void attention(const proto::Attention& spec, const std::vector<float>& sinks, int index,
+  void attention(const proto::Attention& spec, const FloatVector& sinks, int index,
                  const Batch& batch, KvCache& cache, Activation q, Activation k, Activation v,
                  Activation out) override {
     attend(kernels_, spec, sinks, index, batch, static_cast<CpuKvCache&>(cache), q, k, v, out);
@@ -220,11 +223,12 @@ class CpuExecutor final : public Executor {
     });
   }
   void top(Activation logits, std::span<Candidate> to) override {
-    likeliest({logits.f32(), static_cast<size_t>(logits.n)}, to);
+    likeliest_of_rows({logits.f32(), static_cast<size_t>(logits.m * logits.n)}, logits.m, to);
   }
-  double mass_behind(Activation logits, const Candidate& top, const Candidate& last,
+  double mass_behind(Activation logits, int64_t row, const Candidate& top, const Candidate& last,
                      double temperature) override {
-    return pith::mass_behind({logits.f32(), static_cast<size_t>(logits.n)}, top, last, temperature);
+    return pith::mass_behind({logits.f32() + row * logits.n, static_cast<size_t>(logits.n)}, top,
+                             last, temperature);
   }
   void score(Activation logits, std::span<const int32_t> targets, Activation base,
              std::span<const RowScore> base_scores, std::span<RowScore> to) override {

@@ -43,7 +43,7 @@ class GpuExecutor final : public Executor {
  public:
   GpuExecutor(const Ops& ops, std::string name, bool batch_invariant, bool plans = false)
       : device_(ops, plans), name_(std::move(name)), batch_invariant_(batch_invariant) {
-    GpuDevice::check(ops.chip(&chip_));
+    GpuDevice::check(ops.chip(&chip_), "ask for the chip");
   }
 
   std::string description() const override { return "CUDA, " + name_; }
@@ -51,12 +51,12 @@ class GpuExecutor final : public Executor {
   MemoryPlan prepare(const Model& model, const ModelUse& use) override {
     const MemoryPlan plan =
         device_.plans() ? MemoryPlan{} : require_gpu_memory(device_.ops(), model, use);
-    weights_.keep(model, use.first_block);
+    weights_.pin(model, use.first_block);
     return plan;
   }
 
-  void hold() override { weights_.hold(); }
-  void release() override { weights_.release(); }
+  void open_weight_scope() override { weights_.open_scope(); }
+  void close_weight_scope() override { weights_.close_scope(); }
   GpuDevice* gpu() override { return &device_; }
 
   Activation buffer(Slot slot, int64_t m, int64_t n) override {
@@ -66,13 +66,13 @@ class GpuExecutor final : public Executor {
   }
 
   std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots, int64_t length,
-                                      KvTypes types) override {
-    return std::make_unique<GpuKvCache>(device_, spec, slots, length, types);
+                                      KvTypes types, int64_t pages) override {
+    return std::make_unique<GpuKvCache>(device_, spec, slots, length, types, pages);
   }
 
   void embed(const Linear& table, std::span<const int32_t> tokens, float scale,
              Activation x) override {
-    weights_.with(table, [&](const GpuLinear& w) {
+    weights_.use(table, [&](const GpuLinear& w) {
       if (!w.plain())
         fail(ErrorKind::kUnsupported, "the CUDA backend takes embeddings of one term");
       if (!inputs_are_set_) set(tokens_, tokens);
@@ -139,7 +139,7 @@ class GpuExecutor final : public Executor {
     device_.run(&Ops::write_kv, write);
   }
 
-  void attention(const proto::Attention& spec, const std::vector<float>& sinks, int index,
+  void attention(const proto::Attention& spec, const FloatVector& sinks, int index,
                  const Batch& batch, KvCache& cache, Activation q, Activation k, Activation v,
                  Activation out) override {
     attend(spec, nullptr, sinks, index, batch, cache, q, k, v, out, {}, {});
@@ -216,7 +216,7 @@ class GpuExecutor final : public Executor {
   void moe(const proto::Moe& spec, const MoeWeights& weights, Activation x, Activation y) override {
     const GpuExperts* const on = weights_.experts(weights);
     if (on == nullptr || spec.chosen() > cuda::kMostChosen) {
-      waited_ = true;
+      host_synced_ = true;
       return Executor::moe(spec, weights, x, y);
     }
     const auto experts = static_cast<int32_t>(spec.experts()),
@@ -294,12 +294,12 @@ class GpuExecutor final : public Executor {
     Recorded& recorded = graphs_[key];
     if (recorded.graph && recorded.generation != generation_) recorded = {};
     if (!recorded.graph) {
-      waited_ = false;
-      weights_.came();
+      host_synced_ = false;
+      weights_.uploaded_since_last();
       if (std::exchange(recorded.runs, recorded.runs + 1) == 0 || recorded.cannot) {
         const uint64_t before = generation_;
         const Activation result = body();
-        recorded.cannot = weights_.came() || waited_;
+        recorded.cannot = weights_.uploaded_since_last() || host_synced_;
         if (generation_ != before) recorded.runs = 0;
         return result;
       }
@@ -311,24 +311,26 @@ class GpuExecutor final : public Executor {
   }
   void top(Activation logits, std::span<Candidate> to) override {
     static_assert(kMostCandidates <= cuda::kMostTop);
-    const auto k = static_cast<int64_t>(to.size());
+    const auto k = static_cast<int64_t>(to.size()) / logits.m;
     const auto workspace = static_cast<uint64_t>(cuda::top_k_workspace(logits.n, k));
     grow(keys_, (workspace + to.size()) * sizeof(uint64_t));
     auto* const keys = keys_.data<uint64_t>();
-    device_.run(&Ops::top,
-                {logits.f32(), logits.n, static_cast<int32_t>(k), keys, keys + workspace});
+    for (int64_t row = 0; row < logits.m; ++row) {
+      device_.run(&Ops::top, {logits.f32() + row * logits.n, logits.n, static_cast<int32_t>(k),
+                              keys, keys + workspace + static_cast<uint64_t>(row * k)});
+    }
     std::vector<uint64_t> found(to.size());
     device_.download(found.data(), keys + workspace, to.size() * sizeof(uint64_t));
     for (size_t i = 0; i < to.size(); ++i)
       to[i] = {cuda::key_float(found[i]), static_cast<int32_t>(~static_cast<uint32_t>(found[i]))};
   }
-  double mass_behind(Activation logits, const Candidate& top, const Candidate& last,
+  double mass_behind(Activation logits, int64_t row, const Candidate& top, const Candidate& last,
                      double temperature) override {
     const auto chunks = static_cast<size_t>(ceil_div(logits.n, cuda::kTopChunk));
     grow(keys_, chunks * sizeof(double));
     auto* const on_device = keys_.data<double>();
-    device_.run(&Ops::mass_behind,
-                {logits.f32(), logits.n, top.logit, last.logit, last.id, temperature, on_device});
+    device_.run(&Ops::mass_behind, {logits.f32() + row * logits.n, logits.n, top.logit, last.logit,
+                                    last.id, temperature, on_device});
     std::vector<double> sums(chunks);
     device_.download(sums.data(), on_device, chunks * sizeof(double));
     return std::accumulate(sums.begin(), sums.end(), 0.0);
@@ -483,9 +485,9 @@ class GpuExecutor final : public Executor {
   // With `weights`, of q and k that are normed and turned as the spec says. Whether what a product
   // takes of the result was written where that was asked for.
   bool attend(const proto::Attention& spec, const AttentionWeights* weights,
-              const std::vector<float>& sinks, int index, const Batch& batch, KvCache& cache,
-              Activation q, Activation k, Activation v, Activation out,
-              const cuda::HalfInputs& halves, const cuda::Int8Inputs& bytes) {
+              const FloatVector& sinks, int index, const Batch& batch, KvCache& cache, Activation q,
+              Activation k, Activation v, Activation out, const cuda::HalfInputs& halves,
+              const cuda::Int8Inputs& bytes) {
     auto& gpu_cache = static_cast<GpuKvCache&>(cache);
     if (!inputs_are_set_) set_positions(batch, cache);
     const cuda::Cache c = gpu_cache.of(index);
@@ -731,7 +733,7 @@ class GpuExecutor final : public Executor {
   }
 
   void multiply(const Linear& linear, const cuda::HalfInputs& x, Activation y, bool add) {
-    weights_.with(linear, [&](const GpuLinear& on) {
+    weights_.use(linear, [&](const GpuLinear& on) {
       const float* bias = on.bias.data<float>();
       for (const auto& t : on.terms) {
         const GpuWeight* w = &t.w;
@@ -845,8 +847,9 @@ class GpuExecutor final : public Executor {
     if (many) set(query_tiles_, std::span<const cuda::QueryTile>(tiles));
   }
 
-  void set_positions(const Batch& batch, const KvCache& cache) {
-    check_fits(batch, cache);
+  void set_positions(const Batch& batch, KvCache& cache) {
+    if (!device_.plans()) check_fits(batch, cache);
+    static_cast<GpuKvCache&>(cache).upload_tables();
     if (std::ranges::equal(segments_, batch.segments) && !together_) return;
     std::vector<int32_t> slots, at;
     longest_ = 0;
@@ -880,7 +883,7 @@ class GpuExecutor final : public Executor {
   std::map<GraphKey, Recorded> graphs_;
   uint64_t generation_ = 0;      // counts the times that memory moved
   bool inputs_are_set_ = false;  // what a pass works on was uploaded before it
-  bool waited_ = false;          // a pass did, for what it could not know before
+  bool host_synced_ = false;     // a pass waited for the device, for what the host had to know
   GpuBuffer query_tiles_;
   int64_t tile_count_ = 0, longest_ = 0;
 };

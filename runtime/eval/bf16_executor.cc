@@ -27,9 +27,9 @@ void Bf16Executor::rope(const proto::Rope& rope, int64_t head_dim, const Batch& 
   inner_.rope(rope, head_dim, batch, x);
   round(x);
 }
-void Bf16Executor::attention(const proto::Attention& spec, const std::vector<float>& sinks,
-                             int index, const Batch& batch, KvCache& cache, Activation q,
-                             Activation k, Activation v, Activation out) {
+void Bf16Executor::attention(const proto::Attention& spec, const FloatVector& sinks, int index,
+                             const Batch& batch, KvCache& cache, Activation q, Activation k,
+                             Activation v, Activation out) {
   inner_.attention(spec, sinks, index, batch, cache, q, k, v, out);
   round(out);
 }

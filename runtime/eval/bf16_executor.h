@@ -18,7 +18,7 @@ class Bf16Executor final : public ForwardingExecutor {
   void norm(const NormWeights& norm, Activation x, Activation y, bool add) override;
   void linear(const Linear& linear, Activation x, Activation y, bool add) override;
   void rope(const proto::Rope& rope, int64_t head_dim, const Batch& batch, Activation x) override;
-  void attention(const proto::Attention& spec, const std::vector<float>& sinks, int index,
+  void attention(const proto::Attention& spec, const FloatVector& sinks, int index,
                  const Batch& batch, KvCache& cache, Activation q, Activation k, Activation v,
                  Activation out) override;
   void activate(proto::Activation activation, Activation gate, Activation up) override;

@@ -11,6 +11,10 @@ void check_fits(const Batch& batch, const KvCache& cache) {
       fail(ErrorKind::kUsage, "tokens {} to {} of sequence {} do not fit a cache of {} x {}",
            s.begin, s.begin + s.count, s.slot, cache.slots(), cache.length());
     }
+    if (!cache.pages().owns(s.slot, s.begin, s.begin + s.count)) {
+      fail(ErrorKind::kUsage, "tokens {} to {} of sequence {} have no pages of their own", s.begin,
+           s.begin + s.count, s.slot);
+    }
   }
 }
 
@@ -105,16 +109,18 @@ void Executor::moe(const proto::Moe& spec, const MoeWeights& weights, Activation
 }
 
 void Executor::top(Activation logits, std::span<Candidate> to) {
-  std::vector<float> all(static_cast<size_t>(logits.n));
+  std::vector<float> all(static_cast<size_t>(logits.m * logits.n));
   read(logits, all);
-  likeliest(all, to);
+  likeliest_of_rows(all, logits.m, to);
 }
 
-double Executor::mass_behind(Activation logits, const Candidate& top, const Candidate& last,
-                             double temperature) {
-  std::vector<float> all(static_cast<size_t>(logits.n));
+double Executor::mass_behind(Activation logits, int64_t row, const Candidate& top,
+                             const Candidate& last, double temperature) {
+  std::vector<float> all(static_cast<size_t>(logits.m * logits.n));
   read(logits, all);
-  return pith::mass_behind(all, top, last, temperature);
+  const auto n = static_cast<size_t>(logits.n);
+  return pith::mass_behind(std::span(all).subspan(static_cast<size_t>(row) * n, n), top, last,
+                           temperature);
 }
 
 }  // namespace pith

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "core/function_ref.h"
+#include "runtime/forward/kv_cache.h"
 #include "runtime/forward/kv_types.h"
 #include "runtime/forward/routing.h"
 #include "runtime/forward/sampling.h"
@@ -68,18 +69,8 @@ struct Batch {
   std::span<const Segment> segments;
 };
 
-// Keys and values of `slots` sequences of up to `length` tokens, one pair a layer.
-class KvCache {
- public:
-  virtual ~KvCache() = default;
-  virtual int slots() const = 0;
-  virtual int64_t length() const = 0;
-  virtual uint64_t bytes() const = 0;
-  // Some numbers at every position, as if all had been run: for benchmarks at a depth.
-  virtual void fill() = 0;
-};
-
-// Error(kUsage) where a token of the batch has no place in the cache.
+// Error(kUsage) where a token of the batch has no place in the cache, or one that another sequence
+// sees.
 void check_fits(const Batch& batch, const KvCache& cache);
 
 // A row of logits against the token that followed.
@@ -97,6 +88,7 @@ struct ModelUse {
   KvTypes types = KvType::kF16;
   int64_t tokens = 0;       // of a pass, at most; 0: as many as serve the backend, and fit
   int64_t first_block = 0;  // only blocks from here on, and the head
+  int64_t pages = 0;        // of the cache, as make_cache() has it
 };
 // The device memory that takes, in bytes.
 struct MemoryPlan {
@@ -117,21 +109,25 @@ class Executor {
   virtual ~Executor() = default;
 
   virtual std::string description() const = 0;
+  // Encodings that were multiplied without a kernel so far, decoded to f32: worth telling the user.
+  virtual std::vector<std::string> fallbacks() const { return {}; }
   // The weights of this model will be used where they lie, until the executor ends: a backend with
   // memory of its own takes them there once. Error(kMemory) with the numbers where that has too
   // little.
   virtual MemoryPlan prepare(const Model&, const ModelUse& use = {}) {
     return {.tokens = use.tokens > 0 ? use.tokens : kPassTokens};
   }
-  // Between hold() and release() weights neither change nor move: a backend with memory of its own
-  // uploads each once, and release() frees what was uploaded since the matching hold().
-  virtual void hold() {}
-  virtual void release() {}
+  // While a scope is open (WeightCacheScope) a backend with memory of its own keeps what it uploads
+  // of weights that prepare() has not seen; closing frees what was uploaded in it.
+  virtual void open_weight_scope() {}
+  virtual void close_weight_scope() {}
   // The GPU that this executor works on, for what else is to be done there; null: none.
   virtual GpuDevice* gpu() { return nullptr; }
   virtual Activation buffer(Slot slot, int64_t m, int64_t n) = 0;
+  // For `slots` sequences of up to `length` tokens, in `pages` pages (kv_pages.h; 0: all have theirs
+  // from the start).
   virtual std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots,
-                                              int64_t length, KvTypes types) = 0;
+                                              int64_t length, KvTypes types, int64_t pages = 0) = 0;
 
   // x[i] = scale * row tokens[i] of the table
   virtual void embed(const Linear& table, std::span<const int32_t> tokens, float scale,
@@ -168,7 +164,7 @@ class Executor {
   // cached tokens that each query sees; scores are capped where spec says so,
   // and `sinks` [heads] are attention sinks, an extra logit a head in the denominator of the
   // softmax (StreamingLLM, Xiao 2023), or empty.
-  virtual void attention(const proto::Attention& spec, const std::vector<float>& sinks, int index,
+  virtual void attention(const proto::Attention& spec, const FloatVector& sinks, int index,
                          const Batch& batch, KvCache& cache, Activation q, Activation k,
                          Activation v, Activation out) = 0;
   // The rest of an attention sublayer after its q, k and v projections: per-head norms of q and k,
@@ -213,12 +209,13 @@ class Executor {
                           FunctionRef<Activation()> body) {
     return body();
   }
-  // Top-k of logits [1, vocab] (runtime/forward/sampling.h): k = to.size() <= kMostCandidates.
+  // Top-k of each row of logits [m, vocab] (likeliest() of runtime/forward/sampling.h): to is
+  // [m, k], k <= kMostCandidates.
   static constexpr size_t kMostCandidates = 256;
   virtual void top(Activation logits, std::span<Candidate> to);
-  // mass_behind() of runtime/forward/sampling.h, of logits [1, vocab].
-  virtual double mass_behind(Activation logits, const Candidate& top, const Candidate& last,
-                             double temperature);
+  // mass_behind() of runtime/forward/sampling.h, of one row of logits [m, vocab].
+  virtual double mass_behind(Activation logits, int64_t row, const Candidate& top,
+                             const Candidate& last, double temperature);
   // Of each row of logits [m, vocab]. base: logits of the same shape, of which `base_scores` are
   // known; no data: none.
   virtual void score(Activation logits, std::span<const int32_t> targets, Activation base,
@@ -236,11 +233,14 @@ class Executor {
                   Activation x, Activation y);
 };
 
-class Held {
+// Weights that are used again and again are uploaded once while this lives.
+class WeightCacheScope {
  public:
-  explicit Held(Executor& executor) : executor_(executor) { executor_.hold(); }
-  ~Held() { executor_.release(); }
-  Held(const Held&) = delete;
+  explicit WeightCacheScope(Executor& executor) : executor_(executor) {
+    executor_.open_weight_scope();
+  }
+  ~WeightCacheScope() { executor_.close_weight_scope(); }
+  WeightCacheScope(const WeightCacheScope&) = delete;
 
  private:
   Executor& executor_;

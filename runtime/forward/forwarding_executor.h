@@ -11,13 +11,14 @@ class ForwardingExecutor : public Executor {
   explicit ForwardingExecutor(Executor& inner) : inner_(inner) {}
 
   std::string description() const override { return inner_.description(); }
-  void hold() override { inner_.hold(); }
-  void release() override { inner_.release(); }
+  std::vector<std::string> fallbacks() const override { return inner_.fallbacks(); }
+  void open_weight_scope() override { inner_.open_weight_scope(); }
+  void close_weight_scope() override { inner_.close_weight_scope(); }
   GpuDevice* gpu() override { return inner_.gpu(); }
   Activation buffer(Slot slot, int64_t m, int64_t n) override { return inner_.buffer(slot, m, n); }
   std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots, int64_t length,
-                                      KvTypes types) override {
-    return inner_.make_cache(spec, slots, length, types);
+                                      KvTypes types, int64_t pages) override {
+    return inner_.make_cache(spec, slots, length, types, pages);
   }
   void embed(const Linear& table, std::span<const int32_t> tokens, float scale,
              Activation x) override {
@@ -32,7 +33,7 @@ class ForwardingExecutor : public Executor {
   void rope(const proto::Rope& rope, int64_t head_dim, const Batch& batch, Activation x) override {
     inner_.rope(rope, head_dim, batch, x);
   }
-  void attention(const proto::Attention& spec, const std::vector<float>& sinks, int index,
+  void attention(const proto::Attention& spec, const FloatVector& sinks, int index,
                  const Batch& batch, KvCache& cache, Activation q, Activation k, Activation v,
                  Activation out) override {
     inner_.attention(spec, sinks, index, batch, cache, q, k, v, out);

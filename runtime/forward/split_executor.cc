@@ -15,14 +15,20 @@ constexpr int kFirst = 0, kLast = 1;
 class SplitCache final : public KvCache {
  public:
   // `attentions` of the first, of `layers` layers.
-  SplitCache(std::unique_ptr<KvCache> first, std::unique_ptr<KvCache> last, int layers,
-             int attentions)
-      : parts_{std::move(first), std::move(last)}, layers_(layers), attentions_(attentions) {}
-  int slots() const override { return parts_[0]->slots(); }
-  int64_t length() const override { return parts_[0]->length(); }
+  SplitCache(std::unique_ptr<KvCache> first, std::unique_ptr<KvCache> last, int64_t pages,
+             int layers, int attentions)
+      : KvCache(first->slots(), first->length(), pages),
+        parts_{std::move(first), std::move(last)},
+        layers_(layers),
+        attentions_(attentions) {
+    for (const auto& p : parts_) p->follow(*this);
+  }
   uint64_t bytes() const override { return parts_[0]->bytes() + parts_[1]->bytes(); }
   void fill() override {
     for (const auto& p : parts_) p->fill();
+  }
+  void copy_page(int32_t from, int32_t to) override {
+    for (const auto& p : parts_) p->copy_page(from, to);
   }
   KvCache& part(int side) { return *parts_[static_cast<size_t>(side)]; }
   int index(int side, int attention) const {
@@ -55,15 +61,17 @@ class SplitExecutor final : public Executor {
     return sides_[kFirst]->description() + " and " + sides_[kLast]->description();
   }
 
+  std::vector<std::string> fallbacks() const override { return sides_[kFirst]->fallbacks(); }
+
   MemoryPlan prepare(const Model& model, const ModelUse& use) override {
     const auto blocks = static_cast<int64_t>(model.blocks.size());
     const int64_t begin = blocks - std::clamp<int64_t>(layers_, 0, blocks);
     for (int64_t b = begin; b < blocks; ++b) {
       for (const auto& s : model.blocks[static_cast<size_t>(b)].sublayers) {
-        for (const Linear* l : s.linears()) of_last_.insert(l);
+        for (const Linear* l : s.linears()) of_last_.insert(id_of(*l));
       }
     }
-    if (begin == 0) of_last_.insert(&model.embedding);
+    if (begin == 0) of_last_.insert(id_of(model.embedding));
     ModelUse of_layers = use;
     of_layers.first_block = begin;
     const MemoryPlan first = sides_[kFirst]->prepare(model, use);
@@ -81,18 +89,18 @@ class SplitExecutor final : public Executor {
   }
 
   std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots, int64_t length,
-                                      KvTypes types) override {
+                                      KvTypes types, int64_t pages) override {
     const int layers = spec.layers_size();
     const int begin = layers - static_cast<int>(std::clamp<int64_t>(layers_, 0, layers));
     return std::make_unique<SplitCache>(
-        sides_[kFirst]->make_cache(with_layers(spec, 0, begin), slots, length, types),
-        sides_[kLast]->make_cache(with_layers(spec, begin, layers), slots, length, types), begin,
-        attention_count(spec, begin));
+        sides_[kFirst]->make_cache(with_layers(spec, 0, begin), slots, length, types, pages),
+        sides_[kLast]->make_cache(with_layers(spec, begin, layers), slots, length, types, pages),
+        pages, begin, attention_count(spec, begin));
   }
 
   void embed(const Linear& table, std::span<const int32_t> tokens, float scale,
              Activation x) override {
-    side_ = of_last_.contains(&table) ? kLast : kFirst;
+    side_ = of_last_.contains(id_of(table)) ? kLast : kFirst;
     here().embed(table, tokens, scale, at(x));
   }
   void norm(const NormWeights& norm, Activation x, Activation y, bool add) override {
@@ -117,7 +125,7 @@ class SplitExecutor final : public Executor {
   void rope(const proto::Rope& rope, int64_t head_dim, const Batch& batch, Activation x) override {
     here().rope(rope, head_dim, batch, at(x));
   }
-  void attention(const proto::Attention& spec, const std::vector<float>& sinks, int index,
+  void attention(const proto::Attention& spec, const FloatVector& sinks, int index,
                  const Batch& batch, KvCache& cache, Activation q, Activation k, Activation v,
                  Activation out) override {
     auto& split = static_cast<SplitCache&>(cache);
@@ -166,9 +174,9 @@ class SplitExecutor final : public Executor {
     return split.all_on_last() ? sides_[kLast]->pass(batch, split.part(kLast), rows, body) : body();
   }
   void top(Activation logits, std::span<Candidate> to) override { here().top(at(logits), to); }
-  double mass_behind(Activation logits, const Candidate& top, const Candidate& last,
+  double mass_behind(Activation logits, int64_t row, const Candidate& top, const Candidate& last,
                      double temperature) override {
-    return here().mass_behind(at(logits), top, last, temperature);
+    return here().mass_behind(at(logits), row, top, last, temperature);
   }
   void score(Activation logits, std::span<const int32_t> targets, Activation base,
              std::span<const RowScore> base_scores, std::span<RowScore> to) override {
@@ -188,9 +196,10 @@ class SplitExecutor final : public Executor {
     int side = kNowhere;
   };
 
+  static uint64_t id_of(const Linear& l) { return l.terms.empty() ? 0 : l.terms[0].w.id.value(); }
   Executor& here() { return *sides_[static_cast<size_t>(side_)]; }
   void enter(std::span<const To> all) {
-    const auto later = [&](const To& to) { return of_last_.contains(to.linear); };
+    const auto later = [&](const To& to) { return of_last_.contains(id_of(*to.linear)); };
     side_ = std::ranges::any_of(all, later) ? kLast : kFirst;
   }
 
@@ -216,7 +225,7 @@ class SplitExecutor final : public Executor {
   const std::array<std::unique_ptr<Executor>, 2> sides_;
   const int64_t layers_;
   std::array<Named, static_cast<size_t>(Slot::kCount)> named_{};
-  std::unordered_set<const Linear*> of_last_;  // tables and linears
+  std::unordered_set<uint64_t> of_last_;  // tables and linears, by their first weight
   int side_ = kFirst;
   std::vector<float> moved_;
   std::vector<To> found_;
