@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "runtime/cuda_kernels/ops.h"
+#include "runtime/cuda_kernels/status.h"
 
 namespace pith {
 

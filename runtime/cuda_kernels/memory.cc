@@ -1,5 +1,6 @@
 #include "runtime/cuda_kernels/memory.h"
 #include "runtime/cuda_kernels/ops_table.h"
+#include "runtime/cuda_kernels/status.h"
 
 #include <cuda_runtime_api.h>
 

@@ -19,7 +19,6 @@ namespace pith::cuda {
 using Stream = void*;
 using Graph = void*;
 using Status = const char*;
-inline constexpr char kOutOfMemory[] = "out of memory";  // the status of allocate() alone
 
 // Where codes come from: `row_major` elements of 1 or 2 bytes [n, k], or the words of a part of
 // integers as they lie in a file (formats/encodings/int_group.h): [tile][unit][words of a

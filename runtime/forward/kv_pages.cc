@@ -50,7 +50,7 @@ void KvPages::drop(int32_t page) {
 bool KvPages::owns(int slot, int64_t begin, int64_t end) const {
   const Table& table = at(slot);
   if (begin < 0 || end > table.tokens) return false;
-  for (int64_t i = begin / page_tokens_; i < pages_of(end); ++i) {
+  for (int64_t i = begin / page_tokens_; begin < end && i < pages_of(end); ++i) {
     if (shared(table.pages[static_cast<size_t>(i)])) return false;
   }
   return true;

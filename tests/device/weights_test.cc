@@ -9,6 +9,7 @@
 #include "runtime/cuda/device_memory.h"
 #include "runtime/cuda/gpu_executor.h"
 #include "runtime/cuda_kernels/ops_table.h"
+#include "runtime/cuda_kernels/status.h"
 #include "runtime/eval/evaluate.h"
 #include "runtime/model/source.h"
 #include "tests/support/test_data.h"

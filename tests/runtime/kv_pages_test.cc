@@ -149,8 +149,8 @@ TEST(KvPages, hold_the_tokens_of_every_sequence_through_random_steps) {
     refused += simulation.refused();
     copies += simulation.copies();
   }
-  EXPECT_GT(refused, 100);
-  EXPECT_GT(copies, 100);
+  EXPECT_GT(refused, 20);
+  EXPECT_GT(copies, 20);
 }
 
 }  // namespace
