@@ -153,7 +153,8 @@ bool fold_scales(const ScalingJob& job, std::span<const float> s) {
   } else if (is_down(job)) {
     scale_linear(sub.mlp->up, inverse, {});
   } else {
-    for (size_t j = 0; j < s.size(); ++j) sub.norm.weight[j] *= inverse[j];
+    std::vector<float>& weight = sub.norm.weight.edit();
+    for (size_t j = 0; j < s.size(); ++j) weight[j] *= inverse[j];
   }
   for (const auto& info : job.stage.linears) scale_linear(find_linear(job.block, info), {}, s);
   return true;

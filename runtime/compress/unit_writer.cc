@@ -8,7 +8,6 @@
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/hash.h"
-#include "core/interrupt.h"
 #include "core/parallel.h"
 #include "runtime/compress/slabs.h"
 #include "runtime/cpu/decode.h"
@@ -139,7 +138,7 @@ Comparison compare(const Linear& before, const Linear& after, const Mask* mask) 
 void UnitWriter::check_and_write(const std::vector<LinearInfo>& linears, const Block& original,
                                  const Block& block, const Masks& masks, const PassReport& done) {
   for (const auto& info : linears) {
-    check_interrupt();
+    progress_.check();
     const Linear& after = find_linear(block, info);
     const Comparison comparison =
         compare(find_linear(original, info), after, find_mask(masks, info.name));

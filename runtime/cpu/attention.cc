@@ -47,6 +47,7 @@ class Attending {
       : kernels_(kernels),
         sinks_(call.sinks),
         batch_(call.batch),
+        pages_(call.cache.pages()),
         keys_(call.cache.keys(call.index)),
         values_(call.cache.values(call.index)),
         q_(call.q),
@@ -102,8 +103,8 @@ class Attending {
         for (int64_t p = from; p < to; ++p) {
           const int64_t t = row + p - seg.begin;
           for (int64_t h = 0; h < kv_heads_; ++h) {
-            keys_.write(kernels_, seg.slot * kv_heads_ + h, p, k.data + t * k.n + h * d_);
-            values_.write(kernels_, seg.slot * kv_heads_ + h, p, v.data + t * v.n + h * d_);
+            keys_.write(kernels_, h, at, k.data + t * k.n + h * d_);
+            values_.write(kernels_, h, at, v.data + t * v.n + h * d_);
           }
         }
       });
@@ -226,8 +227,9 @@ class Attending {
   }
 
   const CpuKernels& kernels_;
-  const std::vector<float>* const sinks_;
+  const FloatVector* const sinks_;
   const Batch& batch_;
+  const KvPages& pages_;
   KvPlane& keys_;
   KvPlane& values_;
   const MatrixView q_, out_;

@@ -119,7 +119,7 @@ TEST(DeviceMoe, chooses_by_sigmoids_and_groups_as_the_cpu_does) {
 TEST(DeviceMoe, multiplies_heads_where_they_lie) {
   GpuDevice device(cuda::ops_table());
   cuda::Chip chip{};
-  GpuDevice::check(device.ops().chip(&chip));
+  GpuDevice::check(device.ops().chip(&chip), "chip");
   const int64_t n = 40, k = 24, heads = 3, ldx = 37, ldy = 50;
   std::vector<std::unique_ptr<GpuWeight>> weights;
   std::vector<cuda::TileWeight> table;
@@ -202,7 +202,7 @@ TEST(DeviceMoe, sorts_pairs_by_expert) {
 TEST(DeviceMoe, multiplies_each_pair_as_if_it_were_alone) {
   GpuDevice device(cuda::ops_table());
   cuda::Chip chip{};
-  GpuDevice::check(device.ops().chip(&chip));
+  GpuDevice::check(device.ops().chip(&chip), "chip");
   const int64_t n = 40, k = 200, experts = 3, sharing = 2, m = 14;
   for (const Encoding& e :
        {Encoding::integer(4, 32, false), Encoding::integer(3, 64), Encoding::dense(DType::kBF16)}) {

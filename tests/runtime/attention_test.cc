@@ -378,9 +378,9 @@ TEST_F(Attention, tokens_outside_of_the_cache_are_refused) {
 
 TEST_F(Attention, caches_know_their_size) {
   const auto spec = spec_of({4, 2, 24});
-  // Keys in tiles of 16 positions.
-  EXPECT_EQ(CpuKvCache(spec, 3, 10, KvType::kF32).bytes(), 3u * (16 + 10) * 2 * 24 * 4);
-  EXPECT_EQ(CpuKvCache(spec, 3, 10, KvType::kF16).bytes(), 3u * (16 + 10) * 2 * 24 * 2);
+  // In multiples of 16 positions.
+  EXPECT_EQ(CpuKvCache(spec, 3, 10, KvType::kF32).bytes(), 3u * 2 * 16 * 2 * 24 * 4);
+  EXPECT_EQ(CpuKvCache(spec, 3, 10, KvType::kF16).bytes(), 3u * 2 * 16 * 2 * 24 * 2);
   EXPECT_PITH_ERROR(CpuKvCache(spec, 1 << 10, int64_t{1} << 40, KvType::kF32), ErrorKind::kMemory,
                     "");
 }
