@@ -177,7 +177,8 @@ void UnitWriter::count_fallback(const std::string& name, const std::string& why)
 void UnitWriter::write_vectors(int layer, Block* block) {
   for (const auto& info : vectors_of(source_.spec())) {
     if (info.layer != layer) continue;
-    const auto values = block != nullptr ? find_vector(*block, info) : source_.vector(info);
+    const FloatVector values =
+        block != nullptr ? find_vector(*block, info) : FloatVector(source_.vector(info));
     for (const float v : values) {
       if (!std::isfinite(v)) fail(ErrorKind::kNumeric, "{}: {} in the source", info.name, v);
     }
@@ -224,7 +225,7 @@ Block stored_block(const ModelSource& source, Journal& journal, int layer) {
     if (info.layer != layer) continue;
     for (const auto& record : done.vectors()) {
       if (record.name() != info.name) continue;
-      auto& values = find_vector(block, info);
+      std::vector<float>& values = find_vector(block, info).edit();
       values.resize(record.length());
       journal.data().read(record.plane().offset(), std::as_writable_bytes(std::span(values)));
     }
