@@ -79,6 +79,17 @@ class GpuDevice {
     return free;
   }
 
+  // Released by ops().release(). Error(kMemory) where there is too little.
+  void* allocate(uint64_t bytes) {
+    void* p = nullptr;
+    const cuda::Status status = ops_.allocate(bytes, &p);
+    if (status != nullptr && std::string_view(status) == cuda::kOutOfMemory)
+      fail(ErrorKind::kMemory, "the GPU cannot allocate {} bytes: {} are free", bytes,
+           free_bytes());
+    check(status, fmt::format("allocation of {} bytes", bytes));
+    return p;
+  }
+
   void begin_graph() { check(ops_.begin_graph(stream_), "begin a graph"); }
   GpuGraph end_graph();
   void launch(const GpuGraph& graph);
@@ -137,13 +148,7 @@ class GpuBuffer {
   // Error(kMemory) where the device has too little.
   GpuBuffer(GpuDevice& device, uint64_t bytes) : device_(&device), bytes_(bytes) {
     if (bytes == 0) return;
-    const cuda::Status status = device.ops().allocate(bytes, &data_);
-    if (status == nullptr) return;
-    if (std::string_view(status) == cuda::kOutOfMemory) {
-      fail(ErrorKind::kMemory, "the GPU cannot allocate {} bytes: {} are free", bytes,
-           device.free_bytes());
-    }
-    GpuDevice::check(status, fmt::format("allocation of {} bytes", bytes));
+    data_ = device.allocate(bytes);
   }
   GpuBuffer(GpuDevice& device, const void* from, uint64_t bytes) : GpuBuffer(device, bytes) {
     if (bytes > 0) device.upload(data_, from, bytes);
