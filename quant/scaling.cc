@@ -37,7 +37,10 @@ void scale_linear(Linear& linear, std::span<const float> rows, std::span<const f
         w[r * linear.k + j] *= by * (columns.empty() ? 1 : columns[static_cast<size_t>(j)]);
     }
   });
-  for (size_t r = 0; r < linear.bias.size() && !rows.empty(); ++r) linear.bias[r] *= rows[r];
+  if (!linear.bias.empty() && !rows.empty()) {
+    std::vector<float>& bias = linear.bias.edit();
+    for (size_t r = 0; r < bias.size(); ++r) bias[r] *= rows[r];
+  }
   set_weight(linear, std::move(out));
 }
 
