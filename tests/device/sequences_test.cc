@@ -16,8 +16,7 @@ TEST(GpuSequences, of_different_lengths_decode_in_one_batch_as_alone) {
   test::ManySequences(gpu, KvType::kF16).different_lengths_in_one_batch();
 }
 TEST(GpuSequences, that_are_forked_share_pages_until_they_part) {
-  for (const KvTypes types : {KvTypes(KvType::kF16), KvTypes(KvType::kInt8, KvType::kFp8)})
-    test::ManySequences(gpu, types).forks_share_pages_and_part();
+  test::ManySequences(gpu, {KvType::kInt8, KvType::kFp8}).forks_share_pages_and_part();
   test::ManySequences(gpu, KvType::kF16, "deepseek_v2").forks_share_pages_and_part();
   test::ManySequences(split, KvType::kF16).forks_share_pages_and_part();
 }
