@@ -34,7 +34,7 @@ Status nothing(const Arguments&, Stream) {
 }
 
 const Ops& counting_ops() {
-#define PITH_NOTHING(name, Arguments) .name = nothing,
+#define PITH_OP_NOTHING(name, Arguments) .name = nothing,
   static const Ops table = {
       .version = cuda::kOpsVersion,
       .bytes = sizeof(Ops),
@@ -76,8 +76,8 @@ const Ops& counting_ops() {
       .release_graph = [](cuda::Graph) {},
       .has_cublas = [] { return true; },  // without opening it
       .has_cublas_gemm_8 = [](bool) { return true; },
-      PITH_CUDA_OPS(PITH_NOTHING)};
-#undef PITH_NOTHING
+      PITH_CUDA_OPS(PITH_OP_NOTHING)};
+#undef PITH_OP_NOTHING
   return table;
 }
 
