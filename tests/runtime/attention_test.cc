@@ -117,9 +117,18 @@ void run(const CpuKernels& kernels, const Heads& h, CpuKvCache& cache, std::vect
   std::vector<float> out(q.size());
   const auto spec = spec_of(h);
   const std::vector<int32_t> tokens(static_cast<size_t>(m));
-  attend(kernels, spec.layers(0).sublayers(0).attention(), sinks_of(h), 0, {tokens, segments},
-         cache, {q.data(), m, q_width}, {k.data(), m, kv_width}, {v.data(), m, kv_width},
-         {out.data(), m, q_width});
+  const AttentionShape shape = attention_shape(spec.layers(0).sublayers(0).attention());
+  const FloatVector sinks = sinks_of(h);
+  const Batch batch{tokens, segments};
+  attend(kernels, {shape,
+                   &sinks,
+                   cache,
+                   0,
+                   batch,
+                   {q.data(), m, q_width},
+                   {k.data(), m, kv_width},
+                   {v.data(), m, kv_width},
+                   {out.data(), m, q_width}});
   auto from = out.begin();
   for (const Piece& p : pieces) {
     std::copy_n(from, p.count * q_width,
