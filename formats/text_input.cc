@@ -14,9 +14,9 @@
 #include "core/error.h"
 #include "core/function_ref.h"
 #include "core/interrupt.h"
+#include "core/utf8.h"
 #include "formats/file_magic.h"
 #include "formats/gzip.h"
-#include "formats/tokenizer/unicode.h"
 
 namespace pith {
 namespace {

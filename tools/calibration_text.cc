@@ -33,8 +33,10 @@ void cut_calibration_text(const std::string& path, const ModelSource& source,
     options->calibration.push_back(std::move(w));
   }
   if (windows < count) {
-    warn(fmt::format("{} has {} of {} tokens, {} were asked for (--nsamples, --seqlen)", path,
-                     counted(windows, "window"), length, count));
+    warn(
+        fmt::format("{} has {} of {} tokens, {} were asked for: a longer text, or a smaller "
+                    "--nsamples or --seqlen",
+                    path, counted(windows, "window"), length, count));
   }
 }
 

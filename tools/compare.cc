@@ -110,7 +110,7 @@ QuantizeSettings settings_for(const Options& o, const std::string& type) {
   QuantizeSettings s;
   s.linears = encoding_for_type(type);
   s.input = input_for_type(type);
-  s.method = o.method;
+  s.method = parse_method(o.method);
   return s;
 }
 

@@ -8,7 +8,7 @@
 #include <variant>
 #include <vector>
 
-#include "formats/chat_template.h"
+#include "formats/jinja/chat_template.h"
 #include "runtime/engine.h"
 #include "tools/command.h"
 

@@ -13,7 +13,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/interrupt.h"
-#include "formats/tokenizer/unicode.h"
+#include "core/utf8.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {

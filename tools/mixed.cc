@@ -140,7 +140,10 @@ QuantizeSettings Mixed::extreme(bool largest) const {
   out.overrides.clear();
   for (const auto& info : linears_of(source_.spec())) {
     if (is_gate(info.role)) continue;
-    const auto bytes = [&](const Encoding& e) { return encoded_bytes(e, info.n, info.k); };
+    const LinearForm form = source_.form(info);
+    const auto bytes = [&](const Encoding& e) {
+      return encoded_bytes(rounded_form(form, e), info.n, info.k);
+    };
     out.overrides.emplace_back(info.name, largest
                                               ? *std::ranges::max_element(candidates_, {}, bytes)
                                               : *std::ranges::min_element(candidates_, {}, bytes));
@@ -221,7 +224,7 @@ Fingerprint Mixed::about_costs(const std::vector<std::vector<int32_t>>& probes,
 uint64_t Mixed::memory_bytes() const {
   std::vector<std::vector<int32_t>> probes, some;
   cut(&probes, &some);
-  return measuring_bytes(source_, settings_, candidates_, probes, some);
+  return measuring_bytes({source_, settings_, candidates_, probes, some});
 }
 
 void Mixed::measure() {
@@ -243,7 +246,7 @@ void Mixed::measure() {
     std::vector<AllocationGroup> known;
     for (const auto& record : log.records())
       known.push_back(group_from(parse_json(record, log.path()), infos, log.path()));
-    groups_ = measure_choices(source_, settings_, candidates_, probes, some, *options_.executor,
+    groups_ = measure_choices({source_, settings_, candidates_, probes, some}, *options_.executor,
                               progress_, known,
                               [&](const AllocationGroup& g) { log.append(json_of(g).dump()); });
     if (!o_.costs.empty()) write_costs(o_.costs, key, groups_);
@@ -364,7 +367,9 @@ double Mixed::search_for_kl(const std::function<void(const QuantizeSettings&)>& 
       cost = under->cost * std::pow(over->cost / under->cost, std::clamp(share, 0.0, 1.0));
     }
   }
-  warn(fmt::format("the KL divergence did not come within 10 % of {}", o_.max_kl));
+  warn(fmt::format(
+      "the KL divergence did not come within 10 % of {}: more --candidates lie closer together",
+      o_.max_kl));
   // The last try exceeds the budget: returns to the best one within it, or takes the largest
   // choices.
   if (kl > o_.max_kl) {

@@ -16,7 +16,7 @@
 #include <set>
 
 #include "core/error.h"
-#include "formats/tokenizer/unicode.h"
+#include "core/utf8.h"
 
 namespace pith::tools {
 namespace {

@@ -2,9 +2,9 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/utf8.h"
 #include "formats/printable.h"
 #include "formats/text_input.h"
-#include "formats/tokenizer/unicode.h"
 #include "runtime/model/source.h"
 #include "tools/command.h"
 #include "tools/terminal.h"

@@ -9,8 +9,9 @@
 #include "core/interrupt.h"
 #include "core/parallel.h"
 #include "runtime/compress/calibration.h"
-#include "runtime/compress/decode.h"
+#include "runtime/compress/slabs.h"
 #include "runtime/cpu/cpu_executor.h"
+#include "runtime/cpu/decode.h"
 #include "runtime/eval/divergence.h"
 #include "runtime/forward/forward.h"
 
@@ -21,7 +22,7 @@ bool is_constant(const Linear& linear) {
   std::vector<float> row(static_cast<size_t>(linear.k));
   float first = 0;
   for (int64_t r = 0; r < linear.n; ++r) {
-    fast_rows(linear, r, 1, row.data());
+    decode_rows(linear, r, 1, row.data());
     if (r == 0) first = row[0];
     if (std::ranges::any_of(row, [&](float v) { return v != first; })) return false;
   }
@@ -71,7 +72,7 @@ uint64_t row_hash(const float* row, int64_t k) {
 }
 
 DecodedLinear check_linear(const std::string& path, const Linear& linear) {
-  const int64_t slab = slab_rows(linear.terms[0].w.encoding, linear.n, linear.k);
+  const int64_t slab = slab_rows(linear);
   const int64_t slabs = (linear.n + slab - 1) / slab;
   std::vector<float> low(static_cast<size_t>(slabs)), high(low.size());
   std::vector<uint64_t> hashes(static_cast<size_t>(linear.n));
@@ -79,7 +80,7 @@ DecodedLinear check_linear(const std::string& path, const Linear& linear) {
     thread_local Buffer<float> w;
     const int64_t size = (end - begin) * linear.k;
     w.require(size);
-    fast_rows(linear, begin, end - begin, w.data());
+    decode_rows(linear, begin, end - begin, w.data());
     float lo = w[0], hi = w[0];
     for (int64_t i = 0; i < size; ++i) {
       if (!std::isfinite(w[i])) {
@@ -106,7 +107,7 @@ uint64_t check_bytes(const ModelSource& source, int64_t tokens) {
   if (source.manifest() == nullptr || !source.recipe().empty()) {
     for (const auto* info : {&linears.front(), &linears.back()}) {
       if (info->layer < 0)
-        table = std::max(table, encoded_bytes(source.encoding(*info), info->n, info->k));
+        table = std::max(table, encoded_bytes(source.form(*info), info->n, info->k));
     }
   }
   // Logits of both models, the uniform ones, and those in the executor.

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/interrupt.h"
 #include "core/parallel.h"
+#include "runtime/algebra/algebra.h"
 #include "runtime/forward/forward.h"
 #include "runtime/forward/sampling.h"
 
@@ -187,7 +188,7 @@ Windows write_windows(Executor& executor, const Model& model, int64_t count, int
     const int64_t here = std::min(together, count - first);
     auto& window = out[static_cast<size_t>(first)];
     if (static_cast<int64_t>(window.size()) == length) continue;
-    if (executor.gpu() != nullptr) {
+    if (!executor.algebra().on_host()) {
       for (int64_t i = 0; i < here; ++i) out[static_cast<size_t>(first + i)].clear();
     }
     int64_t kept = static_cast<int64_t>(window.size());

@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/parallel.h"
 #include "runtime/cpu/attention.h"
+#include "runtime/cpu/cpu_algebra.h"
 #include "runtime/cpu/kernels.h"
 #include "runtime/cpu/matmul.h"
 #include "runtime/forward/expand.h"
@@ -31,6 +32,7 @@ class CpuExecutor final : public Executor {
   std::string description() const override {
     return fmt::format("CPU, {}, {} threads", kernels_.name, thread_count());
   }
+  Algebra& algebra() override { return cpu_algebra(); }
 
   Tensor buffer(Slot slot, int64_t m, int64_t n) override {
     buffers_[static_cast<size_t>(slot)].require(m * n);
@@ -88,7 +90,7 @@ class CpuExecutor final : public Executor {
   void execute(const EmbedOp& op) {
     const MatrixView x = view(op.x);
     parallel_for(x.m, [&](int64_t i) {
-      dense_rows(*op.table, op.tokens[static_cast<size_t>(i)], 1, x.row(i));
+      reference_decode(*op.table, op.tokens[static_cast<size_t>(i)], 1, x.row(i));
       if (op.scale != 1) kernels_.scale(x.row(i), x.n, op.scale);
     });
   }

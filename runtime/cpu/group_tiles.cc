@@ -9,8 +9,8 @@ namespace pith {
 void GroupTiles::scales(int64_t tile, float* to) const {
   const int64_t count = 16 * layout_.groups;
   const std::byte* from = at(scales_, tile, layout_.scale_tile_bytes);
-  if (w_.encoding.kind == EncodingKind::kMx) {  // of kE2M1Bits: half
-    kernels_.powers(reinterpret_cast<const uint8_t*>(from), count, to);
+  if (w_.encoding.kind == EncodingKind::kMx) {  // half of the stored scale, see TileCode
+    kernels_.e8m0_to_f32(reinterpret_cast<const uint8_t*>(from), count, to);
   } else if (w_.encoding.two_level) {
     float rows[16];
     row_scales(tile, rows);

@@ -22,14 +22,14 @@ class GroupTiles {
         row_scales_(w.plane(PlaneKind::kRowScales).data()) {}
 
   const GroupLayout& layout() const { return layout_; }
-  int kernel_bits() const {  // as kernels are told
+  TileCode code() const {
     switch (w_.encoding.kind) {
       case EncodingKind::kNf4:
-        return 0;
+        return TileCode::kNf4;
       case EncodingKind::kMx:
-        return kE2M1Bits;
+        return TileCode::kE2M1;
       default:
-        return layout_.bits;
+        return static_cast<TileCode>(layout_.bits);
     }
   }
   int32_t zero() const {  // of all groups, where they have none of their own

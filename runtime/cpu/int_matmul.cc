@@ -22,18 +22,18 @@ int64_t exact_columns(const Encoding& e) {
   return columns / 128 * 128;
 }
 
-IntCut cut_of(const Encoding& e, const GroupLayout& l, int64_t block) {
+IntBlocking blocking_of(const Encoding& e, const GroupLayout& l, int64_t block) {
   const int64_t exact = exact_columns(e);
   const int64_t piece = std::min({block, exact, e.two_level ? l.k : l.group});
-  IntCut cut;
-  cut.step = std::min(piece, l.group);
-  cut.steps = ceil_div(l.k, cut.step);
-  cut.pieces = ceil_div(l.k, piece);
-  cut.steps_of_piece = ceil_div(piece, cut.step);
-  cut.pieces_of_block = ceil_div(block, piece);
-  cut.steps_of_group = std::max<int64_t>(1, l.group / cut.step);
-  cut.pieces_of_group = std::max<int64_t>(1, l.group / piece);
-  return cut;
+  IntBlocking blocking;
+  blocking.step = std::min(piece, l.group);
+  blocking.steps = ceil_div(l.k, blocking.step);
+  blocking.pieces = ceil_div(l.k, piece);
+  blocking.steps_of_piece = ceil_div(piece, blocking.step);
+  blocking.pieces_of_block = ceil_div(block, piece);
+  blocking.steps_of_group = std::max<int64_t>(1, l.group / blocking.step);
+  blocking.pieces_of_group = std::max<int64_t>(1, l.group / piece);
+  return blocking;
 }
 
 // Per thread, kept between calls: what belongs to a tile of 16 rows or to a panel of 32.
@@ -65,8 +65,8 @@ class IntProduct {
         wide_(w_.encoding.bits == 8 && !w_.encoding.symmetric),
         tiles_(kernels, w_),
         layout_(tiles_.layout()),
-        cut_(cut_of(w_.encoding, layout_, x.block())),
-        whole_steps_(layout_.group % cut_.step == 0),
+        blocking_(blocking_of(w_.encoding, layout_, x.block())),
+        whole_steps_(layout_.group % blocking_.step == 0),
         y_(product.y),
         add_(product.add) {
     const int64_t first = product.first, m = product.count < 0 ? x.m() : product.count;
@@ -75,7 +75,7 @@ class IntProduct {
     // Panels have what zeros subtract in their codes, but for `wide_` ones, and but for those of
     // two levels that go the way of few tokens.
     const bool sums = m < kPanelTokens || two_level_ || wide_;
-    x_ = {codes, x.stride(), scales, sums ? x.sums(cut_.step) + first : nullptr, m, x.m()};
+    x_ = {codes, x.stride(), scales, sums ? x.sums(blocking_.step) + first : nullptr, m, x.m()};
     if (by_panels())
       panel_x_ = {x.unsigned_codes() + first * x.stride(), x.stride(), scales, x_.sums, m, x.m()};
   }
@@ -96,7 +96,7 @@ class IntProduct {
     for (int64_t row = begin; row < end; row += 16) {
       const int64_t t = row / 16;
       IntTile tile{};
-      tile.bits = tiles_.kernel_bits();
+      tile.code = tiles_.code();
       tile.codes = tiles_.codes(t);
       if (whole_steps_) {
         tile.half_scales = tiles_.half_scales(t);
@@ -112,8 +112,8 @@ class IntProduct {
         load_zeros(t, 0, 16, s);
         tile.zeros = s.zeros.data();
       }
-      kernels_.int_rows(tile, cut_, w_.k, x_, y_ + row, w_.n, std::min<int64_t>(16, end - row),
-                        add_);
+      kernels_.int8_gemv(tile, blocking_, w_.k, x_, y_ + row, w_.n,
+                         std::min<int64_t>(16, end - row), add_);
     }
   }
 
@@ -123,20 +123,21 @@ class IntProduct {
     const int64_t lines = 8 * layout_.units;  // of four columns
     s.panel.require(4 * kPanel * lines);
     if (end - begin <= 16) std::fill(s.panel.begin(), s.panel.end(), uint8_t{0});
-    s.offsets.require(cut_.pieces * kPanel);
-    std::fill_n(s.offsets.data(), cut_.pieces * kPanel, 0);
-    if (wide_) s.rest.require(cut_.pieces * kPanel);
+    s.offsets.require(blocking_.pieces * kPanel);
+    std::fill_n(s.offsets.data(), blocking_.pieces * kPanel, 0);
+    if (wide_) s.rest.require(blocking_.pieces * kPanel);
     for (int64_t row = begin; row < end; row += 16) {
       const int64_t slot = row - begin;
-      kernels_.unpack(tiles_.kernel_bits(), tiles_.codes(row / 16), layout_.units,
+      kernels_.unpack(tiles_.code(), tiles_.codes(row / 16), layout_.units,
                       s.panel.data() + 4 * slot);
       load_scales(row / 16, slot, kPanel, s);
       load_zeros(row / 16, slot, kPanel, s);
       if (!center(slot, s)) return multiply_tiles(begin, end);
     }
-    for (int64_t i = 0; i < cut_.pieces * kPanel; ++i) s.offsets[i] *= -128;
+    for (int64_t i = 0; i < blocking_.pieces * kPanel; ++i) s.offsets[i] *= -128;
     s.y.require(kTokens * kPanel);
-    const int64_t depth = std::max<int64_t>(1, kDepth / (cut_.step * cut_.steps_of_piece));
+    const int64_t depth =
+        std::max<int64_t>(1, kDepth / (blocking_.step * blocking_.steps_of_piece));
     const IntPanel panel{s.panel.data(), s.scales.data(), s.offsets.data(),
                          wide_ ? s.rest.data() : nullptr};
     for (int64_t t = 0; t < panel_x_.m; t += kTokens) {
@@ -146,9 +147,10 @@ class IntProduct {
           copy(y_ + (t + i) * w_.n + begin, s.y.data() + i * kPanel);
       };
       if (add_) each_row_of_y([&](float* y, float* mine) { std::copy(y, y + end - begin, mine); });
-      for (int64_t p = 0; p < cut_.pieces; p += depth) {
-        kernels_.int_gemm(two_level_ ? 8 : layout_.bits, cut_, p, std::min(cut_.pieces, p + depth),
-                          w_.k, panel_x_, t, count, panel, s.y.data(), add_ || p > 0);
+      for (int64_t p = 0; p < blocking_.pieces; p += depth) {
+        kernels_.int8_gemm(two_level_ ? 8 : layout_.bits, blocking_, p,
+                           std::min(blocking_.pieces, p + depth), w_.k, panel_x_, t, count, panel,
+                           s.y.data(), add_ || p > 0);
       }
       each_row_of_y([&](float* y, float* mine) { std::copy(mine, mine + end - begin, y); });
     }
@@ -159,47 +161,47 @@ class IntProduct {
     constexpr int32_t k128[16] = {128, 128, 128, 128, 128, 128, 128, 128,
                                   128, 128, 128, 128, 128, 128, 128, 128};
     bool fits = true;
-    for (int64_t i = 0; i < cut_.steps; ++i) {
-      const int64_t column = i * cut_.step, at = i * kPanel + slot;
+    for (int64_t i = 0; i < blocking_.steps; ++i) {
+      const int64_t column = i * blocking_.step, at = i * kPanel + slot;
       const int32_t* const zeros = s.zeros.data() + at;
       for (int64_t r = 0; r < 16 && wide_; ++r) s.rest[at + r] = zeros[r] - 128;
-      fits &= kernels_.center(std::min(cut_.step, w_.k - column), wide_ ? k128 : zeros,
-                              two_level_ ? s.factors.data() + at : nullptr,
-                              s.panel.data() + column * kPanel + 4 * slot,
-                              s.offsets.data() + i / cut_.steps_of_piece * kPanel + slot);
+      fits &= kernels_.center_codes(
+          std::min(blocking_.step, w_.k - column), wide_ ? k128 : zeros,
+          two_level_ ? s.factors.data() + at : nullptr, s.panel.data() + column * kPanel + 4 * slot,
+          s.offsets.data() + i / blocking_.steps_of_piece * kPanel + slot);
     }
     return fits;
   }
 
   // Scales and factors of a tile to rows [slot, slot + 16) of `rows`.
   void load_scales(int64_t tile, int64_t slot, int64_t rows, TileScratch& s) const {
-    s.scales.require(cut_.pieces * rows);
+    s.scales.require(blocking_.pieces * rows);
     if (two_level_) {
-      s.factors.require(cut_.steps * rows);
+      s.factors.require(blocking_.steps * rows);
       float row_scales[16];
       tiles_.row_scales(tile, row_scales);
-      for (int64_t p = 0; p < cut_.pieces; ++p)
+      for (int64_t p = 0; p < blocking_.pieces; ++p)
         std::copy(row_scales, row_scales + 16, s.scales.data() + p * rows + slot);
-      spread(tiles_.factors(tile), cut_.steps, cut_.step, slot, rows, s.factors.data());
+      spread(tiles_.factors(tile), blocking_.steps, blocking_.step, slot, rows, s.factors.data());
       return;
     }
     s.group_scales.require(16 * layout_.groups);
     tiles_.scales(tile, s.group_scales.data());
-    spread(s.group_scales.data(), cut_.pieces, cut_.step * cut_.steps_of_piece, slot, rows,
-           s.scales.data());
+    spread(s.group_scales.data(), blocking_.pieces, blocking_.step * blocking_.steps_of_piece, slot,
+           rows, s.scales.data());
   }
 
   // Its zeros.
   void load_zeros(int64_t tile, int64_t slot, int64_t rows, TileScratch& s) const {
-    if (cut_.steps * rows > s.zeros.size()) {
-      s.zeros = Buffer<int32_t>(cut_.steps * rows);
+    if (blocking_.steps * rows > s.zeros.size()) {
+      s.zeros = Buffer<int32_t>(blocking_.steps * rows);
       s.same_zeros = 0;
     }
-    if (w_.encoding.symmetric) return s.fill_zeros(tiles_.zero(), cut_.steps * rows);
+    if (w_.encoding.symmetric) return s.fill_zeros(tiles_.zero(), blocking_.steps * rows);
     s.same_zeros = 0;
     s.group_zeros.require(16 * layout_.groups);
     tiles_.zeros(tile, s.group_zeros.data());
-    spread(s.group_zeros.data(), cut_.steps, cut_.step, slot, rows, s.zeros.data());
+    spread(s.group_zeros.data(), blocking_.steps, blocking_.step, slot, rows, s.zeros.data());
   }
 
   // What groups [groups, 16] have, to the `count` pieces or steps of `width` columns.
@@ -218,7 +220,7 @@ class IntProduct {
   const bool wide_;  // code - zero may have 9 bits
   const GroupTiles tiles_;
   const GroupLayout& layout_;
-  const IntCut cut_;
+  const IntBlocking blocking_;
   const bool whole_steps_;  // no step has columns of two groups
   IntInputs x_;
   float* const y_;

@@ -1,4 +1,4 @@
-// The CPU's inner loops, one set per instruction level, all from the same text (kernels_body.h)
+// The CPU's inner loops, one set per instruction level, all from the same text (kernels/body.h)
 // over 16 lanes of f32. No allocation, no exceptions, plain pointers; every result depends on its
 // inputs alone, never on threads or alignment.
 #pragma once
@@ -42,23 +42,26 @@ struct CodeColumns {
   int64_t group;
 };
 
-// What stands for the bits of 4-bit floats e2m1. Their codes are taken as integers, twice what they
-// mean plus 12, so that 12 is their zero and half of a scale their scale.
-inline constexpr int kE2M1Bits = 1, kE2M1Zero = 12;
+// How the codes of a tile are stored: integers of 2 to 8 bits, or 4-bit indices of a table of values.
+// Codes of e2m1 are taken as integers, twice their value plus 12: their zero is 12, and their scale
+// is half of the stored one.
+enum class TileCode : uint8_t { kInt2 = 2, kInt3, kInt4, kInt5, kInt6, kInt8 = 8, kNf4, kE2M1 };
+inline constexpr int kE2M1Zero = 12;
+constexpr int bits_of(TileCode code) { return code >= TileCode::kNf4 ? 4 : static_cast<int>(code); }
 
 // The codes of a tile of 16 rows of integers or nf4 (formats/encodings/int_group.h), scales and
 // zeros unpacked. Element [r, i] is scales[i / group, r] * (code - zeros[i / group, r]).
 struct GroupTile {
-  int bits;  // 0: nf4
+  TileCode code;
   const uint8_t* codes;
   const float* scales;  // [ceil(k / group), 16]
   const float* zeros;   // the same; null: 0
   int64_t group;        // a multiple of 16, or at least k
 };
 
-// How rows are cut for products of integers: a step of columns has one zero and one int8 factor of
-// the weight, a piece of steps one f32 scale of it, a block of pieces one of the inputs.
-struct IntCut {
+// How rows are blocked for products of integers: a step of columns has one zero and one int8 factor
+// of the weight, a piece of steps one f32 scale of it, a block of pieces one of the inputs.
+struct IntBlocking {
   int64_t step;  // columns: a multiple of 16, or at least k
   int64_t steps, pieces;
   int64_t steps_of_piece, pieces_of_block;
@@ -75,7 +78,7 @@ struct IntInputs {
 // 16 rows of codes as they lie. Where no scales or zeros are unpacked, those beside the codes are
 // taken, which lie by groups.
 struct IntTile {
-  int bits;
+  TileCode code;  // not kNf4
   const uint8_t* codes;
   const float* scales;          // [pieces, 16], or null:
   const uint16_t* half_scales;  // the same in f16, or null:
@@ -105,9 +108,9 @@ struct CpuKernels {
 
   // c[m, n] (+)= a[m, k] b[k, n], row-major with the given strides
   void (*gemm)(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b,
-               int64_t ldb, float* c, int64_t ldc, bool add);
+               int64_t ldb, float* c, int64_t ldc, bool accumulate);
   // to[k, 32] = transpose of up to 32 rows [rows, k] at stride ld; missing rows are 0
-  void (*panel)(const float* rows, int64_t count, int64_t ld, int64_t k, float* to);
+  void (*transpose_panel)(const float* rows, int64_t count, int64_t ld, int64_t k, float* to);
   // out[k] = the elements, bit for bit as the reference decoder gives them
   void (*decode[static_cast<int>(CodeKind::kCount)])(const CodeRow& row, int64_t k, float* out);
   // The products of `rows` (1 to 4) rows of floats, without zeros, with one x [k]; x has 0 up to
@@ -119,52 +122,54 @@ struct CpuKernels {
   // and zeros without gaps.
   //
   // to[r, key] = the products of rows [rows, d] with 16 keys of each tile
-  void (*scores[static_cast<int>(CodeKind::kCount)])(int64_t rows, const float* x, int64_t d,
-                                                     const CodeColumns& keys, int64_t step,
-                                                     int64_t tiles, float* to, int64_t ld);
+  void (*attn_qk[static_cast<int>(CodeKind::kCount)])(int64_t rows, const float* x, int64_t d,
+                                                      const CodeColumns& keys, int64_t step,
+                                                      int64_t tiles, float* to, int64_t ld);
   // to[r, d] += the sum over n keys of weights[r, key] * value[key]; d is a multiple of 16
-  void (*weigh[static_cast<int>(CodeKind::kCount)])(int64_t rows, const float* weights, int64_t ld,
-                                                    const CodeRow& values, int64_t step, int64_t n,
-                                                    int64_t d, float* to);
+  void (*attn_pv[static_cast<int>(CodeKind::kCount)])(int64_t rows, const float* weights,
+                                                      int64_t ld, const CodeRow& values,
+                                                      int64_t step, int64_t n, int64_t d,
+                                                      float* to);
   // to[i * ld, 16] = column i, for i < k
-  void (*columns[static_cast<int>(CodeKind::kCount)])(const CodeColumns& rows, int64_t k, float* to,
-                                                      int64_t ld);
+  void (*decode_columns[static_cast<int>(CodeKind::kCount)])(const CodeColumns& rows, int64_t k,
+                                                             float* to, int64_t ld);
 
-  // Of tiles of integers in groups. to[k, 32]: column by column, 16 rows at to; as the reference
+  // Dequantizes a tile of integers in groups. to[k, 32]: by columns, 16 rows at to; as the reference
   // decoder gives them.
-  void (*tile_panel)(const GroupTile& tile, int64_t k, float* to);
+  void (*dequantize_tile)(const GroupTile& tile, int64_t k, float* to);
   // y[t, r] (+)= the products of the 16 rows with m tokens at x + t * ldx, for the first `rows` of
   // them
-  void (*tile_rows)(const GroupTile& tile, int64_t k, const float* x, int64_t ldx, int64_t m,
-                    float* y, int64_t ldy, int64_t rows, bool add);
+  void (*quant_gemv)(const GroupTile& tile, int64_t k, const float* x, int64_t ldx, int64_t m,
+                     float* y, int64_t ldy, int64_t rows, bool accumulate);
 
   // Products of integers, in int32 that wraps: exact where the result fits (int_matmul.h).
   //
   // The codes of a tile as bytes, [8 * units, 16, 4], at lines of 32 rows
-  void (*unpack)(int bits, const uint8_t* codes, int64_t units, uint8_t* to);
+  void (*unpack)(TileCode code, const uint8_t* codes, int64_t units, uint8_t* to);
   // Units of 16 codes packed in 2*bits bytes: the zeros of a tile
   void (*unpack_zeros)(int bits, const uint8_t* from, int64_t units, int32_t* to);
   // y[t, r] (+)= the sum over pieces of float(sum of (code - zero) * factor * x) * (scale of the
   // row * scale of the token), one fused multiply-add each, for the first `rows` rows
-  void (*int_rows)(const IntTile& w, const IntCut& cut, int64_t k, const IntInputs& x, float* y,
-                   int64_t ldy, int64_t rows, bool add);
+  void (*int8_gemv)(const IntTile& w, const IntBlocking& blocking, int64_t k, const IntInputs& x,
+                    float* y, int64_t ldy, int64_t rows, bool accumulate);
   // Unpacked codes of 16 rows in a panel, in place, from codes without a sign to IntPanel's, and
   // their sums [16] added to `sums`; false where one does not fit 8 bits. No factors: 1.
-  bool (*center)(int64_t columns, const int32_t* zeros, const int32_t* factors, uint8_t* codes,
-                 int32_t* sums);
-  // c[m, 32] (+)= what int_rows gives, of pieces [begin, end), for tokens [token, token + m)
-  void (*int_gemm)(int bits, const IntCut& cut, int64_t begin, int64_t end, int64_t k,
-                   const PanelInputs& x, int64_t token, int64_t m, const IntPanel& w, float* c,
-                   bool add);
+  bool (*center_codes)(int64_t columns, const int32_t* zeros, const int32_t* factors,
+                       uint8_t* codes, int32_t* sums);
+  // c[m, 32] (+)= what int8_gemv gives, of pieces [begin, end), for tokens [token, token + m)
+  void (*int8_gemm)(int bits, const IntBlocking& blocking, int64_t begin, int64_t end, int64_t k,
+                    const PanelInputs& x, int64_t token, int64_t m, const IntPanel& w, float* c,
+                    bool accumulate);
 
   // Nothing but multiply-adds in registers, n rounds of them, for the ceilings of benchmarks; the
   // number of operations, two each.
-  double (*int_peak)(int64_t n);
-  double (*float_peak)(int64_t n);
+  double (*int8_peak)(int64_t n);
+  double (*f32_peak)(int64_t n);
 
   void (*f16_to_f32)(const uint16_t* from, int64_t n, float* to);
   void (*f32_to_f16)(const float* from, int64_t n, uint16_t* to);
-  void (*powers)(const uint8_t* from, int64_t n, float* to);  // 2^(e - 128); n a multiple of 16
+  void (*e8m0_to_f32)(const uint8_t* from, int64_t n,
+                      float* to);  // 2^(e - 128); n a multiple of 16
   void (*rms_norm)(const float* x, const float* weight, int64_t n, float eps, float* y);
   void (*silu_mul)(float* gate, const float* up, int64_t n);  // gate = silu(gate) * up
   // gate = gelu(gate) * up, in the form with tanh

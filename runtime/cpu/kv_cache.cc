@@ -290,7 +290,7 @@ const float* KvPlane::columns(const CpuKernels& kernels, int64_t head, int64_t f
   CodeColumns from = this->tiles(kernels, head, first, tiles, scratch);
   scratch.numbers.require(tiles * kTile * head_dim_);
   float* const to = scratch.numbers.data();
-  const auto decode = kernels.columns[static_cast<size_t>(layout(type_).kind)];
+  const auto decode = kernels.decode_columns[static_cast<size_t>(layout(type_).kind)];
   const int64_t groups = ceil_div(head_dim_, from.group);
   for (int64_t i = 0; i < tiles; ++i) {
     decode(from, head_dim_, to + i * kTile, tiles * kTile);
@@ -311,7 +311,7 @@ void KvPlane::scores(const CpuKernels& kernels, int64_t head, int64_t first, int
                         false);
   }
   const CodeColumns keys = this->tiles(kernels, head, first, tiles, scratch);
-  const auto scores = kernels.scores[static_cast<size_t>(layout(type_).kind)];
+  const auto scores = kernels.attn_qk[static_cast<size_t>(layout(type_).kind)];
   for (int64_t r = 0; r < rows; r += 4) {
     scores(std::min<int64_t>(4, rows - r), x + r * head_dim_, head_dim_, keys, kTile * row_bytes_,
            tiles, to + r * ld, ld);
@@ -327,7 +327,7 @@ void KvPlane::weigh(const CpuKernels& kernels, int64_t head, int64_t first, int6
                         true);
   }
   const CodeRow values = codes(kernels, row(head, first), count, scratch);
-  const auto weigh = kernels.weigh[static_cast<size_t>(layout(type_).kind)];
+  const auto weigh = kernels.attn_pv[static_cast<size_t>(layout(type_).kind)];
   for (int64_t r = 0; r < rows; r += 4) {
     weigh(std::min<int64_t>(4, rows - r), weights + r * ld, ld, values, row_bytes_, count,
           head_dim_, to + r * head_dim_);

@@ -8,6 +8,7 @@
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/parallel.h"
+#include "runtime/cpu/decode.h"
 #include "runtime/cpu/group_tiles.h"
 
 namespace pith {
@@ -64,7 +65,7 @@ GroupTile group_tile(const GroupTiles& tiles, const Encoding& e, int64_t tile,
   const int64_t count = 16 * tiles.layout().groups;
   scratch.tile_scales.require(count);
   tiles.scales(tile, scratch.tile_scales.data());
-  GroupTile out{tiles.kernel_bits(), tiles.codes(tile), scratch.tile_scales.data(), nullptr,
+  GroupTile out{tiles.code(), tiles.codes(tile), scratch.tile_scales.data(), nullptr,
                 tiles.layout().group};
   if (e.kind != EncodingKind::kInt) return out;
   scratch.integers.require(count);
@@ -85,13 +86,13 @@ void make_panel(const CpuKernels& kernels, const Weight& w, int64_t row, int64_t
     const GroupTiles tiles(kernels, w);
     for (int64_t slot = 0; slot < rows; slot += 16) {
       const GroupTile tile = group_tile(tiles, w.encoding, (row + slot) / 16, scratch);
-      kernels.tile_panel(tile, w.k, panel + slot);
+      kernels.dequantize_tile(tile, w.k, panel + slot);
     }
     return;
   }
   scratch.decoded.require(32 * w.k);
-  decode_with_kernels(kernels, w, row, rows, scratch.decoded.data());
-  kernels.panel(scratch.decoded.data(), rows, w.k, w.k, panel);
+  decode_rows(kernels, w, row, rows, scratch.decoded.data());
+  kernels.transpose_panel(scratch.decoded.data(), rows, w.k, w.k, panel);
 }
 
 // Rows of w against few rows of x: products straight from the codes.
@@ -104,7 +105,7 @@ void multiply_rows(const CpuKernels& kernels, const Weight& w, CodeKind kind, co
     CodeRow rows[4];
     if (reference) {
       scratch.decoded.require(4 * w.k);
-      decode_rows(w, r, count, scratch.decoded.data());
+      reference_decode(w, r, count, scratch.decoded.data());
     }
     for (int i = 0; i < count; ++i) {
       rows[i] = reference ? CodeRow{scratch.decoded.data() + i * w.k, nullptr, nullptr, w.k}
@@ -127,7 +128,7 @@ void multiply_tiles(const CpuKernels& kernels, const Weight& w, const float* x, 
   const GroupTiles tiles(kernels, w);
   for (int64_t r = begin; r < end; r += 16) {
     const GroupTile tile = group_tile(tiles, w.encoding, r / 16, row_scratch());
-    kernels.tile_rows(tile, w.k, x, w.k, m, y + r, w.n, std::min<int64_t>(16, end - r), add);
+    kernels.quant_gemv(tile, w.k, x, w.k, m, y + r, w.n, std::min<int64_t>(16, end - r), add);
   }
 }
 
@@ -166,8 +167,8 @@ int64_t row_grain(int64_t n, int64_t k, int64_t unit) {
   return std::max<int64_t>(1, std::min(long_enough, for_all) / unit) * unit;
 }
 
-void decode_with_kernels(const CpuKernels& kernels, const Weight& w, int64_t row, int64_t rows,
-                         float* out) {
+void decode_rows(const CpuKernels& kernels, const Weight& w, int64_t row, int64_t rows,
+                 float* out) {
   RowScratch& scratch = row_scratch();
   const CodeKind kind = code_kind(w.encoding);
   if (in_groups(w.encoding) && row % 16 == 0) {
@@ -181,7 +182,7 @@ void decode_with_kernels(const CpuKernels& kernels, const Weight& w, int64_t row
     }
     return;
   }
-  if (kind == CodeKind::kCount) return decode_rows(w, row, rows, out);
+  if (kind == CodeKind::kCount) return reference_decode(w, row, rows, out);
   for (int64_t r = 0; r < rows; ++r) {
     kernels.decode[static_cast<size_t>(kind)](code_row(w, row + r, scratch, 0), w.k, out + r * w.k);
   }

@@ -32,10 +32,6 @@ void matmul(const CpuKernels& kernels, const Weight& w, const float* x, int64_t 
 void matmul(const CpuKernels& kernels, const Weight& w, RoundedInputs& x, float* y, bool add,
             MatmulScratch& scratch);
 
-// Rows of a weight as f32, by the kernels where there are some. Bit for bit what decode_rows gives.
-void decode_with_kernels(const CpuKernels& kernels, const Weight& w, int64_t row, int64_t rows,
-                         float* out);
-
 // kCount: none, a kernel for tiles (integers and nf4 in groups), or no kernel at all.
 CodeKind code_kind(const Encoding& e);
 

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "runtime/cuda/backend.h"
+#include "runtime/cuda/gpu_algebra.h"
 #include "runtime/cuda/gpu_attention.h"
 #include "runtime/cuda/graph_cache.h"
 #include "runtime/cuda/memory_plan.h"
@@ -23,7 +24,7 @@ class GpuExecutor final : public Executor {
       : context_(ops, plans, batch_invariant), name_(std::move(name)) {}
 
   std::string description() const override { return "CUDA, " + name_; }
-  GpuDevice* gpu() override { return &device_; }
+  Algebra& algebra() override { return algebra_; }
 
   MemoryPlan prepare(const Model& model, const ModelUse& use) override {
     const MemoryPlan plan =
@@ -219,6 +220,7 @@ class GpuExecutor final : public Executor {
   GpuContext context_;  // first: its memory is given back last
   GpuDevice& device_ = context_.device;
   const std::string name_;
+  GpuAlgebra algebra_{device_, description()};
   StepInputs inputs_{context_};
   GraphCache graphs_{context_, inputs_};
   GpuGemm gemm_{context_};

@@ -47,7 +47,7 @@ struct MemoryPlan {
   uint64_t needed() const { return weights + std::max(loading, cache + activations); }
 };
 
-class GpuDevice;
+class Algebra;
 
 // The weights of models and KV caches where an executor has them.
 class ModelMemory {
@@ -89,12 +89,12 @@ class LogitsQueries {
 class Executor : public ModelMemory, public LogitsQueries {
  public:
   virtual std::string description() const = 0;
-  // The GPU that this executor works on, for what else is to be done there; null: none.
-  virtual GpuDevice* gpu() { return nullptr; }
+  // Linear algebra in the memory that activations lie in.
+  virtual Algebra& algebra() = 0;
 
   // Memory for a slot. Its numbers are undefined where it is larger than before, else they stay.
   virtual Tensor buffer(Slot slot, int64_t m, int64_t n) = 0;
-  // Where a tensor lies, f32 row-major, in the memory of gpu() where there is one: until its slot
+  // Where a tensor lies, f32 row-major, in the memory of algebra(): until its slot
   // grows. For work beside the operations.
   virtual float* data(Tensor x) = 0;
   virtual void run(const Op& op) = 0;

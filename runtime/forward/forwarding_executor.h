@@ -17,7 +17,7 @@ class ForwardingExecutor : public Executor {
   }
 
   std::string description() const override { return inner_.description(); }
-  GpuDevice* gpu() override { return inner_.gpu(); }
+  Algebra& algebra() override { return inner_.algebra(); }
   Tensor buffer(Slot slot, int64_t m, int64_t n) override { return inner_.buffer(slot, m, n); }
   float* data(Tensor x) override { return inner_.data(x); }
   void read(Tensor x, std::span<float> to) override { inner_.read(x, to); }

@@ -53,6 +53,7 @@ class SplitExecutor final : public Executor {
   std::string description() const override {
     return sides_[kFirst]->description() + " and " + sides_[kLast]->description();
   }
+  Algebra& algebra() override { return sides_[kLast]->algebra(); }
 
   MemoryPlan prepare(const Model& model, const ModelUse& use) override {
     const auto blocks = static_cast<int64_t>(model.blocks.size());

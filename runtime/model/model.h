@@ -30,8 +30,9 @@ struct Linear {
   uint64_t bytes() const;
 };
 
-// Rows [row, row + rows) of the sum of the terms, f32 [rows, k].
-void dense_rows(const Linear& linear, int64_t row, int64_t rows, float* out);
+// Rows [row, row + rows) of the sum of the terms, f32 [rows, k], by plain loops: the reference of
+// runtime/cpu/decode.h, and for the few rows that are decoded where no kernels are.
+void reference_decode(const Linear& linear, int64_t row, int64_t rows, float* out);
 
 struct NormWeights {
   proto::Norm spec;

@@ -93,7 +93,7 @@ struct Changed {
 std::function<void(Linear&)> encoded(const Encoding& e, const InputEncoding& input = {}) {
   return [=](Linear& l) {
     std::vector<float> dense(static_cast<size_t>(l.n * l.k));
-    dense_rows(l, 0, l.n, dense.data());
+    reference_decode(l, 0, l.n, dense.data());
     l.terms[0].w = encode(e, l.n, l.k, dense.data());
     if (l.name != "embedding") l.input = input;
   };
@@ -231,7 +231,7 @@ TEST(GpuExecutor, runs_mixtures_expert_by_expert_where_it_has_to) {
     Changed same(change, kMixture), other(change, kMixture);
     auto& down = other.model.blocks[1].sublayers[1].moe->experts[3].down;
     std::vector<float> dense(static_cast<size_t>(down.n * down.k));
-    dense_rows(down, 0, down.n, dense.data());
+    reference_decode(down, 0, down.n, dense.data());
     down.terms[0].w = encode(Encoding::dense(DType::kF16), down.n, down.k, dense.data());
     CountsExperts counting;
     const auto cpu = make_cpu_executor(), gpu = emulated(),

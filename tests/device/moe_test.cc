@@ -128,7 +128,7 @@ TEST(DeviceMoe, multiplies_heads_where_they_lie) {
     const auto values = test::weight_values(n, k, h + 1);
     const Weight w = encode(Encoding::dense(DType::kF16), n, k, values.data());
     dense.emplace_back(static_cast<size_t>(n * k));
-    decode_rows(w, 0, n, dense.back().data());
+    reference_decode(w, 0, n, dense.back().data());
     weights.push_back(std::make_unique<GpuWeight>(device, w));
     table.push_back(weights.back()->tiles());
   }

@@ -181,7 +181,7 @@ TEST_F(IntMatmul, is_near_the_product_of_the_decoded_numbers) {
     const auto values = test::weight_values(n, k, 1);
     const Weight w = encode(e, n, k, values.data());
     std::vector<float> d(values.size());
-    decode_rows(w, 0, n, d.data());
+    reference_decode(w, 0, n, d.data());
     const auto inputs = test::uniform_values(m * k, 2);
     for (const InputEncoding& input : {kToken, kTensor, kBlocks}) {
       RoundedInputs x;

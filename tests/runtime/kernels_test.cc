@@ -14,6 +14,7 @@
 #include "core/bytes.h"
 #include "core/dtype.h"
 #include "formats/encodings/int_group.h"
+#include "runtime/cpu/decode.h"
 #include "runtime/cpu/matmul.h"
 #include "tests/support/encodings.h"
 #include "tests/support/kernel_levels.h"
@@ -54,8 +55,8 @@ TEST(Kernels, rows_decode_to_the_bits_of_the_reference) {
         const auto values = test::weight_values(n, k, static_cast<uint64_t>(k));
         const Weight w = encode(e, n, k, values.data());
         std::vector<float> expected(values.size()), got(values.size() + 16, -7.0f);
-        decode_rows(w, 0, n, expected.data());
-        decode_with_kernels(kernels, w, 0, n, got.data());
+        reference_decode(w, 0, n, expected.data());
+        decode_rows(kernels, w, 0, n, got.data());
         for (size_t i = 0; i < expected.size(); ++i) {
           ASSERT_EQ(std::bit_cast<uint32_t>(got[i]), std::bit_cast<uint32_t>(expected[i]))
               << to_string(e) << ", k = " << k << ", element " << i;
@@ -171,7 +172,7 @@ TEST(Kernels, columns_of_16_rows_are_the_rows_that_decode_gives) {
             std::vector<float> got(static_cast<size_t>(k * ld), -7);
             CodeColumns rows{codes.data(), nullptr, nullptr, group};
             if (scaled) rows = {codes.data(), scales.data(), zeros.data(), group};
-            kernels.columns[kind](rows, k, got.data(), ld);
+            kernels.decode_columns[kind](rows, k, got.data(), ld);
             for (int64_t i = 0; i < k * ld; ++i) {
               const int64_t column = i / ld, r = i % ld;
               float expected = -7;
@@ -258,7 +259,7 @@ TEST(Kernels, a_panel_is_the_transpose_with_zeros_for_missing_rows) {
         const int64_t ld = k + 3;
         const auto rows = test::uniform_values(count * ld, 4);
         std::vector<float> panel(static_cast<size_t>(k * 32 + 1), kNan);
-        kernels.panel(rows.data(), count, ld, k, panel.data());
+        kernels.transpose_panel(rows.data(), count, ld, k, panel.data());
         for (int64_t p = 0; p < k; ++p) {
           for (int64_t r = 0; r < 32; ++r) {
             ASSERT_EQ(panel[static_cast<size_t>(p * 32 + r)],
@@ -401,7 +402,7 @@ TEST(Kernels, powers_are_exact_to_the_least) {
     std::vector<uint8_t> bytes(256);
     for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<uint8_t>(i);
     std::vector<float> to(256);
-    kernels.powers(bytes.data(), 256, to.data());
+    kernels.e8m0_to_f32(bytes.data(), 256, to.data());
     for (int e = 0; e < 255; ++e)
       ASSERT_EQ(dbl(to[static_cast<size_t>(e)]), std::ldexp(1.0, e - 128)) << e;
     EXPECT_FALSE(std::isfinite(to[255]));

@@ -1,4 +1,4 @@
-// A model of the instructions in runtime/cpu/amx_tiles.h, after Intel's architecture manual
+// A model of the instructions in runtime/cpu/kernels/amx_tiles.h, after Intel's architecture manual
 // (LDTILECFG, TILELOADD, TILESTORED, TDPBUSD): configuring clears all tiles, loading clears what
 // lies beyond a row's bytes, and using tiles that are not configured, or whose shapes do not fit,
 // is a crash.

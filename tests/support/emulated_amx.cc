@@ -7,5 +7,5 @@ extern const CpuKernels kEmulatedAmxKernels;
 }
 #define PITH_AMX_KERNELS test::kEmulatedAmxKernels
 #define PITH_AMX_TILES "tests/support/amx_model.h"
-#include "runtime/cpu/kernels_amx.cc"
+#include "runtime/cpu/kernels/amx.cc"
 #endif

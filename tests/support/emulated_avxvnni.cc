@@ -6,5 +6,5 @@ namespace pith::test {
 extern const CpuKernels kEmulatedAvxVnniKernels;
 }
 #define PITH_AVXVNNI_KERNELS test::kEmulatedAvxVnniKernels
-#include "runtime/cpu/kernels_avxvnni.cc"
+#include "runtime/cpu/kernels/avxvnni.cc"
 #endif
