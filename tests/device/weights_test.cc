@@ -30,7 +30,7 @@ INSTANTIATE_TEST_SUITE_P(Models, GpuWeightsOf,
 void put_another(Model& model) {
   const auto replace = [](Linear& l) {
     std::vector<float> w(static_cast<size_t>(l.n * l.k));
-    dense_rows(l, 0, l.n, w.data());
+    reference_decode(l, 0, l.n, w.data());
     for (float& v : w) v *= -0.75f;
     l.terms[0].w = encode(Encoding::dense(DType::kF16), l.n, l.k, w.data());
     if (!l.bias.empty()) l.bias.edit()[0] += 1;
