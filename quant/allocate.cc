@@ -6,7 +6,6 @@
 
 #include "core/bytes.h"
 #include "core/error.h"
-#include "core/interrupt.h"
 #include "core/parallel.h"
 #include "quant/gptq_stage.h"
 #include "runtime/compress/plan.h"
@@ -24,8 +23,9 @@ constexpr int kMeasured = 2;          // choices of a group with a small error
 // have something to look back to, with what the model gave untouched.
 class Probe {
  public:
-  Probe(Executor& executor, const Model& model, const std::vector<std::vector<int32_t>>& windows)
-      : executor_(executor), held_(executor), model_(model) {
+  Probe(Executor& executor, const Model& model, const std::vector<std::vector<int32_t>>& windows,
+        const Progress& progress)
+      : executor_(executor), held_(executor), model_(model), progress_(progress) {
     int64_t longest = 0;
     for (const auto& w : windows) {
       const auto n = static_cast<int64_t>(w.size()), before = static_cast<int64_t>(tokens_.size());
@@ -47,7 +47,7 @@ class Probe {
 
   // KL(untouched || with `block` in the place of its layer)
   double kl_with(const Block& block) {
-    const Held held(executor_);
+    const WeightCacheScope held(executor_);
     const Tensor x = hidden();
     executor_.write(states_[static_cast<size_t>(block.layer)], x);
     run_block(block, x);
@@ -57,7 +57,7 @@ class Probe {
   }
   // The same with other tables; `changed` has no blocks.
   double kl_with_tables(const Model& changed) {
-    const Held held(executor_);
+    const WeightCacheScope held(executor_);
     const Tensor x = hidden();
     embed_tokens(executor_, model_.spec, changed.embedding, tokens_, x);
     for (const auto& block : model_.blocks) run_block(block, x);
@@ -70,7 +70,7 @@ class Probe {
                             static_cast<int64_t>(model_.spec.hidden()));
   }
   void run_block(const Block& block, Tensor x) {
-    check_interrupt();
+    progress_.check();
     forward_block(executor_, model_.spec, block, attention_count(model_.spec, block.layer),
                   {tokens_, segments_}, *cache_, x);
   }
@@ -82,8 +82,9 @@ class Probe {
   }
 
   Executor& executor_;
-  const Held held_;  // the model
+  const WeightCacheScope held_;  // the model
   const Model& model_;
+  const Progress& progress_;
   std::vector<int32_t> tokens_;
   std::vector<Segment> segments_;
   std::vector<int64_t> rows_;
@@ -151,14 +152,14 @@ bool left_out(const QuantizeSettings& settings, const LinearInfo& info) {
 // Rounds one group after another, each alone, and measures it.
 class ChoiceMeasurer {
  public:
-  ChoiceMeasurer(const Measurement& what, Executor& executor,
+  ChoiceMeasurer(const Measurement& what, Executor& executor, const Progress& progress,
                  const std::vector<AllocationGroup>& known,
                  FunctionRef<void(const AllocationGroup&)> keep)
       : what_(what),
         known_(known),
         keep_(keep),
         model_(load_model(what.source)),
-        probe_(executor, model_, what.windows),
+        probe_(executor, model_, what.windows, progress),
         fast_(what.settings) {
     fast_.gptq.correct_inputs = 0;
     fast_.gptq.refine = 0;
@@ -296,7 +297,7 @@ std::vector<AllocationGroup> measure_choices(const Measurement& what, Executor& 
                                              Progress& progress,
                                              const std::vector<AllocationGroup>& known,
                                              FunctionRef<void(const AllocationGroup&)> keep) {
-  return ChoiceMeasurer(what, executor, known, keep).run(progress);
+  return ChoiceMeasurer(what, executor, progress, known, keep).run(progress);
 }
 
 MeasuringPlan plan_measuring(const ModelSource& source, const QuantizeSettings& settings,

@@ -48,7 +48,9 @@ void scale_linear(Linear& linear, std::span<const float> rows, std::span<const f
     scale_weight(t.w, t.up ? std::span<const float>() : rows, columns);
     if (t.up) scale_weight(*t.up, rows, {});
   }
-  for (size_t r = 0; r < linear.bias.size() && !rows.empty(); ++r) linear.bias[r] *= rows[r];
+  if (linear.bias.empty() || rows.empty()) return;
+  std::vector<float>& bias = linear.bias.edit();
+  for (size_t r = 0; r < bias.size(); ++r) bias[r] *= rows[r];
 }
 
 bool is_output(const ScalingJob& job) {
@@ -153,7 +155,8 @@ bool fold_scales(const ScalingJob& job, std::span<const float> s) {
   } else if (is_down(job)) {
     scale_linear(sub.mlp->up, inverse, {});
   } else {
-    for (size_t j = 0; j < s.size(); ++j) sub.norm.weight[j] *= inverse[j];
+    std::vector<float>& weight = sub.norm.weight.edit();
+    for (size_t j = 0; j < s.size(); ++j) weight[j] *= inverse[j];
   }
   for (const auto& info : job.stage.linears) scale_linear(find_linear(job.block, info), {}, s);
   return true;

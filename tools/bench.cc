@@ -8,7 +8,6 @@
 
 #include "core/buffer.h"
 #include "core/error.h"
-#include "core/interrupt.h"
 #include "core/limits.h"
 #include "core/parallel.h"
 #include "core/rng.h"
@@ -20,6 +19,7 @@
 #include "runtime/model/synthetic.h"
 #include "tools/arguments.h"
 #include "tools/command.h"
+#include "tools/interrupt.h"
 #include "tools/processor.h"
 #include "tools/terminal.h"
 
@@ -145,7 +145,10 @@ class Runner {
   const Model& model() const { return model_; }
   const Executor& executor() const { return *executor_; }
   KvTypes types() const { return types_; }
-  uint64_t cache_bytes() const { return cache_->bytes(); }
+  uint64_t cache_bytes_per_token() const {
+    const KvPages& pages = cache_->pages();
+    return cache_->bytes() / static_cast<uint64_t>(pages.count() * pages.page_tokens());
+  }
 
   // Tokens of the first sequence at positions [begin, begin + count), and the logits of the last.
   void prefill(int64_t begin, int64_t count) {
@@ -163,7 +166,7 @@ class Runner {
 
  private:
   void run(const std::vector<Segment>& segments, bool logits) {
-    check_interrupt();
+    interrupt().check();
     std::vector<int64_t> ends;
     int64_t count = 0;
     for (const auto& s : segments) ends.push_back((count += s.count) - 1);
@@ -362,23 +365,22 @@ void bench(Options& o) {
   check_memory(*source, o);
   Runner runner(*source, o);
   const Model& model = runner.model();
-  Result r{
-      .model = o.model.empty() ? o.synthetic + " " + o.type : o.model,
-      .description = runner.executor().description(),
-      .depth = o.depth,
-      .batch = o.batch,
-      .generate = o.generate,
-      .repeats = o.repeats,
-      .load_seconds = seconds(begin_load),
-      // What a token reads: every block and the head; of the embedding one row.
-      .weight_bytes = weight_bytes(model),
-      .cache_bytes_per_token = runner.cache_bytes() / static_cast<uint64_t>(o.batch * o.longest()),
-      .operations = operations(model),
-      .cache = runner.types(),
-      .measured = {}};
+  Result r{.model = o.model.empty() ? o.synthetic + " " + o.type : o.model,
+           .description = runner.executor().description(),
+           .depth = o.depth,
+           .batch = o.batch,
+           .generate = o.generate,
+           .repeats = o.repeats,
+           .load_seconds = seconds(begin_load),
+           // What a token reads: every block and the head; of the embedding one row.
+           .weight_bytes = weight_bytes(model),
+           .cache_bytes_per_token = runner.cache_bytes_per_token(),
+           .operations = operations(model),
+           .cache = runner.types(),
+           .measured = {}};
   measure(runner, o, &r);
   o.write_json(json_of(r));
-  warn_of_fallbacks();
+  warn_of_fallbacks(runner.executor());
   if (o.prints()) print(r);
 }
 

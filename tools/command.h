@@ -78,7 +78,8 @@ inline constexpr const char* kModelHelp =
 // where `model` looks like a name on a hub.
 std::unique_ptr<ModelSource> open_model_for(const ModelOptions& options, bool verify = true);
 std::unique_ptr<Tokenizer> load_tokenizer_for(const ModelSource& source);
-void warn_of_fallbacks();  // encodings that were multiplied without a kernel
+void warn_of_fallbacks(
+    const Executor& executor);  // encodings that were multiplied without a kernel
 
 // Options of commands that run a model.
 struct ExecutorOptions {

@@ -9,6 +9,7 @@
 #include "formats/printable.h"
 #include "formats/text_input.h"
 #include "tools/arguments.h"
+#include "tools/interrupt.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
@@ -49,7 +50,7 @@ std::string EvaluationText::description() const {
 
 EvaluationText read_text(const TextOptions& o) {
   EvaluationText t;
-  t.text = read_text_input(o.text, 1 << 30);
+  t.text = read_text_input(o.text, 1 << 30, interrupt());
   t.hash = hash64(std::as_bytes(std::span(t.text)));
   if (t.text.find_first_not_of(" \t\r\n") == std::string::npos)
     fail(ErrorKind::kUsage, "{}: no text in it", o.text);

@@ -15,6 +15,7 @@
 #include "formats/printable.h"
 #include "runtime/compress/fingerprint.h"
 #include "runtime/eval/evaluate.h"
+#include "tools/interrupt.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
@@ -49,7 +50,7 @@ void write_costs(const std::string& path, const std::string& key,
   Json j = {{"of", key}, {"groups", Json::array()}};
   for (const auto& g : groups) j["groups"].push_back(json_of(g));
   const std::string text = j.dump(1) + "\n";
-  write_file(path, std::as_bytes(std::span(text)));
+  write_file(path, std::as_bytes(std::span(text)), interrupt());
 }
 
 AllocationGroup group_from(const Json& group, const std::map<std::string, LinearInfo>& infos,
@@ -292,7 +293,7 @@ void Mixed::tell_choice(const std::vector<std::pair<std::string, Encoding>>& cho
   std::string lines;
   for (const auto& [name, e] : choice) lines += fmt::format("{}={}\n", name, to_string(e));
   if (o_.prints) say("{}", lines);
-  if (!o_.plan_out.empty()) write_file(o_.plan_out, std::as_bytes(std::span(lines)));
+  if (!o_.plan_out.empty()) write_file(o_.plan_out, std::as_bytes(std::span(lines)), interrupt());
 }
 
 QuantizeSettings Mixed::by_costs() {
@@ -324,7 +325,7 @@ double Mixed::measure_result() {
   const Model model = load_model(*packed);
   std::vector<Window> windows;
   for (const auto& w : kept_) windows.push_back({w, 0});
-  const Held held(*options_.executor);
+  const WeightCacheScope held(*options_.executor);
   return evaluate_kl(*options_.executor, base, model, windows, progress_).kl_mean;
 }
 
@@ -344,7 +345,7 @@ double Mixed::search_for_kl(const std::function<void(const QuantizeSettings&)>& 
       say("KL divergence {:.5f} on {} that were kept apart (asked for: at most {:g})\n", kl,
           counted(kept_.size(), "window"), o_.max_kl);
     if (!enough && kl > o_.max_kl) {
-      fail(ErrorKind::kNumeric, "a KL divergence of {} cannot be had from these candidates: {:.5f}",
+      fail(ErrorKind::kUsage, "a KL divergence of {} cannot be had from these candidates: {:.5f}",
            o_.max_kl, kl);
     }
     (kl > o_.max_kl ? over : under) = Try{chosen_kl(groups_), kl};

@@ -87,7 +87,7 @@ void write_text(Job& job, const Tokenizer* tokenizer, WorkFolder& work, Compress
   std::vector<TextPiece> written;
   for (const auto& record : log.records()) written.push_back(piece_from(record));
   const Model model = load_model(source);
-  const Held held(*to->executor);
+  const WeightCacheScope held(*to->executor);
   try {
     to->calibration = write_windows(*to->executor, model, count, length, to->seed,
                                     stops_of(source, tokenizer), job.progress, kTextCacheBytes,

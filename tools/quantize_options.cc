@@ -11,6 +11,7 @@
 #include "formats/text_input.h"
 #include "tools/arguments.h"
 #include "tools/generation.h"
+#include "tools/interrupt.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
@@ -115,7 +116,7 @@ QuantizeSettings settings_of(const QuantizeCommand& o) {
   for (const auto& pattern : s.ignore) check_pattern("--ignore", pattern);
   if (!o.type_file.empty()) {
     int number = 0;
-    for (const auto& line : lines_of(read_text_input(o.type_file, 16 << 20))) {
+    for (const auto& line : lines_of(read_text_input(o.type_file, 16 << 20, interrupt()))) {
       ++number;
       if (line.empty() || line[0] == '#') continue;
       s.overrides.push_back(

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "core/dtype.h"
+#include "formats/encodings/content_id.h"
 
 namespace pith {
 
@@ -149,6 +150,7 @@ struct Weight {
   int64_t n = 0, k = 0;
   std::vector<Plane> planes;
   std::shared_ptr<const void> owner;  // keeps the bytes alive: a mapped file, or buffers
+  ContentId id = {};                  // of the bytes, which do not change once they are used
 
   std::span<const std::byte> plane(PlaneKind kind) const;  // empty where there is none
   uint64_t bytes() const;

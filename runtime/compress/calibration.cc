@@ -78,7 +78,7 @@ std::vector<InputStatistics> Calibration::collect(const Stage& stage,
   // original would round in other places than the source, and a resumed run knows the source
   // alone.)
   const bool keeps = is_last && !rewritten_;
-  const Held held(executor_);
+  const WeightCacheScope held(executor_);
   for (size_t w = 0; w < states_.windows(); ++w) {
     if (is_held_out(w) != held_out) continue;
     collector.add(block, states_, w);
@@ -118,7 +118,7 @@ InputStatistics head_inputs(Executor& executor, const ModelSource& source,
 
 void Calibration::advance(const Block& block, const Block& loaded, int sublayer) {
   const Phases::Scope phase(phases_, "propagation");
-  const Held held(executor_);
+  const WeightCacheScope held(executor_);
   for (size_t w = 0; w < states_.windows(); ++w) {
     states_.run(executor_, block, sublayer, w, true);
     if (originals_ != nullptr && !advanced_originals_.contains(w))
@@ -136,7 +136,7 @@ double Calibration::output_error(const Block& candidate, int sublayer, int64_t t
   }
   double error = 0;
   int64_t seen = 0;
-  const Held held(executor_);
+  const WeightCacheScope held(executor_);
   for (size_t w = 0; w < states_.windows() && seen < tokens; ++w) {
     if (w == reference_.size()) {
       std::vector<float> before, after;

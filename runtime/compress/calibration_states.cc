@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "core/interrupt.h"
 #include "runtime/forward/forward.h"
 
 namespace pith {
@@ -11,8 +10,8 @@ namespace pith {
 CalibrationStates::CalibrationStates(Executor& executor, const proto::ModelSpec& spec,
                                      const Linear& embedding,
                                      std::vector<std::vector<int32_t>> windows, uint64_t memory,
-                                     const std::string& scratch_folder)
-    : spec_(spec), algebra_(executor.algebra()), windows_(std::move(windows)) {
+                                     const std::string& scratch_folder, const CancelToken& cancel)
+    : spec_(spec), algebra_(executor.algebra()), windows_(std::move(windows)), cancel_(cancel) {
   int64_t rows = 0;
   for (const auto& w : windows_) {
     first_rows_.push_back(rows);
@@ -65,7 +64,7 @@ void CalibrationStates::keep(size_t window, MatrixRef<const float> x) {
 
 Tensor CalibrationStates::run(Executor& executor, const Block& block, int sublayer, size_t window,
                               bool keeps) {
-  check_interrupt();
+  cancel_.check();
   // A model of this one sublayer, so that its cache has no other.
   const int64_t m = tokens(window);
   const auto& sub = spec_.layers(block.layer).sublayers(sublayer);
@@ -90,7 +89,7 @@ Tensor CalibrationStates::run(Executor& executor, const Block& block, int sublay
 void CalibrationStates::run_all(Executor& executor, const ModelSource& source) {
   for (int l = 0; l < spec_.layers_size(); ++l) {
     const Block block = load_block(source, l);
-    const Held held(executor);
+    const WeightCacheScope held(executor);
     for (int s = 0; s < spec_.layers(l).sublayers_size(); ++s) {
       for (size_t w = 0; w < windows_.size(); ++w) run(executor, block, s, w, true);
     }

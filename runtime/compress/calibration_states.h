@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/buffer.h"
+#include "core/cancel.h"
 #include "core/file.h"
 #include "runtime/algebra/algebra.h"
 #include "runtime/forward/executor.h"
@@ -22,7 +23,8 @@ class CalibrationStates {
   // Embeds the windows.
   CalibrationStates(Executor& executor, const proto::ModelSpec& spec, const Linear& embedding,
                     std::vector<std::vector<int32_t>> windows, uint64_t memory = UINT64_MAX,
-                    const std::string& scratch_folder = "");
+                    const std::string& scratch_folder = "",
+                    const CancelToken& cancel = CancelToken::never());
 
   size_t windows() const { return windows_.size(); }
   int64_t hidden() const { return static_cast<int64_t>(spec_.hidden()); }
@@ -49,6 +51,7 @@ class CalibrationStates {
   const proto::ModelSpec& spec_;
   Algebra& algebra_;
   std::vector<std::vector<int32_t>> windows_;
+  const CancelToken& cancel_;
   std::vector<int64_t> first_rows_;  // of windows in `near_`, `host_` or `file_`
   // [tokens of all windows, hidden], in one of:
   Matrix<float> near_;  // memory of the algebra that is not the host's

@@ -6,7 +6,6 @@
 #include "core/buffer.h"
 #include "core/error.h"
 #include "core/hash.h"
-#include "core/interrupt.h"
 #include "core/parallel.h"
 #include "runtime/compress/calibration.h"
 #include "runtime/compress/slabs.h"
@@ -122,7 +121,7 @@ CheckResult check_result(const std::string& path, const ModelSource& source,
   const auto infos = linears_of(packed->spec());
   progress.begin("checking", static_cast<int64_t>(infos.size()));
   for (size_t i = 0; i < infos.size(); ++i) {
-    check_interrupt();
+    progress.check();
     const Linear linear = packed->linear(infos[i]);
     const DecodedLinear decoded = check_linear(path, linear);
     if (decoded.constant && !is_constant(source.linear(infos[i])))

@@ -5,7 +5,6 @@
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/hash.h"
-#include "core/interrupt.h"
 #include "core/rng.h"
 #include "core/utf8.h"
 #include "runtime/compress/check.h"
@@ -189,7 +188,7 @@ class Driver {
     const std::string scratch = work_->path();
     const auto make = [&] {
       return std::make_unique<CalibrationStates>(executor(), spec_, table, options_.calibration,
-                                                 options_.memory, scratch);
+                                                 options_.memory, scratch, progress_.cancel());
     };
     states_ = make();
     // How far inputs are corrected is measured on windows that are held out: without them, not.
@@ -223,7 +222,7 @@ class Driver {
       original.sublayers[static_cast<size_t>(s)] = block->sublayers[static_cast<size_t>(s)];
       if (calibration_) calibration_->begin(*block, original, changed);
       for (const auto& stage : here) {
-        check_interrupt();
+        progress_.check();
         progress_.advance(static_cast<int64_t>(units_) - 1, stage.linears.front().name);
         const Phases::Scope phase(phases_, "rounding");
         for (const auto& p : passes_) {
@@ -290,7 +289,7 @@ class Driver {
   // Does the work of one unit and commits it, unless the journal has it. Returns whether it did.
   template <class Work>
   bool unit(const std::string& name, Work work) {
-    check_interrupt();
+    progress_.check();
     const size_t index = units_++;
     progress_.advance(static_cast<int64_t>(index), name);
     if (index < journal_->done().size()) return false;

@@ -5,7 +5,6 @@
 
 #include "core/bytes.h"
 #include "core/error.h"
-#include "core/interrupt.h"
 #include "core/parallel.h"
 #include "runtime/algebra/algebra.h"
 #include "runtime/forward/forward.h"
@@ -37,13 +36,14 @@ int64_t windows_at_once(const proto::ModelSpec& spec, int64_t length, uint64_t c
 class Writer {
  public:
   Writer(Executor& executor, const Model& model, KvCache& cache, int64_t first, int64_t count,
-         uint64_t seed, const std::vector<int32_t>& stops, Windows& out)
+         uint64_t seed, const std::vector<int32_t>& stops, const CancelToken& cancel, Windows& out)
       : executor_(executor),
         model_(model),
         cache_(cache),
         first_(first),
         count_(count),
         stops_(stops),
+        cancel_(cancel),
         out_(out) {
     const auto& spec = model.spec;
     for (int64_t i = 0; i < count; ++i) {
@@ -63,7 +63,7 @@ class Writer {
     for (int64_t begin = 0; begin < n; begin += Executor::kPassTokens) {
       const int64_t here = std::min(Executor::kPassTokens, n - begin);
       for (int64_t i = 0; i < count_; ++i) {
-        check_interrupt();
+        cancel_.check();
         const auto& window = out_[static_cast<size_t>(first_ + i)];
         forward_hidden(
             executor_, model_,
@@ -79,7 +79,7 @@ class Writer {
   }
 
   void step() {
-    check_interrupt();
+    cancel_.check();
     const auto& spec = model_.spec;
     const auto vocab = static_cast<size_t>(spec.vocab());
     const int64_t at = length() - 1;
@@ -119,6 +119,7 @@ class Writer {
   KvCache& cache_;
   int64_t first_, count_;
   const std::vector<int32_t>& stops_;
+  const CancelToken& cancel_;
   Windows& out_;
   std::vector<Sampler> samplers_;
   std::vector<float> logits_;
@@ -192,7 +193,7 @@ Windows write_windows(Executor& executor, const Model& model, int64_t count, int
       for (int64_t i = 0; i < here; ++i) out[static_cast<size_t>(first + i)].clear();
     }
     int64_t kept = static_cast<int64_t>(window.size());
-    Writer writer(executor, model, *cache, first, here, seed, stops, out);
+    Writer writer(executor, model, *cache, first, here, seed, stops, progress.cancel(), out);
     writer.catch_up();
     while (writer.length() < length) {
       writer.step();

@@ -7,7 +7,6 @@
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/hash.h"
-#include "core/interrupt.h"
 #include "core/parallel.h"
 #include "runtime/compress/check.h"
 #include "runtime/compress/slabs.h"
@@ -63,7 +62,7 @@ class TableStream {
     const int64_t together =
         slab_ * std::max(1, 2 * thread_count());  // read, encoded and written as one piece
     for (int64_t begin = 0; begin < info_.n; begin += together) {
-      check_interrupt();
+      writer.progress().check();
       const OwnedWeight piece = encode(begin, std::min(together, info_.n - begin));
       for (size_t p = 0; p < planes.size(); ++p) {
         const bool once =

@@ -8,7 +8,6 @@
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/hash.h"
-#include "core/interrupt.h"
 #include "core/parallel.h"
 #include "runtime/compress/slabs.h"
 #include "runtime/cpu/decode.h"
@@ -139,7 +138,7 @@ Comparison compare(const Linear& before, const Linear& after, const Mask* mask) 
 void UnitWriter::check_and_write(const std::vector<LinearInfo>& linears, const Block& original,
                                  const Block& block, const Masks& masks, const PassReport& done) {
   for (const auto& info : linears) {
-    check_interrupt();
+    progress_.check();
     const Linear& after = find_linear(block, info);
     const Comparison comparison =
         compare(find_linear(original, info), after, find_mask(masks, info.name));
@@ -178,7 +177,8 @@ void UnitWriter::count_fallback(const std::string& name, const std::string& why)
 void UnitWriter::write_vectors(int layer, Block* block) {
   for (const auto& info : vectors_of(source_.spec())) {
     if (info.layer != layer) continue;
-    const auto values = block != nullptr ? find_vector(*block, info) : source_.vector(info);
+    const FloatVector values =
+        block != nullptr ? find_vector(*block, info) : FloatVector(source_.vector(info));
     for (const float v : values) {
       if (!std::isfinite(v)) fail(ErrorKind::kNumeric, "{}: {} in the source", info.name, v);
     }
@@ -225,7 +225,7 @@ Block stored_block(const ModelSource& source, Journal& journal, int layer) {
     if (info.layer != layer) continue;
     for (const auto& record : done.vectors()) {
       if (record.name() != info.name) continue;
-      auto& values = find_vector(block, info);
+      std::vector<float>& values = find_vector(block, info).edit();
       values.resize(record.length());
       journal.data().read(record.plane().offset(), std::as_writable_bytes(std::span(values)));
     }

@@ -37,6 +37,7 @@ class UnitWriter {
               proto::LinearRecord* record);
 
   PackedWriter& file() { return writer_; }
+  const Progress& progress() const { return progress_; }
   const std::vector<std::string>& notes() const { return notes_; }
 
  private:

@@ -10,8 +10,8 @@
 namespace pith {
 namespace {
 
-constexpr int64_t kKeys = 64;           // of a block
-constexpr int64_t kChunk = 256;         // keys, a multiple of kKeys
+constexpr int64_t kKeys = KvPages::kMostTokens;  // of a block, which lies in one page
+constexpr int64_t kChunk = 256;                  // keys, a multiple of kKeys
 constexpr int64_t kRows = 64;           // of a tile: queries times the heads that share a key head
 constexpr int64_t kMostSums = 1 << 24;  // numbers kept of chunks that threads share out
 
@@ -47,6 +47,7 @@ class Attending {
       : kernels_(kernels),
         sinks_(call.sinks),
         batch_(call.batch),
+        pages_(call.cache.pages()),
         keys_(call.cache.keys(call.index)),
         values_(call.cache.values(call.index)),
         q_(call.q),
@@ -100,10 +101,10 @@ class Attending {
         const int64_t from = std::max(seg.begin, (begin + i) * kSome),
                       to = std::min(seg.begin + seg.count, (begin + i + 1) * kSome);
         for (int64_t p = from; p < to; ++p) {
-          const int64_t t = row + p - seg.begin;
+          const int64_t t = row + p - seg.begin, at = pages_.row(seg.slot, p);
           for (int64_t h = 0; h < kv_heads_; ++h) {
-            keys_.write(kernels_, seg.slot * kv_heads_ + h, p, k.data + t * k.n + h * d_);
-            values_.write(kernels_, seg.slot * kv_heads_ + h, p, v.data + t * v.n + h * d_);
+            keys_.write(kernels_, h, at, k.data + t * k.n + h * d_);
+            values_.write(kernels_, h, at, v.data + t * v.n + h * d_);
           }
         }
       });
@@ -164,7 +165,7 @@ class Attending {
   // Rows of a tile: query r / group, head r % group of those that share the key head.
   void sum_chunk(const Tile& t, int64_t chunk, const Sums& to) const {
     Scratch& s = thread_scratch();
-    const int64_t rows = t.count * group_, slot_head = segment(t).slot * kv_heads_ + t.kv_head;
+    const int64_t rows = t.count * group_;
     s.scores.require(rows * kKeys);
     const float* const queries = queries_.data() + (t.kv_head * q_.m + t.row) * group_ * d_;
     std::fill_n(to.values, rows * d_, 0.0f);
@@ -173,8 +174,9 @@ class Attending {
     const int64_t begin = std::max(chunk * kChunk, first_key(t) / kKeys * kKeys),
                   end = std::min((chunk + 1) * kChunk, position(t) + t.count);
     for (int64_t key = begin; key < end; key += kKeys) {
-      const int64_t keys = std::min(kKeys, end - key);
-      keys_.scores(kernels_, slot_head, key, keys, rows, queries, s.scores.data(), kKeys, s.cached);
+      const int64_t keys = std::min(kKeys, end - key), at_key = pages_.row(segment(t).slot, key);
+      keys_.scores(kernels_, t.kv_head, at_key, keys, rows, queries, s.scores.data(), kKeys,
+                   s.cached);
       for (int64_t r = 0; r < rows; ++r) {
         float* const scores = s.scores.data() + r * kKeys;
         const int64_t at = position(t) + r / group_;  // sees keys [low, high) of the block
@@ -191,7 +193,7 @@ class Attending {
         std::fill(scores, scores + low, 0.0f);
         std::fill(scores + high, scores + keys, 0.0f);
       }
-      values_.weigh(kernels_, slot_head, key, keys, rows, s.scores.data(), kKeys, to.values,
+      values_.weigh(kernels_, t.kv_head, at_key, keys, rows, s.scores.data(), kKeys, to.values,
                     s.cached);
     }
   }
@@ -226,8 +228,9 @@ class Attending {
   }
 
   const CpuKernels& kernels_;
-  const std::vector<float>* const sinks_;
+  const FloatVector* const sinks_;
   const Batch& batch_;
+  const KvPages& pages_;
   KvPlane& keys_;
   KvPlane& values_;
   const MatrixView q_, out_;

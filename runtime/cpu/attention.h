@@ -8,7 +8,7 @@ namespace pith {
 
 struct AttentionCall {
   const AttentionShape& shape;
-  const std::vector<float>* sinks;  // [heads]; null or empty: none
+  const FloatVector* sinks;  // [heads]; null or empty: none
   CpuKvCache& cache;
   int index;  // in the cache
   const Batch& batch;

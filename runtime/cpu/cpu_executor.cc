@@ -32,6 +32,9 @@ class CpuExecutor final : public Executor {
   std::string description() const override {
     return fmt::format("CPU, {}, {} threads", kernels_.name, thread_count());
   }
+  std::vector<std::string> fallbacks() const override {
+    return {scratch_.fallbacks.begin(), scratch_.fallbacks.end()};
+  }
   Algebra& algebra() override { return cpu_algebra(); }
 
   Tensor buffer(Slot slot, int64_t m, int64_t n) override {
@@ -43,8 +46,8 @@ class CpuExecutor final : public Executor {
   }
 
   std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots, int64_t length,
-                                      KvTypes types) override {
-    return std::make_unique<CpuKvCache>(spec, slots, length, types);
+                                      KvTypes types, int64_t pages) override {
+    return std::make_unique<CpuKvCache>(spec, slots, length, types, pages);
   }
 
   void run(const Op& op) override {
@@ -52,11 +55,12 @@ class CpuExecutor final : public Executor {
   }
 
   void top(Tensor logits, std::span<Candidate> to) override {
-    likeliest({data(logits), static_cast<size_t>(logits.n)}, to);
+    likeliest_of_rows({data(logits), static_cast<size_t>(logits.m * logits.n)}, logits.m, to);
   }
-  double mass_behind(Tensor logits, const Candidate& top, const Candidate& last,
+  double mass_behind(Tensor logits, int64_t row, const Candidate& top, const Candidate& last,
                      double temperature) override {
-    return pith::mass_behind({data(logits), static_cast<size_t>(logits.n)}, top, last, temperature);
+    const float* const of_row = data(logits) + row * logits.n;
+    return pith::mass_behind({of_row, static_cast<size_t>(logits.n)}, top, last, temperature);
   }
   void score(Tensor logits, std::span<const int32_t> targets, Tensor base,
              std::span<const RowScore> base_scores, std::span<RowScore> to) override {

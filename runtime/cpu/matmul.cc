@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <mutex>
-#include <set>
 
 #include "core/bytes.h"
 #include "core/error.h"
@@ -13,14 +11,6 @@
 
 namespace pith {
 namespace {
-
-std::mutex notes_mutex;
-std::set<std::string> notes;
-
-void note_fallback(const Encoding& e) {
-  const std::lock_guard lock(notes_mutex);
-  notes.insert(to_string(e));
-}
 
 // Per thread, kept between calls: scales of up to four rows, or of a tile of 16.
 struct RowScratch {
@@ -191,7 +181,8 @@ void decode_rows(const CpuKernels& kernels, const Weight& w, int64_t row, int64_
 void matmul(const CpuKernels& kernels, const Weight& w, const float* x, int64_t m, float* y,
             bool add, MatmulScratch& scratch) {
   const CodeKind kind = code_kind(w.encoding);
-  if (kind == CodeKind::kCount && !in_groups(w.encoding)) note_fallback(w.encoding);
+  if (kind == CodeKind::kCount && !in_groups(w.encoding))
+    scratch.fallbacks.insert(to_string(w.encoding));
   if (m >= kPanelRows) {
     parallel_ranges(w.n, 32, [&](int64_t begin, int64_t end) {
       multiply_panel(kernels, w, x, m, begin, end - begin, y, add);
@@ -223,11 +214,6 @@ void matmul(const CpuKernels& kernels, const Weight& w, RoundedInputs& x, float*
   if (x.encoding().dtype == DType::kI8 && has_int_matmul(w.encoding))
     return int_matmul(kernels, x, {{{&w, y, add}}});
   matmul(kernels, w, x.values(), x.m(), y, add, scratch);
-}
-
-std::vector<std::string> fallback_notes() {
-  const std::lock_guard lock(notes_mutex);
-  return {notes.begin(), notes.end()};
 }
 
 }  // namespace pith

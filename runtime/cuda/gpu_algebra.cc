@@ -32,9 +32,7 @@ GpuBuffer table(GpuDevice& device, std::span<const T> from) {
 }  // namespace
 
 void* GpuAlgebra::allocate(uint64_t bytes) {
-  void* p = nullptr;
-  if (bytes > 0) GpuDevice::check(gpu_.ops().allocate(bytes, &p));
-  return p;
+  return bytes > 0 ? gpu_.allocate(bytes) : nullptr;
 }
 void GpuAlgebra::release(void* p) noexcept {
   if (p != nullptr) gpu_.ops().release(p);

@@ -54,7 +54,7 @@ bool GpuAttention::run(const AttentionLinearOp& op, const Quantized& to) {
 
 bool GpuAttention::attend(const AttentionOp& op, const AttentionLinearOp* fused,
                           const Quantized& to) {
-  const auto& cache = static_cast<const GpuKvCache&>(*op.cache.cache);
+  auto& cache = static_cast<GpuKvCache&>(*op.cache.cache);
   inputs_.set_batch(op.batch, cache);
   const MatrixView q = context_.view(op.q), out = context_.view(op.out);
   Call call{
@@ -127,7 +127,7 @@ bool GpuAttention::run(const LatentAttentionOp& op) {
   const LatentWeights& latent = *op.weights->latent;
   const GpuHeads* const on = context_.weights.heads(latent);
   if (on == nullptr) return false;
-  const auto& cache = static_cast<const GpuKvCache&>(*op.cache.cache);
+  auto& cache = static_cast<GpuKvCache&>(*op.cache.cache);
   inputs_.set_batch(op.batch, cache);
   const MatrixView q = context_.view(op.q), kv = context_.view(op.kv),
                    attended = context_.view(op.attended);

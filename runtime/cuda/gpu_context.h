@@ -14,7 +14,7 @@ class GpuContext {
  public:
   GpuContext(const cuda::Ops& ops, bool plans, bool invariant)
       : device(ops, plans), batch_invariant(invariant) {
-    GpuDevice::check(ops.chip(&chip));
+    GpuDevice::check(ops.chip(&chip), "ask for the chip");
   }
 
   GpuDevice device;  // first: memory of the others is given back before it ends

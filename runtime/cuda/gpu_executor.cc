@@ -29,14 +29,14 @@ class GpuExecutor final : public Executor {
   MemoryPlan prepare(const Model& model, const ModelUse& use) override {
     const MemoryPlan plan =
         device_.plans() ? MemoryPlan{} : require_gpu_memory(device_.ops(), model, use);
-    context_.weights.keep(model, use.first_block);
+    context_.weights.pin(model, use.first_block);
     return plan;
   }
-  void hold() override { context_.weights.hold(); }
-  void release() override { context_.weights.release(); }
+  void open_weight_scope() override { context_.weights.open_scope(); }
+  void close_weight_scope() override { context_.weights.close_scope(); }
   std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots, int64_t length,
-                                      KvTypes types) override {
-    return std::make_unique<GpuKvCache>(device_, spec, slots, length, types);
+                                      KvTypes types, int64_t pages) override {
+    return std::make_unique<GpuKvCache>(device_, spec, slots, length, types, pages);
   }
 
   Tensor buffer(Slot slot, int64_t m, int64_t n) override {
@@ -74,7 +74,7 @@ class GpuExecutor final : public Executor {
   }
 
   void top(Tensor logits, std::span<Candidate> to) override;
-  double mass_behind(Tensor logits, const Candidate& top, const Candidate& last,
+  double mass_behind(Tensor logits, int64_t row, const Candidate& top, const Candidate& last,
                      double temperature) override;
   void score(Tensor logits, std::span<const int32_t> targets, Tensor base,
              std::span<const RowScore> base_scores, std::span<RowScore> to) override;
@@ -90,7 +90,7 @@ class GpuExecutor final : public Executor {
 
   void execute(const EmbedOp& op) {
     const MatrixView x = view(op.x);
-    context_.weights.with(*op.table, [&](const GpuLinear& w) {
+    context_.weights.use(*op.table, [&](const GpuLinear& w) {
       if (!w.plain())
         fail(ErrorKind::kUnsupported, "the CUDA backend takes embeddings of one term");
       device_.run(&Ops::embed, {w.tiles(), inputs_.tokens(op.tokens), x.m, op.scale, x.data});
@@ -231,24 +231,27 @@ class GpuExecutor final : public Executor {
 
 void GpuExecutor::top(Tensor logits, std::span<Candidate> to) {
   static_assert(kMostCandidates <= cuda::kMostTop);
-  const auto k = static_cast<int64_t>(to.size());
+  const int64_t k = static_cast<int64_t>(to.size()) / logits.m;
   const auto workspace = static_cast<uint64_t>(cuda::top_k_workspace(logits.n, k));
   context_.grow(keys_, (workspace + to.size()) * sizeof(uint64_t));
   auto* const keys = keys_.data<uint64_t>();
-  device_.run(&Ops::top, {data(logits), logits.n, static_cast<int32_t>(k), keys, keys + workspace});
+  for (int64_t row = 0; row < logits.m; ++row) {
+    device_.run(&Ops::top, {view(logits).row(row), logits.n, static_cast<int32_t>(k), keys,
+                            keys + workspace + static_cast<uint64_t>(row * k)});
+  }
   std::vector<uint64_t> found(to.size());
   device_.download(found.data(), keys + workspace, to.size() * sizeof(uint64_t));
   for (size_t i = 0; i < to.size(); ++i)
     to[i] = {cuda::key_float(found[i]), static_cast<int32_t>(~static_cast<uint32_t>(found[i]))};
 }
 
-double GpuExecutor::mass_behind(Tensor logits, const Candidate& top, const Candidate& last,
-                                double temperature) {
+double GpuExecutor::mass_behind(Tensor logits, int64_t row, const Candidate& top,
+                                const Candidate& last, double temperature) {
   const auto chunks = static_cast<size_t>(ceil_div(logits.n, cuda::kTopChunk));
   context_.grow(keys_, chunks * sizeof(double));
   auto* const on_device = keys_.data<double>();
-  device_.run(&Ops::mass_behind,
-              {data(logits), logits.n, top.logit, last.logit, last.id, temperature, on_device});
+  device_.run(&Ops::mass_behind, {view(logits).row(row), logits.n, top.logit, last.logit, last.id,
+                                  temperature, on_device});
   std::vector<double> sums(chunks);
   device_.download(sums.data(), on_device, chunks * sizeof(double));
   return std::accumulate(sums.begin(), sums.end(), 0.0);

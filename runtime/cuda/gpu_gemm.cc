@@ -105,7 +105,7 @@ void GpuGemm::run_gemm(cuda::Status (*Ops::*op)(const Gemm&, cuda::Stream), Gemm
 }
 
 void GpuGemm::run(const Linear& linear, const cuda::HalfInputs& x, MatrixView y, bool accumulate) {
-  context_.weights.with(linear, [&](const GpuLinear& on) {
+  context_.weights.use(linear, [&](const GpuLinear& on) {
     const float* bias = on.bias.data<float>();
     for (const auto& t : on.terms) {
       const GpuWeight* w = &t.w;

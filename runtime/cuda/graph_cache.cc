@@ -18,10 +18,10 @@ Tensor GraphCache::run(const Key& key, FunctionRef<Tensor()> body) {
 
 Tensor GraphCache::run_plainly(Entry* entry, FunctionRef<Tensor()> body) {
   forbidden_ = false;
-  context_.weights.came();
+  context_.weights.uploaded_since_last();
   const uint64_t before = context_.address_changes();
   const Tensor result = body();
-  entry->cannot = context_.weights.came() || forbidden_ || inputs_.strayed();
+  entry->cannot = context_.weights.uploaded_since_last() || forbidden_ || inputs_.strayed();
   if (context_.address_changes() != before) entry->runs = 0;
   return result;
 }

@@ -4,6 +4,7 @@
 #include <unordered_map>
 
 #include "core/error.h"
+#include "runtime/cuda/device_memory.h"
 #include "runtime/cuda/gpu_executor.h"
 #include "runtime/forward/forward.h"
 
@@ -33,7 +34,7 @@ Status nothing(const Arguments&, Stream) {
 }
 
 const Ops& counting_ops() {
-#define PITH_NOTHING(name, Arguments) .name = nothing,
+#define PITH_OP_NOTHING(name, Arguments) .name = nothing,
   static const Ops table = {
       .version = cuda::kOpsVersion,
       .bytes = sizeof(Ops),
@@ -75,8 +76,8 @@ const Ops& counting_ops() {
       .release_graph = [](cuda::Graph) {},
       .has_cublas = [] { return true; },  // without opening it
       .has_cublas_gemm_8 = [](bool) { return true; },
-      PITH_CUDA_OPS(PITH_NOTHING)};
-#undef PITH_NOTHING
+      PITH_CUDA_OPS(PITH_OP_NOTHING)};
+#undef PITH_OP_NOTHING
   return table;
 }
 
@@ -103,7 +104,7 @@ void pass(Executor& e, const Model& model, int64_t first_block, std::span<const 
   }
   const Batch batch{tokens, segments};
   std::vector<Candidate> candidates(
-      std::min<size_t>(Executor::kMostCandidates, model.spec.vocab()));
+      rows.size() * std::min<size_t>(Executor::kMostCandidates, model.spec.vocab()));
   if (first_block == 0) {
     e.top(forward_logits(e, model, batch, cache, rows), candidates);
     return;
@@ -125,7 +126,7 @@ MemoryPlan plan_gpu_memory(const Ops& ops, const Model& model, const ModelUse& u
   plan.tokens = use.tokens > 0 ? use.tokens : kMostPassTokens;
   uint64_t total = 0;
   if (const Status bad = ops.memory(&plan.available, &total))
-    fail(ErrorKind::kMemory, "CUDA: {}", bad);
+    GpuDevice::check(bad, "ask for the free memory");
   const Counting counted(ops);
   const auto e = make_planning_executor(counting_ops());
   e->prepare(model, use);
@@ -134,7 +135,7 @@ MemoryPlan plan_gpu_memory(const Ops& ops, const Model& model, const ModelUse& u
   if (use.length > 0) {
     proto::ModelSpec spec = model.spec;
     spec.mutable_layers()->DeleteSubrange(0, static_cast<int>(use.first_block));
-    const auto cache = e->make_cache(spec, use.slots, use.length, use.types);
+    const auto cache = e->make_cache(spec, use.slots, use.length, use.types, use.pages);
     plan.cache = counted->live - plan.weights;
     const int64_t tokens = std::clamp<int64_t>(plan.tokens, 1, use.length);
     const Segment prompt[] = {{0, use.length - tokens, tokens}};

@@ -24,7 +24,7 @@ class StepInputs {
   const int64_t* rows(std::span<const int64_t> rows);
 
   // Of the batch that set_batch() was last called with.
-  void set_batch(const Batch& batch, const KvCache& cache);
+  void set_batch(const Batch& batch, KvCache& cache);
   cuda::Positions positions(int64_t m) const {
     return {slots_.data<int32_t>(), positions_.data<int32_t>(), m};
   }
@@ -42,7 +42,7 @@ class StepInputs {
   };
   Rotation rotation(const proto::Rope& rope, const Batch& batch);
 
-  void upload_step(const Batch& batch, const KvCache& cache, std::span<const int64_t> rows);
+  void upload_step(const Batch& batch, KvCache& cache, std::span<const int64_t> rows);
   // Runs `body` on what upload_step() left.
   void use_uploaded(FunctionRef<void()> body);
   // Whether an operation since upload_step() asked for other rows than the step's: it cannot be

@@ -5,9 +5,9 @@
 
 namespace pith::cuda {
 
-#define PITH_LAUNCHER(name, Arguments) Status name(const Arguments& a, Stream stream);
-PITH_CUDA_OPS(PITH_LAUNCHER)
-#undef PITH_LAUNCHER
+#define PITH_OP_LAUNCHER(name, Arguments) Status name(const Arguments& a, Stream stream);
+PITH_CUDA_OPS(PITH_OP_LAUNCHER)
+#undef PITH_OP_LAUNCHER
 
 // Parts of quant_gemm and int8_gemm, one file of instances for each family of codes.
 Status gemm_w2_w4(const QuantGemm& a, Stream stream);  // 2 to 4 bits, nf4, e2m1

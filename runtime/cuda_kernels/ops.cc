@@ -46,7 +46,7 @@ Status int8_gemm(const Int8Gemm& a, Stream stream) {
 }
 
 const Ops& ops_table() {
-#define PITH_ENTRY(name, Arguments) .name = name,
+#define PITH_OP_ENTRY(name, Arguments) .name = name,
   static const Ops table = {.version = kOpsVersion,
                             .bytes = sizeof(Ops),
                             .allocate = allocate,
@@ -65,8 +65,8 @@ const Ops& ops_table() {
                             .release_graph = release_graph,
                             .has_cublas = has_cublas,
                             .has_cublas_gemm_8 = has_cublas_gemm_8,
-                            PITH_CUDA_OPS(PITH_ENTRY)};
-#undef PITH_ENTRY
+                            PITH_CUDA_OPS(PITH_OP_ENTRY)};
+#undef PITH_OP_ENTRY
   return table;
 }
 

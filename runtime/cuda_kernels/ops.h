@@ -656,9 +656,9 @@ struct Ops {
   bool (*has_cublas)();
   bool (*has_cublas_gemm_8)(bool floats);  // 8-bit floats need a device that has them
 
-#define PITH_MEMBER(name, Arguments) Status (*name)(const Arguments& a, Stream stream);
-  PITH_CUDA_OPS(PITH_MEMBER)
-#undef PITH_MEMBER
+#define PITH_OP_POINTER(name, Arguments) Status (*name)(const Arguments& a, Stream stream);
+  PITH_CUDA_OPS(PITH_OP_POINTER)
+#undef PITH_OP_POINTER
 };
 inline constexpr int32_t kOpsVersion = 7;
 

@@ -6,7 +6,6 @@
 #include <numeric>
 
 #include "core/error.h"
-#include "core/interrupt.h"
 #include "core/parallel.h"
 #include "runtime/cpu/kernels.h"
 #include "runtime/forward/forward.h"
@@ -183,7 +182,7 @@ void for_each_scored(std::span<const Subject> subjects, StoredBase* stored,
   std::vector<float> rows_of_logits;
   try {
     for (const auto& g : group_windows(windows)) {
-      check_interrupt();
+      progress.check();
       const auto in_group = static_cast<size_t>(scored_in(windows, g));
       for (size_t i = g.begin; i < g.end; ++i)
         done += static_cast<int64_t>(windows[i].tokens.size());

@@ -11,6 +11,10 @@ void check_fits(const Batch& batch, const KvCache& cache) {
       fail(ErrorKind::kUsage, "tokens {} to {} of sequence {} do not fit a cache of {} x {}",
            s.begin, s.begin + s.count, s.slot, cache.slots(), cache.length());
     }
+    if (!cache.pages().owns(s.slot, s.begin, s.begin + s.count)) {
+      fail(ErrorKind::kUsage, "tokens {} to {} of sequence {} have no pages of their own", s.begin,
+           s.begin + s.count, s.slot);
+    }
   }
 }
 

@@ -36,6 +36,7 @@ struct ModelUse {
   KvTypes types = KvType::kF16;
   int64_t tokens = 0;       // of a pass, at most; 0: as many as serve the backend, and fit
   int64_t first_block = 0;  // only blocks from here on, and the head
+  int64_t pages = 0;        // of the cache, as make_cache() has it
 };
 // The device memory that takes, in bytes.
 struct MemoryPlan {
@@ -61,12 +62,14 @@ class ModelMemory {
   virtual MemoryPlan prepare(const Model&, const ModelUse& use = {}) {
     return {.tokens = use.tokens > 0 ? use.tokens : kPassTokens};
   }
-  // Between hold() and release() weights neither change nor move: a backend with memory of its own
-  // uploads each once, and release() frees what was uploaded since the matching hold().
-  virtual void hold() {}
-  virtual void release() {}
+  // While a scope is open (WeightCacheScope) a backend with memory of its own keeps what it uploads
+  // of weights that prepare() has not seen; closing frees what was uploaded in it.
+  virtual void open_weight_scope() {}
+  virtual void close_weight_scope() {}
+  // For `slots` sequences of up to `length` tokens, in `pages` pages (kv_pages.h; 0: all have theirs
+  // from the start).
   virtual std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots,
-                                              int64_t length, KvTypes types) = 0;
+                                              int64_t length, KvTypes types, int64_t pages = 0) = 0;
 };
 
 // What the host asks of logits, answered where they are.
@@ -75,11 +78,12 @@ class LogitsQueries {
   static constexpr size_t kMostCandidates = 256;
 
   virtual ~LogitsQueries() = default;
-  // Top-k of logits [1, vocab] (runtime/forward/sampling.h): k = to.size() <= kMostCandidates.
+  // Top-k of each row of logits [m, vocab] (likeliest() of runtime/forward/sampling.h): to is
+  // [m, k], k <= kMostCandidates.
   virtual void top(Tensor logits, std::span<Candidate> to) = 0;
-  // mass_behind() of runtime/forward/sampling.h, of logits [1, vocab].
-  virtual double mass_behind(Tensor logits, const Candidate& top, const Candidate& last,
-                             double temperature) = 0;
+  // mass_behind() of runtime/forward/sampling.h, of one row of logits [m, vocab].
+  virtual double mass_behind(Tensor logits, int64_t row, const Candidate& top,
+                             const Candidate& last, double temperature) = 0;
   // Of each row of logits [m, vocab]. base: logits of the same shape, of which `base_scores` are
   // known; absent: none.
   virtual void score(Tensor logits, std::span<const int32_t> targets, Tensor base,
@@ -89,6 +93,8 @@ class LogitsQueries {
 class Executor : public ModelMemory, public LogitsQueries {
  public:
   virtual std::string description() const = 0;
+  // Encodings that were multiplied without a kernel so far, decoded to f32: worth telling the user.
+  virtual std::vector<std::string> fallbacks() const { return {}; }
   // Linear algebra in the memory that activations lie in.
   virtual Algebra& algebra() = 0;
 
@@ -111,11 +117,12 @@ class Executor : public ModelMemory, public LogitsQueries {
   virtual void wait() {}
 };
 
-class Held {
+// Weights that are used again and again are uploaded once while this lives.
+class WeightCacheScope {
  public:
-  explicit Held(ModelMemory& memory) : memory_(memory) { memory_.hold(); }
-  ~Held() { memory_.release(); }
-  Held(const Held&) = delete;
+  explicit WeightCacheScope(ModelMemory& memory) : memory_(memory) { memory_.open_weight_scope(); }
+  ~WeightCacheScope() { memory_.close_weight_scope(); }
+  WeightCacheScope(const WeightCacheScope&) = delete;
 
  private:
   ModelMemory& memory_;

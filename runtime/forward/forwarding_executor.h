@@ -17,6 +17,7 @@ class ForwardingExecutor : public Executor {
   }
 
   std::string description() const override { return inner_.description(); }
+  std::vector<std::string> fallbacks() const override { return inner_.fallbacks(); }
   Algebra& algebra() override { return inner_.algebra(); }
   Tensor buffer(Slot slot, int64_t m, int64_t n) override { return inner_.buffer(slot, m, n); }
   float* data(Tensor x) override { return inner_.data(x); }
@@ -27,17 +28,17 @@ class ForwardingExecutor : public Executor {
   MemoryPlan prepare(const Model& model, const ModelUse& use) override {
     return inner_.prepare(model, use);
   }
-  void hold() override { inner_.hold(); }
-  void release() override { inner_.release(); }
+  void open_weight_scope() override { inner_.open_weight_scope(); }
+  void close_weight_scope() override { inner_.close_weight_scope(); }
   std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots, int64_t length,
-                                      KvTypes types) override {
-    return inner_.make_cache(spec, slots, length, types);
+                                      KvTypes types, int64_t pages) override {
+    return inner_.make_cache(spec, slots, length, types, pages);
   }
 
   void top(Tensor logits, std::span<Candidate> to) override { inner_.top(logits, to); }
-  double mass_behind(Tensor logits, const Candidate& top, const Candidate& last,
+  double mass_behind(Tensor logits, int64_t row, const Candidate& top, const Candidate& last,
                      double temperature) override {
-    return inner_.mass_behind(logits, top, last, temperature);
+    return inner_.mass_behind(logits, row, top, last, temperature);
   }
   void score(Tensor logits, std::span<const int32_t> targets, Tensor base,
              std::span<const RowScore> base_scores, std::span<RowScore> to) override {

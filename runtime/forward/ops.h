@@ -110,7 +110,7 @@ AttentionShape attention_shape(const proto::Attention& spec);
 // softmax (StreamingLLM, Xiao 2023); null or empty: none. The executor may overwrite q.
 struct AttentionOp {
   AttentionShape shape;
-  const std::vector<float>* sinks;
+  const FloatVector* sinks;
   KvLayer cache;
   Batch batch;
   Tensor q, k, v, out;
@@ -165,7 +165,7 @@ struct GatherOp {
 // empty.
 struct RouteOp {
   const proto::Moe* spec;
-  const std::vector<float>* choice_bias;
+  const FloatVector* choice_bias;
   Tensor logits, weights;
 
   template <class F>

@@ -16,14 +16,20 @@ constexpr int kFirst = 0, kLast = 1;
 class SplitCache final : public KvCache {
  public:
   // `attentions` of the first, of `layers` layers.
-  SplitCache(std::unique_ptr<KvCache> first, std::unique_ptr<KvCache> last, int layers,
-             int attentions)
-      : parts_{std::move(first), std::move(last)}, layers_(layers), attentions_(attentions) {}
-  int slots() const override { return parts_[0]->slots(); }
-  int64_t length() const override { return parts_[0]->length(); }
+  SplitCache(std::unique_ptr<KvCache> first, std::unique_ptr<KvCache> last, int64_t pages,
+             int layers, int attentions)
+      : KvCache(first->slots(), first->length(), pages),
+        parts_{std::move(first), std::move(last)},
+        layers_(layers),
+        attentions_(attentions) {
+    for (const auto& p : parts_) p->follow(*this);
+  }
   uint64_t bytes() const override { return parts_[0]->bytes() + parts_[1]->bytes(); }
   void fill() override {
     for (const auto& p : parts_) p->fill();
+  }
+  void copy_page(int32_t from, int32_t to) override {
+    for (const auto& p : parts_) p->copy_page(from, to);
   }
   KvCache& part(int side) { return *parts_[static_cast<size_t>(side)]; }
   KvLayer layer(int index) override {
@@ -53,6 +59,7 @@ class SplitExecutor final : public Executor {
   std::string description() const override {
     return sides_[kFirst]->description() + " and " + sides_[kLast]->description();
   }
+  std::vector<std::string> fallbacks() const override { return sides_[kFirst]->fallbacks(); }
   Algebra& algebra() override { return sides_[kLast]->algebra(); }
 
   MemoryPlan prepare(const Model& model, const ModelUse& use) override {
@@ -60,10 +67,10 @@ class SplitExecutor final : public Executor {
     const int64_t begin = blocks - std::clamp<int64_t>(layers_, 0, blocks);
     for (int64_t b = 0; b < blocks; ++b) {
       for (const auto& s : model.blocks[static_cast<size_t>(b)].sublayers) {
-        for (const Linear* l : s.linears()) side_of_[l] = b < begin ? kFirst : kLast;
+        for (const Linear* l : s.linears()) side_of_[id_of(*l)] = b < begin ? kFirst : kLast;
       }
     }
-    if (begin == 0) tables_of_last_.insert(&model.embedding);
+    if (begin == 0) tables_of_last_.insert(id_of(model.embedding));
     ModelUse of_layers = use;
     of_layers.first_block = begin;
     const MemoryPlan first = sides_[kFirst]->prepare(model, use);
@@ -81,13 +88,13 @@ class SplitExecutor final : public Executor {
   float* data(Tensor x) override { return here().data(bring(x)); }
 
   std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots, int64_t length,
-                                      KvTypes types) override {
+                                      KvTypes types, int64_t pages) override {
     const int layers = spec.layers_size();
     const int begin = layers - static_cast<int>(std::clamp<int64_t>(layers_, 0, layers));
     return std::make_unique<SplitCache>(
-        sides_[kFirst]->make_cache(with_layers(spec, 0, begin), slots, length, types),
-        sides_[kLast]->make_cache(with_layers(spec, begin, layers), slots, length, types), begin,
-        attention_count(spec, begin));
+        sides_[kFirst]->make_cache(with_layers(spec, 0, begin), slots, length, types, pages),
+        sides_[kLast]->make_cache(with_layers(spec, begin, layers), slots, length, types, pages),
+        pages, begin, attention_count(spec, begin));
   }
 
   void run(const Op& op) override {
@@ -102,9 +109,9 @@ class SplitExecutor final : public Executor {
     return split.all_on_last() ? sides_[kLast]->pass(batch, split.part(kLast), rows, body) : body();
   }
   void top(Tensor logits, std::span<Candidate> to) override { here().top(bring(logits), to); }
-  double mass_behind(Tensor logits, const Candidate& top, const Candidate& last,
+  double mass_behind(Tensor logits, int64_t row, const Candidate& top, const Candidate& last,
                      double temperature) override {
-    return here().mass_behind(bring(logits), top, last, temperature);
+    return here().mass_behind(bring(logits), row, top, last, temperature);
   }
   void score(Tensor logits, std::span<const int32_t> targets, Tensor base,
              std::span<const RowScore> base_scores, std::span<RowScore> to) override {
@@ -125,19 +132,20 @@ class SplitExecutor final : public Executor {
     int side = kNowhere;
   };
 
+  static uint64_t id_of(const Linear& l) { return l.terms.empty() ? 0 : l.terms[0].w.id.value(); }
   Executor& here() { return *sides_[static_cast<size_t>(side_)]; }
 
   // A pass begins at the embedding. The weights of a layer decide; the head stays where the last
   // layer was.
   void enter(const Op& op) {
     if (const auto* embed = std::get_if<EmbedOp>(&op)) {
-      side_ = tables_of_last_.contains(embed->table) ? kLast : kFirst;
+      side_ = tables_of_last_.contains(id_of(*embed->table)) ? kLast : kFirst;
       return;
     }
     bool found = false;
     each_linear(op, [&](const Linear& l) {
       if (found) return;
-      const auto it = side_of_.find(&l);
+      const auto it = side_of_.find(id_of(l));
       found = it != side_of_.end();
       if (found) side_ = it->second;
     });
@@ -160,8 +168,8 @@ class SplitExecutor final : public Executor {
   const std::array<std::unique_ptr<Executor>, 2> sides_;
   const int64_t layers_;
   std::array<Place, kSlots> places_{};
-  std::unordered_map<const Linear*, int> side_of_;  // of layers
-  std::unordered_set<const Linear*> tables_of_last_;
+  std::unordered_map<uint64_t, int> side_of_;  // linears of layers, by their first weight
+  std::unordered_set<uint64_t> tables_of_last_;
   int side_ = kFirst;
   std::vector<float> moved_;
 };

@@ -158,7 +158,7 @@ uint64_t Model::bytes() const {
   return total;
 }
 
-std::vector<float>& find_vector(Block& block, const VectorInfo& info) {
+FloatVector& find_vector(Block& block, const VectorInfo& info) {
   auto& s = block.sublayers.at(static_cast<size_t>(info.sublayer));
   if (info.role == VectorRole::kNorm) return s.norm.weight;
   if (info.role == VectorRole::kPostNorm) return s.post_norm.weight;

@@ -340,7 +340,7 @@ Block make_block(const ModelSource& source, int layer,
     }
   }
   for (const auto& info : vectors_of(spec, layer)) {
-    std::vector<float>& values = find_vector(block, info) = source.vector(info);
+    const FloatVector& values = find_vector(block, info) = source.vector(info);
     require_finite(source, info.name, values);
   }
   for (const auto& info : linears_of(spec, layer))

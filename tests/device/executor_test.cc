@@ -294,7 +294,7 @@ TEST(GpuExecutor, weighs_what_is_behind_the_likeliest_as_the_cpu) {
     const Tensor x = e->buffer(Slot::kLogits, 1, vocab);
     e->write(logits, x);
     e->top(x, top);
-    mass[e == gpu.get()] = e->mass_behind(x, top.front(), top.back(), 0.8);
+    mass[e == gpu.get()] = e->mass_behind(x, 0, top.front(), top.back(), 0.8);
   }
   EXPECT_GT(mass[0], 0);
   EXPECT_NEAR(mass[1], mass[0], 1e-12 * mass[0]);
@@ -306,11 +306,11 @@ TEST(GpuExecutor, forgets_at_the_end_of_a_hold_what_came_since) {
   const auto gpu = emulated();
   const auto loose = m.logits(*gpu);
   {
-    const Held outer(*gpu);
+    const WeightCacheScope outer(*gpu);
     EXPECT_EQ(m.logits(*gpu), loose);
     Changed other(encoded(Encoding::integer(2, 32)));
     {
-      const Held inner(*gpu);
+      const WeightCacheScope inner(*gpu);
       EXPECT_NE(other.logits(*gpu), loose);
     }
     EXPECT_EQ(m.logits(*gpu), loose);

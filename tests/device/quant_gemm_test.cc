@@ -32,7 +32,7 @@ template <class P>
 void run_gemm(GpuDevice& device, cuda::Status (*cuda::Ops::*op)(const P&, cuda::Stream), P p,
               const cuda::GemmPlan* plan = nullptr) {
   cuda::Chip chip;
-  GpuDevice::check(device.ops().chip(&chip));
+  GpuDevice::check(device.ops().chip(&chip), "chip");
   p.plan = plan != nullptr ? *plan : cuda::plan_gemm(p, chip);
   const cuda::TileWeight& w = p.to[0].w;
   p.plan.tokens =

@@ -20,7 +20,7 @@ const Encoding kF32 = Encoding::dense(DType::kF32);
 
 std::vector<float> decode_all(const Weight& w) {
   std::vector<float> out(static_cast<size_t>(w.n * w.k));
-  decode_rows(w, 0, w.n, out.data());
+  reference_decode(w, 0, w.n, out.data());
   return out;
 }
 
@@ -188,13 +188,13 @@ TEST(Sparse, masks_that_do_not_fit_are_corrupt) {
     std::memcpy(find_plane(w.planes, PlaneKind::kIndices).data(), mask.data(), 8);
     std::vector<float> out(20);
     if (c.text == nullptr) {
-      EXPECT_NO_THROW(decode_rows(w.weight, 0, 2, out.data()));
+      EXPECT_NO_THROW(reference_decode(w.weight, 0, 2, out.data()));
       EXPECT_NO_THROW(encode_masked(sparse, 2, 10, 0, 2, x.data(), mask, 1, w.planes));
       continue;
     }
-    EXPECT_PITH_ERROR(decode_rows(w.weight, 0, 2, out.data()), ErrorKind::kCorrupt, c.text);
-    EXPECT_PITH_ERROR(decode_rows(w.weight, 1, 1, out.data()), ErrorKind::kCorrupt, "row 1");
-    EXPECT_NO_THROW(decode_rows(w.weight, 0, 1, out.data()));
+    EXPECT_PITH_ERROR(reference_decode(w.weight, 0, 2, out.data()), ErrorKind::kCorrupt, c.text);
+    EXPECT_PITH_ERROR(reference_decode(w.weight, 1, 1, out.data()), ErrorKind::kCorrupt, "row 1");
+    EXPECT_NO_THROW(reference_decode(w.weight, 0, 1, out.data()));
     EXPECT_PITH_ERROR(encode_masked(sparse, 2, 10, 0, 2, x.data(), mask, 1, w.planes),
                       ErrorKind::kCorrupt, c.text);
   }

@@ -11,6 +11,7 @@
 #include "core/parallel.h"
 #include "quant/quantize_pass.h"
 #include "runtime/compress/driver.h"
+#include "runtime/cpu/cpu_algebra.h"
 #include "runtime/cpu/cpu_executor.h"
 #include "runtime/cpu/decode.h"
 #include "runtime/eval/evaluate.h"
@@ -43,8 +44,9 @@ struct Pruned {
     }
     auto x = test::uniform_values(300 * k, 8);
     for (size_t i = 1; i < x.size(); ++i) x[i] += 0.8f * x[i - 1];
-    InputStatistics s;
-    s.add("x", {.mean_square = true, .gram = true}, 300, k, x.data());
+    StatisticsBuilder statistics(cpu_algebra(), "x", {.mean_square = true, .gram = true}, k);
+    statistics.add(MatrixRef<const float>{x.data(), 300, k});
+    const InputStatistics s = statistics.finish();
     gram.assign(s.gram.begin(), s.gram.end());
   }
   float at_(int64_t i) const { return w[static_cast<size_t>(i)]; }
@@ -111,10 +113,11 @@ TEST(Mask, gptq_keeps_zeros_and_makes_up_for_them) {
     const Encoding e = parse_encoding(type);
     for (const bool static_groups : {false, true}) {
       const GptqOptions options{.damping = 0.01, .static_groups = static_groups};
-      const auto factor = GptqFactor::make(p.gram.data(), p.k, gptq_group(e, p.k), options);
+      const auto factor =
+          GptqFactor::make(cpu_algebra(), p.gram.data(), p.k, gptq_group(e, p.k), options);
       ASSERT_NE(factor, nullptr);
       GptqLoss said;
-      const auto gptq = [&](const RowJob& job) { said = encode_gptq(*factor, options, job); };
+      const auto gptq = [&](const RowJob& job) { said = factor->encode(options, job); };
       auto after = p.rounded(e, false, gptq);  // rounded first, then pruned
       for (int64_t i = 0; i < p.n * p.k; ++i)
         if (p.mask.cleared(i / p.k, i % p.k)) after[static_cast<size_t>(i)] = 0;

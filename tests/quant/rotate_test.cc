@@ -174,7 +174,7 @@ TEST_P(Rotation, rows_are_those_of_the_whole_matrix_for_any_number_of_threads) {
       ASSERT_TRUE(std::equal(part.begin(), part.end(), whole.begin() + row * info.k))
           << info.name << ", rows from " << row;
     }
-    ASSERT_EQ(rotated->bias(info), linear.bias);
+    ASSERT_TRUE(std::ranges::equal(rotated->bias(info), linear.bias)) << info.name;
   }
   set_threads(0);
 }

@@ -17,8 +17,10 @@ namespace {
 std::unique_ptr<ModelSource> sparse_model(const ModelSource& source, const std::string& path,
                                           const std::string& type) {
   Passes passes;
-  passes.push_back(make_quantize_pass(
-      {.linears = encoding_for_type(type), .method = "rtn", .ignore = {}, .overrides = {}}));
+  passes.push_back(make_quantize_pass({.linears = encoding_for_type(type),
+                                       .method = parse_method("rtn"),
+                                       .ignore = {},
+                                       .overrides = {}}));
   compress(source, passes, {.output = path, .calibration = {}}, no_progress());
   return open_model(path);
 }
@@ -32,7 +34,7 @@ TEST(SparseModel, runs_as_the_same_model_with_its_zeros_stored) {
     const auto sparse = sparse_model(tiny.source(), folder.file(type), type);
     int found = 0;
     for (const auto& info : linears_of(sparse->spec()))
-      found += sparse->encoding(info).is_sparse() ? 1 : 0;
+      found += sparse->form(info).terms.front().weight.is_sparse() ? 1 : 0;
     EXPECT_EQ(found, 3 * 7);
     const Model stored = load_model(*sparse), dense = load_dense_model(*sparse, DType::kF32);
     const auto nll = [&](const Model& model) {

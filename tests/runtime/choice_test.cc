@@ -309,7 +309,7 @@ TEST_F(Choosing, what_cannot_be_scored_is_refused) {
 
 TEST_F(Choosing, a_model_that_is_not_finite_is_an_error) {
   Model broken = model_;
-  broken.final_norm.weight[5] = std::numeric_limits<float>::quiet_NaN();
+  broken.final_norm.weight.edit()[5] = std::numeric_limits<float>::quiet_NaN();
   EXPECT_PITH_ERROR(evaluate_choice(*executor_, broken, tokenizer_, {{"abc", {"d", "e"}, 0}}),
                     ErrorKind::kNumeric, "not finite");
 }
