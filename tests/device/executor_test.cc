@@ -645,7 +645,7 @@ TEST_P(GpuMemoryPlan, is_what_is_taken) {
     const Segment all[] = {{0, 0, 24}};
     const int64_t last[] = {23};
     forward_logits(*gpu, m.model, {m.tokens, all}, *cache, last);
-    std::vector<Candidate> candidates(70);
+    std::vector<Candidate> candidates(2 * m.model.spec.vocab());
     for (int64_t p = 24; p < 40; ++p) {
       const Segment both[] = {{0, p, 1}, {1, p - 24, 1}};
       const int64_t rows[] = {0, 1};

@@ -140,7 +140,7 @@ TEST_F(Matmul, sparse_products_equal_float64) {
     const Product expected = reference(w, x, 33, {});
     std::vector<float> y;
     for (const int64_t m : {1, 9, 33}) {
-      expect_product(*test::kernel_levels().front(), w, expected, x, m, {}, &y);
+      expect_product(*test::kernel_levels().front(), w, expected, x, m, {}, &y, false);
       if (HasFatalFailure()) return;
     }
   }
