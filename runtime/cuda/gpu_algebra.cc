@@ -31,9 +31,7 @@ GpuBuffer table(GpuDevice& device, std::span<const T> from) {
 
 }  // namespace
 
-void* GpuAlgebra::allocate(uint64_t bytes) {
-  return bytes > 0 ? gpu_.allocate(bytes) : nullptr;
-}
+void* GpuAlgebra::allocate(uint64_t bytes) { return bytes > 0 ? gpu_.allocate(bytes) : nullptr; }
 void GpuAlgebra::release(void* p) noexcept {
   if (p != nullptr) gpu_.ops().release(p);
 }
