@@ -41,7 +41,7 @@ class GptqRows {
   std::vector<int> exponent_;   // [rows]
 
  private:
-  // Of fp8, as the reference encoder left it: from the original weights.
+  // The fp8 scale of a group, as the reference encoder left it: from the original weights.
   float fp8_scale_of(int64_t r, const GptqFactor::Group& group) const;
   std::byte* fp8_scale_bytes(int64_t row, const GptqFactor::Group& group) const;
   void store_fp8();

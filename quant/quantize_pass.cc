@@ -175,8 +175,8 @@ class QuantizePass final : public Pass {
     }
     if (info.part() >= 0 && scaling_ != nullptr) {
       fail(ErrorKind::kUnsupported,
-           "{}: {} does not know mixtures of experts or latent attention; gptq and rtn do",
-           info.name, settings_.method.name());
+           "{}: {} does not take MoE or MLA (latent attention); gptq and rtn do", info.name,
+           settings_.method.name());
     }
     bool rounds = !is_gate(info.role);
     Encoding e = info.role == LinearRole::kEmbedding ? settings_.embedding

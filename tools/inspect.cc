@@ -34,7 +34,7 @@ struct Inspection {
   double bits_per_weight = 0;
 
   const proto::Manifest* manifest() const { return source.manifest(); }
-  // Of a packed file: its errors add to those of its source.
+  // For a packed file: its errors add to those of its source.
   bool made_from_compressed() const {
     return manifest()->provenance().source_name().ends_with(".pith");
   }

@@ -28,7 +28,7 @@ std::vector<Stage> stages_of(const proto::ModelSpec& spec, int layer) {
     }
     stages.back().linears.push_back(info);
   }
-  // Of a mixture, all that reads its input comes first.
+  // In a MoE layer, all linears that read its input come first.
   std::ranges::stable_sort(stages, {}, [&](const Stage& stage) {
     const LinearInfo& first = stage.linears.front();
     return std::pair(stage.sublayer, first.expert >= 0 ? input_of(first) : 0);

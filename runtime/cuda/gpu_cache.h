@@ -21,9 +21,9 @@ class GpuKvCache final : public KvCache {
   // Brings the page table on the device up to date: before work on tokens whose places changed.
   void upload_tables();
 
-  // Of no other cache of this process.
+  // Unique in this process.
   uint64_t id() const { return id_; }
-  // Of one attention, counted over the model.
+  // The cache of one attention, counted over the model.
   cuda::Cache of(int index) const;
   // Keys and queries are to be rotated (runtime/forward/kv_types.h). Those of latent attention are
   // not: they are values as well.

@@ -23,7 +23,7 @@ class StepInputs {
   const int32_t* tokens(std::span<const int32_t> tokens);
   const int64_t* rows(std::span<const int64_t> rows);
 
-  // Of the batch that set_batch() was last called with.
+  // About the batch that set_batch() was last called with.
   void set_batch(const Batch& batch, KvCache& cache);
   cuda::Positions positions(int64_t m) const {
     return {slots_.data<int32_t>(), positions_.data<int32_t>(), m};

@@ -3,6 +3,7 @@
 #include "runtime/cuda_kernels/launchers.h"
 #include "runtime/cuda_kernels/memory.h"
 #include "runtime/cuda_kernels/ops_table.h"
+#include "runtime/cuda_kernels/refuse.h"
 
 namespace pith::cuda {
 
@@ -15,19 +16,24 @@ constexpr bool one_of(int32_t v, int32_t most) { return v > 0 && v <= most && (v
 template <class Product>
 Status check_gemm(const Product& a) {
   if (a.count < 1 || a.count > kMostTargets)
-    return "product: a number of weights that it does not take";
+    return refuse("gemm: %ld weights, it takes %ld", a.count, kMostTargets);
   const TileWeight& first = a.to[0].w;
   for (int i = 0; i < a.count; ++i) {
     const TileWeight& w = a.to[i].w;
-    if (a.x.stride < w.stages * kStageColumns) return "product: inputs shorter than rows";
-    if (!alike(w, first)) return "product: weights of different codes, groups or rows";
+    if (a.x.stride < w.stages * kStageColumns)
+      return refuse("gemm: activations of stride %ld for rows of %ld", a.x.stride,
+                    w.stages * kStageColumns);
+    if (!alike(w, first))
+      return refuse("gemm: weights of codes %ld and %ld, or other groups or rows", w.codes,
+                    first.codes);
   }
   const GemmPlan& p = a.plan;
   if (!one_of(p.tokens, 64) || p.tokens < 8 || (p.tokens == 8 && a.x.m > 8) ||
       !one_of(p.warps, 8) || p.stages < 2 || p.stages > 4 || !one_of(p.splits, 8) ||
       (p.tokens > 8 && p.splits > 1 &&
        (a.workspace.sums == nullptr || a.workspace.arrived == nullptr)))
-    return "product: a plan that is none";
+    return refuse("gemm: no plan: %ld tokens, %ld warps, %ld stages, %ld splits", p.tokens, p.warps,
+                  p.stages, p.splits);
   return nullptr;
 }
 

@@ -451,7 +451,7 @@ inline constexpr int64_t kChunkKeys = 256;  // at least
 PITH_BOTH constexpr int64_t most_chunks(int64_t key_heads) {
   return key_heads >= 8 ? 32 : key_heads <= 2 ? 128 : 64;
 }
-// Of a sequence of so many keys.
+// Keys of a chunk, for a sequence of so many keys.
 PITH_BOTH constexpr int64_t chunk_keys(int64_t keys, int64_t key_heads) {
   int64_t size = kChunkKeys;
   while (size * most_chunks(key_heads) < keys) size *= 2;

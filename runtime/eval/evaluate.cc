@@ -78,7 +78,7 @@ class Runner {
     std::iota(all_.begin(), all_.end(), 0);
     return forward_head(executor_, model_, x, all_);
   }
-  // Of these rows, followed by these tokens. `kept`: leaves the logits in Slot::kBaseLogits.
+  // Scores rows by the tokens that follow them. `kept`: leaves the logits in Slot::kBaseLogits.
   void score(std::span<const int64_t> rows, std::span<const int32_t> targets, Tensor base,
              std::span<const RowScore> base_scores, std::span<RowScore> to,
              Tensor* kept = nullptr) {

@@ -84,7 +84,7 @@ class LogitsQueries {
   // mass_behind() of runtime/forward/sampling.h, of one row of logits [m, vocab].
   virtual double mass_behind(Tensor logits, int64_t row, const Candidate& top,
                              const Candidate& last, double temperature) = 0;
-  // Of each row of logits [m, vocab]. base: logits of the same shape, of which `base_scores` are
+  // Scores each row of logits [m, vocab]. base: logits of the same shape, whose `base_scores` are
   // known; absent: none.
   virtual void score(Tensor logits, std::span<const int32_t> targets, Tensor base,
                      std::span<const RowScore> base_scores, std::span<RowScore> to) = 0;

@@ -109,7 +109,7 @@ class CheckpointSource final : public ModelSource {
     read_rows(t, s, row, rows, w.planes[0].bytes);
     return std::move(w.weight);
   }
-  // Of what lies as [k, n]: blocks cannot be turned as they are.
+  // The encoding of a tensor stored as [k, n]: blocks cannot be transposed as they are.
   static Encoding transposed(const Encoding& e) {
     return e.kind == EncodingKind::kDense ? e : Encoding::dense(DType::kF32);
   }

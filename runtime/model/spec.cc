@@ -202,7 +202,7 @@ class Checker {
   }
   void moe(const proto::Sublayer& s) const {
     const proto::Moe& m = s.moe();
-    if (s.post_norm().kind() != proto::NORM_NONE) refuse("a norm behind a mixture");
+    if (s.post_norm().kind() != proto::NORM_NONE) refuse("a norm behind a MoE");
     if (m.experts() == 0 || m.experts() > kMaxExperts) refuse("{} experts", m.experts());
     if (m.chosen() == 0 || m.chosen() > m.experts())
       refuse("{} of {} experts chosen for a token", m.chosen(), m.experts());

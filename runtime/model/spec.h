@@ -57,7 +57,7 @@ struct LinearInfo {
   int sublayer;
   int64_t n, k;
   bool bias;
-  int expert = -1;  // of a mixture; those of its shared one have none
+  int expert = -1;  // of a MoE; its shared expert has none
   int head = -1;    // of latent attention
   StackId stack = StackId::kDecoder;
   // Which of several that do the same for other inputs: an expert, a head; -1: it is alone.

@@ -20,7 +20,7 @@ struct Shape {
   const char* name;
   unsigned hidden, layers, width, heads, kv_heads, head_dim, vocab;
   bool tied;
-  unsigned experts = 0, chosen = 0;  // of a mixture; `width` is theirs
+  unsigned experts = 0, chosen = 0;  // of a MoE; `width` is theirs
   bool latent = false;  // DeepSeek-V2-Lite's attention, shared experts and dense first layer
 };
 constexpr Shape kShapes[] = {

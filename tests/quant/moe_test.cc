@@ -180,7 +180,7 @@ TEST_F(Moe, is_refused_by_methods_that_do_not_know_it) {
   open(4, 2);
   for (const char* method : {"awq", "smoothquant", "awq+gptq"}) {
     EXPECT_PITH_ERROR(quantize(method, text(4, 20)), ErrorKind::kUnsupported,
-                      "does not know mixtures of experts");
+                      "does not take MoE");
   }
 }
 

@@ -193,7 +193,7 @@ test::FakeTokenizer letters() {
 
 class Choosing : public testing::Test {
  protected:
-  // Of the tokens behind the first `given`, in float64.
+  // The log probability of the tokens behind the first `given`, in float64.
   double log_probability(const std::vector<int32_t>& tokens, int64_t given) {
     const auto logits = window_logits(*executor_, model_, {tokens, 0});
     double sum = 0;

@@ -226,7 +226,7 @@ const SpecCase kCases[] = {
        moe([](proto::Moe&) {})(s);
        s.mutable_layers(0)->mutable_sublayers(1)->mutable_post_norm()->set_kind(proto::NORM_RMS);
      },
-     "a norm behind a mixture"},
+     "a norm behind a MoE"},
     {"groups_of_experts_not_alike", moe([](proto::Moe& m) {
        m.set_groups(3);
        m.set_chosen_groups(1);

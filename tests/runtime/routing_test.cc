@@ -95,7 +95,7 @@ TEST(Routing, chooses_from_groups_by_sigmoids_and_weighs_without_the_bias) {
   EXPECT_FLOAT_EQ(to[2].weights.at(0), static_cast<float>(2.5 * s(1)));
 }
 
-// Of DeepSeek-V2: groups by their best, weights over all.
+// DeepSeek-V2: groups by their best, weights over all.
 TEST(Routing, chooses_from_groups_by_softmax) {
   proto::Moe m = moe(6, 2, false);
   m.set_groups(3);

@@ -25,7 +25,7 @@ TEST(Synthetic, weights_are_finite_and_of_variance_one_over_k_in_every_encoding)
         ASSERT_TRUE(std::isfinite(v)) << to_string(e);
         squares += static_cast<double>(v) * static_cast<double>(v);
       }
-      // Of two bits little is left.
+      // Two bits leave little.
       EXPECT_NEAR(squares / static_cast<double>(l.n), 1, 0.3) << to_string(e);
     }
   }

@@ -1,6 +1,7 @@
 // MoE: the router's top-k, sorting of pairs by expert, and the weighted sum of expert outputs.
 #include "runtime/cuda_kernels/device/device.cuh"
 #include "runtime/cuda_kernels/launchers.h"
+#include "runtime/cuda_kernels/refuse.h"
 
 namespace pith::cuda {
 namespace {
@@ -191,9 +192,9 @@ PITH_KERNEL copy_columns_kernel(CopyColumns a) {
 
 Status route(const Route& a, Stream stream) {
   if (a.chosen < 1 || a.chosen > a.experts || a.chosen > kMostChosen)
-    return "route: a number of experts that it does not take";
+    return refuse("route: %ld of %ld experts, it takes %ld", a.chosen, a.experts, kMostChosen);
   if (a.groups < 0 || (a.groups > 0 && a.experts % a.groups != 0))
-    return "route: groups of experts that are not alike";
+    return refuse("route: %ld experts in %ld groups", a.experts, a.groups);
   const auto scores = static_cast<int64_t>(sizeof(float)) * (a.experts + a.groups);
   return launch(route_kernel,
                 {a.m, 1, 1, 32, static_cast<int64_t>(sizeof(RouteWorkspace)) + scores, true},
