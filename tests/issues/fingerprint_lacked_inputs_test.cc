@@ -149,8 +149,8 @@ TEST_F(FingerprintOf, of_a_changed_configuration_refuses_to_go_on_and_says_why) 
   changed["rope_theta"] = 100.0;
   write(changed.dump());
   EXPECT_PITH_ERROR(compress_now(no_progress()), ErrorKind::kUsage,
-                    "finished parts of an earlier run with other settings (another model "
-                    "description)");
+                    "finished parts of an earlier run with other settings (another configuration; "
+                    "another model description)");
   settings_.linears = encoding_for_type("w8");
   EXPECT_PITH_ERROR(compress_now(no_progress()), ErrorKind::kUsage,
                     "linears: int4-g64-asym then, int8-g64 now");
