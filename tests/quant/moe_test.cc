@@ -179,8 +179,7 @@ TEST_F(Moe, says_which_experts_no_token_came_to) {
 TEST_F(Moe, is_refused_by_methods_that_do_not_know_it) {
   open(4, 2);
   for (const char* method : {"awq", "smoothquant", "awq+gptq"}) {
-    EXPECT_PITH_ERROR(quantize(method, text(4, 20)), ErrorKind::kUnsupported,
-                      "does not take MoE");
+    EXPECT_PITH_ERROR(quantize(method, text(4, 20)), ErrorKind::kUnsupported, "does not take MoE");
   }
 }
 
