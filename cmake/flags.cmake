@@ -30,13 +30,18 @@ if(PITH_COVERAGE)
   add_link_options(--coverage)
 endif()
 
-# pith_library(NAME [SOURCES globs...] [DEPENDS libs...]): every .cc below the current folder, or the SOURCES, as pith_NAME.
+# pith_library(NAME [SOURCES globs...] [DEPENDS libs...]): every .cc below the current folder as pith_NAME, or the SOURCES,
+# of which "part/*.cc" reaches into the folders of `part` and "*.cc" does not.
 function(pith_library name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPENDS" ${ARGN})
-  if(NOT ARG_SOURCES)
+  if("*.cc" IN_LIST ARG_SOURCES)
+    file(GLOB here CONFIGURE_DEPENDS *.cc)
+    list(REMOVE_ITEM ARG_SOURCES *.cc)
+  elseif(NOT ARG_SOURCES)
     set(ARG_SOURCES *.cc)
   endif()
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${ARG_SOURCES})
+  list(APPEND sources ${here})
   add_library(pith_${name} STATIC ${sources})
   target_include_directories(pith_${name} PUBLIC ${CMAKE_SOURCE_DIR})
   target_link_libraries(pith_${name} PUBLIC ${ARG_DEPENDS})

@@ -24,6 +24,14 @@ class Buffer {
       : data_(reinterpret_cast<T*>(allocate_aligned(static_cast<uint64_t>(size), sizeof(T)))),
         size_(size) {}
 
+  // Takes over memory of allocate_aligned().
+  static Buffer adopt(T* data, int64_t size) {
+    Buffer b;
+    b.data_.reset(data);
+    b.size_ = size;
+    return b;
+  }
+
   T* data() { return data_.get(); }
   const T* data() const { return data_.get(); }
   int64_t size() const { return size_; }

@@ -22,6 +22,8 @@ const char* kind_name(ErrorKind kind) {
       return "busy";
     case ErrorKind::kUnavailable:
       return "unavailable";
+    case ErrorKind::kDevice:
+      return "device";
     case ErrorKind::kCancelled:
       return "cancelled";
   }
@@ -46,6 +48,8 @@ int exit_code(ErrorKind kind) {
       return 7;
     case ErrorKind::kUnavailable:
       return 8;
+    case ErrorKind::kDevice:
+      return 9;
     case ErrorKind::kCancelled:
       return 130;
   }

@@ -18,9 +18,10 @@ enum class ErrorKind {
   kIo,           // the operating system refused
   kNoSpace,      // the disk is full
   kNumeric,      // not finite, singular, or a result that failed its check
-  kMemory,       // does not fit
+  kMemory,       // does not fit into memory, of the machine or of a device
   kBusy,         // another process is at work there: try again later
   kUnavailable,  // a device or driver that this machine does not have
+  kDevice,       // a device that is there failed: of CUDA, whatever is not a lack of memory
   kCancelled,    // interrupted by the user
 };
 
@@ -37,7 +38,8 @@ class Error : public std::runtime_error {
 const char* kind_name(ErrorKind kind);
 
 // Exit code of the program: 2 usage, 3 bad input, 4 I/O or disk full, 5 numeric, 6 out of memory,
-// 7 busy, 8 unavailable, 130 interrupted (143 after SIGTERM).
+// 7 busy, 8 unavailable, 9 device, 130 interrupted (129, 143 after SIGHUP, SIGTERM). The program
+// itself has two more: 1 for a bug, 141 where nobody reads its output.
 int exit_code(ErrorKind kind);
 
 template <class... Args>

@@ -22,7 +22,6 @@
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/hash.h"
-#include "core/interrupt.h"
 
 namespace pith {
 
@@ -362,20 +361,20 @@ void require_replaceable(const std::string& path, const std::string& folder) {
 }
 
 // A named pipe opens when somebody reads it: that is waited for, until a signal ends the waiting.
-int open_special(const std::string& path) {
+int open_special(const std::string& path, const CancelToken& cancel) {
   for (;;) {
     const int fd =
         syscalls().open(path.c_str(), O_WRONLY | O_APPEND | O_NOCTTY | O_NONBLOCK | O_CLOEXEC, 0);
     if (fd >= 0 || (errno != ENXIO && errno != EINTR)) return fd;
-    check_interrupt();
+    cancel.check();
     ::poll(nullptr, 0, 20);
   }
 }
 
 void write_to_special(const OutputPath& to, const std::string& named,
-                      std::span<const std::byte> bytes) {
-  const int fd =
-      to.descriptor >= 0 ? ::fcntl(to.descriptor, F_DUPFD_CLOEXEC, 3) : open_special(to.path);
+                      std::span<const std::byte> bytes, const CancelToken& cancel) {
+  const int fd = to.descriptor >= 0 ? ::fcntl(to.descriptor, F_DUPFD_CLOEXEC, 3)
+                                    : open_special(to.path, cancel);
   if (fd < 0) fail_io(errno, named, "open");
   int error = 0;
   while (!bytes.empty() && error == 0) {
@@ -385,7 +384,7 @@ void write_to_special(const OutputPath& to, const std::string& named,
     } else if (errno == EAGAIN) {
       pollfd p{fd, POLLOUT, 0};
       ::poll(&p, 1, 1000);
-      if (interrupted()) error = EINTR;
+      if (cancel.cancelled()) error = EINTR;
     } else if (errno != EINTR) {
       error = errno;
     }
@@ -491,9 +490,10 @@ std::string read_text_file(const std::string& path, uint64_t max_bytes) {
   const auto bytes = read_file(path, max_bytes);
   return std::string(as_text(bytes));
 }
-void write_file(const std::string& path, std::span<const std::byte> bytes) {
+void write_file(const std::string& path, std::span<const std::byte> bytes,
+                const CancelToken& cancel) {
   if (const OutputPath to = resolve_output(path); to.special)
-    return write_to_special(to, path, bytes);
+    return write_to_special(to, path, bytes, cancel);
   NewFile file(path, bytes.size());
   file.append(bytes);
   file.commit();

@@ -18,6 +18,8 @@
 #include <string>
 #include <vector>
 
+#include "core/cancel.h"
+
 namespace pith {
 
 class Syscalls {
@@ -146,7 +148,9 @@ class NewFile {
 std::vector<std::byte> read_file(const std::string& path, uint64_t max_bytes);
 std::string read_text_file(const std::string& path, uint64_t max_bytes);
 // Through NewFile, or directly into a path that is no regular file.
-void write_file(const std::string& path, std::span<const std::byte> bytes);
+// `cancel` ends the wait for somebody who reads a pipe.
+void write_file(const std::string& path, std::span<const std::byte> bytes,
+                const CancelToken& cancel = CancelToken::never());
 
 // Makes `from` (already synced) appear as `to`, durably.
 void rename_file(const std::string& from, const std::string& to);

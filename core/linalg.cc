@@ -6,6 +6,7 @@
 #include "core/buffer.h"
 #include "core/bytes.h"
 #include "core/parallel.h"
+#include "core/vectors_f64.h"
 
 namespace pith {
 namespace {
@@ -17,12 +18,12 @@ constexpr int64_t kWidth = kVectors * kLanes;
 // ---- c -= a b for packed tiles: a [rows, depth] at stride kTile, b [depth, kTile], c [rows,
 // kTile]
 
-using V4 = double __attribute__((vector_size(32), aligned(8), may_alias));
+using V4 = F64x4;
 
-inline __attribute__((always_inline)) void subtract_product(int64_t rows, int64_t depth,
-                                                            const double* a, const double* b,
-                                                            double* c) {
-  for (int64_t j = 0; j < kTile; j += kWidth) {
+inline __attribute__((always_inline)) void subtract_product(int64_t rows, int64_t columns,
+                                                            int64_t depth, const double* a,
+                                                            const double* b, double* c) {
+  for (int64_t j = 0; j < columns; j += kWidth) {
     for (int64_t i = 0; i < rows; i += kRows) {
       V4 sums[kRows][kVectors];
       for (int r = 0; r < kRows; ++r) {
@@ -45,17 +46,18 @@ inline __attribute__((always_inline)) void subtract_product(int64_t rows, int64_
   }
 }
 
-void subtract_plain(int64_t rows, int64_t depth, const double* a, const double* b, double* c) {
-  subtract_product(rows, depth, a, b, c);
+void subtract_plain(int64_t rows, int64_t columns, int64_t depth, const double* a, const double* b,
+                    double* c) {
+  subtract_product(rows, columns, depth, a, b, c);
 }
 #if defined(__x86_64__)
-__attribute__((target("avx2"))) void subtract_avx2(int64_t rows, int64_t depth, const double* a,
-                                                   const double* b, double* c) {
-  subtract_product(rows, depth, a, b, c);
+__attribute__((target("avx2"))) void subtract_avx2(int64_t rows, int64_t columns, int64_t depth,
+                                                   const double* a, const double* b, double* c) {
+  subtract_product(rows, columns, depth, a, b, c);
 }
 #endif
 
-using Subtract = void (*)(int64_t, int64_t, const double*, const double*, double*);
+using Subtract = void (*)(int64_t, int64_t, int64_t, const double*, const double*, double*);
 Subtract choose_subtract() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
@@ -64,6 +66,8 @@ Subtract choose_subtract() {
   return subtract_plain;
 }
 const Subtract subtract = choose_subtract();
+
+int64_t round_up_to(int64_t n, int64_t multiple) { return ceil_div(n, multiple) * multiple; }
 
 // A tile of its own memory, rows beyond the matrix zero.
 struct Tile {
@@ -75,6 +79,14 @@ struct Tile {
     for (int64_t i = 0; i < rows; ++i) {
       for (int64_t j = 0; j < columns; ++j)
         data[transposed ? j * kTile + i : i * kTile + j] = from[i * stride + j];
+    }
+  }
+  // by * from; with 0, what is there does not matter.
+  void load_scaled(MatrixRef<const double> from, double by) {
+    std::fill(data.begin(), data.end(), 0.0);
+    if (by == 0) return;
+    for (int64_t i = 0; i < from.rows; ++i) {
+      for (int64_t j = 0; j < from.columns; ++j) data[i * kTile + j] = by * from(i, j);
     }
   }
   void store(double* to, int64_t stride, int64_t rows, int64_t columns) const {
@@ -95,8 +107,8 @@ void subtract_tile(double* c, int64_t c_stride, const double* a, int64_t a_strid
     tb.load(b, b_stride, depth, columns, false);
   }
   tc.load(c, c_stride, rows, columns, false);
-  subtract(static_cast<int64_t>(round_up(static_cast<uint64_t>(rows), kRows)), depth,
-           ta.data.data(), tb.data.data(), tc.data.data());
+  subtract(round_up_to(rows, kRows), round_up_to(columns, kWidth), depth, ta.data.data(),
+           tb.data.data(), tc.data.data());
   tc.store(c, c_stride, rows, columns);
 }
 
@@ -129,7 +141,7 @@ void solve_transposed(int64_t rows, int64_t n, const double* u, int64_t u_stride
     }
   }
 }
-void solve_upper(int64_t rows, int64_t n, const double* u, int64_t u_stride, double* b,
+void solve_plain(int64_t rows, int64_t n, const double* u, int64_t u_stride, double* b,
                  int64_t stride) {
   for (int64_t r = 0; r < rows; ++r) {
     double* x = b + r * stride;
@@ -161,30 +173,53 @@ bool upper_cholesky(int64_t n, double* a) {
   return true;
 }
 
-bool solve_positive(int64_t n, double* a, int64_t columns, double* b) {
-  if (!upper_cholesky(n, a)) return false;
+void solve_upper(int64_t n, const double* u, bool transposed, int64_t rows, double* b) {
   const int64_t tiles = ceil_div(n, kTile);
   const auto size = [n](int64_t t) { return std::min(kTile, n - t * kTile); };
-  const auto at = [&](int64_t i, int64_t j) { return a + i * kTile * n + j * kTile; };
-  parallel_ranges(columns, kTile, [&](int64_t begin, int64_t end) {
-    const int64_t rows = end - begin;
+  const auto at = [&](int64_t i, int64_t j) { return u + i * kTile * n + j * kTile; };
+  parallel_ranges(rows, kTile, [&](int64_t begin, int64_t end) {
+    const int64_t m = end - begin;
     double* x = b + begin * n;
-    for (int64_t j = tiles - 1; j >= 0; --j) {  // x U^T = b
+    for (int64_t j = tiles - 1; j >= 0 && transposed; --j) {
       for (int64_t p = j + 1; p < tiles; ++p) {
-        subtract_tile(x + j * kTile, n, x + p * kTile, n, at(j, p), n, rows, size(j), size(p),
-                      true);
+        subtract_tile(x + j * kTile, n, x + p * kTile, n, at(j, p), n, m, size(j), size(p), true);
       }
-      solve_transposed(rows, size(j), at(j, j), n, x + j * kTile, n);
+      solve_transposed(m, size(j), at(j, j), n, x + j * kTile, n);
     }
-    for (int64_t j = 0; j < tiles; ++j) {  // x U = that
+    for (int64_t j = 0; j < tiles && !transposed; ++j) {
       for (int64_t p = 0; p < j; ++p) {
-        subtract_tile(x + j * kTile, n, x + p * kTile, n, at(p, j), n, rows, size(j), size(p),
-                      false);
+        subtract_tile(x + j * kTile, n, x + p * kTile, n, at(p, j), n, m, size(j), size(p), false);
       }
-      solve_upper(rows, size(j), at(j, j), n, x + j * kTile, n);
+      solve_plain(m, size(j), at(j, j), n, x + j * kTile, n);
     }
   });
+}
+
+bool solve_positive(int64_t n, double* a, int64_t rows, double* b) {
+  if (!upper_cholesky(n, a)) return false;
+  solve_upper(n, a, true, rows, b);
+  solve_upper(n, a, false, rows, b);
   return true;
+}
+
+void multiply(double alpha, MatrixRef<const double> a, MatrixRef<const double> b, double beta,
+              MatrixRef<double> c) {
+  const int64_t across = ceil_div(c.columns, kTile);
+  parallel_for(ceil_div(c.rows, kTile) * across, [&](int64_t index) {
+    thread_local Tile ta, tb, tc;
+    const int64_t i = index / across * kTile, j = index % across * kTile;
+    const int64_t rows = std::min(kTile, c.rows - i), columns = std::min(kTile, c.columns - j);
+    const auto to = c.block(i, j, rows, columns);
+    tc.load_scaled(to, beta);
+    for (int64_t p = 0; p < a.columns; p += kTile) {
+      const int64_t depth = std::min(kTile, a.columns - p);
+      ta.load_scaled(a.block(i, p, rows, depth), -alpha);
+      tb.load_scaled(b.block(p, j, depth, columns), 1);
+      subtract(round_up_to(rows, kRows), round_up_to(columns, kWidth), depth, ta.data.data(),
+               tb.data.data(), tc.data.data());
+    }
+    tc.store(to.data, to.ld, rows, columns);
+  });
 }
 
 }  // namespace pith

@@ -29,19 +29,34 @@ constexpr uint32_t kMaxTiles = 1u << 31;
 
 ThreadPool::ThreadPool(int threads) {
   // Starting a thread may fail (a limit on tasks or address space); fewer threads do the same work.
-  try {
-    workers_.reserve(static_cast<size_t>(std::max(0, threads - 1)));
-    for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
-  } catch (const std::system_error&) {
-  } catch (const std::bad_alloc&) {
-  }
+  // Half of those that could be started, so that something is left for the work.
+  if (start(threads - 1)) return;
+  const auto some = static_cast<int>(workers_.size() / 2);
+  stop();
+  stop_ = false;
+  start(some);
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { stop(); }
+
+bool ThreadPool::start(int threads) {
+  try {
+    workers_.reserve(static_cast<size_t>(std::max(0, threads)));
+    for (int i = 0; i < threads; ++i) workers_.emplace_back([this] { work(); });
+  } catch (const std::system_error&) {
+    return false;
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  return true;
+}
+
+void ThreadPool::stop() {
   stop_ = true;
   epoch_.fetch_add(1);
   epoch_.notify_all();
   for (auto& w : workers_) w.join();
+  workers_.clear();
 }
 
 bool ThreadPool::claim_and_run(uint32_t generation) {

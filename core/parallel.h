@@ -34,6 +34,8 @@ class ThreadPool {
   void run(int64_t n, FunctionRef<void(int64_t)> tile);
 
  private:
+  bool start(int threads);  // whether all could be started
+  void stop();
   void work();
   bool claim_and_run(uint32_t generation);
 

@@ -11,7 +11,6 @@
 #include "formats/printable.h"
 #include "formats/safetensors.h"
 #include "formats/stand_in.h"
-#include "formats/tokenizer/tokenizer.h"
 
 namespace pith {
 namespace {
@@ -24,15 +23,16 @@ constexpr const char* kPickleRemedy =
     "safe_serialization=True) of Hugging Face transformers to safetensors";
 
 // An unreadable generation_config.json is ignored, as transformers does.
-Json read_generation_config(const std::string& folder, std::vector<std::string>* notes) {
+void read_generation_config(const std::string& folder, Checkpoint* c) {
   const std::string path = join_path(folder, "generation_config.json");
-  if (!file_exists(path)) return {};
+  if (!file_exists(path)) return;
   try {
-    return parse_json(read_model_text(path, kMaxConfig), path, 64, notes);
+    std::string text = read_model_text(path, kMaxConfig);
+    c->generation_config = parse_json(text, path, 64, &c->notes);
+    c->config_files.generation_config = std::move(text);
   } catch (const Error& e) {
     if (e.kind() != ErrorKind::kCorrupt) throw;
-    notes->push_back(std::string(e.what()) + "; it was ignored");
-    return {};
+    c->notes.push_back(std::string(e.what()) + "; it was ignored");
   }
 }
 
@@ -156,22 +156,14 @@ uint64_t Checkpoint::hash() const {
   return hasher.value();
 }
 
-Checkpoint open_checkpoint(const std::string& path, const std::string& tokenizer_path) {
+Checkpoint open_checkpoint(const std::string& path) {
   const bool folder = is_folder(path);
   if (folder && has_pickled_weights(path)) {
     fail(ErrorKind::kUnsupported, "{}: pytorch_model*.bin {}", path, kPickleRemedy);
   }
   Checkpoint c = folder ? open_safetensors(path) : open_file(path);
-  const std::string beside = folder ? path : folder_of(path);
   if (c.kind == Checkpoint::Kind::kSafetensors) {
-    c.generation_config = read_generation_config(beside, &c.notes);
-  }
-  if (!tokenizer_path.empty()) {
-    std::string chat_template = std::move(c.tokenizer.chat_template);
-    c.tokenizer = read_tokenizer_file(tokenizer_path);
-    if (c.tokenizer.chat_template.empty()) c.tokenizer.chat_template = std::move(chat_template);
-  } else if (c.tokenizer.empty()) {
-    c.tokenizer = read_tokenizer_files(beside);
+    read_generation_config(folder ? path : folder_of(path), &c);
   }
   return c;
 }

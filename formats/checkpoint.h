@@ -48,6 +48,13 @@ struct TokenizerFiles {
   }
 };
 
+// What a Hugging Face folder says of its model, byte for byte; empty elsewhere, and where a
+// generation_config.json cannot be read.
+struct ConfigFiles {
+  std::string config;             // config.json
+  std::string generation_config;  // generation_config.json
+};
+
 struct Checkpoint {
   enum class Kind { kSafetensors, kGguf, kLlama2c };
 
@@ -65,8 +72,9 @@ struct Checkpoint {
   std::map<std::string, Unreadable, std::less<>> unreadable;
   Json config;             // config.json; for llama2.c its header in the same words; null for GGUF
   Json generation_config;  // generation_config.json, or null
-  GgufMetadata gguf;       // metadata of a GGUF file
-  TokenizerFiles tokenizer;
+  ConfigFiles config_files;        // the text of both
+  GgufMetadata gguf;               // metadata of a GGUF file
+  TokenizerFiles tokenizer;        // from inside the container: GGUF, and the file of llama2.c
   std::vector<std::string> notes;  // tolerated and ignored parts, a line each, for the user
 
   // nullptr where there is none; Error where there is one that cannot be read.
@@ -80,8 +88,8 @@ struct Checkpoint {
 
 // path: a folder with config.json and *.safetensors, one .safetensors file with config.json beside
 // it, a GGUF file (also the first of a split set), or a llama2.c .bin. Recognised by content.
-// Pickle files are refused with a remedy. `tokenizer_path` names a tokenizer file that does not lie
-// beside the model, or is empty.
-Checkpoint open_checkpoint(const std::string& path, const std::string& tokenizer_path = "");
+// Pickle files are refused with a remedy. The files of a tokenizer that lie beside the weights are
+// not read (tokenizer_files_of() in formats/tokenizer/tokenizer.h does that).
+Checkpoint open_checkpoint(const std::string& path);
 
 }  // namespace pith

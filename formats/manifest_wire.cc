@@ -2,9 +2,9 @@
 
 #include <google/protobuf/descriptor.h>
 
+#include "core/utf8.h"
+#include "core/wire_reader.h"
 #include "formats/packed_file.h"
-#include "formats/tokenizer/unicode.h"
-#include "formats/tokenizer/wire_reader.h"
 
 namespace pith {
 namespace {
@@ -44,9 +44,10 @@ class WireChecker {
       } else if (field->type() == FieldDescriptor::TYPE_MESSAGE) {
         count();
         check(*field->message_type(), in.text);
-      } else if (field->type() == FieldDescriptor::TYPE_STRING &&
-                 valid_utf8_prefix(in.text) != in.text.size()) {
-        fail(ErrorKind::kCorrupt, "{}: {} is not UTF-8", name_, field->full_name());
+      } else if (field->type() == FieldDescriptor::TYPE_STRING) {
+        if (field->is_repeated()) count();
+        if (valid_utf8_prefix(in.text) != in.text.size())
+          fail(ErrorKind::kCorrupt, "{}: {} is not UTF-8", name_, field->full_name());
       }
     }
   }

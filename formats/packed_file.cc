@@ -12,6 +12,7 @@
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/parallel.h"
+#include "formats/features.h"
 #include "formats/manifest_wire.h"
 #include "formats/printable.h"
 
@@ -62,6 +63,27 @@ bool knows_all_of(const google::protobuf::Message& m) {
     }
   }
   return true;
+}
+
+// Refuses by its name what this program does not know, and a list that is not that of the records.
+void check_features(const proto::Manifest& m, uint32_t version, const std::string& name) {
+  for (const auto& feature : m.features()) {
+    if (find_feature(feature) == nullptr) {
+      fail(ErrorKind::kUnsupported, "{}: it needs {}, which this program is too old to know", name,
+           printable(feature));
+    }
+  }
+  if (!knows_all_of(m.model())) {
+    fail(ErrorKind::kUnsupported, "{}: a model with parts that this program is too old to know",
+         name);
+  }
+  const auto used = features_of(m);
+  if (version < 3 && !used.empty()) {
+    fail(ErrorKind::kCorrupt, "{}: version {} does not have {}", name, version,
+         printable(used.front()));
+  }
+  if (!std::ranges::equal(used, m.features()))
+    fail(ErrorKind::kCorrupt, "{}: its list of features is not that of its records", name);
 }
 
 // Checks records and collects their planes.
@@ -202,7 +224,8 @@ Encoding encoding_from(const proto::EncodingRecord& r) {
   const auto types = static_cast<uint32_t>(dtypes().size());
   Encoding e;
   e.kind = static_cast<EncodingKind>(
-      narrow(r.kind(), static_cast<uint32_t>(encoding_table().size()), "encoding"));
+      narrow(r.kind(), static_cast<uint32_t>(EncodingKind::kTcq) + 1, "encoding"));
+  if (e.is_sparse()) fail(ErrorKind::kCorrupt, "encoding {} is that of the values", r.kind());
   e.dtype = static_cast<DType>(narrow(r.dtype(), types, "dtype"));
   e.bits = narrow(r.bits(), 65, "bit width");
   e.group = checked_cast<int64_t>(r.group(), "group");
@@ -211,12 +234,15 @@ Encoding encoding_from(const proto::EncodingRecord& r) {
   e.two_level = r.two_level();
   e.area = static_cast<ScaleArea>(narrow(r.area(), 3, "scale area"));
   e.ggml = static_cast<GgmlType>(narrow(r.ggml(), 256, "ggml type"));
-  return e;
+  if (!r.has_sparsity()) return e;
+  return Encoding::sparse(e, {static_cast<SparsityKind>(narrow(r.sparsity().kind(), 3, "sparsity")),
+                              checked_cast<int64_t>(r.sparsity().kept(), "number of kept columns"),
+                              checked_cast<int64_t>(r.sparsity().of(), "group of columns")});
 }
 
 proto::EncodingRecord record_of(const Encoding& e) {
   proto::EncodingRecord r;
-  r.set_kind(static_cast<uint32_t>(e.kind));
+  r.set_kind(static_cast<uint32_t>(e.value_kind()));
   r.set_dtype(static_cast<uint32_t>(e.dtype));
   r.set_bits(static_cast<uint32_t>(e.bits));
   r.set_group(static_cast<uint64_t>(e.group));
@@ -225,6 +251,10 @@ proto::EncodingRecord record_of(const Encoding& e) {
   r.set_two_level(e.two_level);
   r.set_area(static_cast<uint32_t>(e.area));
   r.set_ggml(static_cast<uint32_t>(e.ggml));
+  if (!e.is_sparse()) return r;
+  r.mutable_sparsity()->set_kind(static_cast<uint32_t>(e.sparsity.kind));
+  r.mutable_sparsity()->set_kept(static_cast<uint64_t>(e.sparsity.kept));
+  r.mutable_sparsity()->set_of(static_cast<uint64_t>(e.sparsity.of));
   return r;
 }
 
@@ -259,9 +289,10 @@ PackedLayout parse_packed(std::span<const std::byte> file, const std::string& na
     fail(ErrorKind::kCorrupt, "{}: not a packed file: wrong magic number", name);
   if (h.header_xxh3 != hash64(hashed_part(h)))
     fail(ErrorKind::kCorrupt, "{}: header checksum is wrong", name);
-  if (h.version != kPackedVersion) {
-    fail(ErrorKind::kUnsupported, "{}: format version {}, this program reads {}{}", name, h.version,
-         kPackedVersion, h.version == 1 ? ": make it again from its source" : "");
+  if (h.version < kOldestVersion || h.version > kPackedVersion) {
+    fail(ErrorKind::kUnsupported, "{}: format version {}, this program reads {} to {}{}", name,
+         h.version, kOldestVersion, kPackedVersion,
+         h.version == 1 ? ": make it again from its source" : "");
   }
   if (h.header_bytes != kHeaderBytes || h.reserved != 0)
     fail(ErrorKind::kCorrupt, "{}: header is malformed", name);
@@ -289,10 +320,7 @@ PackedLayout parse_packed(std::span<const std::byte> file, const std::string& na
   if (!layout.manifest.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
     fail(ErrorKind::kCorrupt, "{}: manifest is not a valid message", name);
   }
-  if (!knows_all_of(layout.manifest.model())) {
-    fail(ErrorKind::kUnsupported, "{}: a model with parts that this program is too old to know",
-         name);
-  }
+  check_features(layout.manifest, h.version, name);
   ManifestChecker(name, h.manifest_offset).check_file(layout.manifest);
   return layout;
 }
@@ -419,7 +447,9 @@ proto::WeightRecord PackedWriter::add_weight(const Weight& w) {
   return r;
 }
 
-uint64_t PackedWriter::finish(const proto::Manifest& manifest) {
+uint64_t PackedWriter::finish(proto::Manifest manifest) {
+  manifest.clear_features();
+  for (auto& feature : features_of(manifest)) manifest.add_features(std::move(feature));
   std::string bytes;
   {
     google::protobuf::io::StringOutputStream stream(&bytes);
@@ -451,11 +481,13 @@ uint64_t PackedWriter::finish(const proto::Manifest& manifest) {
 
 namespace {
 
-struct TokenizerBlob {
+// The name of the blob that a member of Files becomes.
+template <class Files>
+struct FileBlob {
   const char* name;
-  std::string TokenizerFiles::*member;
+  std::string Files::*member;
 };
-constexpr TokenizerBlob kTokenizerBlobs[] = {
+constexpr FileBlob<TokenizerFiles> kTokenizerBlobs[] = {
     {"tokenizer.json", &TokenizerFiles::tokenizer_json},
     {"tokenizer_config.json", &TokenizerFiles::tokenizer_config},
     {"tokenizer.model", &TokenizerFiles::sentencepiece},
@@ -464,38 +496,61 @@ constexpr TokenizerBlob kTokenizerBlobs[] = {
     {"tokenizer.bin", &TokenizerFiles::llama2c},
     {"chat_template", &TokenizerFiles::chat_template},
 };
+constexpr FileBlob<ConfigFiles> kConfigBlobs[] = {
+    {"config.json", &ConfigFiles::config},
+    {"generation_config.json", &ConfigFiles::generation_config},
+};
 
-}  // namespace
-
-TokenizerFiles PackedFile::tokenizer() const {
-  TokenizerFiles files;
-  for (const auto& b : kTokenizerBlobs) files.*b.member = blob(b.name);
+template <class Files>
+Files files_of(const PackedFile& file, std::span<const FileBlob<Files>> blobs) {
+  Files files;
+  for (const auto& b : blobs) files.*b.member = file.blob(b.name);
   return files;
 }
-
-uint64_t hash_of(const TokenizerFiles& files) {
+template <class Files>
+uint64_t hash_files(const Files& files, std::span<const FileBlob<Files>> blobs) {
   Hasher h;
-  for (const auto& b : kTokenizerBlobs) {
+  for (const auto& b : blobs) {
     const uint64_t size = (files.*b.member).size();
     h.add(std::as_bytes(std::span(&size, 1)));
     h.add(as_bytes(files.*b.member));
   }
   return h.value();
 }
-
-uint64_t bytes_of(const TokenizerFiles& files) {
+template <class Files>
+uint64_t size_of_files(const Files& files, std::span<const FileBlob<Files>> blobs) {
   uint64_t total = 0;
-  for (const auto& b : kTokenizerBlobs) total += (files.*b.member).size();
+  for (const auto& b : blobs) total += (files.*b.member).size();
   return total;
 }
-
-void add_tokenizer(PackedWriter& writer, const TokenizerFiles& files, proto::Manifest* manifest) {
-  for (const auto& b : kTokenizerBlobs) {
+template <class Files>
+void add_files(PackedWriter& writer, const Files& files, std::span<const FileBlob<Files>> blobs,
+               proto::Manifest* manifest) {
+  for (const auto& b : blobs) {
     if ((files.*b.member).empty()) continue;
     auto* record = manifest->add_blobs();
     record->set_name(b.name);
     *record->mutable_plane() = writer.add_plane(PlaneKind::kCodes, as_bytes(files.*b.member));
   }
+}
+
+constexpr std::span<const FileBlob<TokenizerFiles>> kTokenizer = kTokenizerBlobs;
+constexpr std::span<const FileBlob<ConfigFiles>> kConfig = kConfigBlobs;
+
+}  // namespace
+
+TokenizerFiles PackedFile::tokenizer() const { return files_of(*this, kTokenizer); }
+uint64_t hash_of(const TokenizerFiles& files) { return hash_files(files, kTokenizer); }
+uint64_t bytes_of(const TokenizerFiles& files) { return size_of_files(files, kTokenizer); }
+void add_tokenizer(PackedWriter& writer, const TokenizerFiles& files, proto::Manifest* manifest) {
+  add_files(writer, files, kTokenizer, manifest);
+}
+
+ConfigFiles PackedFile::config_files() const { return files_of(*this, kConfig); }
+uint64_t hash_of(const ConfigFiles& files) { return hash_files(files, kConfig); }
+uint64_t bytes_of(const ConfigFiles& files) { return size_of_files(files, kConfig); }
+void add_config(PackedWriter& writer, const ConfigFiles& files, proto::Manifest* manifest) {
+  add_files(writer, files, kConfig, manifest);
 }
 
 }  // namespace pith

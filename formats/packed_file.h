@@ -29,7 +29,8 @@
 namespace pith {
 
 inline constexpr uint64_t kPlaneAlignment = 256;
-inline constexpr uint32_t kPackedVersion = 2;
+inline constexpr uint32_t kPackedVersion = 3;  // that is written
+inline constexpr uint32_t kOldestVersion = 2;  // that is read
 inline constexpr uint64_t kMaxManifestBytes = 32 << 20;
 inline constexpr uint64_t kMaxManifestRecords = 1 << 20;  // messages inside of messages
 
@@ -70,6 +71,7 @@ class PackedFile {
   Weight weight(const proto::WeightRecord& record) const;
   std::string blob(const std::string& name) const;  // "" where there is none
   TokenizerFiles tokenizer() const;
+  ConfigFiles config_files() const;
 
   // Checksums of all planes in parallel, and the gaps. Error(kCorrupt) naming the first that is
   // wrong, by offset.
@@ -107,8 +109,9 @@ class PackedWriter {
   proto::WeightRecord add_weight(const Weight& w);
   uint64_t end() const { return end_; }  // of the last plane begun
 
-  // Writes manifest and header and syncs. Returns the size of the file.
-  uint64_t finish(const proto::Manifest& manifest);
+  // Writes the manifest, with the list of features that its records use, and the header, and syncs.
+  // Returns the size of the file.
+  uint64_t finish(proto::Manifest manifest);
 
  private:
   File& file_;
@@ -120,5 +123,10 @@ uint64_t hash_of(const TokenizerFiles& files);
 uint64_t bytes_of(const TokenizerFiles& files);
 // Blobs of a tokenizer, as records of planes added to the writer.
 void add_tokenizer(PackedWriter& writer, const TokenizerFiles& files, proto::Manifest* manifest);
+
+// The same for the configuration of the source.
+uint64_t hash_of(const ConfigFiles& files);
+uint64_t bytes_of(const ConfigFiles& files);
+void add_config(PackedWriter& writer, const ConfigFiles& files, proto::Manifest* manifest);
 
 }  // namespace pith

@@ -275,7 +275,7 @@ class HeaderHandler {
   State state_ = State::kStart;
   bool has_metadata_ = false;
   std::string* metadata_value_ = nullptr;
-  // Of the tensor that is being read.
+  // The fields of the tensor that is being read.
   std::string tensor_;
   std::optional<DType> dtype_;
   const OtherType* other_ = nullptr;  // where dtype_ is empty

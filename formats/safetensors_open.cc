@@ -199,7 +199,8 @@ Checkpoint open_safetensors(const std::string& path) {
   if (!file_exists(config)) {
     fail(ErrorKind::kCorrupt, "{}: no config.json beside the weights", path);
   }
-  c.config = parse_json(read_model_text(config, kMaxConfig), config, 64, &c.notes);
+  c.config_files.config = read_model_text(config, kMaxConfig);
+  c.config = parse_json(c.config_files.config, config, 64, &c.notes);
   if (!c.config.is_object()) {
     fail(ErrorKind::kCorrupt, "{}: is {} instead of an object", config, c.config.type_name());
   }

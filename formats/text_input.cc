@@ -13,10 +13,9 @@
 
 #include "core/error.h"
 #include "core/function_ref.h"
-#include "core/interrupt.h"
+#include "core/utf8.h"
 #include "formats/file_magic.h"
 #include "formats/gzip.h"
-#include "formats/tokenizer/unicode.h"
 
 namespace pith {
 namespace {
@@ -26,7 +25,7 @@ struct Descriptor {
   ~Descriptor() { ::close(fd); }
 };
 
-std::string read_all(const std::string& path, uint64_t max_bytes) {
+std::string read_all(const std::string& path, uint64_t max_bytes, const CancelToken& cancel) {
   const Descriptor in{open_text_input(path)};
   struct stat s;
   if (::fstat(in.fd, &s) != 0) fail(ErrorKind::kIo, "{}: {}", path, std::strerror(errno));
@@ -48,14 +47,14 @@ std::string read_all(const std::string& path, uint64_t max_bytes) {
   // One read of a pipe returns at most 64 KiB; a longer buffer would only be zeroed.
   for (size_t piece = regular ? static_cast<size_t>(s.st_size) + 1 : size_t{1} << 16;;) {
     piece = std::min<size_t>(piece, max_bytes + 1);
-    if (!regular && !wait_for_input(in.fd)) check_interrupt();
+    if (!regular && !cancel.wait_for_input(in.fd)) cancel.check();
     const size_t before = out.size();
     out.resize(before + piece);
     const ssize_t n = ::read(in.fd, out.data() + before, piece);
     const int error = errno;
     out.resize(before + static_cast<size_t>(n > 0 ? n : 0));
     if (n < 0 && (error == EINTR || error == EAGAIN)) {
-      check_interrupt();
+      cancel.check();
       continue;
     }
     if (n < 0) fail(ErrorKind::kIo, "{}: cannot read: {}", path, std::strerror(error));
@@ -76,7 +75,7 @@ std::string read_all(const std::string& path, uint64_t max_bytes) {
   }
 }
 
-void gunzip_all(const std::string& packed, const std::string& path,
+void gunzip_all(const std::string& packed, const std::string& path, const CancelToken& cancel,
                 FunctionRef<void(std::string_view)> take) {
   Gunzip unpacker(path);
   std::string piece;
@@ -85,7 +84,7 @@ void gunzip_all(const std::string& packed, const std::string& path,
     done += part.size();
     unpacker.put(part);
     for (; unpacker.take(&piece); piece.clear()) {
-      check_interrupt();
+      cancel.check();
       take(piece);
     }
   }
@@ -93,16 +92,17 @@ void gunzip_all(const std::string& packed, const std::string& path,
 }
 
 // Twice: a few bytes can unpack to any number, so they are counted before memory is taken for them.
-std::string gunzip(const std::string& packed, const std::string& path, uint64_t max_bytes) {
+std::string gunzip(const std::string& packed, const std::string& path, uint64_t max_bytes,
+                   const CancelToken& cancel) {
   uint64_t size = 0;
-  gunzip_all(packed, path, [&](std::string_view piece) {
+  gunzip_all(packed, path, cancel, [&](std::string_view piece) {
     size += piece.size();
     if (size > max_bytes)
       fail(ErrorKind::kCorrupt, "{}: more than {} bytes of text when unpacked", path, max_bytes);
   });
   std::string out;
   out.reserve(size);
-  gunzip_all(packed, path, [&](std::string_view piece) { out += piece; });
+  gunzip_all(packed, path, cancel, [&](std::string_view piece) { out += piece; });
   return out;
 }
 
@@ -159,9 +159,10 @@ int open_text_input(const std::string& path) {
   fail(ErrorKind::kIo, "{}: {}", path, wrong);
 }
 
-std::string read_text_input(const std::string& path, uint64_t max_bytes) {
-  std::string text = read_all(path, max_bytes);
-  if (Gunzip::is_gzip(text)) text = gunzip(text, path, max_bytes);
+std::string read_text_input(const std::string& path, uint64_t max_bytes,
+                            const CancelToken& cancel) {
+  std::string text = read_all(path, max_bytes, cancel);
+  if (Gunzip::is_gzip(text)) text = gunzip(text, path, max_bytes, cancel);
   check_text(text, path);
   if (text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);
   return text;

@@ -7,7 +7,6 @@
 #include <cstring>
 
 #include "core/error.h"
-#include "core/interrupt.h"
 #include "formats/gzip.h"
 #include "formats/text_input.h"
 
@@ -18,8 +17,8 @@ constexpr size_t kPiece = 64 << 10;
 
 }  // namespace
 
-TextLines::TextLines(const std::string& path, uint64_t max_line)
-    : path_(path), max_line_(max_line), fd_(open_text_input(path)) {}
+TextLines::TextLines(const std::string& path, uint64_t max_line, const CancelToken& cancel)
+    : path_(path), max_line_(max_line), cancel_(cancel), fd_(open_text_input(path)) {}
 TextLines::~TextLines() { ::close(fd_); }
 
 // false at the end.
@@ -29,7 +28,7 @@ bool TextLines::read_more() {
   if (unpacker_ && unpacker_->take(&text_)) return true;
   std::string piece(kPiece, '\0');
   for (;;) {
-    if (!wait_for_input(fd_)) check_interrupt();
+    if (!cancel_.wait_for_input(fd_)) cancel_.check();
     const ssize_t n = ::read(fd_, piece.data(), piece.size());
     if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
     if (n < 0) fail(ErrorKind::kIo, "{}: cannot read: {}", path_, std::strerror(errno));

@@ -6,12 +6,10 @@
 
 #include "core/bytes.h"
 #include "core/error.h"
-#include "core/interrupt.h"
 #include "core/parallel.h"
 #include "quant/gptq_stage.h"
-#include "runtime/compress/decode.h"
 #include "runtime/compress/plan.h"
-#include "runtime/cpu/matmul.h"
+#include "runtime/cpu/decode.h"
 #include "runtime/eval/divergence.h"
 #include "runtime/forward/forward.h"
 
@@ -25,8 +23,9 @@ constexpr int kMeasured = 2;          // choices of a group with a small error
 // have something to look back to, with what the model gave untouched.
 class Probe {
  public:
-  Probe(Executor& executor, const Model& model, const std::vector<std::vector<int32_t>>& windows)
-      : executor_(executor), held_(executor), model_(model) {
+  Probe(Executor& executor, const Model& model, const std::vector<std::vector<int32_t>>& windows,
+        const Progress& progress)
+      : executor_(executor), held_(executor), model_(model), progress_(progress) {
     int64_t longest = 0;
     for (const auto& w : windows) {
       const auto n = static_cast<int64_t>(w.size()), before = static_cast<int64_t>(tokens_.size());
@@ -37,7 +36,7 @@ class Probe {
     }
     cache_ =
         executor_.make_cache(model.spec, static_cast<int>(windows.size()), longest, KvType::kF32);
-    const Activation x = hidden();
+    const Tensor x = hidden();
     embed_tokens(executor_, model.spec, model.embedding, tokens_, x);
     for (const auto& block : model.blocks) {
       executor_.read(x, states_.emplace_back(static_cast<size_t>(x.m * x.n)));
@@ -48,8 +47,8 @@ class Probe {
 
   // KL(untouched || with `block` in the place of its layer)
   double kl_with(const Block& block) {
-    const Held held(executor_);
-    const Activation x = hidden();
+    const WeightCacheScope held(executor_);
+    const Tensor x = hidden();
     executor_.write(states_[static_cast<size_t>(block.layer)], x);
     run_block(block, x);
     for (size_t l = static_cast<size_t>(block.layer) + 1; l < model_.blocks.size(); ++l)
@@ -58,33 +57,34 @@ class Probe {
   }
   // The same with other tables; `changed` has no blocks.
   double kl_with_tables(const Model& changed) {
-    const Held held(executor_);
-    const Activation x = hidden();
+    const WeightCacheScope held(executor_);
+    const Tensor x = hidden();
     embed_tokens(executor_, model_.spec, changed.embedding, tokens_, x);
     for (const auto& block : model_.blocks) run_block(block, x);
     return mean_kl(base_, logits(changed, x), static_cast<int64_t>(model_.spec.vocab()));
   }
 
  private:
-  Activation hidden() {
+  Tensor hidden() {
     return executor_.buffer(Slot::kHidden, static_cast<int64_t>(tokens_.size()),
                             static_cast<int64_t>(model_.spec.hidden()));
   }
-  void run_block(const Block& block, Activation x) {
-    check_interrupt();
+  void run_block(const Block& block, Tensor x) {
+    progress_.check();
     forward_block(executor_, model_.spec, block, attention_count(model_.spec, block.layer),
                   {tokens_, segments_}, *cache_, x);
   }
-  std::vector<float> logits(const Model& model, Activation x) {
-    const Activation l = forward_head(executor_, model, x, rows_);
+  std::vector<float> logits(const Model& model, Tensor x) {
+    const Tensor l = forward_head(executor_, model, x, rows_);
     std::vector<float> out(static_cast<size_t>(l.m * l.n));
     executor_.read(l, out);
     return out;
   }
 
   Executor& executor_;
-  const Held held_;  // the model
+  const WeightCacheScope held_;  // the model
   const Model& model_;
+  const Progress& progress_;
   std::vector<int32_t> tokens_;
   std::vector<Segment> segments_;
   std::vector<int64_t> rows_;
@@ -101,8 +101,8 @@ double weight_error(const Linear& before, const Linear& after) {
     w.require(before.k);
     q.require(before.k);
     for (int64_t r = begin; r < end; ++r) {
-      fast_rows(before, r, 1, w.data());
-      fast_rows(after, r, 1, q.data());
+      decode_rows(before, r, 1, w.data());
+      decode_rows(after, r, 1, q.data());
       for (int64_t i = 0; i < before.k; ++i) {
         const double v = static_cast<double>(w[i]), d = v - static_cast<double>(q[i]);
         error[static_cast<size_t>(r)] += d * d;
@@ -114,9 +114,7 @@ double weight_error(const Linear& before, const Linear& after) {
   return all > 0 ? std::accumulate(error.begin(), error.end(), 0.0) / all : 0;
 }
 
-void round_linear(const Encoding& e, Linear& linear) {
-  set_weight(linear, encode_rows_of(linear, e, encode_rtn, nullptr, nullptr));
-}
+void round_linear(const Encoding& e, Linear& linear) { round_rows_of(linear, {e, encode_rtn}, {}); }
 
 // Takes what was measured where the error is small for noise about a divergence in proportion to
 // the error, which it then is, and knows from it that of the choices that were not measured.
@@ -141,27 +139,72 @@ uint64_t largest_bytes(const std::vector<AllocationGroup>& groups) {
   return sum;
 }
 
+uint64_t bytes_as(const ModelSource& source, const LinearInfo& info, const Encoding& e) {
+  return encoded_bytes(rounded_form(source.form(info), e), info.n, info.k);
+}
+
 bool left_out(const QuantizeSettings& settings, const LinearInfo& info) {
   const auto matches = [&](const auto& pattern) { return matches_linear(pattern, info); };
   return is_gate(info.role) || std::ranges::any_of(settings.ignore, matches) ||
          std::ranges::any_of(settings.overrides, [&](const auto& o) { return matches(o.first); });
 }
 
-}  // namespace
+// Rounds one group after another, each alone, and measures it.
+class ChoiceMeasurer {
+ public:
+  ChoiceMeasurer(const Measurement& what, Executor& executor, const Progress& progress,
+                 const std::vector<AllocationGroup>& known,
+                 FunctionRef<void(const AllocationGroup&)> keep)
+      : what_(what),
+        known_(known),
+        keep_(keep),
+        model_(load_model(what.source)),
+        probe_(executor, model_, what.windows, progress),
+        fast_(what.settings) {
+    fast_.gptq.correct_inputs = 0;
+    fast_.gptq.refine = 0;
+    if (!what.settings.method.rounding->needs.gram || what.calibration.empty()) return;
+    states_ = std::make_unique<CalibrationStates>(executor, model_.spec, model_.embedding,
+                                                  what.calibration);
+    calibration_ =
+        std::make_unique<Calibration>(executor, *states_, nullptr, Calibration::Options{});
+  }
 
-std::vector<AllocationGroup> measure_choices(
-    const ModelSource& source, const QuantizeSettings& settings,
-    const std::vector<Encoding>& candidates, const std::vector<std::vector<int32_t>>& windows,
-    const std::vector<std::vector<int32_t>>& calibration_windows, Executor& executor,
-    Progress& progress, const std::vector<AllocationGroup>& known,
-    FunctionRef<void(const AllocationGroup&)> keep) {
-  const Model model = load_model(source);
-  Probe probe(executor, model, windows);
-  std::vector<AllocationGroup> groups;
+  std::vector<AllocationGroup> run(Progress& progress) {
+    progress.begin("measuring choices", model_.spec.layers_size() + 1);
+    for (const auto& info : linears_of(model_.spec)) {
+      if (info.layer < 0) measure({info}, [&](AllocationGroup& g) { measure_table(info, g); });
+    }
+    for (const auto& block : model_.blocks) {
+      progress.advance(block.layer + 1, fmt::format("layer {}", block.layer));
+      measure_block(block);
+    }
+    progress.end();
+    return std::move(groups_);
+  }
+
+ private:
+  // Linears that are not left out, their choices in order of bytes.
+  AllocationGroup group_of(const std::vector<LinearInfo>& linears) const {
+    AllocationGroup g;
+    for (const auto& info : linears) {
+      if (!left_out(what_.settings, info)) g.linears.push_back(info);
+    }
+    for (const auto& e : what_.candidates) {
+      Choice c{.encoding = e};
+      for (const auto& info : g.linears) c.bytes += bytes_as(what_.source, info, e);
+      g.choices.push_back(c);
+    }
+    std::ranges::stable_sort(g.choices, std::less{}, &Choice::bytes);
+    const auto same = [](const Choice& a, const Choice& b) { return a.bytes == b.bytes; };
+    g.choices.erase(std::unique(g.choices.begin(), g.choices.end(), same), g.choices.end());
+    return g;
+  }
+
   // Whether the next group is known.
-  const auto take_known = [&](const AllocationGroup& g) {
-    if (groups.size() >= known.size()) return false;
-    const AllocationGroup& k = known[groups.size()];
+  bool take_known(const AllocationGroup& g) {
+    if (groups_.size() >= known_.size()) return false;
+    const AllocationGroup& k = known_[groups_.size()];
     const auto same_name = [](const LinearInfo& a, const LinearInfo& b) {
       return a.name == b.name;
     };
@@ -172,97 +215,89 @@ std::vector<AllocationGroup> measure_choices(
         !std::ranges::equal(k.choices, g.choices, same_type)) {
       fail(ErrorKind::kCorrupt, "costs of choices that were kept are those of another model");
     }
-    groups.push_back(k);
+    groups_.push_back(k);
     return true;
-  };
-  const auto infos = linears_of(model.spec);
-  progress.begin("measuring choices", model.spec.layers_size() + 1);
+  }
 
-  // Linears that are not left out, their choices in order of bytes.
-  const auto group_of = [&](const std::vector<LinearInfo>& linears) {
-    AllocationGroup g;
-    for (const auto& info : linears) {
-      if (!left_out(settings, info)) g.linears.push_back(info);
-    }
-    for (const auto& e : candidates) {
-      Choice c{.encoding = e};
-      for (const auto& info : g.linears) c.bytes += encoded_bytes(e, info.n, info.k);
-      g.choices.push_back(c);
-    }
-    std::ranges::stable_sort(g.choices, std::less{}, &Choice::bytes);
-    const auto same = [](const Choice& a, const Choice& b) { return a.bytes == b.bytes; };
-    g.choices.erase(std::unique(g.choices.begin(), g.choices.end(), same), g.choices.end());
-    return g;
-  };
+  // The group of these linears, by `how` where it is not known.
+  void measure(const std::vector<LinearInfo>& linears, FunctionRef<void(AllocationGroup&)> how) {
+    AllocationGroup g = group_of(linears);
+    if (g.linears.empty() || take_known(g)) return;
+    how(g);
+    keep_(g);
+    groups_.push_back(std::move(g));
+  }
 
-  for (const auto& info : infos) {
-    if (info.layer >= 0) continue;
-    auto g = group_of({info});
-    if (g.linears.empty() || take_known(g)) continue;
+  void measure_table(const LinearInfo& info, AllocationGroup& g) {
     for (auto& c : g.choices) {
-      Model tables{.spec = model.spec,
-                   .embedding = model.embedding,
+      Model tables{.spec = model_.spec,
+                   .embedding = model_.embedding,
                    .blocks = {},
-                   .final_norm = model.final_norm,
-                   .own_head = model.own_head};
+                   .final_norm = model_.final_norm,
+                   .own_head = model_.own_head};
       round_linear(c.encoding,
                    info.role == LinearRole::kEmbedding ? tables.embedding : *tables.own_head);
-      c.kl = probe.kl_with_tables(tables);
+      c.kl = probe_.kl_with_tables(tables);
     }
-    keep(g);
-    groups.push_back(std::move(g));
   }
 
-  const bool gptq = find_method(settings.method).needs.gram && !calibration_windows.empty();
-  std::unique_ptr<CalibrationStates> states;
-  std::unique_ptr<Calibration> calibration;
-  if (gptq) {
-    states = std::make_unique<CalibrationStates>(executor, model.spec, model.embedding,
-                                                 calibration_windows);
-    calibration = std::make_unique<Calibration>(executor, *states, nullptr, Calibration::Options{});
-  }
-  QuantizeSettings fast = settings;
-  fast.gptq.correct_inputs = 0;
-  fast.gptq.refine = 0;
-  for (const auto& block : model.blocks) {
-    progress.advance(block.layer + 1, fmt::format("layer {}", block.layer));
-    if (gptq) calibration->begin(block, block);
+  void measure_block(const Block& block) {
+    if (calibration_) calibration_->begin(block, block);
     int sublayer = 0;
-    for (const auto& all : stages_of(model.spec, block.layer)) {
-      auto g = group_of(all.linears);
-      if (gptq && all.sublayer > sublayer) calibration->advance(block, block, sublayer++);
-      if (g.linears.empty() || take_known(g)) continue;
-      const Stage stage{all.sublayer, g.linears};
-      std::unique_ptr<GptqStage> statistics;
-      if (gptq) statistics = std::make_unique<GptqStage>(stage, fast.gptq, *calibration);
-      int small = 0;
-      for (auto& c : g.choices) {
-        Block changed = block;
-        PassReport report;
-        const std::vector<std::optional<Encoding>> encodings(g.linears.size(), c.encoding);
-        if (gptq) statistics->round({fast, stage, encodings, changed, calibration.get(), report});
-        for (const auto& info : g.linears) {
-          double error = report[info.name].error;
-          if (!gptq) {
-            Linear& linear = find_linear(changed, info);
-            round_linear(c.encoding, linear);
-            error = weight_error(find_linear(block, info), linear);
-          }
-          c.error += error / static_cast<double>(g.linears.size());
-        }
-        c.measured = c.error == 0 || small < kMeasured;
-        if (!c.measured) continue;
-        c.kl = probe.kl_with(changed);
-        small += c.error > 0 && c.error <= kSmallError;
-      }
-      smooth(g.choices);
-      keep(g);
-      groups.push_back(std::move(g));
+    for (const auto& all : stages_of(model_.spec, block.layer)) {
+      if (calibration_ && all.sublayer > sublayer) calibration_->advance(block, block, sublayer++);
+      measure(all.linears, [&](AllocationGroup& g) {
+        measure_stage({all.sublayer, g.linears}, block, g);
+      });
     }
-    if (gptq) calibration->advance(block, block, sublayer);
+    if (calibration_) calibration_->advance(block, block, sublayer);
   }
-  progress.end();
-  return groups;
+
+  void measure_stage(const Stage& stage, const Block& block, AllocationGroup& g) {
+    std::unique_ptr<GptqStage> statistics;
+    if (calibration_) statistics = std::make_unique<GptqStage>(stage, fast_.gptq, *calibration_);
+    int small = 0;
+    for (auto& c : g.choices) {
+      Block changed = block;
+      PassReport report;
+      const std::vector<std::optional<Encoding>> encodings(g.linears.size(), c.encoding);
+      if (statistics)
+        statistics->round({fast_, stage, encodings, changed, calibration_.get(), report});
+      for (const auto& info : g.linears) {
+        double error = report[info.name].error;
+        if (!statistics) {
+          Linear& linear = find_linear(changed, info);
+          round_linear(c.encoding, linear);
+          error = weight_error(find_linear(block, info), linear);
+        }
+        c.error += error / static_cast<double>(g.linears.size());
+      }
+      c.measured = c.error == 0 || small < kMeasured;
+      if (!c.measured) continue;
+      c.kl = probe_.kl_with(changed);
+      small += c.error > 0 && c.error <= kSmallError;
+    }
+    smooth(g.choices);
+  }
+
+  const Measurement& what_;
+  const std::vector<AllocationGroup>& known_;
+  FunctionRef<void(const AllocationGroup&)> keep_;
+  const Model model_;
+  Probe probe_;
+  QuantizeSettings fast_;  // without what costs time and changes little
+  std::unique_ptr<CalibrationStates> states_;
+  std::unique_ptr<Calibration> calibration_;
+  std::vector<AllocationGroup> groups_;
+};
+
+}  // namespace
+
+std::vector<AllocationGroup> measure_choices(const Measurement& what, Executor& executor,
+                                             Progress& progress,
+                                             const std::vector<AllocationGroup>& known,
+                                             FunctionRef<void(const AllocationGroup&)> keep) {
+  return ChoiceMeasurer(what, executor, progress, known, keep).run(progress);
 }
 
 MeasuringPlan plan_measuring(const ModelSource& source, const QuantizeSettings& settings,
@@ -283,10 +318,8 @@ MeasuringPlan plan_measuring(const ModelSource& source, const QuantizeSettings& 
   return plan;
 }
 
-uint64_t measuring_bytes(const ModelSource& source, const QuantizeSettings& settings,
-                         const std::vector<Encoding>& candidates,
-                         const std::vector<std::vector<int32_t>>& windows,
-                         const std::vector<std::vector<int32_t>>& calibration) {
+uint64_t measuring_bytes(const Measurement& what) {
+  const auto& [source, settings, candidates, windows, calibration] = what;
   const auto& spec = source.spec();
   const auto tokens_of = [](const std::vector<std::vector<int32_t>>& all) {
     uint64_t n = 0;
@@ -309,13 +342,13 @@ uint64_t measuring_bytes(const ModelSource& source, const QuantizeSettings& sett
   uint64_t rounded = 0, factor = 0, widest = spec.hidden();
   for (const auto& info : linears_of(spec)) {
     uint64_t most = 0;
-    for (const auto& e : candidates) most = std::max(most, encoded_bytes(e, info.n, info.k));
+    for (const auto& e : candidates) most = std::max(most, bytes_as(source, info, e));
     rounded = std::max(rounded, most * (info.layer < 0 ? 1 : 3));
     widest = std::max({widest, static_cast<uint64_t>(info.n), static_cast<uint64_t>(info.k)});
     if (info.layer >= 0) factor = std::max(factor, GptqFactor::working_bytes(info.k));
   }
   total += rounded + 4 * tokens * widest * sizeof(float);
-  if (find_method(settings.method).needs.gram) total += factor + tokens_of(calibration) * state;
+  if (settings.method.rounding->needs.gram) total += factor + tokens_of(calibration) * state;
   return total;
 }
 

@@ -34,16 +34,22 @@ struct AllocationGroup {
   size_t chosen = 0;
 };
 
-// Measures on the later halves of `windows`, all at once. `settings` says which linears are left
-// out (ignore, and those with an override) and how the others are rounded: by GPTQ, from statistics
-// of `calibration` (some thousand tokens do), where the method is that; else by rtn, as tables
-// always are. Calls `keep` with each group as soon as it is measured. `known`: groups of an earlier
-// call with the same arguments, which are not measured again.
+// What is measured. All of it outlives its use.
+struct Measurement {
+  const ModelSource& source;
+  // Which linears are left out (ignore, and those with an override) and how the others are rounded:
+  // by GPTQ, from statistics of `calibration`, where the method is that; else by rtn, as tables
+  // always are.
+  const QuantizeSettings& settings;
+  const std::vector<Encoding>& candidates;
+  const std::vector<std::vector<int32_t>>& windows;      // measured on their later halves, at once
+  const std::vector<std::vector<int32_t>>& calibration;  // some thousand tokens do
+};
+// Calls `keep` with each group as soon as it is measured. `known`: groups of an earlier call with
+// the same arguments, which are not measured again.
 std::vector<AllocationGroup> measure_choices(
-    const ModelSource& source, const QuantizeSettings& settings,
-    const std::vector<Encoding>& candidates, const std::vector<std::vector<int32_t>>& windows,
-    const std::vector<std::vector<int32_t>>& calibration, Executor& executor,
-    Progress& progress = no_progress(), const std::vector<AllocationGroup>& known = {},
+    const Measurement& what, Executor& executor, Progress& progress = no_progress(),
+    const std::vector<AllocationGroup>& known = {},
     FunctionRef<void(const AllocationGroup&)> keep = [](const AllocationGroup&) {});
 // The groups that measure_choices measures, and how often it runs the model, at most.
 struct MeasuringPlan {
@@ -52,10 +58,7 @@ struct MeasuringPlan {
 MeasuringPlan plan_measuring(const ModelSource& source, const QuantizeSettings& settings,
                              const std::vector<Encoding>& candidates);
 // An estimate of the memory that measure_choices takes beside the executor and the program.
-uint64_t measuring_bytes(const ModelSource& source, const QuantizeSettings& settings,
-                         const std::vector<Encoding>& candidates,
-                         const std::vector<std::vector<int32_t>>& windows,
-                         const std::vector<std::vector<int32_t>>& calibration);
+uint64_t measuring_bytes(const Measurement& what);
 
 // Chooses so that the bytes are at most `budget` and the sum of KL is small. False where even the
 // smallest choices do not fit: those are then chosen.

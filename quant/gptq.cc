@@ -7,17 +7,89 @@
 #include "core/error.h"
 #include "core/linalg.h"
 #include "core/parallel.h"
+#include "quant/gptq_backends.h"
 #include "quant/gptq_rows.h"
 #include "runtime/cpu/kernels.h"
 
 namespace pith {
 namespace {
 
+class HostGptq final : public GptqFactor {
+ public:
+  GptqLoss encode(const GptqOptions& options, const RowJob& job) const override;
+
+  struct Panel : Block {
+    Buffer<float> feedback = {};  // [end, width]: columns [begin, end) of U
+    Buffer<float> gram = {};      // [k, width]: the same of H
+  };
+  std::vector<Panel> panels;                 // of blocks
+  std::vector<Buffer<float>> group_inverse;  // of the piece of U of each group: [width, width]
+
+ protected:
+  void set_gram(const Matrix<double>& gram) override;
+  void set_factor(const Matrix<double>& factor) override;
+};
+
+// to = inverse of the unit upper triangular u [n, n] (row stride `stride`).
+void invert_unit_upper(int64_t n, const float* u, int64_t stride, float* to) {
+  for (int64_t j = 0; j < n; ++j) {
+    for (int64_t i = n - 1; i >= 0; --i) {
+      double sum = i == j ? 1 : 0;
+      for (int64_t p = i + 1; p <= j; ++p)
+        sum -= static_cast<double>(u[i * stride + p]) * static_cast<double>(to[p * n + j]);
+      to[i * n + j] = i > j ? 0.0f : static_cast<float>(sum);
+    }
+  }
+}
+
+void HostGptq::set_gram(const Matrix<double>& gram) {
+  const double* h = gram.data();
+  for (const auto& block : blocks) {
+    Panel& b = panels.emplace_back(Panel{block});
+    b.gram = Buffer<float>(k * b.width());
+    for (int64_t i = 0; i < k; ++i) {
+      for (int64_t j = 0; j < b.width(); ++j)
+        b.gram[i * b.width() + j] = static_cast<float>(h[i * k + b.begin + j]);
+    }
+  }
+}
+
+void HostGptq::set_factor(const Matrix<double>& factor) {
+  const double* u = factor.data();
+  for (int64_t i = 0; i < k; ++i)
+    variance[static_cast<size_t>(i)] = static_cast<float>(u[i * k + i] * u[i * k + i]);
+  for (auto& b : panels) {
+    b.feedback = Buffer<float>(b.end * b.width());
+    for (int64_t i = 0; i < b.end; ++i) {
+      for (int64_t j = 0; j < b.width(); ++j) {
+        const int64_t column = b.begin + j;
+        b.feedback[i * b.width() + j] =
+            i > column ? 0.0f : static_cast<float>(u[i * k + column] / u[column * k + column]);
+      }
+    }
+  }
+  group_inverse.resize(groups.size());
+  parallel_for(static_cast<int64_t>(groups.size()), [&](int64_t i) {
+    const auto& g = groups[static_cast<size_t>(i)];
+    const int64_t n = g.end - g.begin;
+    // Wider than a block: its scale is that of the original weights.
+    if (n > kBlock) return;
+    const auto b = std::ranges::find_if(
+        panels, [&](const Panel& p) { return p.begin <= g.begin && g.end <= p.end; });
+    auto& to = group_inverse[static_cast<size_t>(i)];
+    to = Buffer<float>(n * n);
+    invert_unit_upper(n, b->feedback.data() + g.begin * b->width() + g.begin - b->begin, b->width(),
+                      to.data());
+  });
+}
+
+// Some rows in the making.
 class Tile : private GptqRows {
  public:
-  Tile(const GptqFactor& f, const GptqOptions& options, const RowJob& job, int64_t first,
+  Tile(const HostGptq& f, const GptqOptions& options, const RowJob& job, int64_t first,
        int64_t rows)
       : GptqRows(f, job, first, rows),
+        host_(f),
         options_(options),
         top_(static_cast<float>((1 << job.encoding.bits) - 1)),
         kernels_(cpu_kernels()),
@@ -27,17 +99,85 @@ class Tile : private GptqRows {
   }
 
   GptqLoss run() {
-    sweep();
-    for (int i = 0; i < options_.refine; ++i) {
-      if (has_own_scales(job_.encoding)) refit();
-      descend();
+    if (job_.encoding.kind == EncodingKind::kTcq) {
+      find_paths();
+    } else {
+      sweep();
+      refine_rows(*this, options_.refine, has_own_scales(job_.encoding));
     }
-    if (options_.refine > 0 && has_own_scales(job_.encoding)) refit();
     store();
     return loss();
   }
 
- private:
+  void find_paths() {
+    windows_.resize(static_cast<size_t>(rows_ * f_.k));
+    for (size_t g = 0; g < f_.groups.size(); ++g) {
+      const auto& group = f_.groups[g];
+      for (int64_t r = 0; r < lanes_; ++r) {
+        const auto at = scale_index(g, r);
+        zero_[at] = kTcqZero;
+        scale_[at] =
+            r >= rows_
+                ? 0
+                : as_stored(r,
+                            tcq_scale(job_.encoding.bits, original_.data() + r * f_.k + group.begin,
+                                      f_.variance.data() + group.begin, group.end - group.begin));
+      }
+    }
+    for (const int survivors : {64, 128}) {
+      for (int64_t first = 0; first < f_.k; first += kTcqPiece) find_piece(first, survivors);
+      refit();
+    }
+  }
+
+  // Columns [first, first + kTcqPiece) of all rows, with a look at some of the next.
+  void find_piece(int64_t first, int survivors) {
+    const int64_t columns = std::min(kTcqColumns, f_.k - first),
+                  decided = std::min(kTcqPiece, f_.k - first);
+    thread_local Buffer<float> targets, feedback;
+    targets.require(rows_ * columns);
+    feedback.require(columns * columns);
+    for (int64_t r = 0; r < rows_; ++r)
+      std::copy_n(original_.data() + r * f_.k + first, columns, targets.data() + r * columns);
+    for (const auto& b : host_.panels) {
+      const int64_t begin = std::max(first, b.begin), end = std::min(first + columns, b.end);
+      if (begin >= end) continue;
+      const float* const u = b.feedback.data() + begin - b.begin;
+      kernels_.gemm(rows_, end - begin, first, error_.data(), f_.k, u, b.width(),
+                    targets.data() + begin - first, columns, true);
+      for (int64_t i = first; i < end; ++i) {
+        std::copy_n(u + i * b.width(), end - begin,
+                    feedback.data() + (i - first) * columns + begin - first);
+      }
+    }
+    uint16_t found[kTcqColumns];
+    float scales[kTcqColumns];
+    for (int64_t r = 0; r < rows_; ++r) {
+      const int64_t row = r * f_.k + first;
+      size_t g = 0;
+      for (int64_t i = 0; i < columns; ++i) {
+        while (f_.groups[g].end <= first + i) ++g;
+        scales[i] = scale_[scale_index(g, r)];
+      }
+      const int32_t before = first == 0 ? -1 : windows_[static_cast<size_t>(row - 1)];
+      search_windows({.bits = job_.encoding.bits,
+                      .columns = columns,
+                      .original = original_.data() + row,
+                      .target = targets.data() + r * columns,
+                      .scale = scales,
+                      .cost = f_.variance.data() + first,
+                      .feedback = feedback.data(),
+                      .stride = columns,
+                      .survivors = survivors},
+                     before, found);
+      for (int64_t i = 0; i < decided; ++i) {
+        windows_[static_cast<size_t>(row + i)] = found[i];
+        codes_[row + i] = tcq_code(found[i]);
+        error_[row + i] = original_[row + i] - scales[i] * (codes_[row + i] - kTcqZero);
+      }
+    }
+  }
+
   // [rows][columns] at a stride, to [columns][lanes], and back.
   void to_lanes(const float* from, int64_t stride, int64_t columns, float* to) const {
     for (int64_t p = 0; p < columns; ++p) {
@@ -51,6 +191,13 @@ class Tile : private GptqRows {
     }
   }
 
+  // What the mask keeps of the columns of a block; null where there is none.
+  const float* kept_lanes(const GptqFactor::Block& b, Buffer<float>* to) const {
+    if (kept_.empty()) return nullptr;
+    to_lanes(kept_.data() + b.begin, f_.k, b.width(), to->data());
+    return to->data();
+  }
+
   void set_scales(size_t g) {
     for (int64_t r = 0; r < lanes_; ++r) {
       const auto at = scale_index(g, r);
@@ -61,8 +208,8 @@ class Tile : private GptqRows {
   }
 
   void sweep() {
-    thread_local Buffer<float> rows, lanes, original, codes, error, free;
-    for (auto* b : {&rows, &lanes, &original, &codes, &error, &free})
+    thread_local Buffer<float> rows, lanes, original, codes, error, free, kept;
+    for (auto* b : {&rows, &lanes, &original, &codes, &error, &free, &kept})
       b->require(lanes_ * GptqFactor::kBlock);
     std::vector<float> loss(static_cast<size_t>(lanes_));
     size_t g = 0;
@@ -74,7 +221,7 @@ class Tile : private GptqRows {
                       options_.search);
       }
     }
-    for (const auto& b : f_.blocks) {
+    for (const auto& b : host_.panels) {
       const int64_t width = b.width();
       for (int64_t r = 0; r < rows_; ++r) {
         std::copy(original_.data() + r * f_.k + b.begin, original_.data() + r * f_.k + b.end,
@@ -84,6 +231,7 @@ class Tile : private GptqRows {
                     rows.data(), width, true);
       to_lanes(rows.data(), width, width, lanes.data());
       to_lanes(original_.data() + b.begin, f_.k, width, original.data());
+      const float* const keeps = kept_lanes(b, &kept);
       for (int64_t p = b.begin; p < b.end;) {
         while (f_.groups[g].end <= p) ++g;
         const auto& group = f_.groups[g];
@@ -98,15 +246,15 @@ class Tile : private GptqRows {
               free[r * n + i] = w[i];
             }
           }
-          kernels_.gemm(rows_, n, n, rows.data(), n, f_.group_inverse[g].data(), n, free.data(), n,
-                        true);
+          kernels_.gemm(rows_, n, n, rows.data(), n, host_.group_inverse[g].data(), n, free.data(),
+                        n, true);
           choose_scales(g, free.data(), n, f_.variance.data() + p, options_.search);
         }
         set_scales(g);
         grid_.sweep({levels_, lanes_, p - b.begin, end - b.begin, width, lanes.data(),
                      original.data(), b.feedback.data() + b.begin * width, width,
                      f_.variance.data() + b.begin, lane_scale_, lane_inverse_, lane_zero_, top_,
-                     codes.data(), error.data(), loss.data()});
+                     codes.data(), error.data(), loss.data(), keeps});
         p = end;
       }
       from_lanes(codes.data(), width, f_.k, codes_.data() + b.begin);
@@ -129,7 +277,7 @@ class Tile : private GptqRows {
 
   // to[rows, k] = from[rows, columns [begin, end)] H[those, :]
   void times_gram(const float* from, int64_t stride, int64_t begin, int64_t end, float* to) const {
-    for (const auto& b : f_.blocks) {
+    for (const auto& b : host_.panels) {
       kernels_.gemm(rows_, b.width(), end - begin, from, stride, b.gram.data() + begin * b.width(),
                     b.width(), to + b.begin, f_.k, false);
     }
@@ -206,10 +354,11 @@ class Tile : private GptqRows {
   }
 
   void descend() {
-    thread_local Buffer<float> rows, gradient, value, codes;
-    for (auto* b : {&rows, &gradient, &value, &codes}) b->require(lanes_ * GptqFactor::kBlock);
+    thread_local Buffer<float> rows, gradient, value, codes, kept;
+    for (auto* b : {&rows, &gradient, &value, &codes, &kept})
+      b->require(lanes_ * GptqFactor::kBlock);
     size_t g = 0;
-    for (const auto& b : f_.blocks) {
+    for (const auto& b : host_.panels) {
       const int64_t width = b.width();
       // value - original is -error
       kernels_.gemm(rows_, width, f_.k, error_.data(), f_.k, b.gram.data(), width, rows.data(),
@@ -223,13 +372,14 @@ class Tile : private GptqRows {
         }
       }
       to_lanes(rows.data(), width, width, value.data());
+      const float* const keeps = kept_lanes(b, &kept);
       for (int64_t p = b.begin; p < b.end;) {
         while (f_.groups[g].end <= p) ++g;
         const int64_t end = std::min(b.end, f_.groups[g].end);
         set_scales(g);
         grid_.descend({levels_, lanes_, p - b.begin, end - b.begin, width, gradient.data(),
                        value.data(), codes.data(), b.gram.data() + b.begin * width, width,
-                       lane_scale_, lane_inverse_, lane_zero_, top_});
+                       lane_scale_, lane_inverse_, lane_zero_, top_, keeps});
         p = end;
       }
       from_lanes(codes.data(), width, f_.k, codes_.data() + b.begin);
@@ -263,6 +413,8 @@ class Tile : private GptqRows {
     return out;
   }
 
+ private:
+  const HostGptq& host_;
   const GptqOptions& options_;
   float top_;
   const CpuKernels& kernels_;
@@ -271,25 +423,34 @@ class Tile : private GptqRows {
   float lane_scale_[kMaxLanes], lane_zero_[kMaxLanes], lane_inverse_[kMaxLanes];
 };
 
-}  // namespace
-
-GptqLoss encode_gptq(const GptqFactor& factor, const GptqOptions& options, const RowJob& job) {
+GptqLoss HostGptq::encode(const GptqOptions& options, const RowJob& job) const {
   if (is_fp8(job.encoding)) encode_minmax(job);  // which sets the scales
   constexpr int64_t kRows = 48;                  // 4 tiles of the matrix kernel, 3 vectors of lanes
-  const int64_t tiles = ceil_div(job.rows, kRows);
-  std::vector<GptqLoss> losses(static_cast<size_t>(tiles));
+  std::vector<GptqLoss> losses(static_cast<size_t>(ceil_div(job.rows, kRows)));
   parallel_ranges(job.rows, kRows, [&](int64_t begin, int64_t end) {
     losses[static_cast<size_t>(begin / kRows)] =
-        Tile(factor, options, job, begin, end - begin).run();
+        Tile(*this, options, job, begin, end - begin).run();
   });
   GptqLoss all;
   for (const auto& l : losses) all += l;
   return all;
 }
 
+}  // namespace
+
+std::unique_ptr<GptqFactor> gptq_on_host() { return std::make_unique<HostGptq>(); }
+
 bool gptq_takes(const Encoding& e) {
   return e.kind == EncodingKind::kFp8 ||
-         ((e.kind == EncodingKind::kInt || e.kind == EncodingKind::kNf4) && !e.two_level);
+         ((e.kind == EncodingKind::kInt || e.kind == EncodingKind::kNf4 ||
+           e.kind == EncodingKind::kTcq) &&
+          !e.two_level);
+}
+
+GptqOptions options_for(const Encoding& e, const GptqOptions& options) {
+  GptqOptions out = options;
+  if (e.kind == EncodingKind::kTcq) out.order = false;
+  return out;
 }
 
 int64_t gptq_group(const Encoding& e, int64_t k) {

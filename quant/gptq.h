@@ -16,14 +16,19 @@
 // they are (least squares over all groups at once), then each code again where it loses least for
 // the scales and all other codes (coordinate descent, as QuantEase, Behdin et al. 2023). Each
 // lowers the loss or is not kept.
+//
+// Trellis codes (formats/encodings/tcq.h): the M algorithm over paths in the place of rounding column
+// by column. Each survivor has the targets that its own errors lead to, within a piece of columns and
+// some of the next; a piece decided, its errors go to all later columns. Twice: for scales that fit
+// the deviation of the groups, then for those that lose least with the codes of the first time.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <vector>
 
-#include "core/buffer.h"
 #include "quant/method.h"
+#include "runtime/algebra/algebra.h"
 
 namespace pith {
 
@@ -38,44 +43,6 @@ struct GptqOptions {
   friend bool operator==(const GptqOptions&, const GptqOptions&) = default;
 };
 
-class GpuDevice;
-struct GptqOnGpu;
-
-// What the rows of all linears with the same input share: one factorization.
-class GptqFactor {
- public:
-  // gram [k, k]. Null where the damped matrix is not positive definite, or not finite. A column
-  // that was never active counts as an average one. With a device, what is large lies there, and
-  // rows are rounded there (gptq_gpu.h).
-  static std::unique_ptr<GptqFactor> make(const float* gram, int64_t k, int64_t group,
-                                          const GptqOptions& options, GpuDevice* device = nullptr);
-
-  static uint64_t working_bytes(int64_t k);
-
-  static constexpr int64_t kBlock = 128;  // columns at most
-
-  // Columns in the order of their rounding: places. A block is whole groups, or a piece of one that
-  // is wider than a block.
-  struct Group {
-    int64_t index, begin, end;  // of the matrix; places
-  };
-  struct Block {
-    int64_t begin, end;
-    // Not with a device:
-    Buffer<float> feedback;  // [end, width]: columns [begin, end) of U
-    Buffer<float> gram;      // [k, width]: the same of H
-    int64_t width() const { return end - begin; }
-  };
-
-  int64_t k = 0;
-  std::vector<int64_t> order;  // column at each place
-  std::vector<Group> groups;
-  std::vector<Block> blocks;
-  std::vector<float> variance;               // [k]: D by place
-  std::vector<Buffer<float>> group_inverse;  // of the piece of U of each group: [width, width]
-  std::shared_ptr<GptqOnGpu> gpu;
-};
-
 struct GptqLoss {
   double error = 0, norm = 0;  // sums over rows of (w - q) H (w - q)^T and w H w^T
 
@@ -86,13 +53,57 @@ struct GptqLoss {
   }
 };
 
-// Whether encode_gptq takes it: integers and nf4 with scales of one level, and fp8.
+// What the rows of all linears with the same input share: one factorization, and the steps of
+// rounding in the memory of its algebra: gptq.cc on the host, gptq_gpu.cc on a GPU.
+class GptqFactor {
+ public:
+  // gram [k, k] on the host. Null where the damped matrix is not positive definite, or not finite.
+  // A column that was never active counts as an average one.
+  static std::unique_ptr<GptqFactor> make(Algebra& algebra, const float* gram, int64_t k,
+                                          int64_t group, const GptqOptions& options);
+  virtual ~GptqFactor() = default;
+
+  // Rounds rows of a linear. The scales of fp8 are those of plain rounding; where each row has its
+  // own, refinement fits them. Threads may call it on the host.
+  virtual GptqLoss encode(const GptqOptions& options, const RowJob& job) const = 0;
+
+  static uint64_t working_bytes(int64_t k);
+  // Workspace of a row on a GPU, for Algebra::for_row_panels.
+  static uint64_t row_bytes(int64_t k, int64_t group);
+
+  static constexpr int64_t kBlock = 128;  // columns at most
+
+  // Columns in the order of their rounding: places. A block is whole groups, or a piece of one that
+  // is wider than a block.
+  struct Group {
+    int64_t index, begin, end;  // of the matrix; places
+  };
+  struct Block {
+    int64_t begin, end;
+    int64_t width() const { return end - begin; }
+  };
+
+  int64_t k = 0;
+  std::vector<int64_t> order;  // column at each place
+  std::vector<Group> groups;
+  std::vector<Block> blocks;
+  std::vector<float> variance;  // [k]: D by place
+
+ protected:
+  // The damped Gram matrix H in the order of places, in f64, and then its factor U sqrt(D), upper
+  // triangular, from which `variance` is set.
+  virtual void set_gram(const Matrix<double>& gram) = 0;
+  virtual void set_factor(const Matrix<double>& factor) = 0;
+};
+
+// Whether GPTQ takes it: integers, nf4 and trellis codes with scales of one level, and fp8.
 bool gptq_takes(const Encoding& e);
+// The options for an encoding: the path of a trellis code takes columns as they come.
+GptqOptions options_for(const Encoding& e, const GptqOptions& options);
 // The group of the factor that it needs: of columns with one scale.
 int64_t gptq_group(const Encoding& e, int64_t k);
 
-// Rows of a linear. The scales of fp8 are those of plain rounding; where each row has its own,
-// refinement fits them.
-GptqLoss encode_gptq(const GptqFactor& factor, const GptqOptions& options, const RowJob& job);
+// What a stage takes of a GPU at most, with input correction, in bytes.
+uint64_t gptq_gpu_bytes(int64_t n, int64_t k, int64_t group);
 
 }  // namespace pith

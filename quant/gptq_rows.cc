@@ -44,6 +44,14 @@ void GptqRows::load() {
     for (int64_t p = 0; p < f_.k; ++p)
       original_[r * f_.k + p] = row[static_cast<size_t>(f_.order[static_cast<size_t>(p)])];
   }
+  if (job_.mask == nullptr) return;
+  kept_ = Buffer<float>(lanes_ * f_.k);
+  for (int64_t r = 0; r < rows_; ++r) {
+    for (int64_t p = 0; p < f_.k; ++p) {
+      const int64_t column = f_.order[static_cast<size_t>(p)];
+      kept_[r * f_.k + p] = job_.mask->cleared(job_.row + first_ + r, column) ? 0 : 1;
+    }
+  }
 }
 
 float GptqRows::as_stored(int64_t r, float s) const {
@@ -75,6 +83,7 @@ void GptqRows::choose_scales(size_t g, const float* x, int64_t stride, const flo
                              bool search) {
   const auto& group = f_.groups[g];
   const int64_t width = group.end - group.begin;
+  std::vector<float> kept(kept_.empty() ? 0 : static_cast<size_t>(width));
   for (int64_t r = 0; r < lanes_; ++r) {
     const auto at = scale_index(g, r);
     if (r >= rows_) {
@@ -84,12 +93,20 @@ void GptqRows::choose_scales(size_t g, const float* x, int64_t stride, const flo
     if (is_fp8(job_.encoding)) {
       scale_[at] = std::ldexp(fp8_scale_of(r, group), -exponent_[static_cast<size_t>(r)]);
       zero_[at] = 0;
-    } else if (levels_ == Levels::kNf4) {
-      scale_[at] = as_stored(r, search_nf4(x + r * stride, weights, width));
+      continue;
+    }
+    const float* of_row = x + r * stride;
+    if (!kept.empty()) {
+      for (int64_t i = 0; i < width; ++i)
+        kept[static_cast<size_t>(i)] = of_row[i] * kept_[r * f_.k + group.begin + i];
+      of_row = kept.data();
+    }
+    if (levels_ == Levels::kNf4) {
+      scale_[at] = as_stored(r, search_nf4(of_row, weights, width));
       zero_[at] = 0;
     } else {
-      const GridChoice c = search ? search_.run(x + r * stride, weights, width)
-                                  : search_.range(x + r * stride, width);
+      const GridChoice c =
+          search ? search_.run(of_row, weights, width) : search_.range(of_row, width);
       scale_[at] = as_stored(r, c.scale);
       zero_[at] = c.zero;
     }
@@ -114,6 +131,11 @@ void GptqRows::store() {
           levels_ == Levels::kNf4 ? nearest_nf4(code) : static_cast<uint8_t>(code);
     }
     store_scales(job_.encoding, layout_, job_.to, job_.row + first_ + r, scales);
+    if (!windows_.empty()) {
+      const auto of_row = std::span(windows_).subspan(static_cast<size_t>(r * f_.k), codes.size());
+      store_tcq_row(job_, layout_, first_ + r, scales, of_row);
+      continue;
+    }
     store_row(job_, layout_, first_ + r, scales, zeros, codes);
   }
 }

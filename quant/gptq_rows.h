@@ -2,7 +2,7 @@
 // and codes, and how those go into the planes.
 #pragma once
 
-#include "formats/encodings/int_group.h"
+#include "formats/encodings/tcq.h"
 #include "quant/gptq.h"
 #include "quant/grid.h"
 #include "quant/group_search.h"
@@ -19,10 +19,10 @@ class GptqRows {
   // Rows [first, first + rows) of the job.
   GptqRows(const GptqFactor& f, const RowJob& job, int64_t first, int64_t rows);
 
-  // The numbers, each row scaled by a power of two to a magnitude near 1.
+  // The numbers, each row scaled by a power of two to a magnitude near 1, and what the mask keeps.
   void load();
   // The scale and zero of group g for numbers x [rows, width] at a stride, with weights of columns:
-  // searched for, or from the range; those of fp8 are there already.
+  // searched for, or from the range, without what the mask clears; those of fp8 are there already.
   void choose_scales(size_t g, const float* x, int64_t stride, const float* weights, bool search);
   void store();
 
@@ -34,13 +34,15 @@ class GptqRows {
   const RowJob& job_;
   int64_t first_, rows_, lanes_;
   Levels levels_;
-  Buffer<float> original_;      // [rows, k] by place
-  Buffer<float> codes_;         // [rows, k] by place
-  Buffer<float> scale_, zero_;  // [groups, lanes], groups in their order
-  std::vector<int> exponent_;   // [rows]
+  Buffer<float> original_;         // [rows, k] by place
+  Buffer<float> kept_;             // [rows, k] by place: 0 where the mask clears, else 1; or empty
+  Buffer<float> codes_;            // [rows, k] by place
+  std::vector<uint16_t> windows_;  // [rows, k] of trellis codes
+  Buffer<float> scale_, zero_;     // [groups, lanes], groups in their order
+  std::vector<int> exponent_;      // [rows]
 
  private:
-  // Of fp8, as the reference encoder left it: from the original weights.
+  // The fp8 scale of a group, as the reference encoder left it: from the original weights.
   float fp8_scale_of(int64_t r, const GptqFactor::Group& group) const;
   std::byte* fp8_scale_bytes(int64_t row, const GptqFactor::Group& group) const;
   void store_fp8();

@@ -3,236 +3,149 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <numeric>
+#include <tuple>
 
 #include "core/buffer.h"
-#include "core/bytes.h"
 #include "core/error.h"
-#include "core/linalg.h"
 #include "core/parallel.h"
-#include "quant/gptq_gpu.h"
+#include "quant/input_correction.h"
 #include "quant/quantize_pass.h"
 #include "runtime/compress/check.h"
-#include "runtime/compress/decode.h"
-#include "runtime/cpu/matmul.h"
+#include "runtime/compress/slabs.h"
+#include "runtime/cpu/cpu_algebra.h"
+#include "runtime/cpu/decode.h"
 
 namespace pith {
 namespace {
 
-struct Rung {
+struct DampedFactor {
   std::unique_ptr<GptqFactor> factor;  // null: rounding
   GptqOptions options;
   std::string fallback;
 };
 
-Rung climb(const InputStatistics& s, int64_t k, int64_t group, const GptqOptions& wanted,
-           GpuDevice* device) {
-  Rung rung{nullptr, wanted, {}};
+DampedFactor factor_with_increasing_damping(Algebra& algebra, const InputStatistics& s, int64_t k,
+                                            int64_t group, const GptqOptions& wanted) {
+  DampedFactor out{nullptr, wanted, {}};
   for (const double damping : {wanted.damping, 0.1, 1.0}) {
     if (damping < wanted.damping) continue;
-    rung.options.damping = damping;
-    rung.factor = GptqFactor::make(s.gram.data(), k, group, rung.options, device);
-    if (rung.factor) break;
+    out.options.damping = damping;
+    out.factor = GptqFactor::make(algebra, s.gram.data(), k, group, out.options);
+    if (out.factor) break;
   }
-  if (!rung.factor) {
-    rung.fallback = "the Gram matrix of its inputs cannot be factored: rounding by its diagonal";
-  } else if (rung.options.damping != wanted.damping) {
-    rung.fallback = fmt::format("the Gram matrix of its inputs needed damping {} rather than {}",
-                                rung.options.damping, wanted.damping);
+  if (!out.factor) {
+    out.fallback = "the Gram matrix of its inputs cannot be factored: rounding by its diagonal";
+  } else if (out.options.damping != wanted.damping) {
+    out.fallback = fmt::format("the Gram matrix of its inputs needed damping {} rather than {}",
+                               out.options.damping, wanted.damping);
   }
-  return rung;
-}
-
-struct Correction {
-  // W moves by W inputs + outputs.
-  Buffer<float> inputs;   // C (H + damping)^-1 [k, k]; empty: no correction
-  Buffer<float> outputs;  // R (H + damping)^-1 [n, k]; empty: none
-  InputStatistics held;
-  std::unique_ptr<GpuCorrection> gpu;  // instead, with a device
-};
-
-void solve_correction(const InputStatistics& s, int64_t k, double damping, Correction* to) {
-  const int64_t n = s.residual.size() / k;
-  Buffer<double> a(k * k), b((k + n) * k);
-  double mean = 0;
-  for (int64_t i = 0; i < k; ++i)
-    mean += static_cast<double>(s.gram[i * k + i]) / static_cast<double>(k);
-  for (int64_t i = 0; i < k * k; ++i) {
-    a[i] = static_cast<double>(s.gram[i]);
-    b[i] = static_cast<double>(s.cross[i]);
-  }
-  for (int64_t i = 0; i < n * k; ++i) b[k * k + i] = static_cast<double>(s.residual[i]);
-  for (int64_t i = 0; i < k; ++i) a[i * k + i] += damping * mean;
-  if (!solve_positive(k, a.data(), k + n, b.data())) return;
-  to->inputs = Buffer<float>(k * k);
-  to->outputs = Buffer<float>(n * k);
-  for (int64_t i = 0; i < k * k; ++i) to->inputs[i] = static_cast<float>(b[i]);
-  for (int64_t i = 0; i < n * k; ++i) to->outputs[i] = static_cast<float>(b[k * k + i]);
-}
-
-double share_of(double gain, double cost) {
-  return cost > 0 && std::isfinite(gain / cost) ? gain / cost : 0;
-}
-
-// The share of the move after which |y - W' x|^2 is least on the held-out tokens: with move M it is
-// <M, W C + R> / <M H, M>.
-double best_share(const Correction& c, const Linear& linear) {
-  const int64_t k = linear.k;
-  constexpr int64_t kRows = 48;
-  const auto tiles = static_cast<size_t>((linear.n + kRows - 1) / kRows);
-  std::vector<double> gains(tiles), costs(tiles);
-  parallel_ranges(linear.n, kRows, [&](int64_t begin, int64_t end) {
-    thread_local Buffer<float> w, move, wc, mh;
-    const int64_t rows = end - begin;
-    for (auto* b : {&w, &move, &wc, &mh}) b->require(kRows * k);
-    const auto times = [&](const Buffer<float>& a, const Buffer<float>& b, Buffer<float>* to) {
-      cpu_kernels().gemm(rows, k, k, a.data(), k, b.data(), k, to->data(), k, false);
-    };
-    fast_rows(linear, begin, rows, w.data());
-    times(w, c.inputs, &move);
-    times(w, c.held.cross, &wc);
-    for (int64_t i = 0; i < rows * k && !c.outputs.empty(); ++i) {
-      move[i] += c.outputs[begin * k + i];
-      wc[i] += c.held.residual[begin * k + i];
-    }
-    times(move, c.held.gram, &mh);
-    double gain = 0, cost = 0;
-    for (int64_t i = 0; i < rows * k; ++i) {
-      gain += static_cast<double>(move[i]) * static_cast<double>(wc[i]);
-      cost += static_cast<double>(move[i]) * static_cast<double>(mh[i]);
-    }
-    gains[static_cast<size_t>(begin / kRows)] = gain;
-    costs[static_cast<size_t>(begin / kRows)] = cost;
-  });
-  const double gain = std::accumulate(gains.begin(), gains.end(), 0.0),
-               cost = std::accumulate(costs.begin(), costs.end(), 0.0);
-  return share_of(gain, cost);
+  return out;
 }
 
 // One linear of a stage on its way into planes.
 struct Rounding {
   const Linear& linear;
   const Encoding& encoding;
-  const Rung& rung;
-  const Correction& correction;
+  Algebra& algebra;
+  const DampedFactor& damped;
+  const InputCorrection* correction;  // null: none
   MutablePlanes to;
-  uint64_t* meant;  // [n]
+  uint64_t* meant;   // [n]
+  const Mask* mask;  // or null
   float tensor_absmax = 0;
   double share = 0;  // of the correction
 
-  void read(int64_t begin, int64_t end, float* w) const {
+  // f(begin, end, w) for panels of rows, w [end - begin, k] on the host. Panels begin at multiples
+  // of `step`.
+  void each_panel(int64_t step, FunctionRef<void(int64_t, int64_t, float*)> f) const {
     const int64_t k = linear.k;
-    fast_rows(linear, begin, end - begin, w);
-    check_finite(linear.name, begin, k, {w, static_cast<size_t>((end - begin) * k)});
-  }
-  // encode_rows(job) of rows whose numbers are w; errors name the linear.
-  template <class Encode>
-  GptqLoss encode(int64_t begin, int64_t end, const float* w, Encode encode_rows) const {
-    try {
-      return encode_rows({encoding, linear.n, linear.k, begin, end - begin, w, nullptr,
-                          tensor_absmax, to, meant + begin});
-    } catch (const Error& e) {
-      throw Error(e.kind(), linear.name + ": " + e.what());
-    }
+    const uint64_t row_bytes = GptqFactor::row_bytes(k, gptq_group(encoding, k));
+    algebra.for_row_panels(linear.n, step, row_bytes, [&](int64_t begin, int64_t end) {
+      Buffer<float> w((end - begin) * k);
+      parallel_ranges(end - begin, 48, [&](int64_t first, int64_t last) {
+        float* const rows = w.data() + first * k;
+        decode_rows(linear, begin + first, last - first, rows);
+        check_finite(linear.name, begin + first, k,
+                     {rows, static_cast<size_t>((last - first) * k)});
+      });
+      f(begin, end, w.data());
+    });
   }
 };
 
-GptqLoss round_rows(const Rounding& r) {
+// The share of the correction after which |y - W' x|^2 is least on the held-out tokens.
+double best_share(const Rounding& r) {
   const int64_t k = r.linear.k;
-  // Few rows, so that threads share a small matrix out as well; but whole areas of one scale.
-  const int64_t tile = std::max<int64_t>(48, row_step(r.encoding, r.linear.n, k));
-  std::vector<GptqLoss> losses(static_cast<size_t>(ceil_div(r.linear.n, tile)));
-  parallel_ranges(r.linear.n, tile, [&](int64_t begin, int64_t end) {
-    thread_local Buffer<float> w, moved;
-    w.require((end - begin) * k);
-    r.read(begin, end, w.data());
+  std::vector<InputCorrection::Effect> effects(static_cast<size_t>(r.linear.n));  // by first row
+  r.each_panel(1, [&](int64_t begin, int64_t end, float* w) {
+    const Matrix<float> there = r.algebra.borrow(w, end - begin, k);
+    effects[static_cast<size_t>(begin)] = r.correction->judge(there, begin);
+  });
+  double gain = 0, cost = 0;
+  for (const auto& e : effects) {
+    gain += e.gain;
+    cost += e.cost;
+  }
+  return cost > 0 && std::isfinite(gain / cost) ? gain / cost : 0;
+}
+
+GptqLoss round_rows(const Rounding& r) {
+  const int64_t n = r.linear.n, k = r.linear.k;
+  std::vector<GptqLoss> losses(static_cast<size_t>(n));  // by first row
+  // Whole areas of one scale.
+  r.each_panel(row_step(r.encoding, n, k), [&](int64_t begin, int64_t end, float* w) {
     if (r.share > 0) {
-      moved.require((end - begin) * k);
-      cpu_kernels().gemm(end - begin, k, k, w.data(), k, r.correction.inputs.data(), k,
-                         moved.data(), k, false);
-      const auto by = static_cast<float>(r.share);
-      for (int64_t i = 0; i < (end - begin) * k; ++i) w[i] += by * moved[i];
-      if (!r.correction.outputs.empty()) {
-        const float* shift = r.correction.outputs.data() + begin * k;
-        for (int64_t i = 0; i < (end - begin) * k; ++i) w[i] += by * shift[i];
-      }
+      Matrix<float> there = r.algebra.borrow(w, end - begin, k);
+      r.correction->apply(static_cast<float>(r.share), begin, there);
+      r.algebra.give_back(there, w);
     }
-    losses[static_cast<size_t>(begin / tile)] = r.encode(
-        begin, end, w.data(),
-        [&](const RowJob& job) { return encode_gptq(*r.rung.factor, r.rung.options, job); });
+    try {
+      losses[static_cast<size_t>(begin)] = r.damped.factor->encode(
+          r.damped.options, {r.encoding, n, k, begin, end - begin, w, nullptr, r.tensor_absmax,
+                             r.to, r.meant + begin, r.mask});
+    } catch (const Error& e) {
+      throw Error(e.kind(), r.linear.name + ": " + e.what());
+    }
   });
   GptqLoss all;
   for (const auto& l : losses) all += l;
   return all;
 }
 
-// f(begin, end, w): rows and where they lie on the device; `w` is them here.
-void by_rows_on_gpu(const Rounding& r, GpuDevice& device, Buffer<float>* w,
-                    FunctionRef<void(int64_t, int64_t, GpuMatrix<float>&)> f) {
-  const int64_t k = r.linear.k, step = gptq_gpu_rows(k, gptq_group(r.encoding, k));
-  for (int64_t begin = 0; begin < r.linear.n; begin += step) {
-    const int64_t end = std::min(r.linear.n, begin + step);
-    w->require((end - begin) * k);
-    parallel_ranges(end - begin, 48, [&](int64_t first, int64_t last) {
-      r.read(begin + first, begin + last, w->data() + first * k);
-    });
-    GpuMatrix<float> on_device(device, end - begin, k, w->data());
-    f(begin, end, on_device);
-  }
-}
-
-double best_share_on_gpu(const Rounding& r, GpuDevice& device) {
-  GpuCorrection& correction = *r.correction.gpu;
-  double gains = 0, costs = 0;
-  Buffer<float> w;
-  by_rows_on_gpu(r, device, &w, [&](int64_t begin, int64_t end, GpuMatrix<float>& rows) {
-    double gain, cost;
-    correction.judge(rows.data(), correction.move(rows.data(), begin, end - begin), begin, &gain,
-                     &cost);
-    gains += gain;
-    costs += cost;
-  });
-  return share_of(gains, costs);
-}
-
-GptqLoss round_rows_on_gpu(const Rounding& r, GpuDevice& device) {
-  GptqLoss all;
-  Buffer<float> w;
-  by_rows_on_gpu(r, device, &w, [&](int64_t begin, int64_t end, GpuMatrix<float>& rows) {
-    if (r.share > 0) {
-      GpuCorrection& correction = *r.correction.gpu;
-      correction.apply(correction.move(rows.data(), begin, end - begin),
-                       static_cast<float>(r.share), rows.data());
-      device.download(w.data(), rows.data(), rows.buffer.bytes());
-    }
-    all += r.encode(begin, end, w.data(), [&](const RowJob& job) {
-      return encode_gptq_on_gpu(*r.rung.factor, r.rung.options, job, rows.data());
-    });
-  });
-  return all;
-}
-
-void encode_with(const StageJob& job, size_t index, const Rung& rung,
-                 const Correction& correction) {
-  const Encoding& e = *job.encodings[index];
-  const LinearInfo& info = job.stage.linears[index];
-  Linear& linear = find_linear(job.block, info);
-  GpuDevice* const device = job.calibration->gpu();
-  OwnedWeight result = allocate_weight(e, info.n, info.k);
+LinearReport encode_with(const WeightPart& part, const Encoding& e, Algebra& algebra,
+                         const DampedFactor& damped, const InputCorrection* correction) {
+  Linear& linear = part.linear;
+  OwnedWeight result = allocate_weight(e, linear.n, linear.k);
   LinearReport done;
-  done.fallback = rung.fallback;
-  done.rows.resize(static_cast<size_t>(info.n));
-  Rounding r{linear, e, rung, correction, result.planes, done.rows.data()};
+  done.fallback = damped.fallback;
+  done.rows.resize(static_cast<size_t>(linear.n));
+  Rounding r{linear, e, algebra, damped, correction, result.planes, done.rows.data(), part.mask};
   if (e.has_tensor_scale()) r.tensor_absmax = absmax_of(linear);
-  if (correction.gpu) r.share = best_share_on_gpu(r, *device);
-  if (!correction.inputs.empty()) r.share = best_share(correction, linear);
-  r.share = std::clamp(r.share, 0.0, rung.options.correct_inputs);
-  const GptqLoss loss = device != nullptr ? round_rows_on_gpu(r, *device) : round_rows(r);
+  if (correction != nullptr)
+    r.share = std::clamp(best_share(r), 0.0, damped.options.correct_inputs);
+  const GptqLoss loss = round_rows(r);
   done.error = loss.norm > 0 ? loss.error / loss.norm : 0;
   done.method = fmt::format("gptq, output error {:.2e}", done.error);
   if (r.share > 0) done.method += fmt::format(", inputs corrected by {:.2f}", r.share);
   set_weight(linear, std::move(result));
-  job.report[info.name] = std::move(done);
+  return done;
+}
+
+// Statistics of w x, from those of x.
+InputStatistics through(Algebra& algebra, const Weight& w, const InputStatistics& x) {
+  const int64_t n = w.n, k = w.k;
+  Buffer<float> rows(n * k);
+  decode_rows(w, 0, n, rows.data());
+  const Matrix<float> weight = algebra.borrow(rows.data(), n, k);
+  Matrix<float> product(algebra, n, k), gram(algebra, n, n);
+  algebra.gemm(1, weight, algebra.borrow(x.gram.data(), k, k), 0, product);
+  algebra.gemm(1, product, weight.t(), 0, gram);
+  InputStatistics out;
+  out.tokens = x.tokens;
+  out.gram = algebra.take(std::move(gram));
+  for (int64_t r = 0; r < n; ++r)
+    out.mean_square.push_back(static_cast<double>(out.gram[r * n + r]));
+  return out;
 }
 
 }  // namespace
@@ -240,30 +153,60 @@ void encode_with(const StageJob& job, size_t index, const Rung& rung,
 struct GptqStage::State {
   GptqOptions options;
   InputStatistics inputs;
-  Correction correction;
-  std::string unusable;           // why there are none
-  std::vector<float> weights;     // of channels
-  std::map<int64_t, Rung> rungs;  // by group size
+  std::unique_ptr<InputCorrection> correction;  // null: none
+  std::string unusable;                         // why there are no statistics
+  std::vector<float> weights;                   // of channels
+  // By group size, where it is, and whether its columns stay in their order.
+  std::map<std::tuple<int64_t, Algebra*, bool>, DampedFactor> factors;
+
+  LinearReport round(const WeightPart& part, const Encoding& e, Algebra& algebra);
 };
+
+LinearReport GptqStage::State::round(const WeightPart& part, const Encoding& e, Algebra& there) {
+  LinearReport done{.method = "rtn weighted by inputs", .fallback = unusable, .rows = {}};
+  const bool paths = e.kind == EncodingKind::kTcq;
+  if (!weights.empty() && gptq_takes(e) && !(paths && part.mask != nullptr)) {
+    const int64_t k = part.linear.k, group = gptq_group(e, k);
+    // The kernels of a GPU know neither masks nor trellis codes.
+    Algebra& algebra = part.mask != nullptr || paths ? cpu_algebra() : there;
+    auto [it, is_new] = factors.try_emplace({group, &algebra, paths});
+    if (is_new) {
+      it->second =
+          factor_with_increasing_damping(algebra, inputs, k, group, options_for(e, options));
+    }
+    if (it->second.factor) {
+      // The correction is that of the whole linear's outputs.
+      const bool corrects = part.whole && &algebra == &there;
+      return encode_with(part, e, algebra, it->second, corrects ? correction.get() : nullptr);
+    }
+    done.fallback = it->second.fallback;
+  }
+  if (weights.empty()) {
+    done.method = "rtn";
+    if (done.fallback.empty())
+      done.fallback = inputs.tokens == 0
+                          ? "no token of the calibration text came to it: rounding without data"
+                          : "its inputs are all zero: rounding without data";
+  }
+  const float* const channel_weight = weights.empty() ? nullptr : weights.data();
+  return round_rows_of(part.linear, {e, encode_rtn, channel_weight, part.mask}, done);
+}
 
 GptqStage::GptqStage(const Stage& stage, const GptqOptions& options, Calibration& calibration,
                      const InputEncoding& input)
     : state_(std::make_unique<State>()) {
   State& s = *state_;
   s.options = options;
-  const StatisticsNeeds needs = {.mean_square = true,
-                                 .gram = true,
-                                 .cross = options.correct_inputs > 0 && calibration.holds_out()};
+  const StatisticsNeeds needs = {
+      .mean_square = true,
+      .gram = true,
+      .cross_gram = options.correct_inputs > 0 && calibration.holds_out()};
   try {
     s.inputs = calibration.inputs(stage, needs, false, input);
-    if (!s.inputs.cross.empty()) {
-      s.correction.held = calibration.inputs(stage, needs, true, input);
-      if (GpuDevice* const device = calibration.gpu()) {
-        s.correction.gpu =
-            GpuCorrection::make(*device, s.inputs, s.correction.held, stage.k(), options.damping);
-      } else {
-        solve_correction(s.inputs, stage.k(), options.damping, &s.correction);
-      }
+    if (!s.inputs.cross_gram.empty()) {
+      s.correction = InputCorrection::make(calibration.algebra(), s.inputs,
+                                           calibration.inputs(stage, needs, true, input), stage.k(),
+                                           options.damping);
     }
     s.weights = channel_weights(s.inputs);
   } catch (const Error& e) {
@@ -274,30 +217,22 @@ GptqStage::GptqStage(const Stage& stage, const GptqOptions& options, Calibration
 GptqStage::~GptqStage() = default;
 
 void GptqStage::round(const StageJob& job) {
-  State& s = *state_;
+  Algebra& algebra = job.calibration->algebra();
   for (size_t i = 0; i < job.encodings.size(); ++i) {
     if (!job.encodings[i]) continue;
     const Encoding& e = *job.encodings[i];
-    LinearReport done{.method = "rtn weighted by inputs", .fallback = s.unusable, .rows = {}};
-    if (!s.weights.empty() && gptq_takes(e)) {
-      const int64_t group = gptq_group(e, job.stage.k());
-      auto [it, is_new] = s.rungs.try_emplace(group);
-      if (is_new)
-        it->second = climb(s.inputs, job.stage.k(), group, s.options, job.calibration->gpu());
-      if (it->second.factor) {
-        encode_with(job, i, it->second, s.correction);
-        continue;
-      }
-      done.fallback = it->second.fallback;
-    }
-    if (s.weights.empty()) {
-      done.method = "rtn";
-      if (done.fallback.empty())
-        done.fallback = s.inputs.tokens == 0
-                            ? "no token of the calibration text came to it: rounding without data"
-                            : "its inputs are all zero: rounding without data";
-    }
-    encode_linear(job, i, encode_rtn, s.weights.empty() ? nullptr : s.weights.data(), done);
+    const LinearInfo& info = job.stage.linears[i];
+    const Mask* mask = job.masks == nullptr ? nullptr : find_mask(*job.masks, info.name);
+    job.report[info.name] =
+        round_parts(find_linear(job.block, info), mask, [&](const WeightPart& part) {
+          if (part.through == nullptr || state_->weights.empty())
+            return state_->round(part, e, algebra);
+          State inner;
+          inner.options = state_->options;
+          inner.inputs = through(algebra, *part.through, state_->inputs);
+          inner.weights = channel_weights(inner.inputs);
+          return inner.round(part, e, algebra);
+        });
   }
 }
 

@@ -26,8 +26,9 @@ struct SweepJob {
   const float* variance;                // [columns]: what a squared miss costs
   const float *scale, *inverse, *zero;  // [lanes]
   float top;
-  float *codes, *error;  // out: level + zero, original - value
-  float* loss;           // [lanes], added to
+  float *codes, *error;         // out: level + zero, original - value
+  float* loss;                  // [lanes], added to
+  const float* kept = nullptr;  // 1, or 0 where the level has to be 0; null: 1 everywhere
 };
 
 // The same shape of work, for rounding again when all else is fixed.
@@ -41,6 +42,7 @@ struct DescentJob {
   int64_t stride;
   const float *scale, *inverse, *zero;
   float top;
+  const float* kept = nullptr;  // see SweepJob
 };
 
 struct GridKernels {

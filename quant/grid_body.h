@@ -102,7 +102,7 @@ inline void with_levels(Levels levels, Run run) {
   }
 }
 
-template <class Nearest>
+template <bool kMasked, class Nearest>
 inline void sweep_with(const SweepJob& j, Nearest nearest) {
   const int64_t lanes = j.lanes;
   for (int64_t p = j.begin; p < j.end; ++p) {
@@ -111,8 +111,10 @@ inline void sweep_with(const SweepJob& j, Nearest nearest) {
     float* c = j.codes + p * lanes;
     float* e = j.error + p * lanes;
     const float d = j.variance[p];
+    const float* kept = kMasked ? j.kept + p * lanes : nullptr;
     for (int64_t l = 0; l < lanes; ++l) {
-      const float q = nearest(t[l] * j.inverse[l], -j.zero[l], j.top - j.zero[l]);
+      float q = nearest(t[l] * j.inverse[l], -j.zero[l], j.top - j.zero[l]);
+      if constexpr (kMasked) q *= kept[l];
       const float value = j.scale[l] * q;
       const float miss = t[l] - value;
       c[l] = q + j.zero[l];
@@ -128,7 +130,7 @@ inline void sweep_with(const SweepJob& j, Nearest nearest) {
   }
 }
 
-template <class Nearest>
+template <bool kMasked, class Nearest>
 inline void descend_with(const DescentJob& j, Nearest nearest) {
   const int64_t lanes = j.lanes;
   for (int64_t p = j.begin; p < j.end; ++p) {
@@ -136,12 +138,14 @@ inline void descend_with(const DescentJob& j, Nearest nearest) {
     float* v = j.value + p * lanes;
     float* c = j.codes + p * lanes;
     const float* h = j.gram + p * j.stride;
+    const float* kept = kMasked ? j.kept + p * lanes : nullptr;
     const float inverse_h = 1 / h[p];
     float change[kMaxLanes];
     float any = 0;
     for (int64_t l = 0; l < lanes; ++l) {
       const float wanted = v[l] - g[l] * inverse_h;
-      const float q = nearest(wanted * j.inverse[l], -j.zero[l], j.top - j.zero[l]);
+      float q = nearest(wanted * j.inverse[l], -j.zero[l], j.top - j.zero[l]);
+      if constexpr (kMasked) q *= kept[l];
       const float value = j.scale[l] * q;
       change[l] = value - v[l];
       v[l] = value;
@@ -158,8 +162,12 @@ inline void descend_with(const DescentJob& j, Nearest nearest) {
 }
 
 void sweep(const SweepJob& j) {
-  with_levels(j.levels, [&](auto nearest) { sweep_with(j, nearest); });
+  with_levels(j.levels, [&](auto nearest) {
+    j.kept == nullptr ? sweep_with<false>(j, nearest) : sweep_with<true>(j, nearest);
+  });
 }
 void descend(const DescentJob& j) {
-  with_levels(j.levels, [&](auto nearest) { descend_with(j, nearest); });
+  with_levels(j.levels, [&](auto nearest) {
+    j.kept == nullptr ? descend_with<false>(j, nearest) : descend_with<true>(j, nearest);
+  });
 }

@@ -1,12 +1,15 @@
 #include "quant/method.h"
 
-#include <string>
-#include <vector>
+#include <algorithm>
+#include <cmath>
 
 #include "core/error.h"
+#include "core/parallel.h"
 #include "formats/encodings/tcq.h"
 #include "quant/scaling.h"
 #include "runtime/compress/check.h"
+#include "runtime/compress/slabs.h"
+#include "runtime/cpu/decode.h"
 
 namespace pith {
 namespace {
@@ -69,19 +72,161 @@ void store_tcq_row(const RowJob& job, const GroupLayout& l, int64_t r,
 
 std::span<const Method> methods() { return kTable; }
 
-const Method& find_method(std::string_view name) {
-  std::string known;
-  if (const size_t plus = name.find('+'); plus != std::string_view::npos)
-    return find_method(name.substr(plus + 1));
-  for (const auto& s : scalings()) {
-    if (name == s.name) return find_method("rtn");
+const Method& plain_rounding() { return kTable[1]; }
+
+std::string MethodChoice::name() const {
+  if (scaling == nullptr) return rounding->name;
+  const std::string alone = scaling->name;
+  return rounding == &plain_rounding() ? alone : alone + "+" + rounding->name;
+}
+
+MethodChoice parse_method(std::string_view name) {
+  const auto found = [&](auto table, std::string_view part) {
+    const auto it = std::ranges::find(table, part, [](const auto& row) { return row.name; });
+    return it == table.end() ? nullptr : &*it;
+  };
+  const size_t plus = name.find('+');
+  const std::string_view first = name.substr(0, plus);
+  MethodChoice choice;
+  choice.scaling = found(scalings(), first);
+  if (plus != std::string_view::npos || choice.scaling == nullptr) {
+    const std::string_view last = plus == std::string_view::npos ? name : name.substr(plus + 1);
+    choice.rounding = found(methods(), last);
   }
-  for (const auto& m : kTable) {
-    if (name == m.name) return m;
-    known += std::string(known.empty() ? "" : ", ") + m.name;
+  if (choice.rounding == nullptr) {
+    std::string known;
+    for (const auto& m : methods()) known += fmt::format("{}{}", known.empty() ? "" : ", ", m.name);
+    for (const auto& s : scalings()) known += std::string(", ") + s.name;
+    fail(ErrorKind::kUsage, "unknown method \"{}\": {}", name, known);
   }
-  for (const auto& s : scalings()) known += std::string(", ") + s.name;
-  fail(ErrorKind::kUsage, "unknown method \"{}\": {}", name, known);
+  if (plus != std::string_view::npos && choice.scaling == nullptr) {
+    fail(ErrorKind::kUsage, "method \"{}\": {} is not a scaling (awq, smoothquant)", name, first);
+  }
+  return choice;
+}
+
+const float* masked_rows(const RowJob& job, Buffer<float>* memory) {
+  if (job.mask == nullptr) return job.w;
+  memory->require(job.rows * job.k);
+  for (int64_t r = 0; r < job.rows; ++r) {
+    for (int64_t c = 0; c < job.k; ++c) {
+      const int64_t at = r * job.k + c;
+      (*memory)[at] = job.mask->cleared(job.row + r, c) ? 0 : job.w[at];
+    }
+  }
+  return memory->data();
+}
+
+LinearForm rounded_form(LinearForm form, const Encoding& e) {
+  for (auto& t : form.terms) {
+    t.weight = e;
+    if (t.rank > 0) t.up = e;
+  }
+  return form;
+}
+
+LinearReport round_parts(Linear& linear, const Mask* mask,
+                         FunctionRef<LinearReport(const WeightPart&)> round) {
+  if (linear.terms.size() == 1 && !linear.terms.front().up)
+    return round({linear, nullptr, mask, true});
+  LinearReport all;
+  const auto part = [&](Weight& w, const Weight* through, const Mask* cleared) {
+    Linear alone{.name = linear.name, .n = w.n, .k = w.k, .terms = {{w, {}}}, .bias = {}};
+    LinearReport done = round({alone, through, cleared, false});
+    w = alone.terms.front().w;
+    all.error = std::max(all.error, done.error);
+    if (all.method.empty()) all.method = done.method;
+    if (all.fallback.empty()) all.fallback = done.fallback;
+  };
+  for (Term& t : linear.terms) {
+    part(t.w, nullptr, t.up ? nullptr : mask);
+    if (t.up) part(*t.up, &t.w, nullptr);
+  }
+  return all;
+}
+
+float absmax_of(const Linear& linear) {
+  std::vector<float> maxima(static_cast<size_t>(linear.n));
+  parallel_for(linear.n, [&](int64_t r) {
+    thread_local Buffer<float> w;
+    w.require(linear.k);
+    decode_rows(linear, r, 1, w.data());
+    for (int64_t i = 0; i < linear.k; ++i)
+      maxima[static_cast<size_t>(r)] = std::max(maxima[static_cast<size_t>(r)], std::fabs(w[i]));
+  });
+  return *std::ranges::max_element(maxima);
+}
+
+OwnedWeight encode_rows_of(const Linear& linear, const RowRounding& how) {
+  const Encoding& e = how.encoding;
+  const float absmax = e.has_tensor_scale() ? absmax_of(linear) : 0;
+  OwnedWeight result = allocate_weight(e, linear.n, linear.k);
+  parallel_ranges(linear.n, slab_rows(e, linear.n, linear.k), [&](int64_t begin, int64_t end) {
+    thread_local Buffer<float> w;
+    w.require((end - begin) * linear.k);
+    decode_rows(linear, begin, end - begin, w.data());
+    check_finite(linear.name, begin, linear.k,
+                 {w.data(), static_cast<size_t>((end - begin) * linear.k)});
+    try {
+      how.encode({e, linear.n, linear.k, begin, end - begin, w.data(), how.channel_weight, absmax,
+                  result.planes, how.meant == nullptr ? nullptr : how.meant + begin, how.mask});
+    } catch (const Error& error) {
+      throw Error(error.kind(), linear.name + ": " + error.what());
+    }
+  });
+  return result;
+}
+
+namespace {
+
+// Mean squares of w x, by those of x, if the channels of x do not correlate.
+std::vector<float> through(const Weight& w, const float* mean_square) {
+  std::vector<float> out(static_cast<size_t>(w.n)), row(static_cast<size_t>(w.k));
+  for (int64_t r = 0; r < w.n; ++r) {
+    decode_rows(w, r, 1, row.data());
+    for (size_t i = 0; i < row.size(); ++i)
+      out[static_cast<size_t>(r)] += row[i] * row[i] * mean_square[i];
+  }
+  return out;
+}
+
+}  // namespace
+
+LinearReport round_rows_of(Linear& linear, const RowRounding& how, const LinearReport& report) {
+  return round_parts(linear, how.mask, [&](const WeightPart& part) {
+    LinearReport done = report;
+    done.rows.resize(static_cast<size_t>(part.linear.n));
+    RowRounding rounding = how;
+    rounding.mask = part.mask;
+    rounding.meant = done.rows.data();
+    std::vector<float> weights;
+    if (part.through != nullptr && how.channel_weight != nullptr) {
+      weights = through(*part.through, how.channel_weight);
+      rounding.channel_weight = weights.data();
+    }
+    set_weight(part.linear, encode_rows_of(part.linear, rounding));
+    if (done.rows[0] == 0) done.rows.clear();  // the method does not say
+    return done;
+  });
+}
+
+void round_rows_of(const StageJob& job, size_t index, void (*encode)(const RowJob&),
+                   const float* channel_weight, const LinearReport& report) {
+  if (!job.encodings[index]) return;
+  const std::string& name = job.stage.linears[index].name;
+  const Mask* mask = job.masks == nullptr ? nullptr : find_mask(*job.masks, name);
+  job.report[name] = round_rows_of(find_linear(job.block, job.stage.linears[index]),
+                                   {*job.encodings[index], encode, channel_weight, mask}, report);
+}
+
+std::vector<float> channel_weights(const InputStatistics& s) {
+  double mean = 0;
+  for (const double v : s.mean_square) mean += v;
+  mean /= static_cast<double>(std::max<size_t>(1, s.mean_square.size()));
+  std::vector<float> out;
+  if (mean <= 0) return out;
+  for (const double v : s.mean_square) out.push_back(static_cast<float>(std::max(v / mean, 1e-6)));
+  return out;
 }
 
 }  // namespace pith

@@ -2,10 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
+#include "core/buffer.h"
+#include "core/function_ref.h"
 #include "formats/encodings/encoding.h"
 #include "runtime/compress/pass.h"
 
@@ -17,13 +21,17 @@ struct RowJob {
   const Encoding& encoding;
   int64_t n, k;
   int64_t row, rows;
-  const float* w;  // [rows, k]
-  const float*
-      channel_weight;   // [k]: mean square of each input on calibration text; null: none ran
-  float tensor_absmax;  // of the whole matrix, for fp8 with one scale
-  MutablePlanes to;     // of the whole matrix
-  uint64_t* meant;      // [rows]: row_hash of each row as it should decode; null: not asked for
+  const float* w;               // [rows, k]
+  const float* channel_weight;  // [k]: mean square of each input on a text; null: none was read
+  float tensor_absmax;          // of the whole matrix, for fp8 with one scale
+  MutablePlanes to;             // of the whole matrix
+  uint64_t* meant;  // [rows]: row_hash of each row as it should decode; null: not asked for
+  // What pruning cleared in the whole matrix becomes exactly zero and has no say in the choice of
+  // scales. Null: nothing.
+  const Mask* mask = nullptr;
 };
+// job.w with zeros where the mask clears, in `memory`; job.w itself where nothing is cleared.
+const float* masked_rows(const RowJob& job, Buffer<float>* memory);
 
 struct GroupLayout;
 // Stores a row of integers or normal floats whose scales are stored already (`scales`: as stored),
@@ -37,6 +45,7 @@ void store_tcq_row(const RowJob& job, const GroupLayout& layout, int64_t r,
                    std::span<const float> scales, std::span<const uint16_t> windows);
 
 struct QuantizeSettings;
+struct Scaling;
 
 // The linears of a stage that are to be quantized, with their encodings, and what is known of their
 // inputs.
@@ -47,7 +56,8 @@ struct StageJob {
   Block& block;
   Calibration* calibration;  // null: no text
   PassReport& report;
-  InputEncoding input = {};  // how the stage will round its inputs
+  InputEncoding input = {};      // how the stage will round its inputs
+  const Masks* masks = nullptr;  // null: nothing was pruned
 };
 
 // A method rounds rows one by one, or (where it has `stage`) all linears with one input together.
@@ -60,22 +70,57 @@ struct Method {
 };
 
 std::span<const Method> methods();
-// The rounding of "gptq", "awq+gptq", ...; Error(kUsage) listing them.
-const Method& find_method(std::string_view name);
+const Method& plain_rounding();  // rtn
 
-// Quantizes one linear of a stage row by row. channel_weight [k] or null.
-void encode_linear(const StageJob& job, size_t linear, void (*encode)(const RowJob&),
+// What --method says: how weights are rounded, and how channels are scaled before.
+struct MethodChoice {
+  const Scaling* scaling = nullptr;  // null: none
+  const Method* rounding = &plain_rounding();
+
+  std::string name() const;  // "gptq", "awq" (rounds by rtn), "awq+gptq"
+};
+// "gptq", "awq", "awq+gptq", ...; Error(kUsage) listing what there is.
+MethodChoice parse_method(std::string_view name);
+
+// The form of a linear whose weights are all rounded to `e`: each of its terms, with both factors
+// of those of low rank.
+LinearForm rounded_form(LinearForm form, const Encoding& e);
+
+// One weight of a linear, as a linear of its own to be rounded.
+struct WeightPart {
+  Linear& linear;         // one plain term
+  const Weight* through;  // the inputs are through x, for the up of a low-rank term; null: x
+  const Mask* mask;       // null: nothing was pruned
+  bool whole;             // the linear has no other weights
+};
+// Calls `round` for each weight of a linear, in the order in which inputs pass them, and puts what
+// it leaves there in place of the weight. A linear of several weights does not say how its rows
+// decode.
+LinearReport round_parts(Linear& linear, const Mask* mask,
+                         FunctionRef<LinearReport(const WeightPart&)> round);
+
+// Rounding row by row, to one encoding.
+struct RowRounding {
+  const Encoding& encoding;
+  void (*encode)(const RowJob&);
+  const float* channel_weight = nullptr;  // [k], of the inputs of the linear
+  const Mask* mask = nullptr;
+  uint64_t* meant = nullptr;  // [n]
+};
+// All rows of a linear as one weight. Errors name the linear.
+OwnedWeight encode_rows_of(const Linear& linear, const RowRounding& how);
+
+// Rounds each weight of a linear row by row and reports it as `report`. The up of a low-rank term
+// is weighted by its inputs as if those of the linear did not correlate.
+LinearReport round_rows_of(Linear& linear, const RowRounding& how, const LinearReport& report);
+// The same of one linear of a stage, with its report; nothing where it is to stay.
+void round_rows_of(const StageJob& job, size_t linear, void (*encode)(const RowJob&),
                    const float* channel_weight, const LinearReport& report);
-
-// All rows of a linear; the hash of each as the method meant it to `meant` [n], or null. Errors
-// name the linear.
-OwnedWeight encode_rows_of(const Linear& linear, const Encoding& e, void (*encode)(const RowJob&),
-                           const float* channel_weight, uint64_t* meant);
 
 // RowJob::tensor_absmax, where the encoding asks for it.
 float absmax_of(const Linear& linear);
 
-// Puts a weight in the place of all terms.
+// Puts a weight in the place of the one of a plain linear.
 inline void set_weight(Linear& linear, OwnedWeight weight) {
   linear.terms.clear();
   linear.terms.push_back({.w = std::move(weight.weight), .up = {}});

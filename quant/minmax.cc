@@ -5,7 +5,7 @@
 #include <cmath>
 #include <vector>
 
-#include "core/error.h"
+#include "core/buffer.h"
 #include "formats/encodings/int_group.h"
 #include "quant/grid.h"
 #include "quant/method.h"
@@ -14,8 +14,10 @@ namespace pith {
 
 void encode_minmax(const RowJob& job) {
   const Encoding& e = job.encoding;
+  thread_local Buffer<float> masked;
+  const float* const rows = masked_rows(job, &masked);
   if (e.kind != EncodingKind::kInt) {
-    return ops(e.kind).encode(e, job.n, job.k, job.row, job.rows, job.w, job.tensor_absmax, job.to);
+    return ops(e.kind).encode(e, job.n, job.k, job.row, job.rows, rows, job.tensor_absmax, job.to);
   }
   const GridKernels& grid = grid_kernels();
   const GroupLayout l(e, job.n, job.k);
@@ -24,7 +26,7 @@ void encode_minmax(const RowJob& job) {
   std::vector<float> scales(groups), lows(groups);
   std::vector<uint8_t> zeros(groups), codes(static_cast<size_t>(job.k));
   for (int64_t r = 0; r < job.rows; ++r) {
-    const float* x = job.w + r * job.k;
+    const float* x = rows + r * job.k;
     for (size_t g = 0; g < groups; ++g) {
       const int64_t begin = l.group_begin(static_cast<int64_t>(g)),
                     end = l.group_end(static_cast<int64_t>(g));

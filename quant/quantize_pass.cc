@@ -3,26 +3,79 @@
 #include <fnmatch.h>
 
 #include <algorithm>
-#include <cmath>
 
-#include "core/buffer.h"
-#include "core/bytes.h"
 #include "core/error.h"
-#include "core/parallel.h"
-#include "formats/tokenizer/regex.h"
-#include "quant/gptq_gpu.h"
-#include "runtime/compress/check.h"
-#include "runtime/compress/decode.h"
+#include "core/regex/regex.h"
+#include "runtime/cpu/cpu_algebra.h"
 
 namespace pith {
 namespace {
+
+// What a method does row by row: without a text, and to tables.
+std::string row_method(const Method& m, bool weighted) {
+  const std::string name = m.stage == nullptr ? m.name : plain_rounding().name;
+  return weighted ? name + " weighted by inputs" : name;
+}
+
+// Rows of the embedding or head, by what is known of the inputs that it is multiplied with.
+class QuantizedTable final : public TableEncoder {
+ public:
+  // `inputs`: null where nothing is known.
+  QuantizedTable(const QuantizeSettings& settings, const LinearInfo& info, const Encoding& e,
+                 const InputStatistics* inputs)
+      : rounding_(*settings.method.rounding), options_(settings.gptq), info_(info), encoding_(e) {
+    if (inputs == nullptr) return;
+    weights_ = channel_weights(*inputs);
+    if (inputs->gram.empty() || !gptq_takes(e)) return;
+    // A tied table is looked up as well, where every column counts alike: damping is that. 3 to 10
+    // did best of 0.01 to 10 on TinyStories-656K, where 0.01 is worse than plain rounding.
+    GptqOptions options = options_for(e, options_);
+    if (info.role == LinearRole::kEmbedding) options.damping = 5;
+    factor_ = GptqFactor::make(cpu_algebra(), inputs->gram.data(), info.k, gptq_group(e, info.k),
+                               options);
+  }
+
+  std::string method() const override {
+    if (factor_) return "gptq";
+    return row_method(rounding_, !weights_.empty());
+  }
+  void encode(const TableRows& t) const override {
+    const RowJob job{encoding_,
+                     t.n,
+                     info_.k,
+                     t.row,
+                     t.rows,
+                     t.w,
+                     weights_.empty() ? nullptr : weights_.data(),
+                     t.tensor_absmax,
+                     t.to,
+                     t.meant};
+    try {
+      if (factor_) {
+        factor_->encode(options_, job);
+      } else {
+        rounding_.encode(job);
+      }
+    } catch (const Error& error) {
+      throw Error(error.kind(), info_.name + ": " + error.what());
+    }
+  }
+
+ private:
+  const Method& rounding_;
+  const GptqOptions options_;
+  const LinearInfo info_;
+  const Encoding encoding_;
+  std::vector<float> weights_;
+  std::unique_ptr<GptqFactor> factor_;
+};
 
 class QuantizePass final : public Pass {
  public:
   explicit QuantizePass(const QuantizeSettings& settings)
       : settings_(settings),
-        scaling_(find_scaling(settings.method)),
-        method_(find_method(settings.method)) {}
+        scaling_(settings.method.scaling),
+        rounding_(*settings.method.rounding) {}
 
   std::string recipe() const override {
     // Every setting is named, so that a new one does not compile before it is handled here.
@@ -31,8 +84,8 @@ class QuantizePass final : public Pass {
     const auto& [damping, order, search, static_groups, refine, correct_inputs] = gptq;
     std::string text = fmt::format(
         "  - quantize:\n      method: {}\n      linears: {}\n      embedding: {}\n      head: {}\n",
-        method, to_string(linears), to_string(embedding), to_string(head));
-    if (method_.stage != nullptr) {
+        method.name(), to_string(linears), to_string(embedding), to_string(head));
+    if (rounding_.stage != nullptr) {
       text += fmt::format(
           "      damping: {}\n      order: {}\n      search: {}\n      static_groups: {}\n"
           "      refine: {}\n      correct_inputs: {}\n",
@@ -49,11 +102,11 @@ class QuantizePass final : public Pass {
   }
 
   std::string needs_text() const override {
-    if (method_.stage != nullptr || scaling_ != nullptr) {
+    if (rounding_.stage != nullptr || scaling_ != nullptr) {
       return fmt::format(
           "{} needs a calibration text: --calib FILE, or leave --calib out and the "
           "model writes one",
-          settings_.method);
+          settings_.method.name());
     }
     if (settings_.input.rounds() && settings_.input.scale == InputScale::kTensor) {
       return "a constant scale of inputs comes from a calibration text: --calib FILE, or leave "
@@ -63,33 +116,67 @@ class QuantizePass final : public Pass {
   }
 
   StatisticsNeeds needs() const override {
-    StatisticsNeeds all = method_.needs;
+    StatisticsNeeds all = rounding_.needs;
     if (scaling_ != nullptr) all = all | scaling_->needs;
-    if (method_.needs.gram && settings_.gptq.correct_inputs > 0) all.cross = true;
+    if (rounding_.needs.gram && settings_.gptq.correct_inputs > 0) all.cross_gram = true;
     if (settings_.input.rounds() && settings_.input.scale == InputScale::kTensor)
       all.mean_square = true;
     return all;
   }
-  uint64_t working_bytes(int64_t k) const override {
-    if (!method_.needs.gram) return 0;
+  PassMemory working(const LinearInfo& info) const override {
+    if (!rounding_.needs.gram) return {};
     // Input correction: products with the original inputs, the same of held-out windows, and what
     // is solved for, in f64 and in f32; as much again for hidden states where they are missed.
-    const auto n = static_cast<uint64_t>(k);
-    return GptqFactor::working_bytes(k) + (settings_.gptq.correct_inputs > 0 ? n * n * 56 : 0);
+    const auto k = static_cast<uint64_t>(info.k);
+    const uint64_t correction = settings_.gptq.correct_inputs > 0 ? k * k * 56 : 0;
+    return {.host = GptqFactor::working_bytes(info.k) + correction,
+            .gpu = gptq_gpu_bytes(info.n, info.k, gptq_group(settings_.linears, info.k))};
   }
 
-  uint64_t gpu_working_bytes(int64_t n, int64_t k) const override {
-    return method_.needs.gram ? gptq_gpu_bytes(n, k, gptq_group(settings_.linears, k)) : 0;
+  LinearForm form(const LinearInfo& info, const LinearForm& so_far) const override {
+    const auto e = encoding(info);
+    if (!e) return so_far;
+    if (info.layer < 0) return plain_form(*e, so_far.input);
+    LinearForm form = rounded_form(so_far, *e);
+    form.input = settings_.input;
+    return form;
   }
 
-  std::optional<Encoding> encoding(const LinearInfo& info) const override {
+  bool prepare(const SublayerContext& at) override {
+    if (scaling_ == nullptr || at.calibration == nullptr) return false;
+    for (const auto& stage : at.stages)
+      scaling_->apply({settings_, at.spec, stage, encodings_of(stage), at.block, *at.calibration});
+    return true;
+  }
+
+  void apply(const StageContext& at) override {
+    const Stage& stage = at.stage;
+    const auto encodings = encodings_of(stage);
+    if (std::ranges::none_of(encodings, [](const auto& e) { return e.has_value(); })) return;
+    const InputEncoding input = input_of(stage, at.calibration);
+    round({settings_, stage, encodings, at.block, at.calibration, at.report, input, &at.masks});
+    for (size_t i = 0; i < encodings.size(); ++i) {
+      if (encodings[i]) find_linear(at.block, stage.linears[i]).input = input;
+    }
+  }
+
+  std::unique_ptr<TableEncoder> table(const LinearInfo& info, const LinearForm& form,
+                                      TableInputs inputs) override {
+    if (!encoding(info)) return nullptr;
+    return std::make_unique<QuantizedTable>(settings_, info, form.terms.front().weight,
+                                            inputs(needs()));
+  }
+
+ private:
+  // What a linear's weights are rounded to; none: it stays as it is.
+  std::optional<Encoding> encoding(const LinearInfo& info) const {
     for (const auto& p : settings_.ignore) {
       if (matches_linear(p, info)) return std::nullopt;
     }
     if (info.part() >= 0 && scaling_ != nullptr) {
       fail(ErrorKind::kUnsupported,
-           "{}: {} does not know mixtures of experts or latent attention; gptq and rtn do",
-           info.name, settings_.method);
+           "{}: {} does not take MoE or MLA (latent attention); gptq and rtn do", info.name,
+           settings_.method.name());
     }
     bool rounds = !is_gate(info.role);
     Encoding e = info.role == LinearRole::kEmbedding ? settings_.embedding
@@ -101,26 +188,6 @@ class QuantizePass final : public Pass {
       rounds = true;
     }
     return rounds ? std::optional(e) : std::nullopt;
-  }
-
-  bool prepare(const proto::Sublayer& spec, std::span<const Stage> stages, Block& block,
-               Calibration* calibration) override {
-    if (scaling_ == nullptr || calibration == nullptr) return false;
-    for (const auto& stage : stages)
-      scaling_->apply({settings_, spec, stage, encodings_of(stage), block, *calibration});
-    return true;
-  }
-
-  void apply(const Stage& stage, Block& block, Calibration* calibration,
-             PassReport& report) override {
-    const auto encodings = encodings_of(stage);
-    if (std::ranges::none_of(encodings, [](const auto& e) { return e.has_value(); })) return;
-    const InputEncoding input = input_of(stage, calibration);
-    round({settings_, stage, encodings, block, calibration, report, input});
-    for (size_t i = 0; i < encodings.size(); ++i) {
-      const auto& info = stage.linears[i];
-      if (encodings[i]) find_linear(block, info).input = input;
-    }
   }
 
   // With the scale of a constant one from the text.
@@ -144,132 +211,27 @@ class QuantizePass final : public Pass {
   void round(const StageJob& job) const {
     const Stage& stage = job.stage;
     Calibration* calibration = job.calibration;
-    if (method_.stage != nullptr && calibration != nullptr) return method_.stage(job);
+    if (rounding_.stage != nullptr && calibration != nullptr) return rounding_.stage(job);
     std::vector<float> weights;
-    if (method_.needs.mean_square && calibration != nullptr)
+    if (rounding_.needs.mean_square && calibration != nullptr)
       weights = channel_weights(calibration->inputs(stage, {.mean_square = true}));
-    LinearReport done{.method = row_method(), .fallback = {}, .rows = {}};
-    if (!weights.empty()) done.method += " weighted by inputs";
+    const LinearReport done{
+        .method = row_method(rounding_, !weights.empty()), .fallback = {}, .rows = {}};
     for (size_t i = 0; i < stage.linears.size(); ++i)
-      encode_linear(job, i, method_.encode, weights.empty() ? nullptr : weights.data(), done);
+      round_rows_of(job, i, rounding_.encode, weights.empty() ? nullptr : weights.data(), done);
   }
-
-  void begin_table(const LinearInfo& info, const Encoding& e,
-                   const InputStatistics* inputs) override {
-    table_weights_.clear();
-    table_factor_.reset();
-    if (inputs == nullptr) return;
-    table_weights_ = channel_weights(*inputs);
-    if (!inputs->gram.empty() && gptq_takes(e)) {
-      // A tied table is looked up as well, where every column counts alike: damping is that. 3 to
-      // 10 did best of 0.01 to 10 on TinyStories-656K, where 0.01 is worse than plain rounding.
-      GptqOptions options = settings_.gptq;
-      if (info.role == LinearRole::kEmbedding) options.damping = 5;
-      table_factor_ = GptqFactor::make(inputs->gram.data(), info.k, gptq_group(e, info.k), options);
-    }
-  }
-
-  std::string encode_rows(const LinearInfo& info, const Encoding& e, int64_t row, int64_t rows,
-                          const float* w, float tensor_absmax, MutablePlanes to,
-                          uint64_t* meant) override {
-    const float* weights = table_weights_.empty() ? nullptr : table_weights_.data();
-    const RowJob job{e, info.n, info.k, row, rows, w, weights, tensor_absmax, to, meant};
-    try {
-      if (table_factor_) {
-        encode_gptq(*table_factor_, settings_.gptq, job);
-        return "gptq";
-      }
-      method_.encode(job);
-    } catch (const Error& error) {
-      throw Error(error.kind(), info.name + ": " + error.what());
-    }
-    return weights == nullptr ? row_method() : row_method() + " weighted by inputs";
-  }
-
- private:
-  // What the method does row by row: without a text, and to tables.
-  std::string row_method() const { return method_.stage == nullptr ? method_.name : "rtn"; }
 
   std::vector<std::optional<Encoding>> encodings_of(const Stage& stage) const {
     std::vector<std::optional<Encoding>> out;
     for (const auto& info : stage.linears) out.push_back(encoding(info));
     return out;
   }
-  // The scaling in "awq", "awq+gptq"; null where there is none.
-  static const Scaling* find_scaling(const std::string& method) {
-    const std::string first = method.substr(0, method.find('+'));
-    for (const auto& s : scalings()) {
-      if (first == s.name) return &s;
-    }
-    if (first.size() < method.size())
-      fail(ErrorKind::kUsage, "method \"{}\": {} is not a scaling (awq, smoothquant)", method,
-           first);
-    return nullptr;
-  }
-
   QuantizeSettings settings_;
   const Scaling* scaling_;
-  const Method& method_;
-  std::vector<float> table_weights_;  // of the embedding or head that is being encoded
-  std::unique_ptr<GptqFactor> table_factor_;
+  const Method& rounding_;
 };
 
 }  // namespace
-
-float absmax_of(const Linear& linear) {
-  std::vector<float> maxima(static_cast<size_t>(linear.n));
-  parallel_for(linear.n, [&](int64_t r) {
-    thread_local Buffer<float> w;
-    w.require(linear.k);
-    fast_rows(linear, r, 1, w.data());
-    for (int64_t i = 0; i < linear.k; ++i)
-      maxima[static_cast<size_t>(r)] = std::max(maxima[static_cast<size_t>(r)], std::fabs(w[i]));
-  });
-  return *std::ranges::max_element(maxima);
-}
-
-OwnedWeight encode_rows_of(const Linear& linear, const Encoding& e, void (*encode)(const RowJob&),
-                           const float* channel_weight, uint64_t* meant) {
-  const float absmax = e.has_tensor_scale() ? absmax_of(linear) : 0;
-  OwnedWeight result = allocate_weight(e, linear.n, linear.k);
-  parallel_ranges(linear.n, slab_rows(e, linear.n, linear.k), [&](int64_t begin, int64_t end) {
-    thread_local Buffer<float> w;
-    w.require((end - begin) * linear.k);
-    fast_rows(linear, begin, end - begin, w.data());
-    check_finite(linear.name, begin, linear.k,
-                 {w.data(), static_cast<size_t>((end - begin) * linear.k)});
-    try {
-      encode({e, linear.n, linear.k, begin, end - begin, w.data(), channel_weight, absmax,
-              result.planes, meant == nullptr ? nullptr : meant + begin});
-    } catch (const Error& error) {
-      throw Error(error.kind(), linear.name + ": " + error.what());
-    }
-  });
-  return result;
-}
-
-void encode_linear(const StageJob& job, size_t index, void (*encode)(const RowJob&),
-                   const float* channel_weight, const LinearReport& report) {
-  if (!job.encodings[index]) return;
-  const LinearInfo& info = job.stage.linears[index];
-  Linear& linear = find_linear(job.block, info);
-  LinearReport done = report;
-  done.rows.resize(static_cast<size_t>(info.n));
-  set_weight(linear, encode_rows_of(linear, *job.encodings[index], encode, channel_weight,
-                                    done.rows.data()));
-  if (done.rows[0] == 0) done.rows.clear();  // the method does not say
-  job.report[info.name] = std::move(done);
-}
-
-std::vector<float> channel_weights(const InputStatistics& s) {
-  double mean = 0;
-  for (const double v : s.mean_square) mean += v;
-  mean /= static_cast<double>(std::max<size_t>(1, s.mean_square.size()));
-  std::vector<float> out;
-  if (mean <= 0) return out;
-  for (const double v : s.mean_square) out.push_back(static_cast<float>(std::max(v / mean, 1e-6)));
-  return out;
-}
 
 bool matches_linear(const std::string& pattern, const LinearInfo& info) {
   if (pattern.starts_with("re:")) {
@@ -294,30 +256,24 @@ QuantizeSettings effective_settings(const QuantizeSettings& settings,
   };
   const auto none = [&](auto takes) { return std::ranges::none_of(types, takes); };
   const std::string type = to_string(settings.linears);
-  const bool scales =
-      out.method.find('+') != std::string::npos ||
-      std::ranges::any_of(scalings(), [&](const Scaling& s) { return out.method == s.name; });
+  const MethodChoice& asked = settings.method;
+  const bool calibrates = asked.scaling != nullptr || asked.rounding->stage != nullptr;
   // Dense numbers are rounded to the nearest: there is nothing to choose.
-  if (none([](const Encoding& e) { return e.kind != EncodingKind::kDense; }) &&
-      (scales || find_method(out.method).stage != nullptr)) {
+  if (calibrates && none([](const Encoding& e) { return e.kind != EncodingKind::kDense; })) {
     note(fmt::format("{} changes nothing for {}: plain rounding, without a calibration text",
-                     out.method, type));
-    out.method = "rtn";
+                     asked.name(), type));
+    out.method = {};
     return out;
   }
-  if (find_method(out.method).stage != nullptr && none(gptq_takes)) {
-    const size_t plus = out.method.find('+');
-    const std::string instead =
-        plus == std::string::npos ? "rtn" : out.method.substr(0, plus) + "+rtn";
+  if (asked.rounding->stage != nullptr && none(gptq_takes)) {
+    out.method.rounding = &plain_rounding();
     note(fmt::format("gptq does not round {}: {} instead of {}, weighted by inputs on the text",
-                     type, instead, out.method));
-    out.method = instead;
+                     type, out.method.name(), asked.name()));
   }
   return out;
 }
 
 std::unique_ptr<Pass> make_quantize_pass(const QuantizeSettings& settings) {
-  find_method(settings.method);  // a wrong name is said first
   return std::make_unique<QuantizePass>(effective_settings(settings));
 }
 

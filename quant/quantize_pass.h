@@ -16,8 +16,7 @@ struct QuantizeSettings {
   Encoding linears = {};  // of every block
   Encoding embedding = Encoding::integer(8, 64);
   Encoding head = Encoding::integer(8, 64);
-  // A method of rounding (methods()), a scaling (scalings(), rounds by rtn), or "scaling+method".
-  std::string method = "rtn";
+  MethodChoice method = {};
   double smooth_alpha = 0;  // 0: the one that changes the output of each sublayer least
   // How the inputs of the blocks' linears are rounded. kTensor: the value comes from calibration.
   InputEncoding input = {};

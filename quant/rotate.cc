@@ -69,10 +69,10 @@ void rotate_rows(const Factors& f, int64_t rows, int64_t k, float* w) {
   });
 }
 
-class RotatedSource final : public ModelSource {
+class RotatedSource final : public ForwardingSource {
  public:
   RotatedSource(const ModelSource& inner, const RotateOptions& options)
-      : inner_(inner), options_(options), spec_(inner.spec()) {
+      : ForwardingSource(inner), options_(options), spec_(inner.spec()) {
     if (options.residual) {
       check_norm(spec_.final_norm(), "final_norm");
       spec_.set_tied_head(false);
@@ -96,11 +96,6 @@ class RotatedSource final : public ModelSource {
   }
 
   const proto::ModelSpec& spec() const override { return spec_; }
-  std::string path() const override { return inner_.path(); }
-  std::string kind() const override { return inner_.kind(); }
-  TokenizerFiles tokenizer() const override { return inner_.tokenizer(); }
-  uint64_t tensor_bytes() const override { return inner_.tensor_bytes(); }
-  bool reads(const std::string& file) const override { return inner_.reads(file); }
   uint64_t hash() const override {
     return hash64(as_bytes(fmt::format("{:x} ", inner_.hash()) + recipe()));
   }
@@ -111,17 +106,13 @@ class RotatedSource final : public ModelSource {
   }
 
   Linear linear(const LinearInfo& info) const override {
-    const Factors f = factors(info);
-    if (!f.left && !f.right) return inner_.linear(info);
-    OwnedWeight w = allocate_weight(Encoding::dense(DType::kF32), info.n, info.k);
-    make_rows(f, info, 0, info.n, reinterpret_cast<float*>(w.planes[0].bytes.data()));
-    Linear out{.name = info.name, .n = info.n, .k = info.k, .terms = {}, .bias = bias(info)};
-    out.terms.push_back({.w = std::move(w.weight), .up = {}});
-    return out;
-  }
-  Encoding encoding(const LinearInfo& info) const override {
     const Factors f = rotations(info);
-    return f.left || f.right ? Encoding::dense(DType::kF32) : inner_.encoding(info);
+    return f.left || f.right ? linear_from_rows(info) : inner_.linear(info);
+  }
+  // Inputs are not those that a rounding was made for any more.
+  LinearForm form(const LinearInfo& info) const override {
+    const Factors f = rotations(info);
+    return f.left || f.right ? plain_form(Encoding::dense(DType::kF32)) : inner_.form(info);
   }
   void rows(const LinearInfo& info, int64_t row, int64_t rows, float* out) const override {
     const Factors f = factors(info);
@@ -133,7 +124,6 @@ class RotatedSource final : public ModelSource {
     make_rows(f, info, begin, end - begin, whole.data());
     std::copy_n(whole.data() + (row - begin) * info.k, rows * info.k, out);
   }
-  InputEncoding input(const LinearInfo& info) const override { return inner_.input(info); }
   std::vector<float> bias(const LinearInfo& info) const override {
     std::vector<float> b = inner_.bias(info);
     const Factors f = rotations(info);
@@ -211,7 +201,6 @@ class RotatedSource final : public ModelSource {
     rotate_rows(f, rows, info.k, out);
   }
 
-  const ModelSource& inner_;
   RotateOptions options_;
   proto::ModelSpec spec_;
   std::optional<Orthogonal> residual_;

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <vector>
 
+#include "core/buffer.h"
 #include "core/error.h"
 #include "formats/encodings/tcq.h"
 #include "quant/group_search.h"
@@ -30,88 +31,92 @@ void fill_weights(const RowJob& job, const float* x, std::vector<float>* weights
     (*weights)[static_cast<size_t>(i)] = 3 * rms + std::fabs(x[i]);
 }
 
-void encode_int(const RowJob& job) {
+// One group: its weights, and its scale and zero as they are stored.
+struct StoredGroup {
+  const float* x;
+  int64_t n;
+  float scale, zero;
+  uint8_t* codes;  // out
+};
+
+// `search(x, weights, n)` finds the scale and zero of each group, and `code(group)` the codes for
+// them as they are stored. x is scaled to magnitudes near 1 where the type of the scales is a float.
+template <class Search, class Code>
+void encode_groups(const RowJob& job, Search search, Code code) {
   const Encoding& e = job.encoding;
-  const GridKernels& grid = grid_kernels();
-  GroupSearch search(e, grid);
   const GroupLayout l(e, job.n, job.k);
   const auto groups = static_cast<size_t>(l.groups);
-  const auto top = static_cast<float>((1 << e.bits) - 1);
   std::vector<float> scales(groups), weights(static_cast<size_t>(job.k)), scaled(weights.size());
-  std::vector<uint8_t> zeros(groups), codes(static_cast<size_t>(job.k));
+  std::vector<uint8_t> zeros(groups), codes(weights.size());
+  thread_local Buffer<float> masked;
+  const float* const rows = masked_rows(job, &masked);
   for (int64_t r = 0; r < job.rows; ++r) {
-    const float* x = job.w + r * job.k;
-    const int exponent = scale_row(x, job.k, scaled.data());
+    const float* x = rows + r * job.k;
+    int exponent = 0;
+    if (e.kind == EncodingKind::kMx) {
+      std::copy(x, x + job.k, scaled.begin());
+    } else {
+      exponent = scale_row(x, job.k, scaled.data());
+    }
     fill_weights(job, scaled.data(), &weights);
-    for (size_t g = 0; g < groups; ++g) {
-      const int64_t begin = l.group_begin(static_cast<int64_t>(g)),
-                    end = l.group_end(static_cast<int64_t>(g));
-      const GridChoice c = search.run(scaled.data() + begin, weights.data() + begin, end - begin);
-      scales[g] = std::ldexp(c.scale, exponent);
-      zeros[g] = static_cast<uint8_t>(c.zero);
+    for (int64_t g = 0; g < l.groups; ++g) {
+      const int64_t begin = l.group_begin(g), n = l.group_end(g) - begin;
+      const GridChoice c = search(scaled.data() + begin, weights.data() + begin, n);
+      scales[static_cast<size_t>(g)] = std::ldexp(c.scale, exponent);
+      zeros[static_cast<size_t>(g)] = static_cast<uint8_t>(c.zero);
     }
     store_scales(e, l, job.to, job.row + r, scales);
-    for (size_t g = 0; g < groups; ++g) {
-      const int64_t begin = l.group_begin(static_cast<int64_t>(g)),
-                    end = l.group_end(static_cast<int64_t>(g));
-      const float inverse = scales[g] != 0 ? 1 / scales[g] : 0, zero = zeros[g];
-      grid.codes(x + begin, end - begin, inverse, -zero, top - zero, codes.data() + begin);
+    for (int64_t g = 0; g < l.groups; ++g) {
+      const int64_t begin = l.group_begin(g);
+      code(StoredGroup{x + begin, l.group_end(g) - begin, scales[static_cast<size_t>(g)],
+                       static_cast<float>(zeros[static_cast<size_t>(g)]), codes.data() + begin});
     }
     store_row(job, l, r, scales, zeros, codes);
   }
 }
 
+void encode_int(const RowJob& job) {
+  const GridKernels& grid = grid_kernels();
+  GroupSearch search(job.encoding, grid);
+  const auto top = static_cast<float>((1 << job.encoding.bits) - 1);
+  encode_groups(
+      job, [&](const float* x, const float* w, int64_t n) { return search.run(x, w, n); },
+      [&](const StoredGroup& g) {
+        const float inverse = g.scale != 0 ? 1 / g.scale : 0;
+        grid.codes(g.x, g.n, inverse, -g.zero, top - g.zero, g.codes);
+      });
+}
+
 // nf4: the scale over shrunken ranges, refined by least squares.
 void encode_nf4(const RowJob& job) {
-  const Encoding& e = job.encoding;
-  const GroupLayout l(e, job.n, job.k);
-  const auto groups = static_cast<size_t>(l.groups);
-  std::vector<float> scales(groups), weights(static_cast<size_t>(job.k)), scaled(weights.size());
-  std::vector<uint8_t> codes(static_cast<size_t>(job.k));
-  for (int64_t r = 0; r < job.rows; ++r) {
-    const float* x = job.w + r * job.k;
-    const int exponent = scale_row(x, job.k, scaled.data());
-    fill_weights(job, scaled.data(), &weights);
-    for (size_t g = 0; g < groups; ++g) {
-      const int64_t begin = l.group_begin(static_cast<int64_t>(g)),
-                    end = l.group_end(static_cast<int64_t>(g));
-      const float scale = search_nf4(scaled.data() + begin, weights.data() + begin, end - begin);
-      scales[g] = std::ldexp(scale, exponent);
-    }
-    store_scales(e, l, job.to, job.row + r, scales);
-    for (size_t g = 0; g < groups; ++g) {
-      const float s = scales[g];
-      for (int64_t i = l.group_begin(static_cast<int64_t>(g));
-           i < l.group_end(static_cast<int64_t>(g)); ++i) {
-        codes[static_cast<size_t>(i)] = s != 0 ? nearest_nf4(x[i] / s) : uint8_t{7};
-      }
-    }
-    store_row(job, l, r, scales, {}, codes);
-  }
+  encode_groups(
+      job,
+      [](const float* x, const float* w, int64_t n) {
+        return GridChoice{.scale = search_nf4(x, w, n)};
+      },
+      [](const StoredGroup& g) {
+        for (int64_t i = 0; i < g.n; ++i)
+          g.codes[i] = g.scale != 0 ? nearest_nf4(g.x[i] / g.scale) : uint8_t{7};
+      });
 }
 
 void encode_mx(const RowJob& job) {
-  const GroupLayout l(job.encoding, job.n, job.k);
-  std::vector<float> scales(static_cast<size_t>(l.groups)), weights(static_cast<size_t>(job.k));
-  std::vector<uint8_t> codes(weights.size());
-  for (int64_t r = 0; r < job.rows; ++r) {
-    const float* x = job.w + r * job.k;
-    fill_weights(job, x, &weights);
-    for (int64_t g = 0; g < l.groups; ++g) {
-      const int64_t begin = l.group_begin(g), end = l.group_end(g);
-      const int exponent = mx_exponent(x + begin, weights.data() + begin, end - begin);
-      scales[static_cast<size_t>(g)] = std::ldexp(1.0f, exponent);
-      for (int64_t i = begin; i < end; ++i)
-        codes[static_cast<size_t>(i)] = nearest_e2m1(std::ldexp(x[i], -exponent));
-    }
-    store_scales(job.encoding, l, job.to, job.row + r, scales);
-    store_row(job, l, r, scales, {}, codes);
-  }
+  encode_groups(
+      job,
+      [](const float* x, const float* w, int64_t n) {
+        return GridChoice{.scale = std::ldexp(1.0f, mx_exponent(x, w, n))};
+      },
+      [](const StoredGroup& g) {
+        const int exponent = std::ilogb(g.scale);  // a power of two
+        for (int64_t i = 0; i < g.n; ++i) g.codes[i] = nearest_e2m1(std::ldexp(g.x[i], -exponent));
+      });
 }
 
 // Trellis codes: a path for scales that fit the deviation of each group, then another for those that
 // lose least with the first.
 void encode_tcq(const RowJob& job) {
+  if (job.mask != nullptr)
+    fail(ErrorKind::kUnsupported, "trellis codes have no exact zeros for weights that were pruned");
   const Encoding& e = job.encoding;
   const GroupLayout l(e, job.n, job.k);
   const auto k = static_cast<size_t>(job.k);

@@ -7,7 +7,7 @@
 #include "core/error.h"
 #include "core/parallel.h"
 #include "quant/quantize_pass.h"
-#include "runtime/compress/decode.h"
+#include "runtime/cpu/decode.h"
 
 namespace pith {
 namespace {
@@ -26,19 +26,31 @@ constexpr Scaling kTable[] = {
 };
 
 // w[r, j] = w[r, j] * rows[r] * columns[j]; either may be empty.
-void scale_linear(Linear& linear, std::span<const float> rows, std::span<const float> columns) {
-  OwnedWeight out = allocate_weight(Encoding::dense(DType::kF32), linear.n, linear.k);
-  auto* w = reinterpret_cast<float*>(out.planes[0].bytes.data());
-  parallel_ranges(linear.n, 64, [&](int64_t begin, int64_t end) {
-    fast_rows(linear, begin, end - begin, w + begin * linear.k);
+void scale_weight(Weight& w, std::span<const float> rows, std::span<const float> columns) {
+  if (rows.empty() && columns.empty()) return;
+  const int64_t k = w.k;
+  OwnedWeight out = allocate_weight(Encoding::dense(DType::kF32), w.n, k);
+  auto* to = reinterpret_cast<float*>(out.planes[0].bytes.data());
+  parallel_ranges(w.n, 64, [&](int64_t begin, int64_t end) {
+    decode_rows(w, begin, end - begin, to + begin * k);
     for (int64_t r = begin; r < end; ++r) {
       const float by = rows.empty() ? 1 : rows[static_cast<size_t>(r)];
-      for (int64_t j = 0; j < linear.k; ++j)
-        w[r * linear.k + j] *= by * (columns.empty() ? 1 : columns[static_cast<size_t>(j)]);
+      for (int64_t j = 0; j < k; ++j)
+        to[r * k + j] *= by * (columns.empty() ? 1 : columns[static_cast<size_t>(j)]);
     }
   });
-  for (size_t r = 0; r < linear.bias.size() && !rows.empty(); ++r) linear.bias[r] *= rows[r];
-  set_weight(linear, std::move(out));
+  w = std::move(out.weight);
+}
+
+// The same of every term, and of the bias.
+void scale_linear(Linear& linear, std::span<const float> rows, std::span<const float> columns) {
+  for (Term& t : linear.terms) {
+    scale_weight(t.w, t.up ? std::span<const float>() : rows, columns);
+    if (t.up) scale_weight(*t.up, rows, {});
+  }
+  if (linear.bias.empty() || rows.empty()) return;
+  std::vector<float>& bias = linear.bias.edit();
+  for (size_t r = 0; r < bias.size(); ++r) bias[r] *= rows[r];
 }
 
 bool is_output(const ScalingJob& job) {
@@ -74,7 +86,7 @@ std::vector<float> of_weights(const ScalingJob& job, bool largest) {
     const Linear& linear = find_linear(job.block, info);
     w.resize(k);
     for (int64_t r = 0; r < info.n; ++r) {
-      fast_rows(linear, r, 1, w.data());
+      decode_rows(linear, r, 1, w.data());
       for (size_t j = 0; j < k; ++j) {
         const auto v = std::fabs(static_cast<double>(w[j]));
         sums[j] = largest ? std::max(sums[j], v) : sums[j] + v * v;
@@ -102,7 +114,7 @@ Block rounded_at(const ScalingJob& job, const std::vector<float>& s,
   PassReport ignored;
   const StageJob rounding{job.settings, job.stage, job.encodings, out, nullptr, ignored};
   for (size_t i = 0; i < job.stage.linears.size(); ++i) {
-    encode_linear(rounding, i, encode_rtn, weights.data(), {});
+    round_rows_of(rounding, i, encode_rtn, weights.data(), {});
     const auto& info = job.stage.linears[i];
     scale_linear(find_linear(out, info), {}, inverse);
   }
@@ -143,7 +155,8 @@ bool fold_scales(const ScalingJob& job, std::span<const float> s) {
   } else if (is_down(job)) {
     scale_linear(sub.mlp->up, inverse, {});
   } else {
-    for (size_t j = 0; j < s.size(); ++j) sub.norm.weight[j] *= inverse[j];
+    std::vector<float>& weight = sub.norm.weight.edit();
+    for (size_t j = 0; j < s.size(); ++j) weight[j] *= inverse[j];
   }
   for (const auto& info : job.stage.linears) scale_linear(find_linear(job.block, info), {}, s);
   return true;
@@ -174,7 +187,7 @@ void scale_smoothquant(const ScalingJob& job) {
     PassReport ignored;
     const StageJob rounding{job.settings, job.stage, job.encodings, candidate, nullptr, ignored};
     for (size_t i = 0; i < job.stage.linears.size(); ++i) {
-      encode_linear(rounding, i, encode_rtn, nullptr, {});
+      round_rows_of(rounding, i, encode_rtn, nullptr, {});
       const auto& info = job.stage.linears[i];
       auto& input = find_linear(candidate, info).input;
       input = job.settings.input;

@@ -4,10 +4,10 @@
 #include <charconv>
 #include <chrono>
 #include <numeric>
+#include <optional>
 
 #include "core/buffer.h"
 #include "core/error.h"
-#include "core/interrupt.h"
 #include "core/limits.h"
 #include "core/parallel.h"
 #include "core/rng.h"
@@ -19,6 +19,8 @@
 #include "runtime/model/synthetic.h"
 #include "tools/arguments.h"
 #include "tools/command.h"
+#include "tools/interrupt.h"
+#include "tools/processor.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
@@ -90,42 +92,22 @@ double read_bandwidth() {
   return best;
 }
 
-// Operations per second of a kernel that does nothing else, on all threads.
-double peak(double (*run)(int64_t)) {
-  constexpr int64_t kRounds = 1 << 18;
-  double best = 0;
-  for (int repeat = 0; repeat < 3; ++repeat) {
-    std::vector<double> done(static_cast<size_t>(8 * thread_count()));
-    const auto begin = Clock::now();
-    parallel_for(static_cast<int64_t>(done.size()),
-                 [&](int64_t i) { done[static_cast<size_t>(i)] = run(kRounds); });
-    best = std::max(best, std::accumulate(done.begin(), done.end(), 0.0) / seconds(begin));
-  }
-  return best;
-}
-
-// The share of an expert's weights that one token makes use of, on average; 1 of all others.
-double used_by_token(const proto::ModelSpec& spec, const LinearInfo& info) {
-  if (info.expert < 0) return 1;
-  const auto& m = spec.layers(info.layer).sublayers(info.sublayer).moe();
-  return static_cast<double>(m.chosen()) / m.experts();
-}
-
 // Multiply-adds of a token's linears, two operations each.
 double operations(const Model& model) {
   double total = 0;
   for (const auto& l : linears_of(model.spec)) {
-    if (l.layer >= 0) total += 2.0 * static_cast<double>(l.n * l.k) * used_by_token(model.spec, l);
+    if (l.layer >= 0)
+      total += 2.0 * static_cast<double>(l.n * l.k) * share_of_tokens(model.spec, l);
   }
   return total;
 }
 
-// Of the weights that one token is multiplied with.
+// Bytes of the weights that one token is multiplied with.
 uint64_t weight_bytes(const Model& model) {
   double bytes = static_cast<double>(model.head().bytes());
   for (const Block& b : model.blocks) {
     for (const auto& l : linears_of(model.spec, b.layer))
-      bytes += static_cast<double>(find_linear(b, l).bytes()) * used_by_token(model.spec, l);
+      bytes += static_cast<double>(find_linear(b, l).bytes()) * share_of_tokens(model.spec, l);
   }
   return static_cast<uint64_t>(bytes);
 }
@@ -163,7 +145,10 @@ class Runner {
   const Model& model() const { return model_; }
   const Executor& executor() const { return *executor_; }
   KvTypes types() const { return types_; }
-  uint64_t cache_bytes() const { return cache_->bytes(); }
+  uint64_t cache_bytes_per_token() const {
+    const KvPages& pages = cache_->pages();
+    return cache_->bytes() / static_cast<uint64_t>(pages.count() * pages.page_tokens());
+  }
 
   // Tokens of the first sequence at positions [begin, begin + count), and the logits of the last.
   void prefill(int64_t begin, int64_t count) {
@@ -181,7 +166,7 @@ class Runner {
 
  private:
   void run(const std::vector<Segment>& segments, bool logits) {
-    check_interrupt();
+    interrupt().check();
     std::vector<int64_t> ends;
     int64_t count = 0;
     for (const auto& s : segments) ends.push_back((count += s.count) - 1);
@@ -212,8 +197,8 @@ struct Ceilings {
   std::vector<double> bandwidth, int_ops, float_ops;
   void measure() {
     bandwidth.push_back(read_bandwidth());
-    int_ops.push_back(peak(cpu_kernels().int8_peak));
-    float_ops.push_back(peak(cpu_kernels().f32_peak));
+    int_ops.push_back(peak_operations(cpu_kernels().int8_peak));
+    float_ops.push_back(peak_operations(cpu_kernels().f32_peak));
   }
 };
 
@@ -238,9 +223,116 @@ std::string share(double of, double all, const char* otherwise) {
   return of <= all ? fmt::format(" ({:.0f} %)", 100 * of / all) : fmt::format(" ({})", otherwise);
 }
 
-void bench(Options& o) {
-  o.apply();
-  o.prompt = lengths_of(o.prompts);
+// What the command measured, and what it is held against.
+struct Result {
+  std::string model, description;
+  int64_t depth = 0, batch = 1, generate = 0, repeats = 0;
+  double load_seconds = 0;
+  uint64_t weight_bytes = 0, cache_bytes_per_token = 0;
+  double operations = 0;  // of a token
+  KvTypes cache;
+  std::vector<Measured> measured;
+  std::optional<Figures> bandwidth = {}, int_ops = {}, float_ops = {};
+
+  double ops_per_second(const Measured& m) const { return operations * figures(m.prefill).median; }
+  double bytes_per_second(const Measured& m) const {
+    return static_cast<double>(weight_bytes) * figures(m.decode).median /
+           static_cast<double>(batch);
+  }
+};
+
+// Fills in `measured` and the ceilings.
+void measure(Runner& runner, const Options& o, Result* to) {
+  const bool has_ceilings = !o.executor().cuda;
+  Ceilings ceilings;
+  for (const int64_t n : o.prompt) to->measured.push_back({n, {}, {}});
+  const auto lengths = std::ssize(to->measured);
+  TerminalProgress progress(o.quiet);
+  progress.begin("measuring", o.repeats * lengths);
+  for (int64_t r = 0; r < o.repeats; ++r) {
+    for (int64_t i = 0; i < lengths; ++i) {
+      // Interleaved, so that other load on the machine affects all alike.
+      if (has_ceilings) ceilings.measure();
+      Measured& m = to->measured[static_cast<size_t>(i)];
+      auto begin = Clock::now();
+      runner.prefill(o.depth, m.prompt);
+      m.prefill.push_back(static_cast<double>(m.prompt) / seconds(begin));
+      begin = Clock::now();
+      for (int64_t t = 0; t < o.generate; ++t) runner.decode(o.depth + m.prompt + t);
+      m.decode.push_back(static_cast<double>(o.batch * o.generate) / seconds(begin));
+      progress.advance(r * lengths + i + 1, "");
+    }
+  }
+  progress.end();
+  if (!has_ceilings) return;
+  to->bandwidth = figures(ceilings.bandwidth);
+  to->int_ops = figures(ceilings.int_ops);
+  to->float_ops = figures(ceilings.float_ops);
+}
+
+Json json_of(const Result& r) {
+  Json rows = Json::array();
+  for (const Measured& m : r.measured) {
+    const Figures p = figures(m.prefill), d = figures(m.decode);
+    rows.push_back({{"prompt_tokens", m.prompt},
+                    {"prefill_tokens_per_s", p.median},
+                    {"prefill_tokens_per_s_range", {p.low, p.high}},
+                    {"decode_tokens_per_s", d.median},
+                    {"decode_tokens_per_s_range", {d.low, d.high}},
+                    {"prefill_ops_per_s", r.ops_per_second(m)},
+                    {"decode_bytes_per_s", r.bytes_per_second(m)}});
+    if (r.bandwidth)
+      rows.back()["decode_bandwidth_fraction"] = r.bytes_per_second(m) / r.bandwidth->median;
+  }
+  Json j = {{"model", r.model},
+            {"executor", r.description},
+            {"threads", thread_count()},
+            {"load_seconds", r.load_seconds},
+            {"depth", r.depth},
+            {"batch", r.batch},
+            {"generated_tokens", r.generate},
+            {"repeats", r.repeats},
+            {"weight_bytes_per_token", r.weight_bytes},
+            {"cache", to_string(r.cache)},
+            {"cache_bytes_per_token", r.cache_bytes_per_token}};
+  if (r.bandwidth) {
+    j.update({{"int8_peak_ops_per_s", r.int_ops->high},
+              {"f32_peak_ops_per_s", r.float_ops->high},
+              {"read_bytes_per_s", r.bandwidth->median}});
+  }
+  j.update(rows.front());  // of one length, as ever
+  if (rows.size() > 1) j["rows"] = rows;
+  return j;
+}
+
+void print(const Result& r) {
+  say("{}\n", r.description);
+  for (const Measured& m : r.measured) {
+    const Figures p = figures(m.prefill), d = figures(m.decode);
+    const double ops = r.ops_per_second(m), read = r.bytes_per_second(m);
+    say("prefill  {:8.1f} tokens/s  ({:.1f} to {:.1f}), {}\n", p.median, p.low, p.high,
+        counted(m.prompt, "token"));
+    say("         {:.0f} GOP/s in linear layers", ops / 1e9);
+    if (r.bandwidth) {
+      say("; this machine: {:.0f} in int8{}, {:.0f} in f32{}", r.int_ops->high / 1e9,
+          share(ops, r.int_ops->high, "exceeded"), r.float_ops->high / 1e9,
+          share(ops, r.float_ops->high, "exceeded"));
+    }
+    say("\n");
+    say("decode   {:8.1f} tokens/s  ({:.1f} to {:.1f}), {} of {} after them\n", d.median, d.low,
+        d.high, counted(r.generate, "token"), counted(r.batch, "sequence"));
+    say("         {} of weights a token, {:.1f} GB/s", human_bytes(r.weight_bytes), read / 1e9);
+    if (r.bandwidth) {
+      say(" of the {:.1f} GB/s that this machine reads{}", r.bandwidth->median / 1e9,
+          share(read, r.bandwidth->median, "exceeded: the weights stay in the processor's cache"));
+    }
+    say("\n");
+  }
+  say("cache    {} a token, in {}\n", human_bytes(r.cache_bytes_per_token), to_string(r.cache));
+  say("load     {:8.2f} s\n", r.load_seconds);
+}
+
+void check_options(const Options& o) {
   if (o.model.empty() && o.synthetic.empty())
     fail(ErrorKind::kUsage, "bench takes a model, or --synthetic SHAPE in place of one");
   if (!o.model.empty() && !o.synthetic.empty()) {
@@ -249,108 +341,47 @@ void bench(Options& o) {
   }
   if (o.types_given && o.synthetic.empty())
     fail(ErrorKind::kUsage, "--type and --table-type go with --synthetic: a model has its own");
+}
+
+// Refuses what the processor's memory cannot hold.
+void check_memory(const ModelSource& source, const Options& o) {
+  if (o.executor().cuda) return;
+  if (!o.synthetic.empty()) {
+    require_memory(model_bytes(source), fmt::format("{} of {}", o.synthetic, o.type),
+                   "choose a narrower --type or a smaller shape");
+  }
+  require_cache_memory(source.spec(), static_cast<int>(o.batch), o.longest(), o.cache_types(),
+                       model_bytes(source), "--depth, --n-prompt, --n-gen and --batch");
+}
+
+void bench(Options& o) {
+  o.apply();
+  o.prompt = lengths_of(o.prompts);
+  check_options(o);
   const auto begin_load = Clock::now();
   const auto source = source_of(o);
   if (!o.prompts_given) o.prompt = {usual_prompt(*source, o)};
   check_context(*source, o);
-  if (!o.synthetic.empty() && !o.executor().cuda) {
-    require_memory(model_bytes(*source), fmt::format("{} of {}", o.synthetic, o.type),
-                   "choose a narrower --type or a smaller shape");
-  }
-  if (!o.executor().cuda) {
-    require_cache_memory(source->spec(), static_cast<int>(o.batch), o.longest(), o.cache_types(),
-                         model_bytes(*source), "--depth, --n-prompt, --n-gen and --batch");
-  }
+  check_memory(*source, o);
   Runner runner(*source, o);
-  const double load_seconds = seconds(begin_load);
   const Model& model = runner.model();
-  const auto cache_bytes = runner.cache_bytes() / static_cast<uint64_t>(o.batch * o.longest());
-  // What a token reads: every block and the head; of the embedding one row.
-  const uint64_t bytes = weight_bytes(model);
-
-  const bool has_ceilings = !o.executor().cuda;
-  Ceilings ceilings;
-  std::vector<Measured> all;
-  for (const int64_t n : o.prompt) all.push_back({n, {}, {}});
-  TerminalProgress progress(o.quiet);
-  progress.begin("measuring", o.repeats * static_cast<int64_t>(all.size()));
-  for (int64_t r = 0; r < o.repeats; ++r) {
-    for (size_t i = 0; i < all.size(); ++i) {
-      // Interleaved, so that other load on the machine affects all alike.
-      if (has_ceilings) ceilings.measure();
-      Measured& m = all[i];
-      auto begin = Clock::now();
-      runner.prefill(o.depth, m.prompt);
-      m.prefill.push_back(static_cast<double>(m.prompt) / seconds(begin));
-      begin = Clock::now();
-      for (int64_t t = 0; t < o.generate; ++t) runner.decode(o.depth + m.prompt + t);
-      m.decode.push_back(static_cast<double>(o.batch * o.generate) / seconds(begin));
-      progress.advance(r * static_cast<int64_t>(all.size()) + static_cast<int64_t>(i) + 1, "");
-    }
-  }
-  progress.end();
-  const auto ceiling = [&](const std::vector<double>& v) {
-    return has_ceilings ? figures(v) : Figures{};
-  };
-  const Figures b = ceiling(ceilings.bandwidth), i8 = ceiling(ceilings.int_ops),
-                f32 = ceiling(ceilings.float_ops);
-  Json rows = Json::array();
-  for (const Measured& m : all) {
-    const Figures p = figures(m.prefill), d = figures(m.decode);
-    const double read = static_cast<double>(bytes) * d.median / static_cast<double>(o.batch);
-    rows.push_back({{"prompt_tokens", m.prompt},
-                    {"prefill_tokens_per_s", p.median},
-                    {"prefill_tokens_per_s_range", {p.low, p.high}},
-                    {"decode_tokens_per_s", d.median},
-                    {"decode_tokens_per_s_range", {d.low, d.high}},
-                    {"prefill_ops_per_s", operations(model) * p.median},
-                    {"decode_bytes_per_s", read}});
-    if (has_ceilings) rows.back()["decode_bandwidth_fraction"] = read / b.median;
-  }
-  Json j = {{"model", o.model.empty() ? o.synthetic + " " + o.type : o.model},
-            {"executor", runner.executor().description()},
-            {"threads", thread_count()},
-            {"load_seconds", load_seconds},
-            {"depth", o.depth},
-            {"batch", o.batch},
-            {"generated_tokens", o.generate},
-            {"repeats", o.repeats},
-            {"weight_bytes_per_token", bytes},
-            {"cache", to_string(runner.types())},
-            {"cache_bytes_per_token", cache_bytes}};
-  if (has_ceilings) {
-    j.update({{"int8_peak_ops_per_s", i8.high},
-              {"f32_peak_ops_per_s", f32.high},
-              {"read_bytes_per_s", b.median}});
-  }
-  j.update(rows.front());  // of one length, as ever
-  if (rows.size() > 1) j["rows"] = rows;
-  o.write_json(j);
-  warn_of_fallbacks();
-  if (!o.prints()) return;
-  say("{}\n", runner.executor().description());
-  for (size_t i = 0; i < all.size(); ++i) {
-    const Figures p = figures(all[i].prefill), d = figures(all[i].decode);
-    const double ops = rows[i]["prefill_ops_per_s"], read = rows[i]["decode_bytes_per_s"];
-    say("prefill  {:8.1f} tokens/s  ({:.1f} to {:.1f}), {}\n", p.median, p.low, p.high,
-        counted(all[i].prompt, "token"));
-    say("         {:.0f} GOP/s in linear layers", ops / 1e9);
-    if (has_ceilings) {
-      say("; this machine: {:.0f} in int8{}, {:.0f} in f32{}", i8.high / 1e9,
-          share(ops, i8.high, "exceeded"), f32.high / 1e9, share(ops, f32.high, "exceeded"));
-    }
-    say("\n");
-    say("decode   {:8.1f} tokens/s  ({:.1f} to {:.1f}), {} of {} after them\n", d.median, d.low,
-        d.high, counted(o.generate, "token"), counted(o.batch, "sequence"));
-    say("         {} of weights a token, {:.1f} GB/s", human_bytes(bytes), read / 1e9);
-    if (has_ceilings) {
-      say(" of the {:.1f} GB/s that this machine reads{}", b.median / 1e9,
-          share(read, b.median, "exceeded: the weights stay in the processor's cache"));
-    }
-    say("\n");
-  }
-  say("cache    {} a token, in {}\n", human_bytes(cache_bytes), to_string(runner.types()));
-  say("load     {:8.2f} s\n", load_seconds);
+  Result r{.model = o.model.empty() ? o.synthetic + " " + o.type : o.model,
+           .description = runner.executor().description(),
+           .depth = o.depth,
+           .batch = o.batch,
+           .generate = o.generate,
+           .repeats = o.repeats,
+           .load_seconds = seconds(begin_load),
+           // What a token reads: every block and the head; of the embedding one row.
+           .weight_bytes = weight_bytes(model),
+           .cache_bytes_per_token = runner.cache_bytes_per_token(),
+           .operations = operations(model),
+           .cache = runner.types(),
+           .measured = {}};
+  measure(runner, o, &r);
+  o.write_json(json_of(r));
+  warn_of_fallbacks(runner.executor());
+  if (o.prints()) print(r);
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/hash.h"
 #include "formats/text_input.h"
+#include "tools/interrupt.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
@@ -14,7 +15,7 @@ namespace pith::tools {
 void cut_calibration_text(const std::string& path, const ModelSource& source,
                           const Tokenizer& tokenizer, int64_t count, int64_t length,
                           CompressOptions* options) {
-  const std::string text = read_text_input(path, 1 << 30);
+  const std::string text = read_text_input(path, 1 << 30, interrupt());
   options->calibration_hash = hash64(std::as_bytes(std::span(text)));
   const auto tokens = tokenizer.encode(text, {.add_special = false});
   const int32_t bos = source.spec().bos_token();
@@ -33,8 +34,10 @@ void cut_calibration_text(const std::string& path, const ModelSource& source,
     options->calibration.push_back(std::move(w));
   }
   if (windows < count) {
-    warn(fmt::format("{} has {} of {} tokens, {} were asked for (--nsamples, --seqlen)", path,
-                     counted(windows, "window"), length, count));
+    warn(
+        fmt::format("{} has {} of {} tokens, {} were asked for: a longer text, or a smaller "
+                    "--nsamples or --seqlen",
+                    path, counted(windows, "window"), length, count));
   }
 }
 

@@ -8,9 +8,9 @@
 
 #include "core/error.h"
 #include "core/file.h"
-#include "core/interrupt.h"
 #include "tools/arguments.h"
 #include "tools/generation.h"
+#include "tools/interrupt.h"
 #include "tools/line_editor.h"
 #include "tools/outputs.h"
 #include "tools/terminal.h"
@@ -52,7 +52,7 @@ class Chat {
   void talk() {
     if (lines_.is_terminal() && !o_.quiet)
       tell("{}: /help lists the commands, Ctrl-D leaves\n", one_line(o_.model));
-    for (std::string message; !interrupted() && read_message(&message);) {
+    for (std::string message; !interrupt().cancelled() && read_message(&message);) {
       if (trimmed(message).empty()) continue;
       if (is_command(message)) {
         if (!obey(message)) break;
@@ -61,9 +61,9 @@ class Chat {
       if (message.starts_with("//")) message.erase(0, 1);
       answer(message);
     }
-    warn_of_fallbacks();
+    warn_of_fallbacks(engine_.executor());
     o_.write_json({{"model", o_.model}, {"seed", o_.generate.sampling.seed}, {"turns", turns_}});
-    check_interrupt();
+    interrupt().check();
   }
 
  private:
@@ -117,11 +117,11 @@ class Chat {
   // After a signal. Ctrl-C at the prompt clears the line, and stops an answer or command; a second
   // one on an `empty` line, one without a terminal and other signals end the conversation.
   bool goes_on(bool empty) {
-    if (interrupt_signal() != SIGINT || !lines_.is_terminal()) return false;
+    if (interrupt().reason() != SIGINT || !lines_.is_terminal()) return false;
     if (empty && leaving_) return false;
     leaving_ = empty;
     if (empty) complain("Ctrl-C again, or Ctrl-D, leaves");
-    clear_interrupt();
+    interrupt().clear();
     return true;
   }
 
@@ -362,7 +362,7 @@ class Chat {
                              print_out(piece);
                              flush_out();
                            }
-                           return !interrupted();
+                           return !interrupt().cancelled();
                          });
     if (o_.prints()) say("\n");
     seen_ = ids;

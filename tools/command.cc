@@ -12,14 +12,13 @@
 
 #include "core/error.h"
 #include "core/file.h"
-#include "core/interrupt.h"
 #include "core/parallel.h"
 #include "runtime/backends.h"
 #include "runtime/compress/work_folder.h"
 #include "runtime/cpu/kernels.h"
-#include "runtime/cpu/matmul.h"
 #include "tools/arguments.h"
 #include "tools/help.h"
+#include "tools/interrupt.h"
 #include "tools/outputs.h"
 #include "tools/terminal.h"
 
@@ -70,7 +69,7 @@ void write_report(const std::string& to, Json j) {
     print_raw(text);
     flush_out();
   } else {
-    write_file(to, std::as_bytes(std::span(text)));
+    write_file(to, std::as_bytes(std::span(text)), interrupt());
   }
 }
 
@@ -222,8 +221,8 @@ std::unique_ptr<Tokenizer> load_tokenizer_for(const ModelSource& source) {
   return tokenizer;
 }
 
-void warn_of_fallbacks() {
-  for (const auto& name : fallback_notes()) {
+void warn_of_fallbacks(const Executor& executor) {
+  for (const auto& name : executor.fallbacks()) {
     warn(fmt::format(
         "no kernel for {}: it is decoded and multiplied as f32, which is slow; pith quantize "
         "makes a file of a faster type",
@@ -336,10 +335,10 @@ int run(int argc, const char* const* argv) {
   };
   const auto failed = [&](const std::string& who, ErrorKind kind, std::string message) {
     if (started) message = one_line(message);  // names in it may have any characters
-    const bool cancelled = kind == ErrorKind::kCancelled && interrupt_signal() != 0;
+    const bool cancelled = kind == ErrorKind::kCancelled && interrupt().reason() != 0;
     if (kind == ErrorKind::kUsage) json_of_words();
     return report(words, who, kind_name(kind),
-                  cancelled ? 128 + interrupt_signal() : exit_code(kind), message);
+                  cancelled ? 128 + interrupt().reason() : exit_code(kind), message);
   };
   try {
     read_words(app, without_verbs(this_run().arguments), &words);

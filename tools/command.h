@@ -78,9 +78,10 @@ inline constexpr const char* kModelHelp =
 // where `model` looks like a name on a hub.
 std::unique_ptr<ModelSource> open_model_for(const ModelOptions& options, bool verify = true);
 std::unique_ptr<Tokenizer> load_tokenizer_for(const ModelSource& source);
-void warn_of_fallbacks();  // encodings that were multiplied without a kernel
+void warn_of_fallbacks(
+    const Executor& executor);  // encodings that were multiplied without a kernel
 
-// Of commands that run a model.
+// Options of commands that run a model.
 struct ExecutorOptions {
   bool exact_inputs = false;
   std::string device = "cpu";

@@ -9,7 +9,6 @@
 
 #include "core/error.h"
 #include "core/file.h"
-#include "core/interrupt.h"
 #include "quant/quantize_pass.h"
 #include "runtime/backends.h"
 #include "runtime/compress/driver.h"
@@ -18,6 +17,7 @@
 #include "tools/calibration_text.h"
 #include "tools/comparison.h"
 #include "tools/evaluation.h"
+#include "tools/interrupt.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
@@ -90,7 +90,7 @@ void read_calibration(const std::string& from, const ModelSource& source, Execut
   const int64_t length = std::min<int64_t>(kTokens, static_cast<int64_t>(source.spec().context()));
   if (from == "self") {
     const Model model = load_model(source);
-    const Held held(executor);
+    const WeightCacheScope held(executor);
     const auto tokenizer = source.tokenizer().empty() ? nullptr : load_tokenizer(source);
     to->calibration = write_windows(executor, model, kWindows, length, 0,
                                     stops_of(source, tokenizer.get()), progress);
@@ -110,7 +110,7 @@ QuantizeSettings settings_for(const Options& o, const std::string& type) {
   QuantizeSettings s;
   s.linears = encoding_for_type(type);
   s.input = input_for_type(type);
-  s.method = o.method;
+  s.method = parse_method(o.method);
   return s;
 }
 
@@ -172,7 +172,7 @@ double decode_speed(Executor& executor, const Model& model) {
   const int64_t prompt = std::min(kPrompt, length / 2);
   step(0, prompt);
   for (int64_t i = 0; i < std::min(kMost, length - prompt); ++i) {
-    check_interrupt();
+    interrupt().check();
     const auto begin = Clock::now();
     step(prompt + i, 1);
     seconds.push_back(std::chrono::duration<double>(Clock::now() - begin).count());
@@ -278,13 +278,13 @@ void compare(Options& o) {
   if (o.keep.empty()) {  // files that are gone have no path
     for (size_t i = 0; i < o.types.size(); ++i) c.models[i + 1].path.clear();
   }
-  warn_of_fallbacks();
+  warn_of_fallbacks(*executor);
   o.write_json(json_of(c));
   const bool to_file = !o.output.empty() && o.output != "-";
   const int width = is_terminal(1) || std::getenv("COLUMNS") != nullptr ? columns(1) : 1 << 20;
   const std::string out = to_file ? render(c, format) : render(c, format, width);
   if (to_file) {
-    write_file(o.output, std::as_bytes(std::span(out)));
+    write_file(o.output, std::as_bytes(std::span(out)), interrupt());
     if (o.prints() && !o.quiet) say("{}", render(c, "table", width));
   } else if (o.prints()) {
     say("{}", out);

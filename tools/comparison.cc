@@ -13,15 +13,23 @@ namespace pith::tools {
 namespace {
 
 using Row = std::vector<std::string>;
-const Row kHead = {"", "MB", "bits/weight", "perplexity", "mean KL", "same top", "tokens/s"};
+const Row kHead = {"",           "MB",      "of base",  "bits/weight",
+                   "perplexity", "mean KL", "same top", "tokens/s"};
+constexpr size_t kKlColumn = 5;
 
 std::string optional_text(const std::optional<double>& v, const char* format) {
   return v ? fmt::format(fmt::runtime(format), *v) : "";
 }
 
-Row cells(const ComparedModel& m) {
+double share_of_base(const Comparison& c, const ComparedModel& m) {
+  const uint64_t base = c.models.front().file_bytes;
+  return base > 0 ? static_cast<double>(m.file_bytes) / static_cast<double>(base) : 0;
+}
+
+Row cells(const Comparison& c, const ComparedModel& m) {
   return {m.name,
           fmt::format("{:.1f}", static_cast<double>(m.file_bytes) / 1e6),
+          &m == &c.models.front() ? "" : fmt::format("{:.0f} %", 100 * share_of_base(c, m)),
           fmt::format("{:.2f}", m.bits),
           fmt::format("{:.3f}", m.perplexity),
           m.kl ? fmt::format("{:.4f} +- {:.4f}", *m.kl, m.kl_error.value_or(0)) : "",
@@ -111,7 +119,7 @@ std::string table(const Comparison& c, int64_t width) {
       "\n" + wrapped(caption(c), static_cast<size_t>(std::clamp<int64_t>(width, 20, 100)));
   std::vector<Row> rows = {kHead};
   for (const auto& m : c.models) {
-    rows.push_back(cells(m));
+    rows.push_back(cells(c, m));
     rows.back()[0] = one_line(m.name);
   }
   const auto fits = [&] { return widest_line(joined(rows)) <= width; };
@@ -119,13 +127,13 @@ std::string table(const Comparison& c, int64_t width) {
     for (auto& row : rows) row[0] = shortened(row[0], to);
   };
   if (!fits()) shorten_names(32);
-  if (!fits()) rows[0] = {"", "MB", "bits", "ppl", "mean KL", "same top", "tok/s"};
+  if (!fits()) rows[0] = {"", "MB", "of base", "bits", "ppl", "mean KL", "same top", "tok/s"};
   if (!fits()) {  // KL without its error
     for (size_t i = 1; i < rows.size(); ++i)
-      rows[i][4] = rows[i][4].substr(0, rows[i][4].find(' '));
+      rows[i][kKlColumn] = rows[i][kKlColumn].substr(0, rows[i][kKlColumn].find(' '));
   }
   if (!fits()) shorten_names(16);
-  constexpr size_t kLeastFirst[] = {6, 5, 3, 2};  // not the size and KL
+  constexpr size_t kLeastFirst[] = {7, 6, 4, 3, 2};  // not the size and KL
   for (const size_t column : kLeastFirst) {
     if (fits()) break;
     for (auto& row : rows) row.erase(row.begin() + static_cast<std::ptrdiff_t>(column));
@@ -156,7 +164,7 @@ std::string markdown(const Comparison& c) {
   std::string out = line(kHead) + "| --- |";
   for (size_t i = 1; i < kHead.size(); ++i) out += " ---: |";
   out += "\n";
-  for (const auto& m : c.models) out += line(cells(m));
+  for (const auto& m : c.models) out += line(cells(c, m));
   return out + "\n" + caption(c) + "\n";
 }
 
@@ -253,7 +261,7 @@ std::string html(const Comparison& c) {
   out += "</tr>\n";
   for (const auto& m : c.models) {
     out += "<tr>";
-    for (const auto& cell : cells(m)) out += "<td>" + html_text(cell) + "</td>";
+    for (const auto& cell : cells(c, m)) out += "<td>" + html_text(cell) + "</td>";
     out += "</tr>\n";
   }
   return out + "</table>\n" + figure(c) + "<p>" + html_text(caption(c)) + "</p>\n</body></html>\n";
@@ -280,6 +288,7 @@ Json json_of(const Comparison& c) {
     models.push_back({{"name", m.name},
                       {"file", m.path},
                       {"file_bytes", m.file_bytes},
+                      {"share_of_base", share_of_base(c, m)},
                       {"bits_per_weight", m.bits},
                       {"perplexity", m.perplexity},
                       {"perplexity_standard_error", m.perplexity_error},

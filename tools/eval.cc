@@ -12,6 +12,7 @@
 #include "runtime/eval/choice.h"
 #include "tools/arguments.h"
 #include "tools/evaluation.h"
+#include "tools/interrupt.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
@@ -126,7 +127,7 @@ void eval_ppl(const Options& o) {
                                {&table, logits.get()});
   });
   if (logits) logits->finish();
-  warn_of_fallbacks();
+  warn_of_fallbacks(*executor);
   o.write_json({{"model", o.model},
                 {"protocol", t.protocol.name()},
                 {"protocol_summary", t.protocol.summary()},
@@ -190,7 +191,8 @@ KlResult noise_floor(Executor& executor, const OpenedModel& base,
   const Model rounded = load_dense_model(*base.source, DType::kBF16);
   Bf16Executor bf16(executor);
   const KlCandidate floor_of[] = {{.model = rounded, .executor = &bf16}};
-  return evaluate_kl(executor, base.model, floor_of, few).front();
+  SilentProgress progress(interrupt());
+  return evaluate_kl(executor, base.model, floor_of, few, progress).front();
 }
 
 void eval_kl(const Options& o) {
@@ -277,7 +279,7 @@ void eval_kl(const Options& o) {
     j["noise_floor_kl_mean"] = r.kl_mean;
     j["noise_floor_tokens"] = r.tokens;
   }
-  warn_of_fallbacks();
+  warn_of_fallbacks(*executor);
   o.write_json(j);
   table.remove();
   const KlResult& f = results.front();
@@ -302,11 +304,12 @@ void eval_choice(const Options& o) {
     fail(ErrorKind::kUsage, "--shots N and --examples FILE go together");
   const auto executor = make_executor(o.executor());
   constexpr uint64_t kMax = 1 << 30;
-  ChoiceTasks t = read_choice_tasks(read_text_input(o.tasks, kMax), o.tasks);
+  ChoiceTasks t = read_choice_tasks(read_text_input(o.tasks, kMax, interrupt()), o.tasks);
   if (o.max_tasks > 0 && t.tasks.size() > static_cast<size_t>(o.max_tasks))
     t.tasks.resize(static_cast<size_t>(o.max_tasks));
   if (o.shots > 0) {
-    const auto examples = read_choice_tasks(read_text_input(o.examples, kMax), o.examples);
+    const auto examples =
+        read_choice_tasks(read_text_input(o.examples, kMax, interrupt()), o.examples);
     if (examples.format != t.format)
       fail(ErrorKind::kUsage, "{}: examples of {} for tasks of {}", o.examples, examples.format,
            t.format);
@@ -332,7 +335,7 @@ void eval_choice(const Options& o) {
   const auto r = interruptible(o, table, tokens, [&] {
     return evaluate_choice(*executor, m.model, *tokenizer, t.tasks, progress, {&table, nullptr});
   });
-  warn_of_fallbacks();
+  warn_of_fallbacks(*executor);
   o.write_json({{"model", o.model},
                 {"format", t.format},
                 {"shots", o.shots},

@@ -5,10 +5,11 @@
 
 #include "core/error.h"
 #include "core/hash.h"
+#include "core/utf8.h"
 #include "formats/printable.h"
 #include "formats/text_input.h"
-#include "formats/tokenizer/unicode.h"
 #include "tools/arguments.h"
+#include "tools/interrupt.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
@@ -49,7 +50,7 @@ std::string EvaluationText::description() const {
 
 EvaluationText read_text(const TextOptions& o) {
   EvaluationText t;
-  t.text = read_text_input(o.text, 1 << 30);
+  t.text = read_text_input(o.text, 1 << 30, interrupt());
   t.hash = hash64(std::as_bytes(std::span(t.text)));
   if (t.text.find_first_not_of(" \t\r\n") == std::string::npos)
     fail(ErrorKind::kUsage, "{}: no text in it", o.text);
@@ -89,7 +90,7 @@ OpenedModel open_for_evaluation(const ModelOptions& o, const std::string& path) 
 double bits_per_weight(const ModelSource& source) {
   uint64_t bytes = 0, weights = 0;
   for (const auto& info : linears_of(source.spec())) {
-    bytes += encoded_bytes(source.encoding(info), info.n, info.k);
+    bytes += encoded_bytes(source.form(info), info.n, info.k);
     weights += static_cast<uint64_t>(info.n * info.k);
   }
   return weights ? 8 * static_cast<double>(bytes) / static_cast<double>(weights) : 0;
@@ -177,7 +178,9 @@ void warn_exchanged(const ModelSource& base, const OpenedModel& candidate) {
 void warn_same_text(const ModelSource& source, uint64_t text_hash) {
   const auto* m = source.manifest();
   if (m != nullptr && m->provenance().calibration_hash() == text_hash && text_hash != 0) {
-    warn("this is the text that the model was calibrated on: the figures flatter it");
+    warn(
+        "this is the text that the model was calibrated on: the figures flatter it; another text "
+        "tells more");
   }
 }
 

@@ -53,7 +53,7 @@ CLI::Validator Setting::range() const {
   const CLI::Validator inside = in_range(low, high);
   return {[*this, inside](std::string& text) {
             std::string wrong = inside(text);
-            // Of the digits of 0.00 and 0e5 none is another.
+            // 0.00 and 0e5 have no digit but 0.
             const std::string_view mantissa =
                 std::string_view(text).substr(0, text.find_first_of("eE"));
             if (above && (!wrong.empty() || mantissa.find_first_of("123456789") == text.npos))

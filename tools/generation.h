@@ -8,15 +8,16 @@
 #include <variant>
 #include <vector>
 
-#include "formats/chat_template.h"
-#include "runtime/engine.h"
+#include "formats/jinja/chat_template.h"
+#include "runtime/engine/engine.h"
 #include "tools/command.h"
+#include "tools/interrupt.h"
 
 namespace pith::tools {
 
 struct GenerationOptions : Common, ModelOptions, ExecutorOptions {
   std::string system, cache, seed = "0";
-  EngineOptions engine;
+  RunnerOptions engine{.cancel = interrupt()};
   GenerateOptions generate;
   bool random_seed = false;
 

@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <map>
+#include <vector>
 
 #include "runtime/model/source.h"
 #include "tools/command.h"
@@ -14,126 +16,168 @@ struct Options : Common, ModelOptions {
   bool tensors = false;
 };
 
-void inspect(const Options& o) {
-  o.apply();
-  const auto source = open_model_for(o, false);
-  const auto& spec = source->spec();
-  std::map<std::string, std::pair<int64_t, uint64_t>> encodings;  // layers, bytes
-  std::map<std::string, int64_t> inputs;                          // layers that round them so
-  uint64_t weights = 0, bytes = 0;
-  Json linears = Json::array();
-  for (const auto& info : linears_of(spec)) {
-    const Encoding e = source->encoding(info);
-    const uint64_t b = encoded_bytes(e, info.n, info.k);
-    auto& entry = encodings[to_string(e)];
-    entry.first += 1;
-    entry.second += b;
-    weights += static_cast<uint64_t>(info.n * info.k);
-    bytes += b;
-    linears.push_back({{"name", info.name},
-                       {"rows", info.n},
-                       {"columns", info.k},
-                       {"encoding", to_string(e)},
-                       {"bytes", b}});
-    const InputEncoding input = source->input(info);
-    if (!input.rounds()) continue;
-    inputs[to_string(input)] += 1;
-    linears.back()["inputs"] = to_string(input);
-    if (input.scale == InputScale::kTensor) linears.back()["input_scale"] = input.value;
+// One linear layer, as it is shown.
+struct LinearRow {
+  LinearInfo info;
+  std::string encoding;
+  uint64_t bytes = 0;
+  InputEncoding input;
+  const proto::LinearRecord* record = nullptr;  // of a packed file
+};
+
+struct Inspection {
+  std::string path;
+  const ModelSource& source;
+  std::vector<LinearRow> linears;
+  std::map<std::string, std::pair<int64_t, uint64_t>> encodings = {};  // layers, bytes
+  std::map<std::string, int64_t> inputs = {};                          // layers that round them so
+  double bits_per_weight = 0;
+
+  const proto::Manifest* manifest() const { return source.manifest(); }
+  // For a packed file: its errors add to those of its source.
+  bool made_from_compressed() const {
+    return manifest()->provenance().source_name().ends_with(".pith");
   }
-  const proto::Manifest* manifest = source->manifest();
-  if (manifest != nullptr) {
-    std::map<std::string, const proto::LinearRecord*> records;
+};
+
+Inspection collect(const std::string& path, const ModelSource& source) {
+  Inspection out{.path = path, .source = source, .linears = {}};
+  std::map<std::string, const proto::LinearRecord*> records;
+  if (const auto* manifest = source.manifest()) {
     for (const auto& l : manifest->linears()) records[l.name()] = &l;
-    for (auto& l : linears) {
-      const auto* r = records.at(l["name"]);
-      l["relative_error"] = r->relative_error();
-      l["method"] = r->method();
-    }
   }
-  const double bits = weights ? 8.0 * static_cast<double>(bytes) / static_cast<double>(weights) : 0;
-  Json j = {{"path", o.model},
-            {"format", source->kind()},
-            {"file_bytes", bytes_on_disk(o.model)},
+  uint64_t weights = 0, bytes = 0;
+  for (const auto& info : linears_of(source.spec())) {
+    const LinearForm form = source.form(info);
+    out.linears.push_back({.info = info,
+                           .encoding = to_string(form),
+                           .bytes = encoded_bytes(form, info.n, info.k),
+                           .input = form.input,
+                           .record = records.empty() ? nullptr : records.at(info.name)});
+    const LinearRow& row = out.linears.back();
+    auto& [count, total] = out.encodings[row.encoding];
+    count += 1;
+    total += row.bytes;
+    if (row.input.rounds()) out.inputs[to_string(row.input)] += 1;
+    weights += static_cast<uint64_t>(info.n * info.k);
+    bytes += row.bytes;
+  }
+  if (weights > 0)
+    out.bits_per_weight = 8.0 * static_cast<double>(bytes) / static_cast<double>(weights);
+  return out;
+}
+
+Json json_of(const LinearRow& row) {
+  Json j = {{"name", row.info.name},
+            {"rows", row.info.n},
+            {"columns", row.info.k},
+            {"encoding", row.encoding},
+            {"bytes", row.bytes}};
+  if (row.input.rounds()) {
+    j["inputs"] = to_string(row.input);
+    if (row.input.scale == InputScale::kTensor) j["input_scale"] = row.input.value;
+  }
+  if (row.record != nullptr) {
+    j["relative_error"] = row.record->relative_error();
+    j["method"] = row.record->method();
+  }
+  return j;
+}
+
+Json json_of(const Inspection& i) {
+  const auto& spec = i.source.spec();
+  Json j = {{"path", i.path},
+            {"format", i.source.kind()},
+            {"file_bytes", bytes_on_disk(i.path)},
             {"parameters", parameter_count(spec)},
-            {"bits_per_weight", bits},
+            {"bits_per_weight", i.bits_per_weight},
             {"architecture", spec.family()},
             {"layers", spec.layers_size()},
             {"hidden", spec.hidden()},
             {"vocabulary", spec.vocab()},
             {"context", spec.context()},
             {"tied_head", spec.tied_head()},
-            {"tokenizer", !source->tokenizer().empty()},
-            {"chat_template", !source->tokenizer().chat_template.empty()}};
-  Json by_encoding = Json::object();
-  for (const auto& [name, entry] : encodings)
-    by_encoding[name] = {{"linears", entry.first}, {"bytes", entry.second}};
-  j["encodings"] = by_encoding;
-  if (!inputs.empty()) j["inputs"] = inputs;
-  j["linears"] = linears;
-  if (manifest != nullptr) {
-    const auto& p = manifest->provenance();
-    j["provenance"] = {{"tool", p.tool()},
-                       {"source", p.source_name()},
-                       {"source_hash", fmt::format("{:016x}", p.source_hash())},
-                       {"source_bytes", p.source_bytes()},
-                       {"recipe", p.recipe()},
-                       {"calibration_hash", fmt::format("{:016x}", p.calibration_hash())},
-                       {"seed", p.seed()}};
-  }
-  if (manifest != nullptr) {
-    const std::string& from = manifest->provenance().source_name();
-    const bool twice = from.ends_with(".pith");
-    j["provenance"]["source_was_compressed"] = twice;
-    if (twice) {
-      warn(fmt::format("made from {}, which was compressed already: the errors of both add up",
-                       one_line(from)));
-    }
-  }
+            {"tokenizer", !i.source.tokenizer().empty()},
+            {"chat_template", !i.source.tokenizer().chat_template.empty()},
+            {"encodings", Json::object()},
+            {"linears", Json::array()}};
+  for (const auto& [name, entry] : i.encodings)
+    j["encodings"][name] = {{"linears", entry.first}, {"bytes", entry.second}};
+  if (!i.inputs.empty()) j["inputs"] = i.inputs;
+  for (const auto& row : i.linears) j["linears"].push_back(json_of(row));
+  if (i.manifest() == nullptr) return j;
+  const auto& p = i.manifest()->provenance();
+  j["provenance"] = {{"tool", p.tool()},
+                     {"source", p.source_name()},
+                     {"source_hash", fmt::format("{:016x}", p.source_hash())},
+                     {"source_bytes", p.source_bytes()},
+                     {"recipe", p.recipe()},
+                     {"calibration_hash", fmt::format("{:016x}", p.calibration_hash())},
+                     {"seed", p.seed()},
+                     {"source_was_compressed", i.made_from_compressed()}};
   // Opening it has checked the header and the manifest.
-  if (manifest != nullptr) j["checksums"] = {{"manifest", "ok"}, {"weights", "not checked"}};
-  o.write_json(j);
-  if (!o.prints()) return;
-  say("{}: {}, {}\n", one_line(o.model), source->kind(), human_bytes(j["file_bytes"]));
+  j["checksums"] = {{"manifest", "ok"}, {"weights", "not checked"}};
+  return j;
+}
+
+void print_provenance(const Inspection& i) {
+  const auto& p = i.manifest()->provenance();
+  say("  made by        {} from {} (hash of its weights {:016x})\n  recipe\n", one_line(p.tool()),
+      one_line(p.source_name()), p.source_hash());
+  std::string_view recipe = p.recipe();
+  while (!recipe.empty()) {
+    const auto line = recipe.substr(0, recipe.find('\n'));
+    say("    {}\n", one_line(line));
+    recipe.remove_prefix(std::min(recipe.size(), line.size() + 1));
+  }
+  say("  checksums      header and manifest: ok; weights: not checked (pith verify {})\n",
+      one_line(i.path));
+}
+
+void print(const Inspection& i) {
+  const auto& spec = i.source.spec();
+  say("{}: {}, {}\n", one_line(i.path), i.source.kind(), human_bytes(bytes_on_disk(i.path)));
   if (!spec.name().empty()) say("  name           {}\n", one_line(spec.name()));
   say("  architecture   {}, {} layers, hidden {}, vocabulary {}, context {}{}\n",
       one_line(spec.family()), spec.layers_size(), spec.hidden(), spec.vocab(), spec.context(),
       spec.tied_head() ? ", tied head" : "");
   say("  parameters     {:.1f} M, {:.3f} bits per weight\n",
-      static_cast<double>(parameter_count(spec)) / 1e6, bits);
-  for (const auto& [name, entry] : encodings) {
+      static_cast<double>(parameter_count(spec)) / 1e6, i.bits_per_weight);
+  for (const auto& [name, entry] : i.encodings) {
     say("  encoding       {:<20} {:>4} linears {:>12}\n", name, entry.first,
         human_bytes(entry.second));
   }
-  for (const auto& [name, layers] : inputs)
+  for (const auto& [name, layers] : i.inputs)
     say("  inputs         {:<20} {:>4} linears\n", name, layers);
-  say("  tokenizer      {}\n", source->tokenizer().empty() ? "none" : "yes");
-  if (manifest != nullptr) {
-    const auto& p = manifest->provenance();
-    say("  made by        {} from {} (hash of its weights {:016x})\n  recipe\n", one_line(p.tool()),
-        one_line(p.source_name()), p.source_hash());
-    std::string_view recipe = p.recipe();
-    while (!recipe.empty()) {
-      const auto line = recipe.substr(0, recipe.find('\n'));
-      say("    {}\n", one_line(line));
-      recipe.remove_prefix(std::min(recipe.size(), line.size() + 1));
-    }
+  say("  tokenizer      {}\n", i.source.tokenizer().empty() ? "none" : "yes");
+  if (i.manifest() != nullptr) print_provenance(i);
+}
+
+void print(const LinearRow& row) {
+  say("  {:<28} {:>8} x {:<6} {:<16} {:>10}", one_line(row.info.name), row.info.n, row.info.k,
+      row.encoding, human_bytes(row.bytes));
+  if (row.input.rounds()) say("  inputs {}", to_string(row.input));
+  if (row.record != nullptr)
+    say("  error {:.2e}  {}", row.record->relative_error(), one_line(row.record->method()));
+  say("\n");
+}
+
+void inspect(const Options& o) {
+  o.apply();
+  const auto source = open_model_for(o, false);
+  const Inspection i = collect(o.model, *source);
+  if (i.manifest() != nullptr && i.made_from_compressed()) {
+    warn(
+        fmt::format("made from {}, which was compressed already: the errors of both add up; the "
+                    "original gives a better "
+                    "file",
+                    one_line(i.manifest()->provenance().source_name())));
   }
-  if (manifest != nullptr) {
-    say("  checksums      header and manifest: ok; weights: not checked (pith verify {})\n",
-        one_line(o.model));
-  }
+  o.write_json(json_of(i));
+  if (!o.prints()) return;
+  print(i);
   if (!o.tensors) return;
-  for (const auto& l : linears) {
-    say("  {:<28} {:>8} x {:<6} {:<16} {:>10}", one_line(l["name"].get<std::string>()),
-        l["rows"].get<int64_t>(), l["columns"].get<int64_t>(), l["encoding"].get<std::string>(),
-        human_bytes(l["bytes"]));
-    if (l.contains("inputs")) say("  inputs {}", l["inputs"].get<std::string>());
-    if (l.contains("relative_error"))
-      say("  error {:.2e}  {}", l["relative_error"].get<double>(),
-          one_line(l["method"].get<std::string>()));
-    say("\n");
-  }
+  for (const auto& row : i.linears) print(row);
 }
 
 }  // namespace

@@ -12,8 +12,8 @@
 
 #include "core/error.h"
 #include "core/file.h"
-#include "core/interrupt.h"
-#include "formats/tokenizer/unicode.h"
+#include "core/utf8.h"
+#include "tools/interrupt.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
@@ -30,7 +30,7 @@ void replace_all(std::string& text, std::string_view from, std::string_view to) 
 // One byte of standard input: 1, 0 at its end, -1 for a signal or an error.
 int read_byte(char* to) {
   for (;;) {
-    if (!wait_for_input(0)) {
+    if (!interrupt().wait_for_input(0)) {
       errno = EINTR;
       return -1;
     }
@@ -123,7 +123,7 @@ class LineEditor::Editor {
     const int error = errno;
     put(colours ? "\033[0m\033[?2004l" : "\033[?2004l");
     line->clear();
-    if (interrupted()) {
+    if (interrupt().cancelled()) {
       const LineInfo* info = ::el_line(edit_);
       line->assign(info->buffer, info->lastchar);
       ::el_reset(edit_);
@@ -232,7 +232,7 @@ LineEditor::Event LineEditor::read_pipe(std::string* line) {
       if (line->ends_with("\r")) line->pop_back();
       return too_long ? Event::kTooLong : Event::kLine;
     }
-    if (!wait_for_input(0)) return Event::kInterrupted;
+    if (!interrupt().wait_for_input(0)) return Event::kInterrupted;
     buffer_.resize(size_t{1} << 16);
     at_ = 0;
     const ssize_t n = ::read(0, buffer_.data(), buffer_.size());

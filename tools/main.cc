@@ -3,8 +3,8 @@
 #include <csignal>
 
 #include "core/file.h"
-#include "core/interrupt.h"
 #include "tools/command.h"
+#include "tools/interrupt.h"
 #include "tools/terminal.h"
 
 int main(int argc, char** argv) {
@@ -17,6 +17,6 @@ int main(int argc, char** argv) {
   // Writing to a pipe that nobody reads is an error of the write and does not kill the program.
   std::signal(SIGPIPE, SIG_IGN);
   pith::install_mapping_guard();
-  pith::install_interrupt_handler();
+  pith::tools::install_interrupt_handler();
   return pith::tools::run(argc, argv);
 }

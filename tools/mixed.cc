@@ -15,6 +15,7 @@
 #include "formats/printable.h"
 #include "runtime/compress/fingerprint.h"
 #include "runtime/eval/evaluate.h"
+#include "tools/interrupt.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
@@ -49,7 +50,7 @@ void write_costs(const std::string& path, const std::string& key,
   Json j = {{"of", key}, {"groups", Json::array()}};
   for (const auto& g : groups) j["groups"].push_back(json_of(g));
   const std::string text = j.dump(1) + "\n";
-  write_file(path, std::as_bytes(std::span(text)));
+  write_file(path, std::as_bytes(std::span(text)), interrupt());
 }
 
 AllocationGroup group_from(const Json& group, const std::map<std::string, LinearInfo>& infos,
@@ -140,7 +141,10 @@ QuantizeSettings Mixed::extreme(bool largest) const {
   out.overrides.clear();
   for (const auto& info : linears_of(source_.spec())) {
     if (is_gate(info.role)) continue;
-    const auto bytes = [&](const Encoding& e) { return encoded_bytes(e, info.n, info.k); };
+    const LinearForm form = source_.form(info);
+    const auto bytes = [&](const Encoding& e) {
+      return encoded_bytes(rounded_form(form, e), info.n, info.k);
+    };
     out.overrides.emplace_back(info.name, largest
                                               ? *std::ranges::max_element(candidates_, {}, bytes)
                                               : *std::ranges::min_element(candidates_, {}, bytes));
@@ -221,7 +225,7 @@ Fingerprint Mixed::about_costs(const std::vector<std::vector<int32_t>>& probes,
 uint64_t Mixed::memory_bytes() const {
   std::vector<std::vector<int32_t>> probes, some;
   cut(&probes, &some);
-  return measuring_bytes(source_, settings_, candidates_, probes, some);
+  return measuring_bytes({source_, settings_, candidates_, probes, some});
 }
 
 void Mixed::measure() {
@@ -243,7 +247,7 @@ void Mixed::measure() {
     std::vector<AllocationGroup> known;
     for (const auto& record : log.records())
       known.push_back(group_from(parse_json(record, log.path()), infos, log.path()));
-    groups_ = measure_choices(source_, settings_, candidates_, probes, some, *options_.executor,
+    groups_ = measure_choices({source_, settings_, candidates_, probes, some}, *options_.executor,
                               progress_, known,
                               [&](const AllocationGroup& g) { log.append(json_of(g).dump()); });
     if (!o_.costs.empty()) write_costs(o_.costs, key, groups_);
@@ -289,7 +293,7 @@ void Mixed::tell_choice(const std::vector<std::pair<std::string, Encoding>>& cho
   std::string lines;
   for (const auto& [name, e] : choice) lines += fmt::format("{}={}\n", name, to_string(e));
   if (o_.prints) say("{}", lines);
-  if (!o_.plan_out.empty()) write_file(o_.plan_out, std::as_bytes(std::span(lines)));
+  if (!o_.plan_out.empty()) write_file(o_.plan_out, std::as_bytes(std::span(lines)), interrupt());
 }
 
 QuantizeSettings Mixed::by_costs() {
@@ -321,7 +325,7 @@ double Mixed::measure_result() {
   const Model model = load_model(*packed);
   std::vector<Window> windows;
   for (const auto& w : kept_) windows.push_back({w, 0});
-  const Held held(*options_.executor);
+  const WeightCacheScope held(*options_.executor);
   return evaluate_kl(*options_.executor, base, model, windows, progress_).kl_mean;
 }
 
@@ -341,7 +345,7 @@ double Mixed::search_for_kl(const std::function<void(const QuantizeSettings&)>& 
       say("KL divergence {:.5f} on {} that were kept apart (asked for: at most {:g})\n", kl,
           counted(kept_.size(), "window"), o_.max_kl);
     if (!enough && kl > o_.max_kl) {
-      fail(ErrorKind::kNumeric, "a KL divergence of {} cannot be had from these candidates: {:.5f}",
+      fail(ErrorKind::kUsage, "a KL divergence of {} cannot be had from these candidates: {:.5f}",
            o_.max_kl, kl);
     }
     (kl > o_.max_kl ? over : under) = Try{chosen_kl(groups_), kl};
@@ -364,7 +368,9 @@ double Mixed::search_for_kl(const std::function<void(const QuantizeSettings&)>& 
       cost = under->cost * std::pow(over->cost / under->cost, std::clamp(share, 0.0, 1.0));
     }
   }
-  warn(fmt::format("the KL divergence did not come within 10 % of {}", o_.max_kl));
+  warn(fmt::format(
+      "the KL divergence did not come within 10 % of {}: more --candidates lie closer together",
+      o_.max_kl));
   // The last try exceeds the budget: returns to the best one within it, or takes the largest
   // choices.
   if (kl > o_.max_kl) {

@@ -13,10 +13,12 @@
 #include "quant/quantize_pass.h"
 #include "quant/rotate.h"
 #include "runtime/backends.h"
+#include "runtime/compress/check.h"
 #include "runtime/compress/driver.h"
 #include "runtime/compress/fingerprint.h"
 #include "runtime/compress/self_text.h"
 #include "tools/calibration_text.h"
+#include "tools/default_method.h"
 #include "tools/mixed.h"
 #include "tools/outputs.h"
 #include "tools/quantize_options.h"
@@ -28,6 +30,12 @@ namespace {
 
 int64_t window_length(const QuantizeCommand& o, const ModelSource& source) {
   return std::min<int64_t>(o.seqlen, static_cast<int64_t>(source.spec().context()));
+}
+
+// Memory that writing a text takes: the whole model, and the KV cache of its windows.
+uint64_t text_memory(const ModelSource& source, TextSize text) {
+  return model_bytes(source) + text_cache_bytes(source.spec(), text.windows, text.length) +
+         (uint64_t{64} << 20);
 }
 
 struct Peaks {  // of memory, beside that of the compression itself
@@ -49,6 +57,20 @@ struct Job {
   }
 };
 
+// Error(kNumeric) naming the first weight that is not finite, where there is one.
+void require_finite(const ModelSource& source) {
+  constexpr int64_t kRows = 64;
+  std::vector<float> w;
+  for (const auto& info : linears_of(source.spec())) {
+    for (int64_t row = 0; row < info.n; row += kRows) {
+      const int64_t rows = std::min(kRows, info.n - row);
+      w.resize(static_cast<size_t>(rows * info.k));
+      source.rows(info, row, rows, w.data());
+      check_finite(info.name, row, info.k, w);
+    }
+  }
+}
+
 // Lets the model write its calibration text, in the sizes of `to->calibration`, into it. The text
 // is stored in the work folder as it comes.
 void write_text(Job& job, const Tokenizer* tokenizer, WorkFolder& work, CompressOptions* to) {
@@ -65,10 +87,15 @@ void write_text(Job& job, const Tokenizer* tokenizer, WorkFolder& work, Compress
   std::vector<TextPiece> written;
   for (const auto& record : log.records()) written.push_back(piece_from(record));
   const Model model = load_model(source);
-  const Held held(*to->executor);
-  to->calibration = write_windows(*to->executor, model, count, length, to->seed,
-                                  stops_of(source, tokenizer), job.progress, kTextCacheBytes,
-                                  written, [&](const TextPiece& p) { log.append(to_bytes(p)); });
+  const WeightCacheScope held(*to->executor);
+  try {
+    to->calibration = write_windows(*to->executor, model, count, length, to->seed,
+                                    stops_of(source, tokenizer), job.progress, kTextCacheBytes,
+                                    written, [&](const TextPiece& p) { log.append(to_bytes(p)); });
+  } catch (const Error& e) {
+    if (e.kind() == ErrorKind::kNumeric) require_finite(source);  // which weight it comes from
+    throw;
+  }
   to->calibration_hash = hash_of_windows(to->calibration);
 }
 
@@ -91,6 +118,16 @@ uint64_t peak_of(const CompressPlan& plan, const Peaks& peaks) {
   return std::max({plan.memory_bytes, peaks.text, peaks.measuring});
 }
 
+// How long a calibrated method takes; nothing without a text, on a GPU, and where types are chosen,
+// which takes longer than the rounding.
+std::optional<double> estimated_seconds(const Job& job, const QuantizeSettings& settings,
+                                        const CompressPlan& plan) {
+  if (!job.goal.empty() || job.o.executor().cuda || plan.calibration_tokens == 0) return {};
+  const bool gptq = settings.method.rounding->stage != nullptr;
+  return seconds_for(
+      operations_of(job.source.spec(), gptq, {plan.calibration_tokens, 1}, job.peaks.text > 0));
+}
+
 // `plan_is_final`: else the types are not chosen yet, and the plan is of the largest.
 void print_plan(const Job& job, const QuantizeSettings& settings, const CompressPlan& plan,
                 bool plan_is_final = true) {
@@ -98,7 +135,8 @@ void print_plan(const Job& job, const QuantizeSettings& settings, const Compress
   if (!o.prints()) return;
   const std::string types =
       job.goal.empty() ? to_string(settings.linears) : "types chosen for " + job.goal;
-  say("{} -> {}: {} with {}{}\n", one_line(o.model), one_line(o.output), types, settings.method,
+  say("{} -> {}: {} with {}{}\n", one_line(o.model), one_line(o.output), types,
+      settings.method.name(),
       plan_is_final ? fmt::format(", {:.3f} bits per weight", plan.bits_per_weight) : "");
   say("plan: output {}{}, memory {}, disk {}{}{}\n", plan_is_final ? "" : "at most ",
       human_bytes(plan.output_bytes), human_bytes(peak_of(plan, job.peaks)),
@@ -106,6 +144,12 @@ void print_plan(const Job& job, const QuantizeSettings& settings, const Compress
       plan.gpu_bytes ? ", GPU memory " + human_bytes(plan.gpu_bytes) : "",
       plan.calibration_tokens ? fmt::format(", {} calibration tokens", plan.calibration_tokens)
                               : "");
+  if (const auto seconds = estimated_seconds(job, settings, plan)) {
+    say("time: {}{}\n", about_time(*seconds),
+        o.method_is_chosen ? "; --method rtn --calib none takes a small part of that, and loses "
+                             "two or three times as much"
+                           : "");
+  }
   if (file_exists(o.output)) say("replaces {}\n", one_line(o.output));
   flush_out();
 }
@@ -114,7 +158,7 @@ Json json_of(const Job& job, const QuantizeSettings& settings, const CompressPla
   return {{"source", job.o.model},
           {"output", job.o.output},
           {"type", job.goal.empty() ? to_string(settings.linears) : "mixed"},
-          {"method", settings.method},
+          {"method", settings.method.name()},
           {"seed", job.o.seed},
           {"parameters", parameter_count(job.source.spec())},
           {"bits_per_weight", plan.bits_per_weight},
@@ -317,10 +361,98 @@ std::string quoted(const std::string& word) {
   return one_line(out + "'");
 }
 
-void tell_how_to_measure(const QuantizeCommand& o) {
+void tell_what_next(const QuantizeCommand& o, const ModelSource& source) {
   if (!o.prints() || o.quiet) return;
   say("to measure what it lost: pith eval kl {} --base {}{} --text FILE\n", quoted(o.output),
       quoted(o.model), o.tokenizer.empty() ? "" : " --tokenizer " + quoted(o.tokenizer));
+  if (const std::string how = how_to_get_closer(o, source.spec()); !how.empty()) say("{}\n", how);
+}
+
+// Cuts the calibration text into windows, or makes room for those that the model will write: true.
+bool prepare_text(Job& job, const std::string& calibration, const Tokenizer* tokenizer,
+                  CompressOptions* options) {
+  const ModelSource& source = job.source;
+  const int64_t count = job.o.nsamples, length = window_length(job.o, source);
+  if (calibration == "self") {
+    options->calibration.assign(static_cast<size_t>(count),
+                                std::vector<int32_t>(static_cast<size_t>(length)));
+    job.peaks.text =
+        model_bytes(source) + text_cache_bytes(source.spec(), count, length) + (uint64_t{64} << 20);
+    return true;
+  }
+  if (calibration != "none")
+    cut_calibration_text(calibration, source, *tokenizer, count, length, options);
+  return false;
+}
+
+// Everything of a compression that is known before the work.
+struct Prepared {
+  QuantizeSettings settings;
+  CompressOptions options;
+  std::optional<Mixed> mixed;
+  bool writes_text = false;
+};
+
+// The search for types, where there is one. A target that every choice satisfies needs no text.
+void prepare_mixed(Job& job, Prepared* to) {
+  const QuantizeCommand& o = job.o;
+  if (!o.mixed()) return;
+  Mixed& mixed =
+      to->mixed.emplace(mixed_options_of(o), job.source, to->settings, to->options, job.progress);
+  job.goal = mixed.goal();
+  if (!mixed.is_loose()) {
+    job.peaks.measuring = mixed.memory_bytes() + (uint64_t{64} << 20);
+    return;
+  }
+  warn(mixed.loose_text());
+  const bool only_to_measure =
+      o.calibration.empty() && passes_for(to->settings).front()->needs_text().empty();
+  if (to->writes_text && only_to_measure) {
+    to->writes_text = false;
+    to->options.calibration.clear();
+    job.peaks.text = 0;
+  }
+}
+
+// Writes the text, measures, and compresses; what became of it.
+Json work_on(Job& job, const Tokenizer* tokenizer, WorkFolder& work, Prepared& p) {
+  const QuantizeCommand& o = job.o;
+  if (p.writes_text) {
+    if (!o.quiet) {
+      tell("the model writes {} calibration tokens first; --calib FILE is faster\n",
+           std::ssize(p.options.calibration) * std::ssize(p.options.calibration.front()));
+    }
+    write_text(job, tokenizer, work, &p.options);
+  }
+  if (!p.mixed) return run(job, p.settings, p.options, true);
+  {
+    const Phases::Scope phase(job.phases, "measuring");
+    p.mixed->measure();
+  }
+  if (o.max_kl <= 0) return run(job, p.mixed->by_costs(), p.options, false);
+  Json report;
+  const double kl = p.mixed->search_for_kl(
+      [&](const QuantizeSettings& s) { report = run(job, s, p.options, false); });
+  report["kl"] = kl;
+  return report;
+}
+
+// Opens the work folder, where an interrupted run may have left its parts.
+void open_work(const Job& job, const Passes& passes, Prepared& p, WorkFolder& work) {
+  p.options.work = &work;
+  Fingerprint about = fingerprint_of(job.source, passes, p.options);
+  about.erase("calibration text");  // if it is not written yet; compress() looks at all of it
+  if (p.mixed) about.erase("overrides");
+  work.require_same("finished parts", about);
+  warn_of_unused(work, "text", "the calibration text", p.writes_text);
+  warn_of_unused(work, "costs", "what choices cost",
+                 p.mixed && !p.mixed->is_loose() && !p.mixed->has_costs());
+}
+
+void require_other_output(const QuantizeCommand& o, const ModelSource& source) {
+  if (same_file(o.model, o.output) || source.reads(o.output))
+    fail(ErrorKind::kUsage, "{}: the output is the input", o.output);
+  require_not_of_model(o.output, o.model, o.tokenizer);
 }
 
 void quantize(QuantizeCommand& o) {
@@ -328,92 +460,44 @@ void quantize(QuantizeCommand& o) {
   o.apply();
   check_outputs(o);
   require_one_target(o);
-  QuantizeSettings settings = settings_of(o);
+  Prepared p{.settings = settings_of(o), .options = {}, .mixed = {}};
   o.seed = seed_of(o);
   const auto stored = open_model_for(o);
   const auto rotated = o.rotate ? rotate_model(*stored, {.seed = o.seed}) : nullptr;
   const ModelSource& source = rotated ? *rotated : *stored;
-  if (same_file(o.model, o.output) || source.reads(o.output))
-    fail(ErrorKind::kUsage, "{}: the output is the input", o.output);
-  require_not_of_model(o.output, o.model, o.tokenizer);
+  require_other_output(o, source);
+  choose_method(o, source.spec(), text_memory(source, kGptqText) <= most_memory().bytes);
+  p.settings.method = parse_method(o.method);
   std::vector<std::string> notes;
-  if (!o.mixed()) settings = effective_settings(settings, &notes);
+  if (!o.mixed()) p.settings = effective_settings(p.settings, &notes);
   for (const auto& n : notes) warn(n);
-  const std::string calibration = calibration_of(o, settings);
+  const std::string calibration = calibration_of(o, p.settings);
   const auto tokenizer = tokenizer_for(source, calibration != "none" && calibration != "self");
 
   const auto executor = make_executor(o.executor());
-  CompressOptions options = options_of(o, executor.get());
+  p.options = options_of(o, executor.get());
   TerminalProgress progress(o.quiet);
   Job job{o, source, progress, begin, {}, "", {}};
-  bool writes = calibration == "self";
-  if (writes) {
-    const int64_t length = window_length(o, source);
-    options.calibration.assign(static_cast<size_t>(o.nsamples),
-                               std::vector<int32_t>(static_cast<size_t>(length)));
-    job.peaks.text = model_bytes(source) + text_cache_bytes(source.spec(), o.nsamples, length) +
-                     (uint64_t{64} << 20);
-  } else if (calibration != "none") {
-    cut_calibration_text(calibration, source, *tokenizer, o.nsamples, window_length(o, source),
-                         &options);
-  }
-  warn_of_useless_options(o, settings, source, !options.calibration.empty());
+  p.writes_text = prepare_text(job, calibration, tokenizer.get(), &p.options);
+  warn_of_useless_options(o, p.settings, source, !p.options.calibration.empty());
+  prepare_mixed(job, &p);
 
-  const Passes passes = passes_for(settings);
-  std::optional<Mixed> mixed;
-  if (o.mixed()) {
-    mixed.emplace(mixed_options_of(o), source, settings, options, progress);
-    job.goal = mixed->goal();
-    if (mixed->is_loose()) {
-      warn(mixed->loose_text());
-      if (writes && o.calibration.empty() && passes.front()->needs_text().empty()) {
-        writes = false;  // it was to measure on
-        options.calibration.clear();
-        job.peaks.text = 0;
-      }
-    } else {
-      job.peaks.measuring = mixed->memory_bytes() + (uint64_t{64} << 20);
-    }
-  }
-
-  const CompressPlan plan = mixed ? mixed->plan() : plan_compression(source, passes, options);
-  check_compression(source, passes, options, plan);
+  const Passes passes = passes_for(p.settings);
+  const CompressPlan plan = p.mixed ? p.mixed->plan() : plan_compression(source, passes, p.options);
+  check_compression(source, passes, p.options, plan);
   check_memory(plan, job.peaks);
-  if (!mixed) warn_of_choices(o, settings, source, plan);
-  if (o.dry_run) return dry_run(job, settings, plan, mixed ? &*mixed : nullptr, writes, options);
+  if (!p.mixed) warn_of_choices(o, p.settings, source, plan);
+  if (o.dry_run) {
+    return dry_run(job, p.settings, plan, p.mixed ? &*p.mixed : nullptr, p.writes_text, p.options);
+  }
 
   WorkFolder work(o.output, o.restart);
-  options.work = &work;
-  Fingerprint about = fingerprint_of(source, passes, options);
-  about.erase("calibration text");  // if it is not written yet; compress() looks at all of it
-  if (mixed) about.erase("overrides");
-  work.require_same("finished parts", about);
-  warn_of_unused(work, "text", "the calibration text", writes);
-  warn_of_unused(work, "costs", "what choices cost",
-                 mixed && !mixed->is_loose() && !mixed->has_costs());
-  print_plan(job, settings, plan, !mixed);
+  open_work(job, passes, p, work);
+  print_plan(job, p.settings, plan, !p.mixed);
   try {
-    if (writes) {
-      if (!o.quiet)
-        tell("the model writes {} calibration tokens first; --calib FILE is faster\n",
-             plan.calibration_tokens);
-      write_text(job, tokenizer.get(), work, &options);
-    }
-    if (mixed) {
-      const Phases::Scope phase(job.phases, "measuring");
-      mixed->measure();
-    }
-    Json report;
-    if (!mixed || o.max_kl <= 0) {
-      if (mixed) settings = mixed->by_costs();
-      report = run(job, settings, options, !mixed);
-    } else {
-      const double kl = mixed->search_for_kl(
-          [&](const QuantizeSettings& s) { report = run(job, s, options, false); });
-      report["kl"] = kl;
-    }
+    const Json report = work_on(job, tokenizer.get(), work, p);
     if (const std::string left = work.remove(); !left.empty()) warn(left);
-    tell_how_to_measure(o);
+    tell_what_next(o, source);
     o.write_json(report);
   } catch (const Error& e) {
     if (e.kind() != ErrorKind::kUsage) tell_what_is_kept(work);
@@ -425,7 +509,11 @@ void quantize(QuantizeCommand& o) {
 
 void add_quantize(CLI::App& app) {
   auto o = std::make_shared<QuantizeCommand>();
-  add_quantize_options(app, *o)->callback([o] { quantize(*o); });
+  CLI::App* c = add_quantize_options(app, *o);
+  c->callback([o, c] {
+    o->windows_given = c->count("--nsamples") + c->count("--seqlen") > 0;
+    quantize(*o);
+  });
 }
 
 }  // namespace pith::tools

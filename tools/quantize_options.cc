@@ -11,6 +11,7 @@
 #include "formats/text_input.h"
 #include "tools/arguments.h"
 #include "tools/generation.h"
+#include "tools/interrupt.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
@@ -100,13 +101,10 @@ QuantizeSettings settings_of(const QuantizeCommand& o) {
   if (o.two_level) s.linears.two_level = true;
   s.embedding = encoding_for_type(o.embedding_type);
   s.head = encoding_for_type(o.head_type);
-  s.method = o.method;
-  s.gptq = {.damping = o.damping,
-            .order = !o.no_order,
-            .search = !o.no_search,
-            .static_groups = o.static_groups,
-            .refine = o.refine,
-            .correct_inputs = o.correct_inputs};
+  s.method = parse_method(o.method.empty() ? "rtn" : o.method);
+  s.gptq = o.gptq;
+  s.gptq.order = !o.no_order;
+  s.gptq.search = !o.no_search;
   s.smooth_alpha = o.smooth_alpha;
   s.input = input_for_type(o.type);
   if (o.static_inputs) {
@@ -118,7 +116,7 @@ QuantizeSettings settings_of(const QuantizeCommand& o) {
   for (const auto& pattern : s.ignore) check_pattern("--ignore", pattern);
   if (!o.type_file.empty()) {
     int number = 0;
-    for (const auto& line : lines_of(read_text_input(o.type_file, 16 << 20))) {
+    for (const auto& line : lines_of(read_text_input(o.type_file, 16 << 20, interrupt()))) {
       ++number;
       if (line.empty() || line[0] == '#') continue;
       s.overrides.push_back(
@@ -150,15 +148,18 @@ CLI::App* add_quantize_options(CLI::App& app, QuantizeCommand& o) {
   c->add_option("TYPE", o.type, "type of the linear layers, see below (default: w4)");
   c->add_option(
        "--method", o.method,
-       "how weights are rounded, see below; gptq is closer to the model than rtn and takes "
-       "minutes (default: rtn)")
+       "how weights are rounded, see below (default: for types of up to 5 bits, gptq on text that "
+       "the model writes, as long as that takes minutes: up to some 600 M weights; rtn on such "
+       "text "
+       "up to some 5 G; else rtn without text)")
       ->group(kCommon);
   c->add_option(
        "-g,--group-size", o.group,
        "weights that share a scale: 16, 32, 64, 128 or row (default: the type's, 64 for w4)")
       ->type_name("N")
       ->group(kCommon);
-  c->add_flag("--dry-run", o.dry_run, "print the plan of every layer, of memory and disk, and stop")
+  c->add_flag("--dry-run", o.dry_run,
+              "print the plan of every layer, of memory, disk and time, and stop")
       ->group(kCommon);
 
   c->add_option("--calib", o.calibration,
@@ -248,14 +249,14 @@ CLI::App* add_quantize_options(CLI::App& app, QuantizeCommand& o) {
               "rotate the model first (QuaRot), so that no channel stands out; a tied head becomes "
               "a weight of its own")
       ->group(kMethods);
-  c->add_option("--damp-percent", o.damping,
+  c->add_option("--damp-percent", o.gptq.damping,
                 "gptq: added to the diagonal of the Hessian, as a share of its mean: 0.3 is 30 %")
       ->check(in_range(0, 10))
       ->group(kMethods);
-  c->add_option("--refine", o.refine, "gptq: rounds of refinement after the sweep")
+  c->add_option("--refine", o.gptq.refine, "gptq: rounds of refinement after the sweep")
       ->check(in_range(0, 100))
       ->group(kMethods);
-  c->add_option("--correct-inputs", o.correct_inputs,
+  c->add_option("--correct-inputs", o.gptq.correct_inputs,
                 "gptq: make up for errors of earlier layers as far as held-out text says, at most "
                 "this share of the way; 0: not")
       ->check(in_range(0, 1))
@@ -266,7 +267,7 @@ CLI::App* add_quantize_options(CLI::App& app, QuantizeCommand& o) {
   c->add_flag("--no-search", o.no_search,
               "gptq: scales from the range of each group, not by search for the least error")
       ->group(kMethods);
-  c->add_flag("--static-groups", o.static_groups, "gptq: scales from the original weights")
+  c->add_flag("--static-groups", o.gptq.static_groups, "gptq: scales from the original weights")
       ->group(kMethods);
   c->add_option("--smooth-alpha", o.smooth_alpha,
                 "smoothquant: how much of an outlier moves into the weights (default: by search)")

@@ -12,8 +12,10 @@
 namespace pith::tools {
 
 struct QuantizeCommand : Common, ModelOptions {
-  std::string output, type = "w4", method = "rtn", embedding_type = "w8", head_type = "w8",
-                      group = "", calibration;
+  std::string output, type = "w4", embedding_type = "w8", head_type = "w8", group, calibration;
+  std::string method;             // empty: choose_method() decides (tools/default_method.h)
+  bool method_is_chosen = false;  // by that
+  bool windows_given = false;     // --nsamples or --seqlen
   std::string memory, target_size, type_file, plan_out, costs;
   std::vector<std::string> candidates;
   double target_bpw = 0, max_kl = 0;
@@ -22,11 +24,11 @@ struct QuantizeCommand : Common, ModelOptions {
   bool symmetric = false, asymmetric = false, dry_run = false, bf16_scales = false,
        two_level = false, rotate = false, restart = false;
   int64_t nsamples = 64, seqlen = 1024;
-  double damping = 0.3, smooth_alpha = 0;
-  double correct_inputs = 1;
-  int refine = 2, max_fallbacks = 0;
-  bool static_inputs = false, no_order = false, no_search = false, static_groups = false,
-       no_sequential = false, no_propagate = false;
+  GptqOptions gptq;
+  double smooth_alpha = 0;
+  int max_fallbacks = 0;
+  bool static_inputs = false, no_order = false, no_search = false, no_sequential = false,
+       no_propagate = false;
   uint64_t seed = 0;
   bool random_seed = false;  // --seed -1
   std::string device = "cpu";

@@ -27,9 +27,7 @@ bool is_method(const std::string& name) {
   return std::ranges::any_of(methods(), is) || std::ranges::any_of(scalings(), is);
 }
 
-bool rounds_by(const QuantizeSettings& s, std::string_view method) {
-  return s.method.find(method) != std::string::npos;
-}
+bool rounds_by_gptq(const QuantizeSettings& s) { return s.method.rounding->stage != nullptr; }
 
 bool has_scales(const Encoding& e) {
   return e.kind == EncodingKind::kInt || e.kind == EncodingKind::kNf4;
@@ -74,22 +72,24 @@ void require_one_target(const QuantizeCommand& o) {
 void warn_of_useless_options(const QuantizeCommand& o, const QuantizeSettings& settings,
                              const ModelSource& source, bool has_text) {
   const QuantizeCommand unchanged;
-  const bool gptq = rounds_by(settings, "gptq");
+  const bool gptq = rounds_by_gptq(settings);
+  const bool smooths = settings.method.scaling != nullptr &&
+                       std::string_view(settings.method.scaling->name) == "smoothquant";
   const bool scales = has_scales(settings.linears);
   const char* const not_gptq = "the method is not gptq";
   const char* const no_text = "no calibration text is read";
   const Useless all[] = {
-      {!gptq && o.damping != unchanged.damping, "--damp-percent", not_gptq},
-      {!gptq && o.refine != unchanged.refine, "--refine", not_gptq},
-      {!gptq && o.correct_inputs != unchanged.correct_inputs, "--correct-inputs", not_gptq},
+      {!gptq && o.gptq.damping != unchanged.gptq.damping, "--damp-percent", not_gptq},
+      {!gptq && o.gptq.refine != unchanged.gptq.refine, "--refine", not_gptq},
+      {!gptq && o.gptq.correct_inputs != unchanged.gptq.correct_inputs, "--correct-inputs",
+       not_gptq},
       {!gptq && o.no_order, "--no-order", not_gptq},
       {!gptq && o.no_search, "--no-search", not_gptq},
-      {!gptq && o.static_groups, "--static-groups", not_gptq},
+      {!gptq && o.gptq.static_groups, "--static-groups", not_gptq},
       {!gptq && o.max_fallbacks != unchanged.max_fallbacks, "--max-fallbacks", not_gptq},
       {o.mixed() && o.type != unchanged.type && !input_for_type(o.type).rounds(), "TYPE",
        "the target chooses the types, among --candidates"},
-      {!rounds_by(settings, "smoothquant") && o.smooth_alpha != 0, "--smooth-alpha",
-       "the method is not smoothquant"},
+      {!smooths && o.smooth_alpha != 0, "--smooth-alpha", "the method is not smoothquant"},
       {!o.mixed() && !o.candidates.empty(), "--candidates", "no target is given"},
       {!o.mixed() && !o.costs.empty(), "--costs", "no target is given"},
       {source.spec().tied_head() && o.head_type != unchanged.head_type, "--head-type",
@@ -118,29 +118,33 @@ void warn_of_useless_options(const QuantizeCommand& o, const QuantizeSettings& s
            });
   };
   for (const auto& pattern : o.ignore) {
-    if (matches_none(pattern)) warn(fmt::format("--ignore {} matches no layer", pattern));
+    if (matches_none(pattern))
+      warn(fmt::format("--ignore {} matches no layer: pith inspect --tensors lists them", pattern));
   }
   for (const auto& [pattern, e] : settings.overrides) {
     if (matches_none(pattern))
-      warn(fmt::format("--tensor-type {}={} matches no layer", pattern, to_string(e)));
+      warn(fmt::format("--tensor-type {}={} matches no layer: pith inspect --tensors lists them",
+                       pattern, to_string(e)));
   }
 }
 
 void warn_of_choices(const QuantizeCommand& o, const QuantizeSettings& settings,
                      const ModelSource& source, const CompressPlan& plan) {
-  if (const uint64_t input = bytes_on_disk(o.model); plan.output_bytes > input) {
-    warn(fmt::format("the output ({}) is larger than the input ({})",
+  // Whoever asks for dense numbers has the model decoded, and means it.
+  const bool decodes = settings.linears.kind == EncodingKind::kDense;
+  if (const uint64_t input = bytes_on_disk(o.model); plan.output_bytes > input && !decodes) {
+    warn(fmt::format("the output ({}) is larger than the input ({}): a narrower TYPE is smaller",
                      human_bytes(plan.output_bytes), human_bytes(input)));
   }
   // A model published in 4 or 8 bits counts as the original: its own source is not available.
-  if (source.kind() == "pith" || source.kind() == "gguf") {
+  if (!decodes && (source.kind() == "pith" || source.kind() == "gguf")) {
     std::map<std::string, uint64_t> by_type;
     uint64_t narrow = 0, all = 0;
     for (const auto& l : plan.linears) {
       if (l.info.layer < 0) continue;  // tables are often kept in 8 bits
       const auto n = static_cast<uint64_t>(l.info.n * l.info.k);
       all += n;
-      if (l.from.kind == EncodingKind::kDense || l.from == l.to) continue;
+      if (!l.from.compressed() || l.from.terms == l.to.terms) continue;
       narrow += n;
       by_type[to_string(l.from)] += n;
     }
@@ -154,8 +158,9 @@ void warn_of_choices(const QuantizeCommand& o, const QuantizeSettings& settings,
     }
   }
   if (settings.linears.kind == EncodingKind::kInt && settings.linears.bits == 2 &&
-      !rounds_by(settings, "gptq")) {
-    warn(fmt::format("2 bits with {} lose most of a model: --method gptq", settings.method));
+      !rounds_by_gptq(settings)) {
+    warn(fmt::format("2 bits with {} lose most of a model: --method gptq keeps more",
+                     settings.method.name()));
   }
   for (const char* ending : {".gguf", ".safetensors", ".bin"}) {
     if (o.output.ends_with(ending))

@@ -5,10 +5,10 @@
 
 #include "core/error.h"
 #include "core/file.h"
-#include "core/interrupt.h"
 #include "formats/text_input.h"
 #include "formats/text_lines.h"
 #include "tools/generation.h"
+#include "tools/interrupt.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
@@ -27,7 +27,7 @@ struct Options : GenerationOptions {
 bool show(const std::string& piece) {
   print_out(piece);
   flush_out();
-  return !interrupted();
+  return !interrupt().cancelled();
 }
 
 // Removes the line end that a shell puts after the last line of a piped prompt.
@@ -38,10 +38,10 @@ std::string without_last_line_end(std::string text) {
 }
 
 std::string read_prompt(const Options& o) {
-  if (!o.prompt_file.empty()) return read_text_input(o.prompt_file, kMaxPromptBytes);
+  if (!o.prompt_file.empty()) return read_text_input(o.prompt_file, kMaxPromptBytes, interrupt());
   if (o.prompt_given && o.prompt != "-") return o.prompt;
   if (o.prompt_given || !is_terminal(0))
-    return without_last_line_end(read_text_input("-", kMaxPromptBytes));
+    return without_last_line_end(read_text_input("-", kMaxPromptBytes, interrupt()));
   return "";
 }
 
@@ -85,6 +85,10 @@ class Speaker {
     return engine_->generate(*tokenizer_, ids, options, to);
   }
 
+  void warn() const {
+    if (engine_) warn_of_fallbacks(engine_->executor());
+  }
+
  private:
   std::vector<int32_t> checked(std::vector<int32_t> ids) const {
     if (ids.empty()) {
@@ -111,16 +115,17 @@ void run_one(const Options& o) {
     tell("no prompt: the text begins where the model begins (-p, -f or standard input)\n");
   speaker.load();
   if (o.prints() && !o.chats()) show(prompt);
-  const GenerateResult r = speaker.speak(
-      ids, [&](const std::string& piece) { return o.prints() ? show(piece) : !interrupted(); });
+  const GenerateResult r = speaker.speak(ids, [&](const std::string& piece) {
+    return o.prints() ? show(piece) : !interrupt().cancelled();
+  });
   if (o.prints()) say("\n");
-  warn_of_fallbacks();
+  speaker.warn();
   o.write_json(to_json(o, r));
   if (!o.quiet) {
     tell("{}{}\n", statistics(r),
          o.random_seed ? fmt::format(", seed {}", o.generate.sampling.seed) : "");
   }
-  if (r.finish == "cancelled") check_interrupt();
+  if (r.finish == "cancelled") interrupt().check();
 }
 
 // ---- Many prompts ----
@@ -142,7 +147,8 @@ std::vector<ChatMessage> messages_of(const Json& list, const std::string& name) 
 // A prompt a line, or JSON objects with "prompt" or "messages". Lines without text are left out.
 class Questions {
  public:
-  explicit Questions(const std::string& path) : path_(path), lines_(path, kMaxPromptBytes) {}
+  explicit Questions(const std::string& path)
+      : path_(path), lines_(path, kMaxPromptBytes, interrupt()) {}
 
   // The next, as soon as its line is there; false where there is none.
   bool next(Question* q) {
@@ -195,14 +201,14 @@ class Answers {
     } else if (file_) {
       file_->append(bytes);
     } else if (descriptor_) {
-      write_file(path_, bytes);
+      write_file(path_, bytes, interrupt());
     } else {
       lines_ += line;
     }
   }
   void finish() {
     if (file_) file_->commit();
-    if (!lines_.empty()) write_file(path_, std::as_bytes(std::span(lines_)));
+    if (!lines_.empty()) write_file(path_, std::as_bytes(std::span(lines_)), interrupt());
   }
 
  private:
@@ -251,8 +257,8 @@ void run_many(const Options& o) {
       const auto ids =
           q.messages.empty() ? speaker.tokens_of(q.prompt) : speaker.tokens_of(q.messages);
       const GenerateResult r =
-          speaker.speak(ids, [](const std::string&) { return !interrupted(); });
-      if (interrupted()) break;
+          speaker.speak(ids, [](const std::string&) { return !interrupt().cancelled(); });
+      if (interrupt().cancelled()) break;
       line.update(to_json(o, r));
       tokens += static_cast<int64_t>(r.tokens.size());
     } catch (const Error& e) {
@@ -270,14 +276,14 @@ void run_many(const Options& o) {
   }
   progress.end();
   answers.finish();
-  warn_of_fallbacks();
+  speaker.warn();
   o.write_json({{"model", o.model},
                 {"prompts", whole ? std::ssize(known) : done},
                 {"answered", done - failed},
                 {"failed", failed},
                 {"seed", o.generate.sampling.seed},
                 {"generated_tokens", tokens}});
-  if (interrupted()) {
+  if (interrupt().cancelled()) {
     fail(ErrorKind::kCancelled, "interrupted: {}{} prompts are answered", done,
          whole ? fmt::format(" of {}", known.size()) : "");
   }

@@ -16,7 +16,8 @@
 #include <set>
 
 #include "core/error.h"
-#include "formats/tokenizer/unicode.h"
+#include "core/utf8.h"
+#include "tools/interrupt.h"
 
 namespace pith::tools {
 namespace {
@@ -227,7 +228,8 @@ std::string progress_line(const ProgressState& state, int width, bool bar) {
   return line;
 }
 
-TerminalProgress::TerminalProgress(bool quiet) : quiet_(quiet), terminal_(is_terminal(2)) {}
+TerminalProgress::TerminalProgress(bool quiet)
+    : Progress(interrupt()), quiet_(quiet), terminal_(is_terminal(2)) {}
 TerminalProgress::~TerminalProgress() { end(); }
 
 void TerminalProgress::begin(const std::string& what, int64_t total) {

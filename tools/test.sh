@@ -52,17 +52,31 @@ check_calls() {
   [[ -z $found ]] || { printf '%s\n' "$found" "Forbidden calls." >&2; return 1; }
 }
 
-# The arrows of docs/design.md: what the files of a folder may include.
+# The places that docs/glossary.md names exist.
+check_glossary() {
+  local place missing=
+  # shellcheck disable=SC2016  # the backquotes are those of Markdown
+  while read -r place; do
+    [[ -e $place ]] || missing+="$place "
+  done < <(grep -oE '`[a-z_]+/[a-z0-9_./]*`' docs/glossary.md | tr -d '`')
+  [[ -z $missing ]] || { echo "docs/glossary.md names what is not there: $missing" >&2; return 1; }
+}
+
+# The arrows of docs/design.md: what the files of a folder may include; :(glob) is the folder without those in it.
 arrows='
 core/                 core/
-formats/              core/ formats/
+:(glob)formats/       core/ formats/[a-z0-9_]+\.h formats/encodings/
+formats/encodings/    core/ formats/encodings/
+formats/jinja/        core/ formats/jinja/
+formats/tokenizer/    core/ formats/[a-z0-9_]+\.h formats/jinja/ formats/tokenizer/
 runtime/model/        core/ formats/ runtime/model/
+runtime/algebra/      core/ runtime/algebra/
 runtime/forward/      core/ formats/ runtime/model/ runtime/forward/
-runtime/cpu/          core/ formats/ runtime/model/ runtime/forward/ runtime/cpu/
-runtime/cuda/         core/ formats/ runtime/model/ runtime/forward/ runtime/cuda/ runtime/cuda_kernels/
+runtime/cpu/          core/ formats/ runtime/model/ runtime/algebra/ runtime/forward/ runtime/cpu/
+runtime/cuda/         core/ formats/ runtime/model/ runtime/algebra/ runtime/forward/ runtime/cuda/ runtime/cuda_kernels/
 runtime/cuda_kernels/ core/ formats/encodings/ runtime/cuda_kernels/
 runtime/eval/         core/ formats/ runtime/model/ runtime/forward/ runtime/cpu/ runtime/backends runtime/eval/
-runtime/compress/     core/ formats/ runtime/model/ runtime/forward/ runtime/cpu/ runtime/cuda/ runtime/backends runtime/eval/ runtime/compress/
+runtime/compress/     core/ formats/ runtime/model/ runtime/algebra/ runtime/forward/ runtime/cpu/ runtime/backends runtime/eval/ runtime/compress/
 runtime/backends      core/ runtime/forward/ runtime/cpu/ runtime/cuda/ runtime/backends
 runtime/engine        core/ formats/ runtime/model/ runtime/forward/ runtime/cpu/ runtime/backends runtime/engine
 quant/                core/ formats/ runtime/ quant/
@@ -81,13 +95,14 @@ check_arrows() {
 
 check_scripts() {
   command -v shellcheck >/dev/null || { echo "Skipped: no shellcheck."; return; }
-  shellcheck -x tools/*.sh .ci/run
+  shellcheck -x tools/*.sh bench/*.sh .ci/run
 }
 
 check_sources() {
   check_format
   check_calls
   check_arrows
+  check_glossary
   check_scripts
 }
 

@@ -2,11 +2,12 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/utf8.h"
 #include "formats/printable.h"
 #include "formats/text_input.h"
-#include "formats/tokenizer/unicode.h"
 #include "runtime/model/source.h"
 #include "tools/command.h"
+#include "tools/interrupt.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
@@ -46,7 +47,7 @@ void tokenize(const Options& o) {
     fail(ErrorKind::kUsage, "tokenize takes a text: -p TEXT, or -f FILE (- is standard input)");
   if (o.ids && o.count)
     fail(ErrorKind::kUsage, "--ids and --count are both given: choose one (--json - has all)");
-  const std::string text = o.has_prompt ? o.prompt : read_text_input(o.file, 1 << 30);
+  const std::string text = o.has_prompt ? o.prompt : read_text_input(o.file, 1 << 30, interrupt());
   const auto tokenizer = tokenizer_of(o);
   const auto ids = tokenizer->encode(text, {.add_special = !o.plain, .parse_special = o.special});
   if (!o.json.empty()) {

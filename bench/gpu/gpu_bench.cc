@@ -364,7 +364,7 @@ void attention(const HeadShape& shape, bool quick) {
   ops.release(arrived);
 }
 
-// Gate and up of a mixture of 128 experts, 8 of which each token chooses, both ways. Bytes are
+// Gate and up of a MoE of 128 experts, 8 of which each token chooses, both ways. Bytes are
 // those of as many experts as there are pairs, or all.
 void experts(bool quick) {
   constexpr int32_t kExperts = 128, kChosen = 8;

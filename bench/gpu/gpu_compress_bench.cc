@@ -12,7 +12,9 @@
 #include <random>
 #include <vector>
 
-#include "quant/gptq_gpu.h"
+#include "quant/gptq.h"
+#include "quant/input_correction.h"
+#include "runtime/cuda/gpu_algebra.h"
 #include "runtime/cuda_kernels/ops_table.h"
 
 namespace {
@@ -39,42 +41,46 @@ std::vector<float> random_numbers(int64_t n, unsigned seed) {
   return to;
 }
 
-void layer(GpuDevice& device, int64_t n, int64_t k, int64_t tokens) {
+void layer(GpuAlgebra& algebra, int64_t n, int64_t k, int64_t tokens) {
   constexpr int64_t kPiece = 1024;
-  const auto x = random_numbers(kPiece * k, 1), w = random_numbers(n * k, 2);
+  const auto x = random_numbers(kPiece * k, 1);
+  auto w = random_numbers(n * k, 2);
+  GpuDevice& device = algebra.gpu();
   InputStatistics s;
   const double gram = seconds(device, [&] {
-    GpuProductMean mean(device, k, k);
-    GpuBuffer on(device, x.size() * sizeof(float));
+    StatisticsBuilder builder(algebra, "x", {.gram = true}, k);
+    Matrix<float> on(algebra, kPiece, k);
     for (int64_t t = 0; t < tokens; t += kPiece) {
-      device.upload(on.data(), x.data(), on.bytes());
-      mean.add(t, kPiece, on.data<float>(), on.data<float>());
+      algebra.upload(x.data(), on.ref());
+      builder.add(on);
     }
-    mean.read(&s.gram);
+    s = builder.finish();
   });
   const GptqOptions options;
   const Encoding e = Encoding::integer(4, 128);
   std::unique_ptr<GptqFactor> factor;
   const double factored =
-      seconds(device, [&] { factor = GptqFactor::make(s.gram.data(), k, 128, options, &device); });
+      seconds(device, [&] { factor = GptqFactor::make(algebra, s.gram.data(), k, 128, options); });
   const OwnedWeight to = allocate_weight(e, n, k);
   std::vector<uint64_t> meant(static_cast<size_t>(n));
   const double rounded = seconds(device, [&] {
-    const int64_t step = gptq_gpu_rows(k, 128);
-    for (int64_t r = 0; r < n; r += step) {
-      const int64_t rows = std::min(step, n - r);
-      const float* const here = w.data() + r * k;
-      const GpuMatrix<float> on(device, rows, k, here);
-      encode_gptq_on_gpu(*factor, options,
-                         {e, n, k, r, rows, here, nullptr, 0, to.planes, meant.data() + r},
-                         on.data());
-    }
+    algebra.for_row_panels(n, 1, GptqFactor::row_bytes(k, 128), [&](int64_t begin, int64_t end) {
+      factor->encode(options, {e, n, k, begin, end - begin, w.data() + begin * k, nullptr, 0,
+                               to.planes, meant.data() + begin});
+    });
   });
   factor = {};
-  s.cross = Buffer<float>(k * k);
-  std::copy(s.gram.begin(), s.gram.end(), s.cross.begin());
-  const double corrected =
-      seconds(device, [&] { GpuCorrection::make(device, s, s, k, options.damping); });
+  const auto compared = [&] {
+    InputStatistics of;
+    of.gram = Buffer<float>(k * k);
+    of.cross_gram = Buffer<float>(k * k);
+    std::copy(s.gram.begin(), s.gram.end(), of.gram.begin());
+    std::copy(s.gram.begin(), s.gram.end(), of.cross_gram.begin());
+    return of;
+  };
+  const InputStatistics fitted = compared();
+  const double corrected = seconds(
+      device, [&] { InputCorrection::make(algebra, fitted, compared(), k, options.damping); });
   std::printf(
       "{\"what\": \"gptq int4-g128\", \"n\": %lld, \"k\": %lld, \"tokens\": %lld, \"gram_s\": "
       "%.3f, \"factor_s\": %.3f, \"round_s\": %.3f, \"correction_s\": %.3f}\n",
@@ -93,6 +99,7 @@ int main(int argc, char** argv) {
     return 77;
   }
   GpuDevice device(cuda::ops_table());
-  layer(device, 4096, 4096, 65536);
-  if (!quick) layer(device, 4096, 14336, 65536);
+  GpuAlgebra algebra(device, "GPU");
+  layer(algebra, 4096, 4096, 65536);
+  if (!quick) layer(algebra, 4096, 14336, 65536);
 }

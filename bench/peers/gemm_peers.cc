@@ -128,7 +128,7 @@ void compare_int8(const Size& size, int rounds) {
   const pith::Weight w4 = pith::encode(pith::parse_encoding("int4-g128"), n, k, dense.data());
   const pith::Weight w4a8 = pith::encode(pith::parse_encoding("int4-g128-s8"), n, k, dense.data());
   Buffer<float> y(m * n), decoded(n * k);
-  pith::decode_rows(w, 0, n, decoded.data());
+  pith::reference_decode(w, 0, n, decoded.data());
   pith::RoundedInputs tokens, blocks;
   tokens.set({pith::DType::kI8, pith::InputScale::kToken}, x.data(), m, k);
   blocks.set_blocks(32, x.data(), m, k);

@@ -13,14 +13,14 @@
 #include "formats/encodings/fp8.h"
 #include "formats/encodings/ggml.h"
 #include "formats/encodings/int_group.h"
-#include "formats/encodings/tcq.h"
+#include "formats/encodings/sparse.h"
 
 namespace pith {
 namespace {
 
 // By EncodingKind. A new encoding is a row here and a pair of files.
-const EncodingOps* const kTable[] = {&kDenseOps, &kIntOps, &kNf4Ops, &kFp8Ops,
-                                     &kGgmlOps,  &kMxOps,  &kTcqOps};
+const EncodingOps* const kTable[] = {&kDenseOps, &kIntOps, &kNf4Ops,    &kFp8Ops,
+                                     &kGgmlOps,  &kMxOps,  &kSparseOps, &kTcqOps};
 
 }  // namespace
 
@@ -41,6 +41,8 @@ const char* plane_name(PlaneKind kind) {
       return "zeros";
     case PlaneKind::kRowScales:
       return "row scales";
+    case PlaneKind::kIndices:
+      return "indices";
   }
   return "unknown";
 }
@@ -77,7 +79,7 @@ Encoding parse_encoding(std::string_view name) {
        "unknown encoding \"{}\": f32 f16 bf16, "
        "int{{2,3,4,5,6,8}}-{{g16,g32,g64,g128,row}}[-asym][-bf16][-s8], nf4-gN, mxfp4, "
        "tcq{{2,3,4}}-gN[-s8], "
-       "fp8e4m3-{{tensor,row,128x128}}, fp8e5m2-...",
+       "fp8e4m3-{{tensor,row,128x128}}, fp8e5m2-..., and of each with -2:4, -N:M or -bitmapN",
        name);
 }
 
@@ -112,7 +114,7 @@ int64_t row_unit(const Encoding& e, int64_t n, int64_t k) {
   return unit;
 }
 
-void decode_rows(const Weight& w, int64_t row, int64_t rows, float* out) {
+void reference_decode(const Weight& w, int64_t row, int64_t rows, float* out) {
   ops(w.encoding.kind).decode(w, row, rows, out);
 }
 

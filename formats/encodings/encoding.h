@@ -17,17 +17,19 @@
 #include <vector>
 
 #include "core/dtype.h"
+#include "formats/encodings/content_id.h"
 
 namespace pith {
 
 enum class EncodingKind : uint8_t {
-  kDense,  // elements of `dtype`
-  kInt,    // w = scale * (code - zero): integers of `bits`, groups of `group`      (int_group.h)
-  kNf4,    // w = scale * kNf4[code]: 4-bit normal floats, groups of `group`         (int_group.h)
-  kFp8,    // w = scale * float(code): `dtype` is f8e4m3 or f8e5m2, scales by `area` (fp8.h)
-  kGgml,   // blocks of a GGUF quantization type; decode only                        (ggml.h)
-  kMx,     // w = 2^(e - 127) * e2m1(code): 4-bit floats in groups of 32, MXFP4       (int_group.h)
-  kTcq,    // w = scale * (code of a path - 126): trellis codes of `bits`, groups         (tcq.h)
+  kDense,   // elements of `dtype`
+  kInt,     // w = scale * (code - zero): integers of `bits`, groups of `group`      (int_group.h)
+  kNf4,     // w = scale * kNf4[code]: 4-bit normal floats, groups of `group`         (int_group.h)
+  kFp8,     // w = scale * float(code): `dtype` is f8e4m3 or f8e5m2, scales by `area` (fp8.h)
+  kGgml,    // blocks of a GGUF quantization type; decode only                        (ggml.h)
+  kMx,      // w = 2^(e - 127) * e2m1(code): 4-bit floats in groups of 32, MXFP4       (int_group.h)
+  kSparse,  // some columns of a row, in an encoding of kind `values`; others are 0    (sparse.h)
+  kTcq,     // w = scale * (code of a path - 126): trellis codes of `bits`, groups         (tcq.h)
 };
 
 enum class ScaleArea : uint8_t { kTensor, kRow, kBlock128 };  // block: 128 rows by 128 columns
@@ -51,6 +53,22 @@ enum class GgmlType : uint8_t {
   kBF16 = 30,
 };
 
+// Which columns of a row are stored; the others are 0.
+enum class SparsityKind : uint8_t {
+  kNone,    // all
+  kNM,      // `kept` of every `of`, as 2 of 4
+  kBitmap,  // at most `kept`, anywhere in the row
+};
+struct Sparsity {
+  SparsityKind kind = SparsityKind::kNone;
+  int64_t kept = 0;
+  int64_t of = 0;
+
+  friend bool operator==(const Sparsity&, const Sparsity&) = default;
+  static Sparsity n_of_m(int64_t n, int64_t m) { return {SparsityKind::kNM, n, m}; }
+  static Sparsity bitmap(int64_t kept) { return {SparsityKind::kBitmap, kept}; }
+};
+
 struct Encoding {
   EncodingKind kind = EncodingKind::kDense;
   DType dtype = DType::kF32;         // dense and fp8: of the elements
@@ -61,8 +79,24 @@ struct Encoding {
   bool two_level = false;            // int, nf4: group scale = row scale * int8
   ScaleArea area = ScaleArea::kRow;  // fp8
   GgmlType ggml = GgmlType::kQ4_0;   // ggml
+  Sparsity sparsity = {};            // sparse
+  EncodingKind values = EncodingKind::kDense;  // sparse: of the values that are kept
 
-  bool has_tensor_scale() const { return kind == EncodingKind::kFp8 && area == ScaleArea::kTensor; }
+  // Sparsity goes with every kind. It has a kind of its own all the same, so that a kernel that
+  // does not know it decodes the matrix instead of reading its codes as those of a dense one.
+  bool is_sparse() const { return kind == EncodingKind::kSparse; }
+  EncodingKind value_kind() const { return is_sparse() ? values : kind; }
+  Encoding inner() const {  // of the values that are kept; a dense encoding is its own
+    Encoding e = *this;
+    e.kind = value_kind();
+    e.values = EncodingKind::kDense;
+    e.sparsity = {};
+    return e;
+  }
+
+  bool has_tensor_scale() const {
+    return value_kind() == EncodingKind::kFp8 && area == ScaleArea::kTensor;
+  }
 
   friend bool operator==(const Encoding&, const Encoding&) = default;
 
@@ -85,6 +119,12 @@ struct Encoding {
   static Encoding mxfp4() {
     return {.kind = EncodingKind::kMx, .bits = 4, .group = 32, .scale = DType::kU8};
   }
+  static Encoding sparse(Encoding inner, Sparsity sparsity) {
+    inner.values = inner.kind;
+    inner.kind = EncodingKind::kSparse;
+    inner.sparsity = sparsity;
+    return inner;
+  }
   static Encoding tcq(int bits, int64_t group, DType scale = DType::kF16, bool two_level = false) {
     return {.kind = EncodingKind::kTcq,
             .bits = bits,
@@ -95,7 +135,7 @@ struct Encoding {
   static Encoding of_ggml(GgmlType type) { return {.kind = EncodingKind::kGgml, .ggml = type}; }
 };
 
-enum class PlaneKind : uint8_t { kCodes, kScales, kZeros, kRowScales };
+enum class PlaneKind : uint8_t { kCodes, kScales, kZeros, kRowScales, kIndices };
 const char* plane_name(PlaneKind kind);
 
 // Where the bytes of rows lie in a plane: `bytes` in all; each unit of `unit_rows` rows takes
@@ -118,6 +158,7 @@ struct Weight {
   int64_t n = 0, k = 0;
   std::vector<Plane> planes;
   std::shared_ptr<const void> owner;  // keeps the bytes alive: a mapped file, or buffers
+  ContentId id = {};                  // of the bytes, which do not change once they are used
 
   std::span<const std::byte> plane(PlaneKind kind) const;  // empty where there is none
   uint64_t bytes() const;
@@ -163,8 +204,8 @@ void require_finite(int64_t row, int64_t rows, int64_t k, const float* w);
 // The smallest number of rows that every plane can be cut at.
 int64_t row_unit(const Encoding& e, int64_t n, int64_t k);
 
-// Rows [row, row + rows) as f32 [rows, k].
-void decode_rows(const Weight& w, int64_t row, int64_t rows, float* out);
+// Rows [row, row + rows) as f32 [rows, k], by the table's decoder: what the bytes mean.
+void reference_decode(const Weight& w, int64_t row, int64_t rows, float* out);
 
 // A whole matrix by plain rounding, into memory of its own. w is f32 [n, k].
 Weight encode(const Encoding& e, int64_t n, int64_t k, const float* w);

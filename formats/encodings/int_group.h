@@ -39,7 +39,7 @@ extern const std::array<float, 16> kNf4Values;
 // The code of the value next to v; ties go to the lower one.
 uint8_t nearest_nf4(float v);
 
-// Of 4-bit floats e2m1: 0 0.5 1 1.5 2 3 4 6, then the same with a sign (code 8 is 0 without one).
+// Values of the 4-bit floats e2m1: 0 0.5 1 1.5 2 3 4 6, then the same with a sign (code 8: 0).
 extern const std::array<float, 16> kE2M1Values;
 uint8_t nearest_e2m1(float v);  // to nearest, ties to even codes, within 6; never code 8
 float mx_scale(uint8_t e);      // 2^(e - 127)
@@ -67,7 +67,7 @@ struct GroupLayout {
 
 // scales [groups], in: wanted, out: what the decoder will see. Error(kNumeric) for one that is not
 // finite in the type of the planes. A scale may be negative; one too small for the type becomes 0.
-// Of kMx: the power of two next to it, 1 for 0.
+// A scale of kMx becomes the power of two next to it, 1 for 0.
 void store_scales(const Encoding& e, const GroupLayout& layout, MutablePlanes to, int64_t row,
                   std::span<float> scales);
 void store_zeros(const GroupLayout& layout, MutablePlanes to, int64_t row,

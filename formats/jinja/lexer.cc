@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <charconv>
 
+#include "core/utf8.h"
 #include "formats/jinja/meter.h"
 #include "formats/jinja/text.h"
-#include "formats/tokenizer/unicode.h"
 
 namespace pith::jinja {
 namespace {

@@ -5,7 +5,7 @@
 #include <compare>
 #include <limits>
 
-#include "formats/tokenizer/unicode.h"
+#include "core/utf8.h"
 
 namespace pith::jinja {
 namespace {

@@ -3,9 +3,9 @@
 #include <optional>
 
 #include "core/error.h"
+#include "core/utf8.h"
 #include "formats/printable.h"
 #include "formats/tokenizer/merge_heap.h"
-#include "formats/tokenizer/unicode.h"
 
 namespace pith {
 namespace {

@@ -2,7 +2,7 @@
 
 #include <array>
 
-#include "formats/tokenizer/unicode.h"
+#include "core/utf8.h"
 
 namespace pith {
 namespace {

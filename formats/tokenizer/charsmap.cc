@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "core/bytes.h"
-#include "formats/tokenizer/unicode.h"
+#include "core/utf8.h"
 
 namespace pith {
 

@@ -1,8 +1,8 @@
 #include "formats/tokenizer/decoder.h"
 
+#include "core/utf8.h"
 #include "formats/tokenizer/byte_level.h"
 #include "formats/tokenizer/normalizer.h"
-#include "formats/tokenizer/unicode.h"
 #include "formats/tokenizer/vocabulary.h"
 
 namespace pith {

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "formats/tokenizer/regex.h"
+#include "core/regex/regex.h"
 
 namespace pith {
 

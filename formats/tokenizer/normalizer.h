@@ -8,11 +8,11 @@
 #include <string_view>
 #include <vector>
 
+#include "core/regex/regex.h"
+#include "core/regex/text_budget.h"
+#include "core/utf8.h"
 #include "formats/tokenizer/byte_trie.h"
 #include "formats/tokenizer/charsmap.h"
-#include "formats/tokenizer/regex.h"
-#include "formats/tokenizer/text_budget.h"
-#include "formats/tokenizer/unicode.h"
 
 namespace pith {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
-#include "formats/tokenizer/unicode.h"
+#include "core/utf8.h"
 
 namespace pith {
 namespace {

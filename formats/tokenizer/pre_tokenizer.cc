@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <string_view>
 
+#include "core/utf8.h"
 #include "formats/tokenizer/byte_level.h"
-#include "formats/tokenizer/unicode.h"
 
 namespace pith {
 namespace {

@@ -1,6 +1,6 @@
+#include "core/utf8.h"
 #include "formats/tokenizer/bpe.h"
 #include "formats/tokenizer/merge_heap.h"
-#include "formats/tokenizer/unicode.h"
 
 namespace pith {
 namespace {

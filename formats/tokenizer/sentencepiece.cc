@@ -7,10 +7,10 @@
 
 #include "core/error.h"
 #include "core/json.h"
+#include "core/wire_reader.h"
 #include "formats/tokenizer/config_tokens.h"
 #include "formats/tokenizer/pieces.h"
 #include "formats/tokenizer/pipeline.h"
-#include "formats/tokenizer/wire_reader.h"
 
 namespace pith {
 namespace {

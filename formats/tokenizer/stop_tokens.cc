@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
-#include "formats/chat_template.h"
+#include "formats/jinja/chat_template.h"
 
 namespace pith {
 namespace {

@@ -4,9 +4,9 @@
 
 #include "core/bytes.h"
 #include "core/error.h"
+#include "core/utf8.h"
 #include "formats/gguf.h"
 #include "formats/tokenizer/stop_tokens.h"
-#include "formats/tokenizer/unicode.h"
 
 namespace pith {
 namespace {

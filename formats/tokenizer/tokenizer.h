@@ -88,6 +88,10 @@ TokenizerFiles read_tokenizer_files(const std::string& folder);
 // A tokenizer file of any kind by its content, with the configuration beside it (for --tokenizer
 // FILE).
 TokenizerFiles read_tokenizer_file(const std::string& path);
+// The tokenizer of a checkpoint: the file `tokenizer_path` where it is named, with the container's
+// chat template if it has none; else the container's own; else the files beside the checkpoint.
+TokenizerFiles tokenizer_files_of(const Checkpoint& checkpoint,
+                                  const std::string& tokenizer_path = "");
 
 // Token by token, in pieces that are whole UTF-8 sequences.
 class StreamDecoder {

@@ -130,4 +130,15 @@ TokenizerFiles read_tokenizer_file(const std::string& path) {
   return files;
 }
 
+TokenizerFiles tokenizer_files_of(const Checkpoint& checkpoint, const std::string& tokenizer_path) {
+  if (!tokenizer_path.empty()) {
+    TokenizerFiles files = read_tokenizer_file(tokenizer_path);
+    if (files.chat_template.empty()) files.chat_template = checkpoint.tokenizer.chat_template;
+    return files;
+  }
+  if (!checkpoint.tokenizer.empty()) return checkpoint.tokenizer;
+  const std::string& path = checkpoint.path;
+  return read_tokenizer_files(is_folder(path) ? path : folder_of(path));
+}
+
 }  // namespace pith

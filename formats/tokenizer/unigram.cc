@@ -5,8 +5,8 @@
 #include <limits>
 
 #include "core/error.h"
+#include "core/utf8.h"
 #include "formats/tokenizer/byte_trie.h"
-#include "formats/tokenizer/unicode.h"
 
 namespace pith {
 namespace {

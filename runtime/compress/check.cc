@@ -6,11 +6,11 @@
 #include "core/buffer.h"
 #include "core/error.h"
 #include "core/hash.h"
-#include "core/interrupt.h"
 #include "core/parallel.h"
 #include "runtime/compress/calibration.h"
-#include "runtime/compress/decode.h"
+#include "runtime/compress/slabs.h"
 #include "runtime/cpu/cpu_executor.h"
+#include "runtime/cpu/decode.h"
 #include "runtime/eval/divergence.h"
 #include "runtime/forward/forward.h"
 
@@ -21,7 +21,7 @@ bool is_constant(const Linear& linear) {
   std::vector<float> row(static_cast<size_t>(linear.k));
   float first = 0;
   for (int64_t r = 0; r < linear.n; ++r) {
-    fast_rows(linear, r, 1, row.data());
+    decode_rows(linear, r, 1, row.data());
     if (r == 0) first = row[0];
     if (std::ranges::any_of(row, [&](float v) { return v != first; })) return false;
   }
@@ -46,11 +46,11 @@ std::vector<float> logits_of(const ModelSource& source, const std::vector<int32_
   const auto m = static_cast<int64_t>(tokens.size());
   std::vector<float> hidden;
   states.load(0, &hidden);
-  const Activation x = executor->buffer(Slot::kHidden, m, static_cast<int64_t>(spec.hidden()));
+  const Tensor x = executor->buffer(Slot::kHidden, m, static_cast<int64_t>(spec.hidden()));
   executor->write(hidden, x);
   std::vector<int64_t> rows(tokens.size());
   for (size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<int64_t>(i);
-  const Activation logits = forward_head(*executor, ends, x, rows);
+  const Tensor logits = forward_head(*executor, ends, x, rows);
   std::vector<float> out(static_cast<size_t>(logits.m * logits.n));
   executor->read(logits, out);
   return out;
@@ -71,7 +71,7 @@ uint64_t row_hash(const float* row, int64_t k) {
 }
 
 DecodedLinear check_linear(const std::string& path, const Linear& linear) {
-  const int64_t slab = slab_rows(linear.terms[0].w.encoding, linear.n, linear.k);
+  const int64_t slab = slab_rows(linear);
   const int64_t slabs = (linear.n + slab - 1) / slab;
   std::vector<float> low(static_cast<size_t>(slabs)), high(low.size());
   std::vector<uint64_t> hashes(static_cast<size_t>(linear.n));
@@ -79,7 +79,7 @@ DecodedLinear check_linear(const std::string& path, const Linear& linear) {
     thread_local Buffer<float> w;
     const int64_t size = (end - begin) * linear.k;
     w.require(size);
-    fast_rows(linear, begin, end - begin, w.data());
+    decode_rows(linear, begin, end - begin, w.data());
     float lo = w[0], hi = w[0];
     for (int64_t i = 0; i < size; ++i) {
       if (!std::isfinite(w[i])) {
@@ -106,7 +106,7 @@ uint64_t check_bytes(const ModelSource& source, int64_t tokens) {
   if (source.manifest() == nullptr || !source.recipe().empty()) {
     for (const auto* info : {&linears.front(), &linears.back()}) {
       if (info->layer < 0)
-        table = std::max(table, encoded_bytes(source.encoding(*info), info->n, info->k));
+        table = std::max(table, encoded_bytes(source.form(*info), info->n, info->k));
     }
   }
   // Logits of both models, the uniform ones, and those in the executor.
@@ -121,7 +121,7 @@ CheckResult check_result(const std::string& path, const ModelSource& source,
   const auto infos = linears_of(packed->spec());
   progress.begin("checking", static_cast<int64_t>(infos.size()));
   for (size_t i = 0; i < infos.size(); ++i) {
-    check_interrupt();
+    progress.check();
     const Linear linear = packed->linear(infos[i]);
     const DecodedLinear decoded = check_linear(path, linear);
     if (decoded.constant && !is_constant(source.linear(infos[i])))

@@ -28,8 +28,9 @@ double Comparison::relative_error() const {
   return n > 0 ? e / n : 0;
 }
 
-void compare_slab(const std::string& name, int64_t slab, int64_t row, int64_t k,
-                  std::span<const float> original, std::span<const float> result, Comparison* to) {
+void compare_slab(const Slab& slab, std::span<const float> original, std::span<const float> result,
+                  Comparison* to) {
+  const auto& [name, index, row, k] = slab;
   // In lanes, so that the order of summation is fixed and the compiler may use vectors.
   float error[16] = {}, norm[16] = {};
   double error_sum = 0, norm_sum = 0;
@@ -65,7 +66,7 @@ void compare_slab(const std::string& name, int64_t slab, int64_t row, int64_t k,
   }
   if (!std::isfinite(error_sum))
     fail(ErrorKind::kNumeric, "{}: the compressed weights are not finite near row {}", name, row);
-  const auto s = static_cast<size_t>(slab);
+  const auto s = static_cast<size_t>(index);
   const auto is_zero = [](float v) { return v == 0; };
   for (size_t at = 0; at < n; at += static_cast<size_t>(k)) {
     const auto before = original.subspan(at, static_cast<size_t>(k)),

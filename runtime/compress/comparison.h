@@ -22,9 +22,14 @@ struct Comparison {
   double relative_error() const;
 };
 
-// Rows of k weights, the first of which is `row`. Error(kNumeric) where a number is not finite, or
-// too large to be squared.
-void compare_slab(const std::string& name, int64_t slab, int64_t row, int64_t k,
-                  std::span<const float> original, std::span<const float> result, Comparison* to);
+// Some rows of k weights of the linear `name`, the first of which is `row`.
+struct Slab {
+  const std::string& name;
+  int64_t index;  // of its place in Comparison
+  int64_t row, k;
+};
+// Error(kNumeric) where a number is not finite, or too large to be squared.
+void compare_slab(const Slab& slab, std::span<const float> original, std::span<const float> result,
+                  Comparison* to);
 
 }  // namespace pith

@@ -5,9 +5,8 @@
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/hash.h"
-#include "core/interrupt.h"
 #include "core/rng.h"
-#include "formats/tokenizer/unicode.h"
+#include "core/utf8.h"
 #include "runtime/compress/check.h"
 #include "runtime/compress/fingerprint.h"
 #include "runtime/compress/journal.h"
@@ -189,7 +188,7 @@ class Driver {
     const std::string scratch = work_->path();
     const auto make = [&] {
       return std::make_unique<CalibrationStates>(executor(), spec_, table, options_.calibration,
-                                                 options_.memory, scratch);
+                                                 options_.memory, scratch, progress_.cancel());
     };
     states_ = make();
     // How far inputs are corrected is measured on windows that are held out: without them, not.
@@ -200,10 +199,12 @@ class Driver {
         Calibration::Options{options_.sequential, measures ? kHoldOut : 0, &phases_});
   }
 
-  // Sublayer by sublayer: function-preserving changes, then each stage, then on with the states.
+  // Sublayer by sublayer: function-preserving changes, then each stage by all passes, then on with
+  // the states.
   void compress_block(const Block& loaded, Block* block) {
     *block = loaded;
     Block original = loaded;  // shares the bytes
+    Masks masks;
     PassReport done;
     const auto stages = stages_of(spec_, loaded.layer);
     for (int s = 0; s < spec_.layers(loaded.layer).sublayers_size(); ++s) {
@@ -215,23 +216,55 @@ class Driver {
       bool changed = false;
       {
         const Phases::Scope phase(phases_, "scaling");
-        for (const auto& p : passes_) changed |= p->prepare(sub, here, *block, calibration_.get());
+        for (const auto& p : passes_)
+          changed |= p->prepare({sub, here, *block, calibration_.get()});
       }
       original.sublayers[static_cast<size_t>(s)] = block->sublayers[static_cast<size_t>(s)];
       if (calibration_) calibration_->begin(*block, original, changed);
       for (const auto& stage : here) {
-        check_interrupt();
+        progress_.check();
         progress_.advance(static_cast<int64_t>(units_) - 1, stage.linears.front().name);
         const Phases::Scope phase(phases_, "rounding");
-        for (const auto& p : passes_) p->apply(stage, *block, calibration_.get(), done);
+        for (const auto& p : passes_) {
+          PassReport report;
+          p->apply({stage, sub, *block, original, calibration_.get(), masks, report});
+          add_report(std::move(report), &done);
+        }
+        for (const auto& info : stage.linears) {
+          if (done.contains(info.name)) require_planned(info, find_linear(*block, info));
+        }
       }
       const bool last = loaded.layer + 1 == spec_.layers_size() &&
                         s + 1 == spec_.layers(loaded.layer).sublayers_size();
       if (states_ && !last) propagate(*block, loaded, s);
     }
     const Phases::Scope phase(phases_, "writing");
-    writer_->check_and_write(linears_of(spec_, loaded.layer), original, *block, done);
+    writer_->check_and_write(linears_of(spec_, loaded.layer), original, *block, masks, done);
     writer_->write_vectors(loaded.layer, block);
+  }
+
+  // What one pass did, behind what the passes before it did. The last says how rows decode.
+  static void add_report(PassReport pass, PassReport* all) {
+    const auto join = [](const std::string& a, const char* between, const std::string& b) {
+      return a + (a.empty() || b.empty() ? "" : between) + b;
+    };
+    for (auto& [name, now] : pass) {
+      LinearReport& so_far = (*all)[name];
+      now.method = join(so_far.method, " + ", now.method);
+      now.fallback = join(so_far.fallback, "; ", now.fallback);
+      so_far = std::move(now);
+    }
+  }
+
+  // A linear that passes changed has the form that they said it would have.
+  void require_planned(const LinearInfo& info, const Linear& linear) const {
+    LinearForm planned = form_after(passes_, info, source_.form(info));
+    if (planned.input.scale == InputScale::kTensor) planned.input.value = linear.input.value;
+    if (const LinearForm form = form_of(linear); form != planned) {
+      fail(ErrorKind::kNumeric, "{}: is {} with inputs {}, and {} with inputs {} was planned",
+           info.name, to_string(form), to_string(form.input), to_string(planned),
+           to_string(planned.input));
+    }
   }
 
   void propagate(const Block& block, const Block& loaded, int sublayer) {
@@ -256,7 +289,7 @@ class Driver {
   // Does the work of one unit and commits it, unless the journal has it. Returns whether it did.
   template <class Work>
   bool unit(const std::string& name, Work work) {
-    check_interrupt();
+    progress_.check();
     const size_t index = units_++;
     progress_.advance(static_cast<int64_t>(index), name);
     if (index < journal_->done().size()) return false;
@@ -269,17 +302,22 @@ class Driver {
   // The embedding or the head.
   void write_table(const LinearInfo& info) {
     const Phases::Scope phase(phases_, "tables");
-    const TargetEncoding to = target_of(passes_, info, source_.encoding(info));
-    if (to.pass == nullptr) return copy_table(source_, info, *writer_);
+    const LinearForm form = form_after(passes_, info, source_.form(info));
     const bool multiplied = info.role == LinearRole::kHead || spec_.tied_head();
-    const StatisticsNeeds needs = to.pass->needs();
-    InputStatistics inputs;
-    if (multiplied && (needs.gram || needs.mean_square) && !options_.calibration.empty()) {
+    std::optional<InputStatistics> inputs;
+    const auto inputs_for = [&](const StatisticsNeeds& needs) -> const InputStatistics* {
+      if (!multiplied || !(needs.gram || needs.mean_square) || options_.calibration.empty())
+        return nullptr;
       constexpr int64_t kTokens = 16384;
       inputs = head_inputs(executor(), source_, options_.calibration, kTokens,
                            {.mean_square = true, .gram = needs.gram});
+      return inputs->tokens > 0 ? &*inputs : nullptr;
+    };
+    for (auto p = passes_.rbegin(); p != passes_.rend(); ++p) {
+      if (const auto encoder = (*p)->table(info, form, inputs_for))
+        return encode_table(source_, info, form, *encoder, *writer_);
     }
-    encode_table(source_, info, to, inputs.tokens > 0 ? &inputs : nullptr, *writer_);
+    copy_table(source_, info, *writer_);
   }
 
   proto::Manifest make_manifest() const {

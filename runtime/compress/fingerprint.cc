@@ -6,7 +6,7 @@
 #include "core/bytes.h"
 #include "core/hash.h"
 #include "formats/packed_file.h"
-#include "runtime/cpu/kernels.h"
+#include "runtime/cpu/cpu_algebra.h"
 
 namespace pith {
 namespace {
@@ -61,7 +61,8 @@ std::string recipe_of(const ModelSource& source, const Passes& passes,
   if (!options.sequential) text += "sequential: false\n";
   if (!options.propagate) text += "propagate: false\n";
   // Bits depend on it.
-  if (options.executor != nullptr && options.executor->gpu() != nullptr) text += "device: cuda\n";
+  if (options.executor != nullptr && !options.executor->algebra().on_host())
+    text += fmt::format("device: {}\n", options.executor->algebra().device());
   return text;
 }
 
@@ -70,22 +71,21 @@ Fingerprint fingerprint_of(const ModelSource& source) {
   const auto add = [&](const std::string& text) { tensors.add(as_bytes(text + "\n")); };
   add(fmt::format("{:016x}", source.hash()));
   for (const auto& info : linears_of(source.spec())) {
-    add(fmt::format("{} {} x {} {} {} {} {}", info.name, info.n, info.k, info.bias,
-                    to_string(source.encoding(info)), to_string(source.input(info)),
-                    source.input(info).value));
+    const LinearForm form = source.form(info);
+    add(fmt::format("{} {} x {} {} {} {} {}", info.name, info.n, info.k, info.bias, to_string(form),
+                    to_string(form.input), form.input.value));
   }
   for (const auto& v : vectors_of(source.spec())) add(fmt::format("{} {}", v.name, v.length));
   return {{"tool", kToolVersion},
           {"source", hashed(tensors.value())},
           {"model description", hashed(hash64(as_bytes(serialized(source.spec()))))},
           {"tokenizer", hashed(hash_of(source.tokenizer()))},
+          {"configuration", hashed(hash_of(source.config_files()))},
           {"earlier recipe", hashed(hash64(as_bytes(source.recipe())))}};
 }
 
 Fingerprint fingerprint_of(Executor* executor) {
-  return {{"runs on", executor != nullptr && executor->gpu() != nullptr
-                          ? executor->description()
-                          : std::string("CPU, ") + cpu_kernels().name}};
+  return {{"runs on", (executor != nullptr ? executor->algebra() : cpu_algebra()).name()}};
 }
 
 Fingerprint fingerprint_of(const ModelSource& source, const Passes& passes,

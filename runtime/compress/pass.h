@@ -1,27 +1,78 @@
-// One step of a recipe: it changes one block at a time. Methods implement it (quant/, prune/, ...);
-// the driver loads, observes, checks, records and propagates.
+// One step of a recipe. Methods implement it (quant/, prune/, lowrank/, ...); the driver loads,
+// observes, checks, records and propagates.
+//
+// A pass turns the form of each linear (runtime/model/form.h) into another, and a block of linears
+// in one form into one in the other. Passes are run one after the other over each stage (the
+// linears of a sublayer with one input), so that a layer can be pruned, then factorized, then
+// rounded in one run. What changes shapes (layers that are dropped, widths that are cut, rotation)
+// is not a pass but a source: ForwardingSource (runtime/model/source.h).
 #pragma once
 
 #include <map>
-#include <optional>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "core/function_ref.h"
 #include "runtime/compress/calibration.h"
+#include "runtime/compress/mask.h"
 #include "runtime/model/source.h"
 
 namespace pith {
 
-// What was done to one linear.
+// What a pass did to one linear.
 struct LinearReport {
   std::string method;    // for the record: "gptq, damping 0.1"
   std::string fallback;  // why it is not what was asked for; empty: it is
   double error = 0;      // squared, of the output on the text as a share of it; 0: not worked out
-  // XXH3-64 of each row as the method meant it to be decoded (f32 [k]); empty: it does not say.
+  // XXH3-64 of each row that the linear should decode to (f32 [k]); empty: it does not say.
   std::vector<uint64_t> rows;
 };
 using PassReport = std::map<std::string, LinearReport>;  // by linear
+
+// Working memory in bytes, beyond the weights of a block.
+struct PassMemory {
+  uint64_t host = 0, gpu = 0;
+};
+
+struct SublayerContext {
+  const proto::Sublayer& spec;
+  std::span<const Stage> stages;
+  Block& block;
+  Calibration* calibration;  // null: no text is read
+};
+
+struct StageContext {
+  const Stage& stage;
+  const proto::Sublayer& spec;
+  Block& block;              // as the passes before this one left it
+  const Block& original;     // as the source has it, but for scales that prepare() moved
+  Calibration* calibration;  // null: no text is read
+  // What was pruned in this block. A weight that a mask clears is exactly zero in the result: who
+  // rounds sees to it, and may make up for it; who leaves the weights as they are sets them to
+  // zero. The weights of `block` are what later passes aim at, also where a mask clears them.
+  Masks& masks;
+  PassReport& report;  // an entry for every linear that this pass changes; empty so far
+};
+
+// Rows [row, row + rows) of a table (embedding or head) to be encoded.
+struct TableRows {
+  int64_t n;  // rows of `to`
+  int64_t row, rows;
+  const float* w;       // [rows, k]
+  float tensor_absmax;  // of the whole table, for fp8 with one scale
+  MutablePlanes to;
+  uint64_t* meant;  // [rows]: see LinearReport::rows
+};
+
+// Encodes the rows of one table. Thread-safe.
+class TableEncoder {
+ public:
+  virtual ~TableEncoder() = default;
+  virtual std::string method() const = 0;  // see LinearReport
+  virtual void encode(const TableRows& rows) const = 0;
+};
 
 class Pass {
  public:
@@ -33,40 +84,32 @@ class Pass {
   // The reason why the pass needs a calibration text; empty: it needs none.
   virtual std::string needs_text() const { return {}; }
 
-  // The encoding that a linear will have; nothing: as it is. Data only: what the plan is made of.
-  virtual std::optional<Encoding> encoding(const LinearInfo& info) const = 0;
-  // Working memory for a block whose widest input has k channels, beyond its weights.
-  virtual uint64_t working_bytes(int64_t k) const { return 0 * static_cast<uint64_t>(k); }
+  // The form that a linear will have, by the form that it has so far: from the source, or after the
+  // passes before this one. Data only: what the plan is made of; the driver holds the result
+  // against it. A constant scale of inputs has the value 0 here. Error(kUnsupported) naming the
+  // linear where the pass cannot take it.
+  virtual LinearForm form(const LinearInfo& info, const LinearForm& so_far) const = 0;
+  virtual PassMemory working(const LinearInfo&) const { return {}; }
 
-  // Of a GPU, for n rows of k weights, where it works there.
-  virtual uint64_t gpu_working_bytes(int64_t n, int64_t k) const {
-    return 0 * static_cast<uint64_t>(n * k);
+  // Changes a sublayer without changing its function (scales moved from one linear into another),
+  // before any of its stages is compressed by any pass. Returns whether anything changed.
+  virtual bool prepare(const SublayerContext&) { return false; }
+
+  // Brings the linears of a stage into their form().
+  virtual void apply(const StageContext& at) = 0;
+
+  // Embedding and head are too large for a block and come row by row; only the last pass that takes
+  // them encodes them. Null: this pass leaves the table as it is. `form`: of the result, one plain
+  // term. `inputs(needs)`: statistics of the inputs of a table that is multiplied (the head; a tied
+  // embedding); null where it is only looked up or no text is read.
+  using TableInputs = FunctionRef<const InputStatistics*(const StatisticsNeeds& needs)>;
+  virtual std::unique_ptr<TableEncoder> table(const LinearInfo& info, const LinearForm& form,
+                                              TableInputs inputs) {
+    (void)info, (void)form, (void)inputs;
+    return nullptr;
   }
-
-  // Changes of a sublayer that leave what it computes the same (scales moved from one linear into
-  // another), before any of its stages is compressed. `calibration` is null where none runs.
-  // Returns whether anything changed.
-  virtual bool prepare(const proto::Sublayer& spec, std::span<const Stage> stages, Block& block,
-                       Calibration* calibration) {
-    (void)spec, (void)stages, (void)block, (void)calibration;
-    return false;
-  }
-
-  // Compresses the linears of a stage.
-  virtual void apply(const Stage& stage, Block& block, Calibration* calibration,
-                     PassReport& report) = 0;
-
-  // Before the rows of the embedding or head come: what is known of the inputs that it is
-  // multiplied with (a tied embedding is the head); null where nothing is.
-  virtual void begin_table(const LinearInfo& info, const Encoding& e,
-                           const InputStatistics* inputs) {
-    (void)info, (void)e, (void)inputs;
-  }
-  // Embedding and head are too large for a block: rows [row, row + rows) of `info`, f32 [rows, k],
-  // into planes of encoding(). `meant`: see LinearReport::rows. Returns what was done.
-  virtual std::string encode_rows(const LinearInfo& info, const Encoding& e, int64_t row,
-                                  int64_t rows, const float* w, float tensor_absmax,
-                                  MutablePlanes to, uint64_t* meant) = 0;
 };
+
+using Passes = std::vector<std::unique_ptr<Pass>>;
 
 }  // namespace pith

@@ -8,16 +8,15 @@
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/limits.h"
+#include "runtime/algebra/algebra.h"
 #include "runtime/compress/check.h"
 
 namespace pith {
 
-TargetEncoding target_of(const Passes& passes, const LinearInfo& info, const Encoding& from) {
-  TargetEncoding to{from};
-  for (const auto& p : passes) {
-    if (const auto e = p->encoding(info)) to = {*e, p.get()};
-  }
-  return to;
+LinearForm form_after(const Passes& passes, const LinearInfo& info, const LinearForm& from) {
+  LinearForm form = from;
+  for (const auto& p : passes) form = p->form(info, form);
+  return form;
 }
 
 StatisticsNeeds needs_of(const Passes& passes) {
@@ -27,7 +26,7 @@ StatisticsNeeds needs_of(const Passes& passes) {
 }
 
 bool holds_out(const StatisticsNeeds& needs, const CompressOptions& options) {
-  return needs.cross && options.calibration.size() >= kHoldOut;
+  return needs.cross_gram && options.calibration.size() >= kHoldOut;
 }
 
 namespace {
@@ -44,13 +43,39 @@ uint64_t gpu_bytes_of(const CompressPlan& plan, const Passes& passes,
     if (l.info.part() >= 0) ahead = kStatisticsAhead;
     weights[l.info.layer] += static_cast<uint64_t>(l.info.n * l.info.k);
     widest = std::max(widest, static_cast<uint64_t>(std::max(l.info.n, l.info.k)));
-    for (const auto& p : passes)
-      working = std::max(working, p->gpu_working_bytes(l.info.n, l.info.k));
+    for (const auto& p : passes) working = std::max(working, p->working(l.info).gpu);
   }
   uint64_t most = 0;
   for (const auto& [layer, n] : weights) most = std::max(most, n);
   for (const auto& w : options.calibration) longest = std::max<uint64_t>(longest, w.size());
   return 4 * most + kActivations * longest * widest * sizeof(float) + working + ahead;
+}
+
+// The most that a pass takes for a linear of a block.
+uint64_t working_bytes(const CompressPlan& plan, const Passes& passes) {
+  uint64_t most = 0;
+  for (const auto& l : plan.linears) {
+    if (l.info.layer < 0) continue;
+    for (const auto& p : passes) most = std::max(most, p->working(l.info).host);
+  }
+  return most;
+}
+
+// Hidden states of the text, and statistics of inputs that are taken ahead.
+void add_calibration(const proto::ModelSpec& spec, const StatisticsNeeds& needs,
+                     const CompressOptions& options, CompressPlan* plan) {
+  if (!needs.any()) return;
+  uint64_t states = 0;
+  for (const auto& w : options.calibration) {
+    plan->calibration_tokens += static_cast<int64_t>(w.size());
+    states += w.size() * spec.hidden() * sizeof(float);
+  }
+  // Also those of the uncompressed model, where they are compared with.
+  (states > options.memory ? plan->scratch_bytes : plan->memory_bytes) +=
+      states * (holds_out(needs, options) ? 2 : 1);
+  const bool parts =
+      std::ranges::any_of(plan->linears, [](const LinearPlan& l) { return l.info.part() >= 0; });
+  if (parts && !options.calibration.empty()) plan->memory_bytes += kStatisticsAhead;
 }
 
 }  // namespace
@@ -59,24 +84,30 @@ CompressPlan plan_compression(const ModelSource& source, const Passes& passes,
                               const CompressOptions& options) {
   CompressPlan plan;
   const auto& spec = source.spec();
+  check_runs(spec, source.path());
   plan.source_bytes = source.tensor_bytes();
   std::map<int, uint64_t> from_bytes, to_bytes;  // by layer
   uint64_t weights = 0, planes = 0;
   for (const auto& info : linears_of(spec)) {
-    const Encoding from = source.encoding(info);
-    const Encoding to = target_of(passes, info, from).encoding;
-    LinearPlan p{info, from, to, encoded_bytes(to, info.n, info.k)};
+    LinearPlan p{.info = info, .from = source.form(info), .to = {}};
+    p.to = p.from;
+    uint64_t on_the_way = 0;  // in the form behind any of the passes
+    for (const auto& pass : passes) {
+      p.to = pass->form(info, p.to);
+      on_the_way = std::max(on_the_way, encoded_bytes(p.to, info.n, info.k));
+    }
+    p.bytes = encoded_bytes(p.to, info.n, info.k);
     weights += static_cast<uint64_t>(info.n * info.k);
     planes += p.bytes;
-    from_bytes[info.layer] += encoded_bytes(from, info.n, info.k);
-    to_bytes[info.layer] += p.bytes;
+    from_bytes[info.layer] += encoded_bytes(p.from, info.n, info.k);
+    to_bytes[info.layer] += std::max(on_the_way, p.bytes);
     plan.output_bytes +=
         round_up(p.bytes, kPlaneAlignment) + (info.bias ? static_cast<uint64_t>(info.n) * 4 : 0);
     plan.linears.push_back(std::move(p));
   }
   for (const auto& v : vectors_of(spec))
     plan.output_bytes += round_up(static_cast<uint64_t>(v.length) * 4, kPlaneAlignment);
-  plan.output_bytes += bytes_of(source.tokenizer());
+  plan.output_bytes += bytes_of(source.tokenizer()) + bytes_of(source.config_files());
   plan.bits_per_weight =
       weights ? 8 * static_cast<double>(planes) / static_cast<double>(weights) : 0;
   uint64_t largest = 0;
@@ -84,35 +115,14 @@ CompressPlan plan_compression(const ModelSource& source, const Passes& passes,
     if (layer >= 0) largest = std::max(largest, bytes + to_bytes[layer]);
   }
   constexpr uint64_t kWorking = 64 << 20;
-  plan.memory_bytes = largest + kWorking;
-  const StatisticsNeeds needs = needs_of(passes);
-  if (needs.any() && !options.calibration.empty()) {
-    uint64_t states = 0, working = 0;
-    for (const auto& w : options.calibration) {
-      plan.calibration_tokens += static_cast<int64_t>(w.size());
-      states += w.size() * spec.hidden() * sizeof(float);
-    }
-    if (states > options.memory) {
-      plan.scratch_bytes = states * (holds_out(needs, options) ? 2 : 1);
-    } else {
-      plan.memory_bytes += states * (holds_out(needs, options) ? 2 : 1);
-    }
-    for (const auto& p : passes) {
-      uint64_t widest = 0;
-      for (const auto& l : plan.linears) {
-        if (l.info.layer >= 0) widest = std::max(widest, p->working_bytes(l.info.k));
-      }
-      working = std::max(working, widest);
-    }
-    const bool parts =
-        std::ranges::any_of(plan.linears, [](const LinearPlan& l) { return l.info.part() >= 0; });
-    plan.memory_bytes += working + (parts ? kStatisticsAhead : 0);
-  }
-  if (plan.calibration_tokens > 0 && options.executor != nullptr && options.executor->gpu())
+  plan.memory_bytes = largest + kWorking + working_bytes(plan, passes);
+  add_calibration(spec, needs_of(passes), options, &plan);
+  if (plan.calibration_tokens > 0 && options.executor != nullptr &&
+      !options.executor->algebra().on_host())
     plan.gpu_bytes = gpu_bytes_of(plan, passes, options);
   if (!options.calibration.empty()) {
     plan.memory_bytes +=
-        encoded_bytes(source.encoding(linears_of(spec).front()), static_cast<int64_t>(spec.vocab()),
+        encoded_bytes(plan.linears.front().from, static_cast<int64_t>(spec.vocab()),
                       static_cast<int64_t>(spec.hidden()));
   }
   plan.memory_bytes =
@@ -146,7 +156,7 @@ void check_compression(const ModelSource& source, const Passes& passes,
     }
   }
   if (plan.gpu_bytes > 0) {
-    const uint64_t free = options.executor->gpu()->free_bytes();
+    const uint64_t free = options.executor->algebra().free_bytes().value_or(0);
     if (plan.gpu_bytes > free) {
       fail(ErrorKind::kMemory, "the GPU has {:.1f} MB free of about {:.1f} MB that this takes",
            static_cast<double>(free) / 1e6, static_cast<double>(plan.gpu_bytes) / 1e6);

@@ -1,5 +1,5 @@
-// The plan of a compression, computed from shapes and encodings before the work: encodings, sizes,
-// memory and disk.
+// The plan of a compression, computed from shapes and forms before the work: forms, sizes, memory
+// and disk.
 #pragma once
 
 #include <memory>
@@ -11,11 +11,9 @@
 
 namespace pith {
 
-using Passes = std::vector<std::unique_ptr<Pass>>;
-
 struct LinearPlan {
   LinearInfo info;
-  Encoding from, to;
+  LinearForm from, to;
   uint64_t bytes = 0;
 };
 
@@ -57,12 +55,8 @@ CompressPlan plan_compression(const ModelSource& source, const Passes& passes,
 void check_compression(const ModelSource& source, const Passes& passes,
                        const CompressOptions& options, const CompressPlan& plan);
 
-// The last pass that gives a linear an encoding (null: none, it stays as it is), and that encoding.
-struct TargetEncoding {
-  Encoding encoding;
-  Pass* pass = nullptr;
-};
-TargetEncoding target_of(const Passes& passes, const LinearInfo& info, const Encoding& from);
+// The form of a linear after all passes, each of which sees that of the ones before it.
+LinearForm form_after(const Passes& passes, const LinearInfo& info, const LinearForm& from);
 StatisticsNeeds needs_of(const Passes& passes);
 
 // Tokens that the finished file is compared with its source on.

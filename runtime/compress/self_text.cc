@@ -5,8 +5,8 @@
 
 #include "core/bytes.h"
 #include "core/error.h"
-#include "core/interrupt.h"
 #include "core/parallel.h"
+#include "runtime/algebra/algebra.h"
 #include "runtime/forward/forward.h"
 #include "runtime/forward/sampling.h"
 
@@ -36,13 +36,14 @@ int64_t windows_at_once(const proto::ModelSpec& spec, int64_t length, uint64_t c
 class Writer {
  public:
   Writer(Executor& executor, const Model& model, KvCache& cache, int64_t first, int64_t count,
-         uint64_t seed, const std::vector<int32_t>& stops, Windows& out)
+         uint64_t seed, const std::vector<int32_t>& stops, const CancelToken& cancel, Windows& out)
       : executor_(executor),
         model_(model),
         cache_(cache),
         first_(first),
         count_(count),
         stops_(stops),
+        cancel_(cancel),
         out_(out) {
     const auto& spec = model.spec;
     for (int64_t i = 0; i < count; ++i) {
@@ -62,7 +63,7 @@ class Writer {
     for (int64_t begin = 0; begin < n; begin += Executor::kPassTokens) {
       const int64_t here = std::min(Executor::kPassTokens, n - begin);
       for (int64_t i = 0; i < count_; ++i) {
-        check_interrupt();
+        cancel_.check();
         const auto& window = out_[static_cast<size_t>(first_ + i)];
         forward_hidden(
             executor_, model_,
@@ -78,7 +79,7 @@ class Writer {
   }
 
   void step() {
-    check_interrupt();
+    cancel_.check();
     const auto& spec = model_.spec;
     const auto vocab = static_cast<size_t>(spec.vocab());
     const int64_t at = length() - 1;
@@ -90,8 +91,8 @@ class Writer {
       rows.push_back(i);
       last.push_back(out_[static_cast<size_t>(first_ + i)].back());
     }
-    const Activation hidden = forward_hidden(executor_, model_, {last, segments}, cache_);
-    const Activation l = forward_head(executor_, model_, hidden, rows);
+    const Tensor hidden = forward_hidden(executor_, model_, {last, segments}, cache_);
+    const Tensor l = forward_head(executor_, model_, hidden, rows);
     logits_.resize(static_cast<size_t>(l.m * l.n));
     executor_.read(l, logits_);
     parallel_for(count_, [&](int64_t i) {
@@ -118,6 +119,7 @@ class Writer {
   KvCache& cache_;
   int64_t first_, count_;
   const std::vector<int32_t>& stops_;
+  const CancelToken& cancel_;
   Windows& out_;
   std::vector<Sampler> samplers_;
   std::vector<float> logits_;
@@ -187,11 +189,11 @@ Windows write_windows(Executor& executor, const Model& model, int64_t count, int
     const int64_t here = std::min(together, count - first);
     auto& window = out[static_cast<size_t>(first)];
     if (static_cast<int64_t>(window.size()) == length) continue;
-    if (executor.gpu() != nullptr) {
+    if (!executor.algebra().on_host()) {
       for (int64_t i = 0; i < here; ++i) out[static_cast<size_t>(first + i)].clear();
     }
     int64_t kept = static_cast<int64_t>(window.size());
-    Writer writer(executor, model, *cache, first, here, seed, stops, out);
+    Writer writer(executor, model, *cache, first, here, seed, stops, progress.cancel(), out);
     writer.catch_up();
     while (writer.length() < length) {
       writer.step();

@@ -7,11 +7,10 @@
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/hash.h"
-#include "core/interrupt.h"
 #include "core/parallel.h"
 #include "runtime/compress/check.h"
-#include "runtime/compress/decode.h"
-#include "runtime/cpu/matmul.h"
+#include "runtime/compress/slabs.h"
+#include "runtime/cpu/decode.h"
 
 namespace pith {
 namespace {
@@ -31,21 +30,21 @@ float table_absmax(const ModelSource& source, const LinearInfo& info, const Enco
   return absmax;
 }
 
-proto::LinearRecord* begin_table(const ModelSource& source, const LinearInfo& info,
+proto::LinearRecord* begin_table(const LinearInfo& info, const LinearForm& form,
                                  UnitWriter& writer) {
   auto* record = writer.add_linear(info);
-  const InputEncoding input = source.input(info);
-  if (input.rounds()) *record->mutable_input() = record_of(input);
+  if (form.input.rounds()) *record->mutable_input() = record_of(form.input);
   return record;
 }
 
-class TableEncoder {
+class TableStream {
  public:
-  TableEncoder(const ModelSource& source, const LinearInfo& info, const TargetEncoding& to)
+  TableStream(const ModelSource& source, const LinearInfo& info, const Encoding& to,
+              const TableEncoder& encoder)
       : source_(source),
         info_(info),
-        to_(to.encoding),
-        pass_(*to.pass),
+        to_(to),
+        encoder_(encoder),
         slab_(slab_rows(to_, info.n, info.k)),
         absmax_(table_absmax(source, info, to_)),
         comparison_(ceil_div(info.n, slab_)),
@@ -63,7 +62,7 @@ class TableEncoder {
     const int64_t together =
         slab_ * std::max(1, 2 * thread_count());  // read, encoded and written as one piece
     for (int64_t begin = 0; begin < info_.n; begin += together) {
-      check_interrupt();
+      writer.progress().check();
       const OwnedWeight piece = encode(begin, std::min(together, info_.n - begin));
       for (size_t p = 0; p < planes.size(); ++p) {
         const bool once =
@@ -79,26 +78,22 @@ class TableEncoder {
     }
     if (std::ranges::any_of(meant_, [](uint64_t h) { return h != 0; }))
       record->set_meant(hash64(std::as_bytes(std::span(meant_))));
-    writer.finish(comparison_, to_, method_, record);
+    writer.finish(comparison_, plain_form(to_), encoder_.method(), record);
   }
 
  private:
   // Rows [begin, begin + rows), encoded and compared with their source.
   OwnedWeight encode(int64_t begin, int64_t rows) {
     OwnedWeight piece = allocate_weight(to_, rows, info_.k);
-    const LinearInfo part{info_.name, info_.role, info_.layer, info_.sublayer,
-                          rows,       info_.k,    info_.bias};
     original_.require(rows * info_.k);
-    std::vector<std::string> methods(static_cast<size_t>(ceil_div(rows, slab_)));
     parallel_ranges(rows, slab_, [&](int64_t first, int64_t last) {
       float* w = original_.data() + first * info_.k;
       source_.rows(info_, begin + first, last - first, w);
       check_finite(info_.name, begin + first, info_.k,
                    {w, static_cast<size_t>((last - first) * info_.k)});
       try {
-        methods[static_cast<size_t>(first / slab_)] =
-            pass_.encode_rows(part, to_, first, last - first, w, absmax_, piece.planes,
-                              meant_.data() + begin + first);
+        encoder_.encode(
+            {rows, first, last - first, w, absmax_, piece.planes, meant_.data() + begin + first});
       } catch (const Error& e) {
         if (begin == 0) throw;
         throw Error(e.kind(), fmt::format("{} (rows counted from {} on)", e.what(), begin));
@@ -108,51 +103,51 @@ class TableEncoder {
       thread_local Buffer<float> decoded;
       const auto size = static_cast<size_t>((last - first) * info_.k);
       decoded.require(static_cast<int64_t>(size));
-      decode_with_kernels(cpu_kernels(), piece.weight, first, last - first, decoded.data());
-      compare_slab(info_.name, (begin + first) / slab_, begin + first, info_.k,
+      decode_rows(piece.weight, first, last - first, decoded.data());
+      compare_slab({info_.name, (begin + first) / slab_, begin + first, info_.k},
                    {original_.data() + first * info_.k, size}, decoded.span().first(size),
                    &comparison_);
     });
-    method_ = methods.front();
     return piece;
   }
 
   const ModelSource& source_;
   const LinearInfo& info_;
   const Encoding to_;
-  Pass& pass_;
+  const TableEncoder& encoder_;
   const int64_t slab_;  // rows that a thread works on at a time
   const float absmax_;
   Comparison comparison_;
   std::vector<uint64_t> meant_;  // hashes of rows as the method meant them to be decoded
-  std::string method_;
   Buffer<float> original_;
 };
 
 }  // namespace
 
 void copy_table(const ModelSource& source, const LinearInfo& info, UnitWriter& writer) {
-  auto* record = begin_table(source, info, writer);
-  const Encoding encoding = source.encoding(info);
-  const int64_t slab = slab_rows(encoding, info.n, info.k);
-  Comparison comparison(ceil_div(info.n, slab));
   const Linear linear = source.linear(info);
+  const LinearForm form = form_of(linear);
+  auto* record = begin_table(info, form, writer);
+  const int64_t slab = slab_rows(linear);
+  Comparison comparison(ceil_div(info.n, slab));
   for (int64_t begin = 0; begin < info.n; begin += slab) {
     const int64_t rows = std::min(slab, info.n - begin);
     std::vector<float> w(static_cast<size_t>(rows * info.k));
-    fast_rows(linear, begin, rows, w.data());
-    compare_slab(info.name, begin / slab, begin, info.k, w, w, &comparison);
+    decode_rows(linear, begin, rows, w.data());
+    compare_slab({info.name, begin / slab, begin, info.k}, w, w, &comparison);
   }
   writer.add_terms(linear, record);
-  writer.finish(comparison, encoding, "kept", record);
+  writer.finish(comparison, form, "kept", record);
 }
 
-void encode_table(const ModelSource& source, const LinearInfo& info, const TargetEncoding& to,
-                  const InputStatistics* inputs, UnitWriter& writer) {
-  auto* record = begin_table(source, info, writer);
-  TableEncoder encoder(source, info, to);
-  to.pass->begin_table(info, to.encoding, inputs);
-  encoder.write(record, writer);
+void encode_table(const ModelSource& source, const LinearInfo& info, const LinearForm& form,
+                  const TableEncoder& encoder, UnitWriter& writer) {
+  if (!form.plain()) {
+    fail(ErrorKind::kUnsupported, "{}: {} is asked for, and a table is one weight", info.name,
+         to_string(form));
+  }
+  auto* record = begin_table(info, form, writer);
+  TableStream(source, info, form.terms.front().weight, encoder).write(record, writer);
 }
 
 }  // namespace pith

@@ -2,7 +2,7 @@
 // never whole in memory.
 #pragma once
 
-#include "runtime/compress/plan.h"
+#include "runtime/compress/pass.h"
 #include "runtime/compress/unit_writer.h"
 
 namespace pith {
@@ -10,8 +10,8 @@ namespace pith {
 // Writes a table as it is.
 void copy_table(const ModelSource& source, const LinearInfo& info, UnitWriter& writer);
 
-// Writes it in another encoding. `inputs`: what it is multiplied with, where that is known.
-void encode_table(const ModelSource& source, const LinearInfo& info, const TargetEncoding& to,
-                  const InputStatistics* inputs, UnitWriter& writer);
+// Encodes it: `form` is one plain term.
+void encode_table(const ModelSource& source, const LinearInfo& info, const LinearForm& form,
+                  const TableEncoder& encoder, UnitWriter& writer);
 
 }  // namespace pith

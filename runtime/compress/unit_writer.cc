@@ -8,9 +8,9 @@
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/hash.h"
-#include "core/interrupt.h"
 #include "core/parallel.h"
-#include "runtime/compress/decode.h"
+#include "runtime/compress/slabs.h"
+#include "runtime/cpu/decode.h"
 
 namespace pith {
 
@@ -38,6 +38,7 @@ void UnitWriter::commit() {
 void UnitWriter::write_tokenizer() {
   proto::Manifest blobs;
   add_tokenizer(writer_, source_.tokenizer(), &blobs);
+  add_config(writer_, source_.config_files(), &blobs);
   *unit_.mutable_blobs() = blobs.blobs();
 }
 
@@ -57,22 +58,23 @@ void UnitWriter::add_terms(const Linear& linear, proto::LinearRecord* record) {
   }
 }
 
-void UnitWriter::finish(const Comparison& comparison, const Encoding& e, const std::string& method,
-                        proto::LinearRecord* record) {
-  look_for_lost_rows(record->name(), e, comparison);
+void UnitWriter::finish(const Comparison& comparison, const LinearForm& form,
+                        const std::string& method, proto::LinearRecord* record) {
+  look_for_lost_rows(record->name(), form, comparison);
   record->set_relative_error(comparison.relative_error());
   record->set_method(method);
   hashes_.push_back(comparison.hash());
 }
 
 // Rows whose scale is below what its type can hold are rows of zeros.
-void UnitWriter::look_for_lost_rows(const std::string& name, const Encoding& e,
+void UnitWriter::look_for_lost_rows(const std::string& name, const LinearForm& form,
                                     const Comparison& c) {
   const int64_t lost = std::accumulate(c.lost.begin(), c.lost.end(), int64_t{0});
   if (lost == 0) return;
   const int64_t rows = std::accumulate(c.rows.begin(), c.rows.end(), int64_t{0});
   const float largest = *std::ranges::max_element(c.largest);
   // bf16 has the range of f32; scales below its smallest normal number would be lost there too.
+  const Encoding& e = form.terms.front().weight;
   const bool f16 = largest > 0x1p-117f &&
                    (e.kind == EncodingKind::kInt || e.kind == EncodingKind::kNf4) &&
                    e.scale == DType::kF16;
@@ -83,7 +85,7 @@ void UnitWriter::look_for_lost_rows(const std::string& name, const Encoding& e,
                 "in f16 (nothing below 6.0e-08): --bf16-scales keeps them",
                 largest, e.kind == EncodingKind::kNf4 ? 4 : e.bits)
           : fmt::format("its weights are at most {:.1e} there, too little for {}", largest,
-                        to_string(e));
+                        to_string(form));
   if (lost == rows)
     fail(ErrorKind::kNumeric, "{}: all of it would be rounded to zeros: {}", name, why);
   notes_.push_back(
@@ -91,25 +93,55 @@ void UnitWriter::look_for_lost_rows(const std::string& name, const Encoding& e,
   progress_.note("warning: " + notes_.back());
 }
 
+namespace {
+
+// Rows of `linear`; `sum` is what all its terms decode to there.
+void check_mask(const Linear& linear, const Mask& mask, int64_t row, std::span<const float> sum) {
+  std::vector<float> alone;
+  const float* w = sum.data();
+  if (linear.terms.size() > 1) {
+    const auto plain = std::ranges::find_if(linear.terms, [](const Term& t) { return !t.up; });
+    if (plain == linear.terms.end()) return;
+    alone.resize(sum.size());
+    decode_rows(plain->w, row, std::ssize(sum) / linear.k, alone.data());
+    w = alone.data();
+  }
+  for (int64_t i = 0; i < std::ssize(sum); ++i) {
+    const int64_t r = row + i / linear.k, c = i % linear.k;
+    if (w[i] != 0 && mask.cleared(r, c)) {
+      fail(ErrorKind::kNumeric, "{}: weight [{}, {}] was pruned, and is {}", linear.name, r, c,
+           w[i]);
+    }
+  }
+}
+
+Comparison compare(const Linear& before, const Linear& after, const Mask* mask) {
+  const int64_t slab = slab_rows(after), n = after.n, k = after.k;
+  Comparison comparison(ceil_div(n, slab));
+  parallel_ranges(n, slab, [&](int64_t begin, int64_t end) {
+    thread_local Buffer<float> a, b;
+    const int64_t size = (end - begin) * k;
+    a.require(size);
+    b.require(size);
+    decode_rows(before, begin, end - begin, a.data());
+    decode_rows(after, begin, end - begin, b.data());
+    const auto result = b.span().first(static_cast<size_t>(size));
+    compare_slab({after.name, begin / slab, begin, k}, a.span().first(static_cast<size_t>(size)),
+                 result, &comparison);
+    if (mask != nullptr) check_mask(after, *mask, begin, result);
+  });
+  return comparison;
+}
+
+}  // namespace
+
 void UnitWriter::check_and_write(const std::vector<LinearInfo>& linears, const Block& original,
-                                 Block& block, const PassReport& done) {
+                                 const Block& block, const Masks& masks, const PassReport& done) {
   for (const auto& info : linears) {
-    check_interrupt();
-    const Linear& before = find_linear(original, info);
+    progress_.check();
     const Linear& after = find_linear(block, info);
-    const int64_t slab = slab_rows(after.terms[0].w.encoding, info.n, info.k);
-    Comparison comparison(ceil_div(info.n, slab));
-    parallel_ranges(info.n, slab, [&](int64_t begin, int64_t end) {
-      thread_local Buffer<float> a, b;
-      const int64_t size = (end - begin) * info.k;
-      a.require(size);
-      b.require(size);
-      fast_rows(before, begin, end - begin, a.data());
-      fast_rows(after, begin, end - begin, b.data());
-      compare_slab(info.name, begin / slab, begin, info.k,
-                   a.span().first(static_cast<size_t>(size)),
-                   b.span().first(static_cast<size_t>(size)), &comparison);
-    });
+    const Comparison comparison =
+        compare(find_linear(original, info), after, find_mask(masks, info.name));
     auto* record = add_linear(info);
     add_terms(after, record);
     if (!after.bias.empty()) {
@@ -126,7 +158,7 @@ void UnitWriter::check_and_write(const std::vector<LinearInfo>& linears, const B
       count_fallback(info.name, report.fallback);
     }
     if (!report.rows.empty()) record->set_meant(hash64(std::as_bytes(std::span(report.rows))));
-    finish(comparison, after.terms[0].w.encoding, report.method, record);
+    finish(comparison, form_of(after), report.method, record);
   }
 }
 
@@ -145,7 +177,8 @@ void UnitWriter::count_fallback(const std::string& name, const std::string& why)
 void UnitWriter::write_vectors(int layer, Block* block) {
   for (const auto& info : vectors_of(source_.spec())) {
     if (info.layer != layer) continue;
-    const auto values = block != nullptr ? find_vector(*block, info) : source_.vector(info);
+    const FloatVector values =
+        block != nullptr ? find_vector(*block, info) : FloatVector(source_.vector(info));
     for (const float v : values) {
       if (!std::isfinite(v)) fail(ErrorKind::kNumeric, "{}: {} in the source", info.name, v);
     }
@@ -192,7 +225,7 @@ Block stored_block(const ModelSource& source, Journal& journal, int layer) {
     if (info.layer != layer) continue;
     for (const auto& record : done.vectors()) {
       if (record.name() != info.name) continue;
-      auto& values = find_vector(block, info);
+      std::vector<float>& values = find_vector(block, info).edit();
       values.resize(record.length());
       journal.data().read(record.plane().offset(), std::as_writable_bytes(std::span(values)));
     }

@@ -22,9 +22,10 @@ class UnitWriter {
   void commit();  // what was written since begin()
 
   void write_tokenizer();
-  // Compares every linear of a block with the original, and writes it.
-  void check_and_write(const std::vector<LinearInfo>& linears, const Block& original, Block& block,
-                       const PassReport& done);
+  // Compares every linear of a block with the original, and writes it. Error(kNumeric) where a
+  // weight is not finite, or a mask clears it and it is not zero.
+  void check_and_write(const std::vector<LinearInfo>& linears, const Block& original,
+                       const Block& block, const Masks& masks, const PassReport& done);
   // The vectors of a block, or (-1) of those outside of the layers.
   void write_vectors(int layer, Block* block = nullptr);
 
@@ -32,14 +33,15 @@ class UnitWriter {
   proto::LinearRecord* add_linear(const LinearInfo& info);
   void add_terms(const Linear& linear, proto::LinearRecord* record);
   // Warns of rows that became zeros; Error(kNumeric) where all of them did.
-  void finish(const Comparison& comparison, const Encoding& e, const std::string& method,
+  void finish(const Comparison& comparison, const LinearForm& form, const std::string& method,
               proto::LinearRecord* record);
 
   PackedWriter& file() { return writer_; }
+  const Progress& progress() const { return progress_; }
   const std::vector<std::string>& notes() const { return notes_; }
 
  private:
-  void look_for_lost_rows(const std::string& name, const Encoding& e, const Comparison& c);
+  void look_for_lost_rows(const std::string& name, const LinearForm& form, const Comparison& c);
   void count_fallback(const std::string& name, const std::string& why);
 
   const ModelSource& source_;

@@ -10,8 +10,8 @@
 namespace pith {
 namespace {
 
-constexpr int64_t kKeys = 64;           // of a block
-constexpr int64_t kChunk = 256;         // keys, a multiple of kKeys
+constexpr int64_t kKeys = KvPages::kMostTokens;  // of a block, which lies in one page
+constexpr int64_t kChunk = 256;                  // keys, a multiple of kKeys
 constexpr int64_t kRows = 64;           // of a tile: queries times the heads that share a key head
 constexpr int64_t kMostSums = 1 << 24;  // numbers kept of chunks that threads share out
 
@@ -43,28 +43,26 @@ Scratch& thread_scratch() {
 
 class Attending {
  public:
-  Attending(const CpuKernels& kernels, const proto::Attention& spec,
-            const std::vector<float>& sinks, int index, const Batch& batch, CpuKvCache& cache,
-            Activation q, Activation out)
+  Attending(const CpuKernels& kernels, const AttentionCall& call)
       : kernels_(kernels),
-        sinks_(sinks),
-        batch_(batch),
-        keys_(cache.keys(index)),
-        values_(cache.values(index)),
-        q_(q),
-        out_(out),
-        d_(spec.head_dim()),
-        kv_heads_(spec.kv_heads()),
-        group_(spec.heads() / kv_heads_),
-        window_(static_cast<int64_t>(spec.window())),
-        cap_(static_cast<float>(spec.score_cap())),
-        scale_(static_cast<float>(spec.scale() != 0 ? spec.scale()
-                                                    : 1.0 / std::sqrt(static_cast<double>(d_)))) {
+        sinks_(call.sinks),
+        batch_(call.batch),
+        pages_(call.cache.pages()),
+        keys_(call.cache.keys(call.index)),
+        values_(call.cache.values(call.index)),
+        q_(call.q),
+        out_(call.out),
+        d_(call.shape.head_dim),
+        kv_heads_(call.shape.kv_heads),
+        group_(call.shape.heads / kv_heads_),
+        window_(call.shape.window),
+        cap_(static_cast<float>(call.shape.score_cap)),
+        scale_(static_cast<float>(call.shape.scale)) {
     const int64_t queries_of_tile = std::max<int64_t>(1, kRows / group_);
-    check_fits(batch, cache);
+    check_fits(batch_, call.cache);
     int64_t row = 0;
-    for (size_t s = 0; s < batch.segments.size(); ++s) {
-      const Segment& seg = batch.segments[s];
+    for (size_t s = 0; s < batch_.segments.size(); ++s) {
+      const Segment& seg = batch_.segments[s];
       for (int64_t first = 0; first < seg.count; first += queries_of_tile) {
         const int64_t count = std::min(queries_of_tile, seg.count - first);
         for (int64_t h = 0; h < kv_heads_; ++h)
@@ -83,7 +81,7 @@ class Attending {
       for (int64_t t = begin; t < end; ++t) {
         for (int64_t h = 0; h < kv_heads_; ++h) {
           float* const to = queries.data() + (h * q_.m + t) * group_ * d_;
-          std::copy_n(q_.f32() + t * q_.n + h * group_ * d_, group_ * d_, to);
+          std::copy_n(q_.data + t * q_.n + h * group_ * d_, group_ * d_, to);
           if (keys_.rotated()) {
             for (int64_t g = 0; g < group_; ++g) rotate_head(to + g * d_, d_);
           }
@@ -94,7 +92,7 @@ class Attending {
   }
 
   // Before anything else: every query sees the keys of its own segment up to itself.
-  void store(Activation k, Activation v) {
+  void store(MatrixView k, MatrixView v) {
     int64_t row = 0;
     for (const auto& seg : batch_.segments) {
       constexpr int64_t kSome = 4 * KvPlane::kTile;  // positions, so that no two threads share one
@@ -103,10 +101,10 @@ class Attending {
         const int64_t from = std::max(seg.begin, (begin + i) * kSome),
                       to = std::min(seg.begin + seg.count, (begin + i + 1) * kSome);
         for (int64_t p = from; p < to; ++p) {
-          const int64_t t = row + p - seg.begin;
+          const int64_t t = row + p - seg.begin, at = pages_.row(seg.slot, p);
           for (int64_t h = 0; h < kv_heads_; ++h) {
-            keys_.write(kernels_, seg.slot * kv_heads_ + h, p, k.f32() + t * k.n + h * d_);
-            values_.write(kernels_, seg.slot * kv_heads_ + h, p, v.f32() + t * v.n + h * d_);
+            keys_.write(kernels_, h, at, k.data + t * k.n + h * d_);
+            values_.write(kernels_, h, at, v.data + t * v.n + h * d_);
           }
         }
       });
@@ -167,7 +165,7 @@ class Attending {
   // Rows of a tile: query r / group, head r % group of those that share the key head.
   void sum_chunk(const Tile& t, int64_t chunk, const Sums& to) const {
     Scratch& s = thread_scratch();
-    const int64_t rows = t.count * group_, slot_head = segment(t).slot * kv_heads_ + t.kv_head;
+    const int64_t rows = t.count * group_;
     s.scores.require(rows * kKeys);
     const float* const queries = queries_.data() + (t.kv_head * q_.m + t.row) * group_ * d_;
     std::fill_n(to.values, rows * d_, 0.0f);
@@ -176,8 +174,9 @@ class Attending {
     const int64_t begin = std::max(chunk * kChunk, first_key(t) / kKeys * kKeys),
                   end = std::min((chunk + 1) * kChunk, position(t) + t.count);
     for (int64_t key = begin; key < end; key += kKeys) {
-      const int64_t keys = std::min(kKeys, end - key);
-      keys_.scores(kernels_, slot_head, key, keys, rows, queries, s.scores.data(), kKeys, s.cached);
+      const int64_t keys = std::min(kKeys, end - key), at_key = pages_.row(segment(t).slot, key);
+      keys_.scores(kernels_, t.kv_head, at_key, keys, rows, queries, s.scores.data(), kKeys,
+                   s.cached);
       for (int64_t r = 0; r < rows; ++r) {
         float* const scores = s.scores.data() + r * kKeys;
         const int64_t at = position(t) + r / group_;  // sees keys [low, high) of the block
@@ -194,7 +193,7 @@ class Attending {
         std::fill(scores, scores + low, 0.0f);
         std::fill(scores + high, scores + keys, 0.0f);
       }
-      values_.weigh(kernels_, slot_head, key, keys, rows, s.scores.data(), kKeys, to.values,
+      values_.weigh(kernels_, t.kv_head, at_key, keys, rows, s.scores.data(), kKeys, to.values,
                     s.cached);
     }
   }
@@ -214,12 +213,12 @@ class Attending {
   void write(const Tile& t, const Sums& sums) const {
     for (int64_t r = 0; r < t.count * group_; ++r) {
       float* const to =
-          out_.f32() + (t.row + r / group_) * out_.n + (t.kv_head * group_ + r % group_) * d_;
+          out_.data + (t.row + r / group_) * out_.n + (t.kv_head * group_ + r % group_) * d_;
       std::copy_n(sums.values + r * d_, d_, to);
       float factor = 1;
       float total = sums.total[r];
-      if (!sinks_.empty()) {
-        const float sink = sinks_[static_cast<size_t>(t.kv_head * group_ + r % group_)],
+      if (sinks_ != nullptr && !sinks_->empty()) {
+        const float sink = (*sinks_)[static_cast<size_t>(t.kv_head * group_ + r % group_)],
                     top = std::max(sums.top[r], sink);
         factor = std::exp(sums.top[r] - top);
         total = total * factor + std::exp(sink - top);
@@ -229,11 +228,12 @@ class Attending {
   }
 
   const CpuKernels& kernels_;
-  const std::vector<float>& sinks_;
+  const FloatVector* const sinks_;
   const Batch& batch_;
+  const KvPages& pages_;
   KvPlane& keys_;
   KvPlane& values_;
-  const Activation q_, out_;
+  const MatrixView q_, out_;
   const int64_t d_, kv_heads_, group_, window_;
   const float cap_, scale_;
   std::span<const float> queries_;
@@ -242,12 +242,10 @@ class Attending {
 
 }  // namespace
 
-void attend(const CpuKernels& kernels, const proto::Attention& spec,
-            const std::vector<float>& sinks, int index, const Batch& batch, CpuKvCache& cache,
-            Activation q, Activation k, Activation v, Activation out) {
-  Attending attending(kernels, spec, sinks, index, batch, cache, q, out);
+void attend(const CpuKernels& kernels, const AttentionCall& call) {
+  Attending attending(kernels, call);
   attending.prepare(thread_scratch().queries);
-  attending.store(k, v);
+  attending.store(call.k, call.v);
   attending.run();
 }
 

@@ -2,8 +2,18 @@
 #pragma once
 
 #include "runtime/cpu/kv_cache.h"
+#include "runtime/forward/ops.h"
 
 namespace pith {
+
+struct AttentionCall {
+  const AttentionShape& shape;
+  const FloatVector* sinks;  // [heads]; null or empty: none
+  CpuKvCache& cache;
+  int index;  // in the cache
+  const Batch& batch;
+  MatrixView q, k, v, out;
+};
 
 // Softmax over blocks of 64 keys, one after the other with a maximum that goes on, in f32
 // throughout. A tile is the queries of all heads that share a key head, up to 64 rows: what is
@@ -11,8 +21,6 @@ namespace pith {
 // order; where there are few tiles (decoding), threads share out the chunks. Blocks and chunks are
 // counted from position 0, so that a row is the same bits whichever rows stand beside it, however a
 // prompt was cut, and on any number of threads. Sinks join in at the end.
-void attend(const CpuKernels& kernels, const proto::Attention& spec,
-            const std::vector<float>& sinks, int index, const Batch& batch, CpuKvCache& cache,
-            Activation q, Activation k, Activation v, Activation out);
+void attend(const CpuKernels& kernels, const AttentionCall& call);
 
 }  // namespace pith

@@ -9,10 +9,13 @@
 #include "core/error.h"
 #include "core/parallel.h"
 #include "runtime/cpu/attention.h"
+#include "runtime/cpu/cpu_algebra.h"
 #include "runtime/cpu/kernels.h"
 #include "runtime/cpu/matmul.h"
+#include "runtime/forward/expand.h"
 #include "runtime/forward/kl_divergence.h"
 #include "runtime/forward/rope_angles.h"
+#include "runtime/forward/routing.h"
 
 namespace pith {
 namespace {
@@ -29,142 +32,95 @@ class CpuExecutor final : public Executor {
   std::string description() const override {
     return fmt::format("CPU, {}, {} threads", kernels_.name, thread_count());
   }
+  std::vector<std::string> fallbacks() const override {
+    return {scratch_.fallbacks.begin(), scratch_.fallbacks.end()};
+  }
+  Algebra& algebra() override { return cpu_algebra(); }
 
-  Activation buffer(Slot slot, int64_t m, int64_t n) override {
-    auto& b = buffers_[static_cast<size_t>(slot)];
-    b.require(m * n);
-    return {b.data(), m, n};
+  Tensor buffer(Slot slot, int64_t m, int64_t n) override {
+    buffers_[static_cast<size_t>(slot)].require(m * n);
+    return {slot, m, n};
+  }
+  float* data(Tensor x) override {
+    return x ? buffers_[static_cast<size_t>(x.slot)].data() : nullptr;
   }
 
   std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots, int64_t length,
-                                      KvTypes types) override {
-    return std::make_unique<CpuKvCache>(spec, slots, length, types);
+                                      KvTypes types, int64_t pages) override {
+    return std::make_unique<CpuKvCache>(spec, slots, length, types, pages);
   }
 
-  void embed(const Linear& table, std::span<const int32_t> tokens, float scale,
-             Activation x) override {
+  void run(const Op& op) override {
+    std::visit([&](const auto& o) { execute(o); }, op);
+  }
+
+  void top(Tensor logits, std::span<Candidate> to) override {
+    likeliest_of_rows({data(logits), static_cast<size_t>(logits.m * logits.n)}, logits.m, to);
+  }
+  double mass_behind(Tensor logits, int64_t row, const Candidate& top, const Candidate& last,
+                     double temperature) override {
+    const float* const of_row = data(logits) + row * logits.n;
+    return pith::mass_behind({of_row, static_cast<size_t>(logits.n)}, top, last, temperature);
+  }
+  void score(Tensor logits, std::span<const int32_t> targets, Tensor base,
+             std::span<const RowScore> base_scores, std::span<RowScore> to) override {
+    const int64_t n = logits.n;
+    const float *const rows = data(logits), *const of_base = data(base);
+    parallel_for(logits.m, [&](int64_t r) {
+      const auto i = static_cast<size_t>(r);
+      const float* const q = rows + r * n;
+      RowScore& s = to[i];
+      s = {kernels_.log_sum_exp(q, n), q[targets[i]],
+           static_cast<int32_t>(std::max_element(q, q + n) - q)};
+      if (of_base == nullptr) return;
+      s.divergence = kl_divergence(of_base + r * n, base_scores[i].log_sum, q, s.log_sum, n);
+    });
+  }
+  void read(Tensor x, std::span<float> to) override {
+    std::memcpy(to.data(), data(x), static_cast<size_t>(x.m * x.n) * sizeof(float));
+  }
+  void write(std::span<const float> from, Tensor x) override {
+    std::memcpy(data(x), from.data(), static_cast<size_t>(x.m * x.n) * sizeof(float));
+  }
+
+ private:
+  MatrixView view(Tensor x) { return {data(x), x.m, x.n}; }
+
+  template <class Composite>
+  void execute(const Composite& op) {
+    expand(op, *this);
+  }
+
+  void execute(const EmbedOp& op) {
+    const MatrixView x = view(op.x);
     parallel_for(x.m, [&](int64_t i) {
-      dense_rows(table, tokens[static_cast<size_t>(i)], 1, x.f32() + i * x.n);
-      if (scale != 1) kernels_.scale(x.f32() + i * x.n, x.n, scale);
+      reference_decode(*op.table, op.tokens[static_cast<size_t>(i)], 1, x.row(i));
+      if (op.scale != 1) kernels_.scale(x.row(i), x.n, op.scale);
     });
   }
 
-  void norm(const NormWeights& norm, Activation x, Activation y, bool add) override {
+  void execute(const NormOp& op) {
+    const MatrixView x = view(op.x), y = view(op.y);
     each_row(x, [&](int64_t i) {
-      norm_row(norm, x, add ? x : y, i);
-      if (add) add_scaled(x.f32() + i * x.n, 1, x.n, y.f32() + i * y.n);
+      norm_row(*op.norm, x, op.accumulate ? x : y, i);
+      if (op.accumulate) add_scaled(x.row(i), 1, x.n, y.row(i));
     });
   }
 
-  void linear(const Linear& linear, Activation x, Activation y, bool add) override {
-    const bool rounds = linear.input.rounds();
-    if (rounds) rounded_.set(linear.input, x.f32(), x.m, x.n);
-    const auto multiply = [&](const Weight& w, float* to, bool sum) {
-      if (!rounds && (inputs_ == CpuInputs::kF32 || !has_int_matmul(w.encoding)))
-        return matmul(kernels_, w, x.f32(), x.m, to, sum, scratch_);
-      if (!rounds) rounded_.set_blocks(input_block(w.encoding), x.f32(), x.m, x.n);
-      matmul(kernels_, w, rounded_, to, sum, scratch_);
-    };
-    bool sum = add;
-    for (const auto& t : linear.terms) {
-      if (t.up) {
-        inner_.require(x.m * t.w.n);
-        multiply(t.w, inner_.data(), false);
-        matmul(kernels_, *t.up, inner_.data(), x.m, y.f32(), sum, scratch_);
-      } else {
-        multiply(t.w, y.f32(), sum);
-      }
-      sum = true;
-    }
-    add_bias(linear, y);
-  }
+  void execute(const LinearOp& op) { multiply(*op.linear, view(op.x), view(op.y), op.accumulate); }
 
-  // The inputs are rounded once, and threads share out the rows of all.
-  void linears(Activation x, std::span<const To> all) override {
-    if (!multiply_rounded(x, all, false, [](int64_t) {})) Executor::linears(x, all);
-  }
-  void norm_linears(const NormWeights& norm, Activation x, Activation normed,
-                    std::span<const To> all) override {
-    const auto make = [&](int64_t t) { norm_row(norm, x, normed, t); };
-    if (!multiply_rounded(normed, all, false, make)) Executor::norm_linears(norm, x, normed, all);
-  }
-  void activate_linear(proto::Activation activation, Activation gate, Activation up,
-                       const Linear& linear, Activation y, bool add) override {
-    const auto make = [&](int64_t t) {
-      activate_some(activation, gate.f32() + t * gate.n, up.data ? up.f32() + t * gate.n : nullptr,
-                    gate.n);
-    };
-    if (!multiply_rounded(gate, {{{&linear, y}}}, add, make))
-      Executor::activate_linear(activation, gate, up, linear, y, add);
-  }
-
-  // All heads in one loop over the rows of their weights; the same bits as one after the other.
-  void by_head(std::span<const Linear> linears, Activation x, int64_t from, Activation y,
-               int64_t to) override {
-    const Linear& first = linears.front();
-    const auto like_first = [&](const Linear& l) { return rounded_alike(l, first); };
-    if (!std::ranges::all_of(linears, like_first))
-      return Executor::by_head(linears, x, from, y, to);
-    const int64_t heads = std::ssize(linears), m = x.m, n = first.n, of_x = x.n / heads,
-                  of_y = y.n / heads;
-    // Rows of a head one after the other.
-    const Activation taken = buffer(Slot::kHeadInput, heads * m, first.k),
-                     made = buffer(Slot::kHeadOutput, heads * m, n);
-    round_for(first, taken, [&](int64_t i) {
-      std::copy_n(x.f32() + i % m * x.n + i / m * of_x + from, first.k, taken.f32() + i * first.k);
-    });
-    products_.clear();
-    for (int64_t h = 0; h < heads; ++h) {
-      const Linear& l = linears[static_cast<size_t>(h)];
-      products_.push_back({&l.terms.front().w, made.f32() + h * m * n, false, h * m, m});
-    }
-    int_matmul(kernels_, rounded_, products_);
-    for (int64_t h = 0; h < heads; ++h)
-      add_bias(linears[static_cast<size_t>(h)], {made.f32() + h * m * n, m, n});
-    each_row(made, [&](int64_t i) {
-      std::copy_n(made.f32() + i * n, n, y.f32() + i % m * y.n + i / m * of_y + to);
-    });
-  }
-
-  void moe(const proto::Moe& spec, const MoeWeights& weights, Activation x, Activation y) override {
-    constexpr int64_t kTokens = 512;  // at a time
-    const MlpWeights& first = weights.experts.front();
-    const bool rounded = std::ranges::all_of(weights.experts, [&](const MlpWeights& w) {
-      return (!spec.expert().gated() || rounded_alike(w.gate, first.up)) &&
-             rounded_alike(w.up, first.up) && rounded_alike(w.down, first.down);
-    });
-    if (!rounded) return Executor::moe(spec, weights, x, y);
-    for (int64_t t = 0; t < x.m; t += kTokens) {
-      const int64_t m = std::min(kTokens, x.m - t);
-      const Activation some{x.f32() + t * x.n, m, x.n}, to{y.f32() + t * y.n, m, y.n};
-      const std::vector<ExpertTokens> tokens = route_rows(spec, weights, some);
-      Pairs pairs;
-      pairs.of_row.resize(static_cast<size_t>(m));
-      for (size_t e = 0; e < tokens.size(); ++e) {
-        const auto& [rows, by] = tokens[e];
-        if (rows.empty()) continue;
-        const auto before = static_cast<int64_t>(pairs.rows.size());
-        pairs.parts.push_back({&weights.experts[e], before, std::ssize(rows)});
-        for (const int64_t row : rows) {
-          pairs.of_row[static_cast<size_t>(row)].push_back(std::ssize(pairs.rows));
-          pairs.rows.push_back(row);
-        }
-        pairs.weights.insert(pairs.weights.end(), by.begin(), by.end());
-      }
-      moe_int8(spec.expert(), pairs, some, to);
-    }
-  }
-
-  void rope(const proto::Rope& rope, int64_t head_dim, const Batch& batch, Activation x) override {
-    angles_.set(rope, batch);
-    const int64_t half = angles_.half(), heads = x.n / head_dim;
-    const int64_t step = rope.interleaved() ? 2 : 1, apart = rope.interleaved() ? 1 : half;
+  void execute(const RopeOp& op) {
+    angles_.set(*op.rope, op.batch);
+    const MatrixView x = view(op.x);
+    const bool interleaved = op.rope->interleaved();
+    const int64_t half = angles_.half(), heads = x.n / op.head_dim;
+    const int64_t step = interleaved ? 2 : 1, apart = interleaved ? 1 : half;
     parallel_ranges(x.m, 16, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
         const float* const cosines = angles_.cosines() + t * half;
         const float* const sines = angles_.sines() + t * half;
         for (int64_t h = 0; h < heads; ++h) {
-          float* const p = x.f32() + t * x.n + h * head_dim;
+          float* const p = x.row(t) + h * op.head_dim;
           for (int64_t i = 0; i < half; ++i) {
             float& a = p[i * step];
             float& b = p[i * step + apart];
@@ -177,87 +133,153 @@ class CpuExecutor final : public Executor {
     });
   }
 
-  void attention(const proto::Attention& spec, const std::vector<float>& sinks, int index,
-                 const Batch& batch, KvCache& cache, Activation q, Activation k, Activation v,
-                 Activation out) override {
-    attend(kernels_, spec, sinks, index, batch, static_cast<CpuKvCache&>(cache), q, k, v, out);
+  void execute(const AttentionOp& op) {
+    attend(kernels_, {op.shape, op.sinks, static_cast<CpuKvCache&>(*op.cache.cache), op.cache.index,
+                      op.batch, view(op.q), view(op.k), view(op.v), view(op.out)});
   }
 
-  void activate(proto::Activation activation, Activation gate, Activation up) override {
-    const int64_t total = gate.m * gate.n;
-    parallel_ranges(total, 1 << 14, [&](int64_t begin, int64_t end) {
-      activate_some(activation, gate.f32() + begin, up.data ? up.f32() + begin : nullptr,
-                    end - begin);
+  void execute(const ActivateOp& op) {
+    float *const gate = data(op.gate), *const up = data(op.up);
+    parallel_ranges(op.gate.m * op.gate.n, 1 << 14, [&](int64_t begin, int64_t end) {
+      activate_some(op.activation, gate + begin, up ? up + begin : nullptr, end - begin);
     });
   }
 
-  void cap(Activation x, float limit) override {
-    each_row(x, [&](int64_t i) { kernels_.soft_cap(x.f32() + i * x.n, x.n, limit); });
+  void execute(const CapOp& op) {
+    const MatrixView x = view(op.x);
+    each_row(x, [&](int64_t i) { kernels_.soft_cap(x.row(i), x.n, op.limit); });
   }
 
-  void gather(Activation x, std::span<const int64_t> rows, Activation y) override {
-    for (int64_t i = 0; i < y.m; ++i) {
-      std::memcpy(y.f32() + i * y.n, x.f32() + rows[static_cast<size_t>(i)] * x.n,
+  void execute(const GatherOp& op) {
+    const MatrixView x = view(op.x), y = view(op.y);
+    for (int64_t i = 0; i < y.m; ++i)
+      std::memcpy(y.row(i), x.row(op.rows[static_cast<size_t>(i)]),
                   static_cast<size_t>(x.n) * sizeof(float));
+  }
+
+  void execute(const RouteOp& op) {
+    const auto count = static_cast<size_t>(op.logits.m * op.logits.n);
+    route(*op.spec, {data(op.logits), count}, *op.choice_bias, {data(op.weights), count});
+  }
+
+  void execute(const AddRowsOp& op) {
+    const MatrixView x = view(op.x), y = view(op.y), weights = view(op.weights);
+    each_row(x, [&](int64_t i) {
+      const int64_t row = op.rows[static_cast<size_t>(i)];
+      add_scaled(x.row(i), weights.row(row)[op.column], x.n, y.row(row));
+    });
+  }
+
+  void execute(const AddGatedOp& op) {
+    const MatrixView x = view(op.x), y = view(op.y);
+    const float* const gate = data(op.gate);
+    each_row(x,
+             [&](int64_t i) { add_scaled(x.row(i), 1 / (1 + std::exp(-gate[i])), x.n, y.row(i)); });
+  }
+
+  void execute(const CopyColumnsOp& op) {
+    const MatrixView x = view(op.x), y = view(op.y);
+    const int64_t grain = std::max<int64_t>(1, (1 << 14) / op.count);
+    parallel_ranges(x.m, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i)
+        std::copy_n(x.row(i) + op.from, op.count, y.row(i) + op.to);
+    });
+  }
+
+  // The inputs are rounded once, and threads share out the rows of all.
+  void execute(const LinearsOp& op) {
+    const MatrixView x = view(op.x), normed = op.norm != nullptr ? view(op.normed) : x;
+    const auto make = [&](int64_t t) {
+      if (op.norm != nullptr) norm_row(*op.norm, x, normed, t);
+    };
+    if (!multiply_rounded(normed, op.targets(), false, make)) expand(op, *this);
+  }
+
+  void execute(const ActivateLinearOp& op) {
+    const MatrixView gate = view(op.gate), up = view(op.up);
+    const auto make = [&](int64_t t) {
+      activate_some(op.activation, gate.row(t), op.up ? up.row(t) : nullptr, gate.n);
+    };
+    if (!multiply_rounded(gate, {{{op.linear, op.y}}}, op.accumulate, make)) expand(op, *this);
+  }
+
+  // All heads in one loop over the rows of their weights; the same bits as one after the other.
+  void execute(const HeadLinearsOp& op) {
+    const Linear& first = op.linears.front();
+    const auto like_first = [&](const Linear& l) { return rounded_alike(l, first); };
+    if (!std::ranges::all_of(op.linears, like_first)) return expand(op, *this);
+    const MatrixView x = view(op.x), y = view(op.y);
+    const int64_t heads = std::ssize(op.linears), m = x.m, n = first.n, of_x = x.n / heads,
+                  of_y = y.n / heads;
+    // Rows of a head one after the other.
+    const MatrixView in = view(buffer(Slot::kHeadInput, heads * m, first.k)),
+                     out = view(buffer(Slot::kHeadOutput, heads * m, n));
+    round_for(first, in, [&](int64_t i) {
+      std::copy_n(x.row(i % m) + i / m * of_x + op.from, first.k, in.row(i));
+    });
+    products_.clear();
+    for (int64_t h = 0; h < heads; ++h) {
+      const Linear& l = op.linears[static_cast<size_t>(h)];
+      products_.push_back({&l.terms.front().w, out.row(h * m), false, h * m, m});
+    }
+    int_matmul(kernels_, rounded_, products_);
+    for (int64_t h = 0; h < heads; ++h)
+      add_bias(op.linears[static_cast<size_t>(h)], out.rows(h * m, m));
+    each_row(out,
+             [&](int64_t i) { std::copy_n(out.row(i), n, y.row(i % m) + i / m * of_y + op.to); });
+  }
+
+  void execute(const MoeOp& op) {
+    constexpr int64_t kTokens = 512;  // at a time
+    const MoeWeights& weights = *op.weights;
+    const MlpWeights& first = weights.experts.front();
+    const bool rounded = std::ranges::all_of(weights.experts, [&](const MlpWeights& w) {
+      return (!op.spec->expert().gated() || rounded_alike(w.gate, first.up)) &&
+             rounded_alike(w.up, first.up) && rounded_alike(w.down, first.down);
+    });
+    if (!rounded) return expand(op, *this);
+    const MatrixView x = view(op.x), y = view(op.y);
+    for (int64_t t = 0; t < x.m; t += kTokens) {
+      const int64_t m = std::min(kTokens, x.m - t);
+      moe_int8(op.spec->expert(), pairs_of(op, x.rows(t, m)), x.rows(t, m), y.rows(t, m));
     }
   }
-  void add_rows(Activation x, std::span<const int64_t> rows, std::span<const float> weights,
-                Activation y) override {
-    each_row(x, [&](int64_t i) {
-      const auto at = static_cast<size_t>(i);
-      add_scaled(x.f32() + i * x.n, weights[at], x.n, y.f32() + rows[at] * y.n);
-    });
-  }
-  void add_gated(Activation x, Activation gate, Activation y) override {
-    each_row(x, [&](int64_t i) {
-      add_scaled(x.f32() + i * x.n, 1 / (1 + std::exp(-gate.f32()[i])), x.n, y.f32() + i * y.n);
-    });
-  }
-  void copy_columns(Activation x, int64_t from, Activation y, int64_t to, int64_t count) override {
-    parallel_ranges(x.m, std::max<int64_t>(1, (1 << 14) / count), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i)
-        std::copy_n(x.f32() + i * x.n + from, count, y.f32() + i * y.n + to);
-    });
-  }
-  void top(Activation logits, std::span<Candidate> to) override {
-    likeliest({logits.f32(), static_cast<size_t>(logits.n)}, to);
-  }
-  double mass_behind(Activation logits, const Candidate& top, const Candidate& last,
-                     double temperature) override {
-    return pith::mass_behind({logits.f32(), static_cast<size_t>(logits.n)}, top, last, temperature);
-  }
-  void score(Activation logits, std::span<const int32_t> targets, Activation base,
-             std::span<const RowScore> base_scores, std::span<RowScore> to) override {
-    const int64_t n = logits.n;
-    parallel_for(logits.m, [&](int64_t r) {
-      const auto i = static_cast<size_t>(r);
-      const float* const q = logits.f32() + r * n;
-      RowScore& s = to[i];
-      s = {kernels_.log_sum_exp(q, n), q[targets[i]],
-           static_cast<int32_t>(std::max_element(q, q + n) - q)};
-      if (base.data == nullptr) return;
-      s.divergence = kl_divergence(base.f32() + r * n, base_scores[i].log_sum, q, s.log_sum, n);
-    });
-  }
-  void read(Activation x, std::span<float> to) override {
-    std::memcpy(to.data(), x.data, static_cast<size_t>(x.m * x.n) * sizeof(float));
-  }
-  void write(std::span<const float> from, Activation x) override {
-    std::memcpy(x.data, from.data(), static_cast<size_t>(x.m * x.n) * sizeof(float));
+
+  // y (+)= x W^T + bias
+  void multiply(const Linear& linear, MatrixView x, MatrixView y, bool accumulate) {
+    const bool rounds = linear.input.rounds();
+    if (rounds) rounded_.set(linear.input, x.data, x.m, x.n);
+    const auto multiply_weight = [&](const Weight& w, float* to, bool sum) {
+      if (!rounds && (inputs_ == CpuInputs::kF32 || !has_int_matmul(w.encoding)))
+        return matmul(kernels_, w, x.data, x.m, to, sum, scratch_);
+      if (!rounds) rounded_.set_blocks(input_block(w.encoding), x.data, x.m, x.n);
+      matmul(kernels_, w, rounded_, to, sum, scratch_);
+    };
+    bool sum = accumulate;
+    for (const auto& t : linear.terms) {
+      if (t.up) {
+        inner_.require(x.m * t.w.n);
+        multiply_weight(t.w, inner_.data(), false);
+        matmul(kernels_, *t.up, inner_.data(), x.m, y.data, sum, scratch_);
+      } else {
+        multiply_weight(t.w, y.data, sum);
+      }
+      sum = true;
+    }
+    add_bias(linear, y);
   }
 
- private:
   template <class F>
-  void each_row(Activation x, F f) {
+  void each_row(MatrixView x, F f) {
     const int64_t grain = std::max<int64_t>(1, (1 << 14) / std::max<int64_t>(1, x.n));
     parallel_ranges(x.m, grain, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) f(i);
     });
   }
 
-  void norm_row(const NormWeights& norm, Activation x, Activation y, int64_t i) const {
-    kernels_.rms_norm(x.f32() + i * x.n, norm.weight.data(), x.n,
-                      static_cast<float>(norm.spec.eps()), y.f32() + i * y.n);
+  void norm_row(const NormWeights& norm, MatrixView x, MatrixView y, int64_t i) const {
+    kernels_.rms_norm(x.row(i), norm.weight.data(), x.n, static_cast<float>(norm.spec.eps()),
+                      y.row(i));
   }
 
   void activate_some(proto::Activation activation, float* g, const float* u, int64_t n) const {
@@ -289,11 +311,11 @@ class CpuExecutor final : public Executor {
   }
   static int64_t block_of(const Linear& l) { return input_block(l.terms.front().w.encoding); }
   // Inputs of such linears; make(t) writes row t of x before it is rounded.
-  void round_for(const Linear& l, Activation x, FunctionRef<void(int64_t)> make) {
+  void round_for(const Linear& l, MatrixView x, FunctionRef<void(int64_t)> make) {
     if (l.input.rounds()) {
-      rounded_.set(l.input, x.f32(), x.m, x.n);
+      rounded_.set(l.input, x.data, x.m, x.n);
     } else {
-      rounded_.set_blocks(block_of(l), x.f32(), x.m, x.n);
+      rounded_.set_blocks(block_of(l), x.data, x.m, x.n);
     }
     rounded_.round_rows(make);
   }
@@ -310,48 +332,70 @@ class CpuExecutor final : public Executor {
     std::vector<std::vector<int64_t>> of_row;  // pairs, in order of experts
   };
 
+  Pairs pairs_of(const MoeOp& op, MatrixView x) {
+    const int64_t experts = op.spec->experts();
+    const auto count = static_cast<size_t>(x.m * experts);
+    const MatrixView logits = view(buffer(Slot::kRouter, x.m, experts)),
+                     weights = view(buffer(Slot::kRouterWeights, x.m, experts));
+    multiply(op.weights->router, x, logits, false);
+    route(*op.spec, {logits.data, count}, op.weights->choice_bias, {weights.data, count});
+    const auto rows_of = rows_of_experts({weights.data, count}, experts);
+    Pairs pairs;
+    pairs.of_row.resize(static_cast<size_t>(x.m));
+    for (size_t e = 0; e < rows_of.size(); ++e) {
+      if (rows_of[e].empty()) continue;
+      pairs.parts.push_back(
+          {&op.weights->experts[e], std::ssize(pairs.rows), std::ssize(rows_of[e])});
+      for (const int64_t row : rows_of[e]) {
+        pairs.of_row[static_cast<size_t>(row)].push_back(std::ssize(pairs.rows));
+        pairs.rows.push_back(row);
+        pairs.weights.push_back(weights.row(row)[e]);
+      }
+    }
+    return pairs;
+  }
+
   // All experts in one loop over the rows of their weights, and so down; the same bits as one
   // expert after the other. x is a piece of the tokens.
-  void moe_int8(const proto::Mlp& spec, const Pairs& p, Activation x, Activation y) {
+  void moe_int8(const proto::Mlp& spec, const Pairs& p, MatrixView x, MatrixView y) {
     const auto count = static_cast<int64_t>(p.rows.size());
     const auto width = static_cast<int64_t>(spec.width());
     const MlpWeights& first = *p.parts.front().expert;
-    const Activation taken = buffer(Slot::kExpertIo, count, x.n),
-                     up = buffer(Slot::kUp, count, width);
-    const Activation gate = spec.gated() ? buffer(Slot::kGate, count, width) : up;
-    round_for(first.up, taken, [&](int64_t i) {
-      std::memcpy(taken.f32() + i * x.n, x.f32() + p.rows[static_cast<size_t>(i)] * x.n,
+    const MatrixView in = view(buffer(Slot::kExpertIo, count, x.n)),
+                     up = view(buffer(Slot::kUp, count, width));
+    const MatrixView gate = spec.gated() ? view(buffer(Slot::kGate, count, width)) : up;
+    round_for(first.up, in, [&](int64_t i) {
+      std::memcpy(in.row(i), x.row(p.rows[static_cast<size_t>(i)]),
                   static_cast<size_t>(x.n) * sizeof(float));
     });
     products_.clear();
-    const auto multiply = [&](Linear MlpWeights::*which, Activation to) {
+    const auto add_products = [&](Linear MlpWeights::*which, MatrixView to) {
       for (const auto& part : p.parts) {
         const Linear& l = part.expert->*which;
         products_.push_back(
-            {&l.terms.front().w, to.f32() + part.first * l.n, false, part.first, part.count});
+            {&l.terms.front().w, to.row(part.first), false, part.first, part.count});
       }
     };
-    const auto add_biases = [&](Linear MlpWeights::*which, Activation to) {
+    const auto add_biases = [&](Linear MlpWeights::*which, MatrixView to) {
       for (const auto& part : p.parts)
-        add_bias(part.expert->*which, {to.f32() + part.first * to.n, part.count, to.n});
+        add_bias(part.expert->*which, to.rows(part.first, part.count));
     };
-    if (spec.gated()) multiply(&MlpWeights::gate, gate);
-    multiply(&MlpWeights::up, up);
+    if (spec.gated()) add_products(&MlpWeights::gate, gate);
+    add_products(&MlpWeights::up, up);
     int_matmul(kernels_, rounded_, products_);
     if (spec.gated()) add_biases(&MlpWeights::gate, gate);
     add_biases(&MlpWeights::up, up);
     round_for(first.down, gate, [&](int64_t i) {
-      activate_some(spec.activation(), gate.f32() + i * width,
-                    spec.gated() ? up.f32() + i * width : nullptr, width);
+      activate_some(spec.activation(), gate.row(i), spec.gated() ? up.row(i) : nullptr, width);
     });
-    const Activation made = buffer(Slot::kExpertIo, count, y.n);
+    const MatrixView out = view(buffer(Slot::kExpertIo, count, y.n));
     products_.clear();
-    multiply(&MlpWeights::down, made);
+    add_products(&MlpWeights::down, out);
     int_matmul(kernels_, rounded_, products_);
-    add_biases(&MlpWeights::down, made);
+    add_biases(&MlpWeights::down, out);
     each_row(y, [&](int64_t t) {
       for (const int64_t i : p.of_row[static_cast<size_t>(t)])
-        add_scaled(made.f32() + i * y.n, p.weights[static_cast<size_t>(i)], y.n, y.f32() + t * y.n);
+        add_scaled(out.row(i), p.weights[static_cast<size_t>(i)], y.n, y.row(t));
     });
   }
 
@@ -361,30 +405,31 @@ class CpuExecutor final : public Executor {
 
   // All of them by products of integers, where their inputs are rounded alike; make(t) writes row t
   // of x, in the loop that rounds it.
-  bool multiply_rounded(Activation x, std::span<const To> all, bool add,
+  bool multiply_rounded(MatrixView x, std::span<const LinearTo> all, bool accumulate,
                         FunctionRef<void(int64_t)> make) {
     const Linear& first = *all.front().linear;
-    const auto like_first = [&](const To& to) { return rounded_alike(*to.linear, first); };
+    const auto like_first = [&](const LinearTo& to) { return rounded_alike(*to.linear, first); };
     if (!std::ranges::all_of(all, like_first)) return false;
     round_for(first, x, make);
     products_.clear();
-    for (const To& to : all) products_.push_back({&to.linear->terms.front().w, to.y.f32(), add});
+    for (const LinearTo& to : all)
+      products_.push_back({&to.linear->terms.front().w, data(to.y), accumulate});
     int_matmul(kernels_, rounded_, products_);
-    for (const To& to : all) add_bias(*to.linear, to.y);
+    for (const LinearTo& to : all) add_bias(*to.linear, view(to.y));
     return true;
   }
 
-  void add_bias(const Linear& linear, Activation y) {
+  void add_bias(const Linear& linear, MatrixView y) {
     if (linear.bias.empty()) return;
     each_row(y, [&](int64_t i) {
-      float* row = y.f32() + i * y.n;
+      float* const row = y.row(i);
       for (int64_t j = 0; j < y.n; ++j) row[j] += linear.bias[static_cast<size_t>(j)];
     });
   }
 
   const CpuInputs inputs_;
   const CpuKernels& kernels_ = cpu_kernels();
-  std::array<Buffer<float>, static_cast<size_t>(Slot::kCount)> buffers_;
+  std::array<Buffer<float>, kSlots> buffers_;
   Buffer<float> inner_;
   RoundedInputs rounded_;
   MatmulScratch scratch_;

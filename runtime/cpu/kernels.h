@@ -151,7 +151,7 @@ struct CpuKernels {
   void (*decode_columns[static_cast<int>(CodeKind::kCount)])(const CodeColumns& rows, int64_t k,
                                                              float* to, int64_t ld);
 
-  // Of tiles of integers in groups. to[k, 32]: column by column, 16 rows at to; as the reference
+  // Dequantizes a tile of integers in groups. to[k, 32]: by columns, 16 rows at to; as the reference
   // decoder gives them.
   void (*dequantize_tile)(const GroupTile& tile, int64_t k, float* to);
   // y[t, r] (+)= the products of the 16 rows with m tokens at x + t * ldx, for the first `rows` of

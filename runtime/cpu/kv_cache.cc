@@ -237,6 +237,20 @@ void KvPlane::fill(const CpuKernels& kernels) {
   });
 }
 
+void KvPlane::copy(int64_t from, int64_t to, int64_t count) {
+  const auto copy_rows = [&](auto& buffer, int64_t head, int64_t of_row) {
+    if (buffer.empty()) return;
+    std::copy_n(buffer.data() + row(head, from) * of_row, count * of_row,
+                buffer.data() + row(head, to) * of_row);
+  };
+  for (int64_t h = 0; h < heads_; ++h) {
+    copy_rows(codes_, h, row_bytes_);
+    copy_rows(scales_, h, 1);
+    copy_rows(group_scales_, h, groups_);
+    copy_rows(group_minima_, h, groups_);
+  }
+}
+
 void KvPlane::unpack_groups(const CpuKernels& kernels, int64_t group, int64_t count,
                             KvScratch& scratch) const {
   scratch.scales.require(count);
@@ -362,17 +376,28 @@ void require_cache_memory(const proto::ModelSpec& spec, int slots, int64_t lengt
        wide ? ", more in a narrower type (--kv int8)" : "");
 }
 
-CpuKvCache::CpuKvCache(const proto::ModelSpec& spec, int slots, int64_t length, KvTypes types)
-    : slots_(slots), length_(length) {
-  require_cache_memory(spec, slots, length, types, memory_in_use());
+CpuKvCache::CpuKvCache(const proto::ModelSpec& spec, int slots, int64_t length, KvTypes types,
+                       int64_t pages)
+    : KvCache(slots, length, pages) {
+  const int64_t tokens = this->pages().count() * this->pages().page_tokens();
+  require_cache_memory(spec, pages > 0 ? 1 : slots, pages > 0 ? tokens : length, types,
+                       memory_in_use());
   for (const auto& layer : spec.layers()) {
     for (const auto& s : layer.sublayers()) {
       if (!s.has_attention()) continue;
       const proto::Attention form = cached_form(s.attention());
       const int64_t kv_heads = form.kv_heads(), d = form.head_dim();
-      layers_.push_back({KvPlane(types.keys, true, slots * kv_heads, length, d),
-                         KvPlane(types.values, false, slots * kv_heads, length, d)});
+      layers_.push_back({KvPlane(types.keys, true, kv_heads, tokens, d),
+                         KvPlane(types.values, false, kv_heads, tokens, d)});
     }
+  }
+}
+
+void CpuKvCache::copy_page(int32_t from, int32_t to) {
+  const int64_t n = pages().page_tokens();
+  for (auto& l : layers_) {
+    l.keys.copy(from * n, to * n, n);
+    l.values.copy(from * n, to * n, n);
   }
 }
 

@@ -15,8 +15,8 @@ struct KvScratch {
   Buffer<float> numbers, scales, zeros;
 };
 
-// The keys or the values of one attention: numbers [head][position][head_dim], where the heads are
-// those of all slots. Values lie by rows. Keys lie in tiles of 16 positions, column by column, so
+// The keys or the values of one attention: numbers [head][position][head_dim], where positions are
+// those of all pages (KvPages::row). Values lie by rows. Keys lie in tiles of 16 positions, column by column, so
 // that a query meets 16 keys side by side. Different threads may write different tiles.
 class KvPlane {
  public:
@@ -34,6 +34,8 @@ class KvPlane {
   // scale.
   void write(const CpuKernels& kernels, int64_t head, int64_t position, const float* x);
   void fill(const CpuKernels& kernels);  // some numbers at every position
+  // Positions [from, from + count) of all heads to [to, to + count); all are multiples of kTile.
+  void copy(int64_t from, int64_t to, int64_t count);
   // Keys. to[r, i] = the product of x[r] and the key of position first + i, for [0, rows) and [0,
   // count); what is behind that in the last tile may be anything. `first` is a multiple of kTile.
   void scores(const CpuKernels& kernels, int64_t head, int64_t first, int64_t count, int64_t rows,
@@ -73,11 +75,11 @@ class KvPlane {
 
 class CpuKvCache final : public KvCache {
  public:
-  CpuKvCache(const proto::ModelSpec& spec, int slots, int64_t length, KvTypes types);
-  int slots() const override { return slots_; }
-  int64_t length() const override { return length_; }
+  CpuKvCache(const proto::ModelSpec& spec, int slots, int64_t length, KvTypes types,
+             int64_t pages = 0);
   uint64_t bytes() const override;
   void fill() override;
+  void copy_page(int32_t from, int32_t to) override;
 
   KvPlane& keys(int index) { return layers_[static_cast<size_t>(index)].keys; }
   KvPlane& values(int index) { return layers_[static_cast<size_t>(index)].values; }
@@ -86,8 +88,6 @@ class CpuKvCache final : public KvCache {
   struct Layer {
     KvPlane keys, values;
   };
-  int slots_;
-  int64_t length_;
   std::vector<Layer> layers_;
 };
 

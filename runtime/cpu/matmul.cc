@@ -2,24 +2,15 @@
 
 #include <algorithm>
 #include <cstring>
-#include <mutex>
-#include <set>
 
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/parallel.h"
+#include "runtime/cpu/decode.h"
 #include "runtime/cpu/group_tiles.h"
 
 namespace pith {
 namespace {
-
-std::mutex notes_mutex;
-std::set<std::string> notes;
-
-void note_fallback(const Encoding& e) {
-  const std::lock_guard lock(notes_mutex);
-  notes.insert(to_string(e));
-}
 
 // Per thread, kept between calls: scales of up to four rows, or of a tile of 16.
 struct RowScratch {
@@ -90,7 +81,7 @@ void make_panel(const CpuKernels& kernels, const Weight& w, int64_t row, int64_t
     return;
   }
   scratch.decoded.require(32 * w.k);
-  decode_with_kernels(kernels, w, row, rows, scratch.decoded.data());
+  decode_rows(kernels, w, row, rows, scratch.decoded.data());
   kernels.transpose_panel(scratch.decoded.data(), rows, w.k, w.k, panel);
 }
 
@@ -104,7 +95,7 @@ void multiply_rows(const CpuKernels& kernels, const Weight& w, CodeKind kind, co
     CodeRow rows[4];
     if (reference) {
       scratch.decoded.require(4 * w.k);
-      decode_rows(w, r, count, scratch.decoded.data());
+      reference_decode(w, r, count, scratch.decoded.data());
     }
     for (int i = 0; i < count; ++i) {
       rows[i] = reference ? CodeRow{scratch.decoded.data() + i * w.k, nullptr, nullptr, w.k}
@@ -166,8 +157,8 @@ int64_t row_grain(int64_t n, int64_t k, int64_t unit) {
   return std::max<int64_t>(1, std::min(long_enough, for_all) / unit) * unit;
 }
 
-void decode_with_kernels(const CpuKernels& kernels, const Weight& w, int64_t row, int64_t rows,
-                         float* out) {
+void decode_rows(const CpuKernels& kernels, const Weight& w, int64_t row, int64_t rows,
+                 float* out) {
   RowScratch& scratch = row_scratch();
   const CodeKind kind = code_kind(w.encoding);
   if (in_groups(w.encoding) && row % 16 == 0) {
@@ -181,7 +172,7 @@ void decode_with_kernels(const CpuKernels& kernels, const Weight& w, int64_t row
     }
     return;
   }
-  if (kind == CodeKind::kCount) return decode_rows(w, row, rows, out);
+  if (kind == CodeKind::kCount) return reference_decode(w, row, rows, out);
   for (int64_t r = 0; r < rows; ++r) {
     kernels.decode[static_cast<size_t>(kind)](code_row(w, row + r, scratch, 0), w.k, out + r * w.k);
   }
@@ -190,7 +181,8 @@ void decode_with_kernels(const CpuKernels& kernels, const Weight& w, int64_t row
 void matmul(const CpuKernels& kernels, const Weight& w, const float* x, int64_t m, float* y,
             bool add, MatmulScratch& scratch) {
   const CodeKind kind = code_kind(w.encoding);
-  if (kind == CodeKind::kCount && !in_groups(w.encoding)) note_fallback(w.encoding);
+  if (kind == CodeKind::kCount && !in_groups(w.encoding))
+    scratch.fallbacks.insert(to_string(w.encoding));
   if (m >= kPanelRows) {
     parallel_ranges(w.n, 32, [&](int64_t begin, int64_t end) {
       multiply_panel(kernels, w, x, m, begin, end - begin, y, add);
@@ -222,11 +214,6 @@ void matmul(const CpuKernels& kernels, const Weight& w, RoundedInputs& x, float*
   if (x.encoding().dtype == DType::kI8 && has_int_matmul(w.encoding))
     return int_matmul(kernels, x, {{{&w, y, add}}});
   matmul(kernels, w, x.values(), x.m(), y, add, scratch);
-}
-
-std::vector<std::string> fallback_notes() {
-  const std::lock_guard lock(notes_mutex);
-  return {notes.begin(), notes.end()};
 }
 
 }  // namespace pith

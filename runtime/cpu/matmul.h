@@ -3,11 +3,11 @@
 // m < kPanelRows: each row of w is decoded on the fly in registers and multiplied with all of x
 // (bound: bytes of w from memory). m >= kPanelRows: 32 rows at a time are decoded into a panel [k,
 // 32] and multiplied by the matrix kernel (bound: f32 arithmetic). An encoding without a kernel is
-// decoded by its reference and multiplied as f32; fallback_notes() says so.
+// decoded by its reference and multiplied as f32; MatmulScratch::fallbacks says so.
 #pragma once
 
+#include <set>
 #include <string>
-#include <vector>
 
 #include "core/buffer.h"
 #include "formats/encodings/encoding.h"
@@ -20,7 +20,8 @@ namespace pith {
 inline constexpr int64_t kPanelRows = 8;
 
 struct MatmulScratch {
-  Buffer<float> x;  // x with rows padded to a multiple of 16
+  Buffer<float> x;                  // x with rows padded to a multiple of 16
+  std::set<std::string> fallbacks;  // encodings met so far that have no kernel
 };
 
 void matmul(const CpuKernels& kernels, const Weight& w, const float* x, int64_t m, float* y,
@@ -32,10 +33,6 @@ void matmul(const CpuKernels& kernels, const Weight& w, const float* x, int64_t 
 void matmul(const CpuKernels& kernels, const Weight& w, RoundedInputs& x, float* y, bool add,
             MatmulScratch& scratch);
 
-// Rows of a weight as f32, by the kernels where there are some. Bit for bit what decode_rows gives.
-void decode_with_kernels(const CpuKernels& kernels, const Weight& w, int64_t row, int64_t rows,
-                         float* out);
-
 // kCount: none, a kernel for tiles (integers and nf4 in groups), or no kernel at all.
 CodeKind code_kind(const Encoding& e);
 
@@ -43,9 +40,5 @@ CodeKind code_kind(const Encoding& e);
 // runs (2^18 weights), but few enough that all threads get some and none waits long for one that
 // sleeps.
 int64_t row_grain(int64_t n, int64_t k, int64_t unit);
-
-// The encodings met so far that have no kernel, for the user to hear of once; empty most of the
-// time.
-std::vector<std::string> fallback_notes();
 
 }  // namespace pith

@@ -1,9 +1,7 @@
 #include "runtime/cuda/gpu_cache.h"
 
 #include <atomic>
-#include <numeric>
-
-#include "core/bytes.h"
+#include <vector>
 
 namespace pith {
 namespace {
@@ -34,22 +32,22 @@ bool has_scales(cuda::CacheType type) { return type >= cuda::CacheType::kInt8; }
 }  // namespace
 
 GpuKvCache::GpuKvCache(GpuDevice& device, const proto::ModelSpec& spec, int slots, int64_t length,
-                       KvTypes types)
-    : id_(next_id.fetch_add(1)),
-      slots_(slots),
-      length_(length),
-      pages_per_slot_(ceil_div(length, cuda::kPageTokens)),
+                       KvTypes types, int64_t count)
+    : KvCache(slots, length, count),
+      device_(device),
+      id_(next_id.fetch_add(1)),
+      parts_(pages().page_tokens() / cuda::kPageTokens),
       types_(types) {
-  std::vector<int32_t> pages(static_cast<size_t>(slots * pages_per_slot_));
-  std::iota(pages.begin(), pages.end(), 0);
-  pages_ = GpuBuffer(device, pages.data(), pages.size() * sizeof(int32_t));
+  const auto tokens = static_cast<uint64_t>(pages().count() * pages().page_tokens());
+  tables_ = GpuBuffer(
+      device, static_cast<uint64_t>(slots * pages().pages_per_slot() * parts_) * sizeof(int32_t));
   for (const auto& layer : spec.layers()) {
     for (const auto& s : layer.sublayers()) {
       if (!s.has_attention()) continue;
       const proto::Attention form = cached_form(s.attention());
       const auto heads = static_cast<int64_t>(form.kv_heads()),
                  d = static_cast<int64_t>(form.head_dim());
-      const uint64_t rows = pages.size() * static_cast<uint64_t>(cuda::kPageTokens * heads);
+      const uint64_t rows = tokens * static_cast<uint64_t>(heads);
       const auto plane = [&](KvType kind) {
         const cuda::CacheType type = type_of(kind);
         return Plane{GpuBuffer(device, rows * static_cast<uint64_t>(d) * element_bytes(type)),
@@ -62,8 +60,38 @@ GpuKvCache::GpuKvCache(GpuDevice& device, const proto::ModelSpec& spec, int slot
   device.wait();
 }
 
+void GpuKvCache::upload_tables() {
+  if (version_ == pages().version()) return;
+  const int64_t stride = pages().pages_per_slot() * parts_;
+  std::vector<int32_t> all(static_cast<size_t>(slots() * stride));
+  for (int slot = 0; slot < slots(); ++slot) {
+    int32_t* to = all.data() + slot * stride;
+    for (const int32_t page : pages().table(slot)) {
+      for (int64_t i = 0; i < parts_; ++i) *to++ = static_cast<int32_t>(page * parts_ + i);
+    }
+  }
+  device_.upload(tables_.data(), all.data(), all.size() * sizeof(int32_t));
+  version_ = pages().version();
+}
+
+void GpuKvCache::copy_page(int32_t from, int32_t to) {
+  const auto copy = [&](const GpuBuffer& buffer) {
+    const uint64_t bytes = buffer.bytes() / static_cast<uint64_t>(pages().count());
+    if (bytes == 0) return;
+    auto* const data = buffer.data<std::byte>();
+    device_.copy(data + static_cast<uint64_t>(to) * bytes,
+                 data + static_cast<uint64_t>(from) * bytes, bytes);
+  };
+  for (const auto& l : layers_) {
+    for (const Plane* p : {&l.keys, &l.values}) {
+      copy(p->rows);
+      copy(p->scales);
+    }
+  }
+}
+
 uint64_t GpuKvCache::bytes() const {
-  uint64_t sum = pages_.bytes();
+  uint64_t sum = tables_.bytes();
   for (const auto& l : layers_) {
     sum += l.keys.rows.bytes() + l.keys.scales.bytes() + l.values.rows.bytes() +
            l.values.scales.bytes();
@@ -75,8 +103,8 @@ cuda::Cache GpuKvCache::of(int index) const {
   const Layer& l = layers_[static_cast<size_t>(index)];
   return {{type_of(types_.keys), l.keys.rows.data(), l.keys.scales.data<float>()},
           {type_of(types_.values), l.values.rows.data(), l.values.scales.data<float>()},
-          pages_.data<int32_t>(),
-          pages_per_slot_,
+          tables_.data<int32_t>(),
+          pages().pages_per_slot() * parts_,
           l.heads,
           l.head_dim};
 }

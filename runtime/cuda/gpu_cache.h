@@ -1,4 +1,5 @@
-// Keys and values on the device, in pages of 16 tokens (runtime/cuda_kernels/ops.h).
+// Keys and values on the device: a page of KvPages is up to four of 16 tokens, which follow each
+// other (runtime/cuda_kernels/ops.h).
 #pragma once
 
 #include <vector>
@@ -12,16 +13,17 @@ class GpuKvCache final : public KvCache {
  public:
   // Error(kUnsupported) for int4.
   GpuKvCache(GpuDevice& device, const proto::ModelSpec& spec, int slots, int64_t length,
-             KvTypes types);
+             KvTypes types, int64_t pages);
 
-  int slots() const override { return slots_; }
-  int64_t length() const override { return length_; }
   uint64_t bytes() const override;
   void fill() override {}  // new memory is zeros
+  void copy_page(int32_t from, int32_t to) override;
+  // Brings the page table on the device up to date: before work on tokens whose places changed.
+  void upload_tables();
 
-  // Of no other cache of this process.
+  // Unique in this process.
   uint64_t id() const { return id_; }
-  // Of one attention, counted over the model.
+  // The cache of one attention, counted over the model.
   cuda::Cache of(int index) const;
   // Keys and queries are to be rotated (runtime/forward/kv_types.h). Those of latent attention are
   // not: they are values as well.
@@ -37,11 +39,12 @@ class GpuKvCache final : public KvCache {
     Plane keys, values;
     int64_t heads, head_dim;
   };
+  GpuDevice& device_;
   const uint64_t id_;
-  int slots_;
-  int64_t length_, pages_per_slot_;
+  const int64_t parts_;  // pages of the device that are one of the tables
   KvTypes types_;
-  GpuBuffer pages_;
+  GpuBuffer tables_;      // [slots, pages_per_slot * parts]
+  uint64_t version_ = 0;  // of the tables that are there
   std::vector<Layer> layers_;
 };
 

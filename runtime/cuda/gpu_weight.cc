@@ -46,7 +46,7 @@ Codes codes_of(const Encoding& e) {
 }
 
 bool as_it_is(const Encoding& e) {
-  return e.kind != EncodingKind::kGgml &&
+  return e.kind != EncodingKind::kGgml && e.kind != EncodingKind::kTcq && !e.is_sparse() &&
          (e.kind != EncodingKind::kDense || e.dtype == DType::kF16 || e.dtype == DType::kBF16);
 }
 
@@ -54,7 +54,7 @@ std::vector<uint16_t> decoded_halves(const Weight& w) {
   std::vector<uint16_t> halves(static_cast<size_t>(w.n * w.k));
   std::vector<float> row(static_cast<size_t>(w.k));
   for (int64_t r = 0; r < w.n; ++r) {
-    decode_rows(w, r, 1, row.data());
+    reference_decode(w, r, 1, row.data());
     for (int64_t i = 0; i < w.k; ++i) {
       const float v = row[static_cast<size_t>(i)];
       if (!(std::fabs(v) <= 65504.0f))

@@ -4,6 +4,7 @@
 #include <unordered_map>
 
 #include "core/error.h"
+#include "runtime/cuda/device_memory.h"
 #include "runtime/cuda/gpu_executor.h"
 #include "runtime/forward/forward.h"
 
@@ -33,6 +34,7 @@ Status nothing(const Arguments&, Stream) {
 }
 
 const Ops& counting_ops() {
+#define PITH_OP_NOTHING(name, Arguments) .name = nothing,
   static const Ops table = {
       .version = cuda::kOpsVersion,
       .bytes = sizeof(Ops),
@@ -72,63 +74,10 @@ const Ops& counting_ops() {
           },
       .launch_graph = [](cuda::Graph, Stream) { return Status(); },
       .release_graph = [](cuda::Graph) {},
-      .repack_codes = nothing,
-      .repack_pairs = nothing,
-      .repack_zeros = nothing,
-      .quant_gemm = nothing,
-      .dequantize = nothing,
       .has_cublas = [] { return true; },  // without opening it
-      .cublas_gemm_f16 = nothing,
-      .gemm_tf32 = nothing,
       .has_cublas_gemm_8 = [](bool) { return true; },
-      .cublas_gemm_8 = nothing,
-      .unpack_bytes = nothing,
-      .half_to_e4m3 = nothing,
-      .int8_epilogue = nothing,
-      .gemm_epilogue = nothing,
-      .to_half = nothing,
-      .round_inputs = nothing,
-      .norm_to_half = nothing,
-      .activate_to_half = nothing,
-      .int8_gemm = nothing,
-      .to_int8 = nothing,
-      .norm_to_int8 = nothing,
-      .activate_to_int8 = nothing,
-      .norm = nothing,
-      .cap = nothing,
-      .embed = nothing,
-      .gather = nothing,
-      .add_rows = nothing,
-      .add_gated = nothing,
-      .copy_columns = nothing,
-      .route = nothing,
-      .moe_gemv = nothing,
-      .sort_pairs = nothing,
-      .moe_gemm = nothing,
-      .combine_experts = nothing,
-      .write_kv = nothing,
-      .write_latent_kv = nothing,
-      .attend = nothing,
-      .attend_tiles = nothing,
-      .top = nothing,
-      .mass_behind = nothing,
-      .score = nothing,
-      .gemm_f32 = nothing,
-      .gemm_f64 = nothing,
-      .factor_tile = nothing,
-      .solve_tile = nothing,
-      .reorder = nothing,
-      .unit_upper = nothing,
-      .f32_to_f64 = nothing,
-      .add_scaled = nothing,
-      .f64_to_f32 = nothing,
-      .channel_sums = nothing,
-      .column_sums = nothing,
-      .load_rows = nothing,
-      .sweep = nothing,
-      .descend = nothing,
-      .from_codes = nothing,
-      .refit = nothing};
+      PITH_CUDA_OPS(PITH_OP_NOTHING)};
+#undef PITH_OP_NOTHING
   return table;
 }
 
@@ -155,13 +104,13 @@ void pass(Executor& e, const Model& model, int64_t first_block, std::span<const 
   }
   const Batch batch{tokens, segments};
   std::vector<Candidate> candidates(
-      std::min<size_t>(Executor::kMostCandidates, model.spec.vocab()));
+      rows.size() * std::min<size_t>(Executor::kMostCandidates, model.spec.vocab()));
   if (first_block == 0) {
     e.top(forward_logits(e, model, batch, cache, rows), candidates);
     return;
   }
-  const Activation x = e.buffer(Slot::kHidden, static_cast<int64_t>(tokens.size()),
-                                static_cast<int64_t>(model.spec.hidden()));
+  const Tensor x = e.buffer(Slot::kHidden, static_cast<int64_t>(tokens.size()),
+                            static_cast<int64_t>(model.spec.hidden()));
   forward_blocks(e, model, first_block, batch, cache, x);
   e.top(forward_head(e, model, x, rows), candidates);
 }
@@ -177,7 +126,7 @@ MemoryPlan plan_gpu_memory(const Ops& ops, const Model& model, const ModelUse& u
   plan.tokens = use.tokens > 0 ? use.tokens : kMostPassTokens;
   uint64_t total = 0;
   if (const Status bad = ops.memory(&plan.available, &total))
-    fail(ErrorKind::kMemory, "CUDA: {}", bad);
+    GpuDevice::check(bad, "ask for the free memory");
   const Counting counted(ops);
   const auto e = make_planning_executor(counting_ops());
   e->prepare(model, use);
@@ -186,7 +135,7 @@ MemoryPlan plan_gpu_memory(const Ops& ops, const Model& model, const ModelUse& u
   if (use.length > 0) {
     proto::ModelSpec spec = model.spec;
     spec.mutable_layers()->DeleteSubrange(0, static_cast<int>(use.first_block));
-    const auto cache = e->make_cache(spec, use.slots, use.length, use.types);
+    const auto cache = e->make_cache(spec, use.slots, use.length, use.types, use.pages);
     plan.cache = counted->live - plan.weights;
     const int64_t tokens = std::clamp<int64_t>(plan.tokens, 1, use.length);
     const Segment prompt[] = {{0, use.length - tokens, tokens}};

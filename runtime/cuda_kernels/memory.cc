@@ -1,5 +1,6 @@
 #include "runtime/cuda_kernels/memory.h"
 #include "runtime/cuda_kernels/ops_table.h"
+#include "runtime/cuda_kernels/status.h"
 
 #include <cuda_runtime_api.h>
 
@@ -31,7 +32,12 @@ bool launches_overlap() {
 
 Status allocate(uint64_t bytes, void** to) {
   *to = nullptr;
-  if (const Status bad = said(cudaMalloc(to, bytes))) return bad;
+  const cudaError_t status = cudaMalloc(to, bytes);
+  if (status == cudaErrorMemoryAllocation) {
+    cudaGetLastError();  // which would be found again after the next launch
+    return kOutOfMemory;
+  }
+  if (status != cudaSuccess) return said(status);
   // On the default stream, of which ours are independent.
   if (const Status bad = said(cudaMemset(*to, 0, bytes))) return bad;
   return said(cudaStreamSynchronize(cudaStreamLegacy));

@@ -1,8 +1,8 @@
-// What libraries do, as ops.h describes it: memory and streams of cudart and products of cuBLAS, or
-// their emulation.
+// What libraries do, as ops.h describes it: memory and streams of cudart, or their emulation; and
+// whether cuBLAS is there, whose GEMMs are among the launchers.
 #pragma once
 
-#include "runtime/cuda_kernels/ops.h"
+#include "runtime/cuda_kernels/launchers.h"
 
 namespace pith::cuda {
 
@@ -22,9 +22,6 @@ Status launch_graph(Graph graph, Stream stream);
 void release_graph(Graph graph);
 
 bool has_cublas();
-Status cublas_gemm_f16(const CublasGemmF16& a, Stream stream);
-Status gemm_tf32(const Gemm<float>& a, Stream stream);
 bool has_cublas_gemm_8(bool floats);
-Status cublas_gemm_8(const CublasGemm8& a, Stream stream);
 
 }  // namespace pith::cuda

@@ -238,12 +238,12 @@ struct CombineExperts {
   int32_t chosen;
   float* y;  // [m, n]
 };
-// y[rows[i]] += weights[i] * x[i], for rows that differ
+// y[rows[i]] += weights[rows[i], 0] * x[i], for rows that differ
 struct AddRows {
   const float* x;  // [m, n]
   const int64_t* rows;
-  const float* weights;
-  int64_t m, n;
+  const float* weights;  // rows `ldw` apart
+  int64_t ldw, m, n;
   float* y;
 };
 
@@ -451,7 +451,7 @@ inline constexpr int64_t kChunkKeys = 256;  // at least
 PITH_BOTH constexpr int64_t most_chunks(int64_t key_heads) {
   return key_heads >= 8 ? 32 : key_heads <= 2 ? 128 : 64;
 }
-// Of a sequence of so many keys.
+// Keys of a chunk, for a sequence of so many keys.
 PITH_BOTH constexpr int64_t chunk_keys(int64_t keys, int64_t key_heads) {
   int64_t size = kChunkKeys;
   while (size * most_chunks(key_heads) < keys) size *= 2;
@@ -567,6 +567,69 @@ struct Score {
   int32_t* top;
 };
 
+// All operations that work on a stream: X(name, its arguments). This list makes the table, the
+// declarations of the launchers (launchers.h) and the table that counts memory
+// (runtime/cuda/memory_plan.cc); a new operation is a struct above, a line here, and a .cu with
+// `Status name(const Arguments&, Stream)`. gemm_tf32 is a Gemm whose factors may be rounded to 11
+// bits; it and cublas_gemm_* are by cuBLAS, where that is there. The last are for compression:
+// dense_algebra.h, gptq.h.
+#define PITH_CUDA_OPS(X)              \
+  X(repack_codes, RepackCodes)        \
+  X(repack_pairs, RepackPairs)        \
+  X(repack_zeros, RepackZeros)        \
+  X(quant_gemm, QuantGemm)            \
+  X(dequantize, Dequantize)           \
+  X(cublas_gemm_f16, CublasGemmF16)   \
+  X(gemm_tf32, Gemm<float>)           \
+  X(cublas_gemm_8, CublasGemm8)       \
+  X(unpack_bytes, UnpackBytes)        \
+  X(half_to_e4m3, HalfToE4M3)         \
+  X(int8_epilogue, Int8Epilogue)      \
+  X(gemm_epilogue, GemmEpilogue)      \
+  X(to_half, ToHalf)                  \
+  X(round_inputs, RoundInputs)        \
+  X(norm_to_half, NormToHalf)         \
+  X(activate_to_half, ActivateToHalf) \
+  X(int8_gemm, Int8Gemm)              \
+  X(to_int8, ToInt8)                  \
+  X(norm_to_int8, NormToInt8)         \
+  X(activate_to_int8, ActivateToInt8) \
+  X(norm, Norm)                       \
+  X(cap, Cap)                         \
+  X(embed, Embed)                     \
+  X(gather, Gather)                   \
+  X(add_rows, AddRows)                \
+  X(add_gated, AddGated)              \
+  X(copy_columns, CopyColumns)        \
+  X(route, Route)                     \
+  X(moe_gemv, MoeGemv)                \
+  X(sort_pairs, SortPairs)            \
+  X(moe_gemm, MoeGemm)                \
+  X(combine_experts, CombineExperts)  \
+  X(write_kv, WriteKv)                \
+  X(write_latent_kv, WriteLatentKv)   \
+  X(attend, Attend)                   \
+  X(attend_tiles, AttendTiles)        \
+  X(top, Top)                         \
+  X(mass_behind, MassBehind)          \
+  X(score, Score)                     \
+  X(gemm_f32, Gemm<float>)            \
+  X(gemm_f64, Gemm<double>)           \
+  X(factor_tile, FactorTile)          \
+  X(solve_tile, SolveTile)            \
+  X(reorder, Reorder)                 \
+  X(unit_upper, UnitUpper)            \
+  X(f32_to_f64, F32ToF64)             \
+  X(add_scaled, AddScaled)            \
+  X(f64_to_f32, F64ToF32)             \
+  X(channel_sums, ChannelSums)        \
+  X(column_sums, ColumnSums)          \
+  X(load_rows, LoadRows)              \
+  X(sweep, Sweep)                     \
+  X(descend, Descend)                 \
+  X(from_codes, FromCodes)            \
+  X(refit, Refit)
+
 struct Ops {
   int32_t version;
   int32_t bytes;  // of this table
@@ -590,68 +653,13 @@ struct Ops {
   Status (*launch_graph)(Graph graph, Stream stream);
   void (*release_graph)(Graph graph);
 
-  Status (*repack_codes)(const RepackCodes& a, Stream stream);
-  Status (*repack_pairs)(const RepackPairs& a, Stream stream);
-  Status (*repack_zeros)(const RepackZeros& a, Stream stream);
-  Status (*quant_gemm)(const QuantGemm& a, Stream stream);
-  Status (*dequantize)(const Dequantize& a, Stream stream);
-  // By cuBLAS, for both of which has_cublas() says whether it is there. The second is a Gemm whose
-  // factors may be rounded to 11 bits.
   bool (*has_cublas)();
-  Status (*cublas_gemm_f16)(const CublasGemmF16& a, Stream stream);
-  Status (*gemm_tf32)(const Gemm<float>& a, Stream stream);
-  bool (*has_cublas_gemm_8)(bool floats);  // of these: 8-bit floats need a device that has them
-  Status (*cublas_gemm_8)(const CublasGemm8& a, Stream stream);
-  Status (*unpack_bytes)(const UnpackBytes& a, Stream stream);
-  Status (*half_to_e4m3)(const HalfToE4M3& a, Stream stream);
-  Status (*int8_epilogue)(const Int8Epilogue& a, Stream stream);
-  Status (*gemm_epilogue)(const GemmEpilogue& a, Stream stream);
-  Status (*to_half)(const ToHalf& a, Stream stream);
-  Status (*round_inputs)(const RoundInputs& a, Stream stream);
-  Status (*norm_to_half)(const NormToHalf& a, Stream stream);
-  Status (*activate_to_half)(const ActivateToHalf& a, Stream stream);
-  Status (*int8_gemm)(const Int8Gemm& a, Stream stream);
-  Status (*to_int8)(const ToInt8& a, Stream stream);
-  Status (*norm_to_int8)(const NormToInt8& a, Stream stream);
-  Status (*activate_to_int8)(const ActivateToInt8& a, Stream stream);
-  Status (*norm)(const Norm& a, Stream stream);
-  Status (*cap)(const Cap& a, Stream stream);
-  Status (*embed)(const Embed& a, Stream stream);
-  Status (*gather)(const Gather& a, Stream stream);
-  Status (*add_rows)(const AddRows& a, Stream stream);
-  Status (*add_gated)(const AddGated& a, Stream stream);
-  Status (*copy_columns)(const CopyColumns& a, Stream stream);
-  Status (*route)(const Route& a, Stream stream);
-  Status (*moe_gemv)(const MoeGemv& a, Stream stream);
-  Status (*sort_pairs)(const SortPairs& a, Stream stream);
-  Status (*moe_gemm)(const MoeGemm& a, Stream stream);
-  Status (*combine_experts)(const CombineExperts& a, Stream stream);
-  Status (*write_kv)(const WriteKv& a, Stream stream);
-  Status (*write_latent_kv)(const WriteLatentKv& a, Stream stream);
-  Status (*attend)(const Attend& a, Stream stream);
-  Status (*attend_tiles)(const AttendTiles& a, Stream stream);
-  Status (*top)(const Top& a, Stream stream);
-  Status (*mass_behind)(const MassBehind& a, Stream stream);
-  Status (*score)(const Score& a, Stream stream);
+  bool (*has_cublas_gemm_8)(bool floats);  // 8-bit floats need a device that has them
 
-  // For compression: dense_algebra.h, gptq.h.
-  Status (*gemm_f32)(const Gemm<float>& a, Stream stream);
-  Status (*gemm_f64)(const Gemm<double>& a, Stream stream);
-  Status (*factor_tile)(const FactorTile& a, Stream stream);
-  Status (*solve_tile)(const SolveTile& a, Stream stream);
-  Status (*reorder)(const Reorder& a, Stream stream);
-  Status (*unit_upper)(const UnitUpper& a, Stream stream);
-  Status (*f32_to_f64)(const F32ToF64& a, Stream stream);
-  Status (*add_scaled)(const AddScaled& a, Stream stream);
-  Status (*f64_to_f32)(const F64ToF32& a, Stream stream);
-  Status (*channel_sums)(const ChannelSums& a, Stream stream);
-  Status (*column_sums)(const ColumnSums& a, Stream stream);
-  Status (*load_rows)(const LoadRows& a, Stream stream);
-  Status (*sweep)(const Sweep& a, Stream stream);
-  Status (*descend)(const Descend& a, Stream stream);
-  Status (*from_codes)(const FromCodes& a, Stream stream);
-  Status (*refit)(const Refit& a, Stream stream);
+#define PITH_OP_POINTER(name, Arguments) Status (*name)(const Arguments& a, Stream stream);
+  PITH_CUDA_OPS(PITH_OP_POINTER)
+#undef PITH_OP_POINTER
 };
-inline constexpr int32_t kOpsVersion = 6;
+inline constexpr int32_t kOpsVersion = 7;
 
 }  // namespace pith::cuda

@@ -13,20 +13,9 @@ class Bf16Executor final : public ForwardingExecutor {
  public:
   using ForwardingExecutor::ForwardingExecutor;
 
-  void embed(const Linear& table, std::span<const int32_t> tokens, float scale,
-             Activation x) override;
-  void norm(const NormWeights& norm, Activation x, Activation y, bool add) override;
-  void linear(const Linear& linear, Activation x, Activation y, bool add) override;
-  void rope(const proto::Rope& rope, int64_t head_dim, const Batch& batch, Activation x) override;
-  void attention(const proto::Attention& spec, const std::vector<float>& sinks, int index,
-                 const Batch& batch, KvCache& cache, Activation q, Activation k, Activation v,
-                 Activation out) override;
-  void activate(proto::Activation activation, Activation gate, Activation up) override;
-  void add_gated(Activation x, Activation gate, Activation y) override;
-  void cap(Activation x, float limit) override;
+  void run(const Op& op) override;
 
  private:
-  void round(Activation x);
   std::vector<float> host_;
 };
 

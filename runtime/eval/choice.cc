@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "core/error.h"
-#include "formats/tokenizer/unicode.h"
+#include "core/utf8.h"
 
 namespace pith {
 namespace {

@@ -4,8 +4,8 @@
 #include <optional>
 
 #include "core/error.h"
+#include "core/utf8.h"
 #include "formats/printable.h"
-#include "formats/tokenizer/unicode.h"
 #include "runtime/eval/choice.h"
 
 namespace pith {

@@ -6,7 +6,6 @@
 #include <numeric>
 
 #include "core/error.h"
-#include "core/interrupt.h"
 #include "core/parallel.h"
 #include "runtime/cpu/kernels.h"
 #include "runtime/forward/forward.h"
@@ -62,32 +61,32 @@ class Runner {
       segments.push_back({static_cast<int>(i - group.begin), 0, static_cast<int64_t>(w.size())});
       tokens.insert(tokens.end(), w.begin(), w.end());
     }
-    const Activation x = forward_hidden(executor_, model_, {tokens, segments}, *cache_);
+    const Tensor x = forward_hidden(executor_, model_, {tokens, segments}, *cache_);
     hidden_.resize(static_cast<size_t>(x.m * x.n));
     executor_.read(x, hidden_);
   }
 
   // Logits of rows of the last group, [rows.size(), vocab]; of the executor.
-  Activation logits(std::span<const int64_t> rows) {
+  Tensor logits(std::span<const int64_t> rows) {
     const auto n = static_cast<int64_t>(model_.spec.hidden());
     some_.clear();
     for (const int64_t r : rows)
       some_.insert(some_.end(), hidden_.begin() + r * n, hidden_.begin() + (r + 1) * n);
-    const Activation x = executor_.buffer(Slot::kHidden, std::ssize(rows), n);
+    const Tensor x = executor_.buffer(Slot::kHidden, std::ssize(rows), n);
     executor_.write(some_, x);
     all_.resize(rows.size());
     std::iota(all_.begin(), all_.end(), 0);
     return forward_head(executor_, model_, x, all_);
   }
-  // Of these rows, followed by these tokens. `kept`: leaves the logits in Slot::kBaseLogits.
-  void score(std::span<const int64_t> rows, std::span<const int32_t> targets, Activation base,
+  // Scores rows by the tokens that follow them. `kept`: leaves the logits in Slot::kBaseLogits.
+  void score(std::span<const int64_t> rows, std::span<const int32_t> targets, Tensor base,
              std::span<const RowScore> base_scores, std::span<RowScore> to,
-             Activation* kept = nullptr) {
-    const Activation l = logits(rows);
+             Tensor* kept = nullptr) {
+    const Tensor l = logits(rows);
     executor_.score(l, targets, base, base_scores, to);
     if (kept == nullptr) return;
     *kept = executor_.buffer(Slot::kBaseLogits, l.m, l.n);
-    executor_.gather(l, all_, *kept);
+    executor_.run(GatherOp{l, all_, *kept});
   }
 
  private:
@@ -131,7 +130,7 @@ class StoredBase {
   StoredBase(Executor& executor, const LogitsReader& reader)
       : executor_(executor), reader_(reader) {}
 
-  Activation read(uint64_t first, std::span<RowScore> to, std::span<double> nll) {
+  Tensor read(uint64_t first, std::span<RowScore> to, std::span<double> nll) {
     const auto vocab = static_cast<int64_t>(reader_.header().vocab);
     logits_.resize(to.size() * static_cast<size_t>(vocab));
     stored_.resize(to.size());
@@ -142,7 +141,7 @@ class StoredBase {
                .top = stored_[i].top};
       nll[i] = stored_[i].nll;
     });
-    const Activation kept = executor_.buffer(Slot::kBaseLogits, std::ssize(to), vocab);
+    const Tensor kept = executor_.buffer(Slot::kBaseLogits, std::ssize(to), vocab);
     executor_.write(logits_, kept);
     return kept;
   }
@@ -183,7 +182,7 @@ void for_each_scored(std::span<const Subject> subjects, StoredBase* stored,
   std::vector<float> rows_of_logits;
   try {
     for (const auto& g : group_windows(windows)) {
-      check_interrupt();
+      progress.check();
       const auto in_group = static_cast<size_t>(scored_in(windows, g));
       for (size_t i = g.begin; i < g.end; ++i)
         done += static_cast<int64_t>(windows[i].tokens.size());
@@ -200,7 +199,7 @@ void for_each_scored(std::span<const Subject> subjects, StoredBase* stored,
         const size_t n = std::min<size_t>(kHeadRows, rows.size() - begin);
         const auto these = std::span(rows).subspan(begin, n);
         const auto followed = std::span(targets).subspan(begin, n);
-        Activation kept;
+        Tensor kept;
         if (stored) kept = stored->read(tokens, std::span(scores[0]).first(n), first_nll);
         for (size_t i = 0; i < runners.size(); ++i) {
           const bool keeps = !stored && i == 0 && (runners.size() > 1 || logits != nullptr);

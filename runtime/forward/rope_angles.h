@@ -6,7 +6,8 @@
 #include <vector>
 
 #include "core/buffer.h"
-#include "runtime/forward/executor.h"
+#include "pith.pb.h"
+#include "runtime/forward/batch.h"
 
 namespace pith {
 

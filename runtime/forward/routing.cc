@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 namespace pith {
@@ -31,10 +32,10 @@ void keep_best_groups(const proto::Moe& spec, std::vector<float>* scores) {
 
 }  // namespace
 
-std::vector<ExpertTokens> route(const proto::Moe& spec, std::span<const float> router,
-                                std::span<const float> choice_bias) {
+void route(const proto::Moe& spec, std::span<const float> router,
+           std::span<const float> choice_bias, std::span<float> weights) {
   const size_t experts = spec.experts(), chosen = spec.chosen();
-  std::vector<ExpertTokens> to(experts);
+  std::ranges::fill(weights, 0.0f);
   std::vector<float> logits(experts), scores(experts);
   std::vector<size_t> order(experts);
   const double scale = spec.scale() != 0 ? spec.scale() : 1;
@@ -63,11 +64,18 @@ std::vector<ExpertTokens> route(const proto::Moe& spec, std::span<const float> r
     // Sigmoids may all be 0.
     if (spec.sigmoid()) sum = spec.normalized() ? sum + 1e-20 : 1;
     for (size_t i = 0; i < chosen; ++i) {
-      to[order[i]].rows.push_back(static_cast<int64_t>(row));
-      to[order[i]].weights.push_back(static_cast<float>(weight(order[i]) / sum * scale));
+      const auto w = static_cast<float>(weight(order[i]) / sum * scale);
+      weights[row * experts + order[i]] = w != 0 ? w : std::numeric_limits<float>::min();
     }
   }
-  return to;
+}
+
+std::vector<std::vector<int64_t>> rows_of_experts(std::span<const float> weights, int64_t experts) {
+  std::vector<std::vector<int64_t>> rows(static_cast<size_t>(experts));
+  for (size_t i = 0; i < weights.size(); ++i) {
+    if (weights[i] != 0) rows[i % rows.size()].push_back(static_cast<int64_t>(i / rows.size()));
+  }
+  return rows;
 }
 
 }  // namespace pith

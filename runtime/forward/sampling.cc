@@ -63,6 +63,11 @@ void likeliest(std::span<const float> logits, std::span<Candidate> to) {
   std::partial_sort_copy(all.begin(), all.end(), to.begin(), to.end(), likelier);
 }
 
+void likeliest_of_rows(std::span<const float> logits, int64_t rows, std::span<Candidate> to) {
+  const auto m = static_cast<size_t>(rows), vocab = logits.size() / m, k = to.size() / m;
+  for (size_t r = 0; r < m; ++r) likeliest(logits.subspan(r * vocab, vocab), to.subspan(r * k, k));
+}
+
 std::set<int32_t> Sampler::penalized(std::span<const int32_t> history) const {
   if (options_.repetition_penalty == 1) return {};
   const auto window = std::min<size_t>(

@@ -35,6 +35,8 @@ struct Candidate {
 // The to.size() likeliest of logits [vocab], likeliest first, of equal ones that with the lower id;
 // what is not a number comes before all.
 void likeliest(std::span<const float> logits, std::span<Candidate> to);
+// The same of each row of logits [rows, vocab], to [rows, k].
+void likeliest_of_rows(std::span<const float> logits, int64_t rows, std::span<Candidate> to);
 // What all that are less likely than `last` weigh together at a temperature, `top` weighing 1.
 double mass_behind(std::span<const float> logits, const Candidate& top, const Candidate& last,
                    double temperature);

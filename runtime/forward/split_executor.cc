@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <unordered_map>
 #include <unordered_set>
 
 #include "core/error.h"
@@ -15,18 +16,24 @@ constexpr int kFirst = 0, kLast = 1;
 class SplitCache final : public KvCache {
  public:
   // `attentions` of the first, of `layers` layers.
-  SplitCache(std::unique_ptr<KvCache> first, std::unique_ptr<KvCache> last, int layers,
-             int attentions)
-      : parts_{std::move(first), std::move(last)}, layers_(layers), attentions_(attentions) {}
-  int slots() const override { return parts_[0]->slots(); }
-  int64_t length() const override { return parts_[0]->length(); }
+  SplitCache(std::unique_ptr<KvCache> first, std::unique_ptr<KvCache> last, int64_t pages,
+             int layers, int attentions)
+      : KvCache(first->slots(), first->length(), pages),
+        parts_{std::move(first), std::move(last)},
+        layers_(layers),
+        attentions_(attentions) {
+    for (const auto& p : parts_) p->follow(*this);
+  }
   uint64_t bytes() const override { return parts_[0]->bytes() + parts_[1]->bytes(); }
   void fill() override {
     for (const auto& p : parts_) p->fill();
   }
+  void copy_page(int32_t from, int32_t to) override {
+    for (const auto& p : parts_) p->copy_page(from, to);
+  }
   KvCache& part(int side) { return *parts_[static_cast<size_t>(side)]; }
-  int index(int side, int attention) const {
-    return side == kLast ? attention - attentions_ : attention;
+  KvLayer layer(int index) override {
+    return index < attentions_ ? part(kFirst).layer(index) : part(kLast).layer(index - attentions_);
   }
   bool all_on_last() const { return layers_ == 0; }
 
@@ -42,28 +49,28 @@ proto::ModelSpec with_layers(const proto::ModelSpec& spec, int begin, int end) {
   return some;
 }
 
-// Activations are names here: each operation finds the memory of its side behind them, and takes
-// what was left on the other side along. The side is that of the last linear or table.
+// A tensor lies on one side or on the other; an operation brings those that it reads to its side,
+// which is that of the last linear or table.
 class SplitExecutor final : public Executor {
  public:
   SplitExecutor(std::unique_ptr<Executor> first, std::unique_ptr<Executor> last, int64_t layers)
-      : sides_{std::move(first), std::move(last)}, layers_(layers) {
-    for (size_t i = 0; i < named_.size(); ++i) named_[i].slot = static_cast<Slot>(i);
-  }
+      : sides_{std::move(first), std::move(last)}, layers_(layers) {}
 
   std::string description() const override {
     return sides_[kFirst]->description() + " and " + sides_[kLast]->description();
   }
+  std::vector<std::string> fallbacks() const override { return sides_[kFirst]->fallbacks(); }
+  Algebra& algebra() override { return sides_[kLast]->algebra(); }
 
   MemoryPlan prepare(const Model& model, const ModelUse& use) override {
     const auto blocks = static_cast<int64_t>(model.blocks.size());
     const int64_t begin = blocks - std::clamp<int64_t>(layers_, 0, blocks);
-    for (int64_t b = begin; b < blocks; ++b) {
+    for (int64_t b = 0; b < blocks; ++b) {
       for (const auto& s : model.blocks[static_cast<size_t>(b)].sublayers) {
-        for (const Linear* l : s.linears()) of_last_.insert(l);
+        for (const Linear* l : s.linears()) side_of_[id_of(*l)] = b < begin ? kFirst : kLast;
       }
     }
-    if (begin == 0) of_last_.insert(&model.embedding);
+    if (begin == 0) tables_of_last_.insert(id_of(model.embedding));
     ModelUse of_layers = use;
     of_layers.first_block = begin;
     const MemoryPlan first = sides_[kFirst]->prepare(model, use);
@@ -72,154 +79,99 @@ class SplitExecutor final : public Executor {
     return sides_[kLast]->prepare(model, of_layers);
   }
 
-  Activation buffer(Slot slot, int64_t m, int64_t n) override {
-    Named& named = named_[static_cast<size_t>(slot)];
-    named.m = m;
-    named.n = n;
-    named.side = kNowhere;
-    return {&named, m, n};
+  Tensor buffer(Slot slot, int64_t m, int64_t n) override {
+    Place& place = places_[static_cast<size_t>(slot)];
+    if (m * n > place.size) place.side = kNowhere;
+    place.size = m * n;
+    return {slot, m, n};
   }
+  float* data(Tensor x) override { return here().data(bring(x)); }
 
   std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots, int64_t length,
-                                      KvTypes types) override {
+                                      KvTypes types, int64_t pages) override {
     const int layers = spec.layers_size();
     const int begin = layers - static_cast<int>(std::clamp<int64_t>(layers_, 0, layers));
     return std::make_unique<SplitCache>(
-        sides_[kFirst]->make_cache(with_layers(spec, 0, begin), slots, length, types),
-        sides_[kLast]->make_cache(with_layers(spec, begin, layers), slots, length, types), begin,
-        attention_count(spec, begin));
+        sides_[kFirst]->make_cache(with_layers(spec, 0, begin), slots, length, types, pages),
+        sides_[kLast]->make_cache(with_layers(spec, begin, layers), slots, length, types, pages),
+        pages, begin, attention_count(spec, begin));
   }
 
-  void embed(const Linear& table, std::span<const int32_t> tokens, float scale,
-             Activation x) override {
-    side_ = of_last_.contains(&table) ? kLast : kFirst;
-    here().embed(table, tokens, scale, at(x));
-  }
-  void norm(const NormWeights& norm, Activation x, Activation y, bool add) override {
-    here().norm(norm, at(x), at(y), add);
-  }
-  void linear(const Linear& linear, Activation x, Activation y, bool add) override {
-    here().linear(linear, at(x), at(y), add);
-  }
-  void linears(Activation x, std::span<const To> all) override {
-    enter(all);
-    here().linears(at(x), at(all));
-  }
-  void norm_linears(const NormWeights& norm, Activation x, Activation normed,
-                    std::span<const To> all) override {
-    enter(all);
-    here().norm_linears(norm, at(x), at(normed), at(all));
-  }
-  void activate_linear(proto::Activation activation, Activation gate, Activation up,
-                       const Linear& linear, Activation y, bool add) override {
-    here().activate_linear(activation, at(gate), at(up), linear, at(y), add);
-  }
-  void rope(const proto::Rope& rope, int64_t head_dim, const Batch& batch, Activation x) override {
-    here().rope(rope, head_dim, batch, at(x));
-  }
-  void attention(const proto::Attention& spec, const std::vector<float>& sinks, int index,
-                 const Batch& batch, KvCache& cache, Activation q, Activation k, Activation v,
-                 Activation out) override {
-    auto& split = static_cast<SplitCache&>(cache);
-    here().attention(spec, sinks, split.index(side_, index), batch, split.part(side_), at(q), at(k),
-                     at(v), at(out));
-  }
-  void attention_linear(const proto::Attention& spec, const AttentionWeights& weights, int index,
-                        const Batch& batch, KvCache& cache, Activation q, Activation k,
-                        Activation v, Activation attended, Activation y, bool add) override {
-    auto& split = static_cast<SplitCache&>(cache);
-    here().attention_linear(spec, weights, split.index(side_, index), batch, split.part(side_),
-                            at(q), at(k), at(v), at(attended), at(y), add);
-  }
-  void latent_linear(const proto::Attention& spec, const AttentionWeights& weights, int index,
-                     const Batch& batch, KvCache& cache, Activation q, Activation kv,
-                     Activation attended, Activation y, bool add) override {
-    auto& split = static_cast<SplitCache&>(cache);
-    here().latent_linear(spec, weights, split.index(side_, index), batch, split.part(side_), at(q),
-                         at(kv), at(attended), at(y), add);
-  }
-  void moe(const proto::Moe& spec, const MoeWeights& weights, Activation x, Activation y) override {
-    enter({{{&weights.router, {}}}});
-    here().moe(spec, weights, at(x), at(y));
-  }
-  void activate(proto::Activation activation, Activation gate, Activation up) override {
-    here().activate(activation, at(gate), at(up));
-  }
-  void cap(Activation x, float limit) override { here().cap(at(x), limit); }
-  void gather(Activation x, std::span<const int64_t> rows, Activation y) override {
-    here().gather(at(x), rows, at(y));
-  }
-  void add_rows(Activation x, std::span<const int64_t> rows, std::span<const float> weights,
-                Activation y) override {
-    here().add_rows(at(x), rows, weights, at(y));
-  }
-  void add_gated(Activation x, Activation gate, Activation y) override {
-    here().add_gated(at(x), at(gate), at(y));
-  }
-  void copy_columns(Activation x, int64_t from, Activation y, int64_t to, int64_t count) override {
-    here().copy_columns(at(x), from, at(y), to, count);
+  void run(const Op& op) override {
+    enter(op);
+    each_tensor(op, [&](Tensor x, Access access) { bring(x, access != Access::kWrite); });
+    here().run(op);
   }
   // Where all is on one side, as that does it.
-  Activation pass(const Batch& batch, KvCache& cache, std::span<const int64_t> rows,
-                  FunctionRef<Activation()> body) override {
+  Tensor pass(const Batch& batch, KvCache& cache, std::span<const int64_t> rows,
+              FunctionRef<Tensor()> body) override {
     auto& split = static_cast<SplitCache&>(cache);
     return split.all_on_last() ? sides_[kLast]->pass(batch, split.part(kLast), rows, body) : body();
   }
-  void top(Activation logits, std::span<Candidate> to) override { here().top(at(logits), to); }
-  double mass_behind(Activation logits, const Candidate& top, const Candidate& last,
+  void top(Tensor logits, std::span<Candidate> to) override { here().top(bring(logits), to); }
+  double mass_behind(Tensor logits, int64_t row, const Candidate& top, const Candidate& last,
                      double temperature) override {
-    return here().mass_behind(at(logits), top, last, temperature);
+    return here().mass_behind(bring(logits), row, top, last, temperature);
   }
-  void score(Activation logits, std::span<const int32_t> targets, Activation base,
+  void score(Tensor logits, std::span<const int32_t> targets, Tensor base,
              std::span<const RowScore> base_scores, std::span<RowScore> to) override {
-    here().score(at(logits), targets, at(base), base_scores, to);
+    here().score(bring(logits), targets, bring(base), base_scores, to);
   }
-  void read(Activation x, std::span<float> to) override { here().read(at(x), to); }
-  void write(std::span<const float> from, Activation x) override { here().write(from, at(x)); }
+  void read(Tensor x, std::span<float> to) override { here().read(bring(x), to); }
+  void write(std::span<const float> from, Tensor x) override {
+    here().write(from, bring(x, false));
+  }
   void wait() override {
     for (const auto& s : sides_) s->wait();
   }
 
  private:
   static constexpr int kNowhere = -1;
-  struct Named {
-    Slot slot;
-    int64_t m, n;
+  struct Place {
+    int64_t size = 0;
     int side = kNowhere;
   };
 
+  static uint64_t id_of(const Linear& l) { return l.terms.empty() ? 0 : l.terms[0].w.id.value(); }
   Executor& here() { return *sides_[static_cast<size_t>(side_)]; }
-  void enter(std::span<const To> all) {
-    const auto later = [&](const To& to) { return of_last_.contains(to.linear); };
-    side_ = std::ranges::any_of(all, later) ? kLast : kFirst;
+
+  // A pass begins at the embedding. The weights of a layer decide; the head stays where the last
+  // layer was.
+  void enter(const Op& op) {
+    if (const auto* embed = std::get_if<EmbedOp>(&op)) {
+      side_ = tables_of_last_.contains(id_of(*embed->table)) ? kLast : kFirst;
+      return;
+    }
+    bool found = false;
+    each_linear(op, [&](const Linear& l) {
+      if (found) return;
+      const auto it = side_of_.find(id_of(l));
+      found = it != side_of_.end();
+      if (found) side_ = it->second;
+    });
   }
 
-  Activation at(Activation x) {
-    if (x.data == nullptr) return x;
-    Named& named = *static_cast<Named*>(x.data);
-    const Activation there = here().buffer(named.slot, named.m, named.n);
-    if (named.side != side_ && named.side != kNowhere) {
-      Executor& from = *sides_[static_cast<size_t>(named.side)];
-      moved_.resize(static_cast<size_t>(named.m * named.n));
-      from.read(from.buffer(named.slot, named.m, named.n), moved_);
+  Tensor bring(Tensor x, bool with_numbers = true) {
+    if (!x) return x;
+    Place& place = places_[static_cast<size_t>(x.slot)];
+    const Tensor there = here().buffer(x.slot, 1, place.size);
+    if (with_numbers && place.side != side_ && place.side != kNowhere) {
+      Executor& from = *sides_[static_cast<size_t>(place.side)];
+      moved_.resize(static_cast<size_t>(place.size));
+      from.read(there, moved_);
       here().write(moved_, there);
     }
-    named.side = side_;
-    return there.reshaped(x.m, x.n);
-  }
-  std::span<const To> at(std::span<const To> all) {
-    found_.clear();
-    for (const To& to : all) found_.push_back({to.linear, at(to.y)});
-    return found_;
+    place.side = side_;
+    return x;
   }
 
   const std::array<std::unique_ptr<Executor>, 2> sides_;
   const int64_t layers_;
-  std::array<Named, static_cast<size_t>(Slot::kCount)> named_{};
-  std::unordered_set<const Linear*> of_last_;  // tables and linears
+  std::array<Place, kSlots> places_{};
+  std::unordered_map<uint64_t, int> side_of_;  // linears of layers, by their first weight
+  std::unordered_set<uint64_t> tables_of_last_;
   int side_ = kFirst;
   std::vector<float> moved_;
-  std::vector<To> found_;
 };
 
 }  // namespace

@@ -12,7 +12,7 @@ uint64_t Linear::bytes() const {
   return total;
 }
 
-void dense_rows(const Linear& linear, int64_t row, int64_t rows, float* out) {
+void reference_decode(const Linear& linear, int64_t row, int64_t rows, float* out) {
   const int64_t k = linear.k;
   bool first = true;
   std::vector<float> part;
@@ -23,12 +23,12 @@ void dense_rows(const Linear& linear, int64_t row, int64_t rows, float* out) {
       to = part.data();
     }
     if (!t.up) {
-      decode_rows(t.w, row, rows, to);
+      reference_decode(t.w, row, rows, to);
     } else {
       const int64_t r = t.w.n;
       std::vector<float> down(static_cast<size_t>(r * k)), up(static_cast<size_t>(rows * r));
-      decode_rows(t.w, 0, r, down.data());
-      decode_rows(*t.up, row, rows, up.data());
+      reference_decode(t.w, 0, r, down.data());
+      reference_decode(*t.up, row, rows, up.data());
       std::fill(to, to + rows * k, 0.0f);
       for (int64_t i = 0; i < rows; ++i) {
         for (int64_t j = 0; j < r; ++j) {
@@ -158,7 +158,7 @@ uint64_t Model::bytes() const {
   return total;
 }
 
-std::vector<float>& find_vector(Block& block, const VectorInfo& info) {
+FloatVector& find_vector(Block& block, const VectorInfo& info) {
   auto& s = block.sublayers.at(static_cast<size_t>(info.sublayer));
   if (info.role == VectorRole::kNorm) return s.norm.weight;
   if (info.role == VectorRole::kPostNorm) return s.post_norm.weight;

@@ -9,6 +9,7 @@
 
 #include "formats/encodings/encoding.h"
 #include "formats/encodings/input.h"
+#include "runtime/model/float_vector.h"
 #include "runtime/model/spec.h"
 
 namespace pith {
@@ -24,18 +25,19 @@ struct Linear {
   std::string name;
   int64_t n = 0, k = 0;
   std::vector<Term> terms;
-  std::vector<float> bias;  // [n], or empty
+  FloatVector bias;  // [n], or empty
   InputEncoding input = {};
 
   uint64_t bytes() const;
 };
 
-// Rows [row, row + rows) of the sum of the terms, f32 [rows, k].
-void dense_rows(const Linear& linear, int64_t row, int64_t rows, float* out);
+// Rows [row, row + rows) of the sum of the terms, f32 [rows, k], by plain loops: the reference of
+// runtime/cpu/decode.h, and for the few rows that are decoded where no kernels are.
+void reference_decode(const Linear& linear, int64_t row, int64_t rows, float* out);
 
 struct NormWeights {
   proto::Norm spec;
-  std::vector<float> weight;
+  FloatVector weight;
 };
 
 struct LatentWeights {
@@ -45,7 +47,7 @@ struct LatentWeights {
 struct AttentionWeights {
   Linear q, k, v, o;  // k and v are empty of latent attention
   NormWeights query_norm, key_norm;
-  std::vector<float> sinks;  // [heads]: scores besides those of keys; or empty
+  FloatVector sinks;  // [heads]: scores besides those of keys; or empty
   std::optional<LatentWeights> latent;
 };
 struct MlpWeights {
@@ -54,7 +56,7 @@ struct MlpWeights {
 
 struct MoeWeights {
   Linear router;
-  std::vector<float> choice_bias;  // [experts], or empty
+  FloatVector choice_bias;  // [experts], or empty
   std::vector<MlpWeights> experts;
   std::optional<MlpWeights> shared;
   Linear shared_gate;  // [1, hidden], or empty
@@ -79,7 +81,7 @@ Linear& find_linear(Block& block, const LinearInfo& info);
 const Linear& find_linear(const Block& block, const LinearInfo& info);
 
 // The vector of a block; Error(kUsage) where it has none.
-std::vector<float>& find_vector(Block& block, const VectorInfo& info);
+FloatVector& find_vector(Block& block, const VectorInfo& info);
 
 struct Model {
   proto::ModelSpec spec;

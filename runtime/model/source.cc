@@ -28,6 +28,7 @@ class CheckpointSource final : public ModelSource {
     return kNames[static_cast<size_t>(checkpoint_.kind)];
   }
   TokenizerFiles tokenizer() const override { return checkpoint_.tokenizer; }
+  ConfigFiles config_files() const override { return checkpoint_.config_files; }
   // Includes the mapping of tensors to weights.
   uint64_t hash() const override {
     Hasher h;
@@ -62,15 +63,15 @@ class CheckpointSource final : public ModelSource {
     out.terms.push_back({.w = stored_rows(info, 0, info.n), .up = {}});
     return out;
   }
-  Encoding encoding(const LinearInfo& info) const override {
+  LinearForm form(const LinearInfo& info) const override {
     const TensorSlice& s = slice(info.name);
-    if (is_mx(s)) return Encoding::mxfp4();
-    if (s.fp8) return fp8_encoding(s, info.n, info.k, 0, info.n);
+    if (is_mx(s)) return plain_form(Encoding::mxfp4());
+    if (s.fp8) return plain_form(fp8_encoding(s, info.n, info.k, 0, info.n));
     const Encoding& e = checkpoint_.require(s.tensor).encoding;
-    return s.transposed ? transposed(e) : e;
+    return plain_form(s.transposed ? transposed(e) : e);
   }
   void rows(const LinearInfo& info, int64_t row, int64_t rows, float* out) const override {
-    decode_rows(stored_rows(info, row, rows), 0, rows, out);
+    reference_decode(stored_rows(info, row, rows), 0, rows, out);
   }
   std::vector<float> bias(const LinearInfo& info) const override {
     if (!info.bias) return {};
@@ -108,7 +109,7 @@ class CheckpointSource final : public ModelSource {
     read_rows(t, s, row, rows, w.planes[0].bytes);
     return std::move(w.weight);
   }
-  // Of what lies as [k, n]: blocks cannot be turned as they are.
+  // The encoding of a tensor stored as [k, n]: blocks cannot be transposed as they are.
   static Encoding transposed(const Encoding& e) {
     return e.kind == EncodingKind::kDense ? e : Encoding::dense(DType::kF32);
   }
@@ -124,7 +125,7 @@ class CheckpointSource final : public ModelSource {
     const std::byte* from = whole.planes[0].bytes.data();
     if (e != t.encoding) {
       numbers.resize(static_cast<size_t>(info.k * across));
-      decode_rows(whole.weight, 0, info.k, numbers.data());
+      reference_decode(whole.weight, 0, info.k, numbers.data());
       from = reinterpret_cast<const std::byte*>(numbers.data());
     }
     const auto size = static_cast<int64_t>(pith::info(e.dtype).bytes);
@@ -191,7 +192,7 @@ class CheckpointSource final : public ModelSource {
     OwnedWeight w = allocate_weight(t.encoding, length, 1);
     read_rows(t, s, 0, length, w.planes[0].bytes);
     std::vector<float> out(static_cast<size_t>(length));
-    decode_rows(w.weight, 0, length, out.data());
+    reference_decode(w.weight, 0, length, out.data());
     for (float& v : out) v += s.plus;
     return out;
   }
@@ -229,6 +230,7 @@ class PackedSource final : public ModelSource {
   std::string path() const override { return file_.path(); }
   std::string kind() const override { return "pith"; }
   TokenizerFiles tokenizer() const override { return file_.tokenizer(); }
+  ConfigFiles config_files() const override { return file_.config_files(); }
   uint64_t hash() const override { return hash64(as_bytes(file_.manifest().SerializeAsString())); }
   bool reads(const std::string& file) const override { return same_file(path(), file); }
   uint64_t tensor_bytes() const override {
@@ -252,17 +254,19 @@ class PackedSource final : public ModelSource {
       if (t.has_up()) term.up = file_.weight(t.up());
       out.terms.push_back(std::move(term));
     }
-    out.input = input(info);
+    out.input = input_from(record(info.name).input());
     return out;
   }
-  Encoding encoding(const LinearInfo& info) const override {
-    return encoding_from(record(info.name).terms(0).weight().encoding());
-  }
-  InputEncoding input(const LinearInfo& info) const override {
-    return input_from(record(info.name).input());
-  }
-  void rows(const LinearInfo& info, int64_t row, int64_t rows, float* out) const override {
-    dense_rows(linear(info), row, rows, out);
+  LinearForm form(const LinearInfo& info) const override {
+    const proto::LinearRecord& r = record(info.name);
+    LinearForm form{.terms = {}, .input = input_from(r.input())};
+    for (const auto& t : r.terms()) {
+      auto& to = form.terms.emplace_back(TermForm{.weight = encoding_from(t.weight().encoding())});
+      if (!t.has_up()) continue;
+      to.rank = static_cast<int64_t>(t.weight().n());
+      to.up = encoding_from(t.up().encoding());
+    }
+    return form;
   }
   std::vector<float> bias(const LinearInfo& info) const override {
     if (!info.bias) return {};
@@ -302,7 +306,7 @@ Linear checked(const ModelSource& source, const LinearInfo& info, Linear linear)
   require_finite(source, info.name + ".bias", linear.bias);
   if (info.role == LinearRole::kRouter || info.role == LinearRole::kSharedGate) {
     std::vector<float> weights(static_cast<size_t>(info.n * info.k));
-    dense_rows(linear, 0, info.n, weights.data());
+    reference_decode(linear, 0, info.n, weights.data());
     require_finite(source, info.name, weights);
   }
   return linear;
@@ -336,7 +340,7 @@ Block make_block(const ModelSource& source, int layer,
     }
   }
   for (const auto& info : vectors_of(spec, layer)) {
-    std::vector<float>& values = find_vector(block, info) = source.vector(info);
+    const FloatVector& values = find_vector(block, info) = source.vector(info);
     require_finite(source, info.name, values);
   }
   for (const auto& info : linears_of(spec, layer))
@@ -345,6 +349,7 @@ Block make_block(const ModelSource& source, int layer,
 }
 
 Model make_model(const ModelSource& source, FunctionRef<Linear(const LinearInfo&)> load) {
+  check_runs(source.spec(), source.path());
   Model m;
   m.spec = source.spec();
   const std::vector<LinearInfo> infos = linears_of(m.spec);
@@ -357,6 +362,14 @@ Model make_model(const ModelSource& source, FunctionRef<Linear(const LinearInfo&
 
 }  // namespace
 
+Linear ForwardingSource::linear_from_rows(const LinearInfo& info) const {
+  OwnedWeight w = allocate_weight(Encoding::dense(DType::kF32), info.n, info.k);
+  rows(info, 0, info.n, reinterpret_cast<float*>(w.planes[0].bytes.data()));
+  Linear out{.name = info.name, .n = info.n, .k = info.k, .terms = {}, .bias = bias(info)};
+  out.terms.push_back({.w = std::move(w.weight), .up = {}});
+  return out;
+}
+
 std::unique_ptr<ModelSource> open_model(const std::string& path, const std::string& tokenizer_path,
                                         bool verify) {
   if (!is_folder(path)) {
@@ -365,7 +378,9 @@ std::unique_ptr<ModelSource> open_model(const std::string& path, const std::stri
     file.read(0, first);
     if (looks_like_packed(first)) return std::make_unique<PackedSource>(path, verify);
   }
-  return std::make_unique<CheckpointSource>(open_checkpoint(path, tokenizer_path));
+  Checkpoint checkpoint = open_checkpoint(path);
+  checkpoint.tokenizer = tokenizer_files_of(checkpoint, tokenizer_path);
+  return std::make_unique<CheckpointSource>(std::move(checkpoint));
 }
 
 NormWeights load_final_norm(const ModelSource& source) {
@@ -379,6 +394,7 @@ NormWeights load_final_norm(const ModelSource& source) {
 }
 
 Block load_block(const ModelSource& source, int layer) {
+  check_runs(source.spec(), source.path());
   return make_block(source, layer, [&](const LinearInfo& info) { return source.linear(info); });
 }
 
@@ -386,7 +402,7 @@ uint64_t model_bytes(const ModelSource& source) {
   if (source.manifest() != nullptr && source.recipe().empty()) return 0;
   uint64_t total = 0;
   for (const auto& info : linears_of(source.spec()))
-    total += encoded_bytes(source.encoding(info), info.n, info.k);
+    total += encoded_bytes(source.form(info), info.n, info.k);
   return total;
 }
 
@@ -401,7 +417,7 @@ Model load_dense_model(const ModelSource& source, DType dtype) {
     const auto row_bytes = static_cast<size_t>(info.k) * pith::info(dtype).bytes;
     parallel_ranges(info.n, 64, [&](int64_t begin, int64_t end) {
       std::vector<float> rows(static_cast<size_t>((end - begin) * info.k));
-      dense_rows(stored, begin, end - begin, rows.data());
+      reference_decode(stored, begin, end - begin, rows.data());
       from_f32(dtype, rows.data(),
                w.planes[0].bytes.data() + static_cast<size_t>(begin) * row_bytes, rows.size());
     });

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "formats/features.h"
 #include "formats/printable.h"
 
 namespace pith {
@@ -29,36 +30,19 @@ class Checker {
     size("hidden size", spec_.hidden());
     if (spec_.context() == 0 || spec_.context() > (1u << 30))
       refuse("context of {} tokens", spec_.context());
-    if (spec_.layers_size() > kMaxLayers) refuse("{} layers", spec_.layers_size());
+    for (const auto& [what, rows] : {std::pair("positions", spec_.positions()),
+                                     std::pair("token types", spec_.token_types())}) {
+      if (rows > kMaxSize) refuse("{} {}", rows, what);
+    }
+    norm(spec_.embedding_norm());
     norm(spec_.final_norm());
+    norm(spec_.encoder().final_norm());
     if (spec_.embedding_scale() != 0 && !is_positive(spec_.embedding_scale()))
       refuse("an embedding scale of {}", spec_.embedding_scale());
     cap(spec_.logit_cap());
-    uint64_t experts = 0, heads = 0;
-    for (const auto& layer : spec_.layers()) {
-      if (layer.sublayers_size() > kMaxSublayers)
-        refuse("{} sublayers in a layer", layer.sublayers_size());
-      std::set<std::string> names;
-      for (const auto& s : layer.sublayers()) {
-        if (s.name().empty() || s.name().size() > kMaxSublayerName ||
-            !names.insert(s.name()).second)
-          refuse("sublayer name {}", printable(s.name()));
-        norm(s.norm());
-        norm(s.post_norm());
-        if (s.has_attention())
-          attention(s.attention());
-        else if (s.has_mlp())
-          mlp(s.mlp());
-        else if (s.has_moe())
-          moe(s);
-        else
-          refuse("sublayer {} of an unknown kind", printable(s.name()));
-        experts += s.moe().experts();
-        if (experts > kMaxAllExperts) refuse("more than {} experts", kMaxAllExperts);
-        if (s.attention().has_latent()) heads += s.attention().heads();
-        if (heads > kMaxLatentHeads) refuse("more than {} latent heads", kMaxLatentHeads);
-      }
-    }
+    Totals totals;
+    stack(spec_.layers(), StackId::kDecoder, totals);
+    stack(spec_.encoder().layers(), StackId::kEncoder, totals);
     if (spec_.stop_tokens_size() > kMaxStopTokens)
       refuse("{} stop tokens", spec_.stop_tokens_size());
     for (const int32_t id : spec_.stop_tokens()) {
@@ -74,6 +58,41 @@ class Checker {
     fail(ErrorKind::kCorrupt, "{}: model with {}", name_,
          fmt::format(format, std::forward<Args>(args)...));
   }
+  struct Totals {
+    uint64_t experts = 0, latent_heads = 0;
+  };
+  void stack(const google::protobuf::RepeatedPtrField<proto::LayerSpec>& layers, StackId id,
+             Totals& totals) const {
+    if (layers.size() > kMaxLayers) refuse("{} layers", layers.size());
+    for (const auto& l : layers) layer(l, id, totals);
+  }
+  void layer(const proto::LayerSpec& layer, StackId id, Totals& totals) const {
+    if (layer.sublayers_size() > kMaxSublayers)
+      refuse("{} sublayers in a layer", layer.sublayers_size());
+    std::set<std::string> names;
+    for (const auto& s : layer.sublayers()) {
+      if (s.name().empty() || s.name().size() > kMaxSublayerName || !names.insert(s.name()).second)
+        refuse("sublayer name {}", printable(s.name()));
+      norm(s.norm());
+      norm(s.post_norm());
+      norm(s.output_norm());
+      if (layer.parallel() && s.output_norm().kind() != proto::NORM_NONE)
+        refuse("a norm of the output of one of several parallel sublayers");
+      if (s.has_attention())
+        attention(s.attention(), id);
+      else if (s.has_mlp())
+        mlp(s.mlp());
+      else if (s.has_moe())
+        moe(s);
+      else
+        refuse("sublayer {} of an unknown kind", printable(s.name()));
+      totals.experts += s.moe().experts();
+      if (totals.experts > kMaxAllExperts) refuse("more than {} experts", kMaxAllExperts);
+      if (s.attention().has_latent()) totals.latent_heads += s.attention().heads();
+      if (totals.latent_heads > kMaxLatentHeads)
+        refuse("more than {} latent heads", kMaxLatentHeads);
+    }
+  }
   static bool is_positive(double v) { return v > 0 && std::isfinite(v); }
   void size(const char* what, uint64_t v) const {
     if (v == 0 || v > kMaxSize) refuse("a {} of {}", what, v);
@@ -82,11 +101,12 @@ class Checker {
   void norm(const proto::Norm& n) const {
     if (!proto::NormKind_IsValid(n.kind())) refuse("norm kind {}", static_cast<int>(n.kind()));
     if (!(n.eps() >= 0 && n.eps() < 1)) refuse("a norm epsilon of {}", n.eps());
+    if (n.bias() && n.kind() == proto::NORM_NONE) refuse("a bias of a norm that is not there");
   }
   void cap(double v) const {
     if (v != 0 && !(v > 1e-3 && v < 1e6)) refuse("a cap of {}", v);
   }
-  void attention(const proto::Attention& a) const {
+  void attention(const proto::Attention& a, StackId stack) const {
     if (a.heads() == 0 || a.heads() > 65536 || a.kv_heads() == 0 || a.heads() % a.kv_heads() != 0) {
       refuse("{} heads over {} key heads", a.heads(), a.kv_heads());
     }
@@ -102,6 +122,24 @@ class Checker {
       refuse("{} rotated of {} dimensions", a.rope().dims(), a.head_dim());
     rope(a.rope());
     if (a.has_latent()) latent(a);
+    positions(a);
+    if (!proto::AttentionSource_IsValid(a.source()))
+      refuse("attention source {}", static_cast<int>(a.source()));
+    if (a.source() == proto::SOURCE_CROSS) cross(a, stack);
+  }
+  void positions(const proto::Attention& a) const {
+    if (!a.has_relative_bias()) return;
+    const proto::RelativeBias& r = a.relative_bias();
+    if (r.buckets() < 2 || r.buckets() > 4096 || r.max_distance() <= r.buckets() / 2)
+      refuse("{} buckets of distances up to {}", r.buckets(), r.max_distance());
+    if (a.alibi()) refuse("two biases by distance");
+  }
+  void cross(const proto::Attention& a, StackId stack) const {
+    if (stack == StackId::kEncoder || !spec_.has_encoder())
+      refuse("cross attention without an encoder to read");
+    if (a.window() > 0 || a.rope().dims() > 0 || a.alibi() || a.has_relative_bias() ||
+        a.bidirectional())
+      refuse("cross attention that has positions");
   }
   void latent(const proto::Attention& a) const {
     const proto::Latent& l = a.latent();
@@ -115,6 +153,8 @@ class Checker {
       refuse("{} heads over a latent vector of {}", a.heads(), l.rank());
     if (a.kv_heads() != a.heads() || a.qkv_bias() || a.sinks())
       refuse("latent attention with shared keys, biases or sinks");
+    if (a.source() != proto::SOURCE_SELF || a.alibi() || a.has_relative_bias())
+      refuse("latent attention across stacks or with a bias by distance");
     if (l.query_rank() == 0 && a.query_norm().kind() != proto::NORM_NONE)
       refuse("a norm of a latent query that is not there");
   }
@@ -162,7 +202,7 @@ class Checker {
   }
   void moe(const proto::Sublayer& s) const {
     const proto::Moe& m = s.moe();
-    if (s.post_norm().kind() != proto::NORM_NONE) refuse("a norm behind a mixture");
+    if (s.post_norm().kind() != proto::NORM_NONE) refuse("a norm behind a MoE");
     if (m.experts() == 0 || m.experts() > kMaxExperts) refuse("{} experts", m.experts());
     if (m.chosen() == 0 || m.chosen() > m.experts())
       refuse("{} of {} experts chosen for a token", m.chosen(), m.experts());
@@ -186,9 +226,10 @@ class Checker {
 }  // namespace
 
 const char* role_name(LinearRole role) {
-  constexpr const char* kNames[] = {"embedding",   "q",      "k",       "v",    "o",
-                                    "gate",        "up",     "down",    "head", "router",
-                                    "shared_gate", "q_down", "kv_down", "k_up", "v_up"};
+  constexpr const char* kNames[] = {"embedding",   "q",          "k",       "v",    "o",
+                                    "gate",        "up",         "down",    "head", "router",
+                                    "shared_gate", "q_down",     "kv_down", "k_up", "v_up",
+                                    "positions",   "token_types"};
   return kNames[static_cast<size_t>(role)];
 }
 
@@ -196,18 +237,35 @@ void check_spec(const proto::ModelSpec& spec, const std::string& name) {
   Checker(spec, name).run();
 }
 
-std::string sublayer_prefix(const proto::ModelSpec& spec, int layer, int sublayer) {
-  return fmt::format("layers.{}.{}.", layer, spec.layers(layer).sublayers(sublayer).name());
+void check_runs(const proto::ModelSpec& spec, const std::string& name) {
+  for (const auto& feature : features_of(spec)) {
+    fail(ErrorKind::kUnsupported, "{}: the model has {}, which can be stored and not yet computed",
+         name, find_feature(feature)->meaning);
+  }
 }
 
-std::vector<LinearInfo> linears_of(const proto::ModelSpec& spec, int layer) {
+int layer_count(const proto::ModelSpec& spec, StackId stack) {
+  return stack == StackId::kEncoder ? spec.encoder().layers_size() : spec.layers_size();
+}
+const proto::LayerSpec& layer_of(const proto::ModelSpec& spec, int layer, StackId stack) {
+  return stack == StackId::kEncoder ? spec.encoder().layers(layer) : spec.layers(layer);
+}
+
+std::string sublayer_prefix(const proto::ModelSpec& spec, int layer, int sublayer, StackId stack) {
+  return fmt::format("{}layers.{}.{}.", stack == StackId::kEncoder ? "encoder." : "", layer,
+                     layer_of(spec, layer, stack).sublayers(sublayer).name());
+}
+
+std::vector<LinearInfo> linears_of(const proto::ModelSpec& spec, int layer, StackId stack) {
   std::vector<LinearInfo> out;
   const auto hidden = static_cast<int64_t>(spec.hidden());
-  for (int s = 0; s < spec.layers(layer).sublayers_size(); ++s) {
-    const auto& sub = spec.layers(layer).sublayers(s);
-    const std::string prefix = sublayer_prefix(spec, layer, s);
+  const auto& sublayers = layer_of(spec, layer, stack).sublayers();
+  for (int s = 0; s < sublayers.size(); ++s) {
+    const auto& sub = sublayers[s];
+    const std::string prefix = sublayer_prefix(spec, layer, s, stack);
     const auto add = [&](LinearRole role, int64_t n, int64_t k, bool bias) {
       out.push_back({prefix + role_name(role), role, layer, s, n, k, bias});
+      out.back().stack = stack;
     };
     if (sub.has_attention()) {
       const auto& a = sub.attention();
@@ -272,49 +330,94 @@ std::vector<LinearInfo> linears_of(const proto::ModelSpec& spec, int layer) {
 std::vector<LinearInfo> linears_of(const proto::ModelSpec& spec) {
   std::vector<LinearInfo> out;
   const auto v = static_cast<int64_t>(spec.vocab()), hidden = static_cast<int64_t>(spec.hidden());
-  out.push_back({"embedding", LinearRole::kEmbedding, -1, -1, v, hidden, false});
-  for (int l = 0; l < spec.layers_size(); ++l)
-    std::ranges::move(linears_of(spec, l), std::back_inserter(out));
+  const auto add_table = [&](LinearRole role, uint64_t rows) {
+    if (rows > 0)
+      out.push_back({role_name(role), role, -1, -1, static_cast<int64_t>(rows), hidden, false});
+  };
+  add_table(LinearRole::kEmbedding, spec.vocab());
+  add_table(LinearRole::kPositions, spec.positions());
+  add_table(LinearRole::kTokenTypes, spec.token_types());
+  for (const StackId stack : {StackId::kEncoder, StackId::kDecoder}) {
+    for (int l = 0; l < layer_count(spec, stack); ++l)
+      std::ranges::move(linears_of(spec, l, stack), std::back_inserter(out));
+  }
   if (!spec.tied_head()) out.push_back({"head", LinearRole::kHead, -1, -1, v, hidden, false});
   return out;
 }
 
-std::vector<VectorInfo> vectors_of(const proto::ModelSpec& spec, int layer) {
+namespace {
+
+// A norm's vectors: its weight, and its bias where it has one.
+void add_norm(std::vector<VectorInfo>& out, const proto::Norm& norm, VectorInfo weight,
+              VectorRole bias) {
+  if (norm.kind() == proto::NORM_NONE) return;
+  VectorInfo second = weight;
+  second.name += "_bias";
+  second.role = bias;
+  out.push_back(std::move(weight));
+  if (norm.bias()) out.push_back(std::move(second));
+}
+
+}  // namespace
+
+std::vector<VectorInfo> vectors_of(const proto::ModelSpec& spec, int layer, StackId stack) {
   std::vector<VectorInfo> out;
   const auto hidden = static_cast<int64_t>(spec.hidden());
-  for (int s = 0; s < spec.layers(layer).sublayers_size(); ++s) {
-    const auto& sub = spec.layers(layer).sublayers(s);
-    const std::string prefix = sublayer_prefix(spec, layer, s);
-    const auto add = [&](bool there, VectorRole role, const char* name, int64_t length) {
-      if (there) out.push_back({prefix + name, role, layer, s, length});
+  const auto& sublayers = layer_of(spec, layer, stack).sublayers();
+  for (int s = 0; s < sublayers.size(); ++s) {
+    const auto& sub = sublayers[s];
+    const std::string prefix = sublayer_prefix(spec, layer, s, stack);
+    const auto info = [&](VectorRole role, const char* name, int64_t length) {
+      return VectorInfo{prefix + name, role, layer, s, length, stack};
     };
-    const auto add_norm = [&](const proto::Norm& norm, VectorRole role, const char* name,
-                              int64_t length) {
-      add(norm.kind() != proto::NORM_NONE, role, name, length);
-    };
-    add_norm(sub.norm(), VectorRole::kNorm, "norm", hidden);
-    add_norm(sub.post_norm(), VectorRole::kPostNorm, "post_norm", hidden);
+    add_norm(out, sub.norm(), info(VectorRole::kNorm, "norm", hidden), VectorRole::kNormBias);
+    add_norm(out, sub.post_norm(), info(VectorRole::kPostNorm, "post_norm", hidden),
+             VectorRole::kPostNormBias);
+    add_norm(out, sub.output_norm(), info(VectorRole::kOutputNorm, "output_norm", hidden),
+             VectorRole::kOutputNormBias);
     if (sub.has_attention()) {
       const auto& a = sub.attention();
-      const int64_t d = a.head_dim();
-      add_norm(a.query_norm(), VectorRole::kQueryNorm, "query_norm",
-               a.has_latent() ? static_cast<int64_t>(a.latent().query_rank()) : d);
-      add_norm(a.key_norm(), VectorRole::kKeyNorm, "key_norm",
-               a.has_latent() ? static_cast<int64_t>(a.latent().rank()) : d);
-      add(a.sinks(), VectorRole::kSinks, "sinks", a.heads());
+      const int64_t d = a.head_dim(), heads = a.heads();
+      const bool latent = a.has_latent();
+      add_norm(out, a.query_norm(),
+               info(VectorRole::kQueryNorm, "query_norm",
+                    latent ? static_cast<int64_t>(a.latent().query_rank()) : d),
+               VectorRole::kQueryNormBias);
+      add_norm(out, a.key_norm(),
+               info(VectorRole::kKeyNorm, "key_norm",
+                    latent ? static_cast<int64_t>(a.latent().rank()) : d),
+               VectorRole::kKeyNormBias);
+      if (a.sinks()) out.push_back(info(VectorRole::kSinks, "sinks", heads));
+      if (a.has_relative_bias()) {
+        out.push_back(info(VectorRole::kRelativeBias, "relative_bias",
+                           int64_t{a.relative_bias().buckets()} * heads));
+      }
     }
-    add(sub.moe().choice_bias(), VectorRole::kChoiceBias, "choice_bias", sub.moe().experts());
+    if (sub.moe().choice_bias())
+      out.push_back(info(VectorRole::kChoiceBias, "choice_bias", sub.moe().experts()));
   }
   return out;
 }
 
 std::vector<VectorInfo> vectors_of(const proto::ModelSpec& spec) {
   std::vector<VectorInfo> out;
-  for (int l = 0; l < spec.layers_size(); ++l)
-    std::ranges::move(vectors_of(spec, l), std::back_inserter(out));
-  if (spec.final_norm().kind() != proto::NORM_NONE)
-    out.push_back(
-        {"final_norm", VectorRole::kFinalNorm, -1, 0, static_cast<int64_t>(spec.hidden())});
+  const auto hidden = static_cast<int64_t>(spec.hidden());
+  const auto add = [&](const proto::Norm& norm, const char* name, VectorRole role, VectorRole bias,
+                       StackId stack) {
+    add_norm(out, norm, {name, role, -1, 0, hidden, stack}, bias);
+  };
+  add(spec.embedding_norm(), "embedding_norm", VectorRole::kEmbeddingNorm,
+      VectorRole::kEmbeddingNormBias, StackId::kDecoder);
+  for (const StackId stack : {StackId::kEncoder, StackId::kDecoder}) {
+    for (int l = 0; l < layer_count(spec, stack); ++l)
+      std::ranges::move(vectors_of(spec, l, stack), std::back_inserter(out));
+    if (stack == StackId::kEncoder) {
+      add(spec.encoder().final_norm(), "encoder.final_norm", VectorRole::kFinalNorm,
+          VectorRole::kFinalNormBias, stack);
+    }
+  }
+  add(spec.final_norm(), "final_norm", VectorRole::kFinalNorm, VectorRole::kFinalNormBias,
+      StackId::kDecoder);
   return out;
 }
 
@@ -327,14 +430,23 @@ int64_t value_dim(const proto::Attention& a) {
 bool reads_stream(const proto::ModelSpec& spec, const LinearInfo& info) {
   switch (info.role) {
     case LinearRole::kEmbedding:
+    case LinearRole::kPositions:
+    case LinearRole::kTokenTypes:
     case LinearRole::kOutput:
     case LinearRole::kDown:
     case LinearRole::kKeyUp:
     case LinearRole::kValueUp:
       return false;
     case LinearRole::kQuery:
-      return spec.layers(info.layer).sublayers(info.sublayer).attention().latent().query_rank() ==
-             0;
+      return layer_of(spec, info.layer, info.stack)
+                 .sublayers(info.sublayer)
+                 .attention()
+                 .latent()
+                 .query_rank() == 0;
+    case LinearRole::kKey:
+    case LinearRole::kValue:
+      return layer_of(spec, info.layer, info.stack).sublayers(info.sublayer).attention().source() ==
+             proto::SOURCE_SELF;
     default:
       return true;
   }

@@ -5,7 +5,10 @@
 // "layers.3.mlp.experts.7.down", "layers.3.mlp.shared.down", "layers.3.attention.heads.5.k_up",
 // "head"; vectors "layers.3.attention.norm", "layers.3.attention.query_norm",
 // "layers.3.mlp.post_norm", "layers.3.attention.sinks", "layers.3.mlp.choice_bias", "final_norm".
-// The part in the middle is the sublayer's own name.
+// The part in the middle is the sublayer's own name. Besides, where the spec has them: "positions",
+// "token_types"; vectors "layers.3.attention.output_norm", "layers.3.attention.relative_bias",
+// "embedding_norm", and beside every norm with a bias "..._bias" ("layers.3.mlp.norm_bias"). The
+// layers of an encoder stack are "encoder.layers.3...", its last norm is "encoder.final_norm".
 #pragma once
 
 #include <cstdint>
@@ -34,12 +37,18 @@ enum class LinearRole : uint8_t {
   kKeyValueDown,
   kKeyUp,
   kValueUp,
+  // Further embeddings, added to that of the tokens.
+  kPositions,
+  kTokenTypes,
 };
 const char* role_name(LinearRole role);  // "q", "down", ...
 // Few numbers that decide much: they are not compressed unless asked for.
 inline bool is_gate(LinearRole role) {
   return role == LinearRole::kRouter || role == LinearRole::kSharedGate;
 }
+
+// The list of layers that a layer is in; most models have only the first.
+enum class StackId : uint8_t { kDecoder, kEncoder };
 
 struct LinearInfo {
   std::string name;
@@ -48,8 +57,9 @@ struct LinearInfo {
   int sublayer;
   int64_t n, k;
   bool bias;
-  int expert = -1;  // of a mixture; those of its shared one have none
+  int expert = -1;  // of a MoE; its shared expert has none
   int head = -1;    // of latent attention
+  StackId stack = StackId::kDecoder;
   // Which of several that do the same for other inputs: an expert, a head; -1: it is alone.
   int part() const { return expert >= 0 ? expert : head; }
 };
@@ -61,7 +71,17 @@ enum class VectorRole : uint8_t {
   kKeyNorm,
   kFinalNorm,
   kSinks,
-  kChoiceBias
+  kChoiceBias,
+  kOutputNorm,
+  kEmbeddingNorm,
+  kRelativeBias,  // [buckets, heads]
+  kNormBias,
+  kPostNormBias,
+  kQueryNormBias,
+  kKeyNormBias,
+  kFinalNormBias,
+  kOutputNormBias,
+  kEmbeddingNormBias,
 };
 
 struct VectorInfo {
@@ -70,6 +90,7 @@ struct VectorInfo {
   int layer;  // -1: outside of the layers
   int sublayer;
   int64_t length;
+  StackId stack = StackId::kDecoder;
 };
 
 inline constexpr int kMaxStopTokens = 1024;
@@ -78,13 +99,22 @@ inline constexpr int kMaxStopTokens = 1024;
 // it is safe.
 void check_spec(const proto::ModelSpec& spec, const std::string& name);
 
-std::string sublayer_prefix(const proto::ModelSpec& spec, int layer,
-                            int sublayer);  // "layers.3.attention."
-// In the order of the computation.
+// Error(kUnsupported) naming the first part of a model that can be stored, but that the forward pass
+// does not compute yet (features_of() in formats/features.h). Called before weights are loaded.
+void check_runs(const proto::ModelSpec& spec, const std::string& name);
+
+int layer_count(const proto::ModelSpec& spec, StackId stack);
+const proto::LayerSpec& layer_of(const proto::ModelSpec& spec, int layer, StackId stack);
+// "layers.3.attention.", "encoder.layers.3.attention."
+std::string sublayer_prefix(const proto::ModelSpec& spec, int layer, int sublayer,
+                            StackId stack = StackId::kDecoder);
+// In the order of the computation: the embedding first, the head last where there is one.
 std::vector<LinearInfo> linears_of(const proto::ModelSpec& spec);
-std::vector<LinearInfo> linears_of(const proto::ModelSpec& spec, int layer);
+std::vector<LinearInfo> linears_of(const proto::ModelSpec& spec, int layer,
+                                   StackId stack = StackId::kDecoder);
 std::vector<VectorInfo> vectors_of(const proto::ModelSpec& spec);
-std::vector<VectorInfo> vectors_of(const proto::ModelSpec& spec, int layer);
+std::vector<VectorInfo> vectors_of(const proto::ModelSpec& spec, int layer,
+                                   StackId stack = StackId::kDecoder);
 uint64_t parameter_count(const proto::ModelSpec& spec);  // the tied matrix once
 
 // Attention in the form that is cached. For MLA all heads share one key, the rotary part and then

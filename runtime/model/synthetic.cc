@@ -20,7 +20,7 @@ struct Shape {
   const char* name;
   unsigned hidden, layers, width, heads, kv_heads, head_dim, vocab;
   bool tied;
-  unsigned experts = 0, chosen = 0;  // of a mixture; `width` is theirs
+  unsigned experts = 0, chosen = 0;  // of a MoE; `width` is theirs
   bool latent = false;  // DeepSeek-V2-Lite's attention, shared experts and dense first layer
 };
 constexpr Shape kShapes[] = {
@@ -121,27 +121,22 @@ class SyntheticSource final : public ModelSource {
   uint64_t hash() const override { return 0; }
   uint64_t tensor_bytes() const override {
     uint64_t total = 0;
-    for (const auto& l : linears_of(spec_)) total += encoded_bytes(encoding(l), l.n, l.k);
+    for (const auto& l : linears_of(spec_)) total += encoded_bytes(form(l), l.n, l.k);
     return total;
   }
   bool reads(const std::string&) const override { return false; }
 
   Linear linear(const LinearInfo& info) const override {
     Linear l{.name = info.name, .n = info.n, .k = info.k, .terms = {}, .bias = {}};
-    l.terms.push_back({.w = random_weight(encoding(info), info.n, info.k), .up = {}});
-    l.input = input(info);
+    const LinearForm f = form(info);
+    l.terms.push_back({.w = random_weight(f.terms[0].weight, info.n, info.k), .up = {}});
+    l.input = f.input;
     return l;
   }
-  Encoding encoding(const LinearInfo& info) const override {
-    if (is_gate(info.role)) return Encoding::dense(DType::kBF16);
-    return info.layer < 0 ? types_.tables : types_.linears;
-  }
-  InputEncoding input(const LinearInfo& info) const override {
-    const bool rounds = info.layer >= 0 && !is_gate(info.role);
-    return rounds ? types_.input : InputEncoding{};
-  }
-  void rows(const LinearInfo& info, int64_t row, int64_t rows, float* out) const override {
-    dense_rows(linear(info), row, rows, out);
+  LinearForm form(const LinearInfo& info) const override {
+    if (is_gate(info.role)) return plain_form(Encoding::dense(DType::kBF16));
+    if (info.layer < 0) return plain_form(types_.tables);
+    return plain_form(types_.linears, types_.input);
   }
   std::vector<float> bias(const LinearInfo& info) const override {
     return std::vector<float>(info.bias ? static_cast<size_t>(info.n) : 0);

@@ -263,7 +263,7 @@ class Sequences {
     expect_right(last, run(last));
   }
 
-  // Of each head, from column `first` on.
+  // Compares the outputs of each head, from column `first` on.
   void expect_right(const std::vector<Token>& tokens, const std::vector<float>& out,
                     double most = 3e-6, int64_t first = 0) const {
     size_t i = 0;
@@ -384,7 +384,7 @@ TEST(GpuAttention, of_tiles_is_the_same_but_for_the_rounding_to_f16) {
   }
 }
 
-// Of which 8-bit caches have scales that no f16 holds.
+// 8-bit caches of such rows have scales that no f16 holds.
 TEST(GpuAttention, holds_for_rows_of_every_size) {
   const auto largest = [](int step) {
     return [step](int64_t p) { return std::ldexp(1.0f, static_cast<int>(p * step % 40) - 38); };

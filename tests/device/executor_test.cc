@@ -93,7 +93,7 @@ struct Changed {
 std::function<void(Linear&)> encoded(const Encoding& e, const InputEncoding& input = {}) {
   return [=](Linear& l) {
     std::vector<float> dense(static_cast<size_t>(l.n * l.k));
-    dense_rows(l, 0, l.n, dense.data());
+    reference_decode(l, 0, l.n, dense.data());
     l.terms[0].w = encode(e, l.n, l.k, dense.data());
     if (l.name != "embedding") l.input = input;
   };
@@ -209,7 +209,7 @@ TEST(GpuExecutor, decodes_with_latent_attention_as_the_cpu_does) {
       const Batch batch{std::span(m.tokens).subspan(static_cast<size_t>(t), 1),
                         std::span(&segment, 1)};
       const auto logits = [&](Executor& e, KvCache& cache) {
-        const Activation l = forward_logits(e, m.model, batch, cache, std::span(&row, 1));
+        const Tensor l = forward_logits(e, m.model, batch, cache, std::span(&row, 1));
         std::vector<float> to(static_cast<size_t>(l.n));
         e.read(l, to);
         return to;
@@ -231,7 +231,7 @@ TEST(GpuExecutor, runs_mixtures_expert_by_expert_where_it_has_to) {
     Changed same(change, kMixture), other(change, kMixture);
     auto& down = other.model.blocks[1].sublayers[1].moe->experts[3].down;
     std::vector<float> dense(static_cast<size_t>(down.n * down.k));
-    dense_rows(down, 0, down.n, dense.data());
+    reference_decode(down, 0, down.n, dense.data());
     down.terms[0].w = encode(Encoding::dense(DType::kF16), down.n, down.k, dense.data());
     CountsExperts counting;
     const auto cpu = make_cpu_executor(), gpu = emulated(),
@@ -259,8 +259,8 @@ TEST(GpuExecutor, scores_distributions_as_the_cpu) {
     for (Executor* e : {cpu.get(), gpu.get()}) {
       auto& to = results[e == gpu.get()];
       to.resize(m);
-      const Activation q = e->buffer(Slot::kLogits, m, vocab),
-                       p = e->buffer(Slot::kBaseLogits, m, vocab);
+      const Tensor q = e->buffer(Slot::kLogits, m, vocab),
+                   p = e->buffer(Slot::kBaseLogits, m, vocab);
       e->write(logits, q);
       e->write(base, p);
       e->score(p, targets, {}, {}, of_base);
@@ -275,7 +275,7 @@ TEST(GpuExecutor, scores_distributions_as_the_cpu) {
       EXPECT_NEAR(b.divergence, a.divergence, 1e-5 * a.divergence + 1e-9);
     }
     logits[static_cast<size_t>(vocab / 2)] = NAN;
-    const Activation q = gpu->buffer(Slot::kLogits, m, vocab);
+    const Tensor q = gpu->buffer(Slot::kLogits, m, vocab);
     gpu->write(logits, q);
     gpu->score(q, targets, {}, {}, of_base);
     EXPECT_TRUE(std::isnan(of_base[0].log_sum));
@@ -291,10 +291,10 @@ TEST(GpuExecutor, weighs_what_is_behind_the_likeliest_as_the_cpu) {
   std::vector<Candidate> top(Executor::kMostCandidates);
   double mass[2];
   for (Executor* e : {cpu.get(), gpu.get()}) {
-    const Activation x = e->buffer(Slot::kLogits, 1, vocab);
+    const Tensor x = e->buffer(Slot::kLogits, 1, vocab);
     e->write(logits, x);
     e->top(x, top);
-    mass[e == gpu.get()] = e->mass_behind(x, top.front(), top.back(), 0.8);
+    mass[e == gpu.get()] = e->mass_behind(x, 0, top.front(), top.back(), 0.8);
   }
   EXPECT_GT(mass[0], 0);
   EXPECT_NEAR(mass[1], mass[0], 1e-12 * mass[0]);
@@ -306,11 +306,11 @@ TEST(GpuExecutor, forgets_at_the_end_of_a_hold_what_came_since) {
   const auto gpu = emulated();
   const auto loose = m.logits(*gpu);
   {
-    const Held outer(*gpu);
+    const WeightCacheScope outer(*gpu);
     EXPECT_EQ(m.logits(*gpu), loose);
     Changed other(encoded(Encoding::integer(2, 32)));
     {
-      const Held inner(*gpu);
+      const WeightCacheScope inner(*gpu);
       EXPECT_NE(other.logits(*gpu), loose);
     }
     EXPECT_EQ(m.logits(*gpu), loose);
@@ -330,9 +330,9 @@ TEST(GpuExecutor, turns_heads_by_their_positions_as_the_cpu_does) {
   for (const bool interleaved : {false, true}) {
     rope.set_interleaved(interleaved);
     const auto turned = [&](Executor& e) {
-      const Activation x = e.buffer(Slot::kQuery, 4, 3 * d);
+      const Tensor x = e.buffer(Slot::kQuery, 4, 3 * d);
       e.write(values, x);
-      e.rope(rope, d, {tokens, segments}, x);
+      e.run(RopeOp{&rope, d, {tokens, segments}, x});
       std::vector<float> to(values.size());
       e.read(x, to);
       return to;
@@ -494,7 +494,7 @@ TEST_P(GpuBatches, decode_to_the_bits_of_prefill) {
     const auto vocab = static_cast<size_t>(m.model.spec.vocab());
     const auto run = [&](KvCache& cache, std::span<const int32_t> tokens,
                          std::span<const Segment> segments, std::span<const int64_t> rows) {
-      const Activation hidden = forward_hidden(*gpu, m.model, {tokens, segments}, cache);
+      const Tensor hidden = forward_hidden(*gpu, m.model, {tokens, segments}, cache);
       std::vector<float> logits(rows.size() * vocab);
       gpu->read(forward_head(*gpu, m.model, hidden, rows), logits);
       return logits;
@@ -645,7 +645,7 @@ TEST_P(GpuMemoryPlan, is_what_is_taken) {
     const Segment all[] = {{0, 0, 24}};
     const int64_t last[] = {23};
     forward_logits(*gpu, m.model, {m.tokens, all}, *cache, last);
-    std::vector<Candidate> candidates(70);
+    std::vector<Candidate> candidates(2 * m.model.spec.vocab());
     for (int64_t p = 24; p < 40; ++p) {
       const Segment both[] = {{0, p, 1}, {1, p - 24, 1}};
       const int64_t rows[] = {0, 1};

@@ -4,15 +4,18 @@
 
 #include <cmath>
 
-#include "quant/gptq_gpu.h"
+#include "quant/gptq.h"
+#include "quant/input_correction.h"
 #include "quant/quantize_pass.h"
 #include "runtime/compress/check.h"
 #include "runtime/compress/driver.h"
 #include "runtime/cpu/cpu_executor.h"
+#include "runtime/cuda/gpu_algebra.h"
 #include "runtime/cuda/gpu_executor.h"
 #include "runtime/cuda_kernels/ops_table.h"
 #include "runtime/eval/evaluate.h"
 #include "tests/support/encodings.h"
+#include "tests/support/statistics.h"
 #include "tests/support/tiny_runtime.h"
 
 namespace pith {
@@ -30,10 +33,9 @@ InputStatistics statistics(int64_t m, int64_t k, uint64_t seed, int64_t hidden) 
   auto change = test::uniform_values(m * k, seed + 1);
   for (size_t i = 0; i < change.size(); ++i) change[i] = 0.1f * change[i] + 0.05f * x[i / 7 * 7];
   const auto missing = test::uniform_values(m * hidden, seed + 2);
-  InputStatistics s;
-  s.add("x", {.mean_square = true, .gram = true, .cross = true}, m, k, x.data(), change.data(),
-        hidden > 0 ? missing.data() : nullptr, hidden);
-  return s;
+  return test::statistics_of({.mean_square = true, .gram = true, .cross_gram = true}, m, k,
+                             x.data(), change.data(), hidden > 0 ? missing.data() : nullptr,
+                             hidden);
 }
 
 class GpuGptq : public testing::Test {
@@ -44,19 +46,14 @@ class GpuGptq : public testing::Test {
     std::vector<uint64_t> meant;
   };
   Result run(const Encoding& e, int64_t n, int64_t k, const std::vector<float>& w,
-             const float* gram, const GptqOptions& options, GpuDevice* device) {
+             const float* gram, const GptqOptions& options, Algebra& algebra) {
     Result out{allocate_weight(e, n, k), {}, std::vector<uint64_t>(static_cast<size_t>(n))};
-    const auto factor = GptqFactor::make(gram, k, gptq_group(e, k), options, device);
+    const auto factor = GptqFactor::make(algebra, gram, k, gptq_group(e, k), options);
     if (!factor) throw std::runtime_error("no factor");
     float absmax = 0;
     for (const float v : w) absmax = std::max(absmax, std::fabs(v));
     const RowJob job{e, n, k, 0, n, w.data(), nullptr, absmax, out.w.planes, out.meant.data()};
-    if (device == nullptr) {
-      out.loss = encode_gptq(*factor, options, job);
-    } else {
-      const GpuMatrix<float> on(*device, n, k, w.data());
-      out.loss = encode_gptq_on_gpu(*factor, options, job, on.data());
-    }
+    out.loss = factor->encode(options, job);
     return out;
   }
   void expect_as_good(const std::string& name, int64_t n, int64_t k, const GptqOptions& options,
@@ -65,18 +62,19 @@ class GpuGptq : public testing::Test {
     auto w = test::uniform_values(n * k, 3);
     for (int64_t i = 0; i < k; ++i) w[static_cast<size_t>(i)] *= 1e-4f;  // a small row
     const InputStatistics s = statistics(600, k, 4, 0);
-    const Result cpu = run(e, n, k, w, s.gram.data(), options, nullptr),
-                 gpu = run(e, n, k, w, s.gram.data(), options, &device_);
+    const Result cpu = run(e, n, k, w, s.gram.data(), options, cpu_algebra()),
+                 gpu = run(e, n, k, w, s.gram.data(), options, algebra_);
     EXPECT_NEAR(gpu.loss.norm, cpu.loss.norm, 1e-4 * cpu.loss.norm) << name;
     EXPECT_NEAR(gpu.loss.error, cpu.loss.error, by * cpu.loss.error) << name;
     std::vector<float> row(static_cast<size_t>(k));
     for (int64_t r = 0; r < n; ++r) {
-      decode_rows(gpu.w.weight, r, 1, row.data());
+      reference_decode(gpu.w.weight, r, 1, row.data());
       ASSERT_EQ(gpu.meant[static_cast<size_t>(r)], row_hash(row.data(), k)) << name << " " << r;
     }
   }
 
   GpuDevice device_{cuda::ops_table()};
+  GpuAlgebra algebra_{device_, "test"};
 };
 
 TEST_F(GpuGptq, plain_sweeps_give_the_codes_of_the_processor) {
@@ -86,13 +84,13 @@ TEST_F(GpuGptq, plain_sweeps_give_the_codes_of_the_processor) {
     const auto w = test::uniform_values(n * k, 3);
     const InputStatistics s = statistics(600, k, 4, 0);
     GptqOptions options{.damping = 0.01, .search = false, .refine = 0};
-    const Result cpu = run(e, n, k, w, s.gram.data(), options, nullptr),
-                 gpu = run(e, n, k, w, s.gram.data(), options, &device_);
+    const Result cpu = run(e, n, k, w, s.gram.data(), options, cpu_algebra()),
+                 gpu = run(e, n, k, w, s.gram.data(), options, algebra_);
     int64_t other = 0;
     std::vector<float> a(static_cast<size_t>(k)), b(a.size());
     for (int64_t r = 0; r < n; ++r) {
-      decode_rows(cpu.w.weight, r, 1, a.data());
-      decode_rows(gpu.w.weight, r, 1, b.data());
+      reference_decode(cpu.w.weight, r, 1, a.data());
+      reference_decode(gpu.w.weight, r, 1, b.data());
       for (size_t i = 0; i < a.size(); ++i) other += std::fabs(a[i] - b[i]) > 1e-3f;
     }
     EXPECT_LT(other, n * k / 50) << name;  // where a last bit decides, and what follows from that
@@ -122,15 +120,13 @@ TEST_F(GpuGptq, rows_do_not_depend_on_how_they_are_cut) {
   const auto w = test::uniform_values(n * k, 3);
   const InputStatistics s = statistics(600, k, 4, 0);
   const GptqOptions options;
-  const Result whole = run(e, n, k, w, s.gram.data(), options, &device_);
-  const auto factor = GptqFactor::make(s.gram.data(), k, 64, options, &device_);
+  const Result whole = run(e, n, k, w, s.gram.data(), options, algebra_);
+  const auto factor = GptqFactor::make(algebra_, s.gram.data(), k, 64, options);
   OwnedWeight pieces = allocate_weight(e, n, k);
-  const GpuMatrix<float> on(device_, n, k, w.data());
   for (int64_t r = 0; r < n; r += 16) {
     const int64_t rows = std::min<int64_t>(16, n - r);
-    encode_gptq_on_gpu(*factor, options,
-                       {e, n, k, r, rows, w.data() + r * k, nullptr, 0, pieces.planes, nullptr},
-                       on.from_row(r).data);
+    factor->encode(options,
+                   {e, n, k, r, rows, w.data() + r * k, nullptr, 0, pieces.planes, nullptr});
   }
   for (size_t p = 0; p < pieces.planes.size(); ++p)
     EXPECT_TRUE(std::ranges::equal(whole.w.planes[p].bytes, pieces.planes[p].bytes));
@@ -143,11 +139,11 @@ TEST_F(GpuGptq, dead_inputs_and_zero_rows_are_no_trouble) {
   InputStatistics s = statistics(600, k, 4, 0);
   for (int64_t i = 0; i < k; ++i) s.gram[7 * k + i] = s.gram[i * k + 7] = 0;
   const Encoding e = parse_encoding("int4-g64-asym");
-  const Result cpu = run(e, n, k, w, s.gram.data(), {}, nullptr),
-               gpu = run(e, n, k, w, s.gram.data(), {}, &device_);
+  const Result cpu = run(e, n, k, w, s.gram.data(), {}, cpu_algebra()),
+               gpu = run(e, n, k, w, s.gram.data(), {}, algebra_);
   EXPECT_NEAR(gpu.loss.error, cpu.loss.error, 0.02 * cpu.loss.error);
   std::vector<float> row(static_cast<size_t>(k));
-  decode_rows(gpu.w.weight, 5, 1, row.data());
+  reference_decode(gpu.w.weight, 5, 1, row.data());
   for (const float v : row) EXPECT_EQ(v, 0);
 }
 
@@ -157,7 +153,7 @@ TEST_F(GpuGptq, what_cannot_be_factored_is_refused) {
   const GptqOptions options{.damping = 0};
   for (int64_t i = 0; i < k; ++i) s.gram[3 * k + i] = s.gram[i * k + 3] = s.gram[5 * k + i];
   s.gram[3 * k + 3] = s.gram[5 * k + 5] * 0.5f;
-  EXPECT_EQ(GptqFactor::make(s.gram.data(), k, 32, options, &device_), nullptr);
+  EXPECT_EQ(GptqFactor::make(algebra_, s.gram.data(), k, 32, options), nullptr);
 }
 
 TEST_F(GpuGptq, correction_moves_weights_to_where_the_held_out_error_is_less) {
@@ -166,13 +162,18 @@ TEST_F(GpuGptq, correction_moves_weights_to_where_the_held_out_error_is_less) {
     const InputStatistics fitted = statistics(800, k, 4, hidden),
                           held = statistics(300, k, 14, hidden);
     const double damping = 0.1;
-    const auto correction = GpuCorrection::make(device_, fitted, held, k, damping);
-    ASSERT_NE(correction, nullptr);
     const auto w = test::uniform_values(n * k, 3);
-    const GpuMatrix<float> on(device_, n, k, w.data());
-    const GpuMatrix<float> move = correction->move(on.data(), 0, n);
-    std::vector<float> moved(w.size());
-    device_.download(moved.data(), move.data(), move.buffer.bytes());
+    const auto move_by = [&](Algebra& algebra, float share) {
+      auto moved = w;
+      const auto correction =
+          InputCorrection::make(algebra, fitted, statistics(300, k, 14, hidden), k, damping);
+      Matrix<float> there = algebra.borrow(moved.data(), n, k);
+      correction->apply(share, 0, there);
+      algebra.give_back(there, moved.data());
+      return moved;
+    };
+    std::vector<float> moved = move_by(algebra_, 1);
+    for (size_t i = 0; i < w.size(); ++i) moved[i] -= w[i];
     // It solves move (H + damping) = W (C - H) + R.
     double mean = 0;
     for (int64_t i = 0; i < k; ++i)
@@ -185,15 +186,15 @@ TEST_F(GpuGptq, correction_moves_weights_to_where_the_held_out_error_is_less) {
         };
         double left = damping * mean * at(moved, j), right = 0, held_right = 0, held_left = 0;
         if (hidden > 0) {
-          right = static_cast<double>(fitted.residual[r * k + j]);
-          held_right = static_cast<double>(held.residual[r * k + j]);
+          right = static_cast<double>(fitted.stream_cross_gram[r * k + j]);
+          held_right = static_cast<double>(held.stream_cross_gram[r * k + j]);
         }
         for (int64_t i = 0; i < k; ++i) {
           const auto of = [&](const Buffer<float>& b) { return static_cast<double>(b[i * k + j]); };
           left += at(moved, i) * of(fitted.gram);
-          right += at(w, i) * of(fitted.cross);
+          right += at(w, i) * of(fitted.cross_gram);
           held_left += at(moved, i) * of(held.gram);
-          held_right += at(w, i) * of(held.cross);
+          held_right += at(w, i) * of(held.cross_gram);
         }
         worst = std::max(worst, std::fabs(left - right));
         largest = std::max(largest, std::fabs(right));
@@ -202,16 +203,19 @@ TEST_F(GpuGptq, correction_moves_weights_to_where_the_held_out_error_is_less) {
       }
     }
     EXPECT_LT(worst, 1e-4 * largest);
-    double its_gain, its_cost;
-    correction->judge(on.data(), move, 0, &its_gain, &its_cost);
-    EXPECT_NEAR(its_gain, gain, 1e-3 * std::fabs(gain));
-    EXPECT_NEAR(its_cost, cost, 1e-3 * cost);
-    GpuMatrix<float> applied(device_, n, k, w.data());
-    correction->apply(move, 0.25f, applied.data());
-    std::vector<float> after(w.size());
-    device_.download(after.data(), applied.data(), applied.buffer.bytes());
-    for (size_t i = 0; i < w.size(); ++i)
-      ASSERT_FLOAT_EQ(after[i], std::fma(0.25f, moved[i], w[i]));
+    for (Algebra* algebra : {static_cast<Algebra*>(&algebra_), &cpu_algebra()}) {
+      const auto correction =
+          InputCorrection::make(*algebra, fitted, statistics(300, k, 14, hidden), k, damping);
+      auto rows = w;
+      const auto effect = correction->judge(algebra->borrow(rows.data(), n, k), 0);
+      EXPECT_NEAR(effect.gain, gain, 1e-3 * std::fabs(gain));
+      EXPECT_NEAR(effect.cost, cost, 1e-3 * cost);
+    }
+    const auto quarter = move_by(algebra_, 0.25f), host = move_by(cpu_algebra(), 0.25f);
+    for (size_t i = 0; i < w.size(); ++i) {
+      ASSERT_NEAR(quarter[i], w[i] + 0.25f * moved[i], 1e-6f);
+      ASSERT_NEAR(quarter[i], host[i], 1e-5f);
+    }
   }
 }
 
@@ -226,8 +230,8 @@ class GpuCompression : public testing::Test {
   }
   CompressReport run(Executor* executor) {
     Passes passes;
-    passes.push_back(
-        make_quantize_pass({.linears = encoding_for_type("w4", 32), .method = "gptq"}));
+    passes.push_back(make_quantize_pass(
+        {.linears = encoding_for_type("w4", 32), .method = parse_method("gptq")}));
     CompressOptions options{.output = output(), .calibration = text_};
     options.executor = executor;
     return compress(*source_, passes, options);

@@ -32,7 +32,7 @@ template <class P>
 void run_gemm(GpuDevice& device, cuda::Status (*cuda::Ops::*op)(const P&, cuda::Stream), P p,
               const cuda::GemmPlan* plan = nullptr) {
   cuda::Chip chip;
-  GpuDevice::check(device.ops().chip(&chip));
+  GpuDevice::check(device.ops().chip(&chip), "chip");
   p.plan = plan != nullptr ? *plan : cuda::plan_gemm(p, chip);
   const cuda::TileWeight& w = p.to[0].w;
   p.plan.tokens =
@@ -102,7 +102,7 @@ void expect_gemm(const Encoding& e, const Case& c) {
   const auto weights = test::weight_values(c.n, c.k, 3);
   const Weight w = encode(e, c.n, c.k, weights.data());
   std::vector<float> decoded(static_cast<size_t>(c.n * c.k));
-  decode_rows(w, 0, c.n, decoded.data());
+  reference_decode(w, 0, c.n, decoded.data());
   const auto x = inputs(c.m, c.k), bias = test::uniform_values(c.n, 4),
              added = test::uniform_values(c.m * c.n, 5);
   // nf4 and f32 are rounded to f16.
@@ -412,7 +412,7 @@ TEST(QuantGemm, has_weights_for_cublas_that_are_the_decoded_ones_in_f16) {
     device.download(halves.data(), to.data(), halves.size() * 2);
     std::vector<float> row(static_cast<size_t>(k));
     for (int64_t r = 0; r < 32; ++r) {
-      if (r + 16 < n) decode_rows(w, r + 16, 1, row.data());
+      if (r + 16 < n) reference_decode(w, r + 16, 1, row.data());
       for (int64_t i = 0; i < stride; ++i) {
         const float got = f16_to_f32(halves[static_cast<size_t>(r * stride + i)]);
         if (i >= k) {  // where inputs are 0

@@ -1,4 +1,4 @@
-#include "formats/chat_template.h"
+#include "formats/jinja/chat_template.h"
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>

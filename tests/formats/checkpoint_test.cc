@@ -8,6 +8,7 @@
 #include "core/bytes.h"
 #include "formats/gguf.h"
 #include "formats/safetensors.h"
+#include "formats/tokenizer/tokenizer.h"
 #include "tests/support/llama2c_bytes.h"
 #include "tests/support/safetensors_bytes.h"
 #include "tests/support/test_data.h"
@@ -101,19 +102,21 @@ TEST(OpenCheckpoint, collects_the_files_of_the_tokenizer) {
     EXPECT_EQ(c.path, path);
     EXPECT_EQ(c.config.at("model_type"), "llama");
     EXPECT_EQ(c.generation_config.at("eos_token_id"), 7);
-    EXPECT_EQ(c.tokenizer.tokenizer_json, "{\"t\":1}");
-    EXPECT_EQ(c.tokenizer.tokenizer_config, R"({"chat_template":"plain"})");
-    EXPECT_EQ(c.tokenizer.sentencepiece, "spm");
-    EXPECT_EQ(c.tokenizer.chat_template, "plain");
+    EXPECT_TRUE(c.tokenizer.empty());
+    const TokenizerFiles t = tokenizer_files_of(c);
+    EXPECT_EQ(t.tokenizer_json, "{\"t\":1}");
+    EXPECT_EQ(t.tokenizer_config, R"({"chat_template":"plain"})");
+    EXPECT_EQ(t.sentencepiece, "spm");
+    EXPECT_EQ(t.chat_template, "plain");
   }
   m.put("chat_template.jinja", "from file");
-  EXPECT_EQ(open_checkpoint(m.path()).tokenizer.chat_template, "from file");
+  EXPECT_EQ(tokenizer_files_of(open_checkpoint(m.path())).chat_template, "from file");
 }
 
 TEST(OpenCheckpoint, a_model_without_tokenizer_opens) {
   const Model m;
   const Checkpoint c = open_checkpoint(m.path());
-  EXPECT_TRUE(c.tokenizer.empty());
+  EXPECT_TRUE(tokenizer_files_of(c).empty());
   EXPECT_TRUE(c.generation_config.is_null());
 }
 
@@ -121,7 +124,7 @@ TEST(OpenCheckpoint, of_several_chat_templates_takes_the_default) {
   Model m;
   const auto chat_template = [&](const char* config) {
     m.put("tokenizer_config.json", config);
-    return open_checkpoint(m.path()).tokenizer.chat_template;
+    return tokenizer_files_of(open_checkpoint(m.path())).chat_template;
   };
   EXPECT_EQ(
       chat_template(
@@ -158,7 +161,7 @@ TEST(OpenCheckpoint, real_files_open) {
   EXPECT_FALSE(llama2c.tokenizer.llama2c.empty());
   PITH_SHARED_OR_SKIP(tiny, "tinystories-656K/bf16");
   const Checkpoint hf = open_checkpoint(tiny);
-  EXPECT_FALSE(hf.tokenizer.tokenizer_json.empty());
+  EXPECT_FALSE(tokenizer_files_of(hf).tokenizer_json.empty());
   EXPECT_FALSE(hf.generation_config.is_null());
   PITH_SHARED_OR_SKIP(gguf, "tokenizers/ggml-vocab-gpt-2.gguf");
   const Checkpoint vocabulary = open_checkpoint(gguf);

@@ -139,7 +139,7 @@ const CorruptCase kHeaderCases[] = {
      kCorrupt, "header checksum is wrong"},
     {"version_0", header([](PackedHeader& h) { h.version = 0; }), kUnsupported, "version 0"},
     {"version_1", header([](PackedHeader& h) { h.version = 1; }), kUnsupported, "version 1"},
-    {"version_3", header([](PackedHeader& h) { h.version = 3; }), kUnsupported, "version 3"},
+    {"version_4", header([](PackedHeader& h) { h.version = 4; }), kUnsupported, "version 4"},
     {"version_big_endian", header([](PackedHeader& h) { h.version = 1u << 24; }), kUnsupported,
      "version 16777216"},
     {"header_bytes_0", header([](PackedHeader& h) { h.header_bytes = 0; }), kCorrupt, "malformed"},

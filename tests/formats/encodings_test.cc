@@ -16,6 +16,7 @@
 #include "core/error.h"
 #include "core/parallel.h"
 #include "formats/encodings/int_group.h"
+#include "formats/encodings/sparse.h"
 #include "tests/support/encodings.h"
 #include "tests/support/test_data.h"
 
@@ -32,9 +33,15 @@ std::string shape_name(const Encoding& e, Shape s) {
   return fmt::format("{} of {} x {}", to_string(e), s.n, s.k);
 }
 
+std::vector<Encoding> all_encodings() {
+  auto all = test::writable_encodings();
+  std::ranges::copy(test::sparse_encodings(), std::back_inserter(all));
+  return all;
+}
+
 template <class F>
 void for_all(F f) {
-  for (const Encoding& e : test::writable_encodings()) {
+  for (const Encoding& e : all_encodings()) {
     for (const Shape s : kShapes) {
       SCOPED_TRACE(shape_name(e, s));
       f(e, s);
@@ -45,7 +52,7 @@ void for_all(F f) {
 
 std::vector<float> decode_all(const Weight& w) {
   std::vector<float> out(static_cast<size_t>(w.n * w.k));
-  decode_rows(w, 0, w.n, out.data());
+  reference_decode(w, 0, w.n, out.data());
   return out;
 }
 
@@ -62,13 +69,13 @@ void expect_same_planes(const Weight& a, const Weight& b) {
 
 TEST(Encodings, names_parse_back_and_are_unique) {
   std::set<std::string> names;
-  for (const Encoding& e : test::writable_encodings()) {
+  for (const Encoding& e : all_encodings()) {
     const std::string name = to_string(e);
     EXPECT_TRUE(names.insert(name).second) << name << " names two encodings";
     EXPECT_EQ(parse_encoding(name), e) << name;
     EXPECT_TRUE(can_encode(e)) << name;
   }
-  EXPECT_EQ(names.size(), 3u + 5 * 4 * 13 + 6 + 1);
+  EXPECT_EQ(names.size(), 3u + 5 * 4 * 13 + 6 + 1 + test::sparse_encodings().size());
 }
 
 TEST(Encodings, names_are_what_the_documents_say) {
@@ -191,7 +198,7 @@ TEST(Encodings, sizes_are_those_of_the_format) {
 }
 
 TEST(Encodings, sizes_that_overflow_are_errors) {
-  for (const Encoding& encoding : test::writable_encodings()) {
+  for (const Encoding& encoding : all_encodings()) {
     const int64_t k = int64_t{1} << 40;
     EXPECT_PITH_ERROR(plane_layouts(encoding, k, k), ErrorKind::kCorrupt, "overflows");
   }
@@ -206,7 +213,8 @@ TEST(Encodings, slabs_of_rows_give_the_bytes_of_the_whole) {
     float absmax = 0;
     for (const float v : w) absmax = std::max(absmax, std::fabs(v));
     const OwnedWeight slabs = allocate_weight(e, s.n, s.k);
-    const int64_t unit = e.kind == EncodingKind::kFp8 && e.area == ScaleArea::kBlock128 ? 128 : 1;
+    const bool blocks = e.value_kind() == EncodingKind::kFp8 && e.area == ScaleArea::kBlock128;
+    const int64_t unit = blocks ? 128 : 1;
     for (int64_t row = 0; row < s.n; row += unit) {
       ops(e.kind).encode(e, s.n, s.k, row, std::min(unit, s.n - row), w.data() + row * s.k, absmax,
                          slabs.planes);
@@ -223,7 +231,7 @@ TEST(Encodings, rows_decode_alone_as_in_the_whole) {
     for (const int64_t row : {int64_t{0}, s.n / 2, s.n - 1}) {
       const int64_t rows = std::min<int64_t>(2, s.n - row);
       std::vector<float> part(static_cast<size_t>(rows * s.k));
-      decode_rows(weight, row, rows, part.data());
+      reference_decode(weight, row, rows, part.data());
       ASSERT_EQ(std::memcmp(part.data(), whole.data() + row * s.k, part.size() * 4), 0) << row;
     }
   });
@@ -332,6 +340,23 @@ void expect_fp8_rounding(const Weight& w, const std::vector<float>& x) {
   }
 }
 
+// The kept columns decode as they do in the inner encoding, the others are 0.
+void expect_inner_values(const Weight& w, const std::vector<float>& x) {
+  const Sparsity& s = w.encoding.sparsity;
+  const auto mask = magnitude_mask(s, w.k, w.n, x.data());
+  ASSERT_EQ(stored_mask(w, 0, w.n), mask);
+  const auto inner = decode_all(kept_values(w));
+  const auto y = decode_all(w);
+  for (int64_t r = 0; r < w.n; ++r) {
+    auto from = static_cast<size_t>(r * kept_per_row(s, w.k));
+    for (int64_t c = 0; c < w.k; ++c) {
+      const bool kept =
+          is_kept(std::span(mask).subspan(static_cast<size_t>(r * mask_words(w.k))), c);
+      ASSERT_EQ(y[static_cast<size_t>(r * w.k + c)], kept ? inner[from++] : 0) << r << ", " << c;
+    }
+  }
+}
+
 TEST(Encodings, decoding_what_was_encoded_stays_within_the_bound_of_the_encoding) {
   for_all([](const Encoding& e, Shape s) {
     const auto w = test::weight_values(s.n, s.k, 4);
@@ -347,6 +372,9 @@ TEST(Encodings, decoding_what_was_encoded_stays_within_the_bound_of_the_encoding
       }
       case EncodingKind::kFp8:
         expect_fp8_rounding(weight, w);
+        break;
+      case EncodingKind::kSparse:
+        expect_inner_values(weight, w);
         break;
       case EncodingKind::kMx:
         expect_nearest_codes(weight, w);
@@ -383,7 +411,7 @@ TEST(Encodings, encoding_does_not_depend_on_the_number_of_threads) {
 
 // Magnitudes at the ends of f32: what comes out is finite and near, or the error says why not.
 TEST(Encodings, tiny_and_huge_weights_decode_to_finite_numbers_or_are_refused) {
-  for (const Encoding& e : test::writable_encodings()) {
+  for (const Encoding& e : all_encodings()) {
     for (const float size : {1e-45f, 1e-40f, 1e-38f, 1e-36f, 1e-30f, 1e-7f, 1e5f, 1e30f, 3e38f}) {
       SCOPED_TRACE(fmt::format("{} of size {}", to_string(e), size));
       auto w = test::uniform_values(3 * 40, 6, 1);
@@ -397,7 +425,7 @@ TEST(Encodings, tiny_and_huge_weights_decode_to_finite_numbers_or_are_refused) {
         EXPECT_GE(size, e.scale == DType::kF16 ? 1e5f : 1e30f);
         continue;
       }
-      if (e.kind == EncodingKind::kDense) continue;
+      if (e.value_kind() == EncodingKind::kDense) continue;
       const auto y = decode_all(weight);
       for (size_t i = 0; i < w.size(); ++i) {
         ASSERT_TRUE(std::isfinite(y[i])) << w[i];
@@ -653,7 +681,7 @@ TEST(Encodings, slices_keep_the_bytes_alive) {
     const auto w = test::weight_values(19, 40, 10);
     const Weight weight = encode(Encoding::integer(5, 16, false), 19, 40, w.data());
     slice = slice_rows(weight, 16, 3);
-    decode_rows(weight, 16, 3, expected.data());
+    reference_decode(weight, 16, 3, expected.data());
   }
   EXPECT_EQ(decode_all(slice), expected);
 }

@@ -8,6 +8,7 @@
 #include <functional>
 
 #include "formats/safetensors.h"
+#include "formats/tokenizer/tokenizer.h"
 #include "tests/support/safetensors_bytes.h"
 #include "tests/support/test_data.h"
 
@@ -17,6 +18,9 @@ namespace {
 using test::TemporaryFolder;
 using testing::ElementsAre;
 using testing::Pair;
+
+// A model folder with everything that open_model() reads of it.
+void open_with_tokenizer(const std::string& path) { tokenizer_files_of(open_checkpoint(path)); }
 
 constexpr const char* kIndexName = "model.safetensors.index.json";
 
@@ -325,11 +329,11 @@ TEST(StandIn, is_named_with_its_remedy) {
       const bool single =
           std::string_view(file).ends_with("gguf") || std::string_view(file).ends_with("bin");
       EXPECT_PITH_ERROR(
-          open_checkpoint(single ? f.file(file) : f.path()), ErrorKind::kCorrupt,
+          open_with_tokenizer(single ? f.file(file) : f.path()), ErrorKind::kCorrupt,
           fmt::format(
               "{}: {}", f.file(file),
               std::string_view(c.message).starts_with("the file") ? "the file is empty" : "is"));
-      EXPECT_PITH_ERROR(open_checkpoint(single ? f.file(file) : f.path()), ErrorKind::kCorrupt,
+      EXPECT_PITH_ERROR(open_with_tokenizer(single ? f.file(file) : f.path()), ErrorKind::kCorrupt,
                         c.message);
     }
   }
@@ -356,7 +360,8 @@ TEST(SafetensorsFolder, pipes_and_sockets_are_refused_without_being_opened) {
     if (!std::string_view(name).ends_with("index.json")) f.shard("model.safetensors", {"a"});
     remove_file(f.file(name));
     ASSERT_EQ(::mkfifo(f.file(name).c_str(), 0600), 0);
-    EXPECT_PITH_ERROR(open_checkpoint(f.path()), ErrorKind::kIo, "is a pipe, not a regular file");
+    EXPECT_PITH_ERROR(open_with_tokenizer(f.path()), ErrorKind::kIo,
+                      "is a pipe, not a regular file");
     EXPECT_PITH_ERROR(open_checkpoint(f.file(name)), ErrorKind::kIo, "not a regular file");
   }
   EXPECT_PITH_ERROR(open_checkpoint("/dev/zero"), ErrorKind::kIo, "is a device");

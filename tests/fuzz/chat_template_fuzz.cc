@@ -13,8 +13,8 @@
 
 #include "core/error.h"
 #include "core/json.h"
-#include "formats/chat_template.h"
-#include "formats/tokenizer/unicode.h"
+#include "core/utf8.h"
+#include "formats/jinja/chat_template.h"
 
 namespace {
 

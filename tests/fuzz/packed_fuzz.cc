@@ -1,5 +1,5 @@
-// The input is a packed file, or else a manifest. A file gets the version, right sizes and
-// checksums in its header first. Then, of either, the manifest is taken and a file made that fits
+// The input is a packed file, or else a manifest. A file gets a version that is read, right sizes
+// and checksums in its header first. Then, of either, the manifest is taken and a file made that fits
 // it where that takes little: planes one behind the other, of the sizes that their encodings need,
 // of bytes counted up. What parses is checked as a model, and rows of every weight are decoded; a
 // plane that is shorter than its decoder believes is found by the sanitizer.
@@ -11,6 +11,7 @@
 
 #include "core/buffer.h"
 #include "core/error.h"
+#include "formats/features.h"
 #include "formats/manifest_wire.h"
 #include "formats/packed_file.h"
 #include "runtime/model/model.h"
@@ -66,8 +67,8 @@ void decode_some(std::span<const std::byte> file, const PackedLayout& layout) {
     if (!small) continue;
     const int64_t rows = std::min(linear.n, kMaxWeights / linear.k);
     std::vector<float> out(static_cast<size_t>(rows * linear.k));
-    dense_rows(linear, 0, rows, out.data());
-    dense_rows(linear, linear.n - rows, rows, out.data());
+    reference_decode(linear, 0, rows, out.data());
+    reference_decode(linear, linear.n - rows, rows, out.data());
   }
 }
 
@@ -76,11 +77,13 @@ void check_model(const proto::ModelSpec& spec) {
   for (const auto& l : linears_of(spec)) require(l.n > 0 && l.k > 0 && !l.name.empty());
   for (const auto& v : vectors_of(spec)) require(v.length > 0);
   parameter_count(spec);
-  for (int i = 0; i < std::min(spec.layers_size(), 4); ++i) {
-    for (const auto& s : spec.layers(i).sublayers()) {
-      const auto& rope = s.attention().rope();
-      for (const int64_t length : {int64_t{1}, static_cast<int64_t>(spec.context())})
-        require(rope_table(rope, length).frequency.size() == rope.dims() / 2);
+  for (const StackId stack : {StackId::kDecoder, StackId::kEncoder}) {
+    for (int i = 0; i < std::min(layer_count(spec, stack), 4); ++i) {
+      for (const auto& s : layer_of(spec, i, stack).sublayers()) {
+        const auto& rope = s.attention().rope();
+        for (const int64_t length : {int64_t{1}, static_cast<int64_t>(spec.context())})
+          require(rope_table(rope, length).frequency.size() == rope.dims() / 2);
+      }
     }
   }
 }
@@ -156,6 +159,8 @@ void try_manifest(const std::string& bytes) {
     try_file(test::with_manifest_bytes(test::with_packed_header(file, h), bytes));
     check_manifest_wire(bytes, "fuzz");
     if (!m.ParseFromString(bytes) || !placer.place(&m)) return;
+    m.clear_features();
+    for (const auto& feature : features_of(m)) m.add_features(feature);
   } catch (const Error&) {
     return;
   }
@@ -175,7 +180,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   test::PackedHeader h = test::packed_header(input);
   if (h.manifest_offset < 64 || h.manifest_offset > size) return 0;
-  h.version = kPackedVersion;
+  if (h.version != kOldestVersion) h.version = kPackedVersion;
   const std::string manifest = input.substr(h.manifest_offset);
   try_file(test::with_manifest_bytes(test::with_packed_header(input, h), manifest));
   try_manifest(manifest);

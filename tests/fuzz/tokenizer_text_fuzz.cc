@@ -10,9 +10,9 @@
 #include <string_view>
 
 #include "core/error.h"
-#include "formats/tokenizer/regex.h"
+#include "core/regex/regex.h"
+#include "core/utf8.h"
 #include "formats/tokenizer/tokenizer.h"
-#include "formats/tokenizer/unicode.h"
 
 namespace {
 

@@ -104,7 +104,8 @@ TEST_F(EvaluationFaults, every_input_is_named_before_the_model_is_loaded) {
 }
 
 TEST_F(EvaluationFaults, base_and_model_exchanged_is_noticed) {
-  ASSERT_EQ(run({"quantize", in(), folder_.file("w4.pith"), "w4", "-q"}).exit_code, 0);
+  ASSERT_EQ(
+      run({"quantize", in(), folder_.file("w4.pith"), "w4", "--method", "rtn", "-q"}).exit_code, 0);
   const auto right =
       run({"eval", "kl", folder_.file("w4.pith"), "--base", in(), "-f", text_, "-q"});
   EXPECT_EQ(right.exit_code, 0) << right.err;
@@ -155,7 +156,8 @@ TEST_F(EvaluationFaults, text_by_a_pipe_is_that_of_the_file) {
 }
 
 TEST_F(EvaluationFaults, stored_logits_stand_for_the_base) {
-  ASSERT_EQ(run({"quantize", in(), folder_.file("w4.pith"), "w4", "-q"}).exit_code, 0);
+  ASSERT_EQ(
+      run({"quantize", in(), folder_.file("w4.pith"), "w4", "--method", "rtn", "-q"}).exit_code, 0);
   const std::string model = folder_.file("w4.pith"), stored = folder_.file("base.logits");
   const auto direct = run({"eval", "kl", model, in(), "--base", in(), "-f", text_, "-q",
                            "--protocol", "text-32", "--save-base", stored, "--json", "-"});

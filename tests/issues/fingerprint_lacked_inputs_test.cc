@@ -41,7 +41,8 @@ class FingerprintOf : public testing::Test {
   ScopedSyscalls scope_{unsynced_};
   test::TemporaryFolder folder_;
   std::string config_ = test::tiny_config({.layers = 2});
-  QuantizeSettings settings_{.linears = encoding_for_type("w4"), .method = "smoothquant+gptq"};
+  QuantizeSettings settings_{.linears = encoding_for_type("w4"),
+                             .method = parse_method("smoothquant+gptq")};
   CompressOptions options_{.output = "out", .calibration = {{1, 2, 3}, {4, 5}}};
 };
 
@@ -74,7 +75,7 @@ TEST_F(FingerprintOf, changes_with_each_single_input) {
       {"scales", [](auto& s) { s.linears.scale = DType::kBF16; }},
       {"embedding", [](auto& s) { s.embedding = encoding_for_type("w6"); }},
       {"head", [](auto& s) { s.head = encoding_for_type("w6"); }},
-      {"method", [](auto& s) { s.method = "gptq"; }},
+      {"method", [](auto& s) { s.method = parse_method("gptq"); }},
       {"smooth alpha", [](auto& s) { s.smooth_alpha = 0.25; }},
       {"inputs", [](auto& s) { s.input = input_for_type("w8a8"); }},
       {"damping", [](auto& s) { s.gptq.damping = 0.2; }},
@@ -148,8 +149,8 @@ TEST_F(FingerprintOf, of_a_changed_configuration_refuses_to_go_on_and_says_why) 
   changed["rope_theta"] = 100.0;
   write(changed.dump());
   EXPECT_PITH_ERROR(compress_now(no_progress()), ErrorKind::kUsage,
-                    "finished parts of an earlier run with other settings (another model "
-                    "description)");
+                    "finished parts of an earlier run with other settings (another configuration; "
+                    "another model description)");
   settings_.linears = encoding_for_type("w8");
   EXPECT_PITH_ERROR(compress_now(no_progress()), ErrorKind::kUsage,
                     "linears: int4-g64-asym then, int8-g64 now");

@@ -7,7 +7,7 @@
 
 #include "core/bytes.h"
 #include "core/file.h"
-#include "runtime/engine.h"
+#include "runtime/engine/engine.h"
 #include "tests/support/test_data.h"
 #include "tests/support/tiny_model.h"
 #include "tests/support/tiny_tokenizer.h"

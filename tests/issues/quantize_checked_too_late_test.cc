@@ -80,19 +80,19 @@ TEST_F(QuantizeCommandTest, says_what_has_no_effect) {
     Arguments arguments;
     const char* says;
   } cases[] = {
-      {{"--damp-percent", "1"}, "--damp-percent has no effect"},
-      {{"--refine", "3", "--no-order"}, "--no-order has no effect"},
+      {{"--method", "rtn", "--damp-percent", "1"}, "--damp-percent has no effect"},
+      {{"--method", "rtn", "--refine", "3", "--no-order"}, "--no-order has no effect"},
       {{"--smooth-alpha", "0.5"}, "--smooth-alpha has no effect"},
       {{"--candidates", "w4"}, "--candidates has no effect"},
-      {{"--nsamples", "3"}, "--nsamples has no effect"},
+      {{"--method", "rtn", "--nsamples", "3"}, "--nsamples has no effect"},
       {{"--tensor-type", "nosuch=w8"}, "--tensor-type nosuch=int8-g64 matches no layer"},
       {{"--ignore", "nosuch"}, "--ignore nosuch matches no layer"},
       {{"f16", "--method", "gptq"}, "gptq changes nothing for f16"},
       {{"nf4", "--sym"}, "--sym has no effect"},
       {{"mxfp4", "--method", "gptq", "--nsamples", "8", "--seqlen", "16"},
        "gptq does not round mxfp4"},
-      {{"w2"}, "2 bits with rtn"},
-      {{"f32"}, "is larger than the input"},
+      {{"w2", "--method", "rtn"}, "2 bits with rtn"},
+      {{"f32", "--method", "rtn"}, "is larger than the input"},
   };
   for (const auto& c : cases) {
     Arguments all = {in(), out(), "--dry-run"};

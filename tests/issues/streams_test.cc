@@ -94,7 +94,7 @@ TEST_F(Streams, of_every_kind_end_in_a_documented_exit_code) {
   };
   const std::vector<Case> cases = {
       {{"run", in(), "-p", "the", "-n", "2", "-t", "1"}, true, 0},
-      {{"quantize", in(), out, "w4", "-t", "1"}, true, 0},
+      {{"quantize", in(), out, "w4", "--method", "rtn", "-t", "1"}, true, 0},
       {{"inspect", folder_.file("none")}, false, 4},
       {{"inspect", in(), "--nonsense"}, false, 2},
       {{"chat", in(), "-n", "1", "-t", "1"}, false, 0},
@@ -127,7 +127,10 @@ TEST_F(Streams, of_every_kind_end_in_a_documented_exit_code) {
 
 TEST_F(Streams, without_output_every_result_for_it_is_an_error) {
   const std::string packed = folder_.file("out.pith"), text = folder_.file("text");
-  ASSERT_EQ(test::run_process({PITH_PROGRAM, "quantize", in(), packed, "w4", "-q"}).exit_code, 0);
+  ASSERT_EQ(
+      test::run_process({PITH_PROGRAM, "quantize", in(), packed, "w4", "--method", "rtn", "-q"})
+          .exit_code,
+      0);
   std::string words;
   for (int i = 0; i < 20; ++i) words += "the cat sat on the mat ";
   write_file(text, std::as_bytes(std::span(words)));
@@ -145,7 +148,7 @@ TEST_F(Streams, without_output_every_result_for_it_is_an_error) {
       {"eval", "kl", packed, "--base", in(), "-f", text},
       {"compare", in(), "--types", "w4", "--no-speed", "-f", text},
       {"bench", in(), "-p", "4", "-n", "2", "--repetitions", "1"},
-      {"quantize", in(), folder_.file("o2.pith"), "w4", "--json", "-"}};
+      {"quantize", in(), folder_.file("o2.pith"), "w4", "--method", "rtn", "--json", "-"}};
   for (const auto& c : commands) {
     std::vector<std::string> arguments = c;
     arguments.insert(arguments.begin(), PITH_PROGRAM);
@@ -195,10 +198,13 @@ TEST_F(Streams, a_cache_that_no_memory_holds_is_refused_with_what_fits) {
 
 TEST_F(Streams, that_were_closed_are_not_taken_by_files_of_the_work) {
   const std::string out = folder_.file("out.pith"), other = folder_.file("other.pith");
-  const std::vector<std::string> c = {PITH_PROGRAM, "quantize", in(), out, "w4", "-t", "1"};
+  const std::vector<std::string> c = {PITH_PROGRAM, "quantize", in(), out, "w4",
+                                      "--method",   "rtn",      "-t", "1"};
   ASSERT_EQ(run_with(c, Stream::kClosed, Stream::kClosed, Stream::kClosed), 0);
-  ASSERT_EQ(test::run_process({PITH_PROGRAM, "quantize", in(), other, "w4", "-t", "1"}).exit_code,
-            0);
+  ASSERT_EQ(
+      test::run_process({PITH_PROGRAM, "quantize", in(), other, "w4", "--method", "rtn", "-t", "1"})
+          .exit_code,
+      0);
   EXPECT_EQ(read_file(out, 1 << 24), read_file(other, 1 << 24));
 }
 

@@ -7,10 +7,10 @@
 #include <functional>
 
 #include "core/json.h"
+#include "core/regex/regex.h"
 #include "formats/tokenizer/gguf_splits.h"
 #include "formats/tokenizer/normalizer.h"
 #include "formats/tokenizer/pre_tokenizer.h"
-#include "formats/tokenizer/regex.h"
 #include "formats/tokenizer/tokenizer.h"
 #include "tests/support/test_data.h"
 

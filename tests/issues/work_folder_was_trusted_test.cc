@@ -197,7 +197,8 @@ TEST_F(WorkFolderTest, is_for_one_process_at_a_time) {
 
 TEST_F(WorkFolderTest, tokens_that_the_model_does_not_know_are_refused) {
   Passes passes;
-  passes.push_back(make_quantize_pass({.linears = encoding_for_type("w4"), .method = "gptq"}));
+  passes.push_back(
+      make_quantize_pass({.linears = encoding_for_type("w4"), .method = parse_method("gptq")}));
   for (const int32_t id : {96, 900000, -1}) {
     EXPECT_PITH_ERROR(
         compress(*source_, passes, {.output = output(), .calibration = {{1, 2, id, 4}}}),

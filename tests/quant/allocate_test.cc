@@ -78,18 +78,21 @@ TEST(Allocate, takes_the_fewest_bytes_for_a_divergence_or_says_that_it_cannot) {
 
 TEST(Allocate, measures_less_divergence_for_more_bits_and_leaves_out_what_is_left_out) {
   const test::TinyRuntime tiny;
-  QuantizeSettings settings{.method = "gptq", .ignore = {"o"}};
+  QuantizeSettings settings{.method = parse_method("gptq"), .ignore = {"o"}};
   settings.overrides.emplace_back("embedding", Encoding::integer(8, 64));
   std::vector<std::vector<int32_t>> windows;
   for (uint64_t i = 0; i < 6; ++i) windows.push_back(test::random_tokens(40, 96, i));
   for (const char* method : {"rtn", "gptq"}) {
-    settings.method = method;
+    settings.method = parse_method(method);
     const auto executor = make_cpu_executor();
-    const auto groups = measure_choices(
-        tiny.source(), settings,
-        {Encoding::integer(2, 32, false), Encoding::integer(4, 32, false), Encoding::nf4(16),
-         Encoding::integer(8, 32)},
-        {test::random_tokens(40, 96, 9), test::random_tokens(33, 96, 8)}, windows, *executor);
+    const auto groups =
+        measure_choices({tiny.source(),
+                         settings,
+                         {Encoding::integer(2, 32, false), Encoding::integer(4, 32, false),
+                          Encoding::nf4(16), Encoding::integer(8, 32)},
+                         {test::random_tokens(40, 96, 9), test::random_tokens(33, 96, 8)},
+                         windows},
+                        *executor);
     const bool own_head = !tiny.source().spec().tied_head();
     EXPECT_EQ(groups.size(), 3u * 3 + own_head);
     for (const auto& g : groups) {

@@ -6,9 +6,9 @@
 #include <numeric>
 
 #include "core/parallel.h"
-#include "runtime/compress/calibration.h"
 #include "runtime/compress/check.h"
 #include "tests/support/encodings.h"
+#include "tests/support/statistics.h"
 
 namespace pith {
 namespace {
@@ -21,15 +21,15 @@ std::vector<float> make_gram(int64_t m, int64_t k, uint64_t seed, bool outliers 
       x[static_cast<size_t>(t * k + i)] += 0.7f * x[static_cast<size_t>(t * k + i - 1)];
     if (outliers) x[static_cast<size_t>(t * k + k / 3)] *= 20;
   }
-  InputStatistics s;
-  s.add("x", {.mean_square = true, .gram = true}, m, k, x.data(), nullptr);
+  const InputStatistics s =
+      test::statistics_of({.mean_square = true, .gram = true}, m, k, x.data());
   return {s.gram.begin(), s.gram.end()};
 }
 
 double loss_of(const std::vector<float>& gram, int64_t n, int64_t k, const std::vector<float>& w,
                const Weight& q, double damping = 0) {
   std::vector<float> decoded(w.size());
-  decode_rows(q, 0, n, decoded.data());
+  reference_decode(q, 0, n, decoded.data());
   double total = 0, mean = 0;
   const auto kk = static_cast<size_t>(k);
   for (size_t i = 0; i < kk; ++i)
@@ -62,11 +62,10 @@ struct Result {
 Result run(const Encoding& e, int64_t n, int64_t k, const std::vector<float>& w,
            const std::vector<float>& gram, const GptqOptions& options = {}) {
   Result out{allocate_weight(e, n, k), {}, std::vector<uint64_t>(static_cast<size_t>(n))};
-  const auto factor = GptqFactor::make(gram.data(), k, gptq_group(e, k), options);
+  const auto factor = GptqFactor::make(cpu_algebra(), gram.data(), k, gptq_group(e, k), options);
   if (!factor) throw std::runtime_error("no factor");
-  out.loss =
-      encode_gptq(*factor, options,
-                  {e, n, k, 0, n, w.data(), nullptr, absmax_of(w), out.w.planes, out.meant.data()});
+  out.loss = factor->encode(
+      options, {e, n, k, 0, n, w.data(), nullptr, absmax_of(w), out.w.planes, out.meant.data()});
   return out;
 }
 
@@ -129,7 +128,7 @@ TEST(Gptq, without_order_and_search_it_is_the_textbook_form) {
       run(e, n, k, w, gram, {.damping = 0.01, .order = false, .search = false, .refine = 0});
   const auto expected = textbook(gram, n, k, 4, 0.01, w);
   std::vector<float> decoded(w.size());
-  decode_rows(ours.w.weight, 0, n, decoded.data());
+  reference_decode(ours.w.weight, 0, n, decoded.data());
   int different = 0;
   for (size_t i = 0; i < w.size(); ++i)
     different += std::fabs(static_cast<double>(decoded[i]) - expected[i]) > 1e-5;
@@ -190,7 +189,7 @@ TEST(Gptq, rounds_to_8_bit_and_normal_floats_as_to_integers) {
     EXPECT_NEAR(refined.loss.error / refined.loss.norm, refine / all, 1e-3 * refine / all) << name;
     std::vector<float> row(static_cast<size_t>(k));
     for (int64_t r = 0; r < n; ++r) {
-      decode_rows(refined.w.weight, r, 1, row.data());
+      reference_decode(refined.w.weight, r, 1, row.data());
       ASSERT_EQ(refined.meant[static_cast<size_t>(r)], row_hash(row.data(), k)) << name;
     }
   }
@@ -225,12 +224,12 @@ TEST(Gptq, bytes_do_not_depend_on_threads_or_on_how_rows_are_cut) {
   }
   set_threads(0);
   const GptqOptions options;
-  const auto factor = GptqFactor::make(gram.data(), k, 64, options);
+  const auto factor = GptqFactor::make(cpu_algebra(), gram.data(), k, 64, options);
   OwnedWeight pieces = allocate_weight(e, n, k);
   for (int64_t r = 0; r < n; r += 7) {
     const int64_t rows = std::min<int64_t>(7, n - r);
-    encode_gptq(*factor, options,
-                {e, n, k, r, rows, w.data() + r * k, nullptr, 0, pieces.planes, nullptr});
+    factor->encode(options,
+                   {e, n, k, r, rows, w.data() + r * k, nullptr, 0, pieces.planes, nullptr});
   }
   for (size_t p = 0; p < one.w.planes.size(); ++p)
     EXPECT_TRUE(std::ranges::equal(one.w.planes[p].bytes, pieces.planes[p].bytes));
@@ -246,7 +245,7 @@ TEST(Gptq, hazards_give_finite_results_by_their_policy) {
                                const std::vector<float>& gram) {
     const auto r = run(e, n, k, weights, gram);
     std::vector<float> decoded(weights.size());
-    decode_rows(r.w.weight, 0, n, decoded.data());
+    reference_decode(r.w.weight, 0, n, decoded.data());
     double error = 0, norm = 0;
     for (size_t i = 0; i < decoded.size(); ++i) {
       ASSERT_TRUE(std::isfinite(decoded[i])) << what;
@@ -280,19 +279,19 @@ TEST(Gptq, matrices_that_cannot_be_factored_are_refused) {
   const int64_t k = 32;
   auto gram = make_gram(100, k, 4);
   gram[3 * 32 + 3] = std::numeric_limits<float>::infinity();
-  EXPECT_EQ(GptqFactor::make(gram.data(), k, 16, {}), nullptr);
+  EXPECT_EQ(GptqFactor::make(cpu_algebra(), gram.data(), k, 16, {}), nullptr);
   const std::vector<float> zero(static_cast<size_t>(k * k));
-  EXPECT_EQ(GptqFactor::make(zero.data(), k, 16, {}), nullptr);
+  EXPECT_EQ(GptqFactor::make(cpu_algebra(), zero.data(), k, 16, {}), nullptr);
   gram = make_gram(100, k, 4);
   gram[2 * 32 + 9] = gram[9 * 32 + 2] = 1e6f;  // no matrix of products is like that
-  EXPECT_EQ(GptqFactor::make(gram.data(), k, 16, {}), nullptr);
+  EXPECT_EQ(GptqFactor::make(cpu_algebra(), gram.data(), k, 16, {}), nullptr);
 }
 
 TEST(Gptq, groups_stay_whole_and_the_important_come_first) {
   const int64_t k = 150;
   auto gram = make_gram(300, k, 4, false);
   gram[140 * 150 + 140] *= 100;
-  const auto f = GptqFactor::make(gram.data(), k, 64, {});
+  const auto f = GptqFactor::make(cpu_algebra(), gram.data(), k, 64, {});
   ASSERT_EQ(f->groups.size(), 3u);
   EXPECT_EQ(f->groups[0].index, 2) << "the short group with the large column";
   EXPECT_EQ(f->order[0], 140);

@@ -60,13 +60,14 @@ std::vector<float> heavy_matrix(int64_t n, int64_t k, uint64_t seed) {
 OwnedWeight encoded(const char* method, const Encoding& e, int64_t n, int64_t k,
                     const std::vector<float>& w, const float* channel_weight = nullptr) {
   OwnedWeight out = allocate_weight(e, n, k);
-  find_method(method).encode({e, n, k, 0, n, w.data(), channel_weight, 0, out.planes, nullptr});
+  parse_method(method).rounding->encode(
+      {e, n, k, 0, n, w.data(), channel_weight, 0, out.planes, nullptr});
   return out;
 }
 
 std::vector<float> decoded(const Weight& w) {
   std::vector<float> out(static_cast<size_t>(w.n * w.k));
-  decode_rows(w, 0, w.n, out.data());
+  reference_decode(w, 0, w.n, out.data());
   return out;
 }
 
@@ -242,7 +243,16 @@ TEST(Methods, a_scale_beyond_f16_is_an_error_that_names_the_row) {
 }
 
 TEST(Methods, an_unknown_method_is_a_usage_error_that_lists_them) {
-  EXPECT_PITH_ERROR(find_method("magic"), ErrorKind::kUsage, "minmax, rtn");
+  EXPECT_PITH_ERROR(parse_method("magic"), ErrorKind::kUsage, "minmax, rtn");
+  EXPECT_PITH_ERROR(parse_method("awq+magic"), ErrorKind::kUsage, "unknown method");
+  EXPECT_PITH_ERROR(parse_method("rtn+gptq"), ErrorKind::kUsage, "rtn is not a scaling");
+}
+
+TEST(Methods, names_are_parsed_and_written_alike) {
+  for (const char* name : {"minmax", "rtn", "gptq", "awq", "smoothquant", "awq+gptq"})
+    EXPECT_EQ(parse_method(name).name(), name);
+  EXPECT_EQ(parse_method("awq+rtn").name(), "awq");
+  EXPECT_EQ(MethodChoice{}.name(), "rtn");
 }
 
 }  // namespace

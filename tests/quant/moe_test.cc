@@ -39,7 +39,7 @@ class Moe : public testing::Test {
                           int max_fallbacks = 0) {
     Passes passes;
     passes.push_back(make_quantize_pass({.linears = encoding_for_type("int4-g16-asym"),
-                                         .method = method,
+                                         .method = parse_method(method),
                                          .ignore = {},
                                          .overrides = {}}));
     CompressOptions options{.output = folder_.file("out.pith"), .calibration = calibration};
@@ -133,7 +133,7 @@ TEST_F(Moe, keeps_experts_in_mxfp4_number_for_number) {
   source_ = open_model(folder_.file("in"));
   Passes passes;
   passes.push_back(make_quantize_pass({.linears = encoding_for_type("w8"),
-                                       .method = "rtn",
+                                       .method = {},
                                        .ignore = {"*experts*"},
                                        .overrides = {}}));
   compress(*source_, passes, {.output = folder_.file("out.pith"), .calibration = {}});
@@ -142,7 +142,7 @@ TEST_F(Moe, keeps_experts_in_mxfp4_number_for_number) {
   for (const auto& info : linears_of(source_->spec())) {
     if (info.expert < 0) continue;
     ++experts;
-    EXPECT_EQ(packed->encoding(info), Encoding::mxfp4()) << info.name;
+    EXPECT_EQ(packed->form(info), plain_form(Encoding::mxfp4())) << info.name;
     const auto values = [&](const ModelSource& source) {
       std::vector<float> out(static_cast<size_t>(info.n * info.k));
       source.rows(info, 0, info.n, out.data());
@@ -179,8 +179,7 @@ TEST_F(Moe, says_which_experts_no_token_came_to) {
 TEST_F(Moe, is_refused_by_methods_that_do_not_know_it) {
   open(4, 2);
   for (const char* method : {"awq", "smoothquant", "awq+gptq"}) {
-    EXPECT_PITH_ERROR(quantize(method, text(4, 20)), ErrorKind::kUnsupported,
-                      "does not know mixtures of experts");
+    EXPECT_PITH_ERROR(quantize(method, text(4, 20)), ErrorKind::kUnsupported, "does not take MoE");
   }
 }
 

@@ -33,8 +33,10 @@ class Numeric : public testing::Test {
                                   if (name == tensor) change(w);
                                 });
     const auto source = open_model(folder_.file("in"));
-    QuantizeSettings settings{
-        .linears = encoding_for_type(type), .method = method, .ignore = ignore, .overrides = {}};
+    QuantizeSettings settings{.linears = encoding_for_type(type),
+                              .method = parse_method(method),
+                              .ignore = ignore,
+                              .overrides = {}};
     settings.embedding = settings.head = settings.linears;
     Passes passes;
     passes.push_back(make_quantize_pass(settings));

@@ -18,27 +18,15 @@ namespace {
 
 constexpr float kFactor = 50;
 
-class PlantedSource final : public ModelSource {
+class PlantedSource final : public ForwardingSource {
  public:
-  explicit PlantedSource(const ModelSource& inner) : inner_(inner) {}
-  const proto::ModelSpec& spec() const override { return inner_.spec(); }
-  std::string path() const override { return inner_.path(); }
-  std::string kind() const override { return inner_.kind(); }
-  TokenizerFiles tokenizer() const override { return inner_.tokenizer(); }
+  using ForwardingSource::ForwardingSource;
   uint64_t hash() const override { return inner_.hash() + 1; }
-  uint64_t tensor_bytes() const override { return inner_.tensor_bytes(); }
-  bool reads(const std::string& file) const override { return inner_.reads(file); }
-  Encoding encoding(const LinearInfo& info) const override {
-    return planted(info) ? Encoding::dense(DType::kF32) : inner_.encoding(info);
+  LinearForm form(const LinearInfo& info) const override {
+    return planted(info) ? plain_form(Encoding::dense(DType::kF32)) : inner_.form(info);
   }
-  std::vector<float> bias(const LinearInfo& info) const override { return inner_.bias(info); }
   Linear linear(const LinearInfo& info) const override {
-    Linear out = inner_.linear(info);
-    if (!planted(info)) return out;
-    std::vector<float> w(static_cast<size_t>(info.n * info.k));
-    rows(info, 0, info.n, w.data());
-    out.terms[0].w = encode(Encoding::dense(DType::kF32), info.n, info.k, w.data());
-    return out;
+    return planted(info) ? linear_from_rows(info) : inner_.linear(info);
   }
   void rows(const LinearInfo& info, int64_t row, int64_t rows, float* out) const override {
     inner_.rows(info, row, rows, out);
@@ -59,7 +47,6 @@ class PlantedSource final : public ModelSource {
   static bool planted(const LinearInfo& info) {
     return info.layer == 0 && info.role != LinearRole::kOutput && info.role != LinearRole::kDown;
   }
-  const ModelSource& inner_;
 };
 
 class Outliers : public testing::Test {
@@ -84,8 +71,9 @@ class Outliers : public testing::Test {
   double kl(const ModelSource& source, const std::string& type, const std::string& method) {
     const test::TemporaryFolder folder;
     Passes passes;
-    passes.push_back(make_quantize_pass(
-        {.linears = encoding_for_type(type), .method = method, .input = input_for_type(type)}));
+    passes.push_back(make_quantize_pass({.linears = encoding_for_type(type),
+                                         .method = parse_method(method),
+                                         .input = input_for_type(type)}));
     compress(source, passes, {.output = folder.file("out.pith"), .calibration = calibration_});
     const auto result = open_model(folder.file("out.pith"));
     const auto executor = make_cpu_executor();

@@ -46,8 +46,10 @@ class Quantize : public testing::Test {
 
   static Passes passes(const std::string& type, const std::string& method) {
     Passes p;
-    p.push_back(make_quantize_pass(
-        {.linears = encoding_for_type(type), .method = method, .ignore = {}, .overrides = {}}));
+    p.push_back(make_quantize_pass({.linears = encoding_for_type(type),
+                                    .method = parse_method(method),
+                                    .ignore = {},
+                                    .overrides = {}}));
     return p;
   }
   std::string output() const { return folder_.file("out.pith"); }
@@ -174,8 +176,8 @@ TEST_F(Quantize, gptq_says_where_it_had_to_fall_back_and_refuses_more_of_that_th
   options.calibration = some_windows(5, 40, 301);
   const auto with = [&] {
     Passes p;
-    p.push_back(
-        make_quantize_pass({.linears = encoding_for_type("int4-g64-asym-bf16"), .method = "gptq"}));
+    p.push_back(make_quantize_pass(
+        {.linears = encoding_for_type("int4-g64-asym-bf16"), .method = parse_method("gptq")}));
     return compress(*source, p, options);
   };
   EXPECT_PITH_ERROR(with(), ErrorKind::kNumeric, "layers.2.mlp.down");

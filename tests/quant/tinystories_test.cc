@@ -29,7 +29,7 @@ class TinyStories : public testing::Test {
     const test::TemporaryFolder folder;
     Passes passes;
     passes.push_back(make_quantize_pass({.linears = Encoding::integer(bits, 32, symmetric),
-                                         .method = method,
+                                         .method = parse_method(method),
                                          .ignore = {},
                                          .overrides = {}}));
     compress(*source_, passes, {.output = folder.file("out.pith"), .calibration = {}});

@@ -87,12 +87,12 @@ TEST_P(ArchGolden, decoding_equals_prefill) {
     const int32_t id = golden.tokens[static_cast<size_t>(t)];
     const int32_t both[] = {golden.tokens[static_cast<size_t>(n - 1 - t)], id};
     const Segment segments[] = {{0, t, 1}, {1, t, 1}};
-    const Activation hidden = forward_hidden(*executor, model, {both, segments}, *cache);
+    const Tensor hidden = forward_hidden(*executor, model, {both, segments}, *cache);
     if (t < golden.first_position) continue;
     const int64_t last = 1;
-    const Activation l = forward_head(*executor, model, hidden, std::span(&last, 1));
+    const Tensor l = forward_head(*executor, model, hidden, std::span(&last, 1));
     for (int64_t i = 0; i < l.n; ++i, ++at)
-      ASSERT_NEAR(l.f32()[i], expected[at], 1e-4) << "token " << t;
+      ASSERT_NEAR(executor->data(l)[i], expected[at], 1e-4) << "token " << t;
   }
 }
 

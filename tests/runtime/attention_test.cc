@@ -117,9 +117,18 @@ void run(const CpuKernels& kernels, const Heads& h, CpuKvCache& cache, std::vect
   std::vector<float> out(q.size());
   const auto spec = spec_of(h);
   const std::vector<int32_t> tokens(static_cast<size_t>(m));
-  attend(kernels, spec.layers(0).sublayers(0).attention(), sinks_of(h), 0, {tokens, segments},
-         cache, {q.data(), m, q_width}, {k.data(), m, kv_width}, {v.data(), m, kv_width},
-         {out.data(), m, q_width});
+  const AttentionShape shape = attention_shape(spec.layers(0).sublayers(0).attention());
+  const FloatVector sinks = sinks_of(h);
+  const Batch batch{tokens, segments};
+  attend(kernels, {shape,
+                   &sinks,
+                   cache,
+                   0,
+                   batch,
+                   {q.data(), m, q_width},
+                   {k.data(), m, kv_width},
+                   {v.data(), m, kv_width},
+                   {out.data(), m, q_width}});
   auto from = out.begin();
   for (const Piece& p : pieces) {
     std::copy_n(from, p.count * q_width,
@@ -378,9 +387,9 @@ TEST_F(Attention, tokens_outside_of_the_cache_are_refused) {
 
 TEST_F(Attention, caches_know_their_size) {
   const auto spec = spec_of({4, 2, 24});
-  // Keys in tiles of 16 positions.
-  EXPECT_EQ(CpuKvCache(spec, 3, 10, KvType::kF32).bytes(), 3u * (16 + 10) * 2 * 24 * 4);
-  EXPECT_EQ(CpuKvCache(spec, 3, 10, KvType::kF16).bytes(), 3u * (16 + 10) * 2 * 24 * 2);
+  // In multiples of 16 positions.
+  EXPECT_EQ(CpuKvCache(spec, 3, 10, KvType::kF32).bytes(), 3u * 2 * 16 * 2 * 24 * 4);
+  EXPECT_EQ(CpuKvCache(spec, 3, 10, KvType::kF16).bytes(), 3u * 2 * 16 * 2 * 24 * 2);
   EXPECT_PITH_ERROR(CpuKvCache(spec, 1 << 10, int64_t{1} << 40, KvType::kF32), ErrorKind::kMemory,
                     "");
 }

@@ -11,6 +11,7 @@
 #include "core/parallel.h"
 #include "runtime/forward/forward.h"
 #include "tests/support/encodings.h"
+#include "tests/support/statistics.h"
 #include "tests/support/test_data.h"
 #include "tests/support/tiny_runtime.h"
 
@@ -37,7 +38,8 @@ std::vector<float> inputs(int64_t m, int64_t k, uint64_t seed) {
 
 TEST_F(CalibrationTest, statistics_are_those_of_float64_over_all_tokens) {
   for (const int64_t k : {17, 200, 400}) {
-    InputStatistics s;
+    StatisticsBuilder builder(cpu_algebra(), "x",
+                              {.mean_square = true, .gram = true, .cross_gram = true}, k);
     const auto n = static_cast<size_t>(k);
     std::vector<double> gram(n * n), cross(n * n);
     std::vector<float> absmax(n);
@@ -56,9 +58,10 @@ TEST_F(CalibrationTest, statistics_are_those_of_float64_over_all_tokens) {
           }
         }
       }
-      s.add("x", {.mean_square = true, .gram = true, .cross = true}, m, k, x.data(), change.data());
+      builder.add({x.data(), m, k}, {change.data(), m, k});
       tokens += m;
     }
+    const InputStatistics s = builder.finish();
     EXPECT_EQ(s.tokens, tokens);
     EXPECT_EQ(s.absmax, absmax);
     for (size_t i = 0; i < n; ++i) {
@@ -70,7 +73,7 @@ TEST_F(CalibrationTest, statistics_are_those_of_float64_over_all_tokens) {
         const auto at = static_cast<int64_t>(i * n + j);
         EXPECT_NEAR(s.gram[at], gram[i * n + j] / static_cast<double>(tokens), 2 * scale);
         EXPECT_EQ(s.gram[at], s.gram[static_cast<int64_t>(j * n + i)]) << "not symmetric";
-        EXPECT_NEAR(s.cross[at], cross[i * n + j] / static_cast<double>(tokens),
+        EXPECT_NEAR(s.cross_gram[at], cross[i * n + j] / static_cast<double>(tokens),
                     1e-5 * (std::fabs(cross[i * n + j]) / static_cast<double>(tokens) + 1e3));
       }
     }
@@ -78,38 +81,37 @@ TEST_F(CalibrationTest, statistics_are_those_of_float64_over_all_tokens) {
 }
 
 TEST_F(CalibrationTest, many_tokens_of_large_inputs_do_not_overflow_a_mean) {
-  InputStatistics s;
+  StatisticsBuilder builder(cpu_algebra(), "x", kAll, 32);
   const std::vector<float> x(64 * 32, 1e18f);
-  for (int i = 0; i < 50; ++i) s.add("x", kAll, 64, 32, x.data(), nullptr);
-  EXPECT_NEAR(s.gram[3], 1e36f, 1e31f);
+  for (int i = 0; i < 50; ++i) builder.add({x.data(), 64, 32});
+  EXPECT_NEAR(builder.finish().gram[3], 1e36f, 1e31f);
 }
 
 TEST_F(CalibrationTest, inputs_that_are_not_finite_are_named) {
   for (const float bad :
        {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
         -std::numeric_limits<float>::infinity()}) {
-    InputStatistics s;
+    StatisticsBuilder builder(cpu_algebra(), "layers.3.mlp.down", {.mean_square = true}, 200);
     auto x = test::uniform_values(10 * 200, 2);
     x[4 * 200 + 137] = bad;
     x[9 * 200 + 138] = bad;
-    EXPECT_PITH_ERROR(s.add("layers.3.mlp.down", {.mean_square = true}, 10, 200, x.data(), nullptr),
-                      ErrorKind::kNumeric, "layers.3.mlp.down: its input 137 is not finite");
+    builder.add({x.data(), 10, 200});
+    EXPECT_PITH_ERROR(builder.finish(), ErrorKind::kNumeric,
+                      "layers.3.mlp.down: its input 137 is not finite");
   }
-  InputStatistics s;  // the largest number is one
+  // The largest number is one.
   const std::vector<float> x(200, std::numeric_limits<float>::max());
-  s.add("x", {.mean_square = true}, 1, 200, x.data(), nullptr);
+  const InputStatistics s = test::statistics_of({.mean_square = true}, 1, 200, x.data());
   EXPECT_TRUE(std::isfinite(s.mean_square[0]));
 }
 
 TEST_F(CalibrationTest, statistics_do_not_depend_on_the_number_of_threads) {
   const auto x = inputs(300, 450, 3);
   set_threads(1);
-  InputStatistics one;
-  one.add("x", kAll, 300, 450, x.data(), nullptr);
+  const InputStatistics one = test::statistics_of(kAll, 300, 450, x.data());
   for (const int threads : {2, 3, 7}) {
     set_threads(threads);
-    InputStatistics many;
-    many.add("x", kAll, 300, 450, x.data(), nullptr);
+    const InputStatistics many = test::statistics_of(kAll, 300, 450, x.data());
     EXPECT_EQ(many.mean_square, one.mean_square);
     for (int64_t i = 0; i < one.gram.size(); ++i) ASSERT_EQ(many.gram[i], one.gram[i]);
   }
@@ -156,8 +158,7 @@ TEST_F(CalibrationTest, states_after_all_sublayers_are_those_of_the_whole_model)
         }
       }
       const Segment segment{0, 0, static_cast<int64_t>(windows[w].size())};
-      const Activation x =
-          forward_hidden(*cpu_, model, {windows[w], std::span(&segment, 1)}, *cache);
+      const Tensor x = forward_hidden(*cpu_, model, {windows[w], std::span(&segment, 1)}, *cache);
       std::vector<float> whole(static_cast<size_t>(x.m * x.n)), state;
       cpu_->read(x, whole);
       memory.load(w, &state);
@@ -175,7 +176,7 @@ TEST_F(CalibrationTest, later_stages_see_what_the_compressed_ones_make) {
   Block changed = original;
   auto& q = changed.sublayers[0].attention->v;
   std::vector<float> half(static_cast<size_t>(q.n * q.k));
-  dense_rows(q, 0, q.n, half.data());
+  reference_decode(q, 0, q.n, half.data());
   for (auto& v : half) v *= 0.5f;
   q.terms[0].w = encode(Encoding::dense(DType::kF32), q.n, q.k, half.data());
   const auto stages = stages_of(model_.spec, 0);

@@ -193,7 +193,7 @@ test::FakeTokenizer letters() {
 
 class Choosing : public testing::Test {
  protected:
-  // Of the tokens behind the first `given`, in float64.
+  // The log probability of the tokens behind the first `given`, in float64.
   double log_probability(const std::vector<int32_t>& tokens, int64_t given) {
     const auto logits = window_logits(*executor_, model_, {tokens, 0});
     double sum = 0;
@@ -309,7 +309,7 @@ TEST_F(Choosing, what_cannot_be_scored_is_refused) {
 
 TEST_F(Choosing, a_model_that_is_not_finite_is_an_error) {
   Model broken = model_;
-  broken.final_norm.weight[5] = std::numeric_limits<float>::quiet_NaN();
+  broken.final_norm.weight.edit()[5] = std::numeric_limits<float>::quiet_NaN();
   EXPECT_PITH_ERROR(evaluate_choice(*executor_, broken, tokenizer_, {{"abc", {"d", "e"}, 0}}),
                     ErrorKind::kNumeric, "not finite");
 }

@@ -84,6 +84,18 @@ ChangeSpec rope(proto::RopeScaling scaling, Change change) {
   };
 }
 
+// An encoder, and cross attention to it that is right, then changed.
+template <class Change>
+ChangeSpec cross(Change change) {
+  return [=](ModelSpec& s) {
+    *s.mutable_encoder()->add_layers() = s.layers(0);
+    Attention& a = attention(s);
+    a.clear_rope();
+    a.set_source(proto::SOURCE_CROSS);
+    change(s, a);
+  };
+}
+
 struct SpecCase {
   const char* name;
   ChangeSpec change;
@@ -103,6 +115,60 @@ const SpecCase kCases[] = {
     {"context_0", [](ModelSpec& s) { s.set_context(0); }, "context of 0"},
     {"context_too_long", [](ModelSpec& s) { s.set_context((1 << 30) + 1); },
      "context of 1073741825"},
+    {"norm_bias_without_norm",
+     [](ModelSpec& s) {
+       s.mutable_final_norm()->set_kind(proto::NORM_NONE);
+       s.mutable_final_norm()->set_bias(true);
+     },
+     "a bias of a norm that is not there"},
+    {"parallel_with_output_norm",
+     [](ModelSpec& s) {
+       s.mutable_layers(0)->set_parallel(true);
+       s.mutable_layers(0)->mutable_sublayers(1)->mutable_output_norm()->set_kind(
+           proto::NORM_LAYER);
+     },
+     "parallel sublayers"},
+    {"positions_too_many", [](ModelSpec& s) { s.set_positions((1 << 24) + 1); },
+     "16777217 positions"},
+    {"token_types_too_many", [](ModelSpec& s) { s.set_token_types(1 << 25); },
+     "33554432 token types"},
+    {"relative_bias_without_buckets", [](ModelSpec& s) { attention(s).mutable_relative_bias(); },
+     "0 buckets of distances up to 0"},
+    {"relative_bias_that_ends_at_once",
+     [](ModelSpec& s) {
+       attention(s).mutable_relative_bias()->set_buckets(32);
+       attention(s).mutable_relative_bias()->set_max_distance(16);
+     },
+     "32 buckets of distances up to 16"},
+    {"two_biases_by_distance",
+     [](ModelSpec& s) {
+       attention(s).mutable_relative_bias()->set_buckets(32);
+       attention(s).mutable_relative_bias()->set_max_distance(128);
+       attention(s).set_alibi(true);
+     },
+     "two biases by distance"},
+    {"attention_source_7",
+     [](ModelSpec& s) { attention(s).set_source(static_cast<proto::AttentionSource>(7)); },
+     "attention source 7"},
+    {"cross_attention_to_nothing", cross([](ModelSpec& s, Attention&) { s.clear_encoder(); }),
+     "without an encoder"},
+    {"cross_attention_of_an_encoder",
+     cross([](ModelSpec& s, Attention&) { *s.mutable_encoder()->add_layers() = s.layers(0); }),
+     "without an encoder"},
+    {"cross_attention_with_rope", cross([](ModelSpec&, Attention& a) {
+       a.mutable_rope()->set_dims(8);
+       a.mutable_rope()->set_theta(1e4);
+     }),
+     "cross attention that has positions"},
+    {"cross_attention_with_a_window", cross([](ModelSpec&, Attention& a) { a.set_window(8); }),
+     "cross attention that has positions"},
+    {"encoder_layers_4097",
+     [](ModelSpec& s) {
+       while (s.encoder().layers_size() < 4097) *s.mutable_encoder()->add_layers() = s.layers(0);
+     },
+     "4097 layers"},
+    {"latent_with_alibi", latent([](Attention& a) { a.set_alibi(true); }),
+     "latent attention across stacks"},
     {"layers_4097",
      [](ModelSpec& s) {
        while (s.layers_size() < 4097) *s.add_layers() = s.layers(0);
@@ -160,7 +226,7 @@ const SpecCase kCases[] = {
        moe([](proto::Moe&) {})(s);
        s.mutable_layers(0)->mutable_sublayers(1)->mutable_post_norm()->set_kind(proto::NORM_RMS);
      },
-     "a norm behind a mixture"},
+     "a norm behind a MoE"},
     {"groups_of_experts_not_alike", moe([](proto::Moe& m) {
        m.set_groups(3);
        m.set_chosen_groups(1);
@@ -205,8 +271,8 @@ const SpecCase kCases[] = {
 
     // Norms.
     {"norm_of_an_unknown_kind",
-     [](ModelSpec& s) { s.mutable_final_norm()->set_kind(static_cast<proto::NormKind>(2)); },
-     "norm kind 2"},
+     [](ModelSpec& s) { s.mutable_final_norm()->set_kind(static_cast<proto::NormKind>(9)); },
+     "norm kind 9"},
     {"norm_epsilon_negative", [](ModelSpec& s) { s.mutable_final_norm()->set_eps(-1e-6); },
      "a norm epsilon of -1e-06"},
     {"norm_epsilon_1", [](ModelSpec& s) { s.mutable_final_norm()->set_eps(1); },
@@ -524,13 +590,13 @@ TEST(PackedSource, reads_every_linear_bias_and_vector_of_its_model) {
     const Linear linear = source->linear(info);
     std::vector<float> whole(static_cast<size_t>(info.n * info.k)),
         row(static_cast<size_t>(info.k));
-    dense_rows(linear, 0, info.n, whole.data());
+    reference_decode(linear, 0, info.n, whole.data());
     for (int64_t r = 0; r < info.n; ++r) {
       source->rows(info, r, 1, row.data());
       EXPECT_TRUE(std::equal(row.begin(), row.end(), whole.begin() + r * info.k)) << info.name;
     }
     EXPECT_EQ(linear.bias.size(), info.bias ? static_cast<size_t>(info.n) : 0u) << info.name;
-    EXPECT_EQ(to_string(source->encoding(info)), to_string(linear.terms[0].w.encoding));
+    EXPECT_EQ(source->form(info), form_of(linear));
   }
   for (const auto& info : vectors_of(source->spec()))
     EXPECT_EQ(source->vector(info).size(), static_cast<size_t>(info.length));

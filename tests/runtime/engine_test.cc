@@ -1,4 +1,4 @@
-#include "runtime/engine.h"
+#include "runtime/engine/engine.h"
 
 #include <gtest/gtest.h>
 
@@ -36,7 +36,7 @@ class Generation : public testing::Test {
   };
   // In a context of its own. `check` sees what was shown so far, after each piece.
   Shown generate(
-      const GenerateOptions& options, const EngineOptions& engine_options = {},
+      const GenerateOptions& options, const RunnerOptions& engine_options = {},
       FunctionRef<bool(const std::string&)> check = [](const std::string&) { return true; }) {
     Engine engine(tiny().source(), engine_options);
     Shown shown;
@@ -153,7 +153,7 @@ TEST_F(Generation, stop_tokens_end_the_answer_unless_ignored) {
 }
 
 TEST_F(Generation, ends_where_the_context_is_full) {
-  EngineOptions small;
+  RunnerOptions small;
   small.context = 16;
   const Shown shown = generate(lively(1000), small);
   EXPECT_EQ(shown.result.finish, "context");
@@ -189,7 +189,7 @@ TEST_F(Generation, neither_the_prefill_chunk_nor_threads_change_the_tokens) {
   greedy.ignore_stop_tokens = true;
   const auto expected = generate(greedy).result.tokens;
   for (const int64_t chunk : {1, 2, 3, 4, 5, 64}) {
-    EngineOptions o;
+    RunnerOptions o;
     o.prefill_chunk = chunk;
     EXPECT_EQ(generate(greedy, o).result.tokens, expected) << "chunks of " << chunk;
   }
@@ -199,7 +199,7 @@ TEST_F(Generation, neither_the_prefill_chunk_nor_threads_change_the_tokens) {
     EXPECT_EQ(generate(lively(20)).result.tokens, generate(lively(20)).result.tokens);
   }
   set_threads(0);
-  EngineOptions o;
+  RunnerOptions o;
   o.prefill_chunk = -1;
   EXPECT_PITH_ERROR(generate(greedy, o), ErrorKind::kUsage, "prefill chunks");
 }

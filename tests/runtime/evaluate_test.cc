@@ -305,7 +305,7 @@ TEST_F(Evaluation, a_model_that_is_not_finite_is_an_error) {
   for (const float bad :
        {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     Model broken = model_;
-    broken.final_norm.weight[5] = bad;
+    broken.final_norm.weight.edit()[5] = bad;
     EXPECT_PITH_ERROR(evaluate_perplexity(*executor_, broken, windows_), ErrorKind::kNumeric,
                       "not finite");
     EXPECT_PITH_ERROR(evaluate_kl(*executor_, model_, broken, windows_), ErrorKind::kNumeric,

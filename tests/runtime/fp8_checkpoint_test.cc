@@ -90,13 +90,13 @@ TEST_P(Fp8Checkpoint, logits_equal_those_of_its_weights_in_transformers) {
     const bool stored = info.layer >= 0 && info.role != LinearRole::kRouter;
     const bool cut = head && std::string(GetParam()) == "deepseek_v3_cut" &&
                      !(info.role == LinearRole::kKeyUp && info.head == 0);
-    EXPECT_EQ(source->encoding(info), stored && !cut
-                                          ? Encoding::fp8(DType::kF8E4M3, ScaleArea::kBlock128)
-                                          : Encoding::dense(DType::kF32))
+    EXPECT_EQ(source->form(info).terms[0].weight,
+              stored && !cut ? Encoding::fp8(DType::kF8E4M3, ScaleArea::kBlock128)
+                             : Encoding::dense(DType::kF32))
         << info.name;
     // Any rows alone are those of the whole.
     std::vector<float> whole(static_cast<size_t>(info.n * info.k));
-    decode_rows(source->linear(info).terms[0].w, 0, info.n, whole.data());
+    reference_decode(source->linear(info).terms[0].w, 0, info.n, whole.data());
     const int64_t row = info.n / 3, rows = info.n - row;
     std::vector<float> part(static_cast<size_t>(rows * info.k));
     source->rows(info, row, rows, part.data());
@@ -218,7 +218,7 @@ TEST_P(Fp8Scale, of_each_area_gives_its_numbers) {
   const auto source = open_model(folder);
   for (const auto& info : linears_of(source->spec(), 0)) {
     if (info.role != LinearRole::kQuery) continue;
-    EXPECT_EQ(source->encoding(info), p.encoding);
+    EXPECT_EQ(source->form(info).terms[0].weight, p.encoding);
     std::vector<float> rows(192 * 64);
     source->rows(info, 0, 192, rows.data());
     for (int64_t r = 0; r < 192; ++r) {

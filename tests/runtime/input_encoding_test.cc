@@ -65,7 +65,7 @@ TEST(InputEncoding, is_read_as_it_was_written) {
   const auto source = write_and_open(folder);
   size_t i = 0;
   for (const auto& info : linears_of(source->spec())) {
-    EXPECT_EQ(source->input(info), input_of(i)) << info.name;
+    EXPECT_EQ(source->form(info).input, input_of(i)) << info.name;
     EXPECT_EQ(source->linear(info).input, input_of(i)) << info.name;
     ++i;
   }
@@ -85,15 +85,15 @@ class SetInput final : public Pass {
  public:
   explicit SetInput(const InputEncoding& e) : e_(e) {}
   std::string recipe() const override { return "  - set_input\n"; }
-  std::optional<Encoding> encoding(const LinearInfo&) const override { return {}; }
-  void apply(const Stage& stage, Block& block, Calibration*, PassReport&) override {
-    for (const auto& info : stage.linears) {
-      if (info.role == LinearRole::kDown) find_linear(block, info).input = e_;
-    }
+  LinearForm form(const LinearInfo& info, const LinearForm& so_far) const override {
+    return {.terms = so_far.terms, .input = info.role == LinearRole::kDown ? e_ : so_far.input};
   }
-  std::string encode_rows(const LinearInfo&, const Encoding&, int64_t, int64_t, const float*, float,
-                          MutablePlanes, uint64_t*) override {
-    return "";
+  void apply(const StageContext& at) override {
+    for (const auto& info : at.stage.linears) {
+      if (info.role != LinearRole::kDown) continue;
+      find_linear(at.block, info).input = e_;
+      at.report[info.name].method = "set";
+    }
   }
 
  private:

@@ -181,7 +181,7 @@ TEST_F(IntMatmul, is_near_the_product_of_the_decoded_numbers) {
     const auto values = test::weight_values(n, k, 1);
     const Weight w = encode(e, n, k, values.data());
     std::vector<float> d(values.size());
-    decode_rows(w, 0, n, d.data());
+    reference_decode(w, 0, n, d.data());
     const auto inputs = test::uniform_values(m * k, 2);
     for (const InputEncoding& input : {kToken, kTensor, kBlocks}) {
       RoundedInputs x;
@@ -364,8 +364,13 @@ TEST_F(IntMatmul, an_executor_rounds_the_inputs_of_integers_alone) {
     Linear linear{.name = "a", .n = n, .k = k, .terms = {}, .bias = {}};
     linear.terms.push_back({encode(e, n, k, values.data()), {}});
     std::vector<float> a(static_cast<size_t>(m * n)), b(a.size());
-    exact->linear(linear, {x.data(), m, k}, {a.data(), m, n}, false);
-    rounding->linear(linear, {x.data(), m, k}, {b.data(), m, n}, false);
+    for (const auto& [executor, to] : {std::pair(exact.get(), &a), {rounding.get(), &b}}) {
+      const Tensor in = executor->buffer(Slot::kNormed, m, k),
+                   out = executor->buffer(Slot::kHidden, m, n);
+      executor->write(x, in);
+      executor->run(LinearOp{&linear, in, out});
+      executor->read(out, *to);
+    }
     if (!has_int_matmul(e)) {
       ASSERT_EQ(a, b) << to_string(e);
       continue;
@@ -395,11 +400,11 @@ TEST_F(IntMatmul, layers_round_their_inputs_for_all_terms) {
     const auto inputs = test::uniform_values(m * k, 5), before = test::uniform_values(m * n, 6);
     const auto run = [&](const InputEncoding& e) {
       linear.input = e;
-      const Activation x = executor->buffer(Slot::kNormed, m, k);
-      const Activation y = executor->buffer(Slot::kHidden, m, n);
+      const Tensor x = executor->buffer(Slot::kNormed, m, k);
+      const Tensor y = executor->buffer(Slot::kHidden, m, n);
       executor->write(inputs, x);
       executor->write(before, y);
-      executor->linear(linear, x, y, true);
+      executor->run(LinearOp{&linear, x, y, true});
       std::vector<float> out(before.size());
       executor->read(y, out);
       return out;

@@ -258,9 +258,11 @@ TEST(KvCache, sizes_are_what_is_allocated) {
   const uint64_t row[] = {d * 4, d * 2, d * 2, d + 4, d + 4, (d + 7) / 8 * 4 + (d + 31) / 32 * 4};
   for (const KvType k : kTypes) {
     for (const KvType v : kTypes) {
-      EXPECT_EQ(
-          CpuKvCache(spec, 3, 10, {k, v}).bytes(),  // keys in tiles of 16
-          3 * a.kv_heads() * (16 * row[static_cast<size_t>(k)] + 10 * row[static_cast<size_t>(v)]));
+      const uint64_t both = row[static_cast<size_t>(k)] + row[static_cast<size_t>(v)];
+      // Pages of up to 64 tokens, multiples of 16.
+      EXPECT_EQ(CpuKvCache(spec, 3, 10, {k, v}).bytes(), 3 * 16 * a.kv_heads() * both);
+      EXPECT_EQ(CpuKvCache(spec, 3, 65, {k, v}).bytes(), 3 * 128 * a.kv_heads() * both);
+      EXPECT_EQ(CpuKvCache(spec, 3, 65, {k, v}, 5).bytes(), 5 * 64 * a.kv_heads() * both);
     }
   }
 }

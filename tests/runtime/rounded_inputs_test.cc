@@ -32,7 +32,7 @@ std::vector<float> inputs(int64_t m, int64_t k) {
   return x;
 }
 
-// Of one token, or of 128 columns of it.
+// Checks one token, or 128 columns of it.
 void expect_rounded(const InputEncoding& e, const float* x, int64_t n, float scale,
                     const int8_t* codes, const float* values) {
   const bool ints = e.dtype == DType::kI8;

@@ -18,9 +18,28 @@ proto::Moe moe(uint32_t experts, uint32_t chosen, bool normalized) {
   return m;
 }
 
+struct ExpertTokens {
+  std::vector<int64_t> rows;
+  std::vector<float> weights;
+};
+
+std::vector<ExpertTokens> routed(const proto::Moe& spec, const std::vector<float>& logits,
+                                 const std::vector<float>& bias = {}) {
+  std::vector<float> weights(logits.size(), 3);
+  route(spec, logits, bias, weights);
+  std::vector<ExpertTokens> to(spec.experts());
+  const auto rows = rows_of_experts(weights, spec.experts());
+  for (size_t e = 0; e < to.size(); ++e) {
+    to[e].rows = rows[e];
+    for (const int64_t r : rows[e])
+      to[e].weights.push_back(weights[static_cast<size_t>(r) * to.size() + e]);
+  }
+  return to;
+}
+
 TEST(Routing, weighs_the_likeliest_by_softmax) {
   const std::vector<float> router = {1, 3, 2, 0, /**/ 0, -1, 5, 5};
-  const auto all = route(moe(4, 2, false), router), two = route(moe(4, 2, true), router);
+  const auto all = routed(moe(4, 2, false), router), two = routed(moe(4, 2, true), router);
   EXPECT_EQ(all[1].rows, std::vector<int64_t>{0});
   EXPECT_EQ(all[2].rows, (std::vector<int64_t>{0, 1}));
   EXPECT_EQ(all[3].rows, std::vector<int64_t>{1});
@@ -38,13 +57,13 @@ TEST(Routing, takes_the_first_of_equals_and_any_numbers) {
   constexpr float kNan = std::numeric_limits<float>::quiet_NaN(), kInf = INFINITY;
   const std::vector<float> router = {2,    2, 2,     2,    kNan,  kNan,  kNan,  kNan,
                                      kNan, 1, -kInf, kInf, -kInf, -kInf, -kInf, 7};
-  const auto to = route(moe(4, 2, true), router);
+  const auto to = routed(moe(4, 2, true), router);
   EXPECT_EQ(to[0].rows, (std::vector<int64_t>{0, 1, 3}));
   EXPECT_EQ(to[1].rows, (std::vector<int64_t>{0, 1, 2}));
   EXPECT_EQ(to[2].rows, std::vector<int64_t>{});
   EXPECT_EQ(to[3].rows, (std::vector<int64_t>{2, 3}));
   for (const auto& e : to)
-    for (const float w : e.weights) EXPECT_TRUE(w >= 0 && w <= 1);
+    for (const float w : e.weights) EXPECT_TRUE(w > 0 && w <= 1);  // or it would not be chosen
 }
 
 // By hand, of DeepSeek-V3: sigmoids, a number for each expert in the choice alone, the best groups
@@ -60,23 +79,23 @@ TEST(Routing, chooses_from_groups_by_sigmoids_and_weighs_without_the_bias) {
   const auto s = [](double x) { return 1 / (1 + std::exp(-x)); };
   // Groups: 0.88 + 0.05, 0.73 + 0.73, 0.5 + 0.5.
   const std::vector<float> none(6);
-  auto to = route(m, router, none);
+  auto to = routed(m, router, none);
   EXPECT_FLOAT_EQ(to[2].weights.at(0), 1.25f);
   EXPECT_FLOAT_EQ(to[3].weights.at(0), 1.25f);
   const std::vector<float> bias = {0, 0, 0, 0, 1, -0.2f};  // the last group has 1.8
-  to = route(m, router, bias);
+  to = routed(m, router, bias);
   EXPECT_FLOAT_EQ(to[4].weights.at(0), 1.25f);
   EXPECT_FLOAT_EQ(to[5].weights.at(0), 1.25f);
   m.set_chosen_groups(2);
-  to = route(m, router, bias);
+  to = routed(m, router, bias);
   EXPECT_FLOAT_EQ(to[2].weights.at(0), static_cast<float>(2.5 * s(1) / (s(1) + s(0))));
   EXPECT_FLOAT_EQ(to[4].weights.at(0), static_cast<float>(2.5 * s(0) / (s(1) + s(0))));
   m.set_normalized(false);
-  to = route(m, router, bias);
+  to = routed(m, router, bias);
   EXPECT_FLOAT_EQ(to[2].weights.at(0), static_cast<float>(2.5 * s(1)));
 }
 
-// Of DeepSeek-V2: groups by their best, weights over all.
+// DeepSeek-V2: groups by their best, weights over all.
 TEST(Routing, chooses_from_groups_by_softmax) {
   proto::Moe m = moe(6, 2, false);
   m.set_groups(3);
@@ -84,7 +103,7 @@ TEST(Routing, chooses_from_groups_by_softmax) {
   const std::vector<float> router = {2, -3, /**/ 1.9f, 1.9f, /**/ 0, 0};
   double sum = 0;
   for (const float v : router) sum += std::exp(static_cast<double>(v));
-  const auto to = route(m, router);
+  const auto to = routed(m, router);
   EXPECT_FLOAT_EQ(to[0].weights.at(0), static_cast<float>(std::exp(2.0) / sum));
   EXPECT_FLOAT_EQ(to[1].weights.at(0), static_cast<float>(std::exp(-3.0) / sum));
 }

@@ -86,7 +86,7 @@ TEST(Sampling, top_k_keeps_the_likeliest) {
                      probabilities(kLogits, 1, {1, 3, 5}));
   expect_frequencies(frequencies({.temperature = 2, .top_k = 100}, kLogits),
                      probabilities(kLogits, 2, kAll));
-  // Of equals at the edge the first.
+  // Among equals at the edge, the first is kept.
   expect_frequencies(frequencies({.temperature = 1, .top_k = 2}, {1, 2, 1, 1}),
                      probabilities({1, 2, 1, 1}, 1, {0, 1}));
 }
@@ -130,7 +130,7 @@ TEST(Sampling, min_p_keeps_a_share_of_the_likeliest) {
 TEST(Sampling, filters_follow_each_other_in_the_order_of_the_chain) {
   const std::vector<float> logits = {std::log(0.4f), std::log(0.3f), std::log(0.2f),
                                      std::log(0.1f)};
-  // Of 0.4 and 0.3, the first has 0.571 of the mass.
+  // The first of 0.4 and 0.3 has 0.571 of the mass.
   expect_frequencies(frequencies({.temperature = 1, .top_k = 2, .top_p = 0.57}, logits),
                      probabilities(logits, 1, {0}));
   expect_frequencies(frequencies({.temperature = 1, .top_k = 2, .top_p = 0.58}, logits),

@@ -19,13 +19,13 @@ TEST(Synthetic, weights_are_finite_and_of_variance_one_over_k_in_every_encoding)
       const Linear l = source->linear(info);
       ASSERT_EQ(to_string(l.terms[0].w.encoding), to_string(e));
       std::vector<float> w(static_cast<size_t>(l.n * l.k));
-      dense_rows(l, 0, l.n, w.data());
+      reference_decode(l, 0, l.n, w.data());
       double squares = 0;
       for (const float v : w) {
         ASSERT_TRUE(std::isfinite(v)) << to_string(e);
         squares += static_cast<double>(v) * static_cast<double>(v);
       }
-      // Of two bits little is left.
+      // Two bits leave little.
       EXPECT_NEAR(squares / static_cast<double>(l.n), 1, 0.3) << to_string(e);
     }
   }

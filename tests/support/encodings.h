@@ -60,6 +60,22 @@ inline std::vector<Encoding> encoding_families() {
   return some;
 }
 
+// Sparse matrices of all of these, each with one of the ways to say which columns are kept.
+inline std::vector<Encoding> sparse_encodings() {
+  constexpr Sparsity kWays[] = {Sparsity{SparsityKind::kNM, 2, 4},
+                                {SparsityKind::kBitmap, 24},
+                                {SparsityKind::kNM, 4, 8},
+                                {SparsityKind::kNM, 1, 3},
+                                {SparsityKind::kBitmap, 7}};
+  std::vector<Encoding> out;
+  size_t i = 0;
+  for (const Encoding& inner : encoding_families()) {
+    out.push_back(Encoding::sparse(inner, kWays[i++ % std::size(kWays)]));
+    out.push_back(Encoding::sparse(inner, kWays[i % std::size(kWays)]));
+  }
+  return out;
+}
+
 inline std::vector<float> uniform_values(int64_t n, uint64_t seed, float magnitude = 1) {
   Rng rng(seed);
   std::vector<float> out(static_cast<size_t>(n));

@@ -1,9 +1,11 @@
 #include "tests/support/tiny_packed.h"
 
 #include <cmath>
+#include <cstring>
 
 #include "core/file.h"
 #include "formats/encodings/ggml.h"
+#include "formats/encodings/sparse.h"
 #include "runtime/model/spec.h"
 #include "tests/support/test_data.h"
 
@@ -122,6 +124,10 @@ OwnedWeight random_weight(const Encoding& e, int64_t n, int64_t k, uint64_t seed
   for (auto& plane : w.planes) {
     for (auto& b : plane.bytes) b = static_cast<std::byte>(mix(i++));
   }
+  if (e.is_sparse()) {
+    const auto mask = magnitude_mask(e.sparsity, k, n, random_floats(n * k, seed).data());
+    std::memcpy(find_plane(w.planes, PlaneKind::kIndices).data(), mask.data(), 4 * mask.size());
+  }
   return w;
 }
 
@@ -195,6 +201,10 @@ std::vector<Encoding> every_encoding() {
     for (const ScaleArea area : {ScaleArea::kTensor, ScaleArea::kRow, ScaleArea::kBlock128})
       out.push_back(Encoding::fp8(type, area));
   }
+  const size_t dense = out.size();
+  for (size_t i = 0; i < dense; i += 5)
+    out.push_back(
+        Encoding::sparse(out[i], i % 2 == 0 ? Sparsity::n_of_m(2, 4) : Sparsity::bitmap(20)));
   for (const auto& t : ggml_types()) {
     if (t.block > 1) out.push_back(Encoding::of_ggml(t.type));
   }

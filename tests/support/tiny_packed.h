@@ -18,7 +18,8 @@ proto::ModelSpec tiny_spec();
 // What the bytes of a packed file are; `fill` adds planes and records.
 std::string packed_bytes(const std::function<void(PackedWriter&, proto::Manifest*)>& fill);
 
-// Planes of these bytes: any are legal codes; scales may decode to anything, NaN too.
+// Planes of random bytes: any are legal codes; scales may decode to anything, NaN too. Masks of
+// sparse matrices fit them.
 OwnedWeight random_weight(const Encoding& e, int64_t n, int64_t k, uint64_t seed);
 
 // One file of a tokenizer and no other.
@@ -31,7 +32,7 @@ std::string tiny_packed();
 // Three linears, a vector and a blob: every bit of it can be tried.
 std::string smallest_packed();
 
-// Every encoding there is, with every parameter it can have.
+// Every encoding there is, with every parameter it can have; sparse ones around some of them.
 std::vector<Encoding> every_encoding();
 
 }  // namespace pith::test

@@ -49,7 +49,8 @@ class Faults : public testing::Test {
     compress(*source_, passes, {.output = to, .calibration = {}});
   }
   test::ProcessResult run(const std::string& to, const std::vector<std::string>& more = {}) {
-    std::vector<std::string> command = {PITH_PROGRAM, "quantize", in_.file("in"), to, "w4", "-q"};
+    std::vector<std::string> command = {PITH_PROGRAM, "quantize", in_.file("in"), to,
+                                        "w4",         "--method", "rtn",          "-q"};
     command.insert(command.end(), more.begin(), more.end());
     return test::run_process(command);
   }
@@ -215,8 +216,8 @@ TEST_F(Faults, an_output_that_is_the_input_is_refused) {
   // A packed file as its own output.
   std::filesystem::create_symlink(in_.file("expected.pith"), out_.file("packed"));
   for (const auto& output : {in_.file("expected.pith"), out_.file("packed")}) {
-    const auto r = test::run_process(
-        {PITH_PROGRAM, "quantize", in_.file("expected.pith"), output, "w3", "-q"});
+    const auto r = test::run_process({PITH_PROGRAM, "quantize", in_.file("expected.pith"), output,
+                                      "w3", "--method", "rtn", "-q"});
     EXPECT_EQ(r.exit_code, 2) << r.err;
     EXPECT_NE(r.err.find("the output is the input"), std::string::npos) << r.err;
     EXPECT_TRUE(content(in_.file("expected.pith")) == expected_);

@@ -42,7 +42,9 @@ class Kill : public testing::TestWithParam<std::string> {  // the method, or "" 
   std::vector<std::string> command(const std::string& to) const {
     std::vector<std::string> c = {PITH_PROGRAM, "quantize", folder_.file("in"), to, "w4", "-q",
                                   "-t",         "2"};
-    if (!GetParam().empty()) {
+    if (GetParam().empty()) {
+      c.insert(c.end(), {"--method", "rtn"});
+    } else {
       const std::vector<std::string> more = {
           "--method",   GetParam(), "--calib",  folder_.file("calibration.txt"),
           "--nsamples", "8",        "--seqlen", "64"};

@@ -25,7 +25,7 @@ TEST(Memory, quantizing_stays_within_the_plan) {
       DType::kF16);
   const auto source_bytes = std::filesystem::file_size(folder.file("in/model.safetensors"));
   const std::string quantize = std::string(PITH_PROGRAM) + " quantize " + folder.file("in") + " " +
-                               folder.file("out.pith") + " w4 -t 2 -q";
+                               folder.file("out.pith") + " w4 --method rtn -t 2 -q";
   const auto plan = test::run_process({"/bin/sh", "-c", quantize + " --dry-run --json -"});
   ASSERT_EQ(plan.exit_code, 0) << plan.err;
   const auto planned = parse_json(plan.out, "plan")["planned_memory_bytes"].get<uint64_t>();

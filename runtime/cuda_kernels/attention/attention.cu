@@ -5,6 +5,7 @@
 #include "runtime/cuda_kernels/device/device.cuh"
 #include "runtime/cuda_kernels/gemm/convert.cuh"
 #include "runtime/cuda_kernels/launchers.h"
+#include "runtime/cuda_kernels/refuse.h"
 
 namespace pith::cuda {
 namespace {
@@ -309,7 +310,8 @@ Status write_kv(const WriteKv& a, Stream stream) {
 
 Status write_latent_kv(const WriteLatentKv& a, Stream stream) {
   if (a.cache.heads != 1 || a.cache.head_dim != a.rank + 2 * a.half)
-    return "latent attention: a cache of other keys";
+    return refuse("write_latent_kv: a cache of %ld heads of %ld, it takes 1 of %ld", a.cache.heads,
+                  a.cache.head_dim, a.rank + 2 * a.half);
   return launch(write_latent_kv_kernel,
                 {a.positions.m, (a.heads + kWarps) / kWarps, 1, 32 * kWarps,
                  kWarps * a.cache.head_dim * static_cast<int64_t>(sizeof(float)), true},
@@ -318,8 +320,10 @@ Status write_latent_kv(const WriteLatentKv& a, Stream stream) {
 
 Status attend(const Attend& a, Stream stream) {
   const int64_t d = a.cache.head_dim, most = is_latent(a.cache) ? 640 : 256;
-  if (d < 4 || d > most || d % 4 != 0) return "attention: heads of a size that it does not take";
-  if (a.heads % a.cache.heads != 0) return "attention: heads that do not share key heads evenly";
+  if (d < 4 || d > most || d % 4 != 0)
+    return refuse("attend: head_dim %ld, it takes multiples of 4 up to %ld", d, most);
+  if (a.heads % a.cache.heads != 0)
+    return refuse("attend: %ld heads over %ld key heads", a.heads, a.cache.heads);
   if (has_latent_tiles(a.cache)) return attend_latent(a, stream);
   if (has_pages(a.cache)) return attend_pages(a, stream);
   const int bytes = bytes_of(a.cache.keys.type);

@@ -4,6 +4,7 @@
 #include "runtime/cuda_kernels/attention/kv_page.cuh"
 #include "runtime/cuda_kernels/attention/split_kv.cuh"
 #include "runtime/cuda_kernels/launchers.h"
+#include "runtime/cuda_kernels/refuse.h"
 
 namespace pith::cuda {
 namespace {
@@ -15,7 +16,7 @@ constexpr int kColumns = kRank / kWarps;  // of sums, of a warp
 // Rows of shared memory, in halves: 8 more than they hold, so that 8 rows lie in different banks.
 constexpr int kRow = kDim + 8, kWeightRow = kKeys + 8;
 
-// Of a block of kGroups * 16 heads; behind the rows.
+// The workspace of a block of kGroups * 16 heads; it lies behind the rows.
 template <int kGroups>
 struct LatentWorkspace {
   uint16_t queries[kGroups * 16 * kRow], keys[kKeys * kRow], weights[kGroups * 16 * kWeightRow];
@@ -248,10 +249,12 @@ Status run(const Attend& a, Stream stream) {
 
 Status attend_latent(const Attend& a, Stream stream) {
   if (!has_latent_tiles(a.cache) || a.cache.heads != 1)
-    return "attention: a cache that is not latent";
+    return refuse("attend_latent: a cache of %ld heads of %ld that is not latent", a.cache.heads,
+                  a.cache.head_dim);
   if (a.halves.values != nullptr || a.bytes.values != nullptr)
-    return "latent attention: it makes no inputs of products";
-  if (a.chunks > most_chunks(1)) return "attention: more chunks than there can be";
+    return "attend_latent: it does not round its outputs for a GEMM";
+  if (a.chunks > most_chunks(1))
+    return refuse("attend_latent: %ld chunks of keys, it takes %ld", a.chunks, most_chunks(1));
   return a.heads > 16 ? run<2>(a, stream) : run<1>(a, stream);
 }
 

@@ -4,6 +4,7 @@
 #include "runtime/cuda_kernels/device/device.cuh"
 #include "runtime/cuda_kernels/gemm/convert.cuh"
 #include "runtime/cuda_kernels/launchers.h"
+#include "runtime/cuda_kernels/refuse.h"
 
 namespace pith::cuda {
 namespace {
@@ -257,8 +258,10 @@ Status run(const AttendTiles& a, Stream stream) {
 }  // namespace
 
 Status attend_tiles(const AttendTiles& a, Stream stream) {
-  if (!has_tiles(a.cache)) return "attention: no kernel of tiles for this cache";
-  if (a.heads % a.cache.heads != 0) return "attention: heads that do not share key heads evenly";
+  if (!has_tiles(a.cache))
+    return refuse("attend_tiles: no kernel for a cache with head_dim %ld", a.cache.head_dim);
+  if (a.heads % a.cache.heads != 0)
+    return refuse("attend_tiles: %ld heads over %ld key heads", a.heads, a.cache.heads);
   switch (a.cache.head_dim) {
     case 64:
       return run<64, 64>(a, stream);

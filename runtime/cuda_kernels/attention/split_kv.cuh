@@ -148,7 +148,7 @@ PITH_DEVICE void finish_chunk(const Attend& a, const ChunkKeys& k, int heads) {
   }
   close_chunk(a, k, heads);
 }
-// Of a block that attends for so many heads.
+// Shared memory of a block that attends for so many heads.
 inline int64_t chunk_shared_bytes(const Attend& a, int64_t heads) {
   const int64_t of_sums = kWarps * heads * chunk_floats(a.cache.head_dim),
                 of_factors = heads * a.chunks;

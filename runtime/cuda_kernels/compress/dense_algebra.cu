@@ -4,6 +4,7 @@
 #include "runtime/cuda_kernels/device/device.cuh"
 #include "runtime/cuda_kernels/gemm/convert.cuh"
 #include "runtime/cuda_kernels/launchers.h"
+#include "runtime/cuda_kernels/refuse.h"
 
 namespace pith::cuda {
 namespace {
@@ -14,7 +15,7 @@ constexpr int kDepth = 8;  // of a step
 PITH_DEVICE float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
 PITH_DEVICE double multiply_add(double a, double b, double c) { return fma(a, b, c); }
 
-// Of shared memory, from a place that is a multiple of 16 bytes.
+// Loads four numbers from shared memory, at a multiple of 16 bytes.
 template <class T>
 PITH_DEVICE void load_four(const T* from, T* to) {
   constexpr int kTogether = 16 / sizeof(T);
@@ -303,11 +304,13 @@ Status gemm_f32(const Gemm<float>& g, Stream stream) {
 }
 Status gemm_f64(const Gemm<double>& g, Stream stream) { return run_gemm<double, 4>(g, stream); }
 Status factor_tile(const FactorTile& a, Stream stream) {
-  if (a.n < 1 || a.n > kFactorTile) return "factor: a size that it does not take";
+  if (a.n < 1 || a.n > kFactorTile)
+    return refuse("cholesky: a tile of %ld, it takes %ld", a.n, kFactorTile);
   return launch(factor_kernel, Grid{1, 1, 1, kSide, kTileBytes}, stream, a);
 }
 Status solve_tile(const SolveTile& a, Stream stream) {
-  if (a.n < 1 || a.n > kFactorTile) return "solve: a size that it does not take";
+  if (a.n < 1 || a.n > kFactorTile)
+    return refuse("solve: a tile of %ld, it takes %ld", a.n, kFactorTile);
   return launch(solve_kernel, Grid{(a.rows + kSide - 1) / kSide, 1, 1, kSide, 2 * kTileBytes},
                 stream, a);
 }

@@ -59,7 +59,7 @@ struct UnitUpper {
   float* unit;
   float* variance;
 };
-// Of n numbers.
+// Converts n numbers.
 struct F32ToF64 {
   const float* from;
   int64_t n;

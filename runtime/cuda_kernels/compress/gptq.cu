@@ -5,6 +5,7 @@
 #include "runtime/cuda_kernels/device/device.cuh"
 #include "runtime/cuda_kernels/gemm/convert.cuh"
 #include "runtime/cuda_kernels/launchers.h"
+#include "runtime/cuda_kernels/refuse.h"
 
 namespace pith::cuda {
 namespace {
@@ -345,7 +346,7 @@ constexpr int64_t kPlacesBytes = kMostPlaces * kThreads * static_cast<int64_t>(s
 }  // namespace
 
 Status load_rows(const LoadRows& a, Stream stream) {
-  if (a.rows > 65535 * 32) return "load: more rows than a grid has";
+  if (a.rows > 65535 * 32) return refuse("load_rows: %ld rows", a.rows);
   const Grid of_rows{a.rows, 1, 1, kWide, 32 * static_cast<int64_t>(sizeof(float))};
   if (const Status bad = launch(exponent_kernel, of_rows, stream, a)) return bad;
   const Grid tiles{blocks_of(a.k, 32), blocks_of(a.rows, 32), 1, kWide,
@@ -353,17 +354,19 @@ Status load_rows(const LoadRows& a, Stream stream) {
   return launch(load_rows_kernel, tiles, stream, a);
 }
 Status sweep(const Sweep& a, Stream stream) {
-  if (a.end - a.begin > kMostPlaces) return "sweep: more places than it takes";
+  if (a.end - a.begin > kMostPlaces)
+    return refuse("sweep: %ld columns, it takes %ld", a.end - a.begin, kMostPlaces);
   return launch(sweep_kernel, Grid{blocks_of(a.r.rows, kThreads), 1, 1, kThreads, 2 * kPlacesBytes},
                 stream, a);
 }
 Status descend(const Descend& a, Stream stream) {
-  if (a.end - a.begin > kMostPlaces) return "descend: more places than it takes";
+  if (a.end - a.begin > kMostPlaces)
+    return refuse("descend: %ld columns, it takes %ld", a.end - a.begin, kMostPlaces);
   return launch(descend_kernel, Grid{blocks_of(a.r.rows, kThreads), 1, 1, kThreads, kPlacesBytes},
                 stream, a);
 }
 Status from_codes(const FromCodes& a, Stream stream) {
-  if (a.r.k > 65535) return "codes: more places than a grid has";
+  if (a.r.k > 65535) return refuse("from_codes: %ld columns", a.r.k);
   return launch(from_codes_kernel, Grid{blocks_of(a.r.rows, kWide), a.r.k, 1, kWide}, stream, a);
 }
 Status refit(const Refit& a, Stream stream) {

@@ -26,7 +26,7 @@ PITH_DEVICE unsigned char* shared_memory() {
   return pith_shared;
 }
 
-// Of kernels with Grid::early: returns when the kernel before this one has ended, and lets the next
+// For kernels with Grid::early: returns when the kernel before this one has ended, and lets the next
 // begin.
 PITH_DEVICE void wait_for_previous() {
 #if __CUDA_ARCH__ >= 900

@@ -44,7 +44,7 @@ using ::sqrtf;
 
 namespace emulated {
 
-// Of the running fibre.
+// The running fibre.
 struct Thread {
   int index, block_threads;
   int64_t block[3], grid[3];

@@ -5,6 +5,7 @@
 #include "runtime/cuda_kernels/gemm/quantize_activations.cuh"
 #include "runtime/cuda_kernels/gemm/tile_codes.cuh"
 #include "runtime/cuda_kernels/launchers.h"
+#include "runtime/cuda_kernels/refuse.h"
 
 namespace pith::cuda {
 namespace {
@@ -223,7 +224,7 @@ Status run_rows(const RowKernel<T> (&kernels)[5], int64_t m, int64_t n, const T&
 template <class T>
 Status run_inputs(const RowKernel<T> (&kernels)[5], const T& a, Stream stream) {
   if (a.to.stride % kStageColumns != 0 || a.to.stride < a.n)
-    return "inputs of products: a stride that does not fit";
+    return refuse("quantize activations: stride %ld of %ld columns", a.to.stride, a.n);
   return run_rows(kernels, a.to.m, a.to.stride, a, stream);
 }
 template <class T>

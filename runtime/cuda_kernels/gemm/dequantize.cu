@@ -3,6 +3,7 @@
 #include "runtime/cuda_kernels/gemm/dispatch_codes.cuh"
 #include "runtime/cuda_kernels/gemm/tile_codes.cuh"
 #include "runtime/cuda_kernels/launchers.h"
+#include "runtime/cuda_kernels/refuse.h"
 
 namespace pith::cuda {
 namespace {
@@ -139,22 +140,22 @@ Status dequantize(const Dequantize& a, Stream stream) {
 }
 
 Status unpack_bytes(const UnpackBytes& a, Stream stream) {
-  if (!has_bytes(a.w)) return "unpack: codes that are not bytes";
+  if (!has_bytes(a.w)) return refuse("unpack_bytes: codes %ld are not bytes", a.w.codes);
   const int64_t warps = a.count * a.w.stages;
   return launch(unpack_bytes_kernel, {(warps + 7) / 8, 1, 1, kThreads}, stream, a);
 }
 Status half_to_e4m3(const HalfToE4M3& a, Stream stream) {
-  if (a.n % 8 != 0) return "e4m3: a number of elements that it does not take";
+  if (a.n % 8 != 0) return refuse("half_to_e4m3: %ld elements, not a multiple of 8", a.n);
   return launch(half_to_e4m3_kernel, {(a.n / 8 + kThreads - 1) / kThreads, 1, 1, kThreads}, stream,
                 a);
 }
 Status int8_epilogue(const Int8Epilogue& a, Stream stream) {
-  if (a.m > 65535) return "gemm_epilogue: more than 65535 tokens at once";
+  if (a.m > 65535) return refuse("int8_epilogue: %ld tokens, it takes 65535", a.m);
   return launch(int8_epilogue_kernel, {(a.n + kThreads - 1) / kThreads, a.m, 1, kThreads}, stream,
                 a);
 }
 Status gemm_epilogue(const GemmEpilogue& a, Stream stream) {
-  if (a.m > 65535) return "gemm_epilogue: more than 65535 tokens at once";
+  if (a.m > 65535) return refuse("gemm_epilogue: %ld tokens, it takes 65535", a.m);
   return launch(epilogue_kernel, {(a.n + kThreads - 1) / kThreads, a.m, 1, kThreads}, stream, a);
 }
 

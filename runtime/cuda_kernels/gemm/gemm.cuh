@@ -269,7 +269,7 @@ Status run_quant_gemm_blocks(const typename Math::Args& a, Stream stream) {
     if (p.tokens == 32) return launch(quant_gemm_kernel<Math, 4, kSteps>, grid, stream, a);
     if constexpr (most_tokens(Math::codes, kSteps) == 64)
       return launch(quant_gemm_kernel<Math, 8, kSteps>, grid, stream, a);
-    return "product: a plan of more tokens than such codes have";
+    return refuse("quant_gemm: a plan of %ld tokens for codes %ld", p.tokens, Math::codes);
   });
 }
 

@@ -13,7 +13,7 @@ Status gemm_float(const QuantGemm& a, Stream stream) {
     case Codes::kBF16:
       return run_gemm<F16Math<Codes::kBF16>>(a, stream);
     default:
-      return "quant_gemm: codes of another file";
+      return refuse("gemm_float: codes %ld, it takes fp8, f16 and bf16", a.to[0].w.codes);
   }
 }
 

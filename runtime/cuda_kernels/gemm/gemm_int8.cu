@@ -4,7 +4,9 @@ namespace pith::cuda {
 
 Status gemm_int8(const Int8Gemm& a, Stream stream) {
   for (int i = 0; i < a.count; ++i) {
-    if (!takes_int8(a.to[i].w)) return "int8 product: weights of another kind";
+    const TileWeight& w = a.to[i].w;
+    if (!takes_int8(w))
+      return refuse("int8_gemm: codes %ld in groups of %ld", w.codes, int64_t{1} << w.group_shift);
   }
   if (a.to[0].w.codes == Codes::kInt4) return run_gemm<Int8Math<Codes::kInt4>>(a, stream);
   return run_gemm<Int8Math<Codes::kInt8>>(a, stream);

@@ -6,6 +6,7 @@
 #include "runtime/cuda_kernels/device/device.cuh"
 #include "runtime/cuda_kernels/gemm/tile_codes.cuh"
 #include "runtime/cuda_kernels/ops.h"
+#include "runtime/cuda_kernels/refuse.h"
 
 namespace pith::cuda {
 namespace {
@@ -26,7 +27,7 @@ struct F16Math {
 #pragma unroll
     for (int i = 0; i < 4; ++i) to[i] = pair_values(c, 4 * unit + i, zero_point, table);
   }
-  // Of a token's inputs of a stage.
+  // Loads a token's inputs of a stage.
   PITH_MEMBER static void inputs(const Input* of_token, int unit, int t, uint32_t* to) {
     const Bytes8 v = load8(of_token + 16 * unit + 4 * t);
     to[0] = v.w[0];
@@ -149,7 +150,7 @@ Status by_group_steps(const TileWeight& w, Run run) {
     default:
       if constexpr (short_groups && halves) return run(Number<1>());
   }
-  return "quant_gemm: groups that such codes do not have";
+  return refuse("quant_gemm: groups of %ld for codes %ld", int64_t{1} << w.group_shift, c);
 }
 
 }  // namespace

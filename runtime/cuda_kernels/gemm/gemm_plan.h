@@ -108,7 +108,7 @@ GemmPlan plan_gemm(const Product& a, const Chip& chip) {
 // while few experts have more than one or two.
 inline bool pair_by_pair(int64_t pairs, int64_t experts) { return pairs <= 2 * experts; }
 
-// Of experts that get about `tokens` each, all of this kind.
+// Plans the GEMM of experts of this kind that get about `tokens` tokens each.
 inline GemmPlan plan_experts(const TileWeight& kind, int64_t tokens, const Chip& chip) {
   QuantGemm p{};
   p.to[0].w = kind;

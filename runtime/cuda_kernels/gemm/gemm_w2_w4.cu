@@ -15,7 +15,7 @@ Status gemm_w2_w4(const QuantGemm& a, Stream stream) {
     case Codes::kE2M1:
       return run_gemm<F16Math<Codes::kE2M1>>(a, stream);
     default:
-      return "quant_gemm: codes of another file";
+      return refuse("gemm_w2_w4: codes %ld, it takes 2 to 4 bits", a.to[0].w.codes);
   }
 }
 

@@ -11,7 +11,7 @@ Status gemm_w5_w8(const QuantGemm& a, Stream stream) {
     case Codes::kInt8:
       return run_gemm<F16Math<Codes::kInt8>>(a, stream);
     default:
-      return "quant_gemm: codes of another file";
+      return refuse("gemm_w5_w8: codes %ld, it takes 5, 6 and 8 bits", a.to[0].w.codes);
   }
 }
 

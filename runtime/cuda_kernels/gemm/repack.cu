@@ -3,6 +3,7 @@
 // bound  memory: bytes of the planes, read and written once
 #include "runtime/cuda_kernels/device/device.cuh"
 #include "runtime/cuda_kernels/launchers.h"
+#include "runtime/cuda_kernels/refuse.h"
 
 namespace pith::cuda {
 namespace {
@@ -93,7 +94,7 @@ Status repack_codes(const RepackCodes& a, Stream stream) {
   const bool whole = a.from.row_major;
   if (whole ? a.bits != 8 && a.bits != 16
             : a.bits != 8 && a.bits != 4 && a.bits != 2 && a.bits != 1)
-    return "repack: parts of codes that do not exist";
+    return refuse("repack_codes: parts of %ld bits", a.bits);
   return launch(repack_codes_kernel, {blocks(a.tiles * a.stages * 64 * a.bits), 1, 1, kThreads},
                 stream, a);
 }
@@ -102,7 +103,7 @@ Status repack_pairs(const RepackPairs& a, Stream stream) {
   if (a.bytes == 1) return launch(repack_pairs_kernel<uint8_t>, grid, stream, a);
   if (a.bytes == 2) return launch(repack_pairs_kernel<uint16_t>, grid, stream, a);
   if (a.bytes == 4) return launch(repack_pairs_kernel<uint32_t>, grid, stream, a);
-  return "repack: scales of a size that does not exist";
+  return refuse("repack_pairs: scales of %ld bytes", a.bytes);
 }
 Status repack_zeros(const RepackZeros& a, Stream stream) {
   return launch(repack_zeros_kernel, {blocks(a.tiles * a.groups * 16), 1, 1, kThreads}, stream, a);

@@ -1,6 +1,7 @@
 // Log-probabilities of target tokens, and KL divergence between rows of logits.
 #include "runtime/cuda_kernels/device/device.cuh"
 #include "runtime/cuda_kernels/launchers.h"
+#include "runtime/cuda_kernels/refuse.h"
 
 namespace pith::cuda {
 namespace {
@@ -99,7 +100,7 @@ Status mass_behind(const MassBehind& a, Stream stream) {
                 stream, a);
 }
 Status score(const Score& a, Stream stream) {
-  if (a.n < 1 || a.n > INT32_MAX) return "score: a number of logits that it does not take";
+  if (a.n < 1 || a.n > INT32_MAX) return refuse("score: %ld logits a row", a.n);
   return launch(
       score_kernel,
       Grid{a.m, 1, 1, kThreads, kThreads * static_cast<int64_t>(sizeof(double) + sizeof(int32_t))},

@@ -1,6 +1,7 @@
 // Top-k of logits.
 #include "runtime/cuda_kernels/device/device.cuh"
 #include "runtime/cuda_kernels/launchers.h"
+#include "runtime/cuda_kernels/refuse.h"
 
 namespace pith::cuda {
 namespace {
@@ -55,7 +56,7 @@ PITH_KERNEL top_kernel(TopPass a) {
 
 Status top(const Top& a, Stream stream) {
   if (a.k < 1 || a.k > kMostTop || a.k > a.n || a.n >= INT32_MAX)
-    return "top: a number that it does not take";
+    return refuse("top: %ld of %ld logits, it takes %ld", a.k, a.n, kMostTop);
   const auto chunks = [](int64_t n) { return (n + kTopChunk - 1) / kTopChunk; };
   uint64_t* const halves[] = {a.workspace, a.workspace + chunks(a.n) * a.k};
   TopPass pass{a.x, nullptr, a.n, a.k, nullptr};

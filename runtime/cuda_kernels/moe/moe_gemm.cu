@@ -1,6 +1,7 @@
 // MoE GEMV and grouped GEMM of the experts that tokens were routed to.
 #include "runtime/cuda_kernels/gemm/dispatch_codes.cuh"
 #include "runtime/cuda_kernels/gemm/launch_gemm.cuh"
+#include "runtime/cuda_kernels/refuse.h"
 
 namespace pith::cuda {
 namespace {
@@ -96,8 +97,11 @@ Status run(const MoeGemm& a, Stream stream) {
 template <class Product>
 Status run_checked(Product a, Stream stream) {
   if (a.of.ldy == 0) a.of.ldy = a.of.like.n;
-  if (a.of.count < 1 || a.of.count > 2) return "experts: a number that it does not take";
-  if (a.x.stride < a.of.like.stages * kStageColumns) return "experts: inputs shorter than rows";
+  if (a.of.count < 1 || a.of.count > 2)
+    return refuse("moe_gemm: %ld weights an expert, it takes 1 or 2", a.of.count);
+  if (a.x.stride < a.of.like.stages * kStageColumns)
+    return refuse("moe_gemm: activations of stride %ld for rows of %ld", a.x.stride,
+                  a.of.like.stages * kStageColumns);
   return by_codes(a.of.like.codes, [&](auto of) {
     constexpr Codes codes = decltype(of)::codes;
     return by_group_steps<F16Math<codes>>(
@@ -108,8 +112,11 @@ Status run_checked(Product a, Stream stream) {
 }  // namespace
 
 Status moe_gemv(const MoeGemv& a, Stream stream) {
-  if (a.pairs > 65535 || a.sharing < 1) return "experts: a number that it does not take";
-  if (a.x.m * a.sharing < a.pairs) return "experts: fewer inputs than pairs";
+  if (a.pairs > 65535 || a.sharing < 1)
+    return refuse("moe_gemv: %ld pairs, %ld of a token", a.pairs, a.sharing);
+  if (a.x.m * a.sharing < a.pairs)
+    return refuse("moe_gemv: %ld tokens of %ld pairs each for %ld pairs", a.x.m, a.sharing,
+                  a.pairs);
   return run_checked(a, stream);
 }
 Status moe_gemm(const MoeGemm& a, Stream stream) {

@@ -1,6 +1,7 @@
 // MoE: the router's top-k, sorting of pairs by expert, and the weighted sum of expert outputs.
 #include "runtime/cuda_kernels/device/device.cuh"
 #include "runtime/cuda_kernels/launchers.h"
+#include "runtime/cuda_kernels/refuse.h"
 
 namespace pith::cuda {
 namespace {
@@ -166,8 +167,10 @@ PITH_KERNEL combine_experts_kernel(CombineExperts a) {
 PITH_KERNEL add_rows_kernel(AddRows a) {
   wait_for_previous();
   const float* const x = a.x + block_x() * a.n;
-  float* const y = a.y + a.rows[block_x()] * a.n;
-  for (int64_t i = thread_index(); i < a.n; i += kThreads) y[i] += a.weights[block_x()] * x[i];
+  const int64_t row = a.rows[block_x()];
+  const float weight = a.weights[row * a.ldw];
+  float* const y = a.y + row * a.n;
+  for (int64_t i = thread_index(); i < a.n; i += kThreads) y[i] += weight * x[i];
 }
 
 // grid  x: tokens
@@ -189,9 +192,9 @@ PITH_KERNEL copy_columns_kernel(CopyColumns a) {
 
 Status route(const Route& a, Stream stream) {
   if (a.chosen < 1 || a.chosen > a.experts || a.chosen > kMostChosen)
-    return "route: a number of experts that it does not take";
+    return refuse("route: %ld of %ld experts, it takes %ld", a.chosen, a.experts, kMostChosen);
   if (a.groups < 0 || (a.groups > 0 && a.experts % a.groups != 0))
-    return "route: groups of experts that are not alike";
+    return refuse("route: %ld experts in %ld groups", a.experts, a.groups);
   const auto scores = static_cast<int64_t>(sizeof(float)) * (a.experts + a.groups);
   return launch(route_kernel,
                 {a.m, 1, 1, 32, static_cast<int64_t>(sizeof(RouteWorkspace)) + scores, true},

@@ -6,8 +6,8 @@
 
 #include "core/bytes.h"
 #include "core/error.h"
+#include "core/utf8.h"
 #include "formats/printable.h"
-#include "formats/tokenizer/unicode.h"
 
 namespace pith {
 namespace {
@@ -322,7 +322,7 @@ proto::ModelSpec decoder_spec_gguf(const Checkpoint& checkpoint) {
     OwnedWeight w = allocate_weight(t.encoding, t.shape[0], 1);
     checkpoint.read(t, 0, t.shape[0], w.planes[0].bytes);
     std::vector<float> values(static_cast<size_t>(t.shape[0]));
-    decode_rows(w.weight, 0, t.shape[0], values.data());
+    reference_decode(w.weight, 0, t.shape[0], values.data());
     for (const float v : values) add(static_cast<double>(v));
   };
   if (checkpoint.find("rope_freqs.weight") !=

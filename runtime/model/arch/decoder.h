@@ -32,7 +32,7 @@ struct TensorNames {
   bool fused_gate_up = false;  // mlp.gate_up_proj; GGUF: ffn_up holds both
   bool mixtral = false;        // block_sparse_moe.experts.3.w1 for mlp.experts.3.gate_proj
   bool post_norms = false;     // Hugging Face: post_attention_layernorm is one
-  const char* shared = "shared_experts";  // the expert of a mixture that every token takes
+  const char* shared = "shared_experts";  // the shared expert of a MoE, which every token takes
   float norms_plus = 0;                   // what is added to the weights of norms
   const char* gguf_mlp_norm = "ffn_norm";
   std::string hf_prefix = "model.";
@@ -41,19 +41,19 @@ void name_tensors_hf(const Checkpoint& checkpoint, ImportedModel* model,
                      const TensorNames& names = {});
 void name_tensors_gguf(ImportedModel* model, const TensorNames& names = {});
 
-// Makes the MLP of a layer the experts of a mixture, which are `width` wide.
+// Makes the MLP of a layer a MoE, whose experts are `width` wide.
 void set_moe(proto::ModelSpec* spec, int layer, uint64_t width, uint64_t experts, uint64_t chosen,
              bool normalized);
-// An expert of a mixture that every token takes, so wide; 0: none.
+// Width of the shared expert of a MoE, which every token takes; 0: none.
 void set_shared_expert(proto::Moe* moe, uint64_t width, bool gate);
 
 // Norms of queries and keys by head, like the last one.
 void set_head_norms(proto::ModelSpec* spec);
-// Of a linear by head of latent attention, where one tensor makes keys and values: by head, the
+// The slice of one head of MLA in kv_b_proj, which holds keys and values: by head, the
 // rows that make its keys, then those that make its values. The tensor's name is left.
 TensorSlice slice_of_head(const proto::Attention& a, const LinearInfo& info);
 
-// Calls f(layer, it) on every attention of the spec, or every mixture.
+// Calls f(layer, it) on every attention of the spec, or every MoE.
 template <class F>
 void for_each_attention(proto::ModelSpec* spec, F f) {
   for (int l = 0; l < spec->layers_size(); ++l) {

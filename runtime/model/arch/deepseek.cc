@@ -1,5 +1,5 @@
-// DeepSeek-V2 and V3 (and what has their form: Moonlight, Kimi K2): latent attention, mixtures with
-// experts that every token takes and a choice among groups. GLM-4.5: the mixtures of V3 behind
+// DeepSeek-V2 and V3 (and what has their form: Moonlight, Kimi K2): latent attention, MoE with
+// experts that every token takes and a choice among groups. GLM-4.5: the MoE of V3 behind
 // plain attention.
 
 #include <cmath>
@@ -71,7 +71,7 @@ void check_word(const Checkpoint& checkpoint, const char* key, const char* expec
          printable(word));
 }
 
-// The mixtures of layers from first_k_dense_replace on.
+// The MoE of layers from first_k_dense_replace on.
 void set_moe_hf(const Json& c, bool sigmoid, proto::ModelSpec* spec) {
   const uint64_t experts = json_uint(c, "n_routed_experts", kConfig, 0);
   if (experts == 0) return;

@@ -1,4 +1,4 @@
-// gpt-oss: mixtures of experts with biases and a clamped activation, attention with sinks, a window
+// gpt-oss: MoE with biases and a clamped activation, attention with sinks, a window
 // in every other layer. Experts are stacked, in MXFP4 or, where transformers saved them in another
 // type, transposed; rows of gate and up alternate.
 

@@ -1,6 +1,6 @@
 // Llama 1 to 3 and the families that differ from it in a flag: Mistral (sliding window), Qwen2
 // (biases of q, k, v; window from a layer on), Qwen3 (norms of queries and keys), llama2.c
-// (interleaved rotation); Mixtral and Qwen3-MoE (mixtures of experts).
+// (interleaved rotation); Mixtral and Qwen3-MoE.
 
 #include <set>
 

@@ -5,9 +5,9 @@
 #include <charconv>
 
 #include "core/file.h"
+#include "core/regex/regex.h"
 #include "formats/gguf.h"
 #include "formats/tokenizer/gguf_splits.h"
-#include "formats/tokenizer/regex.h"
 #include "formats/tokenizer/tokenizer.h"
 #include "tests/support/test_data.h"
 

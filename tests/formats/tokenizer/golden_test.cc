@@ -8,8 +8,8 @@
 
 #include "core/file.h"
 #include "core/json.h"
+#include "core/utf8.h"
 #include "formats/tokenizer/tokenizer.h"
-#include "formats/tokenizer/unicode.h"
 #include "tests/support/test_data.h"
 
 namespace pith {

@@ -5,10 +5,10 @@
 #include <ctime>
 
 #include "core/file.h"
+#include "core/regex/regex.h"
+#include "core/utf8.h"
 #include "formats/tokenizer/gguf_splits.h"
-#include "formats/tokenizer/regex.h"
 #include "formats/tokenizer/tokenizer.h"
-#include "formats/tokenizer/unicode.h"
 #include "tests/support/sanitized.h"
 #include "tests/support/test_data.h"
 

@@ -8,9 +8,9 @@
 
 #include "core/file.h"
 #include "core/json.h"
+#include "core/regex/regex.h"
 #include "formats/tokenizer/normalizer.h"
 #include "formats/tokenizer/pre_tokenizer.h"
-#include "formats/tokenizer/regex.h"
 #include "tests/support/test_data.h"
 
 namespace pith {

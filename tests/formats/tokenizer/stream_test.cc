@@ -5,8 +5,8 @@
 #include <span>
 
 #include "core/file.h"
+#include "core/utf8.h"
 #include "formats/tokenizer/tokenizer.h"
-#include "formats/tokenizer/unicode.h"
 #include "tests/support/test_data.h"
 
 namespace pith {

@@ -7,10 +7,10 @@
 #include "core/bytes.h"
 #include "core/file.h"
 #include "core/json.h"
+#include "core/utf8.h"
 #include "formats/checkpoint.h"
 #include "formats/tokenizer/charsmap.h"
 #include "formats/tokenizer/tokenizer.h"
-#include "formats/tokenizer/unicode.h"
 #include "tests/support/test_data.h"
 
 namespace pith {

@@ -1,0 +1,21 @@
+#include "runtime/forward/batch.h"
+
+#include "core/error.h"
+
+namespace pith {
+
+void check_fits(const Batch& batch, const KvCache& cache) {
+  for (const Segment& s : batch.segments) {
+    if (s.slot < 0 || s.slot >= cache.slots() || s.begin < 0 ||
+        s.begin + s.count > cache.length()) {
+      fail(ErrorKind::kUsage, "tokens {} to {} of sequence {} do not fit a cache of {} x {}",
+           s.begin, s.begin + s.count, s.slot, cache.slots(), cache.length());
+    }
+    if (!cache.pages().owns(s.slot, s.begin, s.begin + s.count)) {
+      fail(ErrorKind::kUsage, "tokens {} to {} of sequence {} have no pages of their own", s.begin,
+           s.begin + s.count, s.slot);
+    }
+  }
+}
+
+}  // namespace pith

@@ -1,0 +1,18 @@
+// What the processor can do at most, and what share of a model's weights a token takes part in: bench compares with
+// it, quantize estimates times by it.
+#pragma once
+
+#include <cstdint>
+
+#include "runtime/model/spec.h"
+
+namespace pith::tools {
+
+// Operations per second on all threads of a kernel that does nothing else (CpuKernels::int_peak, float_peak): the
+// best of three measurements.
+double peak_operations(double (*run)(int64_t rounds));
+
+// The share of tokens that are multiplied with this linear, on average: below 1 for experts.
+double share_of_tokens(const proto::ModelSpec& spec, const LinearInfo& info);
+
+}  // namespace pith::tools
