@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <set>
 
+#include "formats/encodings/encoding.h"
+
 namespace pith {
 namespace {
 
