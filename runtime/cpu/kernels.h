@@ -42,7 +42,7 @@ struct CodeColumns {
   int64_t group;
 };
 
-// How the codes of a tile are stored: integers of 2 to 8 bits, or 4-bit indices of a table of values.
+// How the codes of a tile are stored: integers of 2 to 8 bits, or 4-bit indices of a table.
 // Codes of e2m1 are taken as integers, twice their value plus 12: their zero is 12, and their scale
 // is half of the stored one.
 enum class TileCode : uint8_t { kInt2 = 2, kInt3, kInt4, kInt5, kInt6, kInt8 = 8, kNf4, kE2M1 };
