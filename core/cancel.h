@@ -16,7 +16,7 @@ class CancelToken {
   // The default of every parameter: never cancelled.
   static const CancelToken& never();
 
-  // What was asked before, 0: nothing; the first reason stays. For signal handlers too.
+  // Returns the reason of an earlier call, or 0; the first one stays. For signal handlers too.
   int cancel(int reason = 1) noexcept;
   void clear();  // for programs that answer a cancellation and go on
   int reason() const { return reason_; }

@@ -18,7 +18,7 @@ constexpr int64_t kWidth = kVectors * kLanes;
 // ---- c -= a b for packed tiles: a [rows, depth] at stride kTile, b [depth, kTile], c [rows,
 // kTile]
 
-using V4 = F64x4;
+using V4 = double __attribute__((vector_size(32), aligned(8), may_alias));
 
 inline __attribute__((always_inline)) void subtract_product(int64_t rows, int64_t columns,
                                                             int64_t depth, const double* a,

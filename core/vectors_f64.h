@@ -5,15 +5,17 @@
 
 namespace pith {
 
-using F64x4 = double __attribute__((vector_size(32), aligned(8), may_alias));
+using F64x4 = double __attribute__((vector_size(32)));
 
 inline double dot(const double* a, const double* b, int64_t n) {
   F64x4 sums[2] = {};
   int64_t i = 0;
   for (; i + 8 <= n; i += 8) {
     for (int v = 0; v < 2; ++v) {
-      sums[v] += *reinterpret_cast<const F64x4*>(a + i + 4 * v) *
-                 *reinterpret_cast<const F64x4*>(b + i + 4 * v);
+      F64x4 x, y;  // from addresses that may be aligned to 8 bytes only
+      __builtin_memcpy(&x, a + i + 4 * v, sizeof x);
+      __builtin_memcpy(&y, b + i + 4 * v, sizeof y);
+      sums[v] += x * y;
     }
   }
   sums[0] += sums[1];

@@ -17,7 +17,7 @@ class Gunzip {
 
   static bool is_gzip(std::string_view first) { return first.starts_with("\x1f\x8b"); }
 
-  // What is to be unpacked next, at most 1 GiB; it stays there until take() has all of it.
+  // Compressed bytes to unpack next, at most 1 GiB; they stay there until take() has all of them.
   void put(std::string_view packed);
   // Appends at most 64 KiB of what was put; false where all of it is unpacked. Error(kCorrupt) for
   // broken data. Members follow each other as one text.

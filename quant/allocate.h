@@ -34,7 +34,7 @@ struct AllocationGroup {
   size_t chosen = 0;
 };
 
-// What is measured. All of it outlives its use.
+// Arguments of measure_choices(). All of them outlive it.
 struct Measurement {
   const ModelSource& source;
   // Which linears are left out (ignore, and those with an override) and how the others are rounded:

@@ -191,7 +191,7 @@ class Tile : private GptqRows {
     }
   }
 
-  // What the mask keeps of the columns of a block; null where there is none.
+  // The mask of the columns of a block: 1 where a weight is kept; null where there is none.
   const float* kept_lanes(const GptqFactor::Block& b, Buffer<float>* to) const {
     if (kept_.empty()) return nullptr;
     to_lanes(kept_.data() + b.begin, f_.k, b.width(), to->data());

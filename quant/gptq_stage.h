@@ -1,5 +1,5 @@
 // GPTQ over the linears of a stage. Where the Gram matrix cannot be factored as asked, damping
-// increases to 0.1, then to 1; then comes its diagonal alone (weighted rounding), then rounding
+// increases to 0.1 and to 1, where those are more than what was asked for; then comes its diagonal alone (weighted rounding), then rounding
 // without data. Every step but the first is reported as a fallback.
 //
 // The target of rounding moves from W towards what corrects the errors of the inputs

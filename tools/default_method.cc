@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "quant/gptq.h"
 #include "runtime/cpu/kernels.h"
 #include "tools/processor.h"
 
@@ -16,8 +17,11 @@ constexpr double kMostOperations = 6e13;
 
 // What GPTQ gains. At 6 bits and above, rounding of the activations at run time costs more than
 // that of the weights, and rtn takes seconds.
-bool gains_from_gptq(const Encoding& e) {
-  return e.kind == EncodingKind::kNf4 || (e.kind == EncodingKind::kInt && e.bits <= 5);
+bool gains_from_gptq(const QuantizeCommand& o) {
+  Encoding e = encoding_for_type(o.type);
+  if (o.two_level) e.two_level = true;
+  return gptq_takes(e) &&
+         (e.kind == EncodingKind::kNf4 || (e.kind == EncodingKind::kInt && e.bits <= 5));
 }
 
 bool writes_text(const QuantizeCommand& o) {
@@ -72,7 +76,7 @@ void choose_method(QuantizeCommand& o, const proto::ModelSpec& spec, bool fits) 
   if (!o.method.empty()) return;
   o.method = "rtn";
   o.method_is_chosen = true;
-  if (o.mixed() || o.calibration == "none" || !gains_from_gptq(encoding_for_type(o.type))) return;
+  if (o.mixed() || o.calibration == "none" || !gains_from_gptq(o)) return;
   if (writes_text(o) && !fits) return;
   const TextSize given = {o.nsamples, o.seqlen};
   const auto take = [&](bool gptq, TextSize text) {
@@ -95,7 +99,7 @@ void choose_method(QuantizeCommand& o, const proto::ModelSpec& spec, bool fits) 
 std::string how_to_get_closer(const QuantizeCommand& o, const proto::ModelSpec& spec) {
   if (!o.method_is_chosen) return "";
   if (o.mixed()) return "to get closer at this size: --method gptq";
-  if (!gains_from_gptq(encoding_for_type(o.type)) || o.windows_given) return "";
+  if (!gains_from_gptq(o) || o.windows_given) return "";
   const QuantizeCommand usual;
   const TextSize text = o.method == "gptq" ? TextSize{usual.nsamples, usual.seqlen} : kGptqText;
   const double seconds = seconds_for(operations_of(o, spec, true, text));

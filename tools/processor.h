@@ -1,5 +1,5 @@
-// What the processor can do at most, and what share of a model's weights a token takes part in: bench compares with
-// it, quantize estimates times by it.
+// The peak of the processor, and the share of a model's weights that a token takes part in: bench
+// compares with them, quantize estimates times by them.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +8,8 @@
 
 namespace pith::tools {
 
-// Operations per second on all threads of a kernel that does nothing else (CpuKernels::int_peak, float_peak): the
-// best of three measurements.
+// Operations per second on all threads of a kernel that does nothing else (CpuKernels::int8_peak,
+// f32_peak): the best of three measurements.
 double peak_operations(double (*run)(int64_t rounds));
 
 // The share of tokens that are multiplied with this linear, on average: below 1 for experts.

@@ -42,7 +42,7 @@ struct CodeColumns {
   int64_t group;
 };
 
-// How the codes of a tile are stored: integers of 2 to 8 bits, or 4-bit indices of a table of values.
+// How the codes of a tile are stored: integers of 2 to 8 bits, or 4-bit indices of a table.
 // Codes of e2m1 are taken as integers, twice their value plus 12: their zero is 12, and their scale
 // is half of the stored one.
 // Trellis codes (formats/encodings/tcq.h) become integers of 8 bits whose zero is 126.

@@ -100,13 +100,13 @@ class Executor : public ModelMemory, public LogitsQueries {
 
   // Memory for a slot. Its numbers are undefined where it is larger than before, else they stay.
   virtual Tensor buffer(Slot slot, int64_t m, int64_t n) = 0;
-  // Where a tensor lies, f32 row-major, in the memory of algebra(): until its slot
-  // grows. For work beside the operations.
+  // Where a tensor lies, f32 row-major, in the memory of algebra(), until its slot grows. For work
+  // beside the operations.
   virtual float* data(Tensor x) = 0;
   virtual void run(const Op& op) = 0;
-  // body(), which is one pass over a model with this batch, cache and rows of hidden states that go
-  // on to the head; the same model each time with the same cache. A backend may do what it
-  // recorded of an earlier pass of the same shape instead.
+  // Runs body(), which is one pass over a model with this batch, cache and rows of hidden states that
+  // go on to the head; the same model each time with the same cache. A GPU may replay a CUDA graph
+  // of an earlier pass of the same shape instead.
   virtual Tensor pass(const Batch&, KvCache&, std::span<const int64_t>,
                       FunctionRef<Tensor()> body) {
     return body();

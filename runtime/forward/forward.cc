@@ -15,7 +15,7 @@ void input_linears(Executor& e, const proto::Norm& spec, const NormWeights& norm
   e.run(LinearsOp{&norm, x, e.buffer(Slot::kNormed, x.m, x.n), to});
 }
 
-// x += post_norm(output) of a sublayer, or the output itself where it has no such norm;
+// Adds to the residual stream: x += post_norm(output) of a sublayer, or the output itself where it has no such norm;
 // last(y, accumulate) writes or adds the output to y.
 void add_output(Executor& e, const proto::Sublayer& spec, const SublayerWeights& weights, Tensor x,
                 FunctionRef<void(Tensor y, bool accumulate)> last) {

@@ -4,7 +4,7 @@
 //
 // A primitive does one thing, and every executor has it. A composite is what a backend may do in
 // one go; it is defined by its expansion into primitives (expand.h), which is what everything else
-// does: whoever wraps an executor sees primitives alone.
+// does: what derives from ForwardingExecutor sees primitives alone.
 //
 // A new operation is a struct here, its name in `Op`, and its execution on each backend (of a
 // composite: its expand(), and nothing else is required). What wraps an executor asks each_tensor()
@@ -101,7 +101,7 @@ struct AttentionShape {
   double scale;      // of scores
   double score_cap;  // scores become cap tanh(score / cap); 0: they stay
 };
-// Of MLA in the form that is cached: one key of rank + rope.dims numbers for all heads.
+// For MLA that of the cached form: one key of rank + rope.dims numbers for all heads.
 AttentionShape attention_shape(const proto::Attention& spec);
 
 // Appends k and v [m, kv_heads * head_dim] to the cache, then

@@ -59,7 +59,17 @@ class SplitExecutor final : public Executor {
   std::string description() const override {
     return sides_[kFirst]->description() + " and " + sides_[kLast]->description();
   }
-  std::vector<std::string> fallbacks() const override { return sides_[kFirst]->fallbacks(); }
+  std::vector<std::string> fallbacks() const override {
+    std::vector<std::string> all = sides_[kFirst]->fallbacks();
+    for (auto& f : sides_[kLast]->fallbacks()) all.push_back(std::move(f));
+    return all;
+  }
+  void open_weight_scope() override {
+    for (const auto& s : sides_) s->open_weight_scope();
+  }
+  void close_weight_scope() override {
+    for (const auto& s : sides_) s->close_weight_scope();
+  }
   Algebra& algebra() override { return sides_[kLast]->algebra(); }
 
   MemoryPlan prepare(const Model& model, const ModelUse& use) override {

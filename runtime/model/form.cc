@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/error.h"
+
 namespace pith {
 
 bool LinearForm::compressed() const {

@@ -37,7 +37,8 @@ Dense times(MatrixRef<const double> a, MatrixRef<const double> b) {  // an indep
   for (int64_t i = 0; i < a.rows; ++i) {
     for (int64_t j = 0; j < b.columns; ++j) {
       long double sum = 0;
-      for (int64_t p = 0; p < a.columns; ++p) sum += static_cast<long double>(a(i, p)) * b(p, j);
+      for (int64_t p = 0; p < a.columns; ++p)
+        sum += static_cast<long double>(a(i, p)) * static_cast<long double>(b(p, j));
       c.at(i, j) = static_cast<double>(sum);
     }
   }

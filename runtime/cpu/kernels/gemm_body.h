@@ -47,7 +47,7 @@ void gemm_column(int64_t m, int64_t k, const float* a, int64_t lda, const float*
   while (m - i >= 1) step.template operator()<1>();
 }
 
-// Whole columns of so few rows that tiles of the usual width would have too few sums to accumulate the
+// Whole columns of so few rows that tiles of the usual width would have too few sums to keep the
 // multipliers busy; how many columns that were.
 template <int M>
 int64_t gemm_few(int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb,
