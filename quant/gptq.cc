@@ -96,6 +96,7 @@ class Tile : private GptqRows {
         grid_(grid_kernels()),
         error_(lanes_ * f.k) {
     load();
+    if (job.encoding.two_level) fix_largest_scales();
   }
 
   GptqLoss run() {
@@ -113,16 +114,8 @@ class Tile : private GptqRows {
     windows_.resize(static_cast<size_t>(rows_ * f_.k));
     for (size_t g = 0; g < f_.groups.size(); ++g) {
       const auto& group = f_.groups[g];
-      for (int64_t r = 0; r < lanes_; ++r) {
-        const auto at = scale_index(g, r);
-        zero_[at] = kTcqZero;
-        scale_[at] =
-            r >= rows_
-                ? 0
-                : as_stored(r,
-                            tcq_scale(job_.encoding.bits, original_.data() + r * f_.k + group.begin,
-                                      f_.variance.data() + group.begin, group.end - group.begin));
-      }
+      choose_scales(g, original_.data() + group.begin, f_.k, f_.variance.data() + group.begin,
+                    true);
     }
     for (const int survivors : {64, 128}) {
       for (int64_t first = 0; first < f_.k; first += kTcqPiece) find_piece(first, survivors);
@@ -441,10 +434,8 @@ GptqLoss HostGptq::encode(const GptqOptions& options, const RowJob& job) const {
 std::unique_ptr<GptqFactor> gptq_on_host() { return std::make_unique<HostGptq>(); }
 
 bool gptq_takes(const Encoding& e) {
-  return e.kind == EncodingKind::kFp8 ||
-         ((e.kind == EncodingKind::kInt || e.kind == EncodingKind::kNf4 ||
-           e.kind == EncodingKind::kTcq) &&
-          !e.two_level);
+  return e.kind == EncodingKind::kFp8 || e.kind == EncodingKind::kInt ||
+         e.kind == EncodingKind::kNf4 || e.kind == EncodingKind::kTcq;
 }
 
 GptqOptions options_for(const Encoding& e, const GptqOptions& options) {

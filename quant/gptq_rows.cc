@@ -59,8 +59,16 @@ float GptqRows::as_stored(int64_t r, float s) const {
   float real = std::ldexp(s, e);
   if (std::fabs(real) < 0x1p-126f) return 0;
   if (is_fp8(job_.encoding)) return s;
-  const DType type = job_.encoding.scale;
-  real = type == DType::kF16 ? f16_to_f32(f32_to_f16(real)) : bf16_to_f32(f32_to_bf16(real));
+  const auto rounded = [type = job_.encoding.scale](float v) {
+    return type == DType::kF16 ? f16_to_f32(f32_to_f16(v)) : bf16_to_f32(f32_to_bf16(v));
+  };
+  if (!largest_.empty()) {
+    const float row_scale = rounded(largest_[static_cast<size_t>(r)] / 127);
+    if (!(row_scale >= 0x1p-126f)) return 0;
+    real = row_scale * std::clamp(std::nearbyint(real / row_scale), -127.0f, 127.0f);
+  } else {
+    real = rounded(real);
+  }
   if (!std::isfinite(real)) return s;  // store_scales will say so
   return std::ldexp(real, -e);
 }
@@ -104,6 +112,9 @@ void GptqRows::choose_scales(size_t g, const float* x, int64_t stride, const flo
     if (levels_ == Levels::kNf4) {
       scale_[at] = as_stored(r, search_nf4(of_row, weights, width));
       zero_[at] = 0;
+    } else if (job_.encoding.kind == EncodingKind::kTcq) {
+      scale_[at] = as_stored(r, tcq_scale(job_.encoding.bits, of_row, weights, width));
+      zero_[at] = kTcqZero;
     } else {
       const GridChoice c =
           search ? search_.run(of_row, weights, width) : search_.range(of_row, width);
@@ -111,6 +122,25 @@ void GptqRows::choose_scales(size_t g, const float* x, int64_t stride, const flo
       zero_[at] = c.zero;
     }
   }
+}
+
+void GptqRows::fix_largest_scales() {
+  // The refit may want a scale larger than the range does.
+  constexpr float kHeadroom = 1.1f;
+  std::vector<float> largest(static_cast<size_t>(rows_));
+  for (size_t g = 0; g < f_.groups.size(); ++g) {
+    const auto& group = f_.groups[g];
+    choose_scales(g, original_.data() + group.begin, f_.k, f_.variance.data() + group.begin, false);
+    for (int64_t r = 0; r < rows_; ++r) {
+      auto& most = largest[static_cast<size_t>(r)];
+      most = std::max(most, std::fabs(scale_[scale_index(g, r)]));
+    }
+  }
+  for (int64_t r = 0; r < rows_; ++r) {
+    auto& most = largest[static_cast<size_t>(r)];
+    most = std::ldexp(most * kHeadroom, exponent_[static_cast<size_t>(r)]);
+  }
+  largest_ = std::move(largest);
 }
 
 void GptqRows::store() {
@@ -130,7 +160,8 @@ void GptqRows::store() {
       codes[static_cast<size_t>(f_.order[static_cast<size_t>(p)])] =
           levels_ == Levels::kNf4 ? nearest_nf4(code) : static_cast<uint8_t>(code);
     }
-    store_scales(job_.encoding, layout_, job_.to, job_.row + first_ + r, scales);
+    store_scales(job_.encoding, layout_, job_.to, job_.row + first_ + r, scales,
+                 largest_.empty() ? 0 : largest_[static_cast<size_t>(r)]);
     if (!windows_.empty()) {
       const auto of_row = std::span(windows_).subspan(static_cast<size_t>(r * f_.k), codes.size());
       store_tcq_row(job_, layout_, first_ + r, scales, of_row);

@@ -26,6 +26,8 @@ class GptqRows {
   void choose_scales(size_t g, const float* x, int64_t stride, const float* weights, bool search);
   void store();
 
+  // Scales of two levels: what those of a group may become, from the ranges of the original weights.
+  void fix_largest_scales();
   // What the planes will hold of a scale of row r.
   float as_stored(int64_t r, float s) const;
   int64_t scale_index(size_t g, int64_t r) const { return static_cast<int64_t>(g) * lanes_ + r; }
@@ -40,6 +42,8 @@ class GptqRows {
   std::vector<uint16_t> windows_;  // [rows, k] of trellis codes
   Buffer<float> scale_, zero_;     // [groups, lanes], groups in their order
   std::vector<int> exponent_;      // [rows]
+  std::vector<float>
+      largest_;  // [rows] of two_level: the largest scale, 127 of the row's; or empty
 
  private:
   // The fp8 scale of a group, as the reference encoder left it: from the original weights.

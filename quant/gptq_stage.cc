@@ -167,8 +167,8 @@ LinearReport GptqStage::State::round(const WeightPart& part, const Encoding& e, 
   const bool paths = e.kind == EncodingKind::kTcq;
   if (!weights.empty() && gptq_takes(e) && !(paths && part.mask != nullptr)) {
     const int64_t k = part.linear.k, group = gptq_group(e, k);
-    // The kernels of a GPU know neither masks nor trellis codes.
-    Algebra& algebra = part.mask != nullptr || paths ? cpu_algebra() : there;
+    // The kernels of a GPU know neither masks nor trellis codes nor scales of two levels.
+    Algebra& algebra = part.mask != nullptr || paths || e.two_level ? cpu_algebra() : there;
     auto [it, is_new] = factors.try_emplace({group, &algebra, paths});
     if (is_new) {
       it->second =

@@ -358,7 +358,7 @@ GroupLayout::GroupLayout(const Encoding& e, int64_t rows, int64_t columns)
       zero_tile_bytes(static_cast<uint64_t>(groups) * static_cast<uint64_t>(2 * e.bits)) {}
 
 void store_scales(const Encoding& e, const GroupLayout& l, MutablePlanes to, int64_t row,
-                  std::span<float> scales) {
+                  std::span<float> scales, float largest) {
   const auto refuse = [&](float s) {
     fail(ErrorKind::kNumeric, "row {}: a scale of {} does not fit {}{}", row, s, info(e.scale).name,
          e.scale == DType::kF16 ? " (bf16 scales would)" : "");
@@ -394,13 +394,13 @@ void store_scales(const Encoding& e, const GroupLayout& l, MutablePlanes to, int
     return;
   }
   p += row % GroupLayout::kTileRows;
-  float absmax = 0;
+  const bool largest_is_free = largest == 0;
   for (const float s : scales) {
     if (!std::isfinite(s)) refuse(s);
-    absmax = std::max(absmax, std::fabs(s));
+    if (largest_is_free) largest = std::max(largest, std::fabs(s));
   }
   const float row_scale =
-      round(absmax / 127, find_plane(to, PlaneKind::kRowScales).data() + 2 * row);
+      round(largest / 127, find_plane(to, PlaneKind::kRowScales).data() + 2 * row);
   const float inverse = row_scale != 0 ? 1 / row_scale : 0;
   for (float& s : scales) {
     const float code = std::clamp(std::nearbyint(s * inverse), -127.0f, 127.0f);
