@@ -113,7 +113,7 @@ void subtract_tile(double* c, int64_t c_stride, const double* a, int64_t a_strid
 }
 
 // a [n, n] = U U^T, upper triangle in place, column after column from the last.
-bool factor_tile(int64_t n, double* a, int64_t stride) {
+bool cholesky_tile(int64_t n, double* a, int64_t stride) {
   for (int64_t j = n - 1; j >= 0; --j) {
     double d = a[j * stride + j];
     for (int64_t p = j + 1; p < n; ++p) d -= a[j * stride + p] * a[j * stride + p];
@@ -160,7 +160,7 @@ bool upper_cholesky(int64_t n, double* a) {
   const auto at = [&](int64_t i, int64_t j) { return a + i * kTile * n + j * kTile; };
   // From the last tile: the diagonal, the tiles above it, then what is up and to the left of those.
   for (int64_t t = tiles - 1; t >= 0; --t) {
-    if (!factor_tile(size(t), at(t, t), n)) return false;
+    if (!cholesky_tile(size(t), at(t, t), n)) return false;
     parallel_for(t,
                  [&](int64_t i) { solve_transposed(size(i), size(t), at(t, t), n, at(i, t), n); });
     parallel_for(t * t, [&](int64_t index) {

@@ -34,8 +34,8 @@ class Probe {
       tokens_.insert(tokens_.end(), w.begin(), w.end());
       longest = std::max(longest, n);
     }
-    cache_ =
-        executor_.make_cache(model.spec, static_cast<int>(windows.size()), longest, KvType::kF32);
+    cache_ = executor_.make_cache(model.spec, static_cast<int>(windows.size()), longest,
+                                  NumberFormat::kF32);
     const Tensor x = hidden();
     embed_tokens(executor_, model.spec, model.embedding, tokens_, x);
     for (const auto& block : model.blocks) {
@@ -66,7 +66,7 @@ class Probe {
 
  private:
   Tensor hidden() {
-    return executor_.buffer(Slot::kHidden, static_cast<int64_t>(tokens_.size()),
+    return executor_.buffer(TensorId::kHidden, static_cast<int64_t>(tokens_.size()),
                             static_cast<int64_t>(model_.spec.hidden()));
   }
   void run_block(const Block& block, Tensor x) {
@@ -335,7 +335,7 @@ uint64_t measuring_bytes(const Measurement& what) {
   for (const auto& layer : spec.layers()) {
     for (const auto& s : layer.sublayers()) {
       if (!s.has_attention()) continue;
-      const proto::Attention form = cached_form(s.attention());
+      const proto::Attention form = absorbed_form(s.attention());
       total += 2 * sizeof(float) * form.kv_heads() * form.head_dim() * tokens;
     }
   }

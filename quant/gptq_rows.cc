@@ -136,7 +136,7 @@ void GptqRows::store() {
 }
 
 void GptqRows::store_fp8() {
-  std::vector<float> meant(static_cast<size_t>(f_.k));
+  std::vector<float> decoded(static_cast<size_t>(f_.k));
   auto* codes = find_plane(job_.to, PlaneKind::kCodes).data();
   const bool e4m3 = levels_ == Levels::kE4M3;
   for (int64_t r = 0; r < rows_; ++r) {
@@ -150,10 +150,10 @@ void GptqRows::store_fp8() {
         const float v = codes_[r * f_.k + p];
         codes[row * f_.k + column] =
             static_cast<std::byte>(e4m3 ? f32_to_f8e4m3(v) : f32_to_f8e5m2(v));
-        meant[static_cast<size_t>(column)] = v * s;
+        decoded[static_cast<size_t>(column)] = v * s;
       }
     }
-    if (job_.meant != nullptr) job_.meant[first_ + r] = row_hash(meant.data(), f_.k);
+    if (job_.row_hashes != nullptr) job_.row_hashes[first_ + r] = row_hash(decoded.data(), f_.k);
   }
 }
 

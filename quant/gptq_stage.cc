@@ -49,8 +49,8 @@ struct Rounding {
   const DampedFactor& damped;
   const InputCorrection* correction;  // null: none
   MutablePlanes to;
-  uint64_t* meant;   // [n]
-  const Mask* mask;  // or null
+  uint64_t* row_hashes;  // [n]
+  const Mask* mask;      // or null
   float tensor_absmax = 0;
   double share = 0;  // of the correction
 
@@ -101,7 +101,7 @@ GptqLoss round_rows(const Rounding& r) {
     try {
       losses[static_cast<size_t>(begin)] = r.damped.factor->encode(
           r.damped.options, {r.encoding, n, k, begin, end - begin, w, nullptr, r.tensor_absmax,
-                             r.to, r.meant + begin, r.mask});
+                             r.to, r.row_hashes + begin, r.mask});
     } catch (const Error& e) {
       throw Error(e.kind(), r.linear.name + ": " + e.what());
     }

@@ -42,7 +42,7 @@ void store_row(const RowJob& job, const GroupLayout& l, int64_t r, std::span<con
   const auto& values = e.kind == EncodingKind::kMx ? kE2M1Values : kNf4Values;
   if (integers && !e.symmetric) store_zeros(l, job.to, job.row + r, zeros);
   store_codes(l, job.to, job.row + r, codes);
-  if (job.meant == nullptr) return;
+  if (job.row_hashes == nullptr) return;
   thread_local std::vector<float> row;
   row.resize(static_cast<size_t>(l.k));
   for (int64_t g = 0; g < l.groups; ++g) {
@@ -53,7 +53,7 @@ void store_row(const RowJob& job, const GroupLayout& l, int64_t r, std::span<con
       row[c] = s * (integers ? static_cast<float>(codes[c] - zero) : values[codes[c]]);
     }
   }
-  job.meant[r] = row_hash(row.data(), l.k);
+  job.row_hashes[r] = row_hash(row.data(), l.k);
 }
 
 std::span<const Method> methods() { return kTable; }
@@ -155,7 +155,8 @@ OwnedWeight encode_rows_of(const Linear& linear, const RowRounding& how) {
                  {w.data(), static_cast<size_t>((end - begin) * linear.k)});
     try {
       how.encode({e, linear.n, linear.k, begin, end - begin, w.data(), how.channel_weight, absmax,
-                  result.planes, how.meant == nullptr ? nullptr : how.meant + begin, how.mask});
+                  result.planes, how.row_hashes == nullptr ? nullptr : how.row_hashes + begin,
+                  how.mask});
     } catch (const Error& error) {
       throw Error(error.kind(), linear.name + ": " + error.what());
     }
@@ -184,7 +185,7 @@ LinearReport round_rows_of(Linear& linear, const RowRounding& how, const LinearR
     done.rows.resize(static_cast<size_t>(part.linear.n));
     RowRounding rounding = how;
     rounding.mask = part.mask;
-    rounding.meant = done.rows.data();
+    rounding.row_hashes = done.rows.data();
     std::vector<float> weights;
     if (part.through != nullptr && how.channel_weight != nullptr) {
       weights = through(*part.through, how.channel_weight);

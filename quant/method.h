@@ -25,7 +25,7 @@ struct RowJob {
   const float* channel_weight;  // [k]: mean square of each input on a text; null: none was read
   float tensor_absmax;          // of the whole matrix, for fp8 with one scale
   MutablePlanes to;             // of the whole matrix
-  uint64_t* meant;  // [rows]: row_hash of each row as it should decode; null: not asked for
+  uint64_t* row_hashes;  // [rows]: row_hash of each row as it should decode; null: not asked for
   // What pruning cleared in the whole matrix becomes exactly zero and has no say in the choice of
   // scales. Null: nothing.
   const Mask* mask = nullptr;
@@ -101,7 +101,7 @@ struct RowRounding {
   void (*encode)(const RowJob&);
   const float* channel_weight = nullptr;  // [k], of the inputs of the linear
   const Mask* mask = nullptr;
-  uint64_t* meant = nullptr;  // [n]
+  uint64_t* row_hashes = nullptr;  // [n]
 };
 // All rows of a linear as one weight. Errors name the linear.
 OwnedWeight encode_rows_of(const Linear& linear, const RowRounding& how);

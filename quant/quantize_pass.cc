@@ -49,7 +49,7 @@ class QuantizedTable final : public TableEncoder {
                      weights_.empty() ? nullptr : weights_.data(),
                      t.tensor_absmax,
                      t.to,
-                     t.meant};
+                     t.row_hashes};
     try {
       if (factor_) {
         factor_->encode(options_, job);

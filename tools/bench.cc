@@ -35,7 +35,7 @@ struct Options : Common, ModelOptions, ExecutorOptions {
   int64_t generate = 64, repeats = 3, depth = 0, batch = 1;
 
   KvTypes cache_types() const {
-    return cache.empty() ? KvType::kF16 : parse_kv_types(cache, KvType::kF16);
+    return cache.empty() ? NumberFormat::kF16 : parse_kv_types(cache, NumberFormat::kF16);
   }
   int64_t longest() const { return depth + std::ranges::max(prompt) + generate; }
 };

@@ -28,7 +28,7 @@ struct Options : Common, ModelOptions, ExecutorOptions {
   bool no_noise_floor = false;
 
   KvTypes cache_types() const {
-    return cache.empty() ? KvType::kF32 : parse_kv_types(cache, KvType::kF32);
+    return cache.empty() ? NumberFormat::kF32 : parse_kv_types(cache, NumberFormat::kF32);
   }
   void check_outputs() const {
     check_side_file(resume);

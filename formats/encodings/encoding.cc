@@ -31,6 +31,28 @@ const EncodingOps& ops(EncodingKind kind) {
 }
 std::span<const EncodingOps* const> encoding_table() { return kTable; }
 
+std::optional<NumberFormat> number_format(const Encoding& e) {
+  switch (e.kind) {
+    case EncodingKind::kDense:
+      if (e.dtype == DType::kF32) return NumberFormat::kF32;
+      if (e.dtype == DType::kF16) return NumberFormat::kF16;
+      if (e.dtype == DType::kBF16) return NumberFormat::kBF16;
+      return std::nullopt;
+    case EncodingKind::kFp8:
+      return e.dtype == DType::kF8E4M3 ? NumberFormat::kE4M3 : NumberFormat::kE5M2;
+    case EncodingKind::kInt:
+      return int_format(e.bits);
+    case EncodingKind::kNf4:
+      return NumberFormat::kNf4;
+    case EncodingKind::kMx:
+      return NumberFormat::kE2M1;
+    case EncodingKind::kGgml:
+    case EncodingKind::kSparse:
+      break;
+  }
+  return std::nullopt;
+}
+
 const char* plane_name(PlaneKind kind) {
   switch (kind) {
     case PlaneKind::kCodes:

@@ -63,7 +63,7 @@ struct TableRows {
   const float* w;       // [rows, k]
   float tensor_absmax;  // of the whole table, for fp8 with one scale
   MutablePlanes to;
-  uint64_t* meant;  // [rows]: see LinearReport::rows
+  uint64_t* row_hashes;  // [rows]: see LinearReport::rows
 };
 
 // Encodes the rows of one table. Thread-safe.

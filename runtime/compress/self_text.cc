@@ -20,7 +20,7 @@ uint64_t window_bytes(const proto::ModelSpec& spec, int64_t length) {
   for (const auto& layer : spec.layers()) {
     for (const auto& s : layer.sublayers()) {
       if (!s.has_attention()) continue;
-      const proto::Attention form = cached_form(s.attention());
+      const proto::Attention form = absorbed_form(s.attention());
       token += 4ull * form.kv_heads() * form.head_dim();
     }
   }
@@ -183,7 +183,8 @@ Windows write_windows(Executor& executor, const Model& model, int64_t count, int
   const int64_t together = std::min(count, windows_at_once(spec, length, cache_bytes));
   Windows out(static_cast<size_t>(count));
   restore(written, together, length, static_cast<int32_t>(spec.vocab()), out);
-  const auto cache = executor.make_cache(spec, static_cast<int>(together), length, KvType::kF16);
+  const auto cache =
+      executor.make_cache(spec, static_cast<int>(together), length, NumberFormat::kF16);
   progress.begin("writing calibration text", count * length);
   for (int64_t first = 0; first < count; first += together) {
     const int64_t here = std::min(together, count - first);

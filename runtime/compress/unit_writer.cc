@@ -157,7 +157,8 @@ void UnitWriter::check_and_write(const std::vector<LinearInfo>& linears, const B
       record->set_fallback(report.fallback);
       count_fallback(info.name, report.fallback);
     }
-    if (!report.rows.empty()) record->set_meant(hash64(std::as_bytes(std::span(report.rows))));
+    if (!report.rows.empty())
+      record->set_expected_hash(hash64(std::as_bytes(std::span(report.rows))));
     finish(comparison, form_of(after), report.method, record);
   }
 }

@@ -10,10 +10,10 @@
 namespace pith {
 namespace {
 
-constexpr int64_t kKeys = KvPages::kMostTokens;  // of a block, which lies in one page
-constexpr int64_t kChunk = 256;                  // keys, a multiple of kKeys
-constexpr int64_t kRows = 64;           // of a tile: queries times the heads that share a key head
-constexpr int64_t kMostSums = 1 << 24;  // numbers kept of chunks that threads share out
+constexpr int64_t kKeys = KvPages::kMaxTokens;  // of a block, which lies in one page
+constexpr int64_t kChunk = 256;                 // keys, a multiple of kKeys
+constexpr int64_t kRows = 64;          // of a tile: queries times the heads that share a key head
+constexpr int64_t kMaxSums = 1 << 24;  // numbers kept of chunks that threads share out
 
 struct Tile {
   int64_t segment, kv_head, first, count;  // queries [first, first + count) of the segment
@@ -41,9 +41,9 @@ Scratch& thread_scratch() {
   return scratch;
 }
 
-class Attending {
+class AttentionRun {
  public:
-  Attending(const CpuKernels& kernels, const AttentionCall& call)
+  AttentionRun(const CpuKernels& kernels, const AttentionCall& call)
       : kernels_(kernels),
         sinks_(call.sinks),
         batch_(call.batch),
@@ -120,7 +120,7 @@ class Attending {
       rows = std::max(rows, t.count * group_);
     }
     const int64_t size = Sums::size(rows, d_);
-    if (chunks == 1 || count >= 4 * thread_count() || count * chunks * size > kMostSums) {
+    if (chunks == 1 || count >= 4 * thread_count() || count * chunks * size > kMaxSums) {
       return parallel_for(count, [&](int64_t i) {
         const Tile& t = tiles_[static_cast<size_t>(i)];
         Buffer<float>& memory = thread_scratch().sums;
@@ -242,11 +242,11 @@ class Attending {
 
 }  // namespace
 
-void attend(const CpuKernels& kernels, const AttentionCall& call) {
-  Attending attending(kernels, call);
-  attending.prepare(thread_scratch().queries);
-  attending.store(call.k, call.v);
-  attending.run();
+void run_attention(const CpuKernels& kernels, const AttentionCall& call) {
+  AttentionRun run(kernels, call);
+  run.prepare(thread_scratch().queries);
+  run.store(call.k, call.v);
+  run.run();
 }
 
 }  // namespace pith

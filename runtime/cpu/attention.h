@@ -15,12 +15,12 @@ struct AttentionCall {
   MatrixView q, k, v, out;
 };
 
-// Softmax over blocks of 64 keys, one after the other with a maximum that goes on, in f32
+// Online softmax over blocks of 64 keys, one after the other, in f32
 // throughout. A tile is the queries of all heads that share a key head, up to 64 rows: what is
 // cached is read and decoded once for all of them. Blocks make chunks, whose sums are joined in
 // order; where there are few tiles (decoding), threads share out the chunks. Blocks and chunks are
 // counted from position 0, so that a row is the same bits whichever rows stand beside it, however a
 // prompt was cut, and on any number of threads. Sinks join in at the end.
-void attend(const CpuKernels& kernels, const AttentionCall& call);
+void run_attention(const CpuKernels& kernels, const AttentionCall& call);
 
 }  // namespace pith

@@ -37,12 +37,12 @@ class CpuExecutor final : public Executor {
   }
   Algebra& algebra() override { return cpu_algebra(); }
 
-  Tensor buffer(Slot slot, int64_t m, int64_t n) override {
-    buffers_[static_cast<size_t>(slot)].require(m * n);
-    return {slot, m, n};
+  Tensor buffer(TensorId id, int64_t m, int64_t n) override {
+    buffers_[static_cast<size_t>(id)].require(m * n);
+    return {id, m, n};
   }
   float* data(Tensor x) override {
-    return x ? buffers_[static_cast<size_t>(x.slot)].data() : nullptr;
+    return x ? buffers_[static_cast<size_t>(x.id)].data() : nullptr;
   }
 
   std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots, int64_t length,
@@ -134,8 +134,9 @@ class CpuExecutor final : public Executor {
   }
 
   void execute(const AttentionOp& op) {
-    attend(kernels_, {op.shape, op.sinks, static_cast<CpuKvCache&>(*op.cache.cache), op.cache.index,
-                      op.batch, view(op.q), view(op.k), view(op.v), view(op.out)});
+    run_attention(kernels_,
+                  {op.shape, op.sinks, static_cast<CpuKvCache&>(*op.cache.cache), op.cache.index,
+                   op.batch, view(op.q), view(op.k), view(op.v), view(op.out)});
   }
 
   void execute(const ActivateOp& op) {
@@ -212,8 +213,8 @@ class CpuExecutor final : public Executor {
     const int64_t heads = std::ssize(op.linears), m = x.m, n = first.n, of_x = x.n / heads,
                   of_y = y.n / heads;
     // Rows of a head one after the other.
-    const MatrixView in = view(buffer(Slot::kHeadInput, heads * m, first.k)),
-                     out = view(buffer(Slot::kHeadOutput, heads * m, n));
+    const MatrixView in = view(buffer(TensorId::kHeadInput, heads * m, first.k)),
+                     out = view(buffer(TensorId::kHeadOutput, heads * m, n));
     round_for(first, in, [&](int64_t i) {
       std::copy_n(x.row(i % m) + i / m * of_x + op.from, first.k, in.row(i));
     });
@@ -335,8 +336,8 @@ class CpuExecutor final : public Executor {
   Pairs pairs_of(const MoeOp& op, MatrixView x) {
     const int64_t experts = op.spec->experts();
     const auto count = static_cast<size_t>(x.m * experts);
-    const MatrixView logits = view(buffer(Slot::kRouter, x.m, experts)),
-                     weights = view(buffer(Slot::kRouterWeights, x.m, experts));
+    const MatrixView logits = view(buffer(TensorId::kRouter, x.m, experts)),
+                     weights = view(buffer(TensorId::kRouterWeights, x.m, experts));
     multiply(op.weights->router, x, logits, false);
     route(*op.spec, {logits.data, count}, op.weights->choice_bias, {weights.data, count});
     const auto rows_of = rows_of_experts({weights.data, count}, experts);
@@ -361,9 +362,9 @@ class CpuExecutor final : public Executor {
     const auto count = static_cast<int64_t>(p.rows.size());
     const auto width = static_cast<int64_t>(spec.width());
     const MlpWeights& first = *p.parts.front().expert;
-    const MatrixView in = view(buffer(Slot::kExpertIo, count, x.n)),
-                     up = view(buffer(Slot::kUp, count, width));
-    const MatrixView gate = spec.gated() ? view(buffer(Slot::kGate, count, width)) : up;
+    const MatrixView in = view(buffer(TensorId::kExpertIo, count, x.n)),
+                     up = view(buffer(TensorId::kUp, count, width));
+    const MatrixView gate = spec.gated() ? view(buffer(TensorId::kGate, count, width)) : up;
     round_for(first.up, in, [&](int64_t i) {
       std::memcpy(in.row(i), x.row(p.rows[static_cast<size_t>(i)]),
                   static_cast<size_t>(x.n) * sizeof(float));
@@ -388,7 +389,7 @@ class CpuExecutor final : public Executor {
     round_for(first.down, gate, [&](int64_t i) {
       activate_some(spec.activation(), gate.row(i), spec.gated() ? up.row(i) : nullptr, width);
     });
-    const MatrixView out = view(buffer(Slot::kExpertIo, count, y.n));
+    const MatrixView out = view(buffer(TensorId::kExpertIo, count, y.n));
     products_.clear();
     add_products(&MlpWeights::down, out);
     int_matmul(kernels_, rounded_, products_);
@@ -429,7 +430,7 @@ class CpuExecutor final : public Executor {
 
   const CpuInputs inputs_;
   const CpuKernels& kernels_ = cpu_kernels();
-  std::array<Buffer<float>, kSlots> buffers_;
+  std::array<Buffer<float>, kTensorIds> buffers_;
   Buffer<float> inner_;
   RoundedInputs rounded_;
   MatmulScratch scratch_;

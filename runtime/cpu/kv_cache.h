@@ -16,15 +16,16 @@ struct KvScratch {
 };
 
 // The keys or the values of one attention: numbers [head][position][head_dim], where positions are
-// those of all pages (KvPages::row). Values lie by rows. Keys lie in tiles of 16 positions, column by column, so
-// that a query meets 16 keys side by side. Different threads may write different tiles.
+// those of all pages (KvPages::row). Values lie by rows. Keys lie in tiles of 16 positions, column
+// by column, so that a query meets 16 keys side by side. Different threads may write different
+// tiles.
 class KvPlane {
  public:
   static constexpr int64_t kTile = 16;  // positions
 
-  KvPlane(KvType type, bool keys, int64_t heads, int64_t length, int64_t head_dim);
+  KvPlane(NumberFormat type, bool keys, int64_t heads, int64_t length, int64_t head_dim);
   // Bytes of all planes of a token of one head.
-  static uint64_t row_bytes(KvType type, int64_t head_dim);
+  static uint64_t row_bytes(NumberFormat type, int64_t head_dim);
 
   uint64_t bytes() const;
   // Whether rows are stored rotated: queries are to be rotated as well (rotate_head).
@@ -65,7 +66,7 @@ class KvPlane {
   void unpack_groups(const CpuKernels& kernels, int64_t group, int64_t count,
                      KvScratch& scratch) const;
 
-  KvType type_;
+  NumberFormat type_;
   bool keys_, rotated_;
   int64_t heads_, length_, head_dim_, groups_, row_bytes_;
   Buffer<std::byte> codes_;

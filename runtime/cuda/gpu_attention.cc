@@ -38,7 +38,7 @@ void GpuAttention::run(const RopeOp& op) {
   context_.device.run(&Ops::write_kv, write);
 }
 
-void GpuAttention::run(const AttentionOp& op) { attend(op, nullptr, {}); }
+void GpuAttention::run(const AttentionOp& op) { run_attention(op, nullptr, {}); }
 
 bool GpuAttention::run(const AttentionLinearOp& op, const Quantized& to) {
   const AttentionOp attention{attention_shape(*op.spec),
@@ -49,11 +49,11 @@ bool GpuAttention::run(const AttentionLinearOp& op, const Quantized& to) {
                               op.k,
                               op.v,
                               op.attended};
-  return attend(attention, &op, to);
+  return run_attention(attention, &op, to);
 }
 
-bool GpuAttention::attend(const AttentionOp& op, const AttentionLinearOp* fused,
-                          const Quantized& to) {
+bool GpuAttention::run_attention(const AttentionOp& op, const AttentionLinearOp* fused,
+                                 const Quantized& to) {
   auto& cache = static_cast<GpuKvCache&>(*op.cache.cache);
   inputs_.set_batch(op.batch, cache);
   const MatrixView q = context_.view(op.q), out = context_.view(op.out);
@@ -77,42 +77,42 @@ bool GpuAttention::attend(const AttentionOp& op, const AttentionLinearOp* fused,
   if (op.sinks != nullptr && !op.sinks->empty())
     call.sinks = context_.weights.vector(*op.sinks, Use::kSinks);
   const auto tiles = inputs_.tiles();
-  if (!tiles.empty() && cuda::has_tiles(call.cache)) {
-    context_.device.run(&Ops::attend_tiles,
+  if (!tiles.empty() && cuda::has_prefill_kernel(call.cache)) {
+    context_.device.run(&Ops::prefill_attention,
                         {call.cache, tiles.data(), std::ssize(tiles), q.data, op.shape.heads,
                          op.shape.window, static_cast<float>(op.shape.scale),
                          static_cast<float>(op.shape.score_cap), call.sinks, out.data});
     return false;
   }
-  call.chunks = most_chunks_of(call.cache);
-  attend_chunks(call);
+  call.chunks = max_chunks_of(call.cache);
+  run_decode(call);
   return true;
 }
 
-void GpuAttention::attend_chunks(const Call& call) {
+void GpuAttention::run_decode(const Call& call) {
   const int64_t heads = call.shape.heads, d = call.cache.head_dim,
                 of_token = heads * call.chunks * cuda::chunk_floats(d),
                 piece = std::clamp<int64_t>(kChunkSumsAtOnce / of_token, 1, call.at.m);
   context_.grow(sums_, GpuContext::floats(piece * of_token));
   context_.grow(arrived_, static_cast<uint64_t>(piece * (heads + 1)) * sizeof(int32_t));
-  cuda::Attend some{call.cache,
-                    call.at,
-                    call.q,
-                    heads,
-                    call.shape.window,
-                    static_cast<float>(call.shape.scale),
-                    static_cast<float>(call.shape.score_cap),
-                    call.sinks,
-                    call.chunks,
-                    sums_.data<float>(),
-                    call.out,
-                    arrived_.data<int32_t>(),
-                    call.quantized.half,
-                    call.quantized.int8};
+  cuda::DecodeAttention some{call.cache,
+                             call.at,
+                             call.q,
+                             heads,
+                             call.shape.window,
+                             static_cast<float>(call.shape.scale),
+                             static_cast<float>(call.shape.score_cap),
+                             call.sinks,
+                             call.chunks,
+                             sums_.data<float>(),
+                             call.out,
+                             arrived_.data<int32_t>(),
+                             call.quantized.half,
+                             call.quantized.int8};
   for (int64_t t = 0; t < call.at.m; t += piece) {
     const int64_t m = some.positions.m = std::min(piece, call.at.m - t);
     some.halves.m = some.bytes.m = m;
-    context_.device.run(&Ops::attend, some);
+    context_.device.run(&Ops::decode_attention, some);
     some.positions.slot += m;
     some.positions.at += m;
     some.q += m * heads * d;
@@ -139,11 +139,11 @@ bool GpuAttention::run(const LatentAttentionOp& op) {
   write.rank = static_cast<int64_t>(spec.latent().rank());
   write.norm = head_norm(spec.key_norm(), op.weights->key_norm, Use::kKeyNorm);
   const int64_t heads = write.heads, key_dim = write.cache.head_dim, half = write.half,
-                chunks = most_chunks_of(write.cache),
+                chunks = max_chunks_of(write.cache),
                 of_token = heads * (2 * key_dim + chunks * cuda::chunk_floats(key_dim)),
                 piece = std::clamp<int64_t>(kLatentAtOnce / of_token, 1, q.m);
-  const MatrixView query = context_.slot(Slot::kLatentQuery, piece * heads, key_dim),
-                   out = context_.slot(Slot::kLatentOut, piece * heads, key_dim);
+  const MatrixView query = context_.buffer(TensorId::kLatentQuery, piece * heads, key_dim),
+                   out = context_.buffer(TensorId::kLatentOut, piece * heads, key_dim);
   const cuda::Positions all = inputs_.positions(q.m);
   for (int64_t t = 0; t < q.m; t += piece) {
     const int64_t m = std::min(piece, q.m - t);
@@ -156,14 +156,14 @@ bool GpuAttention::run(const LatentAttentionOp& op) {
     context_.device.run(&Ops::write_latent_kv, write);
     write.cosines += m * half;
     write.sines += m * half;
-    attend_chunks({attention_shape(spec),
-                   write.cache,
-                   write.positions,
-                   query.data,
-                   nullptr,
-                   chunks,
-                   out.data,
-                   {}});
+    run_decode({attention_shape(spec),
+                write.cache,
+                write.positions,
+                query.data,
+                nullptr,
+                chunks,
+                out.data,
+                {}});
     moe_.run_heads(on->value, latent.v_up, m, {out.data + 2 * half, key_dim},
                    {attended.row(t), attended.n / heads});
   }

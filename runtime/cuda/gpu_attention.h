@@ -1,5 +1,6 @@
 // Attention sublayers on the device, after their projections: norms of heads, RoPE, the KV cache,
-// and the choice between decode and prefill attention (runtime/cuda_kernels/ops.h has the kernels).
+// and the choice between decode and prefill attention (runtime/cuda_kernels/cuda_ops.h has the
+// kernels).
 #pragma once
 
 #include "runtime/cuda/gpu_cache.h"
@@ -43,13 +44,13 @@ class GpuAttention {
     Quantized quantized;
   };
   // `fused`: of which q and k are normed and rotated; null: they were.
-  bool attend(const AttentionOp& op, const AttentionLinearOp* fused, const Quantized& to);
-  void attend_chunks(const Call& call);
+  bool run_attention(const AttentionOp& op, const AttentionLinearOp* fused, const Quantized& to);
+  void run_decode(const Call& call);
   template <class WriteKv>
   void bind_rope(WriteKv* write, const proto::Rope& rope, const Batch& batch);
   cuda::HeadNorm head_norm(const proto::Norm& spec, const NormWeights& norm, GpuWeights::Use use);
-  int64_t most_chunks_of(const cuda::Cache& c) const {
-    return std::min(inputs_.chunks(), cuda::most_chunks(c.heads));
+  int64_t max_chunks_of(const cuda::Cache& c) const {
+    return std::min(inputs_.chunks(), cuda::max_chunks(c.heads));
   }
 
   GpuContext& context_;

@@ -1,5 +1,5 @@
 // Keys and values on the device: a page of KvPages is up to four of 16 tokens, which follow each
-// other (runtime/cuda_kernels/ops.h).
+// other (runtime/cuda_kernels/cuda_ops.h).
 #pragma once
 
 #include <vector>
@@ -28,7 +28,7 @@ class GpuKvCache final : public KvCache {
   // Keys and queries are to be rotated (runtime/forward/kv_types.h). Those of latent attention are
   // not: they are values as well.
   bool rotated(int index) const {
-    return types_.keys == KvType::kInt8 && !cuda::is_latent(of(index));
+    return types_.keys == NumberFormat::kInt8 && !cuda::is_latent(of(index));
   }
 
  private:

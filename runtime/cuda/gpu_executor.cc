@@ -39,9 +39,9 @@ class GpuExecutor final : public Executor {
     return std::make_unique<GpuKvCache>(device_, spec, slots, length, types, pages);
   }
 
-  Tensor buffer(Slot slot, int64_t m, int64_t n) override {
-    context_.slot(slot, m, n);
-    return {slot, m, n};
+  Tensor buffer(TensorId id, int64_t m, int64_t n) override {
+    context_.buffer(id, m, n);
+    return {id, m, n};
   }
   float* data(Tensor x) override { return context_.view(x).data; }
   void read(Tensor x, std::span<float> to) override {
@@ -63,9 +63,9 @@ class GpuExecutor final : public Executor {
   // Decoding steps are graphs: what they work on is uploaded before, then one launch does all.
   Tensor pass(const Batch& batch, KvCache& cache, std::span<const int64_t> rows,
               FunctionRef<Tensor()> body) override {
-    constexpr size_t kMostTokens = 64;
+    constexpr size_t kMaxTokens = 64;
     const auto one = [](const Segment& s) { return s.count == 1; };
-    if (batch.tokens.size() > kMostTokens || !std::ranges::all_of(batch.segments, one))
+    if (batch.tokens.size() > kMaxTokens || !std::ranges::all_of(batch.segments, one))
       return body();
     inputs_.upload_step(batch, cache, rows);
     return graphs_.run(
@@ -230,7 +230,7 @@ class GpuExecutor final : public Executor {
 };
 
 void GpuExecutor::top(Tensor logits, std::span<Candidate> to) {
-  static_assert(kMostCandidates <= cuda::kMostTop);
+  static_assert(kMaxCandidates <= cuda::kMaxTop);
   const int64_t k = static_cast<int64_t>(to.size()) / logits.m;
   const auto workspace = static_cast<uint64_t>(cuda::top_k_workspace(logits.n, k));
   context_.grow(keys_, (workspace + to.size()) * sizeof(uint64_t));

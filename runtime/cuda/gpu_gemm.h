@@ -1,5 +1,5 @@
 // Linears on the device: quantizing their inputs, and the choice of the kernel that multiplies them
-// (runtime/cuda_kernels/ops.h has the kernels).
+// (runtime/cuda_kernels/cuda_ops.h has the kernels).
 #pragma once
 
 #include "runtime/cuda/gpu_context.h"

@@ -19,7 +19,7 @@ using cuda::Stream;
 constexpr uint64_t kReserve = uint64_t{64} << 20;
 
 // So that what is done once for a pass, to convert weights and to read them, is little beside it.
-constexpr int64_t kMostPassTokens = 4096;
+constexpr int64_t kMaxPassTokens = 4096;
 
 struct Count {
   const Ops* real;
@@ -103,13 +103,13 @@ void pass(Executor& e, const Model& model, int64_t first_block, std::span<const 
     rows.push_back(static_cast<int64_t>(tokens.size()) - 1);
   }
   const Batch batch{tokens, segments};
-  std::vector<Candidate> candidates(
-      rows.size() * std::min<size_t>(Executor::kMostCandidates, model.spec.vocab()));
+  std::vector<Candidate> candidates(rows.size() *
+                                    std::min<size_t>(Executor::kMaxCandidates, model.spec.vocab()));
   if (first_block == 0) {
     e.top(forward_logits(e, model, batch, cache, rows), candidates);
     return;
   }
-  const Tensor x = e.buffer(Slot::kHidden, static_cast<int64_t>(tokens.size()),
+  const Tensor x = e.buffer(TensorId::kHidden, static_cast<int64_t>(tokens.size()),
                             static_cast<int64_t>(model.spec.hidden()));
   forward_blocks(e, model, first_block, batch, cache, x);
   e.top(forward_head(e, model, x, rows), candidates);
@@ -123,7 +123,7 @@ bool fits(const MemoryPlan& p) { return p.needed() <= p.available; }
 
 MemoryPlan plan_gpu_memory(const Ops& ops, const Model& model, const ModelUse& use) {
   MemoryPlan plan;
-  plan.tokens = use.tokens > 0 ? use.tokens : kMostPassTokens;
+  plan.tokens = use.tokens > 0 ? use.tokens : kMaxPassTokens;
   uint64_t total = 0;
   if (const Status bad = ops.memory(&plan.available, &total))
     GpuDevice::check(bad, "ask for the free memory");

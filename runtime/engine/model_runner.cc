@@ -59,14 +59,14 @@ Tensor ModelRunner::run(const Batch& batch, std::span<const int64_t> rows) {
 
 void ModelRunner::sample(Tensor logits, std::span<Sequence* const> sequences,
                          std::span<int32_t> next) {
-  constexpr size_t kMost = Executor::kMostCandidates;
+  constexpr size_t kMax = Executor::kMaxCandidates;
   const auto vocab = static_cast<size_t>(logits.n);
   std::vector<size_t> wanted;  // candidates of a row; 0: all logits
   for (Sequence* const s : sequences) {
     const size_t enough = s->sampler().candidates(s->history(), vocab);
-    wanted.push_back(enough <= kMost                              ? enough
-                     : s->sampler().takes_mass() && vocab > kMost ? kMost
-                                                                  : 0);
+    wanted.push_back(enough <= kMax                              ? enough
+                     : s->sampler().takes_mass() && vocab > kMax ? kMax
+                                                                 : 0);
   }
   const size_t k = std::ranges::max(wanted);
   std::vector<Candidate> candidates(sequences.size() * k);
@@ -76,7 +76,7 @@ void ModelRunner::sample(Tensor logits, std::span<Sequence* const> sequences,
     Sampler& sampler = sequences[i]->sampler();
     const auto history = sequences[i]->history();
     const auto top = std::span(candidates).subspan(i * k, wanted[i]);
-    if (wanted[i] > 0 && sampler.candidates(history, vocab) <= kMost) {
+    if (wanted[i] > 0 && sampler.candidates(history, vocab) <= kMax) {
       next[i] = sampler.choose(top, history);
       continue;
     }

@@ -43,7 +43,7 @@ std::vector<Group> group_windows(const std::vector<Window>& windows) {
 // Runs groups of windows through one model, keeping its cache.
 class Runner {
  public:
-  Runner(Executor& executor, const Model& model, KvTypes types = KvType::kF32)
+  Runner(Executor& executor, const Model& model, KvTypes types = NumberFormat::kF32)
       : executor_(executor), model_(model), types_(types) {}
 
   // Hidden states of all tokens of the group, copied: the next model may use the executor's
@@ -72,20 +72,20 @@ class Runner {
     some_.clear();
     for (const int64_t r : rows)
       some_.insert(some_.end(), hidden_.begin() + r * n, hidden_.begin() + (r + 1) * n);
-    const Tensor x = executor_.buffer(Slot::kHidden, std::ssize(rows), n);
+    const Tensor x = executor_.buffer(TensorId::kHidden, std::ssize(rows), n);
     executor_.write(some_, x);
     all_.resize(rows.size());
     std::iota(all_.begin(), all_.end(), 0);
     return forward_head(executor_, model_, x, all_);
   }
-  // Scores rows by the tokens that follow them. `kept`: leaves the logits in Slot::kBaseLogits.
+  // Scores rows by the tokens that follow them. `kept`: leaves the logits in TensorId::kBaseLogits.
   void score(std::span<const int64_t> rows, std::span<const int32_t> targets, Tensor base,
              std::span<const RowScore> base_scores, std::span<RowScore> to,
              Tensor* kept = nullptr) {
     const Tensor l = logits(rows);
     executor_.score(l, targets, base, base_scores, to);
     if (kept == nullptr) return;
-    *kept = executor_.buffer(Slot::kBaseLogits, l.m, l.n);
+    *kept = executor_.buffer(TensorId::kBaseLogits, l.m, l.n);
     executor_.run(GatherOp{l, all_, *kept});
   }
 
@@ -115,7 +115,7 @@ void scored_rows(const std::vector<Window>& windows, const Group& g, std::vector
 struct Subject {
   Executor& executor;
   const Model& model;
-  KvTypes cache = KvType::kF32;
+  KvTypes cache = NumberFormat::kF32;
 };
 
 int64_t scored_in(const std::vector<Window>& windows, const Group& g) {
@@ -141,7 +141,7 @@ class StoredBase {
                .top = stored_[i].top};
       nll[i] = stored_[i].nll;
     });
-    const Tensor kept = executor_.buffer(Slot::kBaseLogits, std::ssize(to), vocab);
+    const Tensor kept = executor_.buffer(TensorId::kBaseLogits, std::ssize(to), vocab);
     executor_.write(logits_, kept);
     return kept;
   }
@@ -340,7 +340,7 @@ std::vector<double> window_nll(Executor& executor, const Model& model,
                                const EvaluationFiles& files) {
   Measurements own(kPerplexityColumns);
   Measurements& table = files.measured ? *files.measured : own;
-  measure_nll(executor, model, windows, progress, KvType::kF32, files.logits, table);
+  measure_nll(executor, model, windows, progress, NumberFormat::kF32, files.logits, table);
   std::vector<double> sums;
   size_t row = 0;
   for (const auto& w : windows) {

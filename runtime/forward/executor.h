@@ -2,8 +2,8 @@
 // with names (ops.h); a backend runs them, and what observes or changes them on the way (capture of
 // inputs, rounding to bf16, a tape) wraps a backend: forwarding_executor.h.
 //
-// Activations are matrices that the executor owns, one per Slot, f32. Operations are done in order;
-// read() waits for the result. One thread at a time per executor.
+// Activations are matrices that the executor owns, one per TensorId, f32. Operations are done in
+// order; read() waits for the result. One thread at a time per executor.
 #pragma once
 
 #include <algorithm>
@@ -33,7 +33,7 @@ struct RowScore {
 struct ModelUse {
   int slots = 1;
   int64_t length = 0;  // of the cache, tokens; 0: only the weights are known to be used
-  KvTypes types = KvType::kF16;
+  KvTypes types = NumberFormat::kF16;
   int64_t tokens = 0;       // of a pass, at most; 0: as many as serve the backend, and fit
   int64_t first_block = 0;  // only blocks from here on, and the head
   int64_t pages = 0;        // of the cache, as make_cache() has it
@@ -66,8 +66,8 @@ class ModelMemory {
   // of weights that prepare() has not seen; closing frees what was uploaded in it.
   virtual void open_weight_scope() {}
   virtual void close_weight_scope() {}
-  // For `slots` sequences of up to `length` tokens, in `pages` pages (kv_pages.h; 0: all have theirs
-  // from the start).
+  // For `slots` sequences of up to `length` tokens, in `pages` pages (kv_pages.h; 0: all have
+  // theirs from the start).
   virtual std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots,
                                               int64_t length, KvTypes types, int64_t pages = 0) = 0;
 };
@@ -75,11 +75,11 @@ class ModelMemory {
 // What the host asks of logits, answered where they are.
 class LogitsQueries {
  public:
-  static constexpr size_t kMostCandidates = 256;
+  static constexpr size_t kMaxCandidates = 256;
 
   virtual ~LogitsQueries() = default;
   // Top-k of each row of logits [m, vocab] (likeliest() of runtime/forward/sampling.h): to is
-  // [m, k], k <= kMostCandidates.
+  // [m, k], k <= kMaxCandidates.
   virtual void top(Tensor logits, std::span<Candidate> to) = 0;
   // mass_behind() of runtime/forward/sampling.h, of one row of logits [m, vocab].
   virtual double mass_behind(Tensor logits, int64_t row, const Candidate& top,
@@ -98,15 +98,15 @@ class Executor : public ModelMemory, public LogitsQueries {
   // Linear algebra in the memory that activations lie in.
   virtual Algebra& algebra() = 0;
 
-  // Memory for a slot. Its numbers are undefined where it is larger than before, else they stay.
-  virtual Tensor buffer(Slot slot, int64_t m, int64_t n) = 0;
-  // Where a tensor lies, f32 row-major, in the memory of algebra(), until its slot grows. For work
-  // beside the operations.
+  // Memory for a tensor. Its numbers are undefined where it is larger than before, else they stay.
+  virtual Tensor buffer(TensorId id, int64_t m, int64_t n) = 0;
+  // Where a tensor lies, f32 row-major, in the memory of algebra(), until its buffer grows. For
+  // work beside the operations.
   virtual float* data(Tensor x) = 0;
   virtual void run(const Op& op) = 0;
-  // Runs body(), which is one pass over a model with this batch, cache and rows of hidden states that
-  // go on to the head; the same model each time with the same cache. A GPU may replay a CUDA graph
-  // of an earlier pass of the same shape instead.
+  // Runs body(), which is one pass over a model with this batch, cache and rows of hidden states
+  // that go on to the head; the same model each time with the same cache. A GPU may replay a CUDA
+  // graph of an earlier pass of the same shape instead.
   virtual Tensor pass(const Batch&, KvCache&, std::span<const int64_t>,
                       FunctionRef<Tensor()> body) {
     return body();

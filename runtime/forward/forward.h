@@ -23,10 +23,11 @@ void forward_blocks(Executor& executor, const Model& model, int64_t first_block,
 void embed_tokens(Executor& executor, const proto::ModelSpec& spec, const Linear& embedding,
                   std::span<const int32_t> tokens, Tensor x);
 
-// Embedding and all blocks: the hidden states [m, hidden] before the final norm, in Slot::kHidden.
+// Embedding and all blocks: the hidden states [m, hidden] before the final norm, in
+// TensorId::kHidden.
 Tensor forward_hidden(Executor& executor, const Model& model, const Batch& batch, KvCache& cache);
 
-// Logits [rows.size(), vocab] of the given rows of the hidden states, in Slot::kLogits.
+// Logits [rows.size(), vocab] of the given rows of the hidden states, in TensorId::kLogits.
 Tensor forward_head(Executor& executor, const Model& model, Tensor hidden,
                     std::span<const int64_t> rows);
 

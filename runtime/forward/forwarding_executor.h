@@ -19,7 +19,7 @@ class ForwardingExecutor : public Executor {
   std::string description() const override { return inner_.description(); }
   std::vector<std::string> fallbacks() const override { return inner_.fallbacks(); }
   Algebra& algebra() override { return inner_.algebra(); }
-  Tensor buffer(Slot slot, int64_t m, int64_t n) override { return inner_.buffer(slot, m, n); }
+  Tensor buffer(TensorId id, int64_t m, int64_t n) override { return inner_.buffer(id, m, n); }
   float* data(Tensor x) override { return inner_.data(x); }
   void read(Tensor x, std::span<float> to) override { inner_.read(x, to); }
   void write(std::span<const float> from, Tensor x) override { inner_.write(from, x); }

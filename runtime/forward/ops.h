@@ -315,7 +315,7 @@ struct HeadLinearsOp {
 
 // The rest of MLA (DeepSeek-V2, 2024, section 2.1) after its projections: q [m, heads * head_dim],
 // and kv [m, rank + rope.dims], the output of kv_a_proj_with_mqa (latent vector, then rotary key).
-// `attended` [m, heads * value_dim] is scratch. The cache holds cached_form(): W_UK (k_up) is
+// `attended` [m, heads * value_dim] is scratch. The cache holds absorbed_form(): W_UK (k_up) is
 // absorbed into the queries, W_UV (v_up) is applied to the attention output.
 struct LatentAttentionOp {
   const proto::Attention* spec;

@@ -89,11 +89,11 @@ class SplitExecutor final : public Executor {
     return sides_[kLast]->prepare(model, of_layers);
   }
 
-  Tensor buffer(Slot slot, int64_t m, int64_t n) override {
-    Place& place = places_[static_cast<size_t>(slot)];
+  Tensor buffer(TensorId id, int64_t m, int64_t n) override {
+    Place& place = places_[static_cast<size_t>(id)];
     if (m * n > place.size) place.side = kNowhere;
     place.size = m * n;
-    return {slot, m, n};
+    return {id, m, n};
   }
   float* data(Tensor x) override { return here().data(bring(x)); }
 
@@ -163,8 +163,8 @@ class SplitExecutor final : public Executor {
 
   Tensor bring(Tensor x, bool with_numbers = true) {
     if (!x) return x;
-    Place& place = places_[static_cast<size_t>(x.slot)];
-    const Tensor there = here().buffer(x.slot, 1, place.size);
+    Place& place = places_[static_cast<size_t>(x.id)];
+    const Tensor there = here().buffer(x.id, 1, place.size);
     if (with_numbers && place.side != side_ && place.side != kNowhere) {
       Executor& from = *sides_[static_cast<size_t>(place.side)];
       moved_.resize(static_cast<size_t>(place.size));
@@ -177,7 +177,7 @@ class SplitExecutor final : public Executor {
 
   const std::array<std::unique_ptr<Executor>, 2> sides_;
   const int64_t layers_;
-  std::array<Place, kSlots> places_{};
+  std::array<Place, kTensorIds> places_{};
   std::unordered_map<uint64_t, int> side_of_;  // linears of layers, by their first weight
   std::unordered_set<uint64_t> tables_of_last_;
   int side_ = kFirst;

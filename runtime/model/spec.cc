@@ -452,7 +452,7 @@ bool reads_stream(const proto::ModelSpec& spec, const LinearInfo& info) {
   }
 }
 
-proto::Attention cached_form(const proto::Attention& a) {
+proto::Attention absorbed_form(const proto::Attention& a) {
   if (!a.has_latent()) return a;
   proto::Attention form = a;
   form.clear_latent();

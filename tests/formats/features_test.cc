@@ -163,7 +163,7 @@ TEST(PackedVersion, a_file_of_version_2_is_read) {
       reference_decode(w, r, 1, row.data());
       hashes.push_back(hash64(std::as_bytes(std::span(row))));
     }
-    EXPECT_EQ(hash64(std::as_bytes(std::span(hashes))), l.meant()) << l.name();
+    EXPECT_EQ(hash64(std::as_bytes(std::span(hashes))), l.expected_hash()) << l.name();
   }
 }
 

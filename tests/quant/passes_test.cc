@@ -55,8 +55,8 @@ struct Pruned {
   template <class Encode>
   std::vector<float> rounded(const Encoding& e, bool masked, Encode encode_rows) const {
     OwnedWeight q = allocate_weight(e, n, k);
-    std::vector<uint64_t> meant(static_cast<size_t>(n));
-    encode_rows(RowJob{e, n, k, 0, n, w.data(), nullptr, 1, q.planes, meant.data(),
+    std::vector<uint64_t> row_hashes(static_cast<size_t>(n));
+    encode_rows(RowJob{e, n, k, 0, n, w.data(), nullptr, 1, q.planes, row_hashes.data(),
                        masked ? &mask : nullptr});
     std::vector<float> out(w.size());
     reference_decode(q.weight, 0, n, out.data());

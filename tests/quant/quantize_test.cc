@@ -214,7 +214,7 @@ TEST_F(Quantize, gptq_records_its_loss_and_how_far_inputs_were_corrected) {
     }
     EXPECT_THAT(l.method(), testing::HasSubstr("gptq, output error")) << l.name();
     EXPECT_EQ(l.fallback(), "");
-    EXPECT_NE(l.meant(), 0u);
+    EXPECT_NE(l.expected_hash(), 0u);
     corrected += l.method().find("corrected") != std::string::npos;
   }
   EXPECT_GT(corrected, 0);
