@@ -17,8 +17,10 @@
 namespace pith {
 
 // The order matters in one place: tables of CPU kernels over rows (runtime/cpu/kernels.h) are
-// indexed by the first kRowFormats, of which kRowFloats are floats. New formats go to the end.
-enum class NumberFormat : uint8_t {
+// indexed by the first kRowFormats, of which kRowFloats are floats. New formats go to the end. It has
+// 32 bits because GPU kernels compare it where it lies, in their arguments, which have no narrower
+// operands.
+enum class NumberFormat : int32_t {
   kF32,
   kF16,
   kBF16,
@@ -96,6 +98,6 @@ constexpr NumberFormat int_format(int bits) {
 
 // What a number is rounded to, in units of its scale: integers from -zero to top - zero, or the
 // numbers of an 8-bit float or of NF4 (zero is 0).
-enum class Levels : uint8_t { kIntegers, kE4M3, kE5M2, kNf4 };
+enum class Levels : int32_t { kIntegers, kE4M3, kE5M2, kNf4 };
 
 }  // namespace pith
