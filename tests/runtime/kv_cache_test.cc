@@ -258,9 +258,10 @@ TEST(KvCache, sizes_are_what_is_allocated) {
   const auto& a = spec.layers(0).sublayers(0).attention();
   const uint64_t d = a.head_dim();
   const uint64_t row[] = {d * 4, d * 2, d * 2, d + 4, d + 4, (d + 7) / 8 * 4 + (d + 31) / 32 * 4};
-  for (const NumberFormat k : kTypes) {
-    for (const NumberFormat v : kTypes) {
-      const uint64_t both = row[static_cast<size_t>(k)] + row[static_cast<size_t>(v)];
+  for (size_t i = 0; i < std::size(kTypes); ++i) {
+    for (size_t j = 0; j < std::size(kTypes); ++j) {
+      const NumberFormat k = kTypes[i], v = kTypes[j];
+      const uint64_t both = row[i] + row[j];
       // Pages of up to 64 tokens, multiples of 16.
       EXPECT_EQ(CpuKvCache(spec, 3, 10, {k, v}).bytes(), 3 * 16 * a.kv_heads() * both);
       EXPECT_EQ(CpuKvCache(spec, 3, 65, {k, v}).bytes(), 3 * 128 * a.kv_heads() * both);
