@@ -270,11 +270,10 @@ uint64_t Mixed::target() const {
 }
 
 uint64_t Mixed::size_with(const QuantizeSettings& settings) const {
-  constexpr uint64_t kRecord = 520;  // of a linear in the manifest, and of its vectors
   Passes passes;
   passes.push_back(make_quantize_pass(settings));
-  const CompressPlan plan = plan_compression(source_, passes, {});
-  if (o_.target_bytes > 0) return plan.output_bytes + plan.linears.size() * kRecord;
+  const CompressPlan plan = plan_compression(source_, passes, options_);
+  if (o_.target_bytes > 0) return plan.output_bytes;
   uint64_t planes = 0;
   for (const auto& l : plan.linears) planes += l.bytes;
   return planes;
