@@ -18,12 +18,7 @@ TEST(MemoryThatRunsOut, while_a_tokenizer_is_read_is_an_error_and_no_crash) {
   const test::TemporaryFolder folder;
   Json tokenizer = test::tiny_tokenizer();
   auto& vocab = tokenizer["model"]["vocab"];
-  auto& merges = tokenizer["model"]["merges"];
-  for (int i = test::kTinyTokens; i < 60000; ++i) {
-    const std::string letter(1, static_cast<char>('a' + i % 26));
-    vocab["t" + std::to_string(i)] = i;
-    merges.push_back(Json::array({letter, letter}));
-  }
+  for (int i = test::kTinyTokens; i < 60000; ++i) vocab["t" + std::to_string(i)] = i;
   const std::string file = folder.file("tokenizer.json");
   write_file(file, as_bytes(tokenizer.dump()));
   const auto run = [&](int kilobytes) {
@@ -31,15 +26,14 @@ TEST(MemoryThatRunsOut, while_a_tokenizer_is_read_is_an_error_and_no_crash) {
                               "ulimit -v " + std::to_string(kilobytes) + "; exec " + PITH_PROGRAM +
                                   " tokenize " + file + " -p a --ids --plain -t 1"});
   };
-  int least = 1 << 17;  // address space in which the program starts
-  while (run(least).exit_code == 127) least += 1 << 13;
-  int failed = 0;
-  for (int more = 0; more < 24; ++more) {
-    const auto r = run(least + more * 2048);
-    EXPECT_EQ(r.signal, 0) << more << r.err;
-    EXPECT_TRUE(r.exit_code == 0 || r.exit_code == 6 || r.exit_code == 127)
-        << more << " " << r.exit_code << r.err;
+  int failed = 0, done = 0;
+  for (int megabytes = 32; megabytes < 1024 && done < 3; ++megabytes) {
+    const auto r = run(megabytes << 10);
+    if (r.exit_code == 127 || r.err.find("error while loading") != std::string::npos) continue;
+    EXPECT_EQ(r.signal, 0) << megabytes << r.err;
+    EXPECT_TRUE(r.exit_code == 0 || r.exit_code == 6) << megabytes << " " << r.exit_code << r.err;
     failed += r.exit_code == 6;
+    done = r.exit_code == 0 ? done + 1 : 0;
   }
   EXPECT_GT(failed, 0);
 }

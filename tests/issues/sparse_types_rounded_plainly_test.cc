@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <set>
 
 #include "core/bytes.h"
 #include "core/file.h"
@@ -244,9 +245,9 @@ TEST_F(SparseModels, record_the_method_that_made_them) {
     std::set<std::string> all;
     const auto file = open("out");
     for (const auto& l : file->manifest()->linears()) {
-      if (l.name().starts_with("layers")) all.insert(l.method().substr(0, l.method().find(',')));
-      if (l.name().starts_with("layers") && std::string(type).starts_with("int"))
-        EXPECT_NE(l.meant(), 0u);
+      if (!l.name().starts_with("layers")) continue;
+      all.insert(l.method().substr(0, l.method().find(',')));
+      EXPECT_EQ(l.meant() != 0, std::string(type).starts_with("int")) << l.name();
     }
     EXPECT_EQ(all.size(), 1u);
     return *all.begin();

@@ -135,7 +135,8 @@ TEST_F(QuantizeTypes, plans_are_of_the_size_that_the_file_has) {
     const auto size = static_cast<double>(std::filesystem::file_size(out()));
     EXPECT_EQ(j["file_bytes"].get<double>(), size);
     EXPECT_NEAR(j["planned_output_bytes"].get<double>(), size, 0.01 * size) << type[0];
-    EXPECT_EQ(j["planned_seconds"].is_number(), type.size() > 5) << type[0];
+    EXPECT_EQ(j["planned_seconds"].is_number(), j["calibration_tokens"].get<int64_t>() > 0)
+        << type[0];
   }
   // A target is met from below, and used.
   ASSERT_EQ(quantize({"w4", "--target-size", "140k", "--method", "rtn", "--calib", text_file(),
