@@ -4,6 +4,7 @@
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 
 #include "core/bytes.h"
+#include "core/error.h"
 #include "core/hash.h"
 #include "core/utf8.h"
 #include "formats/packed_file.h"
@@ -64,6 +65,8 @@ std::string recipe_of(const ModelSource& source, const Passes& passes,
   // Bits depend on it.
   if (options.executor != nullptr && !options.executor->algebra().on_host())
     text += fmt::format("device: {}\n", options.executor->algebra().device());
+  if (valid_utf8_prefix(text) != text.size())
+    fail(ErrorKind::kUsage, "the recipe is not UTF-8, as the text of a file has to be");
   return text;
 }
 

@@ -13,6 +13,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "quant/quantize_pass.h"
+#include "runtime/compress/driver.h"
 #include "tests/support/process.h"
 #include "tests/support/test_data.h"
 #include "tests/support/tiny_model.h"
@@ -180,6 +181,15 @@ TEST_F(QuantizeTypes, names_that_are_not_utf8_leave_standard_error_alone) {
   const auto again = pith({"inspect", out()});
   EXPECT_EQ(again.exit_code, 0);
   EXPECT_EQ(again.err, "");
+  // Nor do they reach the protobuf library, which prints, from the library itself.
+  testing::internal::CaptureStderr();
+  Passes passes;
+  passes.push_back(make_quantize_pass(
+      {.linears = encoding_for_type("w8"), .ignore = {"a\xff"}, .overrides = {}}));
+  EXPECT_PITH_ERROR(
+      compress(*open_model(in()), passes, {.output = out(), .calibration = {}}, no_progress()),
+      ErrorKind::kUsage, "not UTF-8");
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
 }
 
 }  // namespace
