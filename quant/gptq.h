@@ -91,7 +91,8 @@ class GptqFactor {
   virtual void set_factor(const Matrix<double>& factor) = 0;
 };
 
-// Whether GPTQ takes it: integers and nf4 with scales of one level, and fp8.
+// Whether GPTQ takes it: integers and nf4 with scales of one level, fp8, and these around n:m
+// sparsity whose groups divide into those of the scales, or any sparsity with one scale a row.
 bool gptq_takes(const Encoding& e);
 // The group of the factor that it needs: of columns with one scale.
 int64_t gptq_group(const Encoding& e, int64_t k);

@@ -100,8 +100,10 @@ GptqLoss round_rows(const Rounding& r) {
     }
     try {
       losses[static_cast<size_t>(begin)] = r.damped.factor->encode(
-          r.damped.options, {r.encoding, n, k, begin, end - begin, w, nullptr, r.tensor_absmax,
-                             r.to, r.row_hashes + begin, r.mask});
+          r.damped.options,
+          {r.encoding, n, k, begin, end - begin, w, nullptr, r.tensor_absmax, r.to,
+           r.row_hashes + begin,
+           r.mask == nullptr ? std::span<const uint32_t>{} : r.mask->rows(begin, end - begin)});
     } catch (const Error& e) {
       throw Error(e.kind(), r.linear.name + ": " + e.what());
     }
@@ -118,7 +120,10 @@ LinearReport encode_with(const WeightPart& part, const Encoding& e, Algebra& alg
   LinearReport done;
   done.fallback = damped.fallback;
   done.rows.resize(static_cast<size_t>(linear.n));
-  Rounding r{linear, e, algebra, damped, correction, result.planes, done.rows.data(), part.mask};
+  std::optional<Mask> chosen;
+  if (e.is_sparse()) chosen = mask_for(linear, e.sparsity, part.mask);
+  const Mask* const mask = chosen ? &*chosen : part.mask;
+  Rounding r{linear, e, algebra, damped, correction, result.planes, done.rows.data(), mask};
   if (e.has_tensor_scale()) r.tensor_absmax = absmax_of(linear);
   if (correction != nullptr)
     r.share = std::clamp(best_share(r), 0.0, damped.options.correct_inputs);
@@ -160,12 +165,16 @@ struct GptqStage::State {
   LinearReport round(const WeightPart& part, const Encoding& e, Algebra& algebra);
 };
 
-LinearReport GptqStage::State::round(const WeightPart& part, const Encoding& e, Algebra& there) {
-  LinearReport done{.method = "rtn weighted by inputs", .fallback = unusable, .rows = {}};
+LinearReport GptqStage::State::round(const WeightPart& part, const Encoding& linear_encoding,
+                                     Algebra& there) {
+  const Encoding e = part.encoding(linear_encoding);
+  LinearReport done{.method = row_method(plain_rounding(), e, !weights.empty()),
+                    .fallback = unusable,
+                    .rows = {}};
   if (!weights.empty() && gptq_takes(e)) {
     const int64_t k = part.linear.k, group = gptq_group(e, k);
     // The kernels of a GPU know no masks.
-    Algebra& algebra = part.mask != nullptr ? cpu_algebra() : there;
+    Algebra& algebra = part.mask != nullptr || e.is_sparse() ? cpu_algebra() : there;
     auto [it, is_new] = factors.try_emplace({group, &algebra});
     if (is_new) it->second = factor_with_increasing_damping(algebra, inputs, k, group, options);
     if (it->second.factor) {
@@ -175,12 +184,10 @@ LinearReport GptqStage::State::round(const WeightPart& part, const Encoding& e, 
     }
     done.fallback = it->second.fallback;
   }
-  if (weights.empty()) {
-    done.method = "rtn";
-    if (done.fallback.empty())
-      done.fallback = inputs.tokens == 0
-                          ? "no token of the calibration text came to it: rounding without data"
-                          : "its inputs are all zero: rounding without data";
+  if (weights.empty() && done.fallback.empty()) {
+    done.fallback = inputs.tokens == 0
+                        ? "no token of the calibration text came to it: rounding without data"
+                        : "its inputs are all zero: rounding without data";
   }
   const float* const channel_weight = weights.empty() ? nullptr : weights.data();
   return round_rows_of(part.linear, {e, encode_rtn, channel_weight, part.mask}, done);

@@ -71,6 +71,7 @@ uint64_t row_hash(const float* row, int64_t k) {
 }
 
 DecodedLinear check_linear(const std::string& path, const Linear& linear) {
+  check_masks(path, linear);
   const int64_t slab = slab_rows(linear);
   const int64_t slabs = (linear.n + slab - 1) / slab;
   std::vector<float> low(static_cast<size_t>(slabs)), high(low.size());

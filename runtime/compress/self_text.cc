@@ -185,7 +185,9 @@ Windows write_windows(Executor& executor, const Model& model, int64_t count, int
   restore(written, together, length, static_cast<int32_t>(spec.vocab()), out);
   const auto cache =
       executor.make_cache(spec, static_cast<int>(together), length, NumberFormat::kF16);
-  progress.begin("writing calibration text", count * length);
+  int64_t kept_tokens = 0;
+  for (const auto& w : out) kept_tokens += std::ssize(w);
+  progress.begin("writing calibration text", count * length, kept_tokens);
   for (int64_t first = 0; first < count; first += together) {
     const int64_t here = std::min(together, count - first);
     auto& window = out[static_cast<size_t>(first)];
@@ -197,7 +199,12 @@ Windows write_windows(Executor& executor, const Model& model, int64_t count, int
     Writer writer(executor, model, *cache, first, here, seed, stops, progress.cancel(), out);
     writer.catch_up();
     while (writer.length() < length) {
-      writer.step();
+      try {
+        writer.step();
+      } catch (const Error& e) {  // what is written so far is not lost
+        if (e.kind() == ErrorKind::kCancelled && writer.length() > kept) keep(writer.piece(kept));
+        throw;
+      }
       if (writer.length() - kept >= kPiece || writer.length() == length) {
         keep(writer.piece(kept));
         kept = writer.length();

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <deque>
 #include <numeric>
 
 #include "core/error.h"
 #include "core/parallel.h"
 #include "runtime/cpu/kernels.h"
+#include "runtime/forward/cancelling_executor.h"
 #include "runtime/forward/forward.h"
 
 namespace pith {
@@ -161,6 +163,18 @@ struct ScoredToken {
 
 double nll_of(const RowScore& s) { return s.log_sum - static_cast<double>(s.target); }
 
+// Tokens of the groups that the table holds already.
+int64_t tokens_in_table(const std::vector<Window>& windows, const Measurements& table) {
+  int64_t tokens = 0;
+  size_t scored = 0;
+  for (const auto& g : group_windows(windows)) {
+    scored += static_cast<size_t>(scored_in(windows, g));
+    if (scored > table.rows()) break;
+    for (size_t i = g.begin; i < g.end; ++i) tokens += std::ssize(windows[i].tokens);
+  }
+  return tokens;
+}
+
 // Runs every model over every window and calls take(token, row) for each scored token, which fills
 // the row of the table; detail() is shown with the progress. With a stored base, only the
 // candidates run. Rows that the table holds already are not measured again.
@@ -168,12 +182,14 @@ template <class Take, class Detail>
 void for_each_scored(std::span<const Subject> subjects, StoredBase* stored,
                      const std::vector<Window>& windows, Measurements& table, LogitsWriter* logits,
                      Progress& progress, Take take, Detail detail) {
+  std::deque<CancellingExecutor> executors;
   std::vector<Runner> runners;
-  for (const auto& s : subjects) runners.emplace_back(s.executor, s.model, s.cache);
+  for (const auto& s : subjects)
+    runners.emplace_back(executors.emplace_back(s.executor, progress.cancel()), s.model, s.cache);
   int64_t total = 0, done = 0;
   size_t tokens = 0;
   for (const auto& w : windows) total += static_cast<int64_t>(w.tokens.size());
-  progress.begin("evaluating", total);
+  progress.begin("evaluating", total, tokens_in_table(windows, table));
   const size_t before = stored != nullptr;  // of `scores` that no runner makes
   std::vector<std::array<RowScore, kHeadRows>> scores(subjects.size() + before);
   std::array<double, kHeadRows> first_nll{};

@@ -189,7 +189,7 @@ TEST_F(Evaluation, goes_on_from_a_file_to_the_same_bits) {
   // Stops after the first pass.
   class Stop final : public Progress {
    public:
-    void begin(const std::string&, int64_t) override {}
+    void begin(const std::string&, int64_t, int64_t) override {}
     void advance(int64_t, const std::string& text) override {
       detail = text;
       throw Error(ErrorKind::kCancelled, "interrupted");
