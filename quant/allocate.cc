@@ -34,8 +34,8 @@ class Probe {
       tokens_.insert(tokens_.end(), w.begin(), w.end());
       longest = std::max(longest, n);
     }
-    cache_ = executor_.make_cache(model.spec, static_cast<int>(windows.size()), longest,
-                                  NumberFormat::kF32);
+    cache_ = executor_.make_cache(model.spec,
+                                  {static_cast<int>(windows.size()), longest, NumberFormat::kF32});
     const Tensor x = hidden();
     embed_tokens(executor_, model.spec, model.embedding, tokens_, x);
     for (const auto& block : model.blocks) {
@@ -71,8 +71,9 @@ class Probe {
   }
   void run_block(const Block& block, Tensor x) {
     progress_.check();
-    forward_block(executor_, model_.spec, block, attention_count(model_.spec, block.layer),
-                  {tokens_, segments_}, *cache_, x);
+    const Batch batch{tokens_, segments_};
+    forward_block({executor_, batch, *cache_}, model_.spec, block,
+                  attention_count(model_.spec, block.layer), x);
   }
   std::vector<float> logits(const Model& model, Tensor x) {
     const Tensor l = forward_head(executor_, model, x, rows_);
@@ -259,14 +260,12 @@ class ChoiceMeasurer {
     int small = 0;
     for (auto& c : g.choices) {
       Block changed = block;
-      PassReport report;
-      const std::vector<std::optional<Encoding>> encodings(g.linears.size(), c.encoding);
-      if (statistics)
-        statistics->round({fast_, stage, encodings, changed, calibration_.get(), report});
       for (const auto& info : g.linears) {
-        double error = report[info.name].error;
-        if (!statistics) {
-          Linear& linear = find_linear(changed, info);
+        Linear& linear = find_linear(changed, info);
+        double error = 0;
+        if (statistics) {
+          error = statistics->round(linear, c.encoding).error;
+        } else {
           round_linear(c.encoding, linear);
           error = weight_error(find_linear(block, info), linear);
         }

@@ -260,7 +260,9 @@ class Tile : private GptqRows {
         b[g] = now[g];
       }
     }
-    if (!solve_positive(groups, a, 1, b)) return;
+    if (!upper_cholesky(groups, a)) return;
+    solve_upper(groups, a, true, 1, b);
+    solve_upper(groups, a, false, 1, b);
     for (size_t g = 0; g < n; ++g) {
       const float s = as_stored(r, static_cast<float>(b[g]));
       if (!std::isfinite(s) || (levels_ != Levels::kIntegers && s < 0)) return;

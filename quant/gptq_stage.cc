@@ -156,17 +156,18 @@ InputStatistics through(Algebra& algebra, const Weight& w, const InputStatistics
 
 struct GptqStage::State {
   GptqOptions options;
-  InputStatistics inputs;
-  std::unique_ptr<InputCorrection> correction;                   // null: none
-  std::string unusable;                                          // why there are no statistics
-  std::vector<float> weights;                                    // of channels
-  std::map<std::pair<int64_t, Algebra*>, DampedFactor> factors;  // by group size, and where it is
+  Algebra& algebra;
+  InputStatistics inputs = {};
+  std::unique_ptr<InputCorrection> correction = {};  // null: none
+  std::string unusable = {};                         // why there are no statistics
+  std::vector<float> weights = {};                   // of channels
+  // By group size, and where it is.
+  std::map<std::pair<int64_t, Algebra*>, DampedFactor> factors = {};
 
-  LinearReport round(const WeightPart& part, const Encoding& e, Algebra& algebra);
+  LinearReport round(const WeightPart& part, const Encoding& e);
 };
 
-LinearReport GptqStage::State::round(const WeightPart& part, const Encoding& linear_encoding,
-                                     Algebra& there) {
+LinearReport GptqStage::State::round(const WeightPart& part, const Encoding& linear_encoding) {
   const Encoding e = part.encoding(linear_encoding);
   LinearReport done{.method = row_method(plain_rounding(), e, !weights.empty()),
                     .fallback = unusable,
@@ -174,13 +175,13 @@ LinearReport GptqStage::State::round(const WeightPart& part, const Encoding& lin
   if (!weights.empty() && gptq_takes(e)) {
     const int64_t k = part.linear.k, group = gptq_group(e, k);
     // The kernels of a GPU know no masks.
-    Algebra& algebra = part.mask != nullptr || e.is_sparse() ? cpu_algebra() : there;
-    auto [it, is_new] = factors.try_emplace({group, &algebra});
-    if (is_new) it->second = factor_with_increasing_damping(algebra, inputs, k, group, options);
+    Algebra& here = part.mask != nullptr || e.is_sparse() ? cpu_algebra() : algebra;
+    auto [it, is_new] = factors.try_emplace({group, &here});
+    if (is_new) it->second = factor_with_increasing_damping(here, inputs, k, group, options);
     if (it->second.factor) {
       // The correction is that of the whole linear's outputs.
-      const bool corrects = part.whole && &algebra == &there;
-      return encode_with(part, e, algebra, it->second, corrects ? correction.get() : nullptr);
+      const bool corrects = part.whole && &here == &algebra;
+      return encode_with(part, e, here, it->second, corrects ? correction.get() : nullptr);
     }
     done.fallback = it->second.fallback;
   }
@@ -195,9 +196,8 @@ LinearReport GptqStage::State::round(const WeightPart& part, const Encoding& lin
 
 GptqStage::GptqStage(const Stage& stage, const GptqOptions& options, Calibration& calibration,
                      const InputEncoding& input)
-    : state_(std::make_unique<State>()) {
+    : state_(new State{.options = options, .algebra = calibration.algebra()}) {
   State& s = *state_;
-  s.options = options;
   const StatisticsNeeds needs = {
       .mean_square = true,
       .gram = true,
@@ -217,28 +217,24 @@ GptqStage::GptqStage(const Stage& stage, const GptqOptions& options, Calibration
 }
 GptqStage::~GptqStage() = default;
 
-void GptqStage::round(const StageJob& job) {
-  Algebra& algebra = job.calibration->algebra();
-  for (size_t i = 0; i < job.encodings.size(); ++i) {
-    if (!job.encodings[i]) continue;
-    const Encoding& e = *job.encodings[i];
-    const LinearInfo& info = job.stage.linears[i];
-    const Mask* mask = job.masks == nullptr ? nullptr : find_mask(*job.masks, info.name);
-    job.report[info.name] =
-        round_parts(find_linear(job.block, info), mask, [&](const WeightPart& part) {
-          if (part.through == nullptr || state_->weights.empty())
-            return state_->round(part, e, algebra);
-          State inner;
-          inner.options = state_->options;
-          inner.inputs = through(algebra, *part.through, state_->inputs);
-          inner.weights = channel_weights(inner.inputs);
-          return inner.round(part, e, algebra);
-        });
-  }
+LinearReport GptqStage::round(Linear& linear, const Encoding& e, const Mask* mask) {
+  return round_parts(linear, mask, [&](const WeightPart& part) {
+    if (part.through == nullptr || state_->weights.empty()) return state_->round(part, e);
+    State inner{.options = state_->options, .algebra = state_->algebra};
+    inner.inputs = through(state_->algebra, *part.through, state_->inputs);
+    inner.weights = channel_weights(inner.inputs);
+    return inner.round(part, e);
+  });
 }
 
-void quantize_stage_gptq(const StageJob& job) {
-  GptqStage(job.stage, job.settings.gptq, *job.calibration, job.input).round(job);
+void quantize_stage_gptq(const StageContext& at, const StageRounding& to) {
+  GptqStage gptq(at.stage, to.settings.gptq, *at.calibration, to.input);
+  for (size_t i = 0; i < to.encodings.size(); ++i) {
+    if (!to.encodings[i]) continue;
+    const LinearInfo& info = at.stage.linears[i];
+    at.report[info.name] =
+        gptq.round(find_linear(at.block, info), *to.encodings[i], find_mask(at.masks, info.name));
+  }
 }
 
 }  // namespace pith

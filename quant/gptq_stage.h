@@ -26,7 +26,8 @@ class GptqStage {
             const InputEncoding& input = {});
   ~GptqStage();
 
-  void round(const StageJob& job);
+  // A linear of the stage, rounded in place. `mask`: what was pruned of it; null: nothing.
+  LinearReport round(Linear& linear, const Encoding& e, const Mask* mask = nullptr);
 
  private:
   struct State;

@@ -274,15 +274,6 @@ LinearReport round_rows_of(Linear& linear, const RowRounding& how, const LinearR
   });
 }
 
-void round_rows_of(const StageJob& job, size_t index, void (*encode)(const RowJob&),
-                   const float* channel_weight, const LinearReport& report) {
-  if (!job.encodings[index]) return;
-  const std::string& name = job.stage.linears[index].name;
-  const Mask* mask = job.masks == nullptr ? nullptr : find_mask(*job.masks, name);
-  job.report[name] = round_rows_of(find_linear(job.block, job.stage.linears[index]),
-                                   {*job.encodings[index], encode, channel_weight, mask}, report);
-}
-
 std::vector<float> channel_weights(const InputStatistics& s) {
   double mean = 0;
   for (const double v : s.mean_square) mean += v;

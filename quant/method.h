@@ -58,26 +58,21 @@ void store_row(const RowJob& job, const GroupLayout& layout, int64_t r,
 struct QuantizeSettings;
 struct Scaling;
 
-// The linears of a stage that are to be quantized, with their encodings, and what is known of their
-// inputs.
-struct StageJob {
+// What the linears of a stage are rounded to.
+struct StageRounding {
   const QuantizeSettings& settings;
-  const Stage& stage;
   const std::vector<std::optional<Encoding>>& encodings;  // of stage.linears; none: as it is
-  Block& block;
-  Calibration* calibration;  // null: no text
-  PassReport& report;
-  InputEncoding input = {};      // how the stage will round its inputs
-  const Masks* masks = nullptr;  // null: nothing was pruned
+  InputEncoding input;                                    // how the stage will round its inputs
 };
 
-// A method rounds rows one by one, or (where it has `stage`) all linears with one input together.
+// A method rounds rows one by one, or (where it has `stage`, and a text is read) all linears with
+// one input together.
 struct Method {
   const char* name;
   const char* summary;
   StatisticsNeeds needs;  // makes use of, where calibration runs
   void (*encode)(const RowJob& job);
-  void (*stage)(const StageJob& job);
+  void (*stage)(const StageContext& at, const StageRounding& to);
 };
 
 std::span<const Method> methods();
@@ -133,9 +128,6 @@ OwnedWeight encode_rows_of(const Linear& linear, const RowRounding& how);
 // Rounds each weight of a linear row by row and reports it as `report`. The up of a low-rank term
 // is weighted by its inputs as if those of the linear did not correlate.
 LinearReport round_rows_of(Linear& linear, const RowRounding& how, const LinearReport& report);
-// The same of one linear of a stage, with its report; nothing where it is to stay.
-void round_rows_of(const StageJob& job, size_t linear, void (*encode)(const RowJob&),
-                   const float* channel_weight, const LinearReport& report);
 
 // RowJob::tensor_absmax, where the encoding asks for it.
 float absmax_of(const Linear& linear);
@@ -162,6 +154,6 @@ void encode_minmax(const RowJob& job);
 void encode_rtn(const RowJob& job);
 
 // GPTQ over the linears of a stage, with its ladder of fallbacks. See gptq.h and gptq_stage.h.
-void quantize_stage_gptq(const StageJob& job);
+void quantize_stage_gptq(const StageContext& at, const StageRounding& to);
 
 }  // namespace pith

@@ -158,8 +158,7 @@ class QuantizePass final : public Pass {
     const auto is_any = [](const auto& e) { return e.has_value(); };
     if (std::ranges::none_of(encodings, is_any)) return;
     const InputEncoding input = input_of(stage, at.calibration);
-    if (std::ranges::any_of(rounded, is_any))
-      round({settings_, stage, rounded, at.block, at.calibration, at.report, input, &at.masks});
+    if (std::ranges::any_of(rounded, is_any)) round(at, {settings_, rounded, input});
     for (size_t i = 0; i < encodings.size(); ++i) {
       if (encodings[i]) find_linear(at.block, stage.linears[i]).input = input;
     }
@@ -219,19 +218,22 @@ class QuantizePass final : public Pass {
     return input;
   }
 
-  void round(const StageJob& job) const {
-    const Stage& stage = job.stage;
-    Calibration* calibration = job.calibration;
-    if (rounding_.stage != nullptr && calibration != nullptr) return rounding_.stage(job);
+  void round(const StageContext& at, const StageRounding& to) const {
+    if (rounding_.stage != nullptr && at.calibration != nullptr) return rounding_.stage(at, to);
     std::vector<float> weights;
-    if (rounding_.needs.mean_square && calibration != nullptr)
-      weights = channel_weights(calibration->inputs(stage, {.mean_square = true}));
-    for (size_t i = 0; i < stage.linears.size(); ++i) {
-      if (!job.encodings[i]) continue;
-      const LinearReport done{.method = row_method(rounding_, *job.encodings[i], !weights.empty()),
-                              .fallback = {},
-                              .rows = {}};
-      round_rows_of(job, i, rounding_.encode, weights.empty() ? nullptr : weights.data(), done);
+    if (rounding_.needs.mean_square && at.calibration != nullptr)
+      weights = channel_weights(at.calibration->inputs(at.stage, {.mean_square = true}));
+    for (size_t i = 0; i < to.encodings.size(); ++i) {
+      if (!to.encodings[i]) continue;
+      const Encoding& e = *to.encodings[i];
+      const LinearInfo& info = at.stage.linears[i];
+      const LinearReport done{
+          .method = row_method(rounding_, e, !weights.empty()), .fallback = {}, .rows = {}};
+      at.report[info.name] =
+          round_rows_of(find_linear(at.block, info),
+                        {e, rounding_.encode, weights.empty() ? nullptr : weights.data(),
+                         find_mask(at.masks, info.name)},
+                        done);
     }
   }
 

@@ -158,7 +158,7 @@ double decode_speed(Executor& executor, const Model& model) {
   using Clock = std::chrono::steady_clock;
   constexpr int64_t kPrompt = 16, kMax = 64, kLeast = 8;
   const auto length = static_cast<int64_t>(std::min<uint64_t>(model.spec.context(), 128));
-  const auto cache = executor.make_cache(model.spec, 1, length, NumberFormat::kF16);
+  const auto cache = executor.make_cache(model.spec, {1, length, NumberFormat::kF16});
   const std::vector<int32_t> tokens(static_cast<size_t>(kPrompt), 0);
   std::vector<double> seconds;
   double total = 0;

@@ -3,7 +3,7 @@
 // from more memory than the L2 cache holds. JSON to standard output, one object a line.
 //
 //   gpu_bench [--quick]
-//   gpu_bench --plans     products of 16 to 128 tokens by every plan (runtime/cuda_kernels/gemm/gemm_plan.h)
+//   gpu_bench --plans     products of 16 to 128 tokens by every plan (gemm/gemm_plan.h)
 
 #include <cuda_runtime_api.h>
 

@@ -169,21 +169,4 @@ Weight encode(const Encoding& e, int64_t n, int64_t k, const float* w) {
   return std::move(out.weight);
 }
 
-Weight slice_rows(const Weight& w, int64_t row, int64_t rows) {
-  if (row < 0 || rows < 0 || row > w.n || rows > w.n - row)
-    fail(ErrorKind::kCorrupt, "{} rows from {} on of {}", rows, row, w.n);
-  Weight out{.encoding = w.encoding, .n = rows, .k = w.k, .planes = {}, .owner = w.owner};
-  for (const auto& l : plane_layouts(w.encoding, w.n, w.k)) {
-    const bool whole = row == 0 && rows == w.n;
-    if (!whole && (row % l.unit_rows != 0 || (row + rows != w.n && rows % l.unit_rows != 0))) {
-      fail(ErrorKind::kUnsupported, "{} cannot be cut at row {}", to_string(w.encoding), row);
-    }
-    const uint64_t begin = static_cast<uint64_t>(row / l.unit_rows) * l.unit_bytes;
-    const uint64_t units = static_cast<uint64_t>((rows + l.unit_rows - 1) / l.unit_rows);
-    out.planes.push_back(
-        {l.kind, whole ? w.plane(l.kind) : w.plane(l.kind).subspan(begin, units * l.unit_bytes)});
-  }
-  return out;
-}
-
 }  // namespace pith

@@ -215,7 +215,4 @@ struct OwnedWeight {
 };
 OwnedWeight allocate_weight(const Encoding& e, int64_t n, int64_t k);
 
-// A view of rows [row, row + rows); Error(kUnsupported) where a plane cannot be cut there.
-Weight slice_rows(const Weight& w, int64_t row, int64_t rows);
-
 }  // namespace pith

@@ -63,9 +63,4 @@ class CalibrationStates {
   int cached_layer_ = -1, cached_sublayer_ = -1;
 };
 
-// Where an activation lies, in the memory of its executor's algebra.
-inline MatrixRef<float> memory_of(Executor& executor, Tensor x) {
-  return {executor.data(x), x.m, x.n};
-}
-
 }  // namespace pith

@@ -184,7 +184,7 @@ Windows write_windows(Executor& executor, const Model& model, int64_t count, int
   Windows out(static_cast<size_t>(count));
   restore(written, together, length, static_cast<int32_t>(spec.vocab()), out);
   const auto cache =
-      executor.make_cache(spec, static_cast<int>(together), length, NumberFormat::kF16);
+      executor.make_cache(spec, {static_cast<int>(together), length, NumberFormat::kF16});
   int64_t kept_tokens = 0;
   for (const auto& w : out) kept_tokens += std::ssize(w);
   progress.begin("writing calibration text", count * length, kept_tokens);

@@ -267,15 +267,17 @@ CodeRow KvPlane::codes(const CpuKernels& kernels, int64_t row, int64_t count,
   return {codes, scratch.scales.data(), scratch.zeros.data(), kGroup};
 }
 
-CodeColumns KvPlane::tiles(const CpuKernels& kernels, int64_t head, int64_t first, int64_t count,
+CodeColumns KvPlane::tiles(const CpuKernels& kernels, const KvRange& range,
                            KvScratch& scratch) const {
-  const CodeRow c = codes(kernels, row(head, first), count * kTile, scratch);
+  const int64_t count = ceil_div(range.count, kTile) * kTile;
+  const CodeRow c = codes(kernels, row(range.head, range.first), count, scratch);
   return {c.codes, c.scales, c.zeros, c.group};
 }
 
-const float* KvPlane::rows(const CpuKernels& kernels, int64_t head, int64_t first, int64_t count,
+const float* KvPlane::rows(const CpuKernels& kernels, const KvRange& range,
                            KvScratch& scratch) const {
-  CodeRow from = codes(kernels, row(head, first), count, scratch);
+  const int64_t count = range.count;
+  CodeRow from = codes(kernels, row(range.head, range.first), count, scratch);
   if (type_ == NumberFormat::kF32) return static_cast<const float*>(from.codes);
   scratch.numbers.require(count * head_dim_);
   float* const to = scratch.numbers.data();
@@ -294,10 +296,10 @@ const float* KvPlane::rows(const CpuKernels& kernels, int64_t head, int64_t firs
   return to;
 }
 
-const float* KvPlane::columns(const CpuKernels& kernels, int64_t head, int64_t first, int64_t count,
+const float* KvPlane::columns(const CpuKernels& kernels, const KvRange& range,
                               KvScratch& scratch) const {
-  const int64_t tiles = ceil_div(count, kTile);
-  CodeColumns from = this->tiles(kernels, head, first, tiles, scratch);
+  const int64_t tiles = ceil_div(range.count, kTile);
+  CodeColumns from = this->tiles(kernels, range, scratch);
   scratch.numbers.require(tiles * kTile * head_dim_);
   float* const to = scratch.numbers.data();
   const auto decode = kernels.decode_columns[static_cast<size_t>(type_)];
@@ -311,41 +313,41 @@ const float* KvPlane::columns(const CpuKernels& kernels, int64_t head, int64_t f
   return to;
 }
 
-void KvPlane::scores(const CpuKernels& kernels, int64_t head, int64_t first, int64_t count,
-                     int64_t rows, const float* x, float* to, int64_t ld,
-                     KvScratch& scratch) const {
-  const int64_t tiles = ceil_div(count, kTile);
-  if (rows > kFewRows) {
-    const float* const keys = columns(kernels, head, first, count, scratch);
-    return kernels.gemm(rows, tiles * kTile, head_dim_, x, head_dim_, keys, tiles * kTile, to, ld,
-                        false);
+void KvPlane::scores(const CpuKernels& kernels, const KvRange& range, MatrixRef<const float> x,
+                     MatrixRef<float> to, KvScratch& scratch) const {
+  const int64_t tiles = ceil_div(range.count, kTile);
+  if (x.rows > kFewRows) {
+    const float* const keys = columns(kernels, range, scratch);
+    return kernels.gemm(x.rows, tiles * kTile, head_dim_, x.data, x.ld, keys, tiles * kTile,
+                        to.data, to.ld, false);
   }
-  const CodeColumns keys = this->tiles(kernels, head, first, tiles, scratch);
+  const CodeColumns keys = this->tiles(kernels, range, scratch);
   const auto scores = kernels.attn_qk[static_cast<size_t>(type_)];
-  for (int64_t r = 0; r < rows; r += 4) {
-    scores(std::min<int64_t>(4, rows - r), x + r * head_dim_, head_dim_, keys, kTile * row_bytes_,
-           tiles, to + r * ld, ld);
+  for (int64_t r = 0; r < x.rows; r += 4) {
+    scores(std::min<int64_t>(4, x.rows - r), x.row(r), head_dim_, keys, kTile * row_bytes_, tiles,
+           to.row(r), to.ld);
   }
 }
 
-void KvPlane::weigh(const CpuKernels& kernels, int64_t head, int64_t first, int64_t count,
-                    int64_t rows, const float* weights, int64_t ld, float* to,
-                    KvScratch& scratch) const {
+void KvPlane::weigh(const CpuKernels& kernels, const KvRange& range, MatrixRef<const float> weights,
+                    MatrixRef<float> to, KvScratch& scratch) const {
+  const int64_t rows = weights.rows, count = range.count;
   if (rows > kFewRows || head_dim_ % 16 != 0) {
-    const float* const values = this->rows(kernels, head, first, count, scratch);
-    return kernels.gemm(rows, head_dim_, count, weights, ld, values, head_dim_, to, head_dim_,
-                        true);
+    const float* const values = this->rows(kernels, range, scratch);
+    return kernels.gemm(rows, head_dim_, count, weights.data, weights.ld, values, head_dim_,
+                        to.data, to.ld, true);
   }
-  const CodeRow values = codes(kernels, row(head, first), count, scratch);
+  const CodeRow values = codes(kernels, row(range.head, range.first), count, scratch);
   const auto weigh = kernels.attn_pv[static_cast<size_t>(type_)];
   for (int64_t r = 0; r < rows; r += 4) {
-    weigh(std::min<int64_t>(4, rows - r), weights + r * ld, ld, values, row_bytes_, count,
-          head_dim_, to + r * head_dim_);
+    weigh(std::min<int64_t>(4, rows - r), weights.row(r), weights.ld, values, row_bytes_, count,
+          head_dim_, to.row(r));
   }
 }
 
-void require_cache_memory(const proto::ModelSpec& spec, int slots, int64_t length, KvTypes types,
-                          uint64_t other, const std::string& options) {
+void require_cache_memory(const proto::ModelSpec& spec, const KvConfig& cache, uint64_t other,
+                          const std::string& options) {
+  const auto& [slots, length, types, pages] = cache;
   double token = 0;
   for (const auto& layer : spec.layers()) {
     for (const auto& s : layer.sublayers()) {
@@ -372,12 +374,13 @@ void require_cache_memory(const proto::ModelSpec& spec, int slots, int64_t lengt
        wide ? ", more in a narrower type (--kv int8)" : "");
 }
 
-CpuKvCache::CpuKvCache(const proto::ModelSpec& spec, int slots, int64_t length, KvTypes types,
-                       int64_t pages)
-    : KvCache(slots, length, pages) {
-  const int64_t tokens = this->pages().count() * this->pages().page_tokens();
-  require_cache_memory(spec, pages > 0 ? 1 : slots, pages > 0 ? tokens : length, types,
-                       memory_in_use());
+CpuKvStorage::CpuKvStorage(const proto::ModelSpec& spec, KvTypes types, const KvPages& pages)
+    : KvStorage(pages) {
+  const int64_t tokens = pages.count() * pages.page_tokens();
+  const bool whole = pages.count() == pages.slots() * pages.pages_per_slot();
+  require_cache_memory(
+      spec, whole ? KvConfig{pages.slots(), pages.length(), types} : KvConfig{1, tokens, types},
+      memory_in_use());
   for (const auto& layer : spec.layers()) {
     for (const auto& s : layer.sublayers()) {
       if (!s.has_attention()) continue;
@@ -389,7 +392,7 @@ CpuKvCache::CpuKvCache(const proto::ModelSpec& spec, int slots, int64_t length, 
   }
 }
 
-void CpuKvCache::copy_page(int32_t from, int32_t to) {
+void CpuKvStorage::copy_page(int32_t from, int32_t to) {
   const int64_t n = pages().page_tokens();
   for (auto& l : layers_) {
     l.keys.copy(from * n, to * n, n);
@@ -397,14 +400,14 @@ void CpuKvCache::copy_page(int32_t from, int32_t to) {
   }
 }
 
-void CpuKvCache::fill() {
+void CpuKvStorage::fill() {
   for (auto& l : layers_) {
     l.keys.fill(cpu_kernels());
     l.values.fill(cpu_kernels());
   }
 }
 
-uint64_t CpuKvCache::bytes() const {
+uint64_t CpuKvStorage::bytes() const {
   uint64_t total = 0;
   for (const auto& l : layers_) total += l.keys.bytes() + l.values.bytes();
   return total;

@@ -16,6 +16,7 @@ class GpuAttention {
       : context_(context), inputs_(inputs), moe_(moe) {}
 
   void run(const RopeOp& op);
+  void run(const StoreKvOp& op);
   void run(const AttentionOp& op);
 
   // Where the output goes besides `attended`: quantized for the output projection. One of the two,
@@ -43,8 +44,10 @@ class GpuAttention {
     float* out;
     Quantized quantized;
   };
-  // `fused`: of which q and k are normed and rotated; null: they were.
-  bool run_attention(const AttentionOp& op, const AttentionLinearOp* fused, const Quantized& to);
+  // A write of k and v at the places of the batch, which inputs_ then has; queries stay.
+  cuda::WriteKv write_of(const StoreKvOp& op);
+  // Whether the output was quantized.
+  bool run_attention(const AttentionOp& op, const Quantized& to);
   void run_decode(const Call& call);
   template <class WriteKv>
   void bind_rope(WriteKv* write, const proto::Rope& rope, const Batch& batch);

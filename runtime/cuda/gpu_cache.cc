@@ -24,17 +24,17 @@ std::atomic<uint64_t> next_id{0};
 
 }  // namespace
 
-GpuKvCache::GpuKvCache(GpuDevice& device, const proto::ModelSpec& spec, int slots, int64_t length,
-                       KvTypes types, int64_t count)
-    : KvCache(slots, length, count),
+GpuKvStorage::GpuKvStorage(GpuDevice& device, const proto::ModelSpec& spec, KvTypes types,
+                           const KvPages& pages)
+    : KvStorage(pages),
       device_(device),
       id_(next_id.fetch_add(1)),
-      parts_(pages().page_tokens() / cuda::kPageTokens),
+      parts_(pages.page_tokens() / cuda::kPageTokens),
       types_(types) {
   for (const NumberFormat type : {types.keys, types.values}) require_type(type);
-  const auto tokens = static_cast<uint64_t>(pages().count() * pages().page_tokens());
-  tables_ = GpuBuffer(
-      device, static_cast<uint64_t>(slots * pages().pages_per_slot() * parts_) * sizeof(int32_t));
+  const auto tokens = static_cast<uint64_t>(pages.count() * pages.page_tokens());
+  const int64_t entries = pages.slots() * pages.pages_per_slot() * parts_;
+  tables_ = GpuBuffer(device, static_cast<uint64_t>(entries) * sizeof(int32_t));
   for (const auto& layer : spec.layers()) {
     for (const auto& s : layer.sublayers()) {
       if (!s.has_attention()) continue;
@@ -53,11 +53,11 @@ GpuKvCache::GpuKvCache(GpuDevice& device, const proto::ModelSpec& spec, int slot
   device.wait();
 }
 
-void GpuKvCache::upload_tables() {
+void GpuKvStorage::upload_tables() {
   if (version_ == pages().version()) return;
   const int64_t stride = pages().pages_per_slot() * parts_;
-  std::vector<int32_t> all(static_cast<size_t>(slots() * stride));
-  for (int slot = 0; slot < slots(); ++slot) {
+  std::vector<int32_t> all(static_cast<size_t>(pages().slots() * stride));
+  for (int slot = 0; slot < pages().slots(); ++slot) {
     int32_t* to = all.data() + slot * stride;
     for (const int32_t page : pages().table(slot)) {
       for (int64_t i = 0; i < parts_; ++i) *to++ = static_cast<int32_t>(page * parts_ + i);
@@ -67,7 +67,7 @@ void GpuKvCache::upload_tables() {
   version_ = pages().version();
 }
 
-void GpuKvCache::copy_page(int32_t from, int32_t to) {
+void GpuKvStorage::copy_page(int32_t from, int32_t to) {
   const auto copy = [&](const GpuBuffer& buffer) {
     const uint64_t bytes = buffer.bytes() / static_cast<uint64_t>(pages().count());
     if (bytes == 0) return;
@@ -83,7 +83,7 @@ void GpuKvCache::copy_page(int32_t from, int32_t to) {
   }
 }
 
-uint64_t GpuKvCache::bytes() const {
+uint64_t GpuKvStorage::bytes() const {
   uint64_t sum = tables_.bytes();
   for (const auto& l : layers_) {
     sum += l.keys.rows.bytes() + l.keys.scales.bytes() + l.values.rows.bytes() +
@@ -92,7 +92,7 @@ uint64_t GpuKvCache::bytes() const {
   return sum;
 }
 
-cuda::Cache GpuKvCache::of(int index) const {
+cuda::Cache GpuKvStorage::of(int index) const {
   const Layer& l = layers_[static_cast<size_t>(index)];
   return {{types_.keys, l.keys.rows.data(), l.keys.scales.data<float>()},
           {types_.values, l.values.rows.data(), l.values.scales.data<float>()},

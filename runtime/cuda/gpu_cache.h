@@ -5,15 +5,16 @@
 #include <vector>
 
 #include "runtime/cuda/device_memory.h"
-#include "runtime/forward/executor.h"
+#include "runtime/forward/kv_cache.h"
+#include "runtime/model/spec.h"
 
 namespace pith {
 
-class GpuKvCache final : public KvCache {
+class GpuKvStorage final : public KvStorage {
  public:
   // Error(kUnsupported) for int4.
-  GpuKvCache(GpuDevice& device, const proto::ModelSpec& spec, int slots, int64_t length,
-             KvTypes types, int64_t pages);
+  GpuKvStorage(GpuDevice& device, const proto::ModelSpec& spec, KvTypes types,
+               const KvPages& pages);
 
   uint64_t bytes() const override;
   void fill() override {}  // new memory is zeros

@@ -5,6 +5,7 @@
 #include <array>
 
 #include "core/bytes.h"
+#include "core/matrix.h"
 #include "runtime/cuda/gpu_weights.h"
 #include "runtime/forward/tensor.h"
 
@@ -35,12 +36,12 @@ class GpuContext {
     device.upload(to.data(), from.data(), from.size_bytes());  // reads it before it returns
   }
   // The memory of a tensor, at least so much.
-  MatrixView buffer(TensorId id, int64_t m, int64_t n) {
+  MatrixRef<float> buffer(TensorId id, int64_t m, int64_t n) {
     GpuBuffer& b = buffers_[static_cast<size_t>(id)];
     grow(b, floats(m * n));
     return {b.data<float>(), m, n};
   }
-  MatrixView view(Tensor x) const {
+  MatrixRef<float> view(Tensor x) const {
     if (!x) return {};
     return {buffers_[static_cast<size_t>(x.id)].data<float>(), x.m, x.n};
   }

@@ -9,13 +9,13 @@ namespace {
 
 using cuda::Ops;
 
-cuda::TileTarget target_of(const GpuLinear& on, MatrixView y) {
-  return {on.tiles(), y.data, y.n, on.bias.data<float>()};
+cuda::TileTarget target_of(const GpuLinear& on, MatrixRef<float> y) {
+  return {on.tiles(), y.data, y.columns, on.bias.data<float>()};
 }
 
 }  // namespace
 
-void GpuGemm::run(const Linear& linear, MatrixView x, MatrixView y, bool accumulate) {
+void GpuGemm::run(const Linear& linear, MatrixRef<float> x, MatrixRef<float> y, bool accumulate) {
   const GemmTarget to[] = {{&linear, y}};
   if (in_int8(to)) return run_int8(to, to_int8(linear, x), accumulate);
   run(linear, to_half(linear, x), y, accumulate);
@@ -53,18 +53,18 @@ cuda::HalfInputs GpuGemm::workspace(Inputs& inputs, int64_t m, int64_t k, const 
           e.scale == InputScale::kTensor ? e.value : 0};
 }
 
-cuda::HalfInputs GpuGemm::to_half(const Linear& linear, MatrixView x) {
+cuda::HalfInputs GpuGemm::to_half(const Linear& linear, MatrixRef<float> x) {
   const float* from = x.data;
   const InputEncoding& e = linear.input;
   if (rounds_in_blocks(e)) {
-    context_.grow(rounded_, GpuContext::floats(x.m * x.n));
+    context_.grow(rounded_, GpuContext::floats(x.rows * x.columns));
     context_.device.run(&Ops::round_inputs,
-                        {x.data, x.m, x.n, e.dtype != DType::kI8, rounded_.data<float>()});
+                        {x.data, x.rows, x.columns, e.dtype != DType::kI8, rounded_.data<float>()});
     from = rounded_.data<float>();
   }
   const cuda::HalfInputs to =
-      workspace(inputs_, x.m, x.n, rounds_in_blocks(e) ? InputEncoding{} : e);
-  context_.device.run(&Ops::to_half, {from, x.n, to});
+      workspace(inputs_, x.rows, x.columns, rounds_in_blocks(e) ? InputEncoding{} : e);
+  context_.device.run(&Ops::to_half, {from, x.columns, to});
   return to;
 }
 
@@ -73,9 +73,9 @@ cuda::Int8Inputs GpuGemm::int8_workspace(const Linear& linear, int64_t m, int64_
   return {reinterpret_cast<int8_t*>(bytes.values), bytes.stride, bytes.scales, m, bytes.fixed};
 }
 
-cuda::Int8Inputs GpuGemm::to_int8(const Linear& linear, MatrixView x) {
-  const cuda::Int8Inputs to = int8_workspace(linear, x.m, x.n);
-  context_.device.run(&Ops::to_int8, {x.data, x.n, to});
+cuda::Int8Inputs GpuGemm::to_int8(const Linear& linear, MatrixRef<float> x) {
+  const cuda::Int8Inputs to = int8_workspace(linear, x.rows, x.columns);
+  context_.device.run(&Ops::to_int8, {x.data, x.columns, to});
   return to;
 }
 
@@ -104,7 +104,8 @@ void GpuGemm::run_gemm(cuda::Status (*Ops::*op)(const Gemm&, cuda::Stream), Gemm
   context_.device.run(op, gemm);
 }
 
-void GpuGemm::run(const Linear& linear, const cuda::HalfInputs& x, MatrixView y, bool accumulate) {
+void GpuGemm::run(const Linear& linear, const cuda::HalfInputs& x, MatrixRef<float> y,
+                  bool accumulate) {
   context_.weights.use(linear, [&](const GpuLinear& on) {
     const float* bias = on.bias.data<float>();
     for (const auto& t : on.terms) {
@@ -118,7 +119,7 @@ void GpuGemm::run(const Linear& linear, const cuda::HalfInputs& x, MatrixView y,
         context_.device.run(&Ops::to_half, {inner_.data<float>(), rank, inputs});
         w = &*t.up;
       }
-      multiply({w->tiles(), y.data, y.n, bias}, inputs, accumulate);
+      multiply({w->tiles(), y.data, y.columns, bias}, inputs, accumulate);
       bias = nullptr;
       accumulate = true;
     }

@@ -54,7 +54,7 @@ class Runner {
     const auto slots = static_cast<int>(group.end - group.begin);
     if (!cache_ || cache_->slots() < slots || cache_->length() < group.longest) {
       cache_.reset();
-      cache_ = executor_.make_cache(model_.spec, slots, group.longest, types_);
+      cache_ = executor_.make_cache(model_.spec, {slots, group.longest, types_});
     }
     std::vector<int32_t> tokens;
     std::vector<Segment> segments;

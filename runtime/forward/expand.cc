@@ -43,8 +43,8 @@ void expand(const AttentionLinearOp& op, Executor& e) {
   };
   norm_and_rotate(w.query_norm, spec.query_norm(), op.q);
   norm_and_rotate(w.key_norm, spec.key_norm(), op.k);
-  e.run(AttentionOp{attention_shape(spec), &w.sinks, op.cache, op.batch, op.q, op.k, op.v,
-                    op.attended});
+  e.run(StoreKvOp{op.cache, op.batch, op.k, op.v});
+  e.run(AttentionOp{attention_shape(spec), &w.sinks, op.cache, op.batch, op.q, op.attended});
   e.run(LinearOp{&w.o, op.attended, op.y, op.accumulate});
 }
 
@@ -79,7 +79,8 @@ void expand(const LatentAttentionOp& op, Executor& e) {
   e.run(HeadLinearsOp{w.latent->k_up, op.q, 0, query, rotated});
   for (const Tensor x : {query, key}) e.run(RopeOp{&spec.rope(), key_dim, op.batch, x});
   const Tensor out = e.buffer(TensorId::kLatentOut, m, heads * key_dim);
-  e.run(AttentionOp{shape, nullptr, op.cache, op.batch, query, key, key, out});
+  e.run(StoreKvOp{op.cache, op.batch, key, key});
+  e.run(AttentionOp{shape, nullptr, op.cache, op.batch, query, out});
   e.run(HeadLinearsOp{w.latent->v_up, out, rotated, op.attended, 0});
   e.run(LinearOp{&w.o, op.attended, op.y, op.accumulate});
 }

@@ -15,8 +15,8 @@ void input_linears(Executor& e, const proto::Norm& spec, const NormWeights& norm
   e.run(LinearsOp{&norm, x, e.buffer(TensorId::kNormed, x.m, x.n), to});
 }
 
-// Adds to the residual stream: x += post_norm(output) of a sublayer, or the output itself where it has no such norm;
-// last(y, accumulate) writes or adds the output to y.
+// Adds to the residual stream: x += post_norm(output) of a sublayer, or the output itself where it
+// has no such norm; last(y, accumulate) writes or adds the output to y.
 void add_output(Executor& e, const proto::Sublayer& spec, const SublayerWeights& weights, Tensor x,
                 FunctionRef<void(Tensor y, bool accumulate)> last) {
   if (spec.post_norm().kind() == proto::NORM_NONE) return last(x, true);
@@ -25,8 +25,9 @@ void add_output(Executor& e, const proto::Sublayer& spec, const SublayerWeights&
   e.run(NormOp{&weights.post_norm, output, x, true});
 }
 
-void latent_sublayer(Executor& e, const proto::Sublayer& sublayer, const SublayerWeights& weights,
-                     int index, const Batch& batch, KvCache& cache, Tensor x) {
+void latent_sublayer(const ForwardPass& pass, const proto::Sublayer& sublayer,
+                     const SublayerWeights& weights, int index, Tensor x) {
+  Executor& e = pass.executor;
   const proto::Attention& spec = sublayer.attention();
   const AttentionWeights& w = *weights.attention;
   const LatentWeights& latent = *w.latent;
@@ -42,16 +43,17 @@ void latent_sublayer(Executor& e, const proto::Sublayer& sublayer, const Sublaye
   }
   const Tensor attended = e.buffer(TensorId::kAttentionOutput, x.m, w.o.k);
   add_output(e, sublayer, weights, x, [&](Tensor y, bool accumulate) {
-    e.run(LatentAttentionOp{&spec, &w, cache.layer(index), batch, q, kv, attended, y, accumulate});
+    e.run(LatentAttentionOp{&spec, &w, pass.cache.layer(index), pass.batch, q, kv, attended, y,
+                            accumulate});
   });
 }
 
-void attention_sublayer(Executor& e, const proto::Sublayer& sublayer,
-                        const SublayerWeights& weights, int index, const Batch& batch,
-                        KvCache& cache, Tensor x) {
+void attention_sublayer(const ForwardPass& pass, const proto::Sublayer& sublayer,
+                        const SublayerWeights& weights, int index, Tensor x) {
   const proto::Attention& spec = sublayer.attention();
   const AttentionWeights& w = *weights.attention;
-  if (spec.has_latent()) return latent_sublayer(e, sublayer, weights, index, batch, cache, x);
+  if (spec.has_latent()) return latent_sublayer(pass, sublayer, weights, index, x);
+  Executor& e = pass.executor;
   const int64_t m = x.m, d = spec.head_dim(), heads = spec.heads(), kv_heads = spec.kv_heads();
   const Tensor q = e.buffer(TensorId::kQuery, m, heads * d),
                k = e.buffer(TensorId::kKey, m, kv_heads * d),
@@ -59,8 +61,8 @@ void attention_sublayer(Executor& e, const proto::Sublayer& sublayer,
   input_linears(e, sublayer.norm(), weights.norm, x, {{{&w.q, q}, {&w.k, k}, {&w.v, v}}});
   const Tensor attended = e.buffer(TensorId::kAttentionOutput, m, heads * d);
   add_output(e, sublayer, weights, x, [&](Tensor y, bool accumulate) {
-    e.run(
-        AttentionLinearOp{&spec, &w, cache.layer(index), batch, q, k, v, attended, y, accumulate});
+    e.run(AttentionLinearOp{&spec, &w, pass.cache.layer(index), pass.batch, q, k, v, attended, y,
+                            accumulate});
   });
 }
 
@@ -149,30 +151,28 @@ int attention_count(const proto::ModelSpec& spec, int layers) {
   return count;
 }
 
-void forward_sublayer(Executor& e, const proto::Sublayer& spec, const SublayerWeights& w,
-                      int attention_index, const Batch& batch, KvCache& cache, Tensor x) {
-  if (spec.has_attention()) return attention_sublayer(e, spec, w, attention_index, batch, cache, x);
-  if (spec.has_moe()) return moe_sublayer(e, spec, w, x);
-  mlp_sublayer(e, spec, w, x);
+void forward_sublayer(const ForwardPass& pass, const proto::Sublayer& spec,
+                      const SublayerWeights& w, int attention_index, Tensor x) {
+  if (spec.has_attention()) return attention_sublayer(pass, spec, w, attention_index, x);
+  if (spec.has_moe()) return moe_sublayer(pass.executor, spec, w, x);
+  mlp_sublayer(pass.executor, spec, w, x);
 }
 
-void forward_block(Executor& e, const proto::ModelSpec& spec, const Block& block,
-                   int attention_index, const Batch& batch, KvCache& cache, Tensor x) {
+void forward_block(const ForwardPass& pass, const proto::ModelSpec& spec, const Block& block,
+                   int attention_index, Tensor x) {
   const auto& layer = spec.layers(block.layer);
   for (int s = 0; s < layer.sublayers_size(); ++s) {
     const auto& sub = layer.sublayers(s);
-    forward_sublayer(e, sub, block.sublayers[static_cast<size_t>(s)], attention_index, batch, cache,
-                     x);
+    forward_sublayer(pass, sub, block.sublayers[static_cast<size_t>(s)], attention_index, x);
     attention_index += sub.has_attention();
   }
 }
 
-void forward_blocks(Executor& e, const Model& model, int64_t first_block, const Batch& batch,
-                    KvCache& cache, Tensor x) {
+void forward_blocks(const ForwardPass& pass, const Model& model, int64_t first_block, Tensor x) {
   int attention = 0;
   for (auto b = static_cast<size_t>(first_block); b < model.blocks.size(); ++b) {
     const Block& block = model.blocks[b];
-    forward_block(e, model.spec, block, attention, batch, cache, x);
+    forward_block(pass, model.spec, block, attention, x);
     for (const auto& sub : model.spec.layers(block.layer).sublayers())
       attention += sub.has_attention();
   }
@@ -182,7 +182,7 @@ Tensor forward_hidden(Executor& e, const Model& model, const Batch& batch, KvCac
   const auto m = static_cast<int64_t>(batch.tokens.size());
   const Tensor x = e.buffer(TensorId::kHidden, m, static_cast<int64_t>(model.spec.hidden()));
   embed_tokens(e, model.spec, model.embedding, batch.tokens, x);
-  forward_blocks(e, model, 0, batch, cache, x);
+  forward_blocks({e, batch, cache}, model, 0, x);
   return x;
 }
 
@@ -202,7 +202,7 @@ Tensor forward_logits(Executor& e, const Model& model, const Batch& batch, KvCac
                       std::span<const int64_t> rows) {
   // Here too: a pass that is repeated does not come by embed_tokens().
   check_tokens(model.spec, batch.tokens);
-  return e.pass(batch, cache, rows, [&] {
+  return e.pass(batch, cache.storage(), rows, [&] {
     return forward_head(e, model, forward_hidden(e, model, batch, cache), rows);
   });
 }

@@ -1,9 +1,9 @@
 // Which page of a KV cache holds which tokens of which sequence (PagedAttention, Kwon et al. 2023).
 //
-// A slot is a sequence: a table of pages, of which page i holds tokens [i * page_tokens(), (i + 1) *
-// page_tokens()). Pages are counted by reference: fork() shares them, and the next token that is
-// written to a shared page gets a copy of it. Knows numbers of pages alone; where their bytes lie is
-// the cache's (kv_cache.h). One thread at a time.
+// A slot is a sequence: a table of pages, of which page i holds the tokens from i * page_tokens()
+// on. Pages are counted by reference: fork() shares them, and the next token that is written to a
+// shared page gets a copy of it. Knows numbers of pages alone; where their bytes lie is said by
+// KvStorage (kv_cache.h). One thread at a time.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +17,8 @@ namespace pith {
 
 class KvPages {
  public:
-  // Tokens of a page: a block of keys of the CPU's attention, so that its kernels run within a page,
-  // and four pages of the GPU's kernels.
+  // Tokens of a page: a block of keys of the CPU's attention, so that its kernels run within a
+  // page, and four pages of the GPU's kernels.
   static constexpr int64_t kMaxTokens = 64;
 
   // Up to `slots` sequences of up to `length` tokens. `pages` 0: every slot has pages for `length`

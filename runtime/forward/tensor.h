@@ -45,13 +45,4 @@ struct Tensor {
   friend bool operator==(const Tensor&, const Tensor&) = default;
 };
 
-// Rows of a tensor where they lie, inside an executor.
-struct MatrixView {
-  float* data = nullptr;
-  int64_t m = 0, n = 0;
-
-  float* row(int64_t i) const { return data + i * n; }
-  MatrixView rows(int64_t first, int64_t count) const { return {row(first), count, n}; }
-};
-
 }  // namespace pith

@@ -99,8 +99,9 @@ inline constexpr int kMaxStopTokens = 1024;
 // it is safe.
 void check_spec(const proto::ModelSpec& spec, const std::string& name);
 
-// Error(kUnsupported) naming the first part of a model that can be stored, but that the forward pass
-// does not compute yet (features_of() in formats/features.h). Called before weights are loaded.
+// Error(kUnsupported) naming the first part of a model that can be stored, but that the forward
+// pass does not compute yet (features_of() in formats/features.h). Called before weights are
+// loaded.
 void check_runs(const proto::ModelSpec& spec, const std::string& name);
 
 int layer_count(const proto::ModelSpec& spec, StackId stack);

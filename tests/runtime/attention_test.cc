@@ -12,6 +12,7 @@
 
 #include "core/dtype.h"
 #include "core/parallel.h"
+#include "runtime/cpu/cpu_executor.h"
 #include "tests/support/encodings.h"
 #include "tests/support/kernel_levels.h"
 #include "tests/support/test_data.h"
@@ -100,7 +101,7 @@ struct Piece {
   int slot;
   int64_t begin, count;
 };
-void run(const CpuKernels& kernels, const Heads& h, CpuKvCache& cache, std::vector<Sequence>& all,
+void run(const CpuKernels& kernels, const Heads& h, CpuKvStorage& cache, std::vector<Sequence>& all,
          const std::vector<Piece>& pieces, std::vector<std::vector<float>>& outs) {
   const int64_t q_width = h.query * h.size, kv_width = h.key * h.size;
   std::vector<float> q, k, v;
@@ -123,15 +124,9 @@ void run(const CpuKernels& kernels, const Heads& h, CpuKvCache& cache, std::vect
   const AttentionShape shape = attention_shape(spec.layers(0).sublayers(0).attention());
   const FloatVector sinks = sinks_of(h);
   const Batch batch{tokens, segments};
-  run_attention(kernels, {shape,
-                          &sinks,
-                          cache,
-                          0,
-                          batch,
-                          {q.data(), m, q_width},
-                          {k.data(), m, kv_width},
-                          {v.data(), m, kv_width},
-                          {out.data(), m, q_width}});
+  store_kv(kernels, cache, 0, batch, {k.data(), m, kv_width}, {v.data(), m, kv_width});
+  run_attention(kernels,
+                {shape, &sinks, cache, 0, batch, {q.data(), m, q_width}, {out.data(), m, q_width}});
   auto from = out.begin();
   for (const Piece& p : pieces) {
     std::copy_n(from, p.count * q_width,
@@ -150,7 +145,8 @@ void expect_near(const std::vector<float>& got, const std::vector<double>& expec
 std::vector<float> run_whole(const CpuKernels& kernels, const Heads& h, int64_t tokens,
                              KvTypes types, std::vector<Sequence>& all,
                              const std::vector<Piece>& pieces) {
-  CpuKvCache cache(spec_of(h), 1, tokens, types);
+  const KvPages pages(1, tokens);
+  CpuKvStorage cache(spec_of(h), types, pages);
   std::vector<std::vector<float>> outs{std::vector<float>(all[0].q.size())};
   for (const Piece& p : pieces) run(kernels, h, cache, all, {p}, outs);
   return outs[0];
@@ -207,8 +203,8 @@ Sequence stored_sequence(const CpuKernels& kernels, const Heads& h, const Sequen
     keys.write(kernels, 0, r, s.k.data() + r * d);
     values.write(kernels, 0, r, s.v.data() + r * d);
   }
-  std::copy_n(values.rows(kernels, 0, 0, rows, scratch), rows * d, out.v.begin());
-  const float* const columns = keys.columns(kernels, 0, 0, rows, scratch);
+  std::copy_n(values.rows(kernels, {0, 0, rows}, scratch), rows * d, out.v.begin());
+  const float* const columns = keys.columns(kernels, {0, 0, rows}, scratch);
   const int64_t ld = (rows + 15) / 16 * 16;
   for (int64_t r = 0; r < rows; ++r) {
     float* const key = out.k.data() + r * d;
@@ -330,7 +326,8 @@ TEST_F(Attention, sequences_at_different_positions_share_a_batch) {
       expected.push_back(reference(h, all[s], lengths[s], NumberFormat::kF32));
       outs.emplace_back(all[s].q.size());
     }
-    CpuKvCache cache(spec_of(h), 3, 90, NumberFormat::kF32);
+    const KvPages pages(3, 90);
+    CpuKvStorage cache(spec_of(h), NumberFormat::kF32, pages);
     run(*kernels, h, cache, all, {{1, 0, 40}, {0, 0, 33}}, outs);
     run(*kernels, h, cache, all, {{0, 33, 50}, {2, 0, 6}}, outs);
     run(*kernels, h, cache, all, {{2, 6, 1}, {1, 40, 1}, {0, 83, 1}}, outs);
@@ -379,7 +376,8 @@ TEST_F(Attention, tokens_outside_of_the_cache_are_refused) {
   const Heads h{2, 1, 16};
   std::vector<Sequence> all{Sequence(h, 20, 80), Sequence(h, 20, 81), Sequence(h, 20, 82)};
   std::vector<std::vector<float>> outs(3, std::vector<float>(all[0].q.size()));
-  CpuKvCache cache(spec_of(h), 2, 12, NumberFormat::kF32);
+  const KvPages pages(2, 12);
+  CpuKvStorage cache(spec_of(h), NumberFormat::kF32, pages);
   const CpuKernels& kernels = *test::kernel_levels().front();
   EXPECT_PITH_ERROR(run(kernels, h, cache, all, {{0, 0, 13}}, outs), ErrorKind::kUsage,
                     "do not fit a cache of 2 x 12");
@@ -393,10 +391,11 @@ TEST_F(Attention, tokens_outside_of_the_cache_are_refused) {
 TEST_F(Attention, caches_know_their_size) {
   const auto spec = spec_of({4, 2, 24});
   // In multiples of 16 positions.
-  EXPECT_EQ(CpuKvCache(spec, 3, 10, NumberFormat::kF32).bytes(), 3u * 2 * 16 * 2 * 24 * 4);
-  EXPECT_EQ(CpuKvCache(spec, 3, 10, NumberFormat::kF16).bytes(), 3u * 2 * 16 * 2 * 24 * 2);
-  EXPECT_PITH_ERROR(CpuKvCache(spec, 1 << 10, int64_t{1} << 40, NumberFormat::kF32),
-                    ErrorKind::kMemory, "");
+  const KvPages pages(3, 10);
+  EXPECT_EQ(CpuKvStorage(spec, NumberFormat::kF32, pages).bytes(), 3u * 2 * 16 * 2 * 24 * 4);
+  EXPECT_EQ(CpuKvStorage(spec, NumberFormat::kF16, pages).bytes(), 3u * 2 * 16 * 2 * 24 * 2);
+  const auto cpu = make_cpu_executor();
+  EXPECT_PITH_ERROR(cpu->make_cache(spec, {1 << 10, int64_t{1} << 40}), ErrorKind::kMemory, "");
 }
 
 }  // namespace

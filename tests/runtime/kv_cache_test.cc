@@ -91,10 +91,10 @@ std::vector<float> read(const CpuKernels& kernels, const KvPlane& plane, bool ke
   KvScratch scratch;
   std::vector<float> out(static_cast<size_t>(count * n));
   if (!keys) {
-    std::copy_n(plane.rows(kernels, head, 0, count, scratch), count * n, out.begin());
+    std::copy_n(plane.rows(kernels, {head, 0, count}, scratch), count * n, out.begin());
     return out;
   }
-  const float* const columns = plane.columns(kernels, head, 0, count, scratch);
+  const float* const columns = plane.columns(kernels, {head, 0, count}, scratch);
   const int64_t ld = (count + 15) / 16 * 16;
   for (int64_t p = 0; p < count; ++p) {
     for (int64_t i = 0; i < n; ++i) out[static_cast<size_t>(p * n + i)] = columns[i * ld + p];
@@ -138,8 +138,8 @@ TEST(KvCache, positions_from_the_middle_on_are_those_of_the_whole) {
       KvScratch scratch;
       for (const int64_t first : {16, 32, 48}) {
         const int64_t count = kRows - first, ld = (count + 15) / 16 * 16;
-        const float* const got = c.keys ? plane.columns(*kernels, 0, first, count, scratch)
-                                        : plane.rows(*kernels, 0, first, count, scratch);
+        const float* const got = c.keys ? plane.columns(*kernels, {0, first, count}, scratch)
+                                        : plane.rows(*kernels, {0, first, count}, scratch);
         for (int64_t p = 0; p < count; ++p) {
           for (int64_t i = 0; i < c.size; ++i) {
             ASSERT_EQ(c.keys ? got[i * ld + p] : got[p * c.size + i],
@@ -260,12 +260,14 @@ TEST(KvCache, sizes_are_what_is_allocated) {
   const uint64_t row[] = {d * 4, d * 2, d * 2, d + 4, d + 4, (d + 7) / 8 * 4 + (d + 31) / 32 * 4};
   for (size_t i = 0; i < std::size(kTypes); ++i) {
     for (size_t j = 0; j < std::size(kTypes); ++j) {
-      const NumberFormat k = kTypes[i], v = kTypes[j];
       const uint64_t both = row[i] + row[j];
       // Pages of up to 64 tokens, multiples of 16.
-      EXPECT_EQ(CpuKvCache(spec, 3, 10, {k, v}).bytes(), 3 * 16 * a.kv_heads() * both);
-      EXPECT_EQ(CpuKvCache(spec, 3, 65, {k, v}).bytes(), 3 * 128 * a.kv_heads() * both);
-      EXPECT_EQ(CpuKvCache(spec, 3, 65, {k, v}, 5).bytes(), 5 * 64 * a.kv_heads() * both);
+      const auto bytes = [&](const KvPages& pages) {
+        return CpuKvStorage(spec, {kTypes[i], kTypes[j]}, pages).bytes();
+      };
+      EXPECT_EQ(bytes(KvPages(3, 10)), 3 * 16 * a.kv_heads() * both);
+      EXPECT_EQ(bytes(KvPages(3, 65)), 3 * 128 * a.kv_heads() * both);
+      EXPECT_EQ(bytes(KvPages(3, 65, 5)), 5 * 64 * a.kv_heads() * both);
     }
   }
 }

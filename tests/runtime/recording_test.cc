@@ -42,7 +42,7 @@ TEST_P(Recording, of_a_pass_gives_the_same_logits_when_it_is_run_again) {
   const Segment segments[] = {{0, 0, 12}, {1, 0, 9}};
   const int64_t rows[] = {11, 20, 3};
   const auto first = make_cpu_executor(), again = make_cpu_executor();
-  const auto cache = first->make_cache(model.spec, 2, 16, NumberFormat::kF32);
+  const auto cache = first->make_cache(model.spec, {2, 16, NumberFormat::kF32});
   RecordingExecutor recorder(*first);
   const Tensor logits = forward_logits(recorder, model, {tokens, segments}, *cache, rows);
   std::vector<float> expected(static_cast<size_t>(logits.m * logits.n)), found(expected.size());
@@ -66,7 +66,7 @@ TEST_P(Recording, names_what_every_primitive_reads_and_writes) {
   const Segment segment{0, 0, 9};
   const int64_t row = 8;
   const auto inner = make_cpu_executor();
-  const auto cache = inner->make_cache(model.spec, 1, 9, NumberFormat::kF32);
+  const auto cache = inner->make_cache(model.spec, {1, 9, NumberFormat::kF32});
   RecordingExecutor recorder(*inner);
   forward_logits(recorder, model, {tokens, std::span(&segment, 1)}, *cache, std::span(&row, 1));
   std::array<bool, kTensorIds> defined{};
@@ -85,6 +85,35 @@ TEST_P(Recording, names_what_every_primitive_reads_and_writes) {
   }
   EXPECT_TRUE(defined[static_cast<size_t>(TensorId::kLogits)]);
   EXPECT_GE(linears, 7 * model.blocks.size());
+}
+
+// A backward pass finds the keys and values of an attention by name, before it on the tape.
+TEST_P(Recording, has_keys_and_values_of_every_attention_by_name) {
+  const Model model = test::TinyRuntime(GetParam()).model();
+  const auto tokens = test::random_tokens(9, static_cast<int32_t>(model.spec.vocab()), 5);
+  const Segment segment{0, 0, 9};
+  const int64_t row = 8;
+  const auto inner = make_cpu_executor();
+  const auto cache = inner->make_cache(model.spec, {1, 9, NumberFormat::kF32});
+  RecordingExecutor recorder(*inner);
+  forward_logits(recorder, model, {tokens, std::span(&segment, 1)}, *cache, std::span(&row, 1));
+  const StoreKvOp* stored = nullptr;
+  int attentions = 0;
+  for (const Op& op : recorder.tape) {
+    if (const auto* store = std::get_if<StoreKvOp>(&op)) stored = store;
+    const auto* attention = std::get_if<AttentionOp>(&op);
+    if (attention == nullptr) continue;
+    ASSERT_NE(stored, nullptr);
+    EXPECT_EQ(stored->cache.storage, attention->cache.storage);
+    EXPECT_EQ(stored->cache.index, attentions++);
+    EXPECT_EQ(attention->cache.index, stored->cache.index);
+    const int64_t width = attention->shape.kv_heads * attention->shape.head_dim;
+    for (const Tensor x : {stored->k, stored->v}) {
+      EXPECT_EQ(x.m, 9);
+      EXPECT_EQ(x.n, width);
+    }
+  }
+  EXPECT_EQ(attentions, attention_count(model.spec, model.spec.layers_size()));
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, Recording,
