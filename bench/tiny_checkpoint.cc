@@ -1,4 +1,5 @@
-// Writes a miniature Hugging Face checkpoint with the weights that tests give it (tests/support/tiny_model.h):
+// Writes a miniature Hugging Face checkpoint with the weights that tests give it
+// (tests/support/tiny_model.h):
 //
 //   tiny_checkpoint CONFIG.json FOLDER
 

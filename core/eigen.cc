@@ -79,7 +79,7 @@ struct Rotation {
 
 // Diagonal d: QL with implicit shifts, a sweep of rotations at a time.
 void diagonalize(int64_t n, Tridiagonal* t) {
-  constexpr int kMostSweeps = 60;  // for one value; it takes 2
+  constexpr int kMaxSweeps = 60;  // for one value; it takes 2
   constexpr double kUnit = std::numeric_limits<double>::epsilon();
   double* const d = t->d.data();
   double* const e = t->e.data();
@@ -89,9 +89,9 @@ void diagonalize(int64_t n, Tridiagonal* t) {
       int64_t m = l;
       while (m + 1 < n && std::fabs(e[m]) > kUnit * (std::fabs(d[m]) + std::fabs(d[m + 1]))) ++m;
       if (m == l) break;
-      if (sweep == kMostSweeps)
+      if (sweep == kMaxSweeps)
         fail(ErrorKind::kNumeric, "eigenvalues: no convergence in {} sweeps over [{}, {}]",
-             kMostSweeps, n, n);
+             kMaxSweeps, n, n);
       const double g0 = (d[l + 1] - d[l]) / (2 * e[l]);
       double g = d[m] - d[l] + e[l] / (g0 + std::copysign(std::hypot(g0, 1), g0));
       double s = 1, c = 1, p = 0;

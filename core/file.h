@@ -70,7 +70,6 @@ class File {
   bool is_open() const { return fd_ >= 0; }
   int fd() const { return fd_; }
   uint64_t size() const;
-  uint64_t identity() const;  // hash of device, inode, size and modification time
   int64_t modified_ns() const;
   bool is_at(const std::string& path) const;  // whether the path leads to this very file
   void read(uint64_t offset, std::span<std::byte> to) const;  // all of it, or Error(kIo)

@@ -69,16 +69,24 @@ const Subtract subtract = choose_subtract();
 
 int64_t round_up_to(int64_t n, int64_t multiple) { return ceil_div(n, multiple) * multiple; }
 
+// Tile (i, j) of a matrix.
+template <class T>
+MatrixRef<T> tile_of(MatrixRef<T> a, int64_t i, int64_t j) {
+  const int64_t row = i * kTile, column = j * kTile;
+  return a.block(row, column, std::min(kTile, a.rows - row), std::min(kTile, a.columns - column));
+}
+
 // A tile of its own memory, rows beyond the matrix zero.
 struct Tile {
   Buffer<double> data{kTile * kTile};
 
-  // `transposed`: to[j, i] = from[i, j].
-  void load(const double* from, int64_t stride, int64_t rows, int64_t columns, bool transposed) {
+  void load(MatrixRef<const double> from) {
     std::fill(data.begin(), data.end(), 0.0);
-    for (int64_t i = 0; i < rows; ++i) {
-      for (int64_t j = 0; j < columns; ++j)
-        data[transposed ? j * kTile + i : i * kTile + j] = from[i * stride + j];
+    const bool transposed = from.transposed;
+    const MatrixRef<const double> lies = transposed ? from.t() : from;  // in the order of memory
+    for (int64_t i = 0; i < lies.rows; ++i) {
+      for (int64_t j = 0; j < lies.columns; ++j)
+        data[transposed ? j * kTile + i : i * kTile + j] = lies.row(i)[j];
     }
   }
   // by * from; with 0, what is there does not matter.
@@ -89,65 +97,59 @@ struct Tile {
       for (int64_t j = 0; j < from.columns; ++j) data[i * kTile + j] = by * from(i, j);
     }
   }
-  void store(double* to, int64_t stride, int64_t rows, int64_t columns) const {
-    for (int64_t i = 0; i < rows; ++i)
-      std::copy(&data[i * kTile], &data[i * kTile] + columns, to + i * stride);
+  void store(MatrixRef<double> to) const {
+    for (int64_t i = 0; i < to.rows; ++i)
+      std::copy(&data[i * kTile], &data[i * kTile] + to.columns, to.row(i));
   }
 };
 
-// c [rows, columns] -= a [rows, depth] b, b [depth, columns], or its transpose [columns, depth].
-void subtract_tile(double* c, int64_t c_stride, const double* a, int64_t a_stride, const double* b,
-                   int64_t b_stride, int64_t rows, int64_t columns, int64_t depth,
-                   bool b_transposed) {
+// c -= a b, of at most a tile each.
+void subtract_tile(MatrixRef<double> c, MatrixRef<const double> a, MatrixRef<const double> b) {
   thread_local Tile ta, tb, tc;
-  ta.load(a, a_stride, rows, depth, false);
-  if (b_transposed) {
-    tb.load(b, b_stride, columns, depth, true);
-  } else {
-    tb.load(b, b_stride, depth, columns, false);
-  }
-  tc.load(c, c_stride, rows, columns, false);
-  subtract(round_up_to(rows, kRows), round_up_to(columns, kWidth), depth, ta.data.data(),
+  ta.load(a);
+  tb.load(b);
+  tc.load(c);
+  subtract(round_up_to(c.rows, kRows), round_up_to(c.columns, kWidth), a.columns, ta.data.data(),
            tb.data.data(), tc.data.data());
-  tc.store(c, c_stride, rows, columns);
+  tc.store(c);
 }
 
 // a [n, n] = U U^T, upper triangle in place, column after column from the last.
-bool factor_tile(int64_t n, double* a, int64_t stride) {
+bool cholesky_tile(MatrixRef<double> a) {
+  const int64_t n = a.rows;
   for (int64_t j = n - 1; j >= 0; --j) {
-    double d = a[j * stride + j];
-    for (int64_t p = j + 1; p < n; ++p) d -= a[j * stride + p] * a[j * stride + p];
+    double* const row = a.row(j);
+    double d = row[j];
+    for (int64_t p = j + 1; p < n; ++p) d -= row[p] * row[p];
     if (!(d > 0) || !std::isfinite(d)) return false;
     d = std::sqrt(d);
-    a[j * stride + j] = d;
+    row[j] = d;
     for (int64_t i = 0; i < j; ++i) {
-      double s = a[i * stride + j];
-      for (int64_t p = j + 1; p < n; ++p) s -= a[i * stride + p] * a[j * stride + p];
-      a[i * stride + j] = s / d;
+      double s = a.row(i)[j];
+      for (int64_t p = j + 1; p < n; ++p) s -= a.row(i)[p] * row[p];
+      a.row(i)[j] = s / d;
     }
   }
   return true;
 }
 
 // x U^T = b and x U = b for rows b [rows, n], in place; U [n, n] upper.
-void solve_transposed(int64_t rows, int64_t n, const double* u, int64_t u_stride, double* b,
-                      int64_t stride) {
-  for (int64_t r = 0; r < rows; ++r) {
-    double* x = b + r * stride;
-    for (int64_t j = n - 1; j >= 0; --j) {
+void solve_transposed(MatrixRef<const double> u, MatrixRef<double> b) {
+  for (int64_t r = 0; r < b.rows; ++r) {
+    double* const x = b.row(r);
+    for (int64_t j = u.rows - 1; j >= 0; --j) {
       double s = x[j];
-      for (int64_t p = j + 1; p < n; ++p) s -= x[p] * u[j * u_stride + p];
-      x[j] = s / u[j * u_stride + j];
+      for (int64_t p = j + 1; p < u.rows; ++p) s -= x[p] * u.row(j)[p];
+      x[j] = s / u.row(j)[j];
     }
   }
 }
-void solve_plain(int64_t rows, int64_t n, const double* u, int64_t u_stride, double* b,
-                 int64_t stride) {
-  for (int64_t r = 0; r < rows; ++r) {
-    double* x = b + r * stride;
-    for (int64_t j = 0; j < n; ++j) {
-      x[j] /= u[j * u_stride + j];
-      for (int64_t p = j + 1; p < n; ++p) x[p] -= x[j] * u[j * u_stride + p];
+void solve_plain(MatrixRef<const double> u, MatrixRef<double> b) {
+  for (int64_t r = 0; r < b.rows; ++r) {
+    double* const x = b.row(r);
+    for (int64_t j = 0; j < u.rows; ++j) {
+      x[j] /= u.row(j)[j];
+      for (int64_t p = j + 1; p < u.rows; ++p) x[p] -= x[j] * u.row(j)[p];
     }
   }
 }
@@ -156,18 +158,15 @@ void solve_plain(int64_t rows, int64_t n, const double* u, int64_t u_stride, dou
 
 bool upper_cholesky(int64_t n, double* a) {
   const int64_t tiles = ceil_div(n, kTile);
-  const auto size = [n](int64_t t) { return std::min(kTile, n - t * kTile); };
-  const auto at = [&](int64_t i, int64_t j) { return a + i * kTile * n + j * kTile; };
+  const MatrixRef<double> whole(a, n, n);
+  const auto at = [&](int64_t i, int64_t j) { return tile_of(whole, i, j); };
   // From the last tile: the diagonal, the tiles above it, then what is up and to the left of those.
   for (int64_t t = tiles - 1; t >= 0; --t) {
-    if (!factor_tile(size(t), at(t, t), n)) return false;
-    parallel_for(t,
-                 [&](int64_t i) { solve_transposed(size(i), size(t), at(t, t), n, at(i, t), n); });
+    if (!cholesky_tile(at(t, t))) return false;
+    parallel_for(t, [&](int64_t i) { solve_transposed(at(t, t), at(i, t)); });
     parallel_for(t * t, [&](int64_t index) {
       const int64_t i = index / t, j = index % t;
-      if (j >= i) {
-        subtract_tile(at(i, j), n, at(i, t), n, at(j, t), n, size(i), size(j), size(t), true);
-      }
+      if (j >= i) subtract_tile(at(i, j), at(i, t), at(j, t).t());
     });
   }
   return true;
@@ -175,31 +174,20 @@ bool upper_cholesky(int64_t n, double* a) {
 
 void solve_upper(int64_t n, const double* u, bool transposed, int64_t rows, double* b) {
   const int64_t tiles = ceil_div(n, kTile);
-  const auto size = [n](int64_t t) { return std::min(kTile, n - t * kTile); };
-  const auto at = [&](int64_t i, int64_t j) { return u + i * kTile * n + j * kTile; };
+  const MatrixRef<const double> whole(u, n, n);
+  const auto at = [&](int64_t i, int64_t j) { return tile_of(whole, i, j); };
   parallel_ranges(rows, kTile, [&](int64_t begin, int64_t end) {
-    const int64_t m = end - begin;
-    double* x = b + begin * n;
+    const MatrixRef<double> some(b + begin * n, end - begin, n);  // fewer rows than a tile has
+    const auto x = [&](int64_t j) { return tile_of(some, 0, j); };
     for (int64_t j = tiles - 1; j >= 0 && transposed; --j) {
-      for (int64_t p = j + 1; p < tiles; ++p) {
-        subtract_tile(x + j * kTile, n, x + p * kTile, n, at(j, p), n, m, size(j), size(p), true);
-      }
-      solve_transposed(m, size(j), at(j, j), n, x + j * kTile, n);
+      for (int64_t p = j + 1; p < tiles; ++p) subtract_tile(x(j), x(p), at(j, p).t());
+      solve_transposed(at(j, j), x(j));
     }
     for (int64_t j = 0; j < tiles && !transposed; ++j) {
-      for (int64_t p = 0; p < j; ++p) {
-        subtract_tile(x + j * kTile, n, x + p * kTile, n, at(p, j), n, m, size(j), size(p), false);
-      }
-      solve_plain(m, size(j), at(j, j), n, x + j * kTile, n);
+      for (int64_t p = 0; p < j; ++p) subtract_tile(x(j), x(p), at(p, j));
+      solve_plain(at(j, j), x(j));
     }
   });
-}
-
-bool solve_positive(int64_t n, double* a, int64_t rows, double* b) {
-  if (!upper_cholesky(n, a)) return false;
-  solve_upper(n, a, true, rows, b);
-  solve_upper(n, a, false, rows, b);
-  return true;
 }
 
 void multiply(double alpha, MatrixRef<const double> a, MatrixRef<const double> b, double beta,
@@ -207,18 +195,17 @@ void multiply(double alpha, MatrixRef<const double> a, MatrixRef<const double> b
   const int64_t across = ceil_div(c.columns, kTile);
   parallel_for(ceil_div(c.rows, kTile) * across, [&](int64_t index) {
     thread_local Tile ta, tb, tc;
-    const int64_t i = index / across * kTile, j = index % across * kTile;
-    const int64_t rows = std::min(kTile, c.rows - i), columns = std::min(kTile, c.columns - j);
-    const auto to = c.block(i, j, rows, columns);
+    const int64_t i = index / across, j = index % across;
+    const MatrixRef<double> to = tile_of(c, i, j);
     tc.load_scaled(to, beta);
-    for (int64_t p = 0; p < a.columns; p += kTile) {
-      const int64_t depth = std::min(kTile, a.columns - p);
-      ta.load_scaled(a.block(i, p, rows, depth), -alpha);
-      tb.load_scaled(b.block(p, j, depth, columns), 1);
-      subtract(round_up_to(rows, kRows), round_up_to(columns, kWidth), depth, ta.data.data(),
-               tb.data.data(), tc.data.data());
+    for (int64_t p = 0; p * kTile < a.columns; ++p) {
+      const MatrixRef<const double> left = tile_of(a, i, p);
+      ta.load_scaled(left, -alpha);
+      tb.load_scaled(tile_of(b, p, j), 1);
+      subtract(round_up_to(to.rows, kRows), round_up_to(to.columns, kWidth), left.columns,
+               ta.data.data(), tb.data.data(), tc.data.data());
     }
-    tc.store(to.data, to.ld, rows, columns);
+    tc.store(to);
   });
 }
 

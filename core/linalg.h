@@ -28,10 +28,6 @@ void multiply(double alpha, MatrixRef<const double> a, MatrixRef<const double> b
 // zeros on its diagonal, of which the upper triangle is read.
 void solve_upper(int64_t n, const double* u, bool transposed, int64_t rows, double* b);
 
-// Solves x a = b for rows b [rows, n] in place; a [n, n] symmetric, upper triangle read, is lost.
-// False where a is not positive definite.
-[[nodiscard]] bool solve_positive(int64_t n, double* a, int64_t rows, double* b);
-
 // a [m, n] = Q R with m >= n: Q [m, n] with orthonormal columns takes the place of a, r [n, n] is
 // upper triangular. Householder reflections (Golub and Van Loan, Matrix Computations, 5.2), so that
 // Q is orthonormal to rounding whatever the rank of a. Error(kNumeric) where a is not finite.

@@ -22,6 +22,7 @@ struct MatrixRef {
   T& operator()(int64_t i, int64_t j) const {
     return transposed ? data[j * ld + i] : data[i * ld + j];
   }
+  T* row(int64_t i) const { return data + i * ld; }  // of what is not transposed
   bool empty() const { return rows == 0 || columns == 0; }
   // Its elements lie row after row without gaps.
   bool contiguous() const { return !transposed && (ld == columns || rows <= 1); }

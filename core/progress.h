@@ -13,9 +13,8 @@ class Progress {
  public:
   explicit Progress(const CancelToken& cancel = CancelToken::never()) : cancel_(cancel) {}
   virtual ~Progress() = default;
-  virtual void begin(const std::string& what, int64_t total) = 0;
-  // After begin: so much was done by an earlier run.
-  virtual void resume(int64_t done) { advance(done, ""); }
+  // `done`: so much of it by an earlier run.
+  virtual void begin(const std::string& what, int64_t total, int64_t done = 0) = 0;
   virtual void advance(int64_t done, const std::string& detail) = 0;  // done: so far, not a step
   virtual void end() = 0;
   virtual void note(const std::string& line) = 0;  // worth telling the user: a fallback, a warning
@@ -31,7 +30,7 @@ class Progress {
 class SilentProgress final : public Progress {
  public:
   using Progress::Progress;
-  void begin(const std::string&, int64_t) override {}
+  void begin(const std::string&, int64_t, int64_t = 0) override {}
   void advance(int64_t, const std::string&) override {}
   void end() override {}
   void note(const std::string&) override {}

@@ -13,7 +13,7 @@
 namespace pith {
 namespace {
 
-constexpr int kMostSweeps = 60;     // it takes 6 to 12
+constexpr int kMaxSweeps = 60;      // it takes 6 to 12
 constexpr double kZero = 0x1p-900;  // squares of lengths beside 1 that are rounding errors of 0
 
 // Rows x_i of X [n, n], rotated among each other until they are orthogonal: X' = G X with G
@@ -34,7 +34,7 @@ class Jacobi {
     const int64_t even = n_ + n_ % 2, pairs = even / 2;
     const int64_t grain = std::max<int64_t>(1, 4096 / n_);
     std::vector<uint8_t> rotated(static_cast<size_t>(pairs));
-    for (int sweep = 0; sweep < kMostSweeps; ++sweep) {
+    for (int sweep = 0; sweep < kMaxSweeps; ++sweep) {
       for (int64_t i = 0; i < n_; ++i) squares_[static_cast<size_t>(i)] = dot(row(i), row(i), n_);
       std::fill(rotated.begin(), rotated.end(), uint8_t{0});
       for (int64_t round = 0; round + 1 < even; ++round) {
@@ -49,8 +49,7 @@ class Jacobi {
       }
       if (std::ranges::count(rotated, 1) == 0) return;
     }
-    fail(ErrorKind::kNumeric, "svd: no convergence in {} sweeps over [{}, {}]", kMostSweeps, n_,
-         n_);
+    fail(ErrorKind::kNumeric, "svd: no convergence in {} sweeps over [{}, {}]", kMaxSweeps, n_, n_);
   }
 
  private:

@@ -42,6 +42,7 @@ struct TokenizerFiles {
   std::string tiktoken;          // tiktoken.model: byte strings in base64 with their ranks
   std::string llama2c;           // tokenizer.bin of llama2.c
   std::string chat_template;     // Jinja source
+  std::string from;              // the file or folder that they come from, for messages
   bool empty() const {
     return tokenizer_json.empty() && sentencepiece.empty() && tiktoken.empty() && gguf.empty() &&
            llama2c.empty();

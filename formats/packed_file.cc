@@ -40,13 +40,6 @@ std::span<const std::byte> hashed_part(const Header& h) {
   return std::as_bytes(std::span(&h, 1)).first(offsetof(Header, header_xxh3));
 }
 
-uint64_t manifest_offset_after(uint64_t planes_end) {
-  return round_up(planes_end + kSlack, kPlaneAlignment);
-}
-uint64_t plane_offset_after(uint64_t end) {
-  return round_up(std::max(end, kHeaderBytes), kPlaneAlignment);
-}
-
 // A reader ignores what it does not know, but not of what the model computes.
 bool knows_all_of(const google::protobuf::Message& m) {
   const auto& reflection = *m.GetReflection();
@@ -272,6 +265,13 @@ proto::InputRecord record_of(const InputEncoding& e) {
   r.set_scale(static_cast<uint32_t>(e.scale));
   if (e.scale == InputScale::kTensor) r.set_value(e.value);
   return r;
+}
+
+uint64_t manifest_offset_after(uint64_t planes_end) {
+  return round_up(planes_end + kSlack, kPlaneAlignment);
+}
+uint64_t plane_offset_after(uint64_t end) {
+  return round_up(std::max(end, kHeaderBytes), kPlaneAlignment);
 }
 
 bool looks_like_packed(std::span<const std::byte> first) {
@@ -518,10 +518,12 @@ uint64_t hash_files(const Files& files, std::span<const FileBlob<Files>> blobs) 
   return h.value();
 }
 template <class Files>
-uint64_t size_of_files(const Files& files, std::span<const FileBlob<Files>> blobs) {
-  uint64_t total = 0;
-  for (const auto& b : blobs) total += (files.*b.member).size();
-  return total;
+BlobSizes sizes_of(const Files& files, std::span<const FileBlob<Files>> blobs) {
+  BlobSizes out;
+  for (const auto& b : blobs) {
+    if (!(files.*b.member).empty()) out.emplace_back(b.name, (files.*b.member).size());
+  }
+  return out;
 }
 template <class Files>
 void add_files(PackedWriter& writer, const Files& files, std::span<const FileBlob<Files>> blobs,
@@ -539,16 +541,20 @@ constexpr std::span<const FileBlob<ConfigFiles>> kConfig = kConfigBlobs;
 
 }  // namespace
 
-TokenizerFiles PackedFile::tokenizer() const { return files_of(*this, kTokenizer); }
+TokenizerFiles PackedFile::tokenizer() const {
+  TokenizerFiles files = files_of(*this, kTokenizer);
+  files.from = path();
+  return files;
+}
 uint64_t hash_of(const TokenizerFiles& files) { return hash_files(files, kTokenizer); }
-uint64_t bytes_of(const TokenizerFiles& files) { return size_of_files(files, kTokenizer); }
+BlobSizes blob_sizes(const TokenizerFiles& files) { return sizes_of(files, kTokenizer); }
 void add_tokenizer(PackedWriter& writer, const TokenizerFiles& files, proto::Manifest* manifest) {
   add_files(writer, files, kTokenizer, manifest);
 }
 
 ConfigFiles PackedFile::config_files() const { return files_of(*this, kConfig); }
 uint64_t hash_of(const ConfigFiles& files) { return hash_files(files, kConfig); }
-uint64_t bytes_of(const ConfigFiles& files) { return size_of_files(files, kConfig); }
+BlobSizes blob_sizes(const ConfigFiles& files) { return sizes_of(files, kConfig); }
 void add_config(PackedWriter& writer, const ConfigFiles& files, proto::Manifest* manifest) {
   add_files(writer, files, kConfig, manifest);
 }

@@ -17,6 +17,8 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "core/file.h"
 #include "core/function_ref.h"
@@ -51,6 +53,10 @@ uint64_t check_planes_follow(const proto::Manifest& records, uint64_t begin, uin
                              const std::string& name);
 void for_each_plane(const proto::Manifest& records,
                     FunctionRef<void(const proto::PlaneRecord&)> body);
+
+// Where the next plane begins, and where the manifest does, after planes that end there.
+uint64_t plane_offset_after(uint64_t end);
+uint64_t manifest_offset_after(uint64_t end);
 
 bool looks_like_packed(std::span<const std::byte> first_bytes);
 
@@ -118,15 +124,16 @@ class PackedWriter {
   uint64_t end_;
 };
 
-// Hash and size of everything that add_tokenizer stores.
+// Hash of everything that add_tokenizer stores, and the name and size of each blob.
+using BlobSizes = std::vector<std::pair<std::string, uint64_t>>;
 uint64_t hash_of(const TokenizerFiles& files);
-uint64_t bytes_of(const TokenizerFiles& files);
+BlobSizes blob_sizes(const TokenizerFiles& files);
 // Blobs of a tokenizer, as records of planes added to the writer.
 void add_tokenizer(PackedWriter& writer, const TokenizerFiles& files, proto::Manifest* manifest);
 
 // The same for the configuration of the source.
 uint64_t hash_of(const ConfigFiles& files);
-uint64_t bytes_of(const ConfigFiles& files);
+BlobSizes blob_sizes(const ConfigFiles& files);
 void add_config(PackedWriter& writer, const ConfigFiles& files, proto::Manifest* manifest);
 
 }  // namespace pith

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/bytes.h"
+#include "core/json_tree.h"
 #include "formats/printable.h"
 
 namespace pith {
@@ -386,7 +387,8 @@ SafetensorsHeader parse_safetensors(std::span<const std::byte> bytes, uint64_t f
 
 std::map<std::string, std::string> parse_safetensors_index(std::string_view text,
                                                            const std::string& name) {
-  const Json index = parse_json(text, name, 8);
+  const JsonTree tree(parse_json(text, name, 8));
+  const Json& index = tree.root();
   if (!index.is_object())
     fail(ErrorKind::kCorrupt, "{}: is {} instead of an object", name, index.type_name());
   const Json& map = json_member(index, "weight_map", name);

@@ -34,8 +34,8 @@ class Probe {
       tokens_.insert(tokens_.end(), w.begin(), w.end());
       longest = std::max(longest, n);
     }
-    cache_ =
-        executor_.make_cache(model.spec, static_cast<int>(windows.size()), longest, KvType::kF32);
+    cache_ = executor_.make_cache(model.spec,
+                                  {static_cast<int>(windows.size()), longest, NumberFormat::kF32});
     const Tensor x = hidden();
     embed_tokens(executor_, model.spec, model.embedding, tokens_, x);
     for (const auto& block : model.blocks) {
@@ -66,13 +66,14 @@ class Probe {
 
  private:
   Tensor hidden() {
-    return executor_.buffer(Slot::kHidden, static_cast<int64_t>(tokens_.size()),
+    return executor_.buffer(TensorId::kHidden, static_cast<int64_t>(tokens_.size()),
                             static_cast<int64_t>(model_.spec.hidden()));
   }
   void run_block(const Block& block, Tensor x) {
     progress_.check();
-    forward_block(executor_, model_.spec, block, attention_count(model_.spec, block.layer),
-                  {tokens_, segments_}, *cache_, x);
+    const Batch batch{tokens_, segments_};
+    forward_block({executor_, batch, *cache_}, model_.spec, block,
+                  attention_count(model_.spec, block.layer), x);
   }
   std::vector<float> logits(const Model& model, Tensor x) {
     const Tensor l = forward_head(executor_, model, x, rows_);
@@ -259,14 +260,12 @@ class ChoiceMeasurer {
     int small = 0;
     for (auto& c : g.choices) {
       Block changed = block;
-      PassReport report;
-      const std::vector<std::optional<Encoding>> encodings(g.linears.size(), c.encoding);
-      if (statistics)
-        statistics->round({fast_, stage, encodings, changed, calibration_.get(), report});
       for (const auto& info : g.linears) {
-        double error = report[info.name].error;
-        if (!statistics) {
-          Linear& linear = find_linear(changed, info);
+        Linear& linear = find_linear(changed, info);
+        double error = 0;
+        if (statistics) {
+          error = statistics->round(linear, c.encoding).error;
+        } else {
           round_linear(c.encoding, linear);
           error = weight_error(find_linear(block, info), linear);
         }
@@ -335,7 +334,7 @@ uint64_t measuring_bytes(const Measurement& what) {
   for (const auto& layer : spec.layers()) {
     for (const auto& s : layer.sublayers()) {
       if (!s.has_attention()) continue;
-      const proto::Attention form = cached_form(s.attention());
+      const proto::Attention form = absorbed_form(s.attention());
       total += 2 * sizeof(float) * form.kv_heads() * form.head_dim() * tokens;
     }
   }

@@ -326,7 +326,9 @@ class Tile : private GptqRows {
         b[g] = now[g];
       }
     }
-    if (!solve_positive(groups, a, 1, b)) return;
+    if (!upper_cholesky(groups, a)) return;
+    solve_upper(groups, a, true, 1, b);
+    solve_upper(groups, a, false, 1, b);
     for (size_t g = 0; g < n; ++g) {
       const float s = as_stored(r, static_cast<float>(b[g]));
       if (!std::isfinite(s) || (levels_ != Levels::kIntegers && s < 0)) return;
@@ -417,6 +419,12 @@ class Tile : private GptqRows {
 };
 
 GptqLoss HostGptq::encode(const GptqOptions& options, const RowJob& job) const {
+  if (job.encoding.is_sparse() && job.mask.empty()) {
+    const auto mask = magnitude_mask(job.encoding.sparsity, job.k, job.rows, job.w);
+    RowJob masked = job;
+    masked.mask = mask;
+    return encode(options, masked);
+  }
   if (is_fp8(job.encoding)) encode_minmax(job);  // which sets the scales
   constexpr int64_t kRows = 48;                  // 4 tiles of the matrix kernel, 3 vectors of lanes
   std::vector<GptqLoss> losses(static_cast<size_t>(ceil_div(job.rows, kRows)));
@@ -434,6 +442,15 @@ GptqLoss HostGptq::encode(const GptqOptions& options, const RowJob& job) const {
 std::unique_ptr<GptqFactor> gptq_on_host() { return std::make_unique<HostGptq>(); }
 
 bool gptq_takes(const Encoding& e) {
+  if (e.is_sparse()) {
+    // A scale has the same columns in every row: that of the whole row, or of whole groups of n:m.
+    const Encoding inner = e.inner();
+    const bool row =
+        inner.kind == EncodingKind::kFp8 ? inner.area != ScaleArea::kBlock128 : inner.group == 0;
+    const bool whole = e.sparsity.kind == SparsityKind::kNM && inner.kind != EncodingKind::kFp8 &&
+                       inner.group % e.sparsity.kept == 0;
+    return gptq_takes(inner) && (row || whole);
+  }
   return e.kind == EncodingKind::kFp8 || e.kind == EncodingKind::kInt ||
          e.kind == EncodingKind::kNf4 || e.kind == EncodingKind::kTcq;
 }
@@ -445,6 +462,12 @@ GptqOptions options_for(const Encoding& e, const GptqOptions& options) {
 }
 
 int64_t gptq_group(const Encoding& e, int64_t k) {
+  if (e.is_sparse()) {
+    const int64_t stored = gptq_group(e.inner(), 0);  // values; 0: the row
+    return stored == 0 || e.sparsity.kind != SparsityKind::kNM
+               ? k
+               : stored / e.sparsity.kept * e.sparsity.of;
+  }
   if (e.kind == EncodingKind::kFp8) return e.area == ScaleArea::kBlock128 ? 128 : k;
   return e.group == 0 ? k : e.group;
 }

@@ -96,7 +96,8 @@ class GptqFactor {
   virtual void set_factor(const Matrix<double>& factor) = 0;
 };
 
-// Whether GPTQ takes it: integers, nf4, trellis codes, and fp8.
+// Whether GPTQ takes it: integers, nf4, trellis codes, fp8, and these around n:m sparsity whose
+// groups divide into those of the scales, or any sparsity with one scale a row.
 bool gptq_takes(const Encoding& e);
 // The options for an encoding: the path of a trellis code takes columns as they come.
 GptqOptions options_for(const Encoding& e, const GptqOptions& options);

@@ -13,19 +13,6 @@ namespace {
 
 using cuda::Ops;
 
-cuda::Levels device_levels(Levels levels) {
-  switch (levels) {
-    case Levels::kE4M3:
-      return cuda::Levels::kE4M3;
-    case Levels::kE5M2:
-      return cuda::Levels::kE5M2;
-    case Levels::kNf4:
-      return cuda::Levels::kNf4;
-    default:
-      return cuda::Levels::kIntegers;
-  }
-}
-
 template <class T>
 GpuBuffer table(GpuDevice& device, const std::vector<T>& from) {
   return {device, from.data(), from.size() * sizeof(T)};
@@ -42,7 +29,7 @@ class GpuGptq final : public GptqFactor {
   GptqLoss encode(const GptqOptions& options, const RowJob& job) const override;
 
   GpuAlgebra& algebra;
-  Matrix<float> damped_gram, unit;           // H; U, unit upper triangular
+  Matrix<float> damped_gram, feedback;       // H; U, unit upper triangular
   GpuBuffer place_variance;                  // [k]
   GpuBuffer columns, group_of, first_place;  // [k], [k], [groups + 1]
 
@@ -64,10 +51,10 @@ class GpuGptq final : public GptqFactor {
     algebra.gpu().wait();
   }
   void set_factor(const Matrix<double>& factor) override {
-    unit = Matrix<float>(algebra, k, k);
+    feedback = Matrix<float>(algebra, k, k);
     place_variance = GpuBuffer(algebra.gpu(), variance.size() * sizeof(float));
     algebra.gpu().run(&Ops::unit_upper,
-                      {factor.data(), k, unit.data(), place_variance.data<float>()});
+                      {factor.data(), k, feedback.data(), place_variance.data<float>()});
     algebra.gpu().download(variance.data(), place_variance.data(), place_variance.bytes());
   }
 };
@@ -92,12 +79,12 @@ class Rows {
         exponent_(device_, static_cast<uint64_t>(n_) * sizeof(int32_t)) {
     r_ = {n_,
           f.k,
-          device_levels(levels_of(job.encoding)),
+          levels_of(job.encoding),
           job.encoding.bits,
           job.encoding.symmetric,
-          is_fp8(job.encoding)                 ? cuda::StoredAs::kF32
-          : job.encoding.scale == DType::kBF16 ? cuda::StoredAs::kBF16
-                                               : cuda::StoredAs::kF16,
+          is_fp8(job.encoding)                 ? NumberFormat::kF32
+          : job.encoding.scale == DType::kBF16 ? NumberFormat::kBF16
+                                               : NumberFormat::kF16,
           f_.group_of.data<int32_t>(),
           exponent_.data<int32_t>(),
           original_.data(),
@@ -162,9 +149,9 @@ class Rows {
   void sweep(cuda::ScaleFrom from) {
     target_ = Matrix<float>(algebra_, GptqFactor::kBlock, n_);
     for (const auto& b : f_.blocks) {
-      algebra_.gemm(1, f_.unit.ref().block(0, b.begin, b.begin, b.width()).t(),
+      algebra_.gemm(1, f_.feedback.ref().block(0, b.begin, b.begin, b.width()).t(),
                     error_.row_block(0, b.begin), 0, target_.row_block(0, b.width()));
-      device_.run(&Ops::sweep, {r_, b.begin, b.end, from, target_.data(), f_.unit.data(),
+      device_.run(&Ops::sweep, {r_, b.begin, b.end, from, target_.data(), f_.feedback.data(),
                                 f_.place_variance.data<float>()});
     }
   }

@@ -12,7 +12,7 @@
 namespace pith {
 
 Levels levels_of(const Encoding& e) {
-  switch (e.kind) {
+  switch (e.value_kind()) {
     case EncodingKind::kFp8:
       return e.dtype == DType::kF8E4M3 ? Levels::kE4M3 : Levels::kE5M2;
     case EncodingKind::kNf4:
@@ -21,6 +21,18 @@ Levels levels_of(const Encoding& e) {
       return Levels::kIntegers;
   }
 }
+
+namespace {
+
+std::vector<uint32_t> stored_mask_of(const RowJob& job, int64_t first, int64_t rows) {
+  if (!job.encoding.is_sparse()) return {};
+  const auto words = static_cast<size_t>(mask_words(job.k));
+  return filled_mask(
+      job.encoding.sparsity, job.k,
+      job.mask.subspan(static_cast<size_t>(first) * words, static_cast<size_t>(rows) * words));
+}
+
+}  // namespace
 
 GptqRows::GptqRows(const GptqFactor& f, const RowJob& job, int64_t first, int64_t rows)
     : f_(f),
@@ -33,8 +45,24 @@ GptqRows::GptqRows(const GptqFactor& f, const RowJob& job, int64_t first, int64_
       scale_(static_cast<int64_t>(f.groups.size()) * lanes_),
       zero_(scale_.size()),
       exponent_(static_cast<size_t>(rows)),
-      layout_(job.encoding, job.n, job.k),
-      search_(job.encoding, grid_kernels()) {}
+      encoding_(job.encoding.inner()),
+      mask_(stored_mask_of(job, first, rows)),
+      columns_{job.encoding.sparsity, job.k, mask_},
+      stored_{encoding_,
+              job.n,
+              mask_.empty() ? job.k : kept_per_row(job.encoding.sparsity, job.k),
+              job.row + first,
+              rows,
+              nullptr,
+              nullptr,
+              job.tensor_absmax,
+              job.to,
+              job.row_hashes == nullptr ? nullptr : job.row_hashes + first,
+              {},
+              0,
+              mask_.empty() ? nullptr : &columns_},
+      layout_(encoding_, stored_.n, stored_.k),
+      search_(encoding_, grid_kernels()) {}
 
 void GptqRows::load() {
   original_ = Buffer<float>(lanes_ * f_.k);
@@ -44,13 +72,12 @@ void GptqRows::load() {
     for (int64_t p = 0; p < f_.k; ++p)
       original_[r * f_.k + p] = row[static_cast<size_t>(f_.order[static_cast<size_t>(p)])];
   }
-  if (job_.mask == nullptr) return;
+  if (job_.mask.empty()) return;
   kept_ = Buffer<float>(lanes_ * f_.k);
   for (int64_t r = 0; r < rows_; ++r) {
-    for (int64_t p = 0; p < f_.k; ++p) {
-      const int64_t column = f_.order[static_cast<size_t>(p)];
-      kept_[r * f_.k + p] = job_.mask->cleared(job_.row + first_ + r, column) ? 0 : 1;
-    }
+    const auto kept = mask_row(job_.mask, f_.k, first_ + r);
+    for (int64_t p = 0; p < f_.k; ++p)
+      kept_[r * f_.k + p] = is_kept(kept, f_.order[static_cast<size_t>(p)]) ? 1.0f : 0.0f;
   }
 }
 
@@ -58,8 +85,8 @@ float GptqRows::as_stored(int64_t r, float s) const {
   const int e = exponent_[static_cast<size_t>(r)];
   float real = std::ldexp(s, e);
   if (std::fabs(real) < 0x1p-126f) return 0;
-  if (is_fp8(job_.encoding)) return s;
-  const auto rounded = [type = job_.encoding.scale](float v) {
+  if (is_fp8(encoding_)) return s;
+  const auto rounded = [type = encoding_.scale](float v) {
     return type == DType::kF16 ? f16_to_f32(f32_to_f16(v)) : bf16_to_f32(f32_to_bf16(v));
   };
   if (!largest_.empty()) {
@@ -74,7 +101,7 @@ float GptqRows::as_stored(int64_t r, float s) const {
 }
 
 float GptqRows::fp8_scale_of(int64_t r, const GptqFactor::Group& group) const {
-  const Encoding& e = job_.encoding;
+  const Encoding& e = encoding_;
   const int64_t row = job_.row + first_ + r;
   if (e.has_tensor_scale()) return fp8_scale(e, job_.tensor_absmax, row);
   float s;
@@ -84,7 +111,7 @@ float GptqRows::fp8_scale_of(int64_t r, const GptqFactor::Group& group) const {
 std::byte* GptqRows::fp8_scale_bytes(int64_t row, const GptqFactor::Group& group) const {
   const int64_t column = f_.order[static_cast<size_t>(group.begin)];
   return find_plane(job_.to, PlaneKind::kScales).data() +
-         fp8_scale_index(job_.encoding, f_.k, row, column) * 4;
+         fp8_scale_index(encoding_, f_.k, row, column) * 4;
 }
 
 void GptqRows::choose_scales(size_t g, const float* x, int64_t stride, const float* weights,
@@ -98,7 +125,7 @@ void GptqRows::choose_scales(size_t g, const float* x, int64_t stride, const flo
       scale_[at] = zero_[at] = 0;
       continue;
     }
-    if (is_fp8(job_.encoding)) {
+    if (is_fp8(encoding_)) {
       scale_[at] = std::ldexp(fp8_scale_of(r, group), -exponent_[static_cast<size_t>(r)]);
       zero_[at] = 0;
       continue;
@@ -143,8 +170,15 @@ void GptqRows::fix_largest_scales() {
   largest_ = std::move(largest);
 }
 
+template <class T>
+std::vector<T> GptqRows::stored_numbers(int64_t r, std::vector<T> row) const {
+  if (mask_.empty()) return row;
+  return gather_kept(columns_.sparsity, f_.k, 1, mask_row(mask_, f_.k, r), row.data(), f_.k);
+}
+
 void GptqRows::store() {
-  if (is_fp8(job_.encoding)) return store_fp8();
+  if (!mask_.empty()) store_mask(f_.k, stored_.row, mask_, job_.to);
+  if (is_fp8(encoding_)) return store_fp8();
   const auto groups = f_.groups.size();
   std::vector<float> scales(groups);
   std::vector<uint8_t> zeros(groups), codes(static_cast<size_t>(f_.k));
@@ -160,36 +194,38 @@ void GptqRows::store() {
       codes[static_cast<size_t>(f_.order[static_cast<size_t>(p)])] =
           levels_ == Levels::kNf4 ? nearest_nf4(code) : static_cast<uint8_t>(code);
     }
-    store_scales(job_.encoding, layout_, job_.to, job_.row + first_ + r, scales,
+    store_scales(encoding_, layout_, job_.to, stored_.row + r, scales,
                  largest_.empty() ? 0 : largest_[static_cast<size_t>(r)]);
     if (!windows_.empty()) {
       const auto of_row = std::span(windows_).subspan(static_cast<size_t>(r * f_.k), codes.size());
-      store_tcq_row(job_, layout_, first_ + r, scales, of_row);
+      store_tcq_row(stored_, layout_, r, scales, of_row);
       continue;
     }
-    store_row(job_, layout_, first_ + r, scales, zeros, codes);
+    store_row(stored_, layout_, r, scales, zeros, stored_numbers(r, codes));
   }
 }
 
 void GptqRows::store_fp8() {
-  std::vector<float> meant(static_cast<size_t>(f_.k));
-  auto* codes = find_plane(job_.to, PlaneKind::kCodes).data();
+  std::vector<float> decoded(static_cast<size_t>(f_.k));
+  std::vector<std::byte> codes(static_cast<size_t>(f_.k));
+  auto* plane = find_plane(job_.to, PlaneKind::kCodes).data();
   const bool e4m3 = levels_ == Levels::kE4M3;
   for (int64_t r = 0; r < rows_; ++r) {
-    const int64_t row = job_.row + first_ + r;
+    const int64_t row = stored_.row + r;
     for (size_t g = 0; g < f_.groups.size(); ++g) {
       const auto& group = f_.groups[g];
       const float s = std::ldexp(scale_[scale_index(g, r)], exponent_[static_cast<size_t>(r)]);
-      if (has_own_scales(job_.encoding)) std::memcpy(fp8_scale_bytes(row, group), &s, sizeof s);
+      if (has_own_scales(encoding_)) std::memcpy(fp8_scale_bytes(row, group), &s, sizeof s);
       for (int64_t p = group.begin; p < group.end; ++p) {
-        const int64_t column = f_.order[static_cast<size_t>(p)];
+        const auto column = static_cast<size_t>(f_.order[static_cast<size_t>(p)]);
         const float v = codes_[r * f_.k + p];
-        codes[row * f_.k + column] =
-            static_cast<std::byte>(e4m3 ? f32_to_f8e4m3(v) : f32_to_f8e5m2(v));
-        meant[static_cast<size_t>(column)] = v * s;
+        codes[column] = static_cast<std::byte>(e4m3 ? f32_to_f8e4m3(v) : f32_to_f8e5m2(v));
+        decoded[column] = v * s;
       }
     }
-    if (job_.meant != nullptr) job_.meant[first_ + r] = row_hash(meant.data(), f_.k);
+    const auto stored = stored_numbers(r, codes);
+    std::memcpy(plane + row * stored_.k, stored.data(), stored.size());
+    note_row_hash(stored_, r, stored_numbers(r, decoded).data());
   }
 }
 

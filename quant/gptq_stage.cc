@@ -50,8 +50,8 @@ struct Rounding {
   const DampedFactor& damped;
   const InputCorrection* correction;  // null: none
   MutablePlanes to;
-  uint64_t* meant;   // [n]
-  const Mask* mask;  // or null
+  uint64_t* row_hashes;  // [n]
+  const Mask* mask;      // or null
   float tensor_absmax = 0;
   double share = 0;  // of the correction
 
@@ -101,8 +101,10 @@ GptqLoss round_rows(const Rounding& r) {
     }
     try {
       losses[static_cast<size_t>(begin)] = r.damped.factor->encode(
-          r.damped.options, {r.encoding, n, k, begin, end - begin, w, nullptr, r.tensor_absmax,
-                             r.to, r.meant + begin, r.mask});
+          r.damped.options,
+          {r.encoding, n, k, begin, end - begin, w, nullptr, r.tensor_absmax, r.to,
+           r.row_hashes + begin,
+           r.mask == nullptr ? std::span<const uint32_t>{} : r.mask->rows(begin, end - begin)});
     } catch (const Error& e) {
       throw Error(e.kind(), r.linear.name + ": " + e.what());
     }
@@ -119,7 +121,10 @@ LinearReport encode_with(const WeightPart& part, const Encoding& e, Algebra& alg
   LinearReport done;
   done.fallback = damped.fallback;
   done.rows.resize(static_cast<size_t>(linear.n));
-  Rounding r{linear, e, algebra, damped, correction, result.planes, done.rows.data(), part.mask};
+  std::optional<Mask> chosen;
+  if (e.is_sparse()) chosen = mask_for(linear, e.sparsity, part.mask);
+  const Mask* const mask = chosen ? &*chosen : part.mask;
+  Rounding r{linear, e, algebra, damped, correction, result.planes, done.rows.data(), mask};
   if (e.has_tensor_scale()) r.tensor_absmax = absmax_of(linear);
   if (correction != nullptr)
     r.share = std::clamp(best_share(r), 0.0, damped.options.correct_inputs);
@@ -152,41 +157,43 @@ InputStatistics through(Algebra& algebra, const Weight& w, const InputStatistics
 
 struct GptqStage::State {
   GptqOptions options;
-  InputStatistics inputs;
-  std::unique_ptr<InputCorrection> correction;  // null: none
-  std::string unusable;                         // why there are no statistics
-  std::vector<float> weights;                   // of channels
+  Algebra& algebra;
+  InputStatistics inputs = {};
+  std::unique_ptr<InputCorrection> correction = {};  // null: none
+  std::string unusable = {};                         // why there are no statistics
+  std::vector<float> weights = {};                   // of channels
   // By group size, where it is, and whether its columns stay in their order.
-  std::map<std::tuple<int64_t, Algebra*, bool>, DampedFactor> factors;
+  std::map<std::tuple<int64_t, Algebra*, bool>, DampedFactor> factors = {};
 
-  LinearReport round(const WeightPart& part, const Encoding& e, Algebra& algebra);
+  LinearReport round(const WeightPart& part, const Encoding& e);
 };
 
-LinearReport GptqStage::State::round(const WeightPart& part, const Encoding& e, Algebra& there) {
-  LinearReport done{.method = "rtn weighted by inputs", .fallback = unusable, .rows = {}};
+LinearReport GptqStage::State::round(const WeightPart& part, const Encoding& linear_encoding) {
+  const Encoding e = part.encoding(linear_encoding);
+  LinearReport done{.method = row_method(plain_rounding(), e, !weights.empty()),
+                    .fallback = unusable,
+                    .rows = {}};
   const bool paths = e.kind == EncodingKind::kTcq;
   if (!weights.empty() && gptq_takes(e) && !(paths && part.mask != nullptr)) {
     const int64_t k = part.linear.k, group = gptq_group(e, k);
     // The kernels of a GPU know neither masks nor trellis codes nor scales of two levels.
-    Algebra& algebra = part.mask != nullptr || paths || e.two_level ? cpu_algebra() : there;
-    auto [it, is_new] = factors.try_emplace({group, &algebra, paths});
+    const bool on_host = part.mask != nullptr || e.is_sparse() || paths || e.two_level;
+    Algebra& here = on_host ? cpu_algebra() : algebra;
+    auto [it, is_new] = factors.try_emplace({group, &here, paths});
     if (is_new) {
-      it->second =
-          factor_with_increasing_damping(algebra, inputs, k, group, options_for(e, options));
+      it->second = factor_with_increasing_damping(here, inputs, k, group, options_for(e, options));
     }
     if (it->second.factor) {
       // The correction is that of the whole linear's outputs.
-      const bool corrects = part.whole && &algebra == &there;
-      return encode_with(part, e, algebra, it->second, corrects ? correction.get() : nullptr);
+      const bool corrects = part.whole && &here == &algebra;
+      return encode_with(part, e, here, it->second, corrects ? correction.get() : nullptr);
     }
     done.fallback = it->second.fallback;
   }
-  if (weights.empty()) {
-    done.method = "rtn";
-    if (done.fallback.empty())
-      done.fallback = inputs.tokens == 0
-                          ? "no token of the calibration text came to it: rounding without data"
-                          : "its inputs are all zero: rounding without data";
+  if (weights.empty() && done.fallback.empty()) {
+    done.fallback = inputs.tokens == 0
+                        ? "no token of the calibration text came to it: rounding without data"
+                        : "its inputs are all zero: rounding without data";
   }
   const float* const channel_weight = weights.empty() ? nullptr : weights.data();
   return round_rows_of(part.linear, {e, encode_rtn, channel_weight, part.mask}, done);
@@ -194,9 +201,8 @@ LinearReport GptqStage::State::round(const WeightPart& part, const Encoding& e, 
 
 GptqStage::GptqStage(const Stage& stage, const GptqOptions& options, Calibration& calibration,
                      const InputEncoding& input)
-    : state_(std::make_unique<State>()) {
+    : state_(new State{.options = options, .algebra = calibration.algebra()}) {
   State& s = *state_;
-  s.options = options;
   const StatisticsNeeds needs = {
       .mean_square = true,
       .gram = true,
@@ -216,28 +222,24 @@ GptqStage::GptqStage(const Stage& stage, const GptqOptions& options, Calibration
 }
 GptqStage::~GptqStage() = default;
 
-void GptqStage::round(const StageJob& job) {
-  Algebra& algebra = job.calibration->algebra();
-  for (size_t i = 0; i < job.encodings.size(); ++i) {
-    if (!job.encodings[i]) continue;
-    const Encoding& e = *job.encodings[i];
-    const LinearInfo& info = job.stage.linears[i];
-    const Mask* mask = job.masks == nullptr ? nullptr : find_mask(*job.masks, info.name);
-    job.report[info.name] =
-        round_parts(find_linear(job.block, info), mask, [&](const WeightPart& part) {
-          if (part.through == nullptr || state_->weights.empty())
-            return state_->round(part, e, algebra);
-          State inner;
-          inner.options = state_->options;
-          inner.inputs = through(algebra, *part.through, state_->inputs);
-          inner.weights = channel_weights(inner.inputs);
-          return inner.round(part, e, algebra);
-        });
-  }
+LinearReport GptqStage::round(Linear& linear, const Encoding& e, const Mask* mask) {
+  return round_parts(linear, mask, [&](const WeightPart& part) {
+    if (part.through == nullptr || state_->weights.empty()) return state_->round(part, e);
+    State inner{.options = state_->options, .algebra = state_->algebra};
+    inner.inputs = through(state_->algebra, *part.through, state_->inputs);
+    inner.weights = channel_weights(inner.inputs);
+    return inner.round(part, e);
+  });
 }
 
-void quantize_stage_gptq(const StageJob& job) {
-  GptqStage(job.stage, job.settings.gptq, *job.calibration, job.input).round(job);
+void quantize_stage_gptq(const StageContext& at, const StageRounding& to) {
+  GptqStage gptq(at.stage, to.settings.gptq, *at.calibration, to.input);
+  for (size_t i = 0; i < to.encodings.size(); ++i) {
+    if (!to.encodings[i]) continue;
+    const LinearInfo& info = at.stage.linears[i];
+    at.report[info.name] =
+        gptq.round(find_linear(at.block, info), *to.encodings[i], find_mask(at.masks, info.name));
+  }
 }
 
 }  // namespace pith

@@ -1,6 +1,7 @@
 // GPTQ over the linears of a stage. Where the Gram matrix cannot be factored as asked, damping
-// increases to 0.1 and to 1, where those are more than what was asked for; then comes its diagonal alone (weighted rounding), then rounding
-// without data. Every step but the first is reported as a fallback.
+// increases to 0.1 and to 1, where those are more than what was asked for; then comes its diagonal
+// alone (weighted rounding), then rounding without data. Every step but the first is reported as a
+// fallback.
 //
 // The target of rounding moves from W towards what corrects the errors of the inputs
 // (input_correction.h), by at most `correct_inputs`, as far as that lowers the error on windows
@@ -25,7 +26,8 @@ class GptqStage {
             const InputEncoding& input = {});
   ~GptqStage();
 
-  void round(const StageJob& job);
+  // A linear of the stage, rounded in place. `mask`: what was pruned of it; null: nothing.
+  LinearReport round(Linear& linear, const Encoding& e, const Mask* mask = nullptr);
 
  private:
   struct State;

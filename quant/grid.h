@@ -5,13 +5,11 @@
 
 #include <cstdint>
 
+#include "formats/encodings/number_format.h"
+
 namespace pith {
 
 inline constexpr int64_t kMaxLanes = 64;
-
-// What a number is rounded to, in units of its scale: integers from -zero to top - zero, or the
-// numbers of an 8-bit float or of nf4 (zero is 0).
-enum class Levels : uint8_t { kIntegers, kE4M3, kE5M2, kNf4 };
 
 // Columns [begin, end) of one group, for `lanes` rows of a matrix at a time (a multiple of 16, at
 // most kMaxLanes). Arrays [columns][lanes] unless said otherwise; columns are counted from the

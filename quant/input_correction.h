@@ -1,8 +1,8 @@
 // Input correction (GPTAQ, Li et al. 2025; Qronos, Zhang et al. 2025): the inputs x of a stage
 // carry the errors of what was compressed before it, o are those of the uncompressed model. Rather
 // than W x the rounded layer is to give W o, and where its output is added to a residual stream
-// that misses s by now, that too: y = W o + s. On average W + (W C + S) (H + damping)^-1 does that best,
-// C = mean of (o - x) x^T, S = mean of s x^T, H = mean of x x^T.
+// that misses s by now, that too: y = W o + s. On average W + (W C + S) (H + damping)^-1 does that
+// best, C = mean of (o - x) x^T, S = mean of s x^T, H = mean of x x^T.
 //
 // How far to move a weight towards that is judged on windows that were held out.
 #pragma once

@@ -42,7 +42,7 @@ void store_row(const RowJob& job, const GroupLayout& l, int64_t r, std::span<con
   const auto& values = e.kind == EncodingKind::kMx ? kE2M1Values : kNf4Values;
   if (integers && !e.symmetric) store_zeros(l, job.to, job.row + r, zeros);
   store_codes(l, job.to, job.row + r, codes);
-  if (job.meant == nullptr) return;
+  if (job.row_hashes == nullptr) return;
   thread_local std::vector<float> row;
   row.resize(static_cast<size_t>(l.k));
   for (int64_t g = 0; g < l.groups; ++g) {
@@ -53,7 +53,50 @@ void store_row(const RowJob& job, const GroupLayout& l, int64_t r, std::span<con
       row[c] = s * (integers ? static_cast<float>(codes[c] - zero) : values[codes[c]]);
     }
   }
-  job.meant[r] = row_hash(row.data(), l.k);
+  note_row_hash(job, r, row.data());
+}
+
+void note_row_hash(const RowJob& job, int64_t r, const float* row) {
+  if (job.row_hashes == nullptr) return;
+  if (job.stored == nullptr) {
+    job.row_hashes[r] = row_hash(row, job.k);
+    return;
+  }
+  const StoredColumns& s = *job.stored;
+  thread_local Buffer<float> wide;
+  wide.require(s.k);
+  expand_rows(s.sparsity, s.k, 1, mask_row(s.mask, s.k, r), row, wide.data());
+  job.row_hashes[r] = row_hash(wide.data(), s.k);
+}
+
+void encode_kept(const RowJob& job, void (*encode)(const RowJob&)) {
+  const Sparsity& sparsity = job.encoding.sparsity;
+  const std::vector<uint32_t> mask = job.mask.empty()
+                                         ? magnitude_mask(sparsity, job.k, job.rows, job.w)
+                                         : filled_mask(sparsity, job.k, job.mask);
+  check_mask(sparsity, job.k, job.row, mask);
+  thread_local Buffer<float> masked;
+  const auto w = gather_kept(sparsity, job.k, job.rows, mask, masked_rows(job, &masked), job.k);
+  std::vector<float> weights;
+  if (job.channel_weight != nullptr)
+    weights = gather_kept(sparsity, job.k, job.rows, mask, job.channel_weight, job.weight_stride);
+  const StoredColumns stored{sparsity, job.k, mask};
+  const Encoding inner = job.encoding.inner();
+  const int64_t kept = kept_per_row(sparsity, job.k);
+  encode({inner,
+          job.n,
+          kept,
+          job.row,
+          job.rows,
+          w.data(),
+          weights.empty() ? nullptr : weights.data(),
+          job.tensor_absmax,
+          job.to,
+          job.row_hashes,
+          {},
+          kept,
+          &stored});
+  store_mask(job.k, job.row, mask, job.to);
 }
 
 void store_tcq_row(const RowJob& job, const GroupLayout& l, int64_t r,
@@ -71,6 +114,13 @@ void store_tcq_row(const RowJob& job, const GroupLayout& l, int64_t r,
 }
 
 std::span<const Method> methods() { return kTable; }
+
+std::string row_method(const Method& m, const Encoding& e, bool weighted) {
+  const std::string name = m.stage == nullptr ? m.name : plain_rounding().name;
+  const bool floats =
+      e.value_kind() == EncodingKind::kDense || e.value_kind() == EncodingKind::kFp8;
+  return weighted && !floats && m.needs.mean_square ? name + " weighted by inputs" : name;
+}
 
 const Method& plain_rounding() { return kTable[1]; }
 
@@ -106,12 +156,13 @@ MethodChoice parse_method(std::string_view name) {
 }
 
 const float* masked_rows(const RowJob& job, Buffer<float>* memory) {
-  if (job.mask == nullptr) return job.w;
+  if (job.mask.empty()) return job.w;
   memory->require(job.rows * job.k);
   for (int64_t r = 0; r < job.rows; ++r) {
+    const auto kept = mask_row(job.mask, job.k, r);
     for (int64_t c = 0; c < job.k; ++c) {
       const int64_t at = r * job.k + c;
-      (*memory)[at] = job.mask->cleared(job.row + r, c) ? 0 : job.w[at];
+      (*memory)[at] = is_kept(kept, c) ? job.w[at] : 0;
     }
   }
   return memory->data();
@@ -119,8 +170,8 @@ const float* masked_rows(const RowJob& job, Buffer<float>* memory) {
 
 LinearForm rounded_form(LinearForm form, const Encoding& e) {
   for (auto& t : form.terms) {
-    t.weight = e;
-    if (t.rank > 0) t.up = e;
+    t.weight = t.rank > 0 ? e.inner() : e;
+    if (t.rank > 0) t.up = e.inner();
   }
   return form;
 }
@@ -128,19 +179,19 @@ LinearForm rounded_form(LinearForm form, const Encoding& e) {
 LinearReport round_parts(Linear& linear, const Mask* mask,
                          FunctionRef<LinearReport(const WeightPart&)> round) {
   if (linear.terms.size() == 1 && !linear.terms.front().up)
-    return round({linear, nullptr, mask, true});
+    return round({linear, nullptr, mask, true, false});
   LinearReport all;
-  const auto part = [&](Weight& w, const Weight* through, const Mask* cleared) {
+  const auto part = [&](Weight& w, const Weight* through, const Mask* pruned, bool factor) {
     Linear alone{.name = linear.name, .n = w.n, .k = w.k, .terms = {{w, {}}}, .bias = {}};
-    LinearReport done = round({alone, through, cleared, false});
+    LinearReport done = round({alone, through, pruned, false, factor});
     w = alone.terms.front().w;
     all.error = std::max(all.error, done.error);
     if (all.method.empty()) all.method = done.method;
     if (all.fallback.empty()) all.fallback = done.fallback;
   };
   for (Term& t : linear.terms) {
-    part(t.w, nullptr, t.up ? nullptr : mask);
-    if (t.up) part(*t.up, &t.w, nullptr);
+    part(t.w, nullptr, t.up ? nullptr : mask, t.up.has_value());
+    if (t.up) part(*t.up, &t.w, nullptr, true);
   }
   return all;
 }
@@ -157,8 +208,35 @@ float absmax_of(const Linear& linear) {
   return *std::ranges::max_element(maxima);
 }
 
+Mask mask_for(const Linear& linear, const Sparsity& sparsity, const Mask* pruned) {
+  const int64_t k = linear.k;
+  const Weight& first = linear.terms.front().w;
+  const bool stored = pruned == nullptr && linear.terms.size() == 1 && !linear.terms.front().up &&
+                      first.encoding.sparsity == sparsity;
+  Mask mask(linear.n, k);
+  parallel_ranges(linear.n, 64, [&](int64_t begin, int64_t end) {
+    const int64_t rows = end - begin;
+    std::vector<uint32_t> words;
+    if (stored) {
+      words = stored_mask(first, begin, rows);
+    } else {
+      thread_local Buffer<float> w;
+      w.require(rows * k);
+      decode_rows(linear, begin, rows, w.data());
+      words = magnitude_mask(
+          sparsity, k, rows, w.data(),
+          pruned == nullptr ? std::span<const uint32_t>{} : pruned->rows(begin, rows));
+    }
+    std::ranges::copy(words, mask.rows(begin, rows).begin());
+  });
+  return mask;
+}
+
 OwnedWeight encode_rows_of(const Linear& linear, const RowRounding& how) {
   const Encoding& e = how.encoding;
+  std::optional<Mask> chosen;
+  if (e.is_sparse()) chosen = mask_for(linear, e.sparsity, how.mask);
+  const Mask* const mask = chosen ? &*chosen : how.mask;
   const float absmax = e.has_tensor_scale() ? absmax_of(linear) : 0;
   OwnedWeight result = allocate_weight(e, linear.n, linear.k);
   parallel_ranges(linear.n, slab_rows(e, linear.n, linear.k), [&](int64_t begin, int64_t end) {
@@ -169,7 +247,8 @@ OwnedWeight encode_rows_of(const Linear& linear, const RowRounding& how) {
                  {w.data(), static_cast<size_t>((end - begin) * linear.k)});
     try {
       how.encode({e, linear.n, linear.k, begin, end - begin, w.data(), how.channel_weight, absmax,
-                  result.planes, how.meant == nullptr ? nullptr : how.meant + begin, how.mask});
+                  result.planes, how.row_hashes == nullptr ? nullptr : how.row_hashes + begin,
+                  mask == nullptr ? std::span<const uint32_t>{} : mask->rows(begin, end - begin)});
     } catch (const Error& error) {
       throw Error(error.kind(), linear.name + ": " + error.what());
     }
@@ -196,9 +275,8 @@ LinearReport round_rows_of(Linear& linear, const RowRounding& how, const LinearR
   return round_parts(linear, how.mask, [&](const WeightPart& part) {
     LinearReport done = report;
     done.rows.resize(static_cast<size_t>(part.linear.n));
-    RowRounding rounding = how;
-    rounding.mask = part.mask;
-    rounding.meant = done.rows.data();
+    const Encoding e = part.encoding(how.encoding);
+    RowRounding rounding{e, how.encode, how.channel_weight, part.mask, done.rows.data()};
     std::vector<float> weights;
     if (part.through != nullptr && how.channel_weight != nullptr) {
       weights = through(*part.through, how.channel_weight);
@@ -208,15 +286,6 @@ LinearReport round_rows_of(Linear& linear, const RowRounding& how, const LinearR
     if (done.rows[0] == 0) done.rows.clear();  // the method does not say
     return done;
   });
-}
-
-void round_rows_of(const StageJob& job, size_t index, void (*encode)(const RowJob&),
-                   const float* channel_weight, const LinearReport& report) {
-  if (!job.encodings[index]) return;
-  const std::string& name = job.stage.linears[index].name;
-  const Mask* mask = job.masks == nullptr ? nullptr : find_mask(*job.masks, name);
-  job.report[name] = round_rows_of(find_linear(job.block, job.stage.linears[index]),
-                                   {*job.encodings[index], encode, channel_weight, mask}, report);
 }
 
 std::vector<float> channel_weights(const InputStatistics& s) {

@@ -10,10 +10,17 @@
 
 #include "core/buffer.h"
 #include "core/function_ref.h"
-#include "formats/encodings/encoding.h"
+#include "formats/encodings/sparse.h"
 #include "runtime/compress/pass.h"
 
 namespace pith {
+
+// Rows of a sparse matrix, of which a job has the kept values.
+struct StoredColumns {
+  Sparsity sparsity;
+  int64_t k;                       // of the sparse matrix
+  std::span<const uint32_t> mask;  // [rows, mask_words(k)]
+};
 
 // Rows [row, row + rows) of a matrix [n, k] to encode. All of it is plain data: a method's result
 // depends on nothing else.
@@ -25,13 +32,21 @@ struct RowJob {
   const float* channel_weight;  // [k]: mean square of each input on a text; null: none was read
   float tensor_absmax;          // of the whole matrix, for fp8 with one scale
   MutablePlanes to;             // of the whole matrix
-  uint64_t* meant;  // [rows]: row_hash of each row as it should decode; null: not asked for
-  // What pruning cleared in the whole matrix becomes exactly zero and has no say in the choice of
-  // scales. Null: nothing.
-  const Mask* mask = nullptr;
+  uint64_t* row_hashes;  // [rows]: row_hash of each row as it should decode; null: not asked for
+  // [rows, mask_words(k)]: weights that are not kept become exactly zero and have no say in the
+  // choice of scales; empty: all are kept. A sparse encoding stores these columns, of each group no
+  // more than it takes; empty: those of the largest magnitudes.
+  std::span<const uint32_t> mask = {};
+  int64_t weight_stride = 0;  // from the channel weights of a row to the next's; 0: they are shared
+  const StoredColumns* stored = nullptr;  // where the rows are those of a sparse matrix; else null
 };
-// job.w with zeros where the mask clears, in `memory`; job.w itself where nothing is cleared.
+// job.w with zeros where the mask keeps nothing, in `memory`; job.w itself without a mask.
 const float* masked_rows(const RowJob& job, Buffer<float>* memory);
+// Notes what row r of the job should decode to: row [job.k], scattered to its columns where it is
+// one of a sparse matrix.
+void note_row_hash(const RowJob& job, int64_t r, const float* row);
+// Rounds the kept values of a sparse encoding by `encode`, as the shorter matrix that they are.
+void encode_kept(const RowJob& job, void (*encode)(const RowJob&));
 
 struct GroupLayout;
 // Stores a row of integers or normal floats whose scales are stored already (`scales`: as stored),
@@ -47,26 +62,21 @@ void store_tcq_row(const RowJob& job, const GroupLayout& layout, int64_t r,
 struct QuantizeSettings;
 struct Scaling;
 
-// The linears of a stage that are to be quantized, with their encodings, and what is known of their
-// inputs.
-struct StageJob {
+// What the linears of a stage are rounded to.
+struct StageRounding {
   const QuantizeSettings& settings;
-  const Stage& stage;
   const std::vector<std::optional<Encoding>>& encodings;  // of stage.linears; none: as it is
-  Block& block;
-  Calibration* calibration;  // null: no text
-  PassReport& report;
-  InputEncoding input = {};      // how the stage will round its inputs
-  const Masks* masks = nullptr;  // null: nothing was pruned
+  InputEncoding input;                                    // how the stage will round its inputs
 };
 
-// A method rounds rows one by one, or (where it has `stage`) all linears with one input together.
+// A method rounds rows one by one, or (where it has `stage`, and a text is read) all linears with
+// one input together.
 struct Method {
   const char* name;
   const char* summary;
   StatisticsNeeds needs;  // makes use of, where calibration runs
   void (*encode)(const RowJob& job);
-  void (*stage)(const StageJob& job);
+  void (*stage)(const StageContext& at, const StageRounding& to);
 };
 
 std::span<const Method> methods();
@@ -83,7 +93,7 @@ struct MethodChoice {
 MethodChoice parse_method(std::string_view name);
 
 // The form of a linear whose weights are all rounded to `e`: each of its terms, with both factors
-// of those of low rank.
+// of those of low rank, which are dense where `e` is sparse.
 LinearForm rounded_form(LinearForm form, const Encoding& e);
 
 // One weight of a linear, as a linear of its own to be rounded.
@@ -92,6 +102,11 @@ struct WeightPart {
   const Weight* through;  // the inputs are through x, for the up of a low-rank term; null: x
   const Mask* mask;       // null: nothing was pruned
   bool whole;             // the linear has no other weights
+  bool factor;            // of a low-rank term
+
+  Encoding encoding(const Encoding& of_linear) const {
+    return factor ? of_linear.inner() : of_linear;
+  }
 };
 // Calls `round` for each weight of a linear, in the order in which inputs pass them, and puts what
 // it leaves there in place of the weight. A linear of several weights does not say how its rows
@@ -105,17 +120,18 @@ struct RowRounding {
   void (*encode)(const RowJob&);
   const float* channel_weight = nullptr;  // [k], of the inputs of the linear
   const Mask* mask = nullptr;
-  uint64_t* meant = nullptr;  // [n]
+  uint64_t* row_hashes = nullptr;  // [n]
 };
+// The weights of a linear that `sparsity` may keep: those that its weight stores, where that has
+// the same sparsity and nothing was pruned; else the largest magnitudes, of what pruning left.
+Mask mask_for(const Linear& linear, const Sparsity& sparsity, const Mask* pruned);
+
 // All rows of a linear as one weight. Errors name the linear.
 OwnedWeight encode_rows_of(const Linear& linear, const RowRounding& how);
 
 // Rounds each weight of a linear row by row and reports it as `report`. The up of a low-rank term
 // is weighted by its inputs as if those of the linear did not correlate.
 LinearReport round_rows_of(Linear& linear, const RowRounding& how, const LinearReport& report);
-// The same of one linear of a stage, with its report; nothing where it is to stay.
-void round_rows_of(const StageJob& job, size_t linear, void (*encode)(const RowJob&),
-                   const float* channel_weight, const LinearReport& report);
 
 // RowJob::tensor_absmax, where the encoding asks for it.
 float absmax_of(const Linear& linear);
@@ -130,6 +146,10 @@ inline void set_weight(Linear& linear, OwnedWeight weight) {
 // channel that was never active keeps a little weight. Empty where none was active.
 std::vector<float> channel_weights(const InputStatistics& s);
 
+// What a method does row by row, without a text and to tables, for the record: "rtn weighted by
+// inputs" where the encoding has scales to choose and `weighted`.
+std::string row_method(const Method& method, const Encoding& e, bool weighted);
+
 // Plain rounding onto the range of each group: the baseline.
 void encode_minmax(const RowJob& job);
 
@@ -138,6 +158,6 @@ void encode_minmax(const RowJob& job);
 void encode_rtn(const RowJob& job);
 
 // GPTQ over the linears of a stage, with its ladder of fallbacks. See gptq.h and gptq_stage.h.
-void quantize_stage_gptq(const StageJob& job);
+void quantize_stage_gptq(const StageContext& at, const StageRounding& to);
 
 }  // namespace pith

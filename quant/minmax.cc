@@ -14,6 +14,7 @@ namespace pith {
 
 void encode_minmax(const RowJob& job) {
   const Encoding& e = job.encoding;
+  if (e.is_sparse()) return encode_kept(job, encode_minmax);
   thread_local Buffer<float> masked;
   const float* const rows = masked_rows(job, &masked);
   if (e.kind != EncodingKind::kInt) {

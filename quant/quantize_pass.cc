@@ -11,12 +11,6 @@
 namespace pith {
 namespace {
 
-// What a method does row by row: without a text, and to tables.
-std::string row_method(const Method& m, bool weighted) {
-  const std::string name = m.stage == nullptr ? m.name : plain_rounding().name;
-  return weighted ? name + " weighted by inputs" : name;
-}
-
 // Rows of the embedding or head, by what is known of the inputs that it is multiplied with.
 class QuantizedTable final : public TableEncoder {
  public:
@@ -37,7 +31,7 @@ class QuantizedTable final : public TableEncoder {
 
   std::string method() const override {
     if (factor_) return "gptq";
-    return row_method(rounding_, !weights_.empty());
+    return row_method(rounding_, encoding_, !weights_.empty());
   }
   void encode(const TableRows& t) const override {
     const RowJob job{encoding_,
@@ -49,7 +43,7 @@ class QuantizedTable final : public TableEncoder {
                      weights_.empty() ? nullptr : weights_.data(),
                      t.tensor_absmax,
                      t.to,
-                     t.meant};
+                     t.row_hashes};
     try {
       if (factor_) {
         factor_->encode(options_, job);
@@ -136,6 +130,10 @@ class QuantizePass final : public Pass {
   LinearForm form(const LinearInfo& info, const LinearForm& so_far) const override {
     const auto e = encoding(info);
     if (!e) return so_far;
+    if (e->sparsity.kind == SparsityKind::kBitmap && e->sparsity.kept > info.k) {
+      fail(ErrorKind::kUsage, "{}: {} keeps {} columns of each row, and it has {}", info.name,
+           to_string(*e), e->sparsity.kept, info.k);
+    }
     if (info.layer < 0) return plain_form(*e, so_far.input);
     LinearForm form = rounded_form(so_far, *e);
     form.input = settings_.input;
@@ -152,9 +150,15 @@ class QuantizePass final : public Pass {
   void apply(const StageContext& at) override {
     const Stage& stage = at.stage;
     const auto encodings = encodings_of(stage);
-    if (std::ranges::none_of(encodings, [](const auto& e) { return e.has_value(); })) return;
+    auto rounded = encodings;
+    for (size_t i = 0; i < encodings.size(); ++i) {
+      if (encodings[i] && stays(find_linear(at.block, stage.linears[i]), *encodings[i], at.masks))
+        rounded[i].reset();
+    }
+    const auto is_any = [](const auto& e) { return e.has_value(); };
+    if (std::ranges::none_of(encodings, is_any)) return;
     const InputEncoding input = input_of(stage, at.calibration);
-    round({settings_, stage, encodings, at.block, at.calibration, at.report, input, &at.masks});
+    if (std::ranges::any_of(rounded, is_any)) round(at, {settings_, rounded, input});
     for (size_t i = 0; i < encodings.size(); ++i) {
       if (encodings[i]) find_linear(at.block, stage.linears[i]).input = input;
     }
@@ -190,6 +194,12 @@ class QuantizePass final : public Pass {
     return rounds ? std::optional(e) : std::nullopt;
   }
 
+  // Sparse weights that have this encoding already would only lose by being rounded again.
+  static bool stays(const Linear& linear, const Encoding& e, const Masks& masks) {
+    return e.is_sparse() && form_of(linear).terms == plain_form(e).terms &&
+           find_mask(masks, linear.name) == nullptr;
+  }
+
   // With the scale of a constant one from the text.
   InputEncoding input_of(const Stage& stage, Calibration* calibration) const {
     InputEncoding input = settings_.input;
@@ -208,17 +218,23 @@ class QuantizePass final : public Pass {
     return input;
   }
 
-  void round(const StageJob& job) const {
-    const Stage& stage = job.stage;
-    Calibration* calibration = job.calibration;
-    if (rounding_.stage != nullptr && calibration != nullptr) return rounding_.stage(job);
+  void round(const StageContext& at, const StageRounding& to) const {
+    if (rounding_.stage != nullptr && at.calibration != nullptr) return rounding_.stage(at, to);
     std::vector<float> weights;
-    if (rounding_.needs.mean_square && calibration != nullptr)
-      weights = channel_weights(calibration->inputs(stage, {.mean_square = true}));
-    const LinearReport done{
-        .method = row_method(rounding_, !weights.empty()), .fallback = {}, .rows = {}};
-    for (size_t i = 0; i < stage.linears.size(); ++i)
-      round_rows_of(job, i, rounding_.encode, weights.empty() ? nullptr : weights.data(), done);
+    if (rounding_.needs.mean_square && at.calibration != nullptr)
+      weights = channel_weights(at.calibration->inputs(at.stage, {.mean_square = true}));
+    for (size_t i = 0; i < to.encodings.size(); ++i) {
+      if (!to.encodings[i]) continue;
+      const Encoding& e = *to.encodings[i];
+      const LinearInfo& info = at.stage.linears[i];
+      const LinearReport done{
+          .method = row_method(rounding_, e, !weights.empty()), .fallback = {}, .rows = {}};
+      at.report[info.name] =
+          round_rows_of(find_linear(at.block, info),
+                        {e, rounding_.encode, weights.empty() ? nullptr : weights.data(),
+                         find_mask(at.masks, info.name)},
+                        done);
+    }
   }
 
   std::vector<std::optional<Encoding>> encodings_of(const Stage& stage) const {
@@ -246,29 +262,18 @@ bool matches_linear(const std::string& pattern, const LinearInfo& info) {
   return pattern == role_name(info.role) || ::fnmatch(pattern.c_str(), info.name.c_str(), 0) == 0;
 }
 
-QuantizeSettings effective_settings(const QuantizeSettings& settings,
-                                    std::vector<std::string>* notes) {
+QuantizeSettings effective_settings(const QuantizeSettings& settings) {
   QuantizeSettings out = settings;
   std::vector<Encoding> types = {settings.linears};
   for (const auto& o : settings.overrides) types.push_back(o.second);
-  const auto note = [&](const std::string& line) {
-    if (notes != nullptr) notes->push_back(line);
-  };
   const auto none = [&](auto takes) { return std::ranges::none_of(types, takes); };
-  const std::string type = to_string(settings.linears);
-  const MethodChoice& asked = settings.method;
-  const bool calibrates = asked.scaling != nullptr || asked.rounding->stage != nullptr;
-  // Dense numbers are rounded to the nearest: there is nothing to choose.
-  if (calibrates && none([](const Encoding& e) { return e.kind != EncodingKind::kDense; })) {
-    note(fmt::format("{} changes nothing for {}: plain rounding, without a calibration text",
-                     asked.name(), type));
-    out.method = {};
-    return out;
-  }
-  if (asked.rounding->stage != nullptr && none(gptq_takes)) {
+  if (none([](const Encoding& e) { return e.kind != EncodingKind::kDense; })) {
+    // Dense numbers are rounded to the nearest: there is nothing to choose.
+    const bool calibrates =
+        settings.method.scaling != nullptr || settings.method.rounding->stage != nullptr;
+    if (calibrates) out.method = {};
+  } else if (settings.method.rounding->stage != nullptr && none(gptq_takes)) {
     out.method.rounding = &plain_rounding();
-    note(fmt::format("gptq does not round {}: {} instead of {}, weighted by inputs on the text",
-                     type, out.method.name(), asked.name()));
   }
   return out;
 }

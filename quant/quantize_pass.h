@@ -32,9 +32,12 @@ struct QuantizeSettings {
 // scheme of compressed-tensors (W4A16, FP8_DYNAMIC, ...), which means exactly what it means there.
 // Names of schemes may be written in small letters where pith has no type of that name (w4a8, fp8,
 // int8 and mxfp4 are pith's own). `group` -1 and `symmetric` unset: what is customary for the type.
-// Error(kUsage) or Error(kUnsupported) with what is nearest, or the list.
+// Error(kUsage) with what is nearest, or the list.
 Encoding encoding_for_type(const std::string& type, int64_t group = -1,
                            std::optional<bool> symmetric = {});
+
+// Whether it names a type, or a scheme that pith knows but does not have.
+bool is_type_name(const std::string& name);
 
 // The rounding of the inputs that a type implies: w8a8 w4a8 W4A8 FP8 FP8_DYNAMIC FP8_BLOCK; none
 // for others.
@@ -47,9 +50,8 @@ struct TypeHelp {
 std::span<const TypeHelp> type_help();
 
 // The settings that a pass really applies and records: gptq and the scalings become rtn where no
-// linear gets a type that they can round. `notes` receives a line for each change.
-QuantizeSettings effective_settings(const QuantizeSettings& settings,
-                                    std::vector<std::string>* notes = nullptr);
+// linear gets a type that they can round.
+QuantizeSettings effective_settings(const QuantizeSettings& settings);
 
 std::unique_ptr<Pass> make_quantize_pass(const QuantizeSettings& settings);
 

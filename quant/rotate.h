@@ -2,8 +2,8 @@
 // magnitude that quantization suffers from are shared out among all. QuaRot (Ashkboos et al. 2024,
 // arXiv 2404.00456), of which these are the rotations that cost nothing at run time.
 //
-//   residual  the residual stream x becomes x Q. An RMS norm without weights commutes with Q, so the
-//             weights of every norm on the residual stream go into the linears after it:
+//   residual  the residual stream x becomes x Q. An RMS norm without weights commutes with Q, so
+//             the weights of every norm on the residual stream go into the linears after it:
 //               embedding  E Q           q k v gate up head  W diag(norm) Q     norms  1
 //               o down     Q^T W, Q^T bias
 //             A tied head reads through the last norm, and the embedding does not: it is untied,

@@ -17,9 +17,11 @@
 namespace pith {
 namespace {
 
-void fill_weights(const RowJob& job, const float* x, std::vector<float>* weights) {
+// Of row r of the job, x [k].
+void fill_weights(const RowJob& job, int64_t r, const float* x, std::vector<float>* weights) {
   if (job.channel_weight != nullptr) {
-    std::copy(job.channel_weight, job.channel_weight + job.k, weights->begin());
+    const float* const of_row = job.channel_weight + r * job.weight_stride;
+    std::copy(of_row, of_row + job.k, weights->begin());
     return;
   }
   double squares = 0;
@@ -40,7 +42,8 @@ struct StoredGroup {
 };
 
 // `search(x, weights, n)` finds the scale and zero of each group, and `code(group)` the codes for
-// them as they are stored. x is scaled to magnitudes near 1 where the type of the scales is a float.
+// them as they are stored. x is scaled to magnitudes near 1 where the type of the scales is a
+// float.
 template <class Search, class Code>
 void encode_groups(const RowJob& job, Search search, Code code) {
   const Encoding& e = job.encoding;
@@ -58,7 +61,7 @@ void encode_groups(const RowJob& job, Search search, Code code) {
     } else {
       exponent = scale_row(x, job.k, scaled.data());
     }
-    fill_weights(job, scaled.data(), &weights);
+    fill_weights(job, r, scaled.data(), &weights);
     for (int64_t g = 0; g < l.groups; ++g) {
       const int64_t begin = l.group_begin(g), n = l.group_end(g) - begin;
       const GridChoice c = search(scaled.data() + begin, weights.data() + begin, n);
@@ -169,6 +172,8 @@ void encode_rtn(const RowJob& job) {
       return encode_mx(job);
     case EncodingKind::kTcq:
       return encode_tcq(job);
+    case EncodingKind::kSparse:
+      return encode_kept(job, encode_rtn);
     default:
       return encode_minmax(job);  // floats: the range is the grid
   }

@@ -111,12 +111,11 @@ Block rounded_at(const ScalingJob& job, const std::vector<float>& s,
     weights[j] *= inverse[j] * inverse[j];
   }
   for (const auto& info : job.stage.linears) scale_linear(find_linear(out, info), {}, s);
-  PassReport ignored;
-  const StageJob rounding{job.settings, job.stage, job.encodings, out, nullptr, ignored};
   for (size_t i = 0; i < job.stage.linears.size(); ++i) {
-    round_rows_of(rounding, i, encode_rtn, weights.data(), {});
-    const auto& info = job.stage.linears[i];
-    scale_linear(find_linear(out, info), {}, inverse);
+    Linear& linear = find_linear(out, job.stage.linears[i]);
+    if (job.encodings[i])
+      round_rows_of(linear, {*job.encodings[i], encode_rtn, weights.data()}, {});
+    scale_linear(linear, {}, inverse);
   }
   return out;
 }
@@ -184,13 +183,10 @@ void scale_smoothquant(const ScalingJob& job) {
     const ScalingJob folding{job.settings,  job.spec,  job.stage,
                              job.encodings, candidate, job.calibration};
     if (!s.empty()) fold_scales(folding, s);
-    PassReport ignored;
-    const StageJob rounding{job.settings, job.stage, job.encodings, candidate, nullptr, ignored};
     for (size_t i = 0; i < job.stage.linears.size(); ++i) {
-      round_rows_of(rounding, i, encode_rtn, nullptr, {});
-      const auto& info = job.stage.linears[i];
-      auto& input = find_linear(candidate, info).input;
-      input = job.settings.input;
+      Linear& linear = find_linear(candidate, job.stage.linears[i]);
+      if (job.encodings[i]) round_rows_of(linear, {*job.encodings[i], encode_rtn}, {});
+      InputEncoding& input = linear.input = job.settings.input;
       if (input.scale == InputScale::kTensor) {
         float largest = 0;
         for (size_t j = 0; j < x.absmax.size(); ++j)

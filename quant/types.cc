@@ -93,6 +93,9 @@ constexpr Missing kMissing[] = {
     {"UNQUANTIZED", "bf16, f16 and f32 store numbers as floats"},
 };
 
+// What names of encodings begin with.
+constexpr const char* kEncodingNames[] = {"int", "nf4", "fp8", "f16-", "bf16-", "f32-", "mxfp4-"};
+
 std::string cased(const std::string& text, int (*to)(int)) {
   std::string out = text;
   for (char& c : out) c = static_cast<char>(to(static_cast<unsigned char>(c)));
@@ -106,12 +109,12 @@ const Row* row_of(std::span<const Row> table, const std::string& name) {
 }
 
 // pith's own names are in lower case; any other spelling means the scheme, if there is one.
-// Error(kUnsupported) for a scheme that pith does not have.
+// Error(kUsage) for a scheme that pith does not have.
 const Named* named(const std::string& type) {
   if (const auto* own = row_of<Named>(kOwn, type)) return own;
   if (const auto* scheme = row_of<Named>(kSchemes, cased(type, std::toupper))) return scheme;
   if (const auto* missing = row_of<Missing>(kMissing, cased(type, std::toupper)))
-    fail(ErrorKind::kUnsupported, "type {}: {}", printable(type), missing->why);
+    fail(ErrorKind::kUsage, "type {}: {}", printable(type), missing->why);
   return row_of<Named>(kOwn, cased(type, std::tolower));
 }
 
@@ -139,7 +142,7 @@ void refuse_by_name(const std::string& type) {
   }
   if (lower.size() >= 4 && lower[0] == 'w' && lower[1] >= '0' && lower[1] <= '9' &&
       lower.find('a') != std::string::npos) {
-    fail(ErrorKind::kUnsupported,
+    fail(ErrorKind::kUsage,
          "type {}: w8a8, w4a8, W4A8, FP8, fp8_dynamic and fp8_block are the types with rounded "
          "inputs",
          shown);
@@ -149,7 +152,8 @@ void refuse_by_name(const std::string& type) {
     fail(ErrorKind::kUsage, "no type {}: there are 2, 3, 4, 5, 6 and 8 bits. Types: {}", shown,
          all_types());
   }
-  if (lower.starts_with("int") || lower.starts_with("nf4") || lower.starts_with("fp8") ||
+  const auto begins = [&](const char* with) { return lower.starts_with(with); };
+  if (std::ranges::any_of(kEncodingNames, begins) ||
       (lower.size() >= 2 && lower[0] == 'w' && lower[1] >= '0' && lower[1] <= '9')) {
     return;  // the encodings' own messages say what is wrong with it
   }
@@ -179,18 +183,29 @@ Encoding encoding_for_type(const std::string& type, int64_t group, std::optional
     };
     e = *read();
   }
-  const bool groups = e.kind == EncodingKind::kInt || e.kind == EncodingKind::kNf4;
+  const bool integers = e.value_kind() == EncodingKind::kInt,
+             groups = integers || e.value_kind() == EncodingKind::kNf4;
   if (group >= 0) {
     if (!groups) fail(ErrorKind::kUsage, "type {} has no groups", printable(type));
     if (group != 0 && group != 16 && group != 32 && group != 64 && group != 128)
       fail(ErrorKind::kUsage, "--group-size {}: choose 16, 32, 64, 128 or row", group);
     e.group = group;
   }
-  if (symmetric && e.kind == EncodingKind::kInt) e.symmetric = *symmetric;
-  if (symmetric && !*symmetric && e.kind != EncodingKind::kInt)
+  if (symmetric && integers) e.symmetric = *symmetric;
+  if (symmetric && !*symmetric && !integers)
     fail(ErrorKind::kUsage, "type {} has no zero points (--asym)", printable(type));
   ops(e.kind).check(e);
   return e;
+}
+
+bool is_type_name(const std::string& name) {
+  if (row_of<Missing>(kMissing, cased(name, std::toupper)) != nullptr) return true;
+  try {
+    encoding_for_type(name);
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
 }
 
 InputEncoding input_for_type(const std::string& type) {

@@ -35,7 +35,7 @@ struct Options : Common, ModelOptions, ExecutorOptions {
   int64_t generate = 64, repeats = 3, depth = 0, batch = 1;
 
   KvTypes cache_types() const {
-    return cache.empty() ? KvType::kF16 : parse_kv_types(cache, KvType::kF16);
+    return cache.empty() ? NumberFormat::kF16 : parse_kv_types(cache, NumberFormat::kF16);
   }
   int64_t longest() const { return depth + std::ranges::max(prompt) + generate; }
 };
@@ -131,12 +131,12 @@ class Runner {
       : model_(load_model(source)),
         executor_(make_executor(o.executor())),
         types_(o.cache_types()) {
-    const ModelUse use{.slots = static_cast<int>(o.batch), .length = o.longest(), .types = types_};
-    const MemoryPlan plan = executor_->prepare(model_, use);
+    const KvConfig cache{static_cast<int>(o.batch), o.longest(), types_};
+    const MemoryPlan plan = executor_->prepare(model_, {.cache = cache});
     print_memory(plan, o.quiet);
     chunk_ = plan.tokens;
     tokens_.resize(static_cast<size_t>(std::max(chunk_, o.batch)));
-    cache_ = executor_->make_cache(model_.spec, use.slots, use.length, types_);
+    cache_ = executor_->make_cache(model_.spec, cache);
     if (o.depth > 0 || o.batch > 1) cache_->fill();
     Rng rng(1);
     for (auto& t : tokens_) t = static_cast<int32_t>(rng.next() % model_.spec.vocab());
@@ -350,7 +350,7 @@ void check_memory(const ModelSource& source, const Options& o) {
     require_memory(model_bytes(source), fmt::format("{} of {}", o.synthetic, o.type),
                    "choose a narrower --type or a smaller shape");
   }
-  require_cache_memory(source.spec(), static_cast<int>(o.batch), o.longest(), o.cache_types(),
+  require_cache_memory(source.spec(), {static_cast<int>(o.batch), o.longest(), o.cache_types()},
                        model_bytes(source), "--depth, --n-prompt, --n-gen and --batch");
 }
 

@@ -180,7 +180,7 @@ CLI::Option* ModelOptions::add_to(CLI::App& command, const char* positional, con
   auto* option = command.add_option(positional, model, what)->required()->type_name("MODEL");
   command
       .add_option("--tokenizer", tokenizer,
-                  "tokenizer file, where none lies beside the model or in it")
+                  "tokenizer file (default: the one in the model or beside it)")
       ->type_name("FILE")
       ->group(kModelGroup);
   command
@@ -343,8 +343,7 @@ int run(int argc, const char* const* argv) {
   try {
     read_words(app, without_verbs(this_run().arguments), &words);
     started = true;
-    // What quantize makes is a file; what it says besides may be lost.
-    if (words.command->get_name() != "quantize" || is_standard_output(words.json)) require_output();
+    require_output();
     if (words.help || words.version) {
       print_out(words.help ? help_text(*words.command, columns(1)) : version_text());
     } else {

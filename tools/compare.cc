@@ -156,9 +156,9 @@ std::vector<std::string> quantize_all(const Options& o, const ModelSource& sourc
 // Decoding speed after a short prompt, from the median time of a token.
 double decode_speed(Executor& executor, const Model& model) {
   using Clock = std::chrono::steady_clock;
-  constexpr int64_t kPrompt = 16, kMost = 64, kLeast = 8;
+  constexpr int64_t kPrompt = 16, kMax = 64, kLeast = 8;
   const auto length = static_cast<int64_t>(std::min<uint64_t>(model.spec.context(), 128));
-  const auto cache = executor.make_cache(model.spec, 1, length, KvType::kF16);
+  const auto cache = executor.make_cache(model.spec, {1, length, NumberFormat::kF16});
   const std::vector<int32_t> tokens(static_cast<size_t>(kPrompt), 0);
   std::vector<double> seconds;
   double total = 0;
@@ -171,7 +171,7 @@ double decode_speed(Executor& executor, const Model& model) {
   };
   const int64_t prompt = std::min(kPrompt, length / 2);
   step(0, prompt);
-  for (int64_t i = 0; i < std::min(kMost, length - prompt); ++i) {
+  for (int64_t i = 0; i < std::min(kMax, length - prompt); ++i) {
     interrupt().check();
     const auto begin = Clock::now();
     step(prompt + i, 1);

@@ -13,7 +13,7 @@ namespace pith::tools {
 namespace {
 
 // About twelve minutes of two cores with AVX-512, and models of up to some 600 M weights.
-constexpr double kMostOperations = 6e13;
+constexpr double kMaxOperations = 6e13;
 
 // What GPTQ gains. At 6 bits and above, rounding of the activations at run time costs more than
 // that of the weights, and rtn takes seconds.
@@ -82,7 +82,7 @@ void choose_method(QuantizeCommand& o, const proto::ModelSpec& spec, bool fits) 
   const auto take = [&](bool gptq, TextSize text) {
     text.length = std::min(text.length, static_cast<int64_t>(spec.context()));
     if (o.windows_given) text = given;
-    if (operations_of(o, spec, gptq, text) > kMostOperations) return false;
+    if (operations_of(o, spec, gptq, text) > kMaxOperations) return false;
     o.nsamples = text.windows;
     o.seqlen = text.length;
     return true;

@@ -24,8 +24,8 @@ inline constexpr TextSize kGptqText = {16, 512}, kRtnText = {8, 256};
 // model before that where `writes`.
 double operations_of(const proto::ModelSpec& spec, bool gptq, TextSize text, bool writes);
 
-// About how many seconds so many operations take on all threads, with what else runs on the machine now. Measures
-// that for some 50 ms, once.
+// About how many seconds so many operations take on all threads where nothing else runs. Measures
+// the processor for some 50 ms, once.
 double seconds_for(double operations);
 std::string about_time(double seconds);  // "about 20 s", "about 3 min", "about 2 h"
 
@@ -33,8 +33,8 @@ std::string about_time(double seconds);  // "about 20 s", "about 3 min", "about 
 // is named. `fits`: the machine can hold the whole model, which writing text takes.
 void choose_method(QuantizeCommand& o, const proto::ModelSpec& spec, bool fits);
 
-// After a run whose method was chosen: what comes closer to the model, and how long it takes. Empty where nothing is
-// known to.
+// After a run whose method was chosen: what comes closer to the model, and how long it takes. Empty
+// where nothing is known to.
 std::string how_to_get_closer(const QuantizeCommand& o, const proto::ModelSpec& spec);
 
 }  // namespace pith::tools

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <climits>
+#include <optional>
 
 #include "core/error.h"
 #include "core/file.h"
@@ -28,7 +29,7 @@ struct Options : Common, ModelOptions, ExecutorOptions {
   bool no_noise_floor = false;
 
   KvTypes cache_types() const {
-    return cache.empty() ? KvType::kF32 : parse_kv_types(cache, KvType::kF32);
+    return cache.empty() ? NumberFormat::kF32 : parse_kv_types(cache, NumberFormat::kF32);
   }
   void check_outputs() const {
     check_side_file(resume);
@@ -195,89 +196,137 @@ KlResult noise_floor(Executor& executor, const OpenedModel& base,
   return evaluate_kl(executor, base.model, floor_of, few, progress).front();
 }
 
+// The base, as a model or as stored logits, and the models that are measured against it.
+struct KlModels {
+  std::unique_ptr<LogitsReader> stored;  // null: `base` is a model
+  OpenedModel base;
+  std::vector<OpenedModel> models;
+
+  // Its tokenizer is used: all models see the same tokens.
+  const ModelSource& first() const { return stored ? *models[0].source : *base.source; }
+};
+
+KlModels open_models(const Options& o) {
+  KlModels m;
+  if (looks_like_logits_file(o.base)) {
+    m.stored = std::make_unique<LogitsReader>(o.base);
+  } else {
+    m.base = open_for_evaluation(o, o.base);
+  }
+  if (m.stored && !o.save_logits.empty())
+    fail(ErrorKind::kUsage, "--save-base: the logits of {} are stored already", o.base);
+  m.models.push_back(open_for_evaluation(o, o.model));
+  for (const auto* paths : {&o.more, &o.also}) {
+    for (const auto& path : *paths) m.models.push_back(open_for_evaluation(o, path));
+  }
+  return m;
+}
+
+// The windows, none longer than what every model takes. Stored logits say what they are of.
+void make_kl_windows(const Options& o, const KlModels& m, EvaluationText* t) {
+  uint64_t context = m.first().spec().context();
+  for (const auto& model : m.models)
+    context = std::min<uint64_t>(context, model.source->spec().context());
+  TextOptions text = o.text;
+  if (m.stored && text.protocol.empty() && text.stride == 0) {
+    const LogitsHeader& h = m.stored->header();
+    text.protocol = h.protocol;
+    if (text.max_windows < 0)
+      text.max_windows = static_cast<int64_t>(std::min<uint64_t>(h.windows, INT_MAX));
+  }
+  make_text_windows(text, m.first(), context, t);
+  if (m.stored) check_stored(*m.stored, m.first(), *t, o);
+}
+
+// Refuses what cannot be compared, and warns of what is probably a mistake. The hashes of base and
+// models.
+std::vector<uint64_t> check_models(const Options& o, const KlModels& m, const EvaluationText& t) {
+  std::vector<uint64_t> hashes = {m.stored ? m.stored->header().model_hash : m.base.source->hash()};
+  for (const auto& model : m.models) {
+    const bool is_first = m.stored && &model == &m.models[0];
+    if (!is_first) check_comparable(m.first(), model, t, !o.tokenizer.empty());
+    if (!m.stored) warn_exchanged(m.first(), model);
+    warn_same_text(*model.source, t.hash);
+    hashes.push_back(model.source->hash());
+  }
+  return hashes;
+}
+
+std::vector<KlCandidate> load_models(Executor& executor, KvTypes cache, KlModels* m) {
+  if (!m->stored) {
+    m->base.model = load_model(*m->base.source);
+    executor.prepare(m->base.model);
+  }
+  std::vector<KlCandidate> candidates;
+  for (auto& model : m->models) {
+    model.model = load_model(*model.source);
+    executor.prepare(model.model);
+    candidates.push_back({.model = model.model, .cache = cache});
+  }
+  return candidates;
+}
+
+// The figures of the first model, then those of all in one list.
+Json json_of_models(const Options& o, const KlModels& m, const EvaluationText& t,
+                    const std::vector<KlResult>& results) {
+  Json j = json_of(results.front());
+  j.update({{"base", o.base},
+            {"base_is_stored", m.stored != nullptr},
+            {"model", o.model},
+            {"protocol", t.protocol.name()},
+            {"protocol_summary", t.protocol.summary()},
+            {"text_hash", fmt::format("{:016x}", t.hash)},
+            {"cache", to_string(o.cache_types())},
+            {"windows", t.windows.size()}});
+  for (size_t i = 0; i < results.size(); ++i) {
+    Json one = json_of(results[i]);
+    one["model"] = m.models[i].path;
+    j["models"].push_back(one);
+  }
+  return j;
+}
+
+void print(const KlModels& m, const EvaluationText& t, const std::vector<KlResult>& results,
+           const std::optional<KlResult>& floor) {
+  for (size_t i = 0; i < results.size(); ++i) {
+    if (results.size() > 1) say("{}\n", m.models[i].path);
+    print(results[i]);
+  }
+  if (floor) {
+    say("noise floor    {:.2e} mean KL of the base in bf16, {} tokens\n", floor->kl_mean,
+        floor->tokens);
+  }
+  say("protocol       {}, {} tokens\n", t.description(), results.front().tokens);
+}
+
 void eval_kl(const Options& o) {
   o.apply();
   const KvTypes cache = o.cache_types();
   o.check_outputs();
   const auto executor = make_executor(o.executor());
   EvaluationText t = read_text(o.text);
-  std::unique_ptr<LogitsReader> stored;
-  OpenedModel base;
-  if (looks_like_logits_file(o.base)) {
-    stored = std::make_unique<LogitsReader>(o.base);
-  } else {
-    base = open_for_evaluation(o, o.base);
-  }
-  if (stored && !o.save_logits.empty())
-    fail(ErrorKind::kUsage, "--save-base: the logits of {} are stored already", o.base);
-  std::vector<OpenedModel> models;
-  models.push_back(open_for_evaluation(o, o.model));
-  for (const auto* paths : {&o.more, &o.also}) {
-    for (const auto& path : *paths) models.push_back(open_for_evaluation(o, path));
-  }
-  // The tokenizer is the base's where there is one: all models see the same tokens.
-  const ModelSource& first = stored ? *models[0].source : *base.source;
-  uint64_t context = first.spec().context();
-  for (const auto& m : models) context = std::min<uint64_t>(context, m.source->spec().context());
-  TextOptions text = o.text;
-  // Defaults come from the stored logits.
-  if (stored && text.protocol.empty() && text.stride == 0) {
-    text.protocol = stored->header().protocol;
-    if (text.max_windows < 0)
-      text.max_windows =
-          static_cast<int64_t>(std::min<uint64_t>(stored->header().windows, INT_MAX));
-  }
-  make_text_windows(text, first, context, &t);
-  if (stored) check_stored(*stored, first, t, o);
-  std::vector<uint64_t> hashes = {stored ? stored->header().model_hash : base.source->hash()};
-  for (const auto& m : models) {
-    if (stored == nullptr || &m != &models[0]) check_comparable(first, m, t, !o.tokenizer.empty());
-    if (!stored) warn_exchanged(first, m);
-    warn_same_text(*m.source, t.hash);
-    hashes.push_back(m.source->hash());
-  }
-  const int64_t tokens = check_windows(t.windows, first.spec().vocab());
+  KlModels m = open_models(o);
+  make_kl_windows(o, m, &t);
+  const std::vector<uint64_t> hashes = check_models(o, m, t);
+  const int64_t tokens = check_windows(t.windows, m.first().spec().vocab());
   Measurements table = table_of(
-      o, kl_columns(models.size()),
-      settings_of(o, stored ? "kl, stored base" : "kl", hashes, t.windows, *executor), tokens);
-  const auto logits = stored ? nullptr : logits_writer(o, *base.source, t, tokens);
-  if (!stored) {
-    base.model = load_model(*base.source);
-    executor->prepare(base.model);
-  }
-  std::vector<KlCandidate> candidates;
-  for (auto& m : models) {
-    m.model = load_model(*m.source);
-    executor->prepare(m.model);
-    candidates.push_back({.model = m.model, .cache = cache});
-  }
+      o, kl_columns(m.models.size()),
+      settings_of(o, m.stored ? "kl, stored base" : "kl", hashes, t.windows, *executor), tokens);
+  const auto logits = m.stored ? nullptr : logits_writer(o, *m.base.source, t, tokens);
+  const std::vector<KlCandidate> candidates = load_models(*executor, cache, &m);
   TerminalProgress progress(o.quiet);
   const EvaluationFiles files{&table, logits.get()};
   const std::vector<KlResult> results = interruptible(o, table, tokens, [&] {
-    return stored ? evaluate_kl(*executor, *stored, candidates, t.windows, progress, files)
-                  : evaluate_kl(*executor, base.model, candidates, t.windows, progress, files);
+    return m.stored ? evaluate_kl(*executor, *m.stored, candidates, t.windows, progress, files)
+                    : evaluate_kl(*executor, m.base.model, candidates, t.windows, progress, files);
   });
   if (logits) logits->finish();
-  // The figures of the first model, then those of all in one list.
-  Json j = json_of(results.front());
-  j.update({{"base", o.base},
-            {"base_is_stored", stored != nullptr},
-            {"model", o.model},
-            {"protocol", t.protocol.name()},
-            {"protocol_summary", t.protocol.summary()},
-            {"text_hash", fmt::format("{:016x}", t.hash)},
-            {"cache", to_string(cache)},
-            {"windows", t.windows.size()}});
-  for (size_t i = 0; i < results.size(); ++i) {
-    Json one = json_of(results[i]);
-    one["model"] = models[i].path;
-    j["models"].push_back(one);
-  }
-  const bool floor = !o.no_noise_floor && !stored;
-  if (floor) {
-    const KlResult r = noise_floor(*executor, base, t.windows);
-    j["noise_floor_kl_mean"] = r.kl_mean;
-    j["noise_floor_tokens"] = r.tokens;
+  Json j = json_of_models(o, m, t, results);
+  std::optional<KlResult> floor;
+  if (!o.no_noise_floor && !m.stored) {
+    floor = noise_floor(*executor, m.base, t.windows);
+    j["noise_floor_kl_mean"] = floor->kl_mean;
+    j["noise_floor_tokens"] = floor->tokens;
   }
   warn_of_fallbacks(*executor);
   o.write_json(j);
@@ -285,16 +334,7 @@ void eval_kl(const Options& o) {
   const KlResult& f = results.front();
   warn_few_tokens(f.tokens,
                   fmt::format("mean KL {:.2g} +- {:.2g}", f.kl_mean, f.kl_standard_error));
-  if (!o.prints()) return;
-  for (size_t i = 0; i < results.size(); ++i) {
-    if (results.size() > 1) say("{}\n", models[i].path);
-    print(results[i]);
-  }
-  if (floor) {
-    say("noise floor    {:.2e} mean KL of the base in bf16, {} tokens\n",
-        j["noise_floor_kl_mean"].get<double>(), j["noise_floor_tokens"].get<int64_t>());
-  }
-  say("protocol       {}, {} tokens\n", t.description(), results.front().tokens);
+  if (o.prints()) print(m, t, results, floor);
 }
 
 void eval_choice(const Options& o) {

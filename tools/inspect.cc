@@ -84,6 +84,12 @@ Json json_of(const LinearRow& row) {
   return j;
 }
 
+Json values_of(const proto::Evaluation& e) {
+  Json values = Json::object();
+  for (const auto& [name, value] : e.values()) values[name] = value;
+  return values;
+}
+
 Json json_of(const Inspection& i) {
   const auto& spec = i.source.spec();
   Json j = {{"path", i.path},
@@ -115,6 +121,15 @@ Json json_of(const Inspection& i) {
                      {"calibration_hash", fmt::format("{:016x}", p.calibration_hash())},
                      {"seed", p.seed()},
                      {"source_was_compressed", i.made_from_compressed()}};
+  j["files"] = Json::object();  // stored in it, byte for byte
+  for (const auto& b : i.manifest()->blobs()) j["files"][b.name()] = b.plane().bytes();
+  for (const auto& e : p.evaluations()) {
+    j["provenance"]["evaluations"].push_back({{"what", e.what()},
+                                              {"protocol", e.protocol()},
+                                              {"text_hash", fmt::format("{:016x}", e.text_hash())},
+                                              {"tokens", e.tokens()},
+                                              {"values", values_of(e)}});
+  }
   // Opening it has checked the header and the manifest.
   j["checksums"] = {{"manifest", "ok"}, {"weights", "not checked"}};
   return j;
@@ -122,9 +137,23 @@ Json json_of(const Inspection& i) {
 
 void print_provenance(const Inspection& i) {
   const auto& p = i.manifest()->provenance();
-  say("  made by        {} from {} (hash of its weights {:016x})\n  recipe\n", one_line(p.tool()),
+  say("  made by        {} from {} (hash of its weights {:016x})\n", one_line(p.tool()),
       one_line(p.source_name()), p.source_hash());
+  for (const auto& b : i.manifest()->blobs())
+    say("  file           {:<23} {:>9}\n", one_line(b.name()), human_bytes(b.plane().bytes()));
+  say("  calibration    {}, seed {}\n",
+      p.calibration_hash() == 0 ? "none"
+                                : fmt::format("text with hash {:016x}", p.calibration_hash()),
+      p.seed());
+  for (const auto& e : p.evaluations()) {
+    std::string values;
+    for (const auto& [name, value] : std::map(e.values().begin(), e.values().end()))
+      values += fmt::format(", {} {:.6g}", name, value);
+    say("  evaluation     {} by {}, {} tokens of a text with hash {:016x}{}\n", one_line(e.what()),
+        one_line(e.protocol()), e.tokens(), e.text_hash(), one_line(values));
+  }
   std::string_view recipe = p.recipe();
+  say("  recipe\n");
   while (!recipe.empty()) {
     const auto line = recipe.substr(0, recipe.find('\n'));
     say("    {}\n", one_line(line));

@@ -270,11 +270,10 @@ uint64_t Mixed::target() const {
 }
 
 uint64_t Mixed::size_with(const QuantizeSettings& settings) const {
-  constexpr uint64_t kRecord = 520;  // of a linear in the manifest, and of its vectors
   Passes passes;
   passes.push_back(make_quantize_pass(settings));
-  const CompressPlan plan = plan_compression(source_, passes, {});
-  if (o_.target_bytes > 0) return plan.output_bytes + plan.linears.size() * kRecord;
+  const CompressPlan plan = plan_compression(source_, passes, options_);
+  if (o_.target_bytes > 0) return plan.output_bytes;
   uint64_t planes = 0;
   for (const auto& l : plan.linears) planes += l.bytes;
   return planes;
@@ -317,6 +316,12 @@ void Mixed::choose_for_size() {
   choose_for_bytes(groups_, 0);  // the smallest
   for (int i = 0; i < 4; ++i)
     choose_for_bytes(groups_, chosen_bytes(groups_) + target() - size_with(chosen()));
+  // The rest may have grown with the last choice: its names are in the recipe.
+  for (uint64_t size = size_with(chosen()); size > target(); size = size_with(chosen())) {
+    const uint64_t chosen_now = chosen_bytes(groups_), over = size - target();
+    choose_for_bytes(groups_, chosen_now - std::min(chosen_now, over));
+    if (chosen_bytes(groups_) == chosen_now) return;  // the smallest
+  }
 }
 
 double Mixed::measure_result() {

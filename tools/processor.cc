@@ -1,27 +1,35 @@
 #include "tools/processor.h"
 
+#include <time.h>
+
 #include <algorithm>
-#include <chrono>
-#include <numeric>
 #include <vector>
 
 #include "core/parallel.h"
 
 namespace pith::tools {
 
+namespace {
+
+double thread_seconds() {
+  timespec t{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+}  // namespace
+
 double peak_operations(double (*run)(int64_t)) {
-  using Clock = std::chrono::steady_clock;
   constexpr int64_t kRounds = 1 << 18;
-  double best = 0;
-  for (int repeat = 0; repeat < 3; ++repeat) {
-    std::vector<double> done(static_cast<size_t>(8 * thread_count()));
-    const auto begin = Clock::now();
-    parallel_for(static_cast<int64_t>(done.size()),
-                 [&](int64_t i) { done[static_cast<size_t>(i)] = run(kRounds); });
-    const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-    best = std::max(best, std::accumulate(done.begin(), done.end(), 0.0) / seconds);
-  }
-  return best;
+  std::vector<double> rates(static_cast<size_t>(24 * thread_count()));
+  parallel_for(std::ssize(rates), [&](int64_t i) {
+    const double begin = thread_seconds(), operations = run(kRounds);
+    rates[static_cast<size_t>(i)] = operations / std::max(1e-9, thread_seconds() - begin);
+  });
+  // The upper quartile: pieces that began on a processor that was busy or slow count little.
+  const auto upper = rates.begin() + std::ssize(rates) * 3 / 4;
+  std::ranges::nth_element(rates, upper);
+  return *upper * static_cast<double>(thread_count());
 }
 
 double share_of_tokens(const proto::ModelSpec& spec, const LinearInfo& info) {

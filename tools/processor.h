@@ -9,7 +9,7 @@
 namespace pith::tools {
 
 // Operations per second on all threads of a kernel that does nothing else (CpuKernels::int8_peak,
-// f32_peak): the best of three measurements.
+// f32_peak), as if nothing else ran: by the processor time of the threads, which all run at once.
 double peak_operations(double (*run)(int64_t rounds));
 
 // The share of tokens that are multiplied with this linear, on average: below 1 for experts.

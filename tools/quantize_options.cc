@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "core/error.h"
+#include "core/utf8.h"
 #include "formats/text_input.h"
 #include "tools/arguments.h"
 #include "tools/generation.h"
@@ -34,8 +35,11 @@ int64_t group_of(const std::string& text) {
   return g;
 }
 
-// Error(kUsage) naming the option where a regular expression is none.
+// Error(kUsage) naming the option where a regular expression is none, and for bytes that are not
+// UTF-8: the pattern becomes a part of the file's recipe.
 void check_pattern(const std::string& option, const std::string& pattern) {
+  if (valid_utf8_prefix(pattern) != pattern.size())
+    fail(ErrorKind::kUsage, "{} {}: the pattern is not UTF-8", option, one_line(pattern));
   try {
     matches_linear(pattern, {});
   } catch (const Error& e) {
@@ -133,6 +137,10 @@ CLI::App* add_quantize_options(CLI::App& app, QuantizeCommand& o) {
   types +=
       "  or an encoding by name: int4-g32-asym, int3-row-bf16, int4-g32-s8, nf4-g128, "
       "fp8e4m3-128x128, ...\n";
+  types +=
+      "  or one of these, sparse: bf16-2:4, int4-g64-2:4 (2 of every 4 weights of a row are kept, "
+      "the "
+      "others become 0), nf4-g64-4:8, int8-g64-bitmap512 (at most 512 of each row), ...\n";
   types +=
       "  or a scheme of compressed-tensors, in capitals, which means what it means there:\n"
       "  W8A16 W4A16 W4A16_ASYM W8A8 W4A8 FP8 FP8_DYNAMIC FP8_BLOCK MXFP4A16 ...\nMethods:\n";
@@ -287,7 +295,8 @@ CLI::App* add_quantize_options(CLI::App& app, QuantizeCommand& o) {
        "where an interrupted run goes on (default: 0)")
       ->type_name("N")
       ->group(kOutput);
-  c->add_option("--tokenizer", o.tokenizer, "tokenizer file, where none lies beside the model")
+  c->add_option("--tokenizer", o.tokenizer,
+                "tokenizer file (default: the one in the model or beside it)")
       ->type_name("FILE")
       ->group(kOutput);
   c->add_flag("--no-verify", o.no_verify,

@@ -13,15 +13,6 @@
 namespace pith::tools {
 namespace {
 
-bool is_type(const std::string& name) {
-  try {
-    encoding_for_type(name);
-    return true;
-  } catch (const Error& e) {
-    return e.kind() == ErrorKind::kUnsupported;  // a scheme that pith does not have
-  }
-}
-
 bool is_method(const std::string& name) {
   const auto is = [&](const auto& m) { return name == m.name; };
   return std::ranges::any_of(methods(), is) || std::ranges::any_of(scalings(), is);
@@ -30,7 +21,7 @@ bool is_method(const std::string& name) {
 bool rounds_by_gptq(const QuantizeSettings& s) { return s.method.rounding->stage != nullptr; }
 
 bool has_scales(const Encoding& e) {
-  return e.kind == EncodingKind::kInt || e.kind == EncodingKind::kNf4;
+  return e.value_kind() == EncodingKind::kInt || e.value_kind() == EncodingKind::kNf4;
 }
 
 struct Useless {
@@ -43,7 +34,7 @@ struct Useless {
 
 void require_no_type_as_output(const std::string& output) {
   if (output.find_first_of("/.") != std::string::npos) return;
-  if (!is_type(output) && !is_method(output)) return;
+  if (!is_type_name(output) && !is_method(output)) return;
   fail(ErrorKind::kUsage,
        "OUT is \"{}\", the name of a {}: pith quantize IN OUT TYPE (./{} writes a file of that "
        "name)",
@@ -69,15 +60,41 @@ void require_one_target(const QuantizeCommand& o) {
     require_weights_only("--tensor-type", t.substr(t.rfind('=') + 1));
 }
 
-void warn_of_useless_options(const QuantizeCommand& o, const QuantizeSettings& settings,
-                             const ModelSource& source, bool has_text) {
+void warn_of_method(const MethodChoice& asked, const QuantizeSettings& settings, bool has_text) {
+  const std::string type = to_string(settings.linears), now = settings.method.name();
+  if (now == asked.name()) return;
+  if (settings.linears.kind == EncodingKind::kDense) {
+    warn(fmt::format("{} changes nothing for {}: plain rounding{}", asked.name(), type,
+                     has_text ? "" : ", without a calibration text"));
+    return;
+  }
+  const Method& rounding = *settings.method.rounding;
+  const std::string alone = row_method(rounding, settings.linears, has_text);
+  const bool could_weigh = row_method(rounding, settings.linears, true) != alone;
+  warn(
+      fmt::format("gptq does not round {}: {} instead of {}{}", type,
+                  settings.method.scaling != nullptr ? now : alone, asked.name(),
+                  could_weigh && settings.method.scaling == nullptr
+                      ? "; it weighs by inputs where there is a text: --calib FILE, or --calib self"
+                      : ""));
+}
+
+void warn_of_useless_options(const QuantizeCommand& o, const MethodChoice& asked,
+                             const QuantizeSettings& settings, const ModelSource& source,
+                             bool has_text) {
   const QuantizeCommand unchanged;
   const bool gptq = rounds_by_gptq(settings);
-  const bool smooths = settings.method.scaling != nullptr &&
-                       std::string_view(settings.method.scaling->name) == "smoothquant";
+  const auto is_smoothquant = [](const MethodChoice& m) {
+    return m.scaling != nullptr && std::string_view(m.scaling->name) == "smoothquant";
+  };
+  const bool smooths = is_smoothquant(settings.method);
   const bool scales = has_scales(settings.linears);
-  const char* const not_gptq = "the method is not gptq";
+  const char* const not_gptq =
+      asked.rounding->stage != nullptr ? "gptq does not round this type" : "the method is not gptq";
   const char* const no_text = "no calibration text is read";
+  const char* const not_smoothquant = is_smoothquant(asked)
+                                          ? "smoothquant changes nothing for this type"
+                                          : "the method is not smoothquant";
   const Useless all[] = {
       {!gptq && o.gptq.damping != unchanged.gptq.damping, "--damp-percent", not_gptq},
       {!gptq && o.gptq.refine != unchanged.gptq.refine, "--refine", not_gptq},
@@ -89,7 +106,7 @@ void warn_of_useless_options(const QuantizeCommand& o, const QuantizeSettings& s
       {!gptq && o.max_fallbacks != unchanged.max_fallbacks, "--max-fallbacks", not_gptq},
       {o.mixed() && o.type != unchanged.type && !input_for_type(o.type).rounds(), "TYPE",
        "the target chooses the types, among --candidates"},
-      {!smooths && o.smooth_alpha != 0, "--smooth-alpha", "the method is not smoothquant"},
+      {!smooths && o.smooth_alpha != 0, "--smooth-alpha", not_smoothquant},
       {!o.mixed() && !o.candidates.empty(), "--candidates", "no target is given"},
       {!o.mixed() && !o.costs.empty(), "--costs", "no target is given"},
       {source.spec().tied_head() && o.head_type != unchanged.head_type, "--head-type",
@@ -100,7 +117,7 @@ void warn_of_useless_options(const QuantizeCommand& o, const QuantizeSettings& s
       {!has_text && o.no_sequential, "--no-sequential", no_text},
       {!has_text && o.no_propagate, "--no-propagate", no_text},
       {!has_text && o.device != unchanged.device, "--device", no_text},
-      {settings.linears.kind != EncodingKind::kInt && o.symmetric, "--sym",
+      {settings.linears.value_kind() != EncodingKind::kInt && o.symmetric, "--sym",
        "only integers have zero points"},
       {!scales && o.bf16_scales, "--bf16-scales", "the type has no such scales"},
       {!scales && o.two_level, "--two-level-scales", "the type has no such scales"},
@@ -157,7 +174,7 @@ void warn_of_choices(const QuantizeCommand& o, const QuantizeSettings& settings,
                       o.model, most->first));
     }
   }
-  if (settings.linears.kind == EncodingKind::kInt && settings.linears.bits == 2 &&
+  if (settings.linears.value_kind() == EncodingKind::kInt && settings.linears.bits == 2 &&
       !rounds_by_gptq(settings)) {
     warn(fmt::format("2 bits with {} lose most of a model: --method gptq keeps more",
                      settings.method.name()));

@@ -13,8 +13,11 @@ void require_no_type_as_output(const std::string& output);
 // Error(kUsage) for several targets, and for types that round inputs where only weights are chosen.
 void require_one_target(const QuantizeCommand& o);
 
-void warn_of_useless_options(const QuantizeCommand& o, const QuantizeSettings& settings,
-                             const ModelSource& source, bool has_text);
+// Where the method that was asked for is not the one of `settings`, as types have it.
+void warn_of_method(const MethodChoice& asked, const QuantizeSettings& settings, bool has_text);
+void warn_of_useless_options(const QuantizeCommand& o, const MethodChoice& asked,
+                             const QuantizeSettings& settings, const ModelSource& source,
+                             bool has_text);
 void warn_of_choices(const QuantizeCommand& o, const QuantizeSettings& settings,
                      const ModelSource& source, const CompressPlan& plan);
 

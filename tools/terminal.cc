@@ -232,19 +232,12 @@ TerminalProgress::TerminalProgress(bool quiet)
     : Progress(interrupt()), quiet_(quiet), terminal_(is_terminal(2)) {}
 TerminalProgress::~TerminalProgress() { end(); }
 
-void TerminalProgress::begin(const std::string& what, int64_t total) {
+void TerminalProgress::begin(const std::string& what, int64_t total, int64_t done) {
   what_ = what;
   total_ = std::max<int64_t>(1, total);
-  first_ = 0;
-  begin_ = Clock::now();
-  show(0, "");
-}
-
-void TerminalProgress::resume(int64_t done) {
-  if (done <= 0) return;
   first_ = done;
-  note(fmt::format("resuming at {:.0f} %",
-                   100 * static_cast<double>(done) / static_cast<double>(total_)));
+  begin_ = Clock::now();
+  show(done, "");
 }
 
 void TerminalProgress::advance(int64_t done, const std::string& detail) {

@@ -67,8 +67,7 @@ class TerminalProgress final : public Progress {
  public:
   explicit TerminalProgress(bool quiet);
   ~TerminalProgress() override;
-  void begin(const std::string& what, int64_t total) override;
-  void resume(int64_t done) override;
+  void begin(const std::string& what, int64_t total, int64_t done = 0) override;
   void advance(int64_t done, const std::string& detail) override;
   void end() override;
   void note(const std::string& line) override;

@@ -21,7 +21,11 @@ struct Options : Common {
 // The tokenizer of a model, or of a tokenizer's file.
 std::unique_ptr<Tokenizer> tokenizer_of(const Options& o) {
   const bool alone = o.model.ends_with("tokenizer.json") || o.model.ends_with("tokenizer.model");
-  if (alone && is_regular_file(o.model)) return make_tokenizer(read_tokenizer_file(o.model));
+  if (alone && is_regular_file(o.model)) {
+    if (!o.tokenizer.empty())
+      fail(ErrorKind::kUsage, "{} is a tokenizer itself: leave out --tokenizer", o.model);
+    return make_tokenizer(read_tokenizer_file(o.model));
+  }
   ModelOptions model;
   model.model = o.model;
   model.tokenizer = o.tokenizer;
@@ -94,7 +98,8 @@ void add_tokenize(CLI::App& app) {
   c->add_flag("--plain", o->plain, "without the BOS and EOS that the tokenizer adds")->group(kText);
   c->add_flag("--ids", o->ids, "print the ids alone, on one line")->group(kShown);
   c->add_flag("--count", o->count, "print how many there are")->group(kShown);
-  c->add_option("--tokenizer", o->tokenizer, "a tokenizer file that does not lie beside the model")
+  c->add_option("--tokenizer", o->tokenizer,
+                "tokenizer file (default: the one in the model or beside it)")
       ->type_name("FILE")
       ->group(kModelGroup);
   o->Common::add_to(*c);

@@ -3,7 +3,7 @@
 // from more memory than the L2 cache holds. JSON to standard output, one object a line.
 //
 //   gpu_bench [--quick]
-//   gpu_bench --plans     products of 16 to 128 tokens by every plan (runtime/cuda_kernels/gemm/gemm_plan.h)
+//   gpu_bench --plans     products of 16 to 128 tokens by every plan (gemm/gemm_plan.h)
 
 #include <cuda_runtime_api.h>
 
@@ -22,6 +22,7 @@
 
 namespace {
 
+using pith::NumberFormat;
 using namespace pith::cuda;
 
 constexpr uint64_t kTurns = uint64_t{256} << 20;  // bytes that are gone through before any again
@@ -98,10 +99,10 @@ void report(const std::string& what, const Times& t, double bytes, double operat
   std::fflush(stdout);
 }
 
-TileWeight weight_in(const Memory& memory, Codes codes, int64_t n, int64_t k, int group, int turn,
-                     double* bytes) {
+TileWeight weight_in(const Memory& memory, NumberFormat format, int64_t n, int64_t k, int group,
+                     int turn, double* bytes) {
   TileWeight w{};
-  w.codes = codes;
+  w.format = format;
   w.scale_type = Scales::kF16;
   w.n = n;
   w.k = k;
@@ -110,7 +111,7 @@ TileWeight weight_in(const Memory& memory, Codes codes, int64_t n, int64_t k, in
   w.groups = k / group;
   w.group_shift = std::countr_zero(static_cast<unsigned>(group / 16));
   w.zero = 8;
-  const Parts parts = parts_of(codes);
+  const Parts parts = parts_of(format);
   const auto low = static_cast<uint64_t>(part_bytes(w.tiles, w.stages, parts.low)),
              high = static_cast<uint64_t>(part_bytes(w.tiles, w.stages, parts.high)),
              scales = static_cast<uint64_t>(n * w.groups * 2), all = low + high + scales;
@@ -158,7 +159,7 @@ std::vector<GemmPlan> plans_of(int64_t m, const Chip& chip) {
     for (const int32_t stages : {2, 3, 4}) {
       for (const int32_t splits : {1, 2, 4, 8}) {
         const GemmPlan plan{static_cast<int32_t>(std::min<int64_t>(m, 64)), warps, stages, splits};
-        if (shared_bytes(Codes::kInt4, 2, plan) <= chip.shared_bytes) all.push_back(plan);
+        if (shared_bytes(NumberFormat::kInt4, 2, plan) <= chip.shared_bytes) all.push_back(plan);
       }
     }
   }
@@ -177,7 +178,7 @@ void plans() {
       for (const GemmPlan& plan : plans_of(m, chip)) {
         double bytes = 0;
         const auto weight = [&](int turn) {
-          return weight_in(weights, Codes::kInt4, n, k, 128, turn, &bytes);
+          return weight_in(weights, NumberFormat::kInt4, n, k, 128, turn, &bytes);
         };
         const HalfInputs inputs{x.as<uint16_t>(), k, scales.as<float>(), m};
         const Product product(weight(0), inputs, y.as<float>(), &plan);
@@ -202,13 +203,14 @@ void by_pieces(const TileWeight& w, int64_t m, const std::function<void(int64_t,
 void products(bool quick) {
   struct Type {
     const char* name;
-    Codes codes;
+    NumberFormat format;
     int group;
   };
-  const Type types[] = {{"int4-g128", Codes::kInt4, 128}, {"int4-g64", Codes::kInt4, 64},
-                        {"int8-g128", Codes::kInt8, 128}, {"int3-g64", Codes::kInt3, 64},
-                        {"nf4-g64", Codes::kNf4, 64},     {"mxfp4", Codes::kE2M1, 32},
-                        {"e4m3-g128", Codes::kE4M3, 128}};
+  const Type types[] = {
+      {"int4-g128", NumberFormat::kInt4, 128}, {"int4-g64", NumberFormat::kInt4, 64},
+      {"int8-g128", NumberFormat::kInt8, 128}, {"int3-g64", NumberFormat::kInt3, 64},
+      {"nf4-g64", NumberFormat::kNf4, 64},     {"mxfp4", NumberFormat::kE2M1, 32},
+      {"e4m3-g128", NumberFormat::kE4M3, 128}};
   const int64_t shapes[][2] = {{4096, 4096}, {14336, 4096}, {4096, 14336}, {28672, 8192}};
   const int64_t most = quick ? 64 : 4096;
   const Memory weights(2 * kTurns), halves(uint64_t{28672} * 8192 * 2),
@@ -238,16 +240,16 @@ void products(bool quick) {
       for (const Type& type : types) {
         double bytes = 0;
         if (m <= 256) {
-          const Product product(weight_in(weights, type.codes, n, k, type.group, 0, &bytes), inputs,
-                                y.as<float>());
+          const Product product(weight_in(weights, type.format, n, k, type.group, 0, &bytes),
+                                inputs, y.as<float>());
           const Times t = measure([&](int turn) {
-            product.run(weight_in(weights, type.codes, n, k, type.group, turn, &bytes));
+            product.run(weight_in(weights, type.format, n, k, type.group, turn, &bytes));
           });
           report(std::string("quant_gemm ") + type.name + of, t, bytes, operations, beside);
         }
-        if (m < 64 || beside == 0 || type.codes != Codes::kInt4) continue;
+        if (m < 64 || beside == 0 || type.format != NumberFormat::kInt4) continue;
         const Times t = measure([&](int turn) {
-          const TileWeight w = weight_in(weights, type.codes, n, k, type.group, turn, &bytes);
+          const TileWeight w = weight_in(weights, type.format, n, k, type.group, turn, &bytes);
           by_pieces(w, m, [&](int64_t first, int64_t count) {
             must(ops.dequantize({w, first, count, halves.as<uint16_t>()}, stream));
             must(ops.cublas_gemm_f16({halves.as<uint16_t>(), count * 16, inputs, sums.as<float>()},
@@ -263,8 +265,8 @@ void products(bool quick) {
         if (m < 64 || !ops.has_cublas_gemm_8(floats)) continue;
         double bytes = 0;
         const Times t = measure([&](int turn) {
-          TileWeight w = weight_in(weights, floats ? Codes::kE4M3 : Codes::kInt8, n, k,
-                                   static_cast<int>(k), turn, &bytes);
+          TileWeight w = weight_in(weights, floats ? NumberFormat::kE4M3 : NumberFormat::kInt8, n,
+                                   k, static_cast<int>(k), turn, &bytes);
           w.group_shift = kWholeRow;
           w.zero = 128;
           if (floats)
@@ -274,7 +276,7 @@ void products(bool quick) {
             must(ops.unpack_bytes({w, first, count, halves.data}, stream));
             must(ops.cublas_gemm_8({halves.data, codes.data, m, rows, k, floats, sums.data},
                                    stream));
-            must(ops.int8_epilogue(
+            must(ops.gemm_8_epilogue(
                 {sums.data, floats, rows, rows, m, w, first * 16, scales.as<float>(),
                  y.as<float>() + first * 16, n, nullptr, false},
                 stream));
@@ -295,11 +297,12 @@ struct HeadShape {
 void attention(const HeadShape& shape, bool quick) {
   struct Type {
     const char* name;
-    CacheType type;
+    NumberFormat type;
     uint64_t bytes;
   };
-  const Type types[] = {
-      {"f16", CacheType::kF16, 2}, {"int8", CacheType::kInt8, 1}, {"fp8", CacheType::kFp8, 1}};
+  const Type types[] = {{"f16", NumberFormat::kF16, 2},
+                        {"int8", NumberFormat::kInt8, 1},
+                        {"fp8", NumberFormat::kE4M3, 1}};
   const int64_t heads = shape.heads, kv_heads = shape.kv_heads, d = shape.d;
   void* arrived = nullptr;  // zeroed
   must(ops.allocate(8 * (heads + 1) * 4, &arrived));
@@ -337,21 +340,21 @@ void attention(const HeadShape& shape, bool quick) {
                             per_slot,
                             kv_heads,
                             d};
-          must(ops.attend({cache,
-                           {of_slots.as<int32_t>(), of_at.as<int32_t>(), batch},
-                           q.as<float>(),
-                           heads,
-                           0,
-                           0.088f,
-                           0,
-                           nullptr,
-                           chunks,
-                           sums.as<float>(),
-                           out.as<float>(),
-                           static_cast<int32_t*>(arrived),
-                           {},
-                           {}},
-                          stream));
+          must(ops.decode_attention({cache,
+                                     {of_slots.as<int32_t>(), of_at.as<int32_t>(), batch},
+                                     q.as<float>(),
+                                     heads,
+                                     0,
+                                     0.088f,
+                                     0,
+                                     nullptr,
+                                     chunks,
+                                     sums.as<float>(),
+                                     out.as<float>(),
+                                     static_cast<int32_t*>(arrived),
+                                     {},
+                                     {}},
+                                    stream));
         });
         report(std::string("attend ") + shape.name + " " + type.name +
                    " batch=" + std::to_string(batch) + " context=" + std::to_string(length),
@@ -377,7 +380,7 @@ void experts(bool quick) {
   double bytes = 0;
   std::vector<TileWeight> all;
   for (int i = 0; i < 2 * kExperts; ++i)
-    all.push_back(weight_in(weights, Codes::kInt4, n, k, 128, i, &bytes));
+    all.push_back(weight_in(weights, NumberFormat::kInt4, n, k, 128, i, &bytes));
   must(ops.upload(tables.data, all.data(), all.size() * sizeof(TileWeight), stream));
   must(ops.wait(stream));
   const TileWeight* const to[2] = {tables.as<TileWeight>(), tables.as<TileWeight>() + kExperts};

@@ -62,11 +62,11 @@ void layer(GpuAlgebra& algebra, int64_t n, int64_t k, int64_t tokens) {
   const double factored =
       seconds(device, [&] { factor = GptqFactor::make(algebra, s.gram.data(), k, 128, options); });
   const OwnedWeight to = allocate_weight(e, n, k);
-  std::vector<uint64_t> meant(static_cast<size_t>(n));
+  std::vector<uint64_t> row_hashes(static_cast<size_t>(n));
   const double rounded = seconds(device, [&] {
     algebra.for_row_panels(n, 1, GptqFactor::row_bytes(k, 128), [&](int64_t begin, int64_t end) {
       factor->encode(options, {e, n, k, begin, end - begin, w.data() + begin * k, nullptr, 0,
-                               to.planes, meant.data() + begin});
+                               to.planes, row_hashes.data() + begin});
     });
   });
   factor = {};

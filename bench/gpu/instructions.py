@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The loops of kernels as machine code: how many instructions of what kind, all their paths counted.
 
-  bench/gpu/instructions.py build/cuda/libpith_cuda.so --kernel 'quant_gemv_kernel<F16Math<Codes::kInt4>'
+  bench/gpu/instructions.py build/cuda/libpith_cuda.so --kernel 'quant_gemv_kernel<F16Math<NumberFormat::kInt4>'
   bench/gpu/instructions.py build/cuda/libpith_cuda.so --forbid-division       fails where an inner loop divides integers
 
 A multiprocessor of a GPU begins four instructions of a warp a clock: 132 of them at 1.7 GHz have 0.3 for each byte that
@@ -17,8 +17,8 @@ import sys
 
 from resources import short_name
 
-CODES = ("Int2", "Int3", "Int4", "Int5", "Int6", "Int8", "Nf4", "E2M1", "E4M3", "E5M2", "F16", "BF16")
-CACHES = ("F32", "F16", "BF16", "Int8", "Fp8")
+# By NumberFormat of formats/encodings/number_format.h.
+FORMATS = ("F32", "F16", "BF16", "E4M3", "E5M2", "Int8", "Int4", "Int2", "Int3", "Int5", "Int6", "Nf4", "E2M1")
 WHAT = {
     "tensor": ("HMMA", "IMMA"),
     "global": ("LDG", "LDGSTS", "STG"),
@@ -41,9 +41,7 @@ def disassemble(cuobjdump, library, arch):
 
 
 def name_of(function):
-    name = re.sub(r"\(pith::cuda::(Codes|CacheType)\)(\d+)",
-                  lambda m: f"{m[1]}::k{(CODES if m[1] == 'Codes' else CACHES)[int(m[2])]}", function)
-    return short_name(name)
+    return short_name(re.sub(r"\(pith::NumberFormat\)(\d+)", lambda m: f"NumberFormat::k{FORMATS[int(m[1])]}", function))
 
 
 def inner_loops(code):

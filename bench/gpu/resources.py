@@ -47,7 +47,7 @@ def parse(text):
 
 def short_name(function):
     """Of a function, without namespaces (that of a file has other names elsewhere) and arguments."""
-    name = re.sub(r"\(anonymous namespace\)::|_INTERNAL_\w+::|pith::cuda::|^void ", "", function)
+    name = re.sub(r"\(anonymous namespace\)::|_INTERNAL_\w+::|pith::(cuda::)?|^void ", "", function)
     depth = 0
     for at, c in enumerate(name):  # up to the arguments
         depth += (c == "<") - (c == ">")

@@ -31,6 +31,32 @@ const EncodingOps& ops(EncodingKind kind) {
 }
 std::span<const EncodingOps* const> encoding_table() { return kTable; }
 
+std::optional<NumberFormat> number_format(const Encoding& e) {
+  switch (e.kind) {
+    case EncodingKind::kDense:
+      if (e.dtype == DType::kF32) return NumberFormat::kF32;
+      if (e.dtype == DType::kF16) return NumberFormat::kF16;
+      if (e.dtype == DType::kBF16) return NumberFormat::kBF16;
+      return std::nullopt;
+    case EncodingKind::kFp8:
+      return e.dtype == DType::kF8E4M3 ? NumberFormat::kE4M3 : NumberFormat::kE5M2;
+    case EncodingKind::kInt:
+      return int_format(e.bits);
+    case EncodingKind::kNf4:
+      return NumberFormat::kNf4;
+    case EncodingKind::kMx:
+      return NumberFormat::kE2M1;
+    case EncodingKind::kTcq:
+      return e.bits == 2   ? NumberFormat::kTcq2
+             : e.bits == 3 ? NumberFormat::kTcq3
+                           : NumberFormat::kTcq4;
+    case EncodingKind::kGgml:
+    case EncodingKind::kSparse:
+      break;
+  }
+  return std::nullopt;
+}
+
 const char* plane_name(PlaneKind kind) {
   switch (kind) {
     case PlaneKind::kCodes:
@@ -146,23 +172,6 @@ Weight encode(const Encoding& e, int64_t n, int64_t k, const float* w) {
     ops(e.kind).encode(e, n, k, begin, end - begin, w + begin * k, absmax, out.planes);
   });
   return std::move(out.weight);
-}
-
-Weight slice_rows(const Weight& w, int64_t row, int64_t rows) {
-  if (row < 0 || rows < 0 || row > w.n || rows > w.n - row)
-    fail(ErrorKind::kCorrupt, "{} rows from {} on of {}", rows, row, w.n);
-  Weight out{.encoding = w.encoding, .n = rows, .k = w.k, .planes = {}, .owner = w.owner};
-  for (const auto& l : plane_layouts(w.encoding, w.n, w.k)) {
-    const bool whole = row == 0 && rows == w.n;
-    if (!whole && (row % l.unit_rows != 0 || (row + rows != w.n && rows % l.unit_rows != 0))) {
-      fail(ErrorKind::kUnsupported, "{} cannot be cut at row {}", to_string(w.encoding), row);
-    }
-    const uint64_t begin = static_cast<uint64_t>(row / l.unit_rows) * l.unit_bytes;
-    const uint64_t units = static_cast<uint64_t>((rows + l.unit_rows - 1) / l.unit_rows);
-    out.planes.push_back(
-        {l.kind, whole ? w.plane(l.kind) : w.plane(l.kind).subspan(begin, units * l.unit_bytes)});
-  }
-  return out;
 }
 
 }  // namespace pith

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,6 +19,7 @@
 
 #include "core/dtype.h"
 #include "formats/encodings/content_id.h"
+#include "formats/encodings/number_format.h"
 
 namespace pith {
 
@@ -135,6 +137,10 @@ struct Encoding {
   static Encoding of_ggml(GgmlType type) { return {.kind = EncodingKind::kGgml, .ggml = type}; }
 };
 
+// How the codes of a weight are stored, for kernels; none for blocks of GGUF, sparse weights and
+// dense ones that are no floats of 16 or 32 bits.
+std::optional<NumberFormat> number_format(const Encoding& e);
+
 enum class PlaneKind : uint8_t { kCodes, kScales, kZeros, kRowScales, kIndices };
 const char* plane_name(PlaneKind kind);
 
@@ -216,8 +222,5 @@ struct OwnedWeight {
   std::vector<MutablePlane> planes;
 };
 OwnedWeight allocate_weight(const Encoding& e, int64_t n, int64_t k);
-
-// A view of rows [row, row + rows); Error(kUnsupported) where a plane cannot be cut there.
-Weight slice_rows(const Weight& w, int64_t row, int64_t rows);
 
 }  // namespace pith

@@ -4,7 +4,6 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <numeric>
 
 #include "core/bytes.h"
 #include "core/error.h"
@@ -21,30 +20,15 @@ int64_t group_of(const Sparsity& s, int64_t k) {
   return s.kind == SparsityKind::kNM ? s.of : std::max<int64_t>(k, 1);
 }
 
-std::span<const uint32_t> row_of(std::span<const uint32_t> mask, int64_t k, int64_t row) {
-  const auto words = static_cast<size_t>(mask_words(k));
-  return mask.subspan(static_cast<size_t>(row) * words, words);
-}
-
 int64_t count_kept(std::span<const uint32_t> mask_row, int64_t begin, int64_t end) {
   int64_t count = 0;
-  for (int64_t c = begin; c < end; ++c) count += is_kept(mask_row, c) ? 1 : 0;
-  return count;
-}
-
-// The kept values of each row [K], 0 behind the last.
-std::vector<float> gather_rows(const Sparsity& s, int64_t k, int64_t rows,
-                               std::span<const uint32_t> mask, const float* w) {
-  const int64_t kept = kept_per_row(s, k);
-  std::vector<float> values(static_cast<size_t>(rows * kept));
-  for (int64_t r = 0; r < rows; ++r) {
-    float* to = values.data() + r * kept;
-    const auto mask_row = row_of(mask, k, r);
-    for (int64_t c = 0; c < k; ++c) {
-      if (is_kept(mask_row, c)) *to++ = w[r * k + c];
-    }
+  for (int64_t c = begin; c < end;) {
+    const int64_t bit = c % 32, bits = std::min(32 - bit, end - c);
+    const uint32_t some = bits == 32 ? ~uint32_t{0} : (uint32_t{1} << bits) - 1;
+    count += std::popcount(mask_row[static_cast<size_t>(c / 32)] >> bit & some);
+    c += bits;
   }
-  return values;
+  return count;
 }
 
 // ---- Table row ----
@@ -71,19 +55,21 @@ void check(const Encoding& e) {
   switch (s.kind) {
     case SparsityKind::kNM:
       if (s.of < 2 || s.of > kMaxGroup || s.kept < 1 || s.kept >= s.of) {
-        fail(ErrorKind::kUsage, "{} of each {} values kept: 1 to m - 1 of m, m at most {}", s.kept,
-             s.of, kMaxGroup);
+        fail(ErrorKind::kUsage, "{}:{}: n:m keeps 1 to m - 1 of every m columns, m at most {}",
+             s.kept, s.of, kMaxGroup);
       }
       break;
     case SparsityKind::kBitmap:
-      if (s.of != 0 || s.kept < 1 || s.kept > kMaxKept)
-        fail(ErrorKind::kUsage, "{} values kept of each row", s.kept);
+      if (s.of != 0 || s.kept < 1 || s.kept > kMaxKept) {
+        fail(ErrorKind::kUsage, "bitmap{}: a bitmap keeps 1 to {} columns of each row", s.kept,
+             kMaxKept);
+      }
       break;
     default:
       fail(ErrorKind::kUsage, "a sparse encoding that says nothing of what is kept");
   }
   const Encoding inner = e.inner();
-  if (!can_encode(inner))
+  if (!can_encode(inner) || inner.kind == EncodingKind::kTcq)
     fail(ErrorKind::kUsage, "{} cannot hold the values of a sparse matrix", to_string(inner));
   ops(inner.kind).check(inner);
 }
@@ -141,15 +127,19 @@ bool parse_sparsity(std::string_view name, Sparsity* to) {
   return true;
 }
 
-std::vector<uint32_t> magnitude_mask(const Sparsity& s, int64_t k, int64_t rows, const float* w) {
+std::vector<uint32_t> magnitude_mask(const Sparsity& s, int64_t k, int64_t rows, const float* w,
+                                     std::span<const uint32_t> among) {
   const int64_t group = group_of(s, k);
   std::vector<uint32_t> mask(static_cast<size_t>(rows * mask_words(k)));
   std::vector<int64_t> order;
   for (int64_t r = 0; r < rows; ++r) {
     uint32_t* const words = mask.data() + r * mask_words(k);
+    const auto allowed = among.empty() ? among : mask_row(among, k, r);
     for (int64_t begin = 0; begin < k; begin += group) {
-      order.resize(static_cast<size_t>(std::min(group, k - begin)));
-      std::iota(order.begin(), order.end(), begin);
+      order.clear();
+      for (int64_t c = begin; c < std::min(k, begin + group); ++c) {
+        if (allowed.empty() || is_kept(allowed, c)) order.push_back(c);
+      }
       const int64_t kept = std::min<int64_t>(s.kept, std::ssize(order));
       std::partial_sort(order.begin(), order.begin() + kept, order.end(),
                         [&](int64_t a, int64_t b) {
@@ -163,14 +153,35 @@ std::vector<uint32_t> magnitude_mask(const Sparsity& s, int64_t k, int64_t rows,
   return mask;
 }
 
+std::vector<uint32_t> filled_mask(const Sparsity& s, int64_t k, std::span<const uint32_t> mask) {
+  std::vector<uint32_t> filled(mask.begin(), mask.end());
+  if (s.kind != SparsityKind::kNM || k == 0) return filled;
+  const int64_t words = mask_words(k);
+  for (int64_t r = 0; r < std::ssize(mask) / words; ++r) {
+    uint32_t* const row = filled.data() + r * words;
+    for (int64_t begin = 0; begin < k; begin += s.of) {
+      const int64_t end = std::min(k, begin + s.of);
+      int64_t missing =
+          std::min(s.kept, end - begin) - count_kept(mask_row(mask, k, r), begin, end);
+      for (int64_t c = begin; c < end && missing > 0; ++c) {
+        const uint32_t bit = 1u << (c % 32);
+        if ((row[c / 32] & bit) != 0) continue;
+        row[c / 32] |= bit;
+        --missing;
+      }
+    }
+  }
+  return filled;
+}
+
 void check_mask(const Sparsity& s, int64_t k, int64_t row, std::span<const uint32_t> mask) {
   const int64_t words = mask_words(k), group = group_of(s, k);
   for (int64_t r = 0; r < (words == 0 ? 0 : std::ssize(mask) / words); ++r) {
-    const auto mask_row = row_of(mask, k, r);
-    if (count_kept(mask_row, k, 32 * words) != 0)
+    const auto bits_of_row = mask_row(mask, k, r);
+    if (count_kept(bits_of_row, k, 32 * words) != 0)
       fail(ErrorKind::kCorrupt, "row {}: a column beyond the {} of the matrix is kept", row + r, k);
     for (int64_t begin = 0; begin < k; begin += group) {
-      const int64_t end = std::min(k, begin + group), kept = count_kept(mask_row, begin, end),
+      const int64_t end = std::min(k, begin + group), kept = count_kept(bits_of_row, begin, end),
                     most = std::min(s.kept, end - begin);
       if (kept > most || (kept < most && s.kind == SparsityKind::kNM)) {
         fail(ErrorKind::kCorrupt, "row {}: {} columns of [{}, {}) are kept, {} are stored", row + r,
@@ -187,12 +198,16 @@ void encode_masked(const Encoding& e, int64_t n, int64_t k, int64_t row, int64_t
   if (mask.size() != words)
     fail(ErrorKind::kUsage, "a mask of {} words for {} x {} weights", mask.size(), rows, k);
   check_mask(e.sparsity, k, row, mask);
-  const auto values = gather_rows(e.sparsity, k, rows, mask, w);
+  const auto values = gather_kept(e.sparsity, k, rows, mask, w, k);
   const Encoding inner = e.inner();
   ops(inner.kind)
       .encode(inner, n, kept_per_row(e.sparsity, k), row, rows, values.data(), tensor_absmax, to);
+  store_mask(k, row, mask, to);
+}
+
+void store_mask(int64_t k, int64_t row, std::span<const uint32_t> mask, MutablePlanes to) {
   std::memcpy(find_plane(to, PlaneKind::kIndices).data() + 4 * row * mask_words(k), mask.data(),
-              4 * words);
+              mask.size_bytes());
 }
 
 Weight kept_values(const Weight& w) {
@@ -216,9 +231,9 @@ void expand_rows(const Sparsity& s, int64_t k, int64_t rows, std::span<const uin
   const int64_t kept = kept_per_row(s, k);
   for (int64_t r = 0; r < rows; ++r) {
     const float* from = values + r * kept;
-    const auto mask_row = row_of(mask, k, r);
-    for (size_t word = 0; word < mask_row.size(); ++word) {
-      for (uint32_t bits = mask_row[word]; bits != 0; bits &= bits - 1)
+    const auto bits_of_row = mask_row(mask, k, r);
+    for (size_t word = 0; word < bits_of_row.size(); ++word) {
+      for (uint32_t bits = bits_of_row[word]; bits != 0; bits &= bits - 1)
         out[r * k + static_cast<int64_t>(32 * word) + std::countr_zero(bits)] = *from++;
     }
   }

@@ -22,21 +22,24 @@
 #include <vector>
 
 #include "formats/encodings/encoding.h"
+#include "formats/encodings/mask.h"
 
 namespace pith {
 
 int64_t kept_per_row(const Sparsity& s, int64_t k);  // K
-inline int64_t mask_words(int64_t k) { return (k + 31) / 32; }
-inline bool is_kept(std::span<const uint32_t> mask_row, int64_t column) {
-  return (mask_row[static_cast<size_t>(column / 32)] >> (column % 32) & 1u) != 0;
-}
 
 std::string to_string(const Sparsity& s);                  // "2:4", "bitmap512"
 bool parse_sparsity(std::string_view name, Sparsity* to);  // false where it is none
 
 // The K largest magnitudes of every row [k], within every m columns under kNM; of equal ones the
-// left. w is f32 [rows, k]; returns words [rows, mask_words(k)].
-std::vector<uint32_t> magnitude_mask(const Sparsity& s, int64_t k, int64_t rows, const float* w);
+// left. w is f32 [rows, k]; returns words [rows, mask_words(k)]. `among`, a mask of the same size:
+// only of the columns that it keeps, so that fewer may be kept than the pattern has (filled_mask()
+// adds the rest); empty: of all.
+std::vector<uint32_t> magnitude_mask(const Sparsity& s, int64_t k, int64_t rows, const float* w,
+                                     std::span<const uint32_t> among = {});
+// A mask [rows, mask_words(k)] and, under kNM, the leftmost other columns of each group that keeps
+// fewer than it must.
+std::vector<uint32_t> filled_mask(const Sparsity& s, int64_t k, std::span<const uint32_t> mask);
 
 // Error(kCorrupt) naming the row where a mask [rows, mask_words(k)] keeps more columns than it may,
 // fewer under kNM, or one beyond k. `row` is the number of the first.
@@ -48,6 +51,24 @@ void check_mask(const Sparsity& s, int64_t k, int64_t row, std::span<const uint3
 void encode_masked(const Encoding& e, int64_t n, int64_t k, int64_t row, int64_t rows,
                    const float* w, std::span<const uint32_t> mask, float tensor_absmax,
                    MutablePlanes to);
+
+// The kept values of each row [rows, K], 0 behind the last. Row r begins at w + r * stride.
+template <class T>
+std::vector<T> gather_kept(const Sparsity& s, int64_t k, int64_t rows,
+                           std::span<const uint32_t> mask, const T* w, int64_t stride) {
+  const int64_t kept = kept_per_row(s, k);
+  std::vector<T> values(static_cast<size_t>(rows * kept));
+  for (int64_t r = 0; r < rows; ++r) {
+    T* to = values.data() + r * kept;
+    const auto kept_here = mask_row(mask, k, r);
+    for (int64_t c = 0; c < k; ++c) {
+      if (is_kept(kept_here, c)) *to++ = w[r * stride + c];
+    }
+  }
+  return values;
+}
+// Stores a mask [rows, mask_words(k)] as that of rows [row, row + rows).
+void store_mask(int64_t k, int64_t row, std::span<const uint32_t> mask, MutablePlanes to);
 
 // The inner matrix [n, K] over the same planes.
 Weight kept_values(const Weight& w);

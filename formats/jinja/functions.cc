@@ -82,139 +82,110 @@ Value lipsum(Interpreter& in, const Value&, Args) {
   in.meter().unsupported("the function 'lipsum': a prompt should be the same each time");
 }
 
-std::string format_date(Meter& meter, std::string_view format, const std::tm& t) {
+std::string format_date(Meter& meter, std::string_view format, const std::tm& t);
+
+// What stands for %c, or for %-c where `plain`: without the zero in front.
+std::string date_part(Meter& meter, char c, bool plain, const std::tm& t) {
   static constexpr const char* kMonths[] = {"January",   "February", "March",    "April",
                                             "May",       "June",     "July",     "August",
                                             "September", "October",  "November", "December"};
   static constexpr const char* kDays[] = {"Sunday",   "Monday", "Tuesday", "Wednesday",
                                           "Thursday", "Friday", "Saturday"};
   const std::string_view month = kMonths[t.tm_mon % 12], day = kDays[t.tm_wday % 7];
+  const auto two = [&](int n) { return plain ? fmt::format("{}", n) : fmt::format("{:02}", n); };
+  switch (c) {
+    case 'Y':
+      return fmt::format("{}", t.tm_year + 1900);
+    case 'y':
+      return two(t.tm_year % 100);
+    case 'm':
+      return two(t.tm_mon + 1);
+    case 'd':
+      return two(t.tm_mday);
+    case 'H':
+      return two(t.tm_hour);
+    case 'I':
+      return two(t.tm_hour % 12 == 0 ? 12 : t.tm_hour % 12);
+    case 'M':
+      return two(t.tm_min);
+    case 'S':
+      return two(t.tm_sec);
+    case 'p':
+      return t.tm_hour < 12 ? "AM" : "PM";
+    case 'B':
+      return std::string(month);
+    case 'b':
+      return std::string(month.substr(0, 3));
+    case 'A':
+      return std::string(day);
+    case 'a':
+      return std::string(day.substr(0, 3));
+    case 'j':
+      return plain ? fmt::format("{}", t.tm_yday + 1) : fmt::format("{:03}", t.tm_yday + 1);
+    case 'e':
+      return plain ? fmt::format("{}", t.tm_mday) : fmt::format("{:2}", t.tm_mday);
+    case 'h':
+      return std::string(month.substr(0, 3));
+    case 'u':
+      return fmt::format("{}", t.tm_wday == 0 ? 7 : t.tm_wday);
+    case 'w':
+      return fmt::format("{}", t.tm_wday);
+    case 'n':
+      return "\n";
+    case 't':
+      return "\t";
+    case 'F':
+      return format_date(meter, "%Y-%m-%d", t);
+    case 'T':
+    case 'X':
+      return format_date(meter, "%H:%M:%S", t);
+    case 'R':
+      return format_date(meter, "%H:%M", t);
+    case 'r':
+      return format_date(meter, "%I:%M:%S %p", t);
+    case 'D':
+    case 'x':
+      return format_date(meter, "%m/%d/%y", t);
+    case 'c':
+      return format_date(meter, "%a %b %e %H:%M:%S %Y", t);
+    case 'C':
+      return fmt::format("{:02}", (t.tm_year + 1900) / 100);
+    case 'f':
+      return "000000";
+    case 's': {
+      std::tm copy = t;
+      return fmt::format("{}", std::mktime(&copy));
+    }
+    case 'k':
+      return fmt::format("{:2}", t.tm_hour);
+    case 'l':
+      return fmt::format("{:2}", t.tm_hour % 12 == 0 ? 12 : t.tm_hour % 12);
+    case 'P':
+      return t.tm_hour < 12 ? "am" : "pm";
+    case 'U':
+      return two((t.tm_yday + 7 - t.tm_wday) / 7);
+    case 'W':
+      return two((t.tm_yday + 7 - (t.tm_wday + 6) % 7) / 7);
+    case 'Z':  // Python's datetime.now() knows of no zone
+    case 'z':
+      return "";
+    case '%':
+      return "%";
+    default:
+      meter.unsupported("'%{}' in strftime_now()", c == '\0' ? ' ' : c);
+  }
+}
+
+std::string format_date(Meter& meter, std::string_view format, const std::tm& t) {
   std::string result;
   for (size_t i = 0; i < format.size(); ++i) {
     if (format[i] != '%') {
       result.push_back(format[i]);
       continue;
     }
-    const bool plain = format.substr(i + 1, 1) == "-";  // %-d: without the zero in front
+    const bool plain = format.substr(i + 1, 1) == "-";
     if (plain) ++i;
-    const char c = ++i < format.size() ? format[i] : '\0';
-    const auto two = [&](int n) { return plain ? fmt::format("{}", n) : fmt::format("{:02}", n); };
-    switch (c) {
-      case 'Y':
-        result += fmt::format("{}", t.tm_year + 1900);
-        break;
-      case 'y':
-        result += two(t.tm_year % 100);
-        break;
-      case 'm':
-        result += two(t.tm_mon + 1);
-        break;
-      case 'd':
-        result += two(t.tm_mday);
-        break;
-      case 'H':
-        result += two(t.tm_hour);
-        break;
-      case 'I':
-        result += two(t.tm_hour % 12 == 0 ? 12 : t.tm_hour % 12);
-        break;
-      case 'M':
-        result += two(t.tm_min);
-        break;
-      case 'S':
-        result += two(t.tm_sec);
-        break;
-      case 'p':
-        result += t.tm_hour < 12 ? "AM" : "PM";
-        break;
-      case 'B':
-        result += month;
-        break;
-      case 'b':
-        result += month.substr(0, 3);
-        break;
-      case 'A':
-        result += day;
-        break;
-      case 'a':
-        result += day.substr(0, 3);
-        break;
-      case 'j':
-        result += plain ? fmt::format("{}", t.tm_yday + 1) : fmt::format("{:03}", t.tm_yday + 1);
-        break;
-      case 'e':
-        result += plain ? fmt::format("{}", t.tm_mday) : fmt::format("{:2}", t.tm_mday);
-        break;
-      case 'h':
-        result += month.substr(0, 3);
-        break;
-      case 'u':
-        result += fmt::format("{}", t.tm_wday == 0 ? 7 : t.tm_wday);
-        break;
-      case 'w':
-        result += fmt::format("{}", t.tm_wday);
-        break;
-      case 'n':
-        result += '\n';
-        break;
-      case 't':
-        result += '\t';
-        break;
-      case 'F':
-        result += format_date(meter, "%Y-%m-%d", t);
-        break;
-      case 'T':
-      case 'X':
-        result += format_date(meter, "%H:%M:%S", t);
-        break;
-      case 'R':
-        result += format_date(meter, "%H:%M", t);
-        break;
-      case 'r':
-        result += format_date(meter, "%I:%M:%S %p", t);
-        break;
-      case 'D':
-      case 'x':
-        result += format_date(meter, "%m/%d/%y", t);
-        break;
-      case 'c':
-        result += format_date(meter, "%a %b %e %H:%M:%S %Y", t);
-        break;
-      case 'C':
-        result += fmt::format("{:02}", (t.tm_year + 1900) / 100);
-        break;
-      case 'f':
-        result += "000000";
-        break;
-      case 's': {
-        std::tm copy = t;
-        result += fmt::format("{}", std::mktime(&copy));
-        break;
-      }
-      case 'k':
-        result += fmt::format("{:2}", t.tm_hour);
-        break;
-      case 'l':
-        result += fmt::format("{:2}", t.tm_hour % 12 == 0 ? 12 : t.tm_hour % 12);
-        break;
-      case 'P':
-        result += t.tm_hour < 12 ? "am" : "pm";
-        break;
-      case 'U':
-        result += two((t.tm_yday + 7 - t.tm_wday) / 7);
-        break;
-      case 'W':
-        result += two((t.tm_yday + 7 - (t.tm_wday + 6) % 7) / 7);
-        break;
-      case 'Z':  // Python's datetime.now() knows of no zone
-      case 'z':
-        break;
-      case '%':
-        result += '%';
-        break;
-      default:
-        meter.unsupported("'%{}' in strftime_now()", c == '\0' ? ' ' : c);
-    }
+    result += date_part(meter, ++i < format.size() ? format[i] : '\0', plain, t);
   }
   return result;
 }

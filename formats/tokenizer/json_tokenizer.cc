@@ -4,6 +4,7 @@
 #include <map>
 
 #include "core/error.h"
+#include "core/json_tree.h"
 #include "formats/printable.h"
 #include "formats/tokenizer/config_tokens.h"
 #include "formats/tokenizer/pipeline.h"
@@ -105,7 +106,8 @@ std::unique_ptr<Tokenizer> make_json_tokenizer(std::string_view tokenizer_json,
     fail(ErrorKind::kCorrupt, "{}: {} bytes, more than {}", file, tokenizer_json.size(),
          kMaxFileBytes);
   }
-  const Json root = parse_json(tokenizer_json, file);
+  const JsonTree tree(parse_json(tokenizer_json, file));
+  const Json& root = tree.root();
   if (!root.is_object()) fail(ErrorKind::kCorrupt, "{}: should be an object", file);
   const auto member = [&](const char* key) {
     const Json* found = json_find(root, key);

@@ -31,9 +31,14 @@ std::unique_ptr<Tokenizer> make_from_files(const TokenizerFiles& files) {
 }  // namespace
 
 std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerFiles& files) {
-  auto made = make_from_files(files);
-  made->set_stop_tokens(find_stop_tokens(*made, made->stop_tokens(), files.chat_template));
-  return made;
+  try {
+    auto made = make_from_files(files);
+    made->set_stop_tokens(find_stop_tokens(*made, made->stop_tokens(), files.chat_template));
+    return made;
+  } catch (const Error& e) {
+    if (files.from.empty()) throw;
+    throw Error(e.kind(), files.from + ": " + e.what());
+  }
 }
 
 StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, std::span<const int32_t> context)

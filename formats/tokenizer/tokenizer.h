@@ -59,7 +59,8 @@ class Tokenizer {
 
 // From whichever file is there, in the order tokenizer.json, GGUF, SentencePiece, tiktoken,
 // llama2.c.
-// Error(kUsage) where there is none, kCorrupt or kUnsupported naming the part that is wrong.
+// Error(kUsage) where there is none, kCorrupt or kUnsupported naming files.from and the part that
+// is wrong.
 std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerFiles& files);
 
 std::unique_ptr<Tokenizer> make_json_tokenizer(std::string_view tokenizer_json,
@@ -88,8 +89,10 @@ TokenizerFiles read_tokenizer_files(const std::string& folder);
 // A tokenizer file of any kind by its content, with the configuration beside it (for --tokenizer
 // FILE).
 TokenizerFiles read_tokenizer_file(const std::string& path);
-// The tokenizer of a checkpoint: the file `tokenizer_path` where it is named, with the container's
-// chat template if it has none; else the container's own; else the files beside the checkpoint.
+// The same in place of a model's own files, of which the chat template stays where it has none.
+TokenizerFiles read_tokenizer_file(const std::string& path, const TokenizerFiles& own);
+// The tokenizer of a checkpoint: the file `tokenizer_path` where it is named; else the container's
+// own; else the files beside the checkpoint.
 TokenizerFiles tokenizer_files_of(const Checkpoint& checkpoint,
                                   const std::string& tokenizer_path = "");
 

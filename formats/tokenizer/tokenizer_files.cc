@@ -75,6 +75,7 @@ void set_tokenizer_model(std::string model, TokenizerFiles* files) {
 
 TokenizerFiles read_tokenizer_files(const std::string& folder) {
   TokenizerFiles t;
+  t.from = folder;
   t.tokenizer_config = read_tokenizer_config(folder);
   t.chat_template = read_chat_template(folder, t.tokenizer_config);
   t.tokenizer_json = read_if_there(folder, "tokenizer.json", kMaxFileBytes);
@@ -96,6 +97,7 @@ TokenizerFiles read_tokenizer_files(const std::string& folder) {
 
 TokenizerFiles read_tokenizer_file(const std::string& path) {
   TokenizerFiles files;
+  files.from = path;
   const File file = File::open_read(path);
   std::vector<std::byte> head(std::min<uint64_t>(file.size(), 4));
   file.read(0, head);
@@ -130,15 +132,20 @@ TokenizerFiles read_tokenizer_file(const std::string& path) {
   return files;
 }
 
+TokenizerFiles read_tokenizer_file(const std::string& path, const TokenizerFiles& own) {
+  TokenizerFiles files = read_tokenizer_file(path);
+  if (files.chat_template.empty()) files.chat_template = own.chat_template;
+  return files;
+}
+
 TokenizerFiles tokenizer_files_of(const Checkpoint& checkpoint, const std::string& tokenizer_path) {
-  if (!tokenizer_path.empty()) {
-    TokenizerFiles files = read_tokenizer_file(tokenizer_path);
-    if (files.chat_template.empty()) files.chat_template = checkpoint.tokenizer.chat_template;
-    return files;
-  }
-  if (!checkpoint.tokenizer.empty()) return checkpoint.tokenizer;
   const std::string& path = checkpoint.path;
-  return read_tokenizer_files(is_folder(path) ? path : folder_of(path));
+  if (!tokenizer_path.empty()) return read_tokenizer_file(tokenizer_path, checkpoint.tokenizer);
+  if (checkpoint.tokenizer.empty())
+    return read_tokenizer_files(is_folder(path) ? path : folder_of(path));
+  TokenizerFiles own = checkpoint.tokenizer;
+  own.from = path;
+  return own;
 }
 
 }  // namespace pith

@@ -108,10 +108,10 @@ InputStatistics head_inputs(Executor& executor, const ModelSource& source,
   const NormWeights norm = load_final_norm(source);
   StatisticsBuilder out(executor.algebra(), "head", needs, hidden);
   for (size_t w = 0; w < some.size(); ++w) {
-    const Tensor x = executor.buffer(Slot::kHidden, states.tokens(w), hidden);
-    states.load(w, memory_of(executor, x));
+    const Tensor x = executor.buffer(TensorId::kHidden, states.tokens(w), hidden);
+    states.load(w, executor.view(x));
     if (norm.spec.kind() != proto::NORM_NONE) executor.run(NormOp{&norm, x, x});
-    out.add(memory_of(executor, x));
+    out.add(executor.view(x));
   }
   return out.finish();
 }

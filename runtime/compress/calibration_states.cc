@@ -30,9 +30,9 @@ CalibrationStates::CalibrationStates(Executor& executor, const proto::ModelSpec&
     host_ = Buffer<float>(rows * hidden());
   }
   for (size_t i = 0; i < windows_.size(); ++i) {
-    const Tensor x = executor.buffer(Slot::kHidden, tokens(i), hidden());
+    const Tensor x = executor.buffer(TensorId::kHidden, tokens(i), hidden());
     embed_tokens(executor, spec, embedding, windows_[i], x);
-    keep(i, memory_of(executor, x));
+    keep(i, executor.view(x));
   }
 }
 
@@ -73,16 +73,17 @@ Tensor CalibrationStates::run(Executor& executor, const Block& block, int sublay
     proto::ModelSpec alone;
     *alone.add_layers()->add_sublayers() = sub;
     cache_.reset();
-    cache_ = executor.make_cache(alone, 1, m, KvType::kF32);
+    cache_ = executor.make_cache(alone, {1, m, NumberFormat::kF32});
     cached_layer_ = block.layer;
     cached_sublayer_ = sublayer;
   }
-  const Tensor x = executor.buffer(Slot::kHidden, m, hidden());
-  load(window, memory_of(executor, x));
+  const Tensor x = executor.buffer(TensorId::kHidden, m, hidden());
+  load(window, executor.view(x));
   const Segment segment{0, 0, m};
-  forward_sublayer(executor, sub, block.sublayers[static_cast<size_t>(sublayer)], 0,
-                   {windows_[window], std::span(&segment, 1)}, *cache_, x);
-  if (keeps) keep(window, memory_of(executor, x));
+  const Batch batch{windows_[window], std::span(&segment, 1)};
+  forward_sublayer({executor, batch, *cache_}, sub, block.sublayers[static_cast<size_t>(sublayer)],
+                   0, x);
+  if (keeps) keep(window, executor.view(x));
   return x;
 }
 

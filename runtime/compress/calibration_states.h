@@ -36,7 +36,7 @@ class CalibrationStates {
   // Into [tokens(window), hidden()] of the executor's algebra.
   void load(size_t window, MatrixRef<float> to) const;
   // Runs one window through a sublayer of a block; its state becomes the output if `keeps`. Returns
-  // the output, which lies in Slot::kHidden.
+  // the output, which lies in TensorId::kHidden.
   Tensor run(Executor& executor, const Block& block, int sublayer, size_t window, bool keeps);
   // Runs all windows through all blocks of a model, which is loaded block by block.
   void run_all(Executor& executor, const ModelSource& source);
@@ -62,10 +62,5 @@ class CalibrationStates {
   std::unique_ptr<KvCache> cache_;
   int cached_layer_ = -1, cached_sublayer_ = -1;
 };
-
-// Where an activation lies, in the memory of its executor's algebra.
-inline MatrixRef<float> memory_of(Executor& executor, Tensor x) {
-  return {executor.data(x), x.m, x.n};
-}
 
 }  // namespace pith

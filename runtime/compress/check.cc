@@ -46,7 +46,7 @@ std::vector<float> logits_of(const ModelSource& source, const std::vector<int32_
   const auto m = static_cast<int64_t>(tokens.size());
   std::vector<float> hidden;
   states.load(0, &hidden);
-  const Tensor x = executor->buffer(Slot::kHidden, m, static_cast<int64_t>(spec.hidden()));
+  const Tensor x = executor->buffer(TensorId::kHidden, m, static_cast<int64_t>(spec.hidden()));
   executor->write(hidden, x);
   std::vector<int64_t> rows(tokens.size());
   for (size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<int64_t>(i);
@@ -71,6 +71,7 @@ uint64_t row_hash(const float* row, int64_t k) {
 }
 
 DecodedLinear check_linear(const std::string& path, const Linear& linear) {
+  check_masks(path, linear);
   const int64_t slab = slab_rows(linear);
   const int64_t slabs = (linear.n + slab - 1) / slab;
   std::vector<float> low(static_cast<size_t>(slabs)), high(low.size());
@@ -127,7 +128,8 @@ CheckResult check_result(const std::string& path, const ModelSource& source,
     if (decoded.constant && !is_constant(source.linear(infos[i])))
       fail(ErrorKind::kNumeric, "{}: all weights of {} are the same", path, infos[i].name);
     const auto& record = file.manifest().linears(static_cast<int>(i));
-    if (record.name() == infos[i].name && record.meant() != 0 && record.meant() != decoded.hash) {
+    if (record.name() == infos[i].name && record.expected_hash() != 0 &&
+        record.expected_hash() != decoded.hash) {
       fail(ErrorKind::kNumeric,
            "{}: {} does not decode to the numbers that the method meant; the file is not kept",
            path, infos[i].name);

@@ -21,7 +21,8 @@ struct DecodedLinear {
   uint64_t hash = 0;      // of the hashes of its rows
   bool constant = false;  // all of several weights are the same
 };
-// Decodes a linear of a packed file. Error(kNumeric) where a number is not finite.
+// Decodes a linear of a packed file. Error(kNumeric) where a number is not finite, Error(kCorrupt)
+// where a mask does not fit.
 DecodedLinear check_linear(const std::string& path, const Linear& linear);
 
 struct CheckResult {

@@ -6,7 +6,6 @@
 #include "core/error.h"
 #include "core/hash.h"
 #include "core/rng.h"
-#include "core/utf8.h"
 #include "runtime/compress/check.h"
 #include "runtime/compress/fingerprint.h"
 #include "runtime/compress/journal.h"
@@ -110,8 +109,7 @@ class Driver {
       progress_.note(fmt::format("going on after {} of {} finished parts in {}",
                                  report.resumed_units, spec_.layers_size() + 3, work_->path()));
     }
-    progress_.begin("compressing", spec_.layers_size() + 3);
-    if (report.resumed_units > 0) progress_.resume(report.resumed_units);
+    progress_.begin("compressing", spec_.layers_size() + 3, report.resumed_units);
 
     unit("tokenizer", [&] { writer.write_tokenizer(); });
     const LinearInfo& embedding = linears_.front();
@@ -330,20 +328,8 @@ class Driver {
       m.mutable_blobs()->MergeFrom(u.blobs());
       hashes.push_back(u.source_hash());
     }
-    auto* p = m.mutable_provenance();
-    p->set_tool(kToolVersion);
-    std::string name = source_.path();
-    while (name.size() > 1 && name.back() == '/') name.pop_back();
-    p->set_source_name(valid_utf8_or_replaced(name.substr(name.rfind('/') + 1)));
-    p->set_source_hash(hash64(std::as_bytes(std::span(hashes))));
-    p->set_recipe(recipe_of(source_, passes_, options_));
-    p->set_calibration_hash(options_.calibration_hash);
-    p->set_seed(options_.seed);
-    p->set_parameters(parameter_count(spec_));
-    p->set_source_bytes(source_.tensor_bytes());
-    if (const auto* before = source_.manifest()) {
-      p->set_source_bytes(before->provenance().source_bytes());
-    }
+    *m.mutable_provenance() = provenance_of(source_, passes_, options_);
+    m.mutable_provenance()->set_source_hash(hash64(std::as_bytes(std::span(hashes))));
     return m;
   }
 

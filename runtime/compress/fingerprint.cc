@@ -4,7 +4,9 @@
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 
 #include "core/bytes.h"
+#include "core/error.h"
 #include "core/hash.h"
+#include "core/utf8.h"
 #include "formats/packed_file.h"
 #include "runtime/cpu/cpu_algebra.h"
 
@@ -63,7 +65,26 @@ std::string recipe_of(const ModelSource& source, const Passes& passes,
   // Bits depend on it.
   if (options.executor != nullptr && !options.executor->algebra().on_host())
     text += fmt::format("device: {}\n", options.executor->algebra().device());
+  if (valid_utf8_prefix(text) != text.size())
+    fail(ErrorKind::kUsage, "the recipe is not UTF-8, as the text of a file has to be");
   return text;
+}
+
+proto::Provenance provenance_of(const ModelSource& source, const Passes& passes,
+                                const CompressOptions& options) {
+  proto::Provenance p;
+  p.set_tool(kToolVersion);
+  std::string name = source.path();
+  while (name.size() > 1 && name.back() == '/') name.pop_back();
+  p.set_source_name(valid_utf8_or_replaced(name.substr(name.rfind('/') + 1)));
+  p.set_recipe(recipe_of(source, passes, options));
+  p.set_calibration_hash(options.calibration_hash);
+  p.set_seed(options.seed);
+  p.set_parameters(parameter_count(source.spec()));
+  p.set_source_bytes(source.tensor_bytes());
+  if (const auto* before = source.manifest())
+    p.set_source_bytes(before->provenance().source_bytes());
+  return p;
 }
 
 Fingerprint fingerprint_of(const ModelSource& source) {

@@ -20,7 +20,12 @@ Fingerprint fingerprint_of(const ModelSource& source, const Passes& passes,
                            const CompressOptions& options);
 
 // The recipe of the result, YAML: the source's recipe, the passes, and how they used the text.
+// Error(kUsage) where a setting makes it other than UTF-8.
 std::string recipe_of(const ModelSource& source, const Passes& passes,
                       const CompressOptions& options);
+
+// What the manifest says of the making, but for the hash of the numbers that were read.
+proto::Provenance provenance_of(const ModelSource& source, const Passes& passes,
+                                const CompressOptions& options);
 
 }  // namespace pith

@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "core/function_ref.h"
+#include "formats/encodings/mask.h"
 #include "runtime/compress/calibration.h"
-#include "runtime/compress/mask.h"
 #include "runtime/model/source.h"
 
 namespace pith {
@@ -30,6 +30,15 @@ struct LinearReport {
   std::vector<uint64_t> rows;
 };
 using PassReport = std::map<std::string, LinearReport>;  // by linear
+
+// The masks of a block's linears by name, for their one term without `up`: what pruning kept. A
+// linear that is not in here is dense.
+using Masks = std::map<std::string, Mask>;
+
+inline const Mask* find_mask(const Masks& masks, const std::string& linear) {
+  const auto it = masks.find(linear);
+  return it == masks.end() ? nullptr : &it->second;
+}
 
 // Working memory in bytes, beyond the weights of a block.
 struct PassMemory {
@@ -49,9 +58,10 @@ struct StageContext {
   Block& block;              // as the passes before this one left it
   const Block& original;     // as the source has it, but for scales that prepare() moved
   Calibration* calibration;  // null: no text is read
-  // What was pruned in this block. A weight that a mask clears is exactly zero in the result: who
-  // rounds sees to it, and may make up for it; who leaves the weights as they are sets them to
-  // zero. The weights of `block` are what later passes aim at, also where a mask clears them.
+  // What was pruned in this block. A weight that a mask does not keep is exactly zero in the
+  // result: who rounds sees to it, and may make up for it; who leaves the weights as they are sets
+  // them to zero. The weights of `block` are what later passes aim at, also where a mask drops
+  // them.
   Masks& masks;
   PassReport& report;  // an entry for every linear that this pass changes; empty so far
 };
@@ -63,7 +73,7 @@ struct TableRows {
   const float* w;       // [rows, k]
   float tensor_absmax;  // of the whole table, for fp8 with one scale
   MutablePlanes to;
-  uint64_t* meant;  // [rows]: see LinearReport::rows
+  uint64_t* row_hashes;  // [rows]: see LinearReport::rows
 };
 
 // Encodes the rows of one table. Thread-safe.

@@ -5,11 +5,12 @@
 #include <cstring>
 #include <map>
 
-#include "core/bytes.h"
 #include "core/error.h"
 #include "core/limits.h"
+#include "formats/packed_plan.h"
 #include "runtime/algebra/algebra.h"
 #include "runtime/compress/check.h"
+#include "runtime/compress/fingerprint.h"
 
 namespace pith {
 
@@ -78,6 +79,51 @@ void add_calibration(const proto::ModelSpec& spec, const StatisticsNeeds& needs,
   if (parts && !options.calibration.empty()) plan->memory_bytes += kStatisticsAhead;
 }
 
+// The file, with its manifest. Text that methods report is taken at the length that it usually has.
+uint64_t planned_bytes(const ModelSource& source, const Passes& passes,
+                       const CompressOptions& options, const CompressPlan& plan) {
+  constexpr size_t kMethod = 24, kMeasuredMethod = 56, kFallback = 96;
+  const bool measures = needs_of(passes).gram && !options.calibration.empty();
+  PackedPlan file;
+  proto::Manifest m;
+  *m.mutable_model() = source.spec();
+  *m.mutable_provenance() = provenance_of(source, passes, options);
+  m.mutable_provenance()->set_source_hash(1);
+  if (!options.calibration.empty()) m.mutable_provenance()->set_calibration_hash(1);
+  file.add_blobs(blob_sizes(source.tokenizer()), &m);
+  file.add_blobs(blob_sizes(source.config_files()), &m);
+  for (const auto& l : plan.linears) {
+    const LinearInfo& info = l.info;
+    auto* record = m.add_linears();
+    record->set_name(info.name);
+    record->set_n(static_cast<uint64_t>(info.n));
+    record->set_k(static_cast<uint64_t>(info.k));
+    for (const auto& t : l.to.terms) {
+      auto* term = record->add_terms();
+      *term->mutable_weight() = file.add_weight(t.weight, t.rank > 0 ? t.rank : info.n, info.k);
+      if (t.rank > 0) *term->mutable_up() = file.add_weight(t.up, info.n, t.rank);
+    }
+    if (info.bias) {
+      *record->mutable_bias() =
+          file.add_plane(PlaneKind::kCodes, static_cast<uint64_t>(info.n) * sizeof(float));
+    }
+    if (l.to.input.rounds()) *record->mutable_input() = record_of(l.to.input);
+    record->set_relative_error(1);
+    record->set_method(std::string(measures ? kMeasuredMethod : kMethod, ' '));
+    record->set_expected_hash(1);
+    // An expert that no token comes to is rounded otherwise, and says so.
+    if (measures && info.part() >= 0) record->set_fallback(std::string(kFallback, ' '));
+  }
+  for (const auto& v : vectors_of(source.spec())) {
+    auto* record = m.add_vectors();
+    record->set_name(v.name);
+    record->set_length(static_cast<uint64_t>(v.length));
+    *record->mutable_plane() =
+        file.add_plane(PlaneKind::kCodes, static_cast<uint64_t>(v.length) * sizeof(float));
+  }
+  return file.file_bytes(std::move(m));
+}
+
 }  // namespace
 
 CompressPlan plan_compression(const ModelSource& source, const Passes& passes,
@@ -101,13 +147,9 @@ CompressPlan plan_compression(const ModelSource& source, const Passes& passes,
     planes += p.bytes;
     from_bytes[info.layer] += encoded_bytes(p.from, info.n, info.k);
     to_bytes[info.layer] += std::max(on_the_way, p.bytes);
-    plan.output_bytes +=
-        round_up(p.bytes, kPlaneAlignment) + (info.bias ? static_cast<uint64_t>(info.n) * 4 : 0);
     plan.linears.push_back(std::move(p));
   }
-  for (const auto& v : vectors_of(spec))
-    plan.output_bytes += round_up(static_cast<uint64_t>(v.length) * 4, kPlaneAlignment);
-  plan.output_bytes += bytes_of(source.tokenizer()) + bytes_of(source.config_files());
+  plan.output_bytes = planned_bytes(source, passes, options, plan);
   plan.bits_per_weight =
       weights ? 8 * static_cast<double>(planes) / static_cast<double>(weights) : 0;
   uint64_t largest = 0;

@@ -20,7 +20,7 @@ struct LinearPlan {
 struct CompressPlan {
   std::vector<LinearPlan> linears;
   uint64_t source_bytes = 0;   // of tensors
-  uint64_t output_bytes = 0;   // planes and tokenizer; the manifest comes on top
+  uint64_t output_bytes = 0;   // of the file, but for the length of what methods report
   uint64_t memory_bytes = 0;   // peak, anonymous
   uint64_t scratch_bytes = 0;  // calibration states in a file
   uint64_t gpu_bytes = 0;      // about, where the executor has a GPU

@@ -20,7 +20,7 @@ uint64_t window_bytes(const proto::ModelSpec& spec, int64_t length) {
   for (const auto& layer : spec.layers()) {
     for (const auto& s : layer.sublayers()) {
       if (!s.has_attention()) continue;
-      const proto::Attention form = cached_form(s.attention());
+      const proto::Attention form = absorbed_form(s.attention());
       token += 4ull * form.kv_heads() * form.head_dim();
     }
   }
@@ -183,8 +183,11 @@ Windows write_windows(Executor& executor, const Model& model, int64_t count, int
   const int64_t together = std::min(count, windows_at_once(spec, length, cache_bytes));
   Windows out(static_cast<size_t>(count));
   restore(written, together, length, static_cast<int32_t>(spec.vocab()), out);
-  const auto cache = executor.make_cache(spec, static_cast<int>(together), length, KvType::kF16);
-  progress.begin("writing calibration text", count * length);
+  const auto cache =
+      executor.make_cache(spec, {static_cast<int>(together), length, NumberFormat::kF16});
+  int64_t kept_tokens = 0;
+  for (const auto& w : out) kept_tokens += std::ssize(w);
+  progress.begin("writing calibration text", count * length, kept_tokens);
   for (int64_t first = 0; first < count; first += together) {
     const int64_t here = std::min(together, count - first);
     auto& window = out[static_cast<size_t>(first)];
@@ -196,7 +199,12 @@ Windows write_windows(Executor& executor, const Model& model, int64_t count, int
     Writer writer(executor, model, *cache, first, here, seed, stops, progress.cancel(), out);
     writer.catch_up();
     while (writer.length() < length) {
-      writer.step();
+      try {
+        writer.step();
+      } catch (const Error& e) {  // what is written so far is not lost
+        if (e.kind() == ErrorKind::kCancelled && writer.length() > kept) keep(writer.piece(kept));
+        throw;
+      }
       if (writer.length() - kept >= kPiece || writer.length() == length) {
         keep(writer.piece(kept));
         kept = writer.length();

@@ -29,10 +29,10 @@ TextPiece piece_from(std::string_view bytes);  // Error(kCorrupt) where it is no
 
 // `count` windows of `length` tokens. `stops`: the tokens that end a text (stop_tokens()). Memory:
 // caches of as many windows as fit `cache_bytes` (at least one), which are written together. Calls
-// `keep` with each piece of the text as it is written. `written`: the pieces of an earlier call
-// with the same arguments; their tokens are not generated again, and the text is the same. (On a
-// GPU, windows that were cut off may continue otherwise: a pass over several tokens of one window
-// may give other bits there.)
+// `keep` with each piece of the text as it is written, also where it is cancelled. `written`: the
+// pieces of an earlier call with the same arguments; their tokens are not generated again, and the
+// text is the same. (On a GPU, windows that were cut off may continue otherwise: a pass over
+// several tokens of one window may give other bits there.)
 Windows write_windows(
     Executor& executor, const Model& model, int64_t count, int64_t length, uint64_t seed,
     const std::vector<int32_t>& stops, Progress& progress = no_progress(),

@@ -34,7 +34,7 @@ StageCollector::StageCollector(Executor& executor, Request request, int64_t hidd
 void StageCollector::add(const Block& block, CalibrationStates& states, size_t window) {
   InputCapture capture(executor_, request_.names, true);
   capture.run([&] { states.run(capture, block, request_.stage.sublayer, window, false); },
-              [&](size_t which, Tensor x) { take(tokens_[which], memory_of(executor_, x)); });
+              [&](size_t which, Tensor x) { take(tokens_[which], executor_.view(x)); });
 }
 
 void StageCollector::take(Tokens& to, MatrixRef<const float> x) {
@@ -68,7 +68,7 @@ void StageCollector::add_original(const Block& original, CalibrationStates& orig
   capture.run([&] { originals.run(capture, original, request_.stage.sublayer, window, keeps); },
               [&](size_t, Tensor x) {
                 algebra_.reserve_rows(first, to.rows, x.n, &to.input_delta);
-                algebra_.copy(memory_of(executor_, x), to.input_delta.row_block(first, m));
+                algebra_.copy(executor_.view(x), to.input_delta.row_block(first, m));
               });
 }
 

@@ -48,7 +48,7 @@ class TableStream {
         slab_(slab_rows(to_, info.n, info.k)),
         absmax_(table_absmax(source, info, to_)),
         comparison_(ceil_div(info.n, slab_)),
-        meant_(static_cast<size_t>(info.n)) {}
+        row_hashes_(static_cast<size_t>(info.n)) {}
 
   // Fills the record, and finishes it.
   void write(proto::LinearRecord* record, UnitWriter& writer) {
@@ -76,8 +76,8 @@ class TableStream {
       *record->mutable_bias() =
           writer.file().add_plane(PlaneKind::kCodes, std::as_bytes(std::span(bias)));
     }
-    if (std::ranges::any_of(meant_, [](uint64_t h) { return h != 0; }))
-      record->set_meant(hash64(std::as_bytes(std::span(meant_))));
+    if (std::ranges::any_of(row_hashes_, [](uint64_t h) { return h != 0; }))
+      record->set_expected_hash(hash64(std::as_bytes(std::span(row_hashes_))));
     writer.finish(comparison_, plain_form(to_), encoder_.method(), record);
   }
 
@@ -92,8 +92,8 @@ class TableStream {
       check_finite(info_.name, begin + first, info_.k,
                    {w, static_cast<size_t>((last - first) * info_.k)});
       try {
-        encoder_.encode(
-            {rows, first, last - first, w, absmax_, piece.planes, meant_.data() + begin + first});
+        encoder_.encode({rows, first, last - first, w, absmax_, piece.planes,
+                         row_hashes_.data() + begin + first});
       } catch (const Error& e) {
         if (begin == 0) throw;
         throw Error(e.kind(), fmt::format("{} (rows counted from {} on)", e.what(), begin));
@@ -118,7 +118,7 @@ class TableStream {
   const int64_t slab_;  // rows that a thread works on at a time
   const float absmax_;
   Comparison comparison_;
-  std::vector<uint64_t> meant_;  // hashes of rows as the method meant them to be decoded
+  std::vector<uint64_t> row_hashes_;  // row_hash of each row as it should decode
   Buffer<float> original_;
 };
 

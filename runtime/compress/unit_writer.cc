@@ -95,8 +95,9 @@ void UnitWriter::look_for_lost_rows(const std::string& name, const LinearForm& f
 
 namespace {
 
-// Rows of `linear`; `sum` is what all its terms decode to there.
-void check_mask(const Linear& linear, const Mask& mask, int64_t row, std::span<const float> sum) {
+// Error(kNumeric) where a weight that was pruned is not zero. Rows of `linear`; `sum` is what all
+// its terms decode to there.
+void check_pruned(const Linear& linear, const Mask& mask, int64_t row, std::span<const float> sum) {
   std::vector<float> alone;
   const float* w = sum.data();
   if (linear.terms.size() > 1) {
@@ -108,7 +109,7 @@ void check_mask(const Linear& linear, const Mask& mask, int64_t row, std::span<c
   }
   for (int64_t i = 0; i < std::ssize(sum); ++i) {
     const int64_t r = row + i / linear.k, c = i % linear.k;
-    if (w[i] != 0 && mask.cleared(r, c)) {
+    if (w[i] != 0 && !mask.keeps(r, c)) {
       fail(ErrorKind::kNumeric, "{}: weight [{}, {}] was pruned, and is {}", linear.name, r, c,
            w[i]);
     }
@@ -128,7 +129,7 @@ Comparison compare(const Linear& before, const Linear& after, const Mask* mask) 
     const auto result = b.span().first(static_cast<size_t>(size));
     compare_slab({after.name, begin / slab, begin, k}, a.span().first(static_cast<size_t>(size)),
                  result, &comparison);
-    if (mask != nullptr) check_mask(after, *mask, begin, result);
+    if (mask != nullptr) check_pruned(after, *mask, begin, result);
   });
   return comparison;
 }
@@ -157,7 +158,8 @@ void UnitWriter::check_and_write(const std::vector<LinearInfo>& linears, const B
       record->set_fallback(report.fallback);
       count_fallback(info.name, report.fallback);
     }
-    if (!report.rows.empty()) record->set_meant(hash64(std::as_bytes(std::span(report.rows))));
+    if (!report.rows.empty())
+      record->set_expected_hash(hash64(std::as_bytes(std::span(report.rows))));
     finish(comparison, form_of(after), report.method, record);
   }
 }

@@ -10,10 +10,10 @@
 namespace pith {
 namespace {
 
-constexpr int64_t kKeys = KvPages::kMostTokens;  // of a block, which lies in one page
-constexpr int64_t kChunk = 256;                  // keys, a multiple of kKeys
-constexpr int64_t kRows = 64;           // of a tile: queries times the heads that share a key head
-constexpr int64_t kMostSums = 1 << 24;  // numbers kept of chunks that threads share out
+constexpr int64_t kKeys = KvPages::kMaxTokens;  // of a block, which lies in one page
+constexpr int64_t kChunk = 256;                 // keys, a multiple of kKeys
+constexpr int64_t kRows = 64;          // of a tile: queries times the heads that share a key head
+constexpr int64_t kMaxSums = 1 << 24;  // numbers kept of chunks that threads share out
 
 struct Tile {
   int64_t segment, kv_head, first, count;  // queries [first, first + count) of the segment
@@ -41,9 +41,9 @@ Scratch& thread_scratch() {
   return scratch;
 }
 
-class Attending {
+class AttentionRun {
  public:
-  Attending(const CpuKernels& kernels, const AttentionCall& call)
+  AttentionRun(const CpuKernels& kernels, const AttentionCall& call)
       : kernels_(kernels),
         sinks_(call.sinks),
         batch_(call.batch),
@@ -59,7 +59,7 @@ class Attending {
         cap_(static_cast<float>(call.shape.score_cap)),
         scale_(static_cast<float>(call.shape.scale)) {
     const int64_t queries_of_tile = std::max<int64_t>(1, kRows / group_);
-    check_fits(batch_, call.cache);
+    check_fits(batch_, pages_);
     int64_t row = 0;
     for (size_t s = 0; s < batch_.segments.size(); ++s) {
       const Segment& seg = batch_.segments[s];
@@ -75,13 +75,13 @@ class Attending {
   // Queries of a key head one after the other, [kv_heads, m, group, d], scaled and rotated as the
   // keys are.
   void prepare(Buffer<float>& queries) {
-    queries.require(q_.m * q_.n);
-    queries_ = {queries.data(), static_cast<size_t>(q_.m * q_.n)};
-    parallel_ranges(q_.m, 16, [&](int64_t begin, int64_t end) {
+    queries.require(q_.rows * q_.columns);
+    queries_ = {queries.data(), static_cast<size_t>(q_.rows * q_.columns)};
+    parallel_ranges(q_.rows, 16, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
         for (int64_t h = 0; h < kv_heads_; ++h) {
-          float* const to = queries.data() + (h * q_.m + t) * group_ * d_;
-          std::copy_n(q_.data + t * q_.n + h * group_ * d_, group_ * d_, to);
+          float* const to = queries.data() + (h * q_.rows + t) * group_ * d_;
+          std::copy_n(q_.row(t) + h * group_ * d_, group_ * d_, to);
           if (keys_.rotated()) {
             for (int64_t g = 0; g < group_; ++g) rotate_head(to + g * d_, d_);
           }
@@ -89,27 +89,6 @@ class Attending {
         }
       }
     });
-  }
-
-  // Before anything else: every query sees the keys of its own segment up to itself.
-  void store(MatrixView k, MatrixView v) {
-    int64_t row = 0;
-    for (const auto& seg : batch_.segments) {
-      constexpr int64_t kSome = 4 * KvPlane::kTile;  // positions, so that no two threads share one
-      const int64_t begin = seg.begin / kSome, end = ceil_div(seg.begin + seg.count, kSome);
-      parallel_for(end - begin, [&](int64_t i) {
-        const int64_t from = std::max(seg.begin, (begin + i) * kSome),
-                      to = std::min(seg.begin + seg.count, (begin + i + 1) * kSome);
-        for (int64_t p = from; p < to; ++p) {
-          const int64_t t = row + p - seg.begin, at = pages_.row(seg.slot, p);
-          for (int64_t h = 0; h < kv_heads_; ++h) {
-            keys_.write(kernels_, h, at, k.data + t * k.n + h * d_);
-            values_.write(kernels_, h, at, v.data + t * v.n + h * d_);
-          }
-        }
-      });
-      row += seg.count;
-    }
   }
 
   void run() {
@@ -120,7 +99,7 @@ class Attending {
       rows = std::max(rows, t.count * group_);
     }
     const int64_t size = Sums::size(rows, d_);
-    if (chunks == 1 || count >= 4 * thread_count() || count * chunks * size > kMostSums) {
+    if (chunks == 1 || count >= 4 * thread_count() || count * chunks * size > kMaxSums) {
       return parallel_for(count, [&](int64_t i) {
         const Tile& t = tiles_[static_cast<size_t>(i)];
         Buffer<float>& memory = thread_scratch().sums;
@@ -167,18 +146,19 @@ class Attending {
     Scratch& s = thread_scratch();
     const int64_t rows = t.count * group_;
     s.scores.require(rows * kKeys);
-    const float* const queries = queries_.data() + (t.kv_head * q_.m + t.row) * group_ * d_;
+    const float* const queries = queries_.data() + (t.kv_head * q_.rows + t.row) * group_ * d_;
     std::fill_n(to.values, rows * d_, 0.0f);
     std::fill_n(to.top, rows, -3.0e38f);
     std::fill_n(to.total, rows, 0.0f);
     const int64_t begin = std::max(chunk * kChunk, first_key(t) / kKeys * kKeys),
                   end = std::min((chunk + 1) * kChunk, position(t) + t.count);
     for (int64_t key = begin; key < end; key += kKeys) {
-      const int64_t keys = std::min(kKeys, end - key), at_key = pages_.row(segment(t).slot, key);
-      keys_.scores(kernels_, t.kv_head, at_key, keys, rows, queries, s.scores.data(), kKeys,
-                   s.cached);
+      const int64_t keys = std::min(kKeys, end - key);
+      const KvRange range{t.kv_head, pages_.row(segment(t).slot, key), keys};
+      const MatrixRef<float> block(s.scores.data(), rows, kKeys);
+      keys_.scores(kernels_, range, {queries, rows, d_}, block, s.cached);
       for (int64_t r = 0; r < rows; ++r) {
-        float* const scores = s.scores.data() + r * kKeys;
+        float* const scores = block.row(r);
         const int64_t at = position(t) + r / group_;  // sees keys [low, high) of the block
         const int64_t low = window_ > 0 ? std::max<int64_t>(0, at - window_ + 1 - key) : 0,
                       high = std::min(keys, at + 1 - key);
@@ -193,8 +173,7 @@ class Attending {
         std::fill(scores, scores + low, 0.0f);
         std::fill(scores + high, scores + keys, 0.0f);
       }
-      values_.weigh(kernels_, t.kv_head, at_key, keys, rows, s.scores.data(), kKeys, to.values,
-                    s.cached);
+      values_.weigh(kernels_, range, block, {to.values, rows, d_}, s.cached);
     }
   }
 
@@ -212,8 +191,7 @@ class Attending {
 
   void write(const Tile& t, const Sums& sums) const {
     for (int64_t r = 0; r < t.count * group_; ++r) {
-      float* const to =
-          out_.data + (t.row + r / group_) * out_.n + (t.kv_head * group_ + r % group_) * d_;
+      float* const to = out_.row(t.row + r / group_) + (t.kv_head * group_ + r % group_) * d_;
       std::copy_n(sums.values + r * d_, d_, to);
       float factor = 1;
       float total = sums.total[r];
@@ -231,9 +209,10 @@ class Attending {
   const FloatVector* const sinks_;
   const Batch& batch_;
   const KvPages& pages_;
-  KvPlane& keys_;
-  KvPlane& values_;
-  const MatrixView q_, out_;
+  const KvPlane& keys_;
+  const KvPlane& values_;
+  const MatrixRef<const float> q_;
+  const MatrixRef<float> out_;
   const int64_t d_, kv_heads_, group_, window_;
   const float cap_, scale_;
   std::span<const float> queries_;
@@ -242,11 +221,35 @@ class Attending {
 
 }  // namespace
 
-void attend(const CpuKernels& kernels, const AttentionCall& call) {
-  Attending attending(kernels, call);
-  attending.prepare(thread_scratch().queries);
-  attending.store(call.k, call.v);
-  attending.run();
+void store_kv(const CpuKernels& kernels, CpuKvStorage& cache, int index, const Batch& batch,
+              MatrixRef<const float> k, MatrixRef<const float> v) {
+  constexpr int64_t kSome = 4 * KvPlane::kTile;  // positions, so that no two threads share one
+  const KvPages& pages = cache.pages();
+  check_fits(batch, pages);
+  KvPlane &keys = cache.keys(index), &values = cache.values(index);
+  const int64_t heads = keys.heads(), d = keys.head_dim();
+  int64_t row = 0;
+  for (const Segment& seg : batch.segments) {
+    const int64_t begin = seg.begin / kSome, end = ceil_div(seg.begin + seg.count, kSome);
+    parallel_for(end - begin, [&](int64_t i) {
+      const int64_t from = std::max(seg.begin, (begin + i) * kSome),
+                    to = std::min(seg.begin + seg.count, (begin + i + 1) * kSome);
+      for (int64_t p = from; p < to; ++p) {
+        const int64_t t = row + p - seg.begin, at = pages.row(seg.slot, p);
+        for (int64_t h = 0; h < heads; ++h) {
+          keys.write(kernels, h, at, k.row(t) + h * d);
+          values.write(kernels, h, at, v.row(t) + h * d);
+        }
+      }
+    });
+    row += seg.count;
+  }
+}
+
+void run_attention(const CpuKernels& kernels, const AttentionCall& call) {
+  AttentionRun run(kernels, call);
+  run.prepare(thread_scratch().queries);
+  run.run();
 }
 
 }  // namespace pith

@@ -37,17 +37,18 @@ class CpuExecutor final : public Executor {
   }
   Algebra& algebra() override { return cpu_algebra(); }
 
-  Tensor buffer(Slot slot, int64_t m, int64_t n) override {
-    buffers_[static_cast<size_t>(slot)].require(m * n);
-    return {slot, m, n};
+  Tensor buffer(TensorId id, int64_t m, int64_t n) override {
+    buffers_[static_cast<size_t>(id)].require(m * n);
+    return {id, m, n};
   }
-  float* data(Tensor x) override {
-    return x ? buffers_[static_cast<size_t>(x.slot)].data() : nullptr;
+  MatrixRef<float> view(Tensor x) override {
+    if (!x) return {};
+    return {buffers_[static_cast<size_t>(x.id)].data(), x.m, x.n};
   }
 
-  std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots, int64_t length,
-                                      KvTypes types, int64_t pages) override {
-    return std::make_unique<CpuKvCache>(spec, slots, length, types, pages);
+  std::unique_ptr<KvStorage> make_kv_storage(const proto::ModelSpec& spec, KvTypes types,
+                                             const KvPages& pages) override {
+    return std::make_unique<CpuKvStorage>(spec, types, pages);
   }
 
   void run(const Op& op) override {
@@ -55,17 +56,17 @@ class CpuExecutor final : public Executor {
   }
 
   void top(Tensor logits, std::span<Candidate> to) override {
-    likeliest_of_rows({data(logits), static_cast<size_t>(logits.m * logits.n)}, logits.m, to);
+    likeliest_of_rows({view(logits).data, static_cast<size_t>(logits.m * logits.n)}, logits.m, to);
   }
   double mass_behind(Tensor logits, int64_t row, const Candidate& top, const Candidate& last,
                      double temperature) override {
-    const float* const of_row = data(logits) + row * logits.n;
+    const float* const of_row = view(logits).data + row * logits.n;
     return pith::mass_behind({of_row, static_cast<size_t>(logits.n)}, top, last, temperature);
   }
   void score(Tensor logits, std::span<const int32_t> targets, Tensor base,
              std::span<const RowScore> base_scores, std::span<RowScore> to) override {
     const int64_t n = logits.n;
-    const float *const rows = data(logits), *const of_base = data(base);
+    const float *const rows = view(logits).data, *const of_base = view(base).data;
     parallel_for(logits.m, [&](int64_t r) {
       const auto i = static_cast<size_t>(r);
       const float* const q = rows + r * n;
@@ -77,33 +78,31 @@ class CpuExecutor final : public Executor {
     });
   }
   void read(Tensor x, std::span<float> to) override {
-    std::memcpy(to.data(), data(x), static_cast<size_t>(x.m * x.n) * sizeof(float));
+    std::memcpy(to.data(), view(x).data, static_cast<size_t>(x.m * x.n) * sizeof(float));
   }
   void write(std::span<const float> from, Tensor x) override {
-    std::memcpy(data(x), from.data(), static_cast<size_t>(x.m * x.n) * sizeof(float));
+    std::memcpy(view(x).data, from.data(), static_cast<size_t>(x.m * x.n) * sizeof(float));
   }
 
  private:
-  MatrixView view(Tensor x) { return {data(x), x.m, x.n}; }
-
   template <class Composite>
   void execute(const Composite& op) {
     expand(op, *this);
   }
 
   void execute(const EmbedOp& op) {
-    const MatrixView x = view(op.x);
-    parallel_for(x.m, [&](int64_t i) {
+    const MatrixRef<float> x = view(op.x);
+    parallel_for(x.rows, [&](int64_t i) {
       reference_decode(*op.table, op.tokens[static_cast<size_t>(i)], 1, x.row(i));
-      if (op.scale != 1) kernels_.scale(x.row(i), x.n, op.scale);
+      if (op.scale != 1) kernels_.scale(x.row(i), x.columns, op.scale);
     });
   }
 
   void execute(const NormOp& op) {
-    const MatrixView x = view(op.x), y = view(op.y);
+    const MatrixRef<float> x = view(op.x), y = view(op.y);
     each_row(x, [&](int64_t i) {
       norm_row(*op.norm, x, op.accumulate ? x : y, i);
-      if (op.accumulate) add_scaled(x.row(i), 1, x.n, y.row(i));
+      if (op.accumulate) add_scaled(x.row(i), 1, x.columns, y.row(i));
     });
   }
 
@@ -111,11 +110,11 @@ class CpuExecutor final : public Executor {
 
   void execute(const RopeOp& op) {
     angles_.set(*op.rope, op.batch);
-    const MatrixView x = view(op.x);
+    const MatrixRef<float> x = view(op.x);
     const bool interleaved = op.rope->interleaved();
-    const int64_t half = angles_.half(), heads = x.n / op.head_dim;
+    const int64_t half = angles_.half(), heads = x.columns / op.head_dim;
     const int64_t step = interleaved ? 2 : 1, apart = interleaved ? 1 : half;
-    parallel_ranges(x.m, 16, [&](int64_t begin, int64_t end) {
+    parallel_ranges(x.rows, 16, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
         const float* const cosines = angles_.cosines() + t * half;
         const float* const sines = angles_.sines() + t * half;
@@ -133,54 +132,59 @@ class CpuExecutor final : public Executor {
     });
   }
 
+  void execute(const StoreKvOp& op) {
+    store_kv(kernels_, storage(op.cache), op.cache.index, op.batch, view(op.k), view(op.v));
+  }
+
   void execute(const AttentionOp& op) {
-    attend(kernels_, {op.shape, op.sinks, static_cast<CpuKvCache&>(*op.cache.cache), op.cache.index,
-                      op.batch, view(op.q), view(op.k), view(op.v), view(op.out)});
+    run_attention(kernels_, {op.shape, op.sinks, storage(op.cache), op.cache.index, op.batch,
+                             view(op.q), view(op.out)});
   }
 
   void execute(const ActivateOp& op) {
-    float *const gate = data(op.gate), *const up = data(op.up);
+    float *const gate = view(op.gate).data, *const up = view(op.up).data;
     parallel_ranges(op.gate.m * op.gate.n, 1 << 14, [&](int64_t begin, int64_t end) {
       activate_some(op.activation, gate + begin, up ? up + begin : nullptr, end - begin);
     });
   }
 
   void execute(const CapOp& op) {
-    const MatrixView x = view(op.x);
-    each_row(x, [&](int64_t i) { kernels_.soft_cap(x.row(i), x.n, op.limit); });
+    const MatrixRef<float> x = view(op.x);
+    each_row(x, [&](int64_t i) { kernels_.soft_cap(x.row(i), x.columns, op.limit); });
   }
 
   void execute(const GatherOp& op) {
-    const MatrixView x = view(op.x), y = view(op.y);
-    for (int64_t i = 0; i < y.m; ++i)
+    const MatrixRef<float> x = view(op.x), y = view(op.y);
+    for (int64_t i = 0; i < y.rows; ++i)
       std::memcpy(y.row(i), x.row(op.rows[static_cast<size_t>(i)]),
-                  static_cast<size_t>(x.n) * sizeof(float));
+                  static_cast<size_t>(x.columns) * sizeof(float));
   }
 
   void execute(const RouteOp& op) {
     const auto count = static_cast<size_t>(op.logits.m * op.logits.n);
-    route(*op.spec, {data(op.logits), count}, *op.choice_bias, {data(op.weights), count});
+    route(*op.spec, {view(op.logits).data, count}, *op.choice_bias, {view(op.weights).data, count});
   }
 
   void execute(const AddRowsOp& op) {
-    const MatrixView x = view(op.x), y = view(op.y), weights = view(op.weights);
+    const MatrixRef<float> x = view(op.x), y = view(op.y), weights = view(op.weights);
     each_row(x, [&](int64_t i) {
       const int64_t row = op.rows[static_cast<size_t>(i)];
-      add_scaled(x.row(i), weights.row(row)[op.column], x.n, y.row(row));
+      add_scaled(x.row(i), weights.row(row)[op.column], x.columns, y.row(row));
     });
   }
 
   void execute(const AddGatedOp& op) {
-    const MatrixView x = view(op.x), y = view(op.y);
-    const float* const gate = data(op.gate);
-    each_row(x,
-             [&](int64_t i) { add_scaled(x.row(i), 1 / (1 + std::exp(-gate[i])), x.n, y.row(i)); });
+    const MatrixRef<float> x = view(op.x), y = view(op.y);
+    const float* const gate = view(op.gate).data;
+    each_row(x, [&](int64_t i) {
+      add_scaled(x.row(i), 1 / (1 + std::exp(-gate[i])), x.columns, y.row(i));
+    });
   }
 
   void execute(const CopyColumnsOp& op) {
-    const MatrixView x = view(op.x), y = view(op.y);
+    const MatrixRef<float> x = view(op.x), y = view(op.y);
     const int64_t grain = std::max<int64_t>(1, (1 << 14) / op.count);
-    parallel_ranges(x.m, grain, [&](int64_t begin, int64_t end) {
+    parallel_ranges(x.rows, grain, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i)
         std::copy_n(x.row(i) + op.from, op.count, y.row(i) + op.to);
     });
@@ -188,7 +192,7 @@ class CpuExecutor final : public Executor {
 
   // The inputs are rounded once, and threads share out the rows of all.
   void execute(const LinearsOp& op) {
-    const MatrixView x = view(op.x), normed = op.norm != nullptr ? view(op.normed) : x;
+    const MatrixRef<float> x = view(op.x), normed = op.norm != nullptr ? view(op.normed) : x;
     const auto make = [&](int64_t t) {
       if (op.norm != nullptr) norm_row(*op.norm, x, normed, t);
     };
@@ -196,9 +200,9 @@ class CpuExecutor final : public Executor {
   }
 
   void execute(const ActivateLinearOp& op) {
-    const MatrixView gate = view(op.gate), up = view(op.up);
+    const MatrixRef<float> gate = view(op.gate), up = view(op.up);
     const auto make = [&](int64_t t) {
-      activate_some(op.activation, gate.row(t), op.up ? up.row(t) : nullptr, gate.n);
+      activate_some(op.activation, gate.row(t), op.up ? up.row(t) : nullptr, gate.columns);
     };
     if (!multiply_rounded(gate, {{{op.linear, op.y}}}, op.accumulate, make)) expand(op, *this);
   }
@@ -208,12 +212,12 @@ class CpuExecutor final : public Executor {
     const Linear& first = op.linears.front();
     const auto like_first = [&](const Linear& l) { return rounded_alike(l, first); };
     if (!std::ranges::all_of(op.linears, like_first)) return expand(op, *this);
-    const MatrixView x = view(op.x), y = view(op.y);
-    const int64_t heads = std::ssize(op.linears), m = x.m, n = first.n, of_x = x.n / heads,
-                  of_y = y.n / heads;
+    const MatrixRef<float> x = view(op.x), y = view(op.y);
+    const int64_t heads = std::ssize(op.linears), m = x.rows, n = first.n, of_x = x.columns / heads,
+                  of_y = y.columns / heads;
     // Rows of a head one after the other.
-    const MatrixView in = view(buffer(Slot::kHeadInput, heads * m, first.k)),
-                     out = view(buffer(Slot::kHeadOutput, heads * m, n));
+    const MatrixRef<float> in = view(buffer(TensorId::kHeadInput, heads * m, first.k)),
+                           out = view(buffer(TensorId::kHeadOutput, heads * m, n));
     round_for(first, in, [&](int64_t i) {
       std::copy_n(x.row(i % m) + i / m * of_x + op.from, first.k, in.row(i));
     });
@@ -224,7 +228,7 @@ class CpuExecutor final : public Executor {
     }
     int_matmul(kernels_, rounded_, products_);
     for (int64_t h = 0; h < heads; ++h)
-      add_bias(op.linears[static_cast<size_t>(h)], out.rows(h * m, m));
+      add_bias(op.linears[static_cast<size_t>(h)], out.row_block(h * m, m));
     each_row(out,
              [&](int64_t i) { std::copy_n(out.row(i), n, y.row(i % m) + i / m * of_y + op.to); });
   }
@@ -238,29 +242,34 @@ class CpuExecutor final : public Executor {
              rounded_alike(w.up, first.up) && rounded_alike(w.down, first.down);
     });
     if (!rounded) return expand(op, *this);
-    const MatrixView x = view(op.x), y = view(op.y);
-    for (int64_t t = 0; t < x.m; t += kTokens) {
-      const int64_t m = std::min(kTokens, x.m - t);
-      moe_int8(op.spec->expert(), pairs_of(op, x.rows(t, m)), x.rows(t, m), y.rows(t, m));
+    const MatrixRef<float> x = view(op.x), y = view(op.y);
+    for (int64_t t = 0; t < x.rows; t += kTokens) {
+      const int64_t m = std::min(kTokens, x.rows - t);
+      moe_int8(op.spec->expert(), pairs_of(op, x.row_block(t, m)), x.row_block(t, m),
+               y.row_block(t, m));
     }
   }
 
+  static CpuKvStorage& storage(const KvLayer& layer) {
+    return static_cast<CpuKvStorage&>(*layer.storage);
+  }
+
   // y (+)= x W^T + bias
-  void multiply(const Linear& linear, MatrixView x, MatrixView y, bool accumulate) {
+  void multiply(const Linear& linear, MatrixRef<float> x, MatrixRef<float> y, bool accumulate) {
     const bool rounds = linear.input.rounds();
-    if (rounds) rounded_.set(linear.input, x.data, x.m, x.n);
+    if (rounds) rounded_.set(linear.input, x.data, x.rows, x.columns);
     const auto multiply_weight = [&](const Weight& w, float* to, bool sum) {
       if (!rounds && (inputs_ == CpuInputs::kF32 || !has_int_matmul(w.encoding)))
-        return matmul(kernels_, w, x.data, x.m, to, sum, scratch_);
-      if (!rounds) rounded_.set_blocks(input_block(w.encoding), x.data, x.m, x.n);
+        return matmul(kernels_, w, x.data, x.rows, to, sum, scratch_);
+      if (!rounds) rounded_.set_blocks(input_block(w.encoding), x.data, x.rows, x.columns);
       matmul(kernels_, w, rounded_, to, sum, scratch_);
     };
     bool sum = accumulate;
     for (const auto& t : linear.terms) {
       if (t.up) {
-        inner_.require(x.m * t.w.n);
+        inner_.require(x.rows * t.w.n);
         multiply_weight(t.w, inner_.data(), false);
-        matmul(kernels_, *t.up, inner_.data(), x.m, y.data, sum, scratch_);
+        matmul(kernels_, *t.up, inner_.data(), x.rows, y.data, sum, scratch_);
       } else {
         multiply_weight(t.w, y.data, sum);
       }
@@ -270,15 +279,15 @@ class CpuExecutor final : public Executor {
   }
 
   template <class F>
-  void each_row(MatrixView x, F f) {
-    const int64_t grain = std::max<int64_t>(1, (1 << 14) / std::max<int64_t>(1, x.n));
-    parallel_ranges(x.m, grain, [&](int64_t begin, int64_t end) {
+  void each_row(MatrixRef<float> x, F f) {
+    const int64_t grain = std::max<int64_t>(1, (1 << 14) / std::max<int64_t>(1, x.columns));
+    parallel_ranges(x.rows, grain, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) f(i);
     });
   }
 
-  void norm_row(const NormWeights& norm, MatrixView x, MatrixView y, int64_t i) const {
-    kernels_.rms_norm(x.row(i), norm.weight.data(), x.n, static_cast<float>(norm.spec.eps()),
+  void norm_row(const NormWeights& norm, MatrixRef<float> x, MatrixRef<float> y, int64_t i) const {
+    kernels_.rms_norm(x.row(i), norm.weight.data(), x.columns, static_cast<float>(norm.spec.eps()),
                       y.row(i));
   }
 
@@ -311,11 +320,11 @@ class CpuExecutor final : public Executor {
   }
   static int64_t block_of(const Linear& l) { return input_block(l.terms.front().w.encoding); }
   // Inputs of such linears; make(t) writes row t of x before it is rounded.
-  void round_for(const Linear& l, MatrixView x, FunctionRef<void(int64_t)> make) {
+  void round_for(const Linear& l, MatrixRef<float> x, FunctionRef<void(int64_t)> make) {
     if (l.input.rounds()) {
-      rounded_.set(l.input, x.data, x.m, x.n);
+      rounded_.set(l.input, x.data, x.rows, x.columns);
     } else {
-      rounded_.set_blocks(block_of(l), x.data, x.m, x.n);
+      rounded_.set_blocks(block_of(l), x.data, x.rows, x.columns);
     }
     rounded_.round_rows(make);
   }
@@ -332,16 +341,16 @@ class CpuExecutor final : public Executor {
     std::vector<std::vector<int64_t>> of_row;  // pairs, in order of experts
   };
 
-  Pairs pairs_of(const MoeOp& op, MatrixView x) {
+  Pairs pairs_of(const MoeOp& op, MatrixRef<float> x) {
     const int64_t experts = op.spec->experts();
-    const auto count = static_cast<size_t>(x.m * experts);
-    const MatrixView logits = view(buffer(Slot::kRouter, x.m, experts)),
-                     weights = view(buffer(Slot::kRouterWeights, x.m, experts));
+    const auto count = static_cast<size_t>(x.rows * experts);
+    const MatrixRef<float> logits = view(buffer(TensorId::kRouter, x.rows, experts)),
+                           weights = view(buffer(TensorId::kRouterWeights, x.rows, experts));
     multiply(op.weights->router, x, logits, false);
     route(*op.spec, {logits.data, count}, op.weights->choice_bias, {weights.data, count});
     const auto rows_of = rows_of_experts({weights.data, count}, experts);
     Pairs pairs;
-    pairs.of_row.resize(static_cast<size_t>(x.m));
+    pairs.of_row.resize(static_cast<size_t>(x.rows));
     for (size_t e = 0; e < rows_of.size(); ++e) {
       if (rows_of[e].empty()) continue;
       pairs.parts.push_back(
@@ -357,28 +366,28 @@ class CpuExecutor final : public Executor {
 
   // All experts in one loop over the rows of their weights, and so down; the same bits as one
   // expert after the other. x is a piece of the tokens.
-  void moe_int8(const proto::Mlp& spec, const Pairs& p, MatrixView x, MatrixView y) {
+  void moe_int8(const proto::Mlp& spec, const Pairs& p, MatrixRef<float> x, MatrixRef<float> y) {
     const auto count = static_cast<int64_t>(p.rows.size());
     const auto width = static_cast<int64_t>(spec.width());
     const MlpWeights& first = *p.parts.front().expert;
-    const MatrixView in = view(buffer(Slot::kExpertIo, count, x.n)),
-                     up = view(buffer(Slot::kUp, count, width));
-    const MatrixView gate = spec.gated() ? view(buffer(Slot::kGate, count, width)) : up;
+    const MatrixRef<float> in = view(buffer(TensorId::kExpertIo, count, x.columns)),
+                           up = view(buffer(TensorId::kUp, count, width));
+    const MatrixRef<float> gate = spec.gated() ? view(buffer(TensorId::kGate, count, width)) : up;
     round_for(first.up, in, [&](int64_t i) {
       std::memcpy(in.row(i), x.row(p.rows[static_cast<size_t>(i)]),
-                  static_cast<size_t>(x.n) * sizeof(float));
+                  static_cast<size_t>(x.columns) * sizeof(float));
     });
     products_.clear();
-    const auto add_products = [&](Linear MlpWeights::*which, MatrixView to) {
+    const auto add_products = [&](Linear MlpWeights::*which, MatrixRef<float> to) {
       for (const auto& part : p.parts) {
         const Linear& l = part.expert->*which;
         products_.push_back(
             {&l.terms.front().w, to.row(part.first), false, part.first, part.count});
       }
     };
-    const auto add_biases = [&](Linear MlpWeights::*which, MatrixView to) {
+    const auto add_biases = [&](Linear MlpWeights::*which, MatrixRef<float> to) {
       for (const auto& part : p.parts)
-        add_bias(part.expert->*which, to.rows(part.first, part.count));
+        add_bias(part.expert->*which, to.row_block(part.first, part.count));
     };
     if (spec.gated()) add_products(&MlpWeights::gate, gate);
     add_products(&MlpWeights::up, up);
@@ -388,14 +397,14 @@ class CpuExecutor final : public Executor {
     round_for(first.down, gate, [&](int64_t i) {
       activate_some(spec.activation(), gate.row(i), spec.gated() ? up.row(i) : nullptr, width);
     });
-    const MatrixView out = view(buffer(Slot::kExpertIo, count, y.n));
+    const MatrixRef<float> out = view(buffer(TensorId::kExpertIo, count, y.columns));
     products_.clear();
     add_products(&MlpWeights::down, out);
     int_matmul(kernels_, rounded_, products_);
     add_biases(&MlpWeights::down, out);
     each_row(y, [&](int64_t t) {
       for (const int64_t i : p.of_row[static_cast<size_t>(t)])
-        add_scaled(out.row(i), p.weights[static_cast<size_t>(i)], y.n, y.row(t));
+        add_scaled(out.row(i), p.weights[static_cast<size_t>(i)], y.columns, y.row(t));
     });
   }
 
@@ -405,7 +414,7 @@ class CpuExecutor final : public Executor {
 
   // All of them by products of integers, where their inputs are rounded alike; make(t) writes row t
   // of x, in the loop that rounds it.
-  bool multiply_rounded(MatrixView x, std::span<const LinearTo> all, bool accumulate,
+  bool multiply_rounded(MatrixRef<float> x, std::span<const LinearTo> all, bool accumulate,
                         FunctionRef<void(int64_t)> make) {
     const Linear& first = *all.front().linear;
     const auto like_first = [&](const LinearTo& to) { return rounded_alike(*to.linear, first); };
@@ -413,23 +422,23 @@ class CpuExecutor final : public Executor {
     round_for(first, x, make);
     products_.clear();
     for (const LinearTo& to : all)
-      products_.push_back({&to.linear->terms.front().w, data(to.y), accumulate});
+      products_.push_back({&to.linear->terms.front().w, view(to.y).data, accumulate});
     int_matmul(kernels_, rounded_, products_);
     for (const LinearTo& to : all) add_bias(*to.linear, view(to.y));
     return true;
   }
 
-  void add_bias(const Linear& linear, MatrixView y) {
+  void add_bias(const Linear& linear, MatrixRef<float> y) {
     if (linear.bias.empty()) return;
     each_row(y, [&](int64_t i) {
       float* const row = y.row(i);
-      for (int64_t j = 0; j < y.n; ++j) row[j] += linear.bias[static_cast<size_t>(j)];
+      for (int64_t j = 0; j < y.columns; ++j) row[j] += linear.bias[static_cast<size_t>(j)];
     });
   }
 
   const CpuInputs inputs_;
   const CpuKernels& kernels_ = cpu_kernels();
-  std::array<Buffer<float>, kSlots> buffers_;
+  std::array<Buffer<float>, kTensorIds> buffers_;
   Buffer<float> inner_;
   RoundedInputs rounded_;
   MatmulScratch scratch_;

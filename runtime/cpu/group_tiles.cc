@@ -9,7 +9,7 @@ namespace pith {
 void GroupTiles::scales(int64_t tile, float* to) const {
   const int64_t count = 16 * layout_.groups;
   const std::byte* from = at(scales_, tile, layout_.scale_tile_bytes);
-  if (w_.encoding.kind == EncodingKind::kMx) {  // half of the stored scale, see TileCode
+  if (w_.encoding.kind == EncodingKind::kMx) {  // half of the stored scale, see kE2M1Zero
     kernels_.e8m0_to_f32(reinterpret_cast<const uint8_t*>(from), count, to);
   } else if (w_.encoding.two_level) {
     float rows[16];
@@ -34,7 +34,7 @@ void GroupTiles::zeros(int64_t tile, int32_t* to) const {
     std::fill(to, to + 16 * layout_.groups, zero());
   } else {
     const std::byte* from = at(zeros_, tile, layout_.zero_tile_bytes);
-    kernels_.unpack_zeros(layout_.bits, reinterpret_cast<const uint8_t*>(from), layout_.groups, to);
+    kernels_.unpack_zeros(format(), reinterpret_cast<const uint8_t*>(from), layout_.groups, to);
   }
 }
 

@@ -23,18 +23,7 @@ class GroupTiles {
         row_scales_(w.plane(PlaneKind::kRowScales).data()) {}
 
   const GroupLayout& layout() const { return layout_; }
-  TileCode code() const {
-    switch (w_.encoding.kind) {
-      case EncodingKind::kNf4:
-        return TileCode::kNf4;
-      case EncodingKind::kMx:
-        return TileCode::kE2M1;
-      case EncodingKind::kTcq:
-        return static_cast<TileCode>(static_cast<int>(TileCode::kTcq2) + layout_.bits - 2);
-      default:
-        return static_cast<TileCode>(layout_.bits);
-    }
-  }
+  NumberFormat format() const { return *number_format(w_.encoding); }
   int32_t zero() const {  // of all groups, where they have none of their own
     if (w_.encoding.kind == EncodingKind::kTcq) return kTcqZero;
     return w_.encoding.kind == EncodingKind::kMx ? kE2M1Zero : 1 << (layout_.bits - 1);

@@ -98,7 +98,7 @@ class IntProduct {
     for (int64_t row = begin; row < end; row += 16) {
       const int64_t t = row / 16;
       IntTile tile{};
-      tile.code = tiles_.code();
+      tile.format = tiles_.format();
       tile.codes = tiles_.codes(t);
       if (whole_steps_) {
         tile.half_scales = tiles_.half_scales(t);
@@ -130,7 +130,7 @@ class IntProduct {
     if (wide_) s.rest.require(blocking_.pieces * kPanel);
     for (int64_t row = begin; row < end; row += 16) {
       const int64_t slot = row - begin;
-      kernels_.unpack(tiles_.code(), tiles_.codes(row / 16), layout_.units,
+      kernels_.unpack(tiles_.format(), tiles_.codes(row / 16), layout_.units,
                       s.panel.data() + 4 * slot);
       load_scales(row / 16, slot, kPanel, s);
       load_zeros(row / 16, slot, kPanel, s);

@@ -5,27 +5,17 @@
 
 #include <cstdint>
 
+#include "formats/encodings/number_format.h"
+
 // Sums stay in registers only where all that handles them is inlined.
 #define PITH_INLINE [[gnu::always_inline]] inline
 #define PITH_INLINED __attribute__((always_inline))  // behind the parameters of a lambda
 
 namespace pith {
 
-// How the elements of a row are stored, for the kernels: dense and fp8 weights, caches. Two codes
-// of kInt4 are a byte, the first in its low bits, and have no sign; those of kInt8 have one.
-enum class CodeKind : uint8_t {
-  kF32,
-  kF16,
-  kBF16,
-  kF8E4M3,
-  kF8E5M2,
-  kFloats,  // how many of floats there are
-  kInt4 = kFloats,
-  kInt8,
-  kCount
-};
-
-// One row, its scales unpacked. Element i is scale[i / group] * (value(code i) - zero[i / group]).
+// One row of dense or fp8 weights or of a cache, its scales unpacked. Codes of kInt8 have a sign;
+// two codes of kInt4 are a byte, the first in its low bits, and have none. Element i is scale[i /
+// group] * (value(code i) - zero[i / group]).
 struct CodeRow {
   const void* codes;    // 64 bytes behind are readable
   const float* scales;  // [ceil(k / group)], or null: 1
@@ -42,34 +32,15 @@ struct CodeColumns {
   int64_t group;
 };
 
-// How the codes of a tile are stored: integers of 2 to 8 bits, or 4-bit indices of a table.
-// Codes of e2m1 are taken as integers, twice their value plus 12: their zero is 12, and their scale
-// is half of the stored one.
+// Formats of tiles are integers of 2 to 8 bits, NF4, E2M1 and trellis codes. Codes of E2M1 are taken as integers,
+// twice their value plus 12: their zero is 12, and their scale is half of the stored one.
 // Trellis codes (formats/encodings/tcq.h) become integers of 8 bits whose zero is 126.
-enum class TileCode : uint8_t {
-  kInt2 = 2,
-  kInt3,
-  kInt4,
-  kInt5,
-  kInt6,
-  kInt8 = 8,
-  kNf4,
-  kE2M1,
-  kTcq2,
-  kTcq3,
-  kTcq4
-};
 inline constexpr int kE2M1Zero = 12;
-constexpr bool is_tcq(TileCode code) { return code >= TileCode::kTcq2; }
-constexpr int bits_of(TileCode code) {
-  if (is_tcq(code)) return static_cast<int>(code) - static_cast<int>(TileCode::kTcq2) + 2;
-  return code >= TileCode::kNf4 ? 4 : static_cast<int>(code);
-}
 
 // The codes of a tile of 16 rows of integers or nf4 (formats/encodings/int_group.h), scales and
 // zeros unpacked. Element [r, i] is scales[i / group, r] * (code - zeros[i / group, r]).
 struct GroupTile {
-  TileCode code;
+  NumberFormat format;
   const uint8_t* codes;
   const float* scales;  // [ceil(k / group), 16]
   const float* zeros;   // the same; null: 0
@@ -95,7 +66,7 @@ struct IntInputs {
 // 16 rows of codes as they lie. Where no scales or zeros are unpacked, those beside the codes are
 // taken, which lie by groups.
 struct IntTile {
-  TileCode code;  // not kNf4
+  NumberFormat format;  // not kNf4
   const uint8_t* codes;
   const float* scales;          // [pieces, 16], or null:
   const uint16_t* half_scales;  // the same in f16, or null:
@@ -129,30 +100,26 @@ struct CpuKernels {
   // to[k, 32] = transpose of up to 32 rows [rows, k] at stride ld; missing rows are 0
   void (*transpose_panel)(const float* rows, int64_t count, int64_t ld, int64_t k, float* to);
   // out[k] = the elements, bit for bit as the reference decoder gives them
-  void (*decode[static_cast<int>(CodeKind::kCount)])(const CodeRow& row, int64_t k, float* out);
+  void (*decode[kRowFormats])(const CodeRow& row, int64_t k, float* out);
   // The products of `rows` (1 to 4) rows of floats, without zeros, with one x [k]; x has 0 up to
   // the next multiple of 16
-  void (*dot[static_cast<int>(CodeKind::kFloats)])(const CodeRow* rows, int count, int64_t k,
-                                                   const float* x, float* out);
+  void (*dot[kRowFloats])(const CodeRow* rows, int count, int64_t k, const float* x, float* out);
   // Attention of few queries (1 to 4 rows) straight from the codes of a cache; bit for bit what
   // decoding and gemm give. Tiles and rows follow each other at `step` bytes of codes, their scales
   // and zeros without gaps.
   //
   // to[r, key] = the products of rows [rows, d] with 16 keys of each tile
-  void (*attn_qk[static_cast<int>(CodeKind::kCount)])(int64_t rows, const float* x, int64_t d,
-                                                      const CodeColumns& keys, int64_t step,
-                                                      int64_t tiles, float* to, int64_t ld);
+  void (*attn_qk[kRowFormats])(int64_t rows, const float* x, int64_t d, const CodeColumns& keys,
+                               int64_t step, int64_t tiles, float* to, int64_t ld);
   // to[r, d] += the sum over n keys of weights[r, key] * value[key]; d is a multiple of 16
-  void (*attn_pv[static_cast<int>(CodeKind::kCount)])(int64_t rows, const float* weights,
-                                                      int64_t ld, const CodeRow& values,
-                                                      int64_t step, int64_t n, int64_t d,
-                                                      float* to);
+  void (*attn_pv[kRowFormats])(int64_t rows, const float* weights, int64_t ld,
+                               const CodeRow& values, int64_t step, int64_t n, int64_t d,
+                               float* to);
   // to[i * ld, 16] = column i, for i < k
-  void (*decode_columns[static_cast<int>(CodeKind::kCount)])(const CodeColumns& rows, int64_t k,
-                                                             float* to, int64_t ld);
+  void (*decode_columns[kRowFormats])(const CodeColumns& rows, int64_t k, float* to, int64_t ld);
 
-  // Dequantizes a tile of integers in groups. to[k, 32]: by columns, 16 rows at to; as the reference
-  // decoder gives them.
+  // Dequantizes a tile of integers in groups. to[k, 32]: by columns, 16 rows at to; as the
+  // reference decoder gives them.
   void (*dequantize_tile)(const GroupTile& tile, int64_t k, float* to);
   // y[t, r] (+)= the products of the 16 rows with m tokens at x + t * ldx, for the first `rows` of
   // them
@@ -162,9 +129,9 @@ struct CpuKernels {
   // Products of integers, in int32 that wraps: exact where the result fits (int_matmul.h).
   //
   // The codes of a tile as bytes, [8 * units, 16, 4], at lines of 32 rows
-  void (*unpack)(TileCode code, const uint8_t* codes, int64_t units, uint8_t* to);
-  // Units of 16 codes packed in 2*bits bytes: the zeros of a tile
-  void (*unpack_zeros)(int bits, const uint8_t* from, int64_t units, int32_t* to);
+  void (*unpack)(NumberFormat format, const uint8_t* codes, int64_t units, uint8_t* to);
+  // Units of 16 integers packed in 2*bits bytes: the zeros of a tile
+  void (*unpack_zeros)(NumberFormat format, const uint8_t* from, int64_t units, int32_t* to);
   // y[t, r] (+)= the sum over pieces of float(sum of (code - zero) * factor * x) * (scale of the
   // row * scale of the token), one fused multiply-add each, for the first `rows` rows
   void (*int8_gemv)(const IntTile& w, const IntBlocking& blocking, int64_t k, const IntInputs& x,
@@ -192,9 +159,9 @@ struct CpuKernels {
   // gate = gelu(gate) * up, in the form with tanh
   void (*gelu_tanh_mul)(float* gate, const float* up, int64_t n);
   void (*soft_cap)(float* x, int64_t n, float cap);  // x = cap tanh(x / cap)
-  // One block of a softmax that goes on: x = exp(x - *max) after *max took in the maximum of x,
-  // *sum joined by the sum; returns the factor that what was summed under the old maximum is to be
-  // multiplied by.
+  // One block of an online softmax: *max rises to the maximum of x, x = exp(x - *max), *sum =
+  // *sum * factor + their sum; returns the factor, exp(old max - new max), which rescales the
+  // output so far, or 0 where *sum was 0.
   float (*softmax_step)(float* x, int64_t n, float* max, float* sum);
   void (*scale)(float* x, int64_t n, float factor);
   // log(sum(exp(x)))

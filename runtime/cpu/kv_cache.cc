@@ -18,22 +18,16 @@ constexpr int64_t kGroup = 32;   // of int4
 constexpr int64_t kFewRows = 8;  // up to which codes are not decoded once for all
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
-struct Layout {
-  CodeKind kind;
-  int bits;
-  bool row_scale;  // one f32 a row
-  bool rotated_keys;
-};
-constexpr Layout kLayouts[] = {
-    {CodeKind::kF32, 32, false, false},  {CodeKind::kF16, 16, false, false},
-    {CodeKind::kBF16, 16, false, false}, {CodeKind::kInt8, 8, true, true},
-    {CodeKind::kF8E4M3, 8, true, false}, {CodeKind::kInt4, 4, false, true},
-};
-const Layout& layout(KvType type) { return kLayouts[static_cast<size_t>(type)]; }
+bool has_row_scale(NumberFormat type) {  // one f32 a row
+  return type == NumberFormat::kInt8 || type == NumberFormat::kE4M3;
+}
+bool rotates_keys(NumberFormat type) {
+  return type == NumberFormat::kInt8 || type == NumberFormat::kInt4;
+}
 
 int64_t int4_bytes(int64_t n) { return ceil_div(n, 8) * 4; }
-int64_t code_bytes(KvType type, int64_t n) {
-  return type == KvType::kInt4 ? int4_bytes(n) : n * layout(type).bits / 8;
+int64_t code_bytes(NumberFormat type, int64_t n) {
+  return type == NumberFormat::kInt4 ? int4_bytes(n) : n * bits_of(type) / 8;
 }
 
 // The largest magnitude, NaN where a number is not finite.
@@ -115,10 +109,10 @@ void rotate_head(float* x, int64_t n) {
   for (int64_t i = 0; i < n; ++i) x[i] *= factor;
 }
 
-KvPlane::KvPlane(KvType type, bool keys, int64_t heads, int64_t length, int64_t head_dim)
+KvPlane::KvPlane(NumberFormat type, bool keys, int64_t heads, int64_t length, int64_t head_dim)
     : type_(type),
       keys_(keys),
-      rotated_(keys && layout(type).rotated_keys),
+      rotated_(keys && rotates_keys(type)),
       heads_(heads),
       length_(keys ? ceil_div(length, kTile) * kTile : length),
       head_dim_(head_dim),
@@ -126,17 +120,17 @@ KvPlane::KvPlane(KvType type, bool keys, int64_t heads, int64_t length, int64_t 
       row_bytes_(code_bytes(type, head_dim)) {
   const int64_t rows = heads_ * length_;
   codes_ = Buffer<std::byte>(rows * row_bytes_);
-  if (layout(type).row_scale) scales_ = Buffer<float>(rows);
-  if (type == KvType::kInt4) {
+  if (has_row_scale(type)) scales_ = Buffer<float>(rows);
+  if (type == NumberFormat::kInt4) {
     group_scales_ = Buffer<uint16_t>(rows * groups_);
     group_minima_ = Buffer<uint16_t>(rows * groups_);
   }
 }
 
-uint64_t KvPlane::row_bytes(KvType type, int64_t head_dim) {
+uint64_t KvPlane::row_bytes(NumberFormat type, int64_t head_dim) {
   int64_t bytes = code_bytes(type, head_dim);
-  if (layout(type).row_scale) bytes += 4;
-  if (type == KvType::kInt4) bytes += 2 * 2 * ceil_div(head_dim, kGroup);
+  if (has_row_scale(type)) bytes += 4;
+  if (type == NumberFormat::kInt4) bytes += 2 * 2 * ceil_div(head_dim, kGroup);
   return static_cast<uint64_t>(bytes);
 }
 
@@ -149,28 +143,30 @@ void KvPlane::encode(const CpuKernels& kernels, const float* x, std::byte* codes
                      uint16_t* group_scales, uint16_t* group_minima) const {
   auto* bytes = reinterpret_cast<uint8_t*>(codes);
   switch (type_) {
-    case KvType::kF32:
+    case NumberFormat::kF32:
       std::memcpy(codes, x, static_cast<size_t>(row_bytes_));
       break;
-    case KvType::kF16:
+    case NumberFormat::kF16:
       kernels.f32_to_f16(x, head_dim_, reinterpret_cast<uint16_t*>(codes));
       break;
-    case KvType::kBF16:
+    case NumberFormat::kBF16:
       from_f32(DType::kBF16, x, codes, static_cast<size_t>(head_dim_));
       break;
-    case KvType::kInt8:
+    case NumberFormat::kInt8:
       *scale = encode_int8(x, head_dim_, bytes);
       break;
-    case KvType::kFp8:
+    case NumberFormat::kE4M3:
       *scale = encode_fp8(x, head_dim_, bytes);
       break;
-    case KvType::kInt4:
+    case NumberFormat::kInt4:
       for (int64_t g = 0; g < groups_; ++g) {
         const int64_t begin = g * kGroup;
         encode_int4(x + begin, std::min(kGroup, head_dim_ - begin), bytes + begin / 2,
                     group_scales + g, group_minima + g);
       }
       break;
+    default:
+      fail(ErrorKind::kUnsupported, "the CPU has no cache of {}", kv_type_name(type_));
   }
 }
 
@@ -207,7 +203,7 @@ void KvPlane::write(const CpuKernels& kernels, int64_t head, int64_t position, c
   encode(kernels, x, codes.data(), scale, halves.data(), halves.data() + groups_);
   const int64_t tile = at / kTile, lane = at % kTile;
   std::byte* const to = codes_.data() + tile * kTile * row_bytes_;
-  switch (layout(type_).bits) {
+  switch (bits_of(type_)) {
     case 32:
       return scatter<uint32_t>(codes.data(), head_dim_, to + lane * 4);
     case 16:
@@ -265,29 +261,31 @@ void KvPlane::unpack_groups(const CpuKernels& kernels, int64_t group, int64_t co
 CodeRow KvPlane::codes(const CpuKernels& kernels, int64_t row, int64_t count,
                        KvScratch& scratch) const {
   const std::byte* const codes = codes_.data() + row * row_bytes_;
-  if (type_ != KvType::kInt4)
+  if (type_ != NumberFormat::kInt4)
     return {codes, scales_.empty() ? nullptr : scales_.data() + row, nullptr, head_dim_};
   unpack_groups(kernels, row * groups_, count * groups_, scratch);
   return {codes, scratch.scales.data(), scratch.zeros.data(), kGroup};
 }
 
-CodeColumns KvPlane::tiles(const CpuKernels& kernels, int64_t head, int64_t first, int64_t count,
+CodeColumns KvPlane::tiles(const CpuKernels& kernels, const KvRange& range,
                            KvScratch& scratch) const {
-  const CodeRow c = codes(kernels, row(head, first), count * kTile, scratch);
+  const int64_t count = ceil_div(range.count, kTile) * kTile;
+  const CodeRow c = codes(kernels, row(range.head, range.first), count, scratch);
   return {c.codes, c.scales, c.zeros, c.group};
 }
 
-const float* KvPlane::rows(const CpuKernels& kernels, int64_t head, int64_t first, int64_t count,
+const float* KvPlane::rows(const CpuKernels& kernels, const KvRange& range,
                            KvScratch& scratch) const {
-  CodeRow from = codes(kernels, row(head, first), count, scratch);
-  if (type_ == KvType::kF32) return static_cast<const float*>(from.codes);
+  const int64_t count = range.count;
+  CodeRow from = codes(kernels, row(range.head, range.first), count, scratch);
+  if (type_ == NumberFormat::kF32) return static_cast<const float*>(from.codes);
   scratch.numbers.require(count * head_dim_);
   float* const to = scratch.numbers.data();
-  if (type_ == KvType::kF16) {
+  if (type_ == NumberFormat::kF16) {
     kernels.f16_to_f32(static_cast<const uint16_t*>(from.codes), count * head_dim_, to);
     return to;
   }
-  const auto decode = kernels.decode[static_cast<size_t>(layout(type_).kind)];
+  const auto decode = kernels.decode[static_cast<size_t>(type_)];
   const int64_t groups = ceil_div(head_dim_, from.group);
   for (int64_t i = 0; i < count; ++i) {
     decode(from, head_dim_, to + i * head_dim_);
@@ -298,13 +296,13 @@ const float* KvPlane::rows(const CpuKernels& kernels, int64_t head, int64_t firs
   return to;
 }
 
-const float* KvPlane::columns(const CpuKernels& kernels, int64_t head, int64_t first, int64_t count,
+const float* KvPlane::columns(const CpuKernels& kernels, const KvRange& range,
                               KvScratch& scratch) const {
-  const int64_t tiles = ceil_div(count, kTile);
-  CodeColumns from = this->tiles(kernels, head, first, tiles, scratch);
+  const int64_t tiles = ceil_div(range.count, kTile);
+  CodeColumns from = this->tiles(kernels, range, scratch);
   scratch.numbers.require(tiles * kTile * head_dim_);
   float* const to = scratch.numbers.data();
-  const auto decode = kernels.decode_columns[static_cast<size_t>(layout(type_).kind)];
+  const auto decode = kernels.decode_columns[static_cast<size_t>(type_)];
   const int64_t groups = ceil_div(head_dim_, from.group);
   for (int64_t i = 0; i < tiles; ++i) {
     decode(from, head_dim_, to + i * kTile, tiles * kTile);
@@ -315,46 +313,46 @@ const float* KvPlane::columns(const CpuKernels& kernels, int64_t head, int64_t f
   return to;
 }
 
-void KvPlane::scores(const CpuKernels& kernels, int64_t head, int64_t first, int64_t count,
-                     int64_t rows, const float* x, float* to, int64_t ld,
-                     KvScratch& scratch) const {
-  const int64_t tiles = ceil_div(count, kTile);
-  if (rows > kFewRows) {
-    const float* const keys = columns(kernels, head, first, count, scratch);
-    return kernels.gemm(rows, tiles * kTile, head_dim_, x, head_dim_, keys, tiles * kTile, to, ld,
-                        false);
+void KvPlane::scores(const CpuKernels& kernels, const KvRange& range, MatrixRef<const float> x,
+                     MatrixRef<float> to, KvScratch& scratch) const {
+  const int64_t tiles = ceil_div(range.count, kTile);
+  if (x.rows > kFewRows) {
+    const float* const keys = columns(kernels, range, scratch);
+    return kernels.gemm(x.rows, tiles * kTile, head_dim_, x.data, x.ld, keys, tiles * kTile,
+                        to.data, to.ld, false);
   }
-  const CodeColumns keys = this->tiles(kernels, head, first, tiles, scratch);
-  const auto scores = kernels.attn_qk[static_cast<size_t>(layout(type_).kind)];
-  for (int64_t r = 0; r < rows; r += 4) {
-    scores(std::min<int64_t>(4, rows - r), x + r * head_dim_, head_dim_, keys, kTile * row_bytes_,
-           tiles, to + r * ld, ld);
+  const CodeColumns keys = this->tiles(kernels, range, scratch);
+  const auto scores = kernels.attn_qk[static_cast<size_t>(type_)];
+  for (int64_t r = 0; r < x.rows; r += 4) {
+    scores(std::min<int64_t>(4, x.rows - r), x.row(r), head_dim_, keys, kTile * row_bytes_, tiles,
+           to.row(r), to.ld);
   }
 }
 
-void KvPlane::weigh(const CpuKernels& kernels, int64_t head, int64_t first, int64_t count,
-                    int64_t rows, const float* weights, int64_t ld, float* to,
-                    KvScratch& scratch) const {
+void KvPlane::weigh(const CpuKernels& kernels, const KvRange& range, MatrixRef<const float> weights,
+                    MatrixRef<float> to, KvScratch& scratch) const {
+  const int64_t rows = weights.rows, count = range.count;
   if (rows > kFewRows || head_dim_ % 16 != 0) {
-    const float* const values = this->rows(kernels, head, first, count, scratch);
-    return kernels.gemm(rows, head_dim_, count, weights, ld, values, head_dim_, to, head_dim_,
-                        true);
+    const float* const values = this->rows(kernels, range, scratch);
+    return kernels.gemm(rows, head_dim_, count, weights.data, weights.ld, values, head_dim_,
+                        to.data, to.ld, true);
   }
-  const CodeRow values = codes(kernels, row(head, first), count, scratch);
-  const auto weigh = kernels.attn_pv[static_cast<size_t>(layout(type_).kind)];
+  const CodeRow values = codes(kernels, row(range.head, range.first), count, scratch);
+  const auto weigh = kernels.attn_pv[static_cast<size_t>(type_)];
   for (int64_t r = 0; r < rows; r += 4) {
-    weigh(std::min<int64_t>(4, rows - r), weights + r * ld, ld, values, row_bytes_, count,
-          head_dim_, to + r * head_dim_);
+    weigh(std::min<int64_t>(4, rows - r), weights.row(r), weights.ld, values, row_bytes_, count,
+          head_dim_, to.row(r));
   }
 }
 
-void require_cache_memory(const proto::ModelSpec& spec, int slots, int64_t length, KvTypes types,
-                          uint64_t other, const std::string& options) {
+void require_cache_memory(const proto::ModelSpec& spec, const KvConfig& cache, uint64_t other,
+                          const std::string& options) {
+  const auto& [slots, length, types, pages] = cache;
   double token = 0;
   for (const auto& layer : spec.layers()) {
     for (const auto& s : layer.sublayers()) {
       if (!s.has_attention()) continue;
-      const proto::Attention form = cached_form(s.attention());
+      const proto::Attention form = absorbed_form(s.attention());
       const int64_t d = form.head_dim();
       const uint64_t row = KvPlane::row_bytes(types.keys, d) + KvPlane::row_bytes(types.values, d);
       token += static_cast<double>(slots) * form.kv_heads() * static_cast<double>(row);
@@ -367,7 +365,7 @@ void require_cache_memory(const proto::ModelSpec& spec, int slots, int64_t lengt
   const auto fits = static_cast<int64_t>(std::max(0.0, left / token));
   const std::string besides =
       other < (1 << 20) ? "" : fmt::format(" besides {:.2f} GB", static_cast<double>(other) / 1e9);
-  const bool wide = types.keys <= KvType::kBF16 || types.values <= KvType::kBF16;
+  const bool wide = bits_of(types.keys) > 8 || bits_of(types.values) > 8;
   fail(ErrorKind::kMemory,
        "a KV cache of {}{} tokens takes {:.2f} GB of memory{}, and there are {:.2f} GB at most "
        "({}): {} tokens fit ({}){}",
@@ -376,16 +374,17 @@ void require_cache_memory(const proto::ModelSpec& spec, int slots, int64_t lengt
        wide ? ", more in a narrower type (--kv int8)" : "");
 }
 
-CpuKvCache::CpuKvCache(const proto::ModelSpec& spec, int slots, int64_t length, KvTypes types,
-                       int64_t pages)
-    : KvCache(slots, length, pages) {
-  const int64_t tokens = this->pages().count() * this->pages().page_tokens();
-  require_cache_memory(spec, pages > 0 ? 1 : slots, pages > 0 ? tokens : length, types,
-                       memory_in_use());
+CpuKvStorage::CpuKvStorage(const proto::ModelSpec& spec, KvTypes types, const KvPages& pages)
+    : KvStorage(pages) {
+  const int64_t tokens = pages.count() * pages.page_tokens();
+  const bool whole = pages.count() == pages.slots() * pages.pages_per_slot();
+  require_cache_memory(
+      spec, whole ? KvConfig{pages.slots(), pages.length(), types} : KvConfig{1, tokens, types},
+      memory_in_use());
   for (const auto& layer : spec.layers()) {
     for (const auto& s : layer.sublayers()) {
       if (!s.has_attention()) continue;
-      const proto::Attention form = cached_form(s.attention());
+      const proto::Attention form = absorbed_form(s.attention());
       const int64_t kv_heads = form.kv_heads(), d = form.head_dim();
       layers_.push_back({KvPlane(types.keys, true, kv_heads, tokens, d),
                          KvPlane(types.values, false, kv_heads, tokens, d)});
@@ -393,7 +392,7 @@ CpuKvCache::CpuKvCache(const proto::ModelSpec& spec, int slots, int64_t length, 
   }
 }
 
-void CpuKvCache::copy_page(int32_t from, int32_t to) {
+void CpuKvStorage::copy_page(int32_t from, int32_t to) {
   const int64_t n = pages().page_tokens();
   for (auto& l : layers_) {
     l.keys.copy(from * n, to * n, n);
@@ -401,14 +400,14 @@ void CpuKvCache::copy_page(int32_t from, int32_t to) {
   }
 }
 
-void CpuKvCache::fill() {
+void CpuKvStorage::fill() {
   for (auto& l : layers_) {
     l.keys.fill(cpu_kernels());
     l.values.fill(cpu_kernels());
   }
 }
 
-uint64_t CpuKvCache::bytes() const {
+uint64_t CpuKvStorage::bytes() const {
   uint64_t total = 0;
   for (const auto& l : layers_) total += l.keys.bytes() + l.values.bytes();
   return total;

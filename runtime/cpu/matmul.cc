@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "core/bytes.h"
 #include "core/error.h"
@@ -55,7 +56,7 @@ GroupTile group_tile(const GroupTiles& tiles, const Encoding& e, int64_t tile,
   const int64_t count = 16 * tiles.layout().groups;
   scratch.tile_scales.require(count);
   tiles.scales(tile, scratch.tile_scales.data());
-  GroupTile out{tiles.code(), tiles.codes(tile), scratch.tile_scales.data(), nullptr,
+  GroupTile out{tiles.format(), tiles.codes(tile), scratch.tile_scales.data(), nullptr,
                 tiles.layout().group};
   if (e.kind != EncodingKind::kInt) return out;
   scratch.integers.require(count);
@@ -86,22 +87,22 @@ void make_panel(const CpuKernels& kernels, const Weight& w, int64_t row, int64_t
 }
 
 // Rows of w against few rows of x: products straight from the codes.
-void multiply_rows(const CpuKernels& kernels, const Weight& w, CodeKind kind, const float* x,
-                   int64_t x_stride, int64_t m, int64_t begin, int64_t end, float* y, bool add) {
+void multiply_rows(const CpuKernels& kernels, const Weight& w, std::optional<NumberFormat> format,
+                   const float* x, int64_t x_stride, int64_t m, int64_t begin, int64_t end,
+                   float* y, bool add) {
   RowScratch& scratch = row_scratch();
-  const bool reference = kind == CodeKind::kCount;
   for (int64_t r = begin; r < end; r += 4) {
     const int count = static_cast<int>(std::min<int64_t>(4, end - r));
     CodeRow rows[4];
-    if (reference) {
+    if (!format) {
       scratch.decoded.require(4 * w.k);
       reference_decode(w, r, count, scratch.decoded.data());
     }
     for (int i = 0; i < count; ++i) {
-      rows[i] = reference ? CodeRow{scratch.decoded.data() + i * w.k, nullptr, nullptr, w.k}
-                          : code_row(w, r + i, scratch, i);
+      rows[i] = format ? code_row(w, r + i, scratch, i)
+                       : CodeRow{scratch.decoded.data() + i * w.k, nullptr, nullptr, w.k};
     }
-    const auto dot = kernels.dot[static_cast<size_t>(reference ? CodeKind::kF32 : kind)];
+    const auto dot = kernels.dot[static_cast<size_t>(format.value_or(NumberFormat::kF32))];
     for (int64_t t = 0; t < m; ++t) {
       float products[4];
       dot(rows, count, w.k, x + t * x_stride, products);
@@ -137,18 +138,9 @@ void multiply_panel(const CpuKernels& kernels, const Weight& w, const float* x, 
 
 }  // namespace
 
-CodeKind code_kind(const Encoding& e) {
-  switch (e.kind) {
-    case EncodingKind::kDense:
-      if (e.dtype == DType::kF32) return CodeKind::kF32;
-      if (e.dtype == DType::kF16) return CodeKind::kF16;
-      if (e.dtype == DType::kBF16) return CodeKind::kBF16;
-      return CodeKind::kCount;
-    case EncodingKind::kFp8:
-      return e.dtype == DType::kF8E4M3 ? CodeKind::kF8E4M3 : CodeKind::kF8E5M2;
-    default:
-      return CodeKind::kCount;
-  }
+std::optional<NumberFormat> row_format(const Encoding& e) {
+  const auto format = number_format(e);
+  return format && static_cast<int>(*format) < kRowFloats ? format : std::nullopt;
 }
 
 int64_t row_grain(int64_t n, int64_t k, int64_t unit) {
@@ -160,7 +152,6 @@ int64_t row_grain(int64_t n, int64_t k, int64_t unit) {
 void decode_rows(const CpuKernels& kernels, const Weight& w, int64_t row, int64_t rows,
                  float* out) {
   RowScratch& scratch = row_scratch();
-  const CodeKind kind = code_kind(w.encoding);
   if (in_groups(w.encoding) && row % 16 == 0) {
     for (int64_t first = 0; first < rows; first += 32) {
       const int64_t count = std::min<int64_t>(32, rows - first);
@@ -172,17 +163,18 @@ void decode_rows(const CpuKernels& kernels, const Weight& w, int64_t row, int64_
     }
     return;
   }
-  if (kind == CodeKind::kCount) return reference_decode(w, row, rows, out);
+  const auto format = row_format(w.encoding);
+  if (!format) return reference_decode(w, row, rows, out);
   for (int64_t r = 0; r < rows; ++r) {
-    kernels.decode[static_cast<size_t>(kind)](code_row(w, row + r, scratch, 0), w.k, out + r * w.k);
+    kernels.decode[static_cast<size_t>(*format)](code_row(w, row + r, scratch, 0), w.k,
+                                                 out + r * w.k);
   }
 }
 
 void matmul(const CpuKernels& kernels, const Weight& w, const float* x, int64_t m, float* y,
             bool add, MatmulScratch& scratch) {
-  const CodeKind kind = code_kind(w.encoding);
-  if (kind == CodeKind::kCount && !in_groups(w.encoding))
-    scratch.fallbacks.insert(to_string(w.encoding));
+  const auto format = row_format(w.encoding);
+  if (!format && !in_groups(w.encoding)) scratch.fallbacks.insert(to_string(w.encoding));
   if (m >= kPanelRows) {
     parallel_ranges(w.n, 32, [&](int64_t begin, int64_t end) {
       multiply_panel(kernels, w, x, m, begin, end - begin, y, add);
@@ -205,7 +197,7 @@ void matmul(const CpuKernels& kernels, const Weight& w, const float* x, int64_t 
     x = scratch.x.data();
   }
   parallel_ranges(w.n, row_grain(w.n, w.k, 4), [&](int64_t begin, int64_t end) {
-    multiply_rows(kernels, w, kind, x, stride, m, begin, end, y, add);
+    multiply_rows(kernels, w, format, x, stride, m, begin, end, y, add);
   });
 }
 

@@ -6,6 +6,7 @@
 // decoded by its reference and multiplied as f32; MatmulScratch::fallbacks says so.
 #pragma once
 
+#include <optional>
 #include <set>
 #include <string>
 
@@ -33,8 +34,9 @@ void matmul(const CpuKernels& kernels, const Weight& w, const float* x, int64_t 
 void matmul(const CpuKernels& kernels, const Weight& w, RoundedInputs& x, float* y, bool add,
             MatmulScratch& scratch);
 
-// kCount: none, a kernel for tiles (integers and nf4 in groups), or no kernel at all.
-CodeKind code_kind(const Encoding& e);
+// The format of dense and fp8 weights, whose rows have kernels. None: a kernel for tiles (integers,
+// NF4 and MXFP4 in groups), or no kernel at all.
+std::optional<NumberFormat> row_format(const Encoding& e);
 
 // Rows that a thread takes at a time, a multiple of `unit`: so many that memory is read in long
 // runs (2^18 weights), but few enough that all threads get some and none waits long for one that

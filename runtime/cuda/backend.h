@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "runtime/cuda_kernels/abi.h"
-#include "runtime/cuda_kernels/ops.h"
+#include "runtime/cuda_kernels/cuda_ops.h"
 
 namespace pith {
 

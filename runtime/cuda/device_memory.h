@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "core/error.h"
-#include "runtime/cuda_kernels/ops.h"
+#include "runtime/cuda_kernels/cuda_ops.h"
 #include "runtime/cuda_kernels/status.h"
 
 namespace pith {

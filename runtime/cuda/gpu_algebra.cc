@@ -13,7 +13,7 @@ namespace {
 
 using cuda::Ops;
 
-constexpr int64_t kTile = cuda::kFactorTile;
+constexpr int64_t kTile = cuda::kCholeskyTile;
 
 template <class T>
 cuda::Factor<T> factor(MatrixRef<const T> a) {
@@ -67,7 +67,7 @@ void GpuAlgebra::permute_and_damp(MatrixRef<const float> a, std::span<const int6
   const std::vector<int32_t> places(order.begin(), order.end());
   const GpuBuffer there = table<int32_t>(gpu_, places), on_diagonal = table(gpu_, diagonal);
   gpu_.run(&Ops::reorder, {a.data, order.empty() ? nullptr : there.data<int32_t>(),
-                           on_diagonal.data<float>(), to.rows, unit, damping, to.data, nullptr});
+                           on_diagonal.data<float>(), to.rows, unit, damping, to.data});
   gpu_.wait();
 }
 
@@ -92,9 +92,9 @@ bool GpuAlgebra::cholesky(Matrix<double>& a) {
   for (int64_t t = (ceil_div(n, kTile) - 1) * kTile; t >= 0; t -= kTile) {
     const int64_t width = std::min(kTile, n - t);
     const auto corner = a.ref().block(t, t, width, width), above = a.ref().block(0, t, t, width);
-    gpu_.run(&Ops::factor_tile, {corner.data, n, width, failed.data<int32_t>()});
+    gpu_.run(&Ops::cholesky_tile, {corner.data, n, width, failed.data<int32_t>()});
     if (t == 0) break;
-    gpu_.run(&Ops::solve_tile, {corner.data, n, width, true, above.data, n, t});
+    gpu_.run(&Ops::triangular_solve, {corner.data, n, width, true, above.data, n, t});
     gpu_.run(&Ops::gemm_f64,
              product<double>(-1, above, above.t(), 1, a.ref().block(0, 0, t, t), true));
   }
@@ -106,7 +106,7 @@ bool GpuAlgebra::cholesky(Matrix<double>& a) {
 void GpuAlgebra::solve_upper(const Matrix<double>& u, bool transposed, MatrixRef<double> b) {
   const int64_t n = u.rows(), last = (ceil_div(n, kTile) - 1) * kTile;
   const auto solve = [&](int64_t t, int64_t width) {
-    gpu_.run(&Ops::solve_tile,
+    gpu_.run(&Ops::triangular_solve,
              {u.data() + t * n + t, n, width, transposed, b.data + t, b.ld, b.rows});
   };
   for (int64_t t = last; t >= 0 && transposed; t -= kTile) {
@@ -164,9 +164,9 @@ Matrix<double> GpuAlgebra::qr(Matrix<double>& a) {
 
 int64_t GpuAlgebra::panel_rows(uint64_t row_bytes) {
   constexpr uint64_t kWorkspace = uint64_t{2} << 30;
-  constexpr int64_t kMost = 8192, kStep = 128;
+  constexpr int64_t kMax = 8192, kStep = 128;
   const auto rows = static_cast<int64_t>(kWorkspace / row_bytes);
-  return std::clamp(rows / kStep * kStep, kStep, kMost);
+  return std::clamp(rows / kStep * kStep, kStep, kMax);
 }
 
 void GpuAlgebra::for_row_panels(int64_t n, int64_t step, uint64_t row_bytes,

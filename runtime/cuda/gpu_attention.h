@@ -1,5 +1,6 @@
 // Attention sublayers on the device, after their projections: norms of heads, RoPE, the KV cache,
-// and the choice between decode and prefill attention (runtime/cuda_kernels/ops.h has the kernels).
+// and the choice between decode and prefill attention (runtime/cuda_kernels/cuda_ops.h has the
+// kernels).
 #pragma once
 
 #include "runtime/cuda/gpu_cache.h"
@@ -15,6 +16,7 @@ class GpuAttention {
       : context_(context), inputs_(inputs), moe_(moe) {}
 
   void run(const RopeOp& op);
+  void run(const StoreKvOp& op);
   void run(const AttentionOp& op);
 
   // Where the output goes besides `attended`: quantized for the output projection. One of the two,
@@ -42,14 +44,16 @@ class GpuAttention {
     float* out;
     Quantized quantized;
   };
-  // `fused`: of which q and k are normed and rotated; null: they were.
-  bool attend(const AttentionOp& op, const AttentionLinearOp* fused, const Quantized& to);
-  void attend_chunks(const Call& call);
+  // A write of k and v at the places of the batch, which inputs_ then has; queries stay.
+  cuda::WriteKv write_of(const StoreKvOp& op);
+  // Whether the output was quantized.
+  bool run_attention(const AttentionOp& op, const Quantized& to);
+  void run_decode(const Call& call);
   template <class WriteKv>
   void bind_rope(WriteKv* write, const proto::Rope& rope, const Batch& batch);
   cuda::HeadNorm head_norm(const proto::Norm& spec, const NormWeights& norm, GpuWeights::Use use);
-  int64_t most_chunks_of(const cuda::Cache& c) const {
-    return std::min(inputs_.chunks(), cuda::most_chunks(c.heads));
+  int64_t max_chunks_of(const cuda::Cache& c) const {
+    return std::min(inputs_.chunks(), cuda::max_chunks(c.heads));
   }
 
   GpuContext& context_;

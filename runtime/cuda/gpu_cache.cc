@@ -6,51 +6,44 @@
 namespace pith {
 namespace {
 
-cuda::CacheType type_of(KvType type) {
+// Error(kUnsupported) for types that the kernels have no cache of.
+void require_type(NumberFormat type) {
   switch (type) {
-    case KvType::kF32:
-      return cuda::CacheType::kF32;
-    case KvType::kF16:
-      return cuda::CacheType::kF16;
-    case KvType::kBF16:
-      return cuda::CacheType::kBF16;
-    case KvType::kInt8:
-      return cuda::CacheType::kInt8;
-    case KvType::kFp8:
-      return cuda::CacheType::kFp8;
+    case NumberFormat::kF32:
+    case NumberFormat::kF16:
+    case NumberFormat::kBF16:
+    case NumberFormat::kInt8:
+    case NumberFormat::kE4M3:
+      return;
     default:
       fail(ErrorKind::kUnsupported, "the CUDA backend has no cache of {}", kv_type_name(type));
   }
 }
-uint64_t element_bytes(cuda::CacheType type) {
-  return type == cuda::CacheType::kF32 ? 4 : type <= cuda::CacheType::kBF16 ? 2 : 1;
-}
+bool has_scales(NumberFormat type) { return bits_of(type) == 8; }
 std::atomic<uint64_t> next_id{0};
-
-bool has_scales(cuda::CacheType type) { return type >= cuda::CacheType::kInt8; }
 
 }  // namespace
 
-GpuKvCache::GpuKvCache(GpuDevice& device, const proto::ModelSpec& spec, int slots, int64_t length,
-                       KvTypes types, int64_t count)
-    : KvCache(slots, length, count),
+GpuKvStorage::GpuKvStorage(GpuDevice& device, const proto::ModelSpec& spec, KvTypes types,
+                           const KvPages& pages)
+    : KvStorage(pages),
       device_(device),
       id_(next_id.fetch_add(1)),
-      parts_(pages().page_tokens() / cuda::kPageTokens),
+      parts_(pages.page_tokens() / cuda::kPageTokens),
       types_(types) {
-  const auto tokens = static_cast<uint64_t>(pages().count() * pages().page_tokens());
-  tables_ = GpuBuffer(
-      device, static_cast<uint64_t>(slots * pages().pages_per_slot() * parts_) * sizeof(int32_t));
+  for (const NumberFormat type : {types.keys, types.values}) require_type(type);
+  const auto tokens = static_cast<uint64_t>(pages.count() * pages.page_tokens());
+  const int64_t entries = pages.slots() * pages.pages_per_slot() * parts_;
+  tables_ = GpuBuffer(device, static_cast<uint64_t>(entries) * sizeof(int32_t));
   for (const auto& layer : spec.layers()) {
     for (const auto& s : layer.sublayers()) {
       if (!s.has_attention()) continue;
-      const proto::Attention form = cached_form(s.attention());
+      const proto::Attention form = absorbed_form(s.attention());
       const auto heads = static_cast<int64_t>(form.kv_heads()),
                  d = static_cast<int64_t>(form.head_dim());
       const uint64_t rows = tokens * static_cast<uint64_t>(heads);
-      const auto plane = [&](KvType kind) {
-        const cuda::CacheType type = type_of(kind);
-        return Plane{GpuBuffer(device, rows * static_cast<uint64_t>(d) * element_bytes(type)),
+      const auto plane = [&](NumberFormat type) {
+        return Plane{GpuBuffer(device, rows * static_cast<uint64_t>(d * bits_of(type) / 8)),
                      has_scales(type) ? GpuBuffer(device, rows * sizeof(float)) : GpuBuffer()};
       };
       const bool latent = s.attention().has_latent();
@@ -60,11 +53,11 @@ GpuKvCache::GpuKvCache(GpuDevice& device, const proto::ModelSpec& spec, int slot
   device.wait();
 }
 
-void GpuKvCache::upload_tables() {
+void GpuKvStorage::upload_tables() {
   if (version_ == pages().version()) return;
   const int64_t stride = pages().pages_per_slot() * parts_;
-  std::vector<int32_t> all(static_cast<size_t>(slots() * stride));
-  for (int slot = 0; slot < slots(); ++slot) {
+  std::vector<int32_t> all(static_cast<size_t>(pages().slots() * stride));
+  for (int slot = 0; slot < pages().slots(); ++slot) {
     int32_t* to = all.data() + slot * stride;
     for (const int32_t page : pages().table(slot)) {
       for (int64_t i = 0; i < parts_; ++i) *to++ = static_cast<int32_t>(page * parts_ + i);
@@ -74,7 +67,7 @@ void GpuKvCache::upload_tables() {
   version_ = pages().version();
 }
 
-void GpuKvCache::copy_page(int32_t from, int32_t to) {
+void GpuKvStorage::copy_page(int32_t from, int32_t to) {
   const auto copy = [&](const GpuBuffer& buffer) {
     const uint64_t bytes = buffer.bytes() / static_cast<uint64_t>(pages().count());
     if (bytes == 0) return;
@@ -90,7 +83,7 @@ void GpuKvCache::copy_page(int32_t from, int32_t to) {
   }
 }
 
-uint64_t GpuKvCache::bytes() const {
+uint64_t GpuKvStorage::bytes() const {
   uint64_t sum = tables_.bytes();
   for (const auto& l : layers_) {
     sum += l.keys.rows.bytes() + l.keys.scales.bytes() + l.values.rows.bytes() +
@@ -99,10 +92,10 @@ uint64_t GpuKvCache::bytes() const {
   return sum;
 }
 
-cuda::Cache GpuKvCache::of(int index) const {
+cuda::Cache GpuKvStorage::of(int index) const {
   const Layer& l = layers_[static_cast<size_t>(index)];
-  return {{type_of(types_.keys), l.keys.rows.data(), l.keys.scales.data<float>()},
-          {type_of(types_.values), l.values.rows.data(), l.values.scales.data<float>()},
+  return {{types_.keys, l.keys.rows.data(), l.keys.scales.data<float>()},
+          {types_.values, l.values.rows.data(), l.values.scales.data<float>()},
           tables_.data<int32_t>(),
           pages().pages_per_slot() * parts_,
           l.heads,

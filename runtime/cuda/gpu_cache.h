@@ -1,19 +1,20 @@
 // Keys and values on the device: a page of KvPages is up to four of 16 tokens, which follow each
-// other (runtime/cuda_kernels/ops.h).
+// other (runtime/cuda_kernels/cuda_ops.h).
 #pragma once
 
 #include <vector>
 
 #include "runtime/cuda/device_memory.h"
-#include "runtime/forward/executor.h"
+#include "runtime/forward/kv_cache.h"
+#include "runtime/model/spec.h"
 
 namespace pith {
 
-class GpuKvCache final : public KvCache {
+class GpuKvStorage final : public KvStorage {
  public:
   // Error(kUnsupported) for int4.
-  GpuKvCache(GpuDevice& device, const proto::ModelSpec& spec, int slots, int64_t length,
-             KvTypes types, int64_t pages);
+  GpuKvStorage(GpuDevice& device, const proto::ModelSpec& spec, KvTypes types,
+               const KvPages& pages);
 
   uint64_t bytes() const override;
   void fill() override {}  // new memory is zeros
@@ -28,7 +29,7 @@ class GpuKvCache final : public KvCache {
   // Keys and queries are to be rotated (runtime/forward/kv_types.h). Those of latent attention are
   // not: they are values as well.
   bool rotated(int index) const {
-    return types_.keys == KvType::kInt8 && !cuda::is_latent(of(index));
+    return types_.keys == NumberFormat::kInt8 && !cuda::is_latent(of(index));
   }
 
  private:

@@ -5,6 +5,7 @@
 #include <array>
 
 #include "core/bytes.h"
+#include "core/matrix.h"
 #include "runtime/cuda/gpu_weights.h"
 #include "runtime/forward/tensor.h"
 
@@ -34,15 +35,15 @@ class GpuContext {
     grow(to, from.size_bytes());
     device.upload(to.data(), from.data(), from.size_bytes());  // reads it before it returns
   }
-  // The memory of a slot, at least so much.
-  MatrixView slot(Slot slot, int64_t m, int64_t n) {
-    GpuBuffer& b = slots_[static_cast<size_t>(slot)];
+  // The memory of a tensor, at least so much.
+  MatrixRef<float> buffer(TensorId id, int64_t m, int64_t n) {
+    GpuBuffer& b = buffers_[static_cast<size_t>(id)];
     grow(b, floats(m * n));
     return {b.data<float>(), m, n};
   }
-  MatrixView view(Tensor x) const {
+  MatrixRef<float> view(Tensor x) const {
     if (!x) return {};
-    return {slots_[static_cast<size_t>(x.slot)].data<float>(), x.m, x.n};
+    return {buffers_[static_cast<size_t>(x.id)].data<float>(), x.m, x.n};
   }
 
   // Recorded graphs hold addresses: one that was recorded at another count is void.
@@ -50,7 +51,7 @@ class GpuContext {
   uint64_t address_changes() const { return address_changes_; }
 
  private:
-  std::array<GpuBuffer, kSlots> slots_;
+  std::array<GpuBuffer, kTensorIds> buffers_;
   uint64_t address_changes_ = 0;
 };
 

@@ -34,24 +34,24 @@ class GpuExecutor final : public Executor {
   }
   void open_weight_scope() override { context_.weights.open_scope(); }
   void close_weight_scope() override { context_.weights.close_scope(); }
-  std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots, int64_t length,
-                                      KvTypes types, int64_t pages) override {
-    return std::make_unique<GpuKvCache>(device_, spec, slots, length, types, pages);
+  std::unique_ptr<KvStorage> make_kv_storage(const proto::ModelSpec& spec, KvTypes types,
+                                             const KvPages& pages) override {
+    return std::make_unique<GpuKvStorage>(device_, spec, types, pages);
   }
 
-  Tensor buffer(Slot slot, int64_t m, int64_t n) override {
-    context_.slot(slot, m, n);
-    return {slot, m, n};
+  Tensor buffer(TensorId id, int64_t m, int64_t n) override {
+    context_.buffer(id, m, n);
+    return {id, m, n};
   }
-  float* data(Tensor x) override { return context_.view(x).data; }
+  MatrixRef<float> view(Tensor x) override { return context_.view(x); }
   void read(Tensor x, std::span<float> to) override {
     graphs_.forbid();
-    device_.download(to.data(), data(x), GpuContext::floats(x.m * x.n));
+    device_.download(to.data(), view(x).data, GpuContext::floats(x.m * x.n));
     if (device_.plans()) std::ranges::fill(to, 1.0f);  // as if a token went to all experts
   }
   void write(std::span<const float> from, Tensor x) override {
     graphs_.forbid();
-    device_.upload(data(x), from.data(), GpuContext::floats(x.m * x.n));
+    device_.upload(view(x).data, from.data(), GpuContext::floats(x.m * x.n));
     device_.wait();
   }
   void wait() override { device_.wait(); }
@@ -61,16 +61,15 @@ class GpuExecutor final : public Executor {
   }
 
   // Decoding steps are graphs: what they work on is uploaded before, then one launch does all.
-  Tensor pass(const Batch& batch, KvCache& cache, std::span<const int64_t> rows,
+  Tensor pass(const Batch& batch, KvStorage& storage, std::span<const int64_t> rows,
               FunctionRef<Tensor()> body) override {
-    constexpr size_t kMostTokens = 64;
+    constexpr size_t kMaxTokens = 64;
     const auto one = [](const Segment& s) { return s.count == 1; };
-    if (batch.tokens.size() > kMostTokens || !std::ranges::all_of(batch.segments, one))
+    if (batch.tokens.size() > kMaxTokens || !std::ranges::all_of(batch.segments, one))
       return body();
+    auto& cache = static_cast<GpuKvStorage&>(storage);
     inputs_.upload_step(batch, cache, rows);
-    return graphs_.run(
-        {static_cast<GpuKvCache&>(cache).id(), batch.tokens.size(), rows.size(), inputs_.chunks()},
-        body);
+    return graphs_.run({cache.id(), batch.tokens.size(), rows.size(), inputs_.chunks()}, body);
   }
 
   void top(Tensor logits, std::span<Candidate> to) override;
@@ -80,8 +79,7 @@ class GpuExecutor final : public Executor {
              std::span<const RowScore> base_scores, std::span<RowScore> to) override;
 
  private:
-  MatrixView view(Tensor x) const { return context_.view(x); }
-  GemmTarget target(const Linear& linear, Tensor y) const { return {&linear, view(y)}; }
+  GemmTarget target(const Linear& linear, Tensor y) { return {&linear, view(y)}; }
 
   template <class Composite>
   void execute(const Composite& op) {
@@ -89,33 +87,35 @@ class GpuExecutor final : public Executor {
   }
 
   void execute(const EmbedOp& op) {
-    const MatrixView x = view(op.x);
+    const MatrixRef<float> x = view(op.x);
     context_.weights.use(*op.table, [&](const GpuLinear& w) {
       if (!w.plain())
         fail(ErrorKind::kUnsupported, "the CUDA backend takes embeddings of one term");
-      device_.run(&Ops::embed, {w.tiles(), inputs_.tokens(op.tokens), x.m, op.scale, x.data});
+      device_.run(&Ops::embed, {w.tiles(), inputs_.tokens(op.tokens), x.rows, op.scale, x.data});
     });
   }
   void execute(const NormOp& op) {
-    const MatrixView x = view(op.x);
-    device_.run(&Ops::norm, {x.data, weight_of(*op.norm), x.m, x.n, eps_of(*op.norm),
+    const MatrixRef<float> x = view(op.x);
+    device_.run(&Ops::norm, {x.data, weight_of(*op.norm), x.rows, x.columns, eps_of(*op.norm),
                              view(op.y).data, op.accumulate});
   }
   void execute(const LinearOp& op) { gemm_.run(*op.linear, view(op.x), view(op.y), op.accumulate); }
   void execute(const RopeOp& op) { attention_.run(op); }
+  void execute(const StoreKvOp& op) { attention_.run(op); }
   void execute(const AttentionOp& op) { attention_.run(op); }
   void execute(const ActivateOp& op) {
-    const MatrixView gate = view(op.gate);
-    device_.run(&Ops::activate_to_half, {activation_of(op.activation), gate.data, view(op.up).data,
-                                         gate.n, gemm_.half_workspace(gate.m, gate.n)});
+    const MatrixRef<float> gate = view(op.gate);
+    device_.run(&Ops::activate_to_half,
+                {activation_of(op.activation), gate.data, view(op.up).data, gate.columns,
+                 gemm_.half_workspace(gate.rows, gate.columns)});
   }
   void execute(const CapOp& op) {
-    const MatrixView x = view(op.x);
-    device_.run(&Ops::cap, {x.data, x.m, x.n, op.limit});
+    const MatrixRef<float> x = view(op.x);
+    device_.run(&Ops::cap, {x.data, x.rows, x.columns, op.limit});
   }
   void execute(const GatherOp& op) {
-    const MatrixView y = view(op.y);
-    device_.run(&Ops::gather, {view(op.x).data, inputs_.rows(op.rows), y.m, y.n, y.data});
+    const MatrixRef<float> y = view(op.y);
+    device_.run(&Ops::gather, {view(op.x).data, inputs_.rows(op.rows), y.rows, y.columns, y.data});
   }
   // By the host, which needs to know the choice to run expert by expert.
   void execute(const RouteOp& op) {
@@ -126,17 +126,18 @@ class GpuExecutor final : public Executor {
     write(weights, op.weights);
   }
   void execute(const AddRowsOp& op) {
-    const MatrixView x = view(op.x), weights = view(op.weights);
-    device_.run(&Ops::add_rows, {x.data, inputs_.rows(op.rows), weights.data + op.column, weights.n,
-                                 x.m, x.n, view(op.y).data});
+    const MatrixRef<float> x = view(op.x), weights = view(op.weights);
+    device_.run(&Ops::add_rows, {x.data, inputs_.rows(op.rows), weights.data + op.column,
+                                 weights.columns, x.rows, x.columns, view(op.y).data});
   }
   void execute(const AddGatedOp& op) {
-    const MatrixView x = view(op.x);
-    device_.run(&Ops::add_gated, {x.data, view(op.gate).data, x.m, x.n, view(op.y).data});
+    const MatrixRef<float> x = view(op.x);
+    device_.run(&Ops::add_gated, {x.data, view(op.gate).data, x.rows, x.columns, view(op.y).data});
   }
   void execute(const CopyColumnsOp& op) {
-    const MatrixView x = view(op.x), y = view(op.y);
-    device_.run(&Ops::copy_columns, {x.data + op.from, x.n, x.m, op.count, y.data + op.to, y.n});
+    const MatrixRef<float> x = view(op.x), y = view(op.y);
+    device_.run(&Ops::copy_columns,
+                {x.data + op.from, x.columns, x.rows, op.count, y.data + op.to, y.columns});
   }
 
   void execute(const LinearsOp& op) {
@@ -145,16 +146,16 @@ class GpuExecutor final : public Executor {
     std::ranges::transform(op.targets(), all,
                            [&](const LinearTo& t) { return target(*t.linear, t.y); });
     if (!GpuGemm::rounded_alike(to)) return expand(op, *this);
-    const MatrixView x = view(op.x);
+    const MatrixRef<float> x = view(op.x);
     const Linear& first = *to.front().linear;
     if (gemm_.in_int8(to)) {
       cuda::Int8Inputs inputs{};
       if (op.norm == nullptr) {
         inputs = gemm_.to_int8(first, x);
       } else {
-        inputs = gemm_.int8_workspace(first, x.m, x.n);
+        inputs = gemm_.int8_workspace(first, x.rows, x.columns);
         device_.run(&Ops::norm_to_int8,
-                    {x.data, weight_of(*op.norm), x.n, eps_of(*op.norm), inputs});
+                    {x.data, weight_of(*op.norm), x.columns, eps_of(*op.norm), inputs});
       }
       return gemm_.run_int8(to, inputs, false);
     }
@@ -163,43 +164,44 @@ class GpuExecutor final : public Executor {
       execute(NormOp{op.norm, op.x, op.normed});
       return gemm_.run_all(to, gemm_.to_half(first, view(op.normed)));
     }
-    const cuda::HalfInputs inputs = gemm_.half_workspace(x.m, x.n, first.input);
-    device_.run(&Ops::norm_to_half, {x.data, weight_of(*op.norm), x.n, eps_of(*op.norm), inputs});
+    const cuda::HalfInputs inputs = gemm_.half_workspace(x.rows, x.columns, first.input);
+    device_.run(&Ops::norm_to_half,
+                {x.data, weight_of(*op.norm), x.columns, eps_of(*op.norm), inputs});
     gemm_.run_all(to, inputs);
   }
 
   void execute(const ActivateLinearOp& op) {
-    const MatrixView gate = view(op.gate), up = view(op.up);
+    const MatrixRef<float> gate = view(op.gate), up = view(op.up);
     const cuda::Activate how = activation_of(op.activation);
     const GemmTarget to[] = {target(*op.linear, op.y)};
     if (gemm_.in_int8(to)) {
-      const cuda::Int8Inputs inputs = gemm_.int8_workspace(*op.linear, gate.m, gate.n);
-      device_.run(&Ops::activate_to_int8, {how, gate.data, up.data, gate.n, inputs});
+      const cuda::Int8Inputs inputs = gemm_.int8_workspace(*op.linear, gate.rows, gate.columns);
+      device_.run(&Ops::activate_to_int8, {how, gate.data, up.data, gate.columns, inputs});
       return gemm_.run_int8(to, inputs, op.accumulate);
     }
     if (rounds_in_blocks(op.linear->input)) return expand(op, *this);
-    const cuda::HalfInputs inputs = gemm_.half_workspace(gate.m, gate.n, op.linear->input);
-    device_.run(&Ops::activate_to_half, {how, gate.data, up.data, gate.n, inputs});
+    const cuda::HalfInputs inputs = gemm_.half_workspace(gate.rows, gate.columns, op.linear->input);
+    device_.run(&Ops::activate_to_half, {how, gate.data, up.data, gate.columns, inputs});
     gemm_.run(*op.linear, inputs, view(op.y), op.accumulate);
   }
 
   void execute(const AttentionLinearOp& op) {
     const Linear& o = op.weights->o;
-    const MatrixView attended = view(op.attended);
+    const MatrixRef<float> attended = view(op.attended);
     const GemmTarget to[] = {target(o, op.y)};
     if (rounds_in_blocks(o.input)) {
       attention_.run(op, {});
       return gemm_.run(o, attended, view(op.y), op.accumulate);
     }
     if (gemm_.in_int8(to)) {
-      const cuda::Int8Inputs inputs = gemm_.int8_workspace(o, attended.m, attended.n);
+      const cuda::Int8Inputs inputs = gemm_.int8_workspace(o, attended.rows, attended.columns);
       if (!attention_.run(op, {.int8 = inputs}))
-        device_.run(&Ops::to_int8, {attended.data, attended.n, inputs});
+        device_.run(&Ops::to_int8, {attended.data, attended.columns, inputs});
       return gemm_.run_int8(to, inputs, op.accumulate);
     }
-    const cuda::HalfInputs inputs = gemm_.half_workspace(attended.m, attended.n, o.input);
+    const cuda::HalfInputs inputs = gemm_.half_workspace(attended.rows, attended.columns, o.input);
     if (!attention_.run(op, {.half = inputs}))
-      device_.run(&Ops::to_half, {attended.data, attended.n, inputs});
+      device_.run(&Ops::to_half, {attended.data, attended.columns, inputs});
     gemm_.run(o, inputs, view(op.y), op.accumulate);
   }
 
@@ -230,7 +232,7 @@ class GpuExecutor final : public Executor {
 };
 
 void GpuExecutor::top(Tensor logits, std::span<Candidate> to) {
-  static_assert(kMostCandidates <= cuda::kMostTop);
+  static_assert(kMaxCandidates <= cuda::kMaxTop);
   const int64_t k = static_cast<int64_t>(to.size()) / logits.m;
   const auto workspace = static_cast<uint64_t>(cuda::top_k_workspace(logits.n, k));
   context_.grow(keys_, (workspace + to.size()) * sizeof(uint64_t));
@@ -270,8 +272,8 @@ void GpuExecutor::score(Tensor logits, std::span<const int32_t> targets, Tensor 
   auto* const target = reinterpret_cast<float*>(divergence + m);
   auto* const top = reinterpret_cast<int32_t*>(target + m);
   device_.upload(before, log_sums.data(), m * sizeof(double));
-  device_.run(&Ops::score, {data(logits), logits.m, logits.n, targets_.data<int32_t>(), data(base),
-                            before, log_sum, divergence, target, top});
+  device_.run(&Ops::score, {view(logits).data, logits.m, logits.n, targets_.data<int32_t>(),
+                            view(base).data, before, log_sum, divergence, target, top});
   std::vector<double> sums(2 * m);
   std::vector<float> of_targets(m);
   std::vector<int32_t> tops(m);

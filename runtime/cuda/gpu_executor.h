@@ -1,10 +1,10 @@
 // The executor of a GPU: activations and weights on the device, f32 between operations, f16 with a
-// power of two a token as the inputs of products (runtime/cuda_kernels/ops.h).
+// power of two a token as the inputs of products (runtime/cuda_kernels/cuda_ops.h).
 #pragma once
 
 #include <memory>
 
-#include "runtime/cuda_kernels/ops.h"
+#include "runtime/cuda_kernels/cuda_ops.h"
 #include "runtime/forward/executor.h"
 
 namespace pith {

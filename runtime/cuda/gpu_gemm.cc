@@ -9,13 +9,13 @@ namespace {
 
 using cuda::Ops;
 
-cuda::TileTarget target_of(const GpuLinear& on, MatrixView y) {
-  return {on.tiles(), y.data, y.n, on.bias.data<float>()};
+cuda::TileTarget target_of(const GpuLinear& on, MatrixRef<float> y) {
+  return {on.tiles(), y.data, y.columns, on.bias.data<float>()};
 }
 
 }  // namespace
 
-void GpuGemm::run(const Linear& linear, MatrixView x, MatrixView y, bool accumulate) {
+void GpuGemm::run(const Linear& linear, MatrixRef<float> x, MatrixRef<float> y, bool accumulate) {
   const GemmTarget to[] = {{&linear, y}};
   if (in_int8(to)) return run_int8(to, to_int8(linear, x), accumulate);
   run(linear, to_half(linear, x), y, accumulate);
@@ -28,7 +28,7 @@ bool GpuGemm::rounded_alike(Targets to) {
 
 bool GpuGemm::in_int8(Targets to) const {
   const cuda::TileWeight* first = nullptr;
-  return to.size() <= cuda::kMostTargets && std::ranges::all_of(to, [&](const GemmTarget& t) {
+  return to.size() <= cuda::kMaxTargets && std::ranges::all_of(to, [&](const GemmTarget& t) {
            const InputEncoding& e = t.linear->input;
            if (e.dtype != DType::kI8 || e.scale == InputScale::kBlock128) return false;
            const GpuLinear* const on = context_.weights.find(*t.linear);
@@ -42,9 +42,9 @@ cuda::HalfInputs GpuGemm::workspace(Inputs& inputs, int64_t m, int64_t k, const 
   const auto stride = static_cast<int64_t>(round_up(static_cast<uint64_t>(k), cuda::kStageColumns));
   context_.grow(inputs.values, static_cast<uint64_t>(m * stride) * sizeof(uint16_t));
   context_.grow(inputs.scales, GpuContext::floats(m));
-  const cuda::RoundTo round = !e.rounds()             ? cuda::RoundTo::kHalf
-                              : e.dtype == DType::kI8 ? cuda::RoundTo::kInt8
-                                                      : cuda::RoundTo::kE4M3;
+  const NumberFormat round = !e.rounds()             ? NumberFormat::kF16
+                             : e.dtype == DType::kI8 ? NumberFormat::kInt8
+                                                     : NumberFormat::kE4M3;
   return {inputs.values.data<uint16_t>(),
           stride,
           inputs.scales.data<float>(),
@@ -53,18 +53,18 @@ cuda::HalfInputs GpuGemm::workspace(Inputs& inputs, int64_t m, int64_t k, const 
           e.scale == InputScale::kTensor ? e.value : 0};
 }
 
-cuda::HalfInputs GpuGemm::to_half(const Linear& linear, MatrixView x) {
+cuda::HalfInputs GpuGemm::to_half(const Linear& linear, MatrixRef<float> x) {
   const float* from = x.data;
   const InputEncoding& e = linear.input;
   if (rounds_in_blocks(e)) {
-    context_.grow(rounded_, GpuContext::floats(x.m * x.n));
+    context_.grow(rounded_, GpuContext::floats(x.rows * x.columns));
     context_.device.run(&Ops::round_inputs,
-                        {x.data, x.m, x.n, e.dtype != DType::kI8, rounded_.data<float>()});
+                        {x.data, x.rows, x.columns, e.dtype != DType::kI8, rounded_.data<float>()});
     from = rounded_.data<float>();
   }
   const cuda::HalfInputs to =
-      workspace(inputs_, x.m, x.n, rounds_in_blocks(e) ? InputEncoding{} : e);
-  context_.device.run(&Ops::to_half, {from, x.n, to});
+      workspace(inputs_, x.rows, x.columns, rounds_in_blocks(e) ? InputEncoding{} : e);
+  context_.device.run(&Ops::to_half, {from, x.columns, to});
   return to;
 }
 
@@ -73,9 +73,9 @@ cuda::Int8Inputs GpuGemm::int8_workspace(const Linear& linear, int64_t m, int64_
   return {reinterpret_cast<int8_t*>(bytes.values), bytes.stride, bytes.scales, m, bytes.fixed};
 }
 
-cuda::Int8Inputs GpuGemm::to_int8(const Linear& linear, MatrixView x) {
-  const cuda::Int8Inputs to = int8_workspace(linear, x.m, x.n);
-  context_.device.run(&Ops::to_int8, {x.data, x.n, to});
+cuda::Int8Inputs GpuGemm::to_int8(const Linear& linear, MatrixRef<float> x) {
+  const cuda::Int8Inputs to = int8_workspace(linear, x.rows, x.columns);
+  context_.device.run(&Ops::to_int8, {x.data, x.columns, to});
   return to;
 }
 
@@ -83,7 +83,7 @@ void GpuGemm::run_int8(Targets to, const cuda::Int8Inputs& x, bool accumulate) {
   const auto target = [&](const GemmTarget& t) {
     return target_of(*context_.weights.find(*t.linear), t.y);
   };
-  if (x.m > cuda::kMostBlockTokens && cuda::has_bytes(target(to.front()).w) &&
+  if (x.m > cuda::kMaxBlockTokens && cuda::has_bytes(target(to.front()).w) &&
       context_.device.ops().has_cublas_gemm_8(false)) {
     for (const GemmTarget& t : to)
       multiply_8bit_by_cublas(target(t), x.values, x.scales, x.m, accumulate);
@@ -104,7 +104,8 @@ void GpuGemm::run_gemm(cuda::Status (*Ops::*op)(const Gemm&, cuda::Stream), Gemm
   context_.device.run(op, gemm);
 }
 
-void GpuGemm::run(const Linear& linear, const cuda::HalfInputs& x, MatrixView y, bool accumulate) {
+void GpuGemm::run(const Linear& linear, const cuda::HalfInputs& x, MatrixRef<float> y,
+                  bool accumulate) {
   context_.weights.use(linear, [&](const GpuLinear& on) {
     const float* bias = on.bias.data<float>();
     for (const auto& t : on.terms) {
@@ -118,7 +119,7 @@ void GpuGemm::run(const Linear& linear, const cuda::HalfInputs& x, MatrixView y,
         context_.device.run(&Ops::to_half, {inner_.data<float>(), rank, inputs});
         w = &*t.up;
       }
-      multiply({w->tiles(), y.data, y.n, bias}, inputs, accumulate);
+      multiply({w->tiles(), y.data, y.columns, bias}, inputs, accumulate);
       bias = nullptr;
       accumulate = true;
     }
@@ -128,7 +129,7 @@ void GpuGemm::run(const Linear& linear, const cuda::HalfInputs& x, MatrixView y,
 void GpuGemm::run_all(Targets to, const cuda::HalfInputs& x) {
   cuda::QuantGemm gemm{};
   gemm.x = x;
-  bool plain = to.size() <= cuda::kMostTargets && !for_cublas(x);
+  bool plain = to.size() <= cuda::kMaxTargets && !for_cublas(x);
   for (size_t i = 0; plain && i < to.size(); ++i) {
     const GpuLinear* const on = context_.weights.find(*to[i].linear);
     plain = on != nullptr && on->plain();
@@ -141,14 +142,14 @@ void GpuGemm::run_all(Targets to, const cuda::HalfInputs& x) {
 }
 
 bool GpuGemm::for_cublas(const cuda::HalfInputs& x) const {
-  return x.m > cuda::kMostBlockTokens && !context_.batch_invariant &&
+  return x.m > cuda::kMaxBlockTokens && !context_.batch_invariant &&
          context_.device.ops().has_cublas();
 }
 
 void GpuGemm::multiply(const cuda::TileTarget& to, const cuda::HalfInputs& x, bool accumulate) {
   if (!for_cublas(x))
     return run_gemm(&Ops::quant_gemm, cuda::QuantGemm{{to}, 1, x, accumulate, {}, {}});
-  if (x.round == cuda::RoundTo::kE4M3 && to.w.codes == cuda::Codes::kE4M3 &&
+  if (x.round == NumberFormat::kE4M3 && to.w.format == NumberFormat::kE4M3 &&
       cuda::has_bytes(to.w) && context_.device.ops().has_cublas_gemm_8(true)) {
     const int64_t n = x.m * x.stride;
     context_.grow(bytes_, static_cast<uint64_t>(n));
@@ -192,13 +193,13 @@ void GpuGemm::multiply_8bit_by_cublas(const cuda::TileTarget& to, const void* x,
                                       const float* scales, int64_t m, bool accumulate) {
   GpuDevice& device = context_.device;
   const cuda::TileWeight& w = to.w;
-  const bool floats = w.codes == cuda::Codes::kE4M3;
+  const bool floats = w.format == NumberFormat::kE4M3;
   by_pieces(w, m, 1, [&](int64_t first, int64_t count) {
     const int64_t row = first * cuda::kTileRows, n = count * cuda::kTileRows;
     device.run(&Ops::unpack_bytes, {w, first, count, piece_.data()});
     device.run(&Ops::cublas_gemm_8, {piece_.data(), x, m, n, w.stages * cuda::kStageColumns, floats,
                                      gemm_output_.data()});
-    device.run(&Ops::int8_epilogue,
+    device.run(&Ops::gemm_8_epilogue,
                {gemm_output_.data(), floats, n, std::min(n, w.n - row), m, w, row, scales,
                 to.y + row, to.ldy, to.bias ? to.bias + row : nullptr, accumulate});
   });

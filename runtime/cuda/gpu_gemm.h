@@ -1,5 +1,5 @@
 // Linears on the device: quantizing their inputs, and the choice of the kernel that multiplies them
-// (runtime/cuda_kernels/ops.h has the kernels).
+// (runtime/cuda_kernels/cuda_ops.h has the kernels).
 #pragma once
 
 #include "runtime/cuda/gpu_context.h"
@@ -9,7 +9,7 @@ namespace pith {
 // y of one of several linears of one input.
 struct GemmTarget {
   const Linear* linear;
-  MatrixView y;
+  MatrixRef<float> y;
 };
 
 class GpuGemm {
@@ -19,10 +19,10 @@ class GpuGemm {
   explicit GpuGemm(GpuContext& context) : context_(context) {}
 
   // y (+)= x W^T + bias
-  void run(const Linear& linear, MatrixView x, MatrixView y, bool accumulate);
+  void run(const Linear& linear, MatrixRef<float> x, MatrixRef<float> y, bool accumulate);
   // Several linears of inputs that were quantized for them, in one launch where they are alike.
   void run_all(Targets to, const cuda::HalfInputs& x);
-  void run(const Linear& linear, const cuda::HalfInputs& x, MatrixView y, bool accumulate);
+  void run(const Linear& linear, const cuda::HalfInputs& x, MatrixRef<float> y, bool accumulate);
   void run_int8(Targets to, const cuda::Int8Inputs& x, bool accumulate);
 
   // Whether all round their inputs in one way.
@@ -31,8 +31,8 @@ class GpuGemm {
   bool in_int8(Targets to) const;
 
   // x quantized as `linear` takes it.
-  cuda::HalfInputs to_half(const Linear& linear, MatrixView x);
-  cuda::Int8Inputs to_int8(const Linear& linear, MatrixView x);
+  cuda::HalfInputs to_half(const Linear& linear, MatrixRef<float> x);
+  cuda::Int8Inputs to_int8(const Linear& linear, MatrixRef<float> x);
   // Memory for quantized inputs [m, k] that a kernel will write. It holds one at a time.
   cuda::HalfInputs half_workspace(int64_t m, int64_t k, const InputEncoding& e = {}) {
     return workspace(inputs_, m, k, e);

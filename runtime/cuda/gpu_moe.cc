@@ -26,22 +26,22 @@ cuda::Activate activation_of(proto::Activation a) {
 bool GpuMoe::run(const MoeOp& op) {
   const proto::Moe& spec = *op.spec;
   const MoeWeights& weights = *op.weights;
-  if (context_.weights.experts(weights) == nullptr || spec.chosen() > cuda::kMostChosen)
+  if (context_.weights.experts(weights) == nullptr || spec.chosen() > cuda::kMaxChosen)
     return false;
   constexpr int64_t kTokens = 4096;  // at a time
-  const MatrixView x = context_.view(op.x), y = context_.view(op.y);
+  const MatrixRef<float> x = context_.view(op.x), y = context_.view(op.y);
   const InputEncoding& rounding = weights.experts.front().up.input;
-  const MatrixView logits = context_.slot(Slot::kRouter, x.m, spec.experts());
+  const MatrixRef<float> logits = context_.buffer(TensorId::kRouter, x.rows, spec.experts());
   const cuda::HalfInputs of_router = gemm_.to_half(weights.router, x);
   gemm_.run(weights.router, of_router, logits, false);
-  for (int64_t t = 0; t < x.m; t += kTokens) {
-    const int64_t m = std::min(kTokens, x.m - t);
+  for (int64_t t = 0; t < x.rows; t += kTokens) {
+    const int64_t m = std::min(kTokens, x.rows - t);
     const Choice choice = choose(op, logits.row(t), m);
     // Experts take what the router took, as long as it is there.
-    const bool same = t == 0 && x.m <= kTokens && rounding == weights.router.input;
+    const bool same = t == 0 && x.rows <= kTokens && rounding == weights.router.input;
     run_experts(op, choice,
-                same ? of_router : gemm_.to_half(weights.experts.front().up, x.rows(t, m)),
-                y.rows(t, m));
+                same ? of_router : gemm_.to_half(weights.experts.front().up, x.row_block(t, m)),
+                y.row_block(t, m));
   }
   return true;
 }
@@ -72,7 +72,7 @@ GpuMoe::Choice GpuMoe::choose(const MoeOp& op, const float* logits, int64_t m) {
 }
 
 void GpuMoe::run_experts(const MoeOp& op, const Choice& c, const cuda::HalfInputs& x,
-                         MatrixView y) {
+                         MatrixRef<float> y) {
   GpuDevice& device = context_.device;
   const proto::Moe& spec = *op.spec;
   const GpuExperts& weights = *context_.weights.experts(*op.weights);
@@ -81,9 +81,9 @@ void GpuMoe::run_experts(const MoeOp& op, const Choice& c, const cuda::HalfInput
              experts = static_cast<int32_t>(spec.experts());
   const int64_t pairs = x.m * chosen, width = like.up.n;
   const bool gated = spec.expert().gated();
-  const MatrixView up = context_.slot(Slot::kUp, pairs, width),
-                   out = context_.slot(Slot::kExpertIo, pairs, y.n),
-                   gate = gated ? context_.slot(Slot::kGate, pairs, width) : up;
+  const MatrixRef<float> up = context_.buffer(TensorId::kUp, pairs, width),
+                         out = context_.buffer(TensorId::kExpertIo, pairs, y.columns),
+                         gate = gated ? context_.buffer(TensorId::kGate, pairs, width) : up;
   // `sharing` pairs that follow each other have one row of x; where they are sorted, `row` says.
   const auto multiply_pairs = [&](const cuda::ExpertWeights& of, int64_t sharing,
                                   const int32_t* row, const cuda::HalfInputs& inputs) {
@@ -104,7 +104,7 @@ void GpuMoe::run_experts(const MoeOp& op, const Choice& c, const cuda::HalfInput
   device.run(&Ops::activate_to_half, {activation_of(spec.expert().activation()), gate.data,
                                       gated ? up.data : nullptr, width, inputs});
   multiply_pairs(last, 1, nullptr, inputs);
-  device.run(&Ops::combine_experts, {out.data, c.place, c.weight, x.m, y.n, chosen, y.data});
+  device.run(&Ops::combine_experts, {out.data, c.place, c.weight, x.m, y.columns, chosen, y.data});
 }
 
 void GpuMoe::run_heads(const GpuTable& table, const std::vector<Linear>& linears, int64_t m,
@@ -122,7 +122,7 @@ void GpuMoe::run_heads(const GpuTable& table, const std::vector<Linear>& linears
     return context_.device.run(&Ops::moe_gemv, {of, nullptr, rows, 1, inputs, heads});
   context_.device.run(&Ops::moe_gemm,
                       {of, nullptr, heads, m, nullptr, inputs,
-                       cuda::plan_experts(of.like, cuda::kMostExpertTokens, context_.chip)});
+                       cuda::plan_experts(of.like, cuda::kMaxExpertTokens, context_.chip)});
 }
 
 void GpuMoe::add_weight(cuda::ExpertWeights* of, const GpuTable& table, float* to) {

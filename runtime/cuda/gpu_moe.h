@@ -32,7 +32,8 @@ class GpuMoe {
     int32_t *place, *row, *first;  // or null
   };
   Choice choose(const MoeOp& op, const float* logits, int64_t m);
-  void run_experts(const MoeOp& op, const Choice& choice, const cuda::HalfInputs& x, MatrixView y);
+  void run_experts(const MoeOp& op, const Choice& choice, const cuda::HalfInputs& x,
+                   MatrixRef<float> y);
   static void add_weight(cuda::ExpertWeights* of, const GpuTable& table, float* to);
 
   GpuContext& context_;

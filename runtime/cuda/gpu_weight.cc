@@ -11,43 +11,15 @@
 namespace pith {
 namespace {
 
-using cuda::Codes;
 using cuda::Scales;
 
-// kF16 for all that have no codes of their own on the device.
-Codes codes_of(const Encoding& e) {
-  switch (e.kind) {
-    case EncodingKind::kInt:
-      switch (e.bits) {
-        case 2:
-          return Codes::kInt2;
-        case 3:
-          return Codes::kInt3;
-        case 4:
-          return Codes::kInt4;
-        case 5:
-          return Codes::kInt5;
-        case 6:
-          return Codes::kInt6;
-        default:
-          return Codes::kInt8;
-      }
-    case EncodingKind::kNf4:
-      return Codes::kNf4;
-    case EncodingKind::kMx:
-      return Codes::kE2M1;
-    case EncodingKind::kFp8:
-      return e.dtype == DType::kF8E4M3 ? Codes::kE4M3 : Codes::kE5M2;
-    case EncodingKind::kDense:
-      return e.dtype == DType::kBF16 ? Codes::kBF16 : Codes::kF16;
-    default:
-      return Codes::kF16;
-  }
+// Whether the device has the codes themselves; other weights are decoded to f16 for it.
+bool keeps_codes(const Encoding& e) {
+  const auto format = number_format(e);
+  return format && *format != NumberFormat::kF32 && !is_trellis(*format);
 }
-
-bool as_it_is(const Encoding& e) {
-  return e.kind != EncodingKind::kGgml && e.kind != EncodingKind::kTcq && !e.is_sparse() &&
-         (e.kind != EncodingKind::kDense || e.dtype == DType::kF16 || e.dtype == DType::kBF16);
+NumberFormat tile_format(const Encoding& e) {
+  return keeps_codes(e) ? *number_format(e) : NumberFormat::kF16;
 }
 
 std::vector<uint16_t> decoded_halves(const Weight& w) {
@@ -92,16 +64,16 @@ std::vector<uint16_t> mx_scales(std::span<const std::byte> bytes, bool plans) {
 
 GpuWeight::GpuWeight(GpuDevice& device, const Weight& w) {
   const Encoding& e = w.encoding;
-  tiles_.codes = codes_of(e);
+  tiles_.format = tile_format(e);
   tiles_.n = w.n;
   tiles_.k = w.k;
   tiles_.tiles = ceil_div(w.n, cuda::kTileRows);
   tiles_.stages = ceil_div(w.k, cuda::kStageColumns);
   tiles_.groups = 1;
   tiles_.group_shift = cuda::kWholeRow;
-  const cuda::Parts parts = cuda::parts_of(tiles_.codes);
+  const cuda::Parts parts = cuda::parts_of(tiles_.format);
   const auto codes = w.plane(PlaneKind::kCodes);
-  if (!as_it_is(e)) {
+  if (!keeps_codes(e)) {
     const auto halves = device.plans() ? std::vector<uint16_t>() : decoded_halves(w);
     const GpuBuffer from(device, halves.data(), static_cast<uint64_t>(w.n * w.k) * 2);
     tiles_.low = repack_part(device, {from.data(), true, 0, 0}, 16);
@@ -199,7 +171,7 @@ uint64_t GpuWeight::bytes() const {
 }
 
 uint64_t GpuWeight::bytes_of(const Encoding& e, int64_t n, int64_t k) {
-  const cuda::Parts parts = cuda::parts_of(codes_of(e));
+  const cuda::Parts parts = cuda::parts_of(tile_format(e));
   const int64_t tiles = ceil_div(n, cuda::kTileRows), stages = ceil_div(k, cuda::kStageColumns);
   const int64_t groups = cuda::groups_of(stages, group_shift(e));
   auto sum = static_cast<uint64_t>(cuda::part_bytes(tiles, stages, parts.low + parts.high));

@@ -1,5 +1,5 @@
-// The weights of models on a device: those that are pinned, those that were uploaded in a scope that
-// is open, and those that are there for one use. Found by the ids of their contents
+// The weights of models on a device: those that are pinned, those that were uploaded in a scope
+// that is open, and those that are there for one use. Found by the ids of their contents
 // (formats/encodings/content_id.h): a copy of a weight finds what was uploaded of the original, and
 // other contents at the same address find nothing.
 #pragma once

@@ -19,7 +19,7 @@ using cuda::Stream;
 constexpr uint64_t kReserve = uint64_t{64} << 20;
 
 // So that what is done once for a pass, to convert weights and to read them, is little beside it.
-constexpr int64_t kMostPassTokens = 4096;
+constexpr int64_t kMaxPassTokens = 4096;
 
 struct Count {
   const Ops* real;
@@ -103,15 +103,15 @@ void pass(Executor& e, const Model& model, int64_t first_block, std::span<const 
     rows.push_back(static_cast<int64_t>(tokens.size()) - 1);
   }
   const Batch batch{tokens, segments};
-  std::vector<Candidate> candidates(
-      rows.size() * std::min<size_t>(Executor::kMostCandidates, model.spec.vocab()));
+  std::vector<Candidate> candidates(rows.size() *
+                                    std::min<size_t>(Executor::kMaxCandidates, model.spec.vocab()));
   if (first_block == 0) {
     e.top(forward_logits(e, model, batch, cache, rows), candidates);
     return;
   }
-  const Tensor x = e.buffer(Slot::kHidden, static_cast<int64_t>(tokens.size()),
+  const Tensor x = e.buffer(TensorId::kHidden, static_cast<int64_t>(tokens.size()),
                             static_cast<int64_t>(model.spec.hidden()));
-  forward_blocks(e, model, first_block, batch, cache, x);
+  forward_blocks({e, batch, cache}, model, first_block, x);
   e.top(forward_head(e, model, x, rows), candidates);
 }
 
@@ -123,7 +123,7 @@ bool fits(const MemoryPlan& p) { return p.needed() <= p.available; }
 
 MemoryPlan plan_gpu_memory(const Ops& ops, const Model& model, const ModelUse& use) {
   MemoryPlan plan;
-  plan.tokens = use.tokens > 0 ? use.tokens : kMostPassTokens;
+  plan.tokens = use.tokens > 0 ? use.tokens : kMaxPassTokens;
   uint64_t total = 0;
   if (const Status bad = ops.memory(&plan.available, &total))
     GpuDevice::check(bad, "ask for the free memory");
@@ -132,16 +132,16 @@ MemoryPlan plan_gpu_memory(const Ops& ops, const Model& model, const ModelUse& u
   e->prepare(model, use);
   plan.weights = counted->live;
   plan.loading = counted->peak - counted->live;
-  if (use.length > 0) {
+  if (use.cache.length > 0) {
     proto::ModelSpec spec = model.spec;
     spec.mutable_layers()->DeleteSubrange(0, static_cast<int>(use.first_block));
-    const auto cache = e->make_cache(spec, use.slots, use.length, use.types, use.pages);
+    const auto cache = e->make_cache(spec, use.cache);
     plan.cache = counted->live - plan.weights;
-    const int64_t tokens = std::clamp<int64_t>(plan.tokens, 1, use.length);
-    const Segment prompt[] = {{0, use.length - tokens, tokens}};
+    const int64_t tokens = std::clamp<int64_t>(plan.tokens, 1, use.cache.length);
+    const Segment prompt[] = {{0, use.cache.length - tokens, tokens}};
     pass(*e, model, use.first_block, prompt, *cache);
     std::vector<Segment> step;
-    for (int s = 0; s < use.slots; ++s) step.push_back({s, use.length - 1, 1});
+    for (int s = 0; s < use.cache.slots; ++s) step.push_back({s, use.cache.length - 1, 1});
     pass(*e, model, use.first_block, step, *cache);
     plan.activations = counted->live - plan.weights - plan.cache + kReserve;
   }

@@ -1,7 +1,7 @@
 // What a model will take of a device's memory, before any of it is taken.
 #pragma once
 
-#include "runtime/cuda_kernels/ops.h"
+#include "runtime/cuda_kernels/cuda_ops.h"
 #include "runtime/forward/executor.h"
 
 namespace pith {

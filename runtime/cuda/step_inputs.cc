@@ -51,10 +51,10 @@ void StepInputs::set_tiles(const Batch& batch) {
   if (many) context_.upload(query_tiles_, std::span<const cuda::QueryTile>(tiles));
 }
 
-void StepInputs::set_batch(const Batch& batch, KvCache& cache) {
+void StepInputs::set_batch(const Batch& batch, GpuKvStorage& cache) {
   if (mode_ == Mode::kUploaded) return;
-  if (!context_.device.plans()) check_fits(batch, cache);
-  static_cast<GpuKvCache&>(cache).upload_tables();
+  if (!context_.device.plans()) check_fits(batch, cache.pages());
+  cache.upload_tables();
   if (std::ranges::equal(segments_, batch.segments) && mode_ == Mode::kEach) return;
   std::vector<int32_t> slots, at;
   longest_ = 0;
@@ -93,7 +93,8 @@ StepInputs::Rotation StepInputs::rotation(const proto::Rope& rope, const Batch& 
   return {angles.cosines.data<float>(), angles.sines.data<float>(), angles.host.half()};
 }
 
-void StepInputs::upload_step(const Batch& batch, KvCache& cache, std::span<const int64_t> rows) {
+void StepInputs::upload_step(const Batch& batch, GpuKvStorage& cache,
+                             std::span<const int64_t> rows) {
   step_bytes_.clear();
   step_places_.clear();
   step_rows_.assign(rows.begin(), rows.end());

@@ -16,6 +16,8 @@
 
 namespace pith {
 
+class GpuKvStorage;
+
 class StepInputs {
  public:
   explicit StepInputs(GpuContext& context) : context_(context) {}
@@ -24,7 +26,7 @@ class StepInputs {
   const int64_t* rows(std::span<const int64_t> rows);
 
   // About the batch that set_batch() was last called with.
-  void set_batch(const Batch& batch, KvCache& cache);
+  void set_batch(const Batch& batch, GpuKvStorage& cache);
   cuda::Positions positions(int64_t m) const {
     return {slots_.data<int32_t>(), positions_.data<int32_t>(), m};
   }
@@ -42,7 +44,7 @@ class StepInputs {
   };
   Rotation rotation(const proto::Rope& rope, const Batch& batch);
 
-  void upload_step(const Batch& batch, KvCache& cache, std::span<const int64_t> rows);
+  void upload_step(const Batch& batch, GpuKvStorage& cache, std::span<const int64_t> rows);
   // Runs `body` on what upload_step() left.
   void use_uploaded(FunctionRef<void()> body);
   // Whether an operation since upload_step() asked for other rows than the step's: it cannot be

@@ -18,7 +18,7 @@ typedef struct {
 int32_t pith_cuda_abi(void);
 // Fills up to `max` devices; their number, or -1 with a reason in `error`.
 int32_t pith_cuda_devices(PithCudaDevice* devices, int32_t max, char* error, int32_t error_bytes);
-// A pith::cuda::Ops (runtime/cuda_kernels/ops.h) of the same version, which works on the first
+// A pith::cuda::Ops (runtime/cuda_kernels/cuda_ops.h) of the same version, which works on the first
 // device.
 const void* pith_cuda_ops(void);
 

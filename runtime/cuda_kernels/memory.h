@@ -1,5 +1,5 @@
-// What libraries do, as ops.h describes it: memory and streams of cudart, or their emulation; and
-// whether cuBLAS is there, whose GEMMs are among the launchers.
+// What libraries do, as cuda_ops.h describes it: memory and streams of cudart, or their emulation;
+// and whether cuBLAS is there, whose GEMMs are among the launchers.
 #pragma once
 
 #include "runtime/cuda_kernels/launchers.h"

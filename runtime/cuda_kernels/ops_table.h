@@ -1,6 +1,6 @@
 #pragma once
 
-#include "runtime/cuda_kernels/ops.h"
+#include "runtime/cuda_kernels/cuda_ops.h"
 
 namespace pith::cuda {
 

@@ -23,9 +23,11 @@ std::unique_ptr<Executor> checked_executor(const ModelSource& source,
     fail(ErrorKind::kUsage, "prefill chunks of {} tokens", options.prefill_chunk);
   if (!options.executor.cuda) {
     const bool whole = options.cache_tokens == 0;
-    require_cache_memory(source.spec(), whole ? options.sequences : 1,
-                         whole ? context_of(source, options) : options.cache_tokens, options.cache,
-                         model_bytes(source));
+    require_cache_memory(
+        source.spec(),
+        {whole ? options.sequences : 1, whole ? context_of(source, options) : options.cache_tokens,
+         options.cache},
+        model_bytes(source));
   }
   return make_executor(options.executor);
 }
@@ -42,12 +44,9 @@ ModelRunner::ModelRunner(const ModelSource& source, std::unique_ptr<Executor> ex
   const KvPages one(1, context, 1);
   const int64_t pages = options.cache_tokens > 0 ? ceil_div(options.cache_tokens, one.page_tokens())
                                                  : options.sequences * one.pages_per_slot();
-  memory_ = executor_->prepare(model_, {.slots = options.sequences,
-                                        .length = context,
-                                        .types = options.cache,
-                                        .tokens = options.prefill_chunk,
-                                        .pages = pages});
-  cache_ = executor_->make_cache(model_.spec, options.sequences, context, options.cache, pages);
+  const KvConfig cache{options.sequences, context, options.cache, pages};
+  memory_ = executor_->prepare(model_, {.cache = cache, .tokens = options.prefill_chunk});
+  cache_ = executor_->make_cache(model_.spec, cache);
 }
 
 Tensor ModelRunner::run(const Batch& batch, std::span<const int64_t> rows) {
@@ -59,14 +58,14 @@ Tensor ModelRunner::run(const Batch& batch, std::span<const int64_t> rows) {
 
 void ModelRunner::sample(Tensor logits, std::span<Sequence* const> sequences,
                          std::span<int32_t> next) {
-  constexpr size_t kMost = Executor::kMostCandidates;
+  constexpr size_t kMax = Executor::kMaxCandidates;
   const auto vocab = static_cast<size_t>(logits.n);
   std::vector<size_t> wanted;  // candidates of a row; 0: all logits
   for (Sequence* const s : sequences) {
     const size_t enough = s->sampler().candidates(s->history(), vocab);
-    wanted.push_back(enough <= kMost                              ? enough
-                     : s->sampler().takes_mass() && vocab > kMost ? kMost
-                                                                  : 0);
+    wanted.push_back(enough <= kMax                              ? enough
+                     : s->sampler().takes_mass() && vocab > kMax ? kMax
+                                                                 : 0);
   }
   const size_t k = std::ranges::max(wanted);
   std::vector<Candidate> candidates(sequences.size() * k);
@@ -76,7 +75,7 @@ void ModelRunner::sample(Tensor logits, std::span<Sequence* const> sequences,
     Sampler& sampler = sequences[i]->sampler();
     const auto history = sequences[i]->history();
     const auto top = std::span(candidates).subspan(i * k, wanted[i]);
-    if (wanted[i] > 0 && sampler.candidates(history, vocab) <= kMost) {
+    if (wanted[i] > 0 && sampler.candidates(history, vocab) <= kMax) {
       next[i] = sampler.choose(top, history);
       continue;
     }

@@ -25,7 +25,7 @@ namespace pith {
 
 struct RunnerOptions {
   int64_t context = 0;  // tokens of a sequence; 0: the model's own, at most 4096
-  KvTypes cache = KvType::kF16;
+  KvTypes cache = NumberFormat::kF16;
   int64_t prefill_chunk = 0;  // tokens of a pass; 0: as many as serve the backend
   ExecutorChoice executor = {};
   int sequences = 1;         // slots of the cache

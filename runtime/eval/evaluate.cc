@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <deque>
 #include <numeric>
 
 #include "core/error.h"
 #include "core/parallel.h"
 #include "runtime/cpu/kernels.h"
+#include "runtime/forward/cancelling_executor.h"
 #include "runtime/forward/forward.h"
 
 namespace pith {
@@ -43,7 +45,7 @@ std::vector<Group> group_windows(const std::vector<Window>& windows) {
 // Runs groups of windows through one model, keeping its cache.
 class Runner {
  public:
-  Runner(Executor& executor, const Model& model, KvTypes types = KvType::kF32)
+  Runner(Executor& executor, const Model& model, KvTypes types = NumberFormat::kF32)
       : executor_(executor), model_(model), types_(types) {}
 
   // Hidden states of all tokens of the group, copied: the next model may use the executor's
@@ -52,7 +54,7 @@ class Runner {
     const auto slots = static_cast<int>(group.end - group.begin);
     if (!cache_ || cache_->slots() < slots || cache_->length() < group.longest) {
       cache_.reset();
-      cache_ = executor_.make_cache(model_.spec, slots, group.longest, types_);
+      cache_ = executor_.make_cache(model_.spec, {slots, group.longest, types_});
     }
     std::vector<int32_t> tokens;
     std::vector<Segment> segments;
@@ -72,20 +74,20 @@ class Runner {
     some_.clear();
     for (const int64_t r : rows)
       some_.insert(some_.end(), hidden_.begin() + r * n, hidden_.begin() + (r + 1) * n);
-    const Tensor x = executor_.buffer(Slot::kHidden, std::ssize(rows), n);
+    const Tensor x = executor_.buffer(TensorId::kHidden, std::ssize(rows), n);
     executor_.write(some_, x);
     all_.resize(rows.size());
     std::iota(all_.begin(), all_.end(), 0);
     return forward_head(executor_, model_, x, all_);
   }
-  // Scores rows by the tokens that follow them. `kept`: leaves the logits in Slot::kBaseLogits.
+  // Scores rows by the tokens that follow them. `kept`: leaves the logits in TensorId::kBaseLogits.
   void score(std::span<const int64_t> rows, std::span<const int32_t> targets, Tensor base,
              std::span<const RowScore> base_scores, std::span<RowScore> to,
              Tensor* kept = nullptr) {
     const Tensor l = logits(rows);
     executor_.score(l, targets, base, base_scores, to);
     if (kept == nullptr) return;
-    *kept = executor_.buffer(Slot::kBaseLogits, l.m, l.n);
+    *kept = executor_.buffer(TensorId::kBaseLogits, l.m, l.n);
     executor_.run(GatherOp{l, all_, *kept});
   }
 
@@ -115,7 +117,7 @@ void scored_rows(const std::vector<Window>& windows, const Group& g, std::vector
 struct Subject {
   Executor& executor;
   const Model& model;
-  KvTypes cache = KvType::kF32;
+  KvTypes cache = NumberFormat::kF32;
 };
 
 int64_t scored_in(const std::vector<Window>& windows, const Group& g) {
@@ -141,7 +143,7 @@ class StoredBase {
                .top = stored_[i].top};
       nll[i] = stored_[i].nll;
     });
-    const Tensor kept = executor_.buffer(Slot::kBaseLogits, std::ssize(to), vocab);
+    const Tensor kept = executor_.buffer(TensorId::kBaseLogits, std::ssize(to), vocab);
     executor_.write(logits_, kept);
     return kept;
   }
@@ -161,6 +163,18 @@ struct ScoredToken {
 
 double nll_of(const RowScore& s) { return s.log_sum - static_cast<double>(s.target); }
 
+// Tokens of the groups that the table holds already.
+int64_t tokens_in_table(const std::vector<Window>& windows, const Measurements& table) {
+  int64_t tokens = 0;
+  size_t scored = 0;
+  for (const auto& g : group_windows(windows)) {
+    scored += static_cast<size_t>(scored_in(windows, g));
+    if (scored > table.rows()) break;
+    for (size_t i = g.begin; i < g.end; ++i) tokens += std::ssize(windows[i].tokens);
+  }
+  return tokens;
+}
+
 // Runs every model over every window and calls take(token, row) for each scored token, which fills
 // the row of the table; detail() is shown with the progress. With a stored base, only the
 // candidates run. Rows that the table holds already are not measured again.
@@ -168,12 +182,14 @@ template <class Take, class Detail>
 void for_each_scored(std::span<const Subject> subjects, StoredBase* stored,
                      const std::vector<Window>& windows, Measurements& table, LogitsWriter* logits,
                      Progress& progress, Take take, Detail detail) {
+  std::deque<CancellingExecutor> executors;
   std::vector<Runner> runners;
-  for (const auto& s : subjects) runners.emplace_back(s.executor, s.model, s.cache);
+  for (const auto& s : subjects)
+    runners.emplace_back(executors.emplace_back(s.executor, progress.cancel()), s.model, s.cache);
   int64_t total = 0, done = 0;
   size_t tokens = 0;
   for (const auto& w : windows) total += static_cast<int64_t>(w.tokens.size());
-  progress.begin("evaluating", total);
+  progress.begin("evaluating", total, tokens_in_table(windows, table));
   const size_t before = stored != nullptr;  // of `scores` that no runner makes
   std::vector<std::array<RowScore, kHeadRows>> scores(subjects.size() + before);
   std::array<double, kHeadRows> first_nll{};
@@ -340,7 +356,7 @@ std::vector<double> window_nll(Executor& executor, const Model& model,
                                const EvaluationFiles& files) {
   Measurements own(kPerplexityColumns);
   Measurements& table = files.measured ? *files.measured : own;
-  measure_nll(executor, model, windows, progress, KvType::kF32, files.logits, table);
+  measure_nll(executor, model, windows, progress, NumberFormat::kF32, files.logits, table);
   std::vector<double> sums;
   size_t row = 0;
   for (const auto& w : windows) {

@@ -35,7 +35,7 @@ inline size_t kl_columns(size_t candidates) { return 1 + 3 * candidates; }
 PerplexityResult evaluate_perplexity(Executor& executor, const Model& model,
                                      const std::vector<Window>& windows,
                                      Progress& progress = no_progress(),
-                                     KvTypes cache = KvType::kF32,
+                                     KvTypes cache = NumberFormat::kF32,
                                      const EvaluationFiles& files = {});
 
 // The sum of the negative log probabilities of each window's scored tokens.
@@ -58,7 +58,7 @@ struct KlResult {
 struct KlCandidate {
   const Model& model;
   Executor* executor = nullptr;  // null: the base's
-  KvTypes cache = KvType::kF32;
+  KvTypes cache = NumberFormat::kF32;
 };
 
 // Every candidate against the base, which runs once, with a cache in f32. One window's hidden

@@ -21,8 +21,8 @@ struct Batch {
   std::span<const Segment> segments;
 };
 
-// Error(kUsage) where a token of the batch has no place in the cache, or one that another sequence
-// sees.
-void check_fits(const Batch& batch, const KvCache& cache);
+// Error(kUsage) where a token of the batch has no place in the tables of the cache, or one that
+// another sequence sees.
+void check_fits(const Batch& batch, const KvPages& pages);
 
 }  // namespace pith

@@ -2,8 +2,8 @@
 // with names (ops.h); a backend runs them, and what observes or changes them on the way (capture of
 // inputs, rounding to bf16, a tape) wraps a backend: forwarding_executor.h.
 //
-// Activations are matrices that the executor owns, one per Slot, f32. Operations are done in order;
-// read() waits for the result. One thread at a time per executor.
+// Activations are matrices that the executor owns, one per TensorId, f32. Operations are done in
+// order; read() waits for the result. One thread at a time per executor.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "core/function_ref.h"
-#include "runtime/forward/kv_types.h"
+#include "core/matrix.h"
 #include "runtime/forward/ops.h"
 #include "runtime/forward/sampling.h"
 #include "runtime/model/model.h"
@@ -31,12 +31,9 @@ struct RowScore {
 
 // How a model will be used, for planning memory.
 struct ModelUse {
-  int slots = 1;
-  int64_t length = 0;  // of the cache, tokens; 0: only the weights are known to be used
-  KvTypes types = KvType::kF16;
+  KvConfig cache = {};      // of length 0: only the weights are known to be used
   int64_t tokens = 0;       // of a pass, at most; 0: as many as serve the backend, and fit
   int64_t first_block = 0;  // only blocks from here on, and the head
-  int64_t pages = 0;        // of the cache, as make_cache() has it
 };
 // The device memory that takes, in bytes.
 struct MemoryPlan {
@@ -66,20 +63,24 @@ class ModelMemory {
   // of weights that prepare() has not seen; closing frees what was uploaded in it.
   virtual void open_weight_scope() {}
   virtual void close_weight_scope() {}
-  // For `slots` sequences of up to `length` tokens, in `pages` pages (kv_pages.h; 0: all have theirs
-  // from the start).
-  virtual std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots,
-                                              int64_t length, KvTypes types, int64_t pages = 0) = 0;
+  std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, const KvConfig& config) {
+    return std::make_unique<KvCache>(
+        config, [&](const KvPages& pages) { return make_kv_storage(spec, config.types, pages); });
+  }
+  // Keys and values of the attention layers of `spec`, at the places of `pages`, which outlive
+  // them.
+  virtual std::unique_ptr<KvStorage> make_kv_storage(const proto::ModelSpec& spec, KvTypes types,
+                                                     const KvPages& pages) = 0;
 };
 
 // What the host asks of logits, answered where they are.
 class LogitsQueries {
  public:
-  static constexpr size_t kMostCandidates = 256;
+  static constexpr size_t kMaxCandidates = 256;
 
   virtual ~LogitsQueries() = default;
   // Top-k of each row of logits [m, vocab] (likeliest() of runtime/forward/sampling.h): to is
-  // [m, k], k <= kMostCandidates.
+  // [m, k], k <= kMaxCandidates.
   virtual void top(Tensor logits, std::span<Candidate> to) = 0;
   // mass_behind() of runtime/forward/sampling.h, of one row of logits [m, vocab].
   virtual double mass_behind(Tensor logits, int64_t row, const Candidate& top,
@@ -95,19 +96,19 @@ class Executor : public ModelMemory, public LogitsQueries {
   virtual std::string description() const = 0;
   // Encodings that were multiplied without a kernel so far, decoded to f32: worth telling the user.
   virtual std::vector<std::string> fallbacks() const { return {}; }
-  // Linear algebra in the memory that activations lie in.
+  // Linear algebra in the memory that view() shows.
   virtual Algebra& algebra() = 0;
 
-  // Memory for a slot. Its numbers are undefined where it is larger than before, else they stay.
-  virtual Tensor buffer(Slot slot, int64_t m, int64_t n) = 0;
-  // Where a tensor lies, f32 row-major, in the memory of algebra(), until its slot grows. For work
-  // beside the operations.
-  virtual float* data(Tensor x) = 0;
+  // Memory for a tensor. Its numbers are undefined where it is larger than before, else they stay.
+  virtual Tensor buffer(TensorId id, int64_t m, int64_t n) = 0;
+  // Where a tensor lies, contiguous, in the memory of algebra(), until its buffer grows or the next
+  // operation runs; empty where it is absent. For work beside the operations.
+  virtual MatrixRef<float> view(Tensor x) = 0;
   virtual void run(const Op& op) = 0;
-  // Runs body(), which is one pass over a model with this batch, cache and rows of hidden states that
-  // go on to the head; the same model each time with the same cache. A GPU may replay a CUDA graph
-  // of an earlier pass of the same shape instead.
-  virtual Tensor pass(const Batch&, KvCache&, std::span<const int64_t>,
+  // Runs body(), which is one pass over a model with this batch, cache and rows of hidden states
+  // that go on to the head; the same model each time with the same cache. A GPU may replay a CUDA
+  // graph of an earlier pass of the same shape instead.
+  virtual Tensor pass(const Batch&, KvStorage&, std::span<const int64_t>,
                       FunctionRef<Tensor()> body) {
     return body();
   }

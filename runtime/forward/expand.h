@@ -17,7 +17,7 @@ void expand(const MoeOp& op, Executor& executor);
 bool expand_composite(const Op& op, Executor& executor);
 
 // The two steps of MoeOp: the choice of experts, which leaves their weights in
-// Slot::kRouterWeights, and one expert for the rows that chose it.
+// TensorId::kRouterWeights, and one expert for the rows that chose it.
 struct Routing {
   Tensor weights;                          // [m, experts]
   std::vector<std::vector<int64_t>> rows;  // by expert, in order

@@ -12,54 +12,57 @@ namespace {
 void input_linears(Executor& e, const proto::Norm& spec, const NormWeights& norm, Tensor x,
                    const std::array<LinearTo, 3>& to) {
   if (spec.kind() == proto::NORM_NONE) return e.run(LinearsOp{nullptr, x, {}, to});
-  e.run(LinearsOp{&norm, x, e.buffer(Slot::kNormed, x.m, x.n), to});
+  e.run(LinearsOp{&norm, x, e.buffer(TensorId::kNormed, x.m, x.n), to});
 }
 
-// Adds to the residual stream: x += post_norm(output) of a sublayer, or the output itself where it has no such norm;
-// last(y, accumulate) writes or adds the output to y.
+// Adds to the residual stream: x += post_norm(output) of a sublayer, or the output itself where it
+// has no such norm; last(y, accumulate) writes or adds the output to y.
 void add_output(Executor& e, const proto::Sublayer& spec, const SublayerWeights& weights, Tensor x,
                 FunctionRef<void(Tensor y, bool accumulate)> last) {
   if (spec.post_norm().kind() == proto::NORM_NONE) return last(x, true);
-  const Tensor output = e.buffer(Slot::kSublayerOutput, x.m, x.n);
+  const Tensor output = e.buffer(TensorId::kSublayerOutput, x.m, x.n);
   last(output, false);
   e.run(NormOp{&weights.post_norm, output, x, true});
 }
 
-void latent_sublayer(Executor& e, const proto::Sublayer& sublayer, const SublayerWeights& weights,
-                     int index, const Batch& batch, KvCache& cache, Tensor x) {
+void latent_sublayer(const ForwardPass& pass, const proto::Sublayer& sublayer,
+                     const SublayerWeights& weights, int index, Tensor x) {
+  Executor& e = pass.executor;
   const proto::Attention& spec = sublayer.attention();
   const AttentionWeights& w = *weights.attention;
   const LatentWeights& latent = *w.latent;
-  const Tensor kv = e.buffer(Slot::kKey, x.m, latent.kv_down.n),
-               q = e.buffer(Slot::kQuery, x.m, w.q.n);
+  const Tensor kv = e.buffer(TensorId::kKey, x.m, latent.kv_down.n),
+               q = e.buffer(TensorId::kQuery, x.m, w.q.n);
   if (spec.latent().query_rank() > 0) {
-    const Tensor down = e.buffer(Slot::kValue, x.m, latent.q_down.n);
+    const Tensor down = e.buffer(TensorId::kValue, x.m, latent.q_down.n);
     input_linears(e, sublayer.norm(), weights.norm, x,
                   {{{&latent.q_down, down}, {&latent.kv_down, kv}}});
     input_linears(e, spec.query_norm(), w.query_norm, down, {{{&w.q, q}}});
   } else {
     input_linears(e, sublayer.norm(), weights.norm, x, {{{&w.q, q}, {&latent.kv_down, kv}}});
   }
-  const Tensor attended = e.buffer(Slot::kAttentionOutput, x.m, w.o.k);
+  const Tensor attended = e.buffer(TensorId::kAttentionOutput, x.m, w.o.k);
   add_output(e, sublayer, weights, x, [&](Tensor y, bool accumulate) {
-    e.run(LatentAttentionOp{&spec, &w, cache.layer(index), batch, q, kv, attended, y, accumulate});
+    e.run(LatentAttentionOp{&spec, &w, pass.cache.layer(index), pass.batch, q, kv, attended, y,
+                            accumulate});
   });
 }
 
-void attention_sublayer(Executor& e, const proto::Sublayer& sublayer,
-                        const SublayerWeights& weights, int index, const Batch& batch,
-                        KvCache& cache, Tensor x) {
+void attention_sublayer(const ForwardPass& pass, const proto::Sublayer& sublayer,
+                        const SublayerWeights& weights, int index, Tensor x) {
   const proto::Attention& spec = sublayer.attention();
   const AttentionWeights& w = *weights.attention;
-  if (spec.has_latent()) return latent_sublayer(e, sublayer, weights, index, batch, cache, x);
+  if (spec.has_latent()) return latent_sublayer(pass, sublayer, weights, index, x);
+  Executor& e = pass.executor;
   const int64_t m = x.m, d = spec.head_dim(), heads = spec.heads(), kv_heads = spec.kv_heads();
-  const Tensor q = e.buffer(Slot::kQuery, m, heads * d), k = e.buffer(Slot::kKey, m, kv_heads * d),
-               v = e.buffer(Slot::kValue, m, kv_heads * d);
+  const Tensor q = e.buffer(TensorId::kQuery, m, heads * d),
+               k = e.buffer(TensorId::kKey, m, kv_heads * d),
+               v = e.buffer(TensorId::kValue, m, kv_heads * d);
   input_linears(e, sublayer.norm(), weights.norm, x, {{{&w.q, q}, {&w.k, k}, {&w.v, v}}});
-  const Tensor attended = e.buffer(Slot::kAttentionOutput, m, heads * d);
+  const Tensor attended = e.buffer(TensorId::kAttentionOutput, m, heads * d);
   add_output(e, sublayer, weights, x, [&](Tensor y, bool accumulate) {
-    e.run(
-        AttentionLinearOp{&spec, &w, cache.layer(index), batch, q, k, v, attended, y, accumulate});
+    e.run(AttentionLinearOp{&spec, &w, pass.cache.layer(index), pass.batch, q, k, v, attended, y,
+                            accumulate});
   });
 }
 
@@ -71,12 +74,12 @@ struct MlpInputs {
 MlpInputs first_linears(Executor& e, const proto::Mlp& spec, const MlpWeights& w,
                         const proto::Norm& norm, const NormWeights& norm_weights, Tensor x) {
   const auto width = static_cast<int64_t>(spec.width());
-  const Tensor up = e.buffer(Slot::kUp, x.m, width);
+  const Tensor up = e.buffer(TensorId::kUp, x.m, width);
   if (!spec.gated()) {
     input_linears(e, norm, norm_weights, x, {{{&w.up, up}}});
     return {up, {}};
   }
-  const Tensor gate = e.buffer(Slot::kGate, x.m, width);
+  const Tensor gate = e.buffer(TensorId::kGate, x.m, width);
   input_linears(e, norm, norm_weights, x, {{{&w.gate, gate}, {&w.up, up}}});
   return {gate, up};
 }
@@ -106,7 +109,7 @@ std::vector<int64_t> all_rows(int64_t m) {
 
 void moe_sublayer(Executor& e, const proto::Sublayer& sublayer, const SublayerWeights& weights,
                   Tensor x) {
-  const Tensor normed = e.buffer(Slot::kNormed, x.m, x.n);
+  const Tensor normed = e.buffer(TensorId::kNormed, x.m, x.n);
   if (sublayer.norm().kind() == proto::NORM_NONE) {
     e.run(GatherOp{x, all_rows(x.m), normed});  // what is added to x is not to be read
   } else {
@@ -117,8 +120,8 @@ void moe_sublayer(Executor& e, const proto::Sublayer& sublayer, const SublayerWe
   e.run(MoeOp{&spec, &w, normed, x});
   if (!spec.has_shared()) return;
   if (!spec.shared_gate()) return shared_expert(e, spec.shared(), *w.shared, normed, x, true);
-  const Tensor output = e.buffer(Slot::kSublayerOutput, x.m, x.n),
-               gate = e.buffer(Slot::kRouter, x.m, 1);
+  const Tensor output = e.buffer(TensorId::kSublayerOutput, x.m, x.n),
+               gate = e.buffer(TensorId::kRouter, x.m, 1);
   shared_expert(e, spec.shared(), *w.shared, normed, output, false);
   e.run(LinearOp{&w.shared_gate, normed, gate});
   e.run(AddGatedOp{output, gate, x});
@@ -148,30 +151,28 @@ int attention_count(const proto::ModelSpec& spec, int layers) {
   return count;
 }
 
-void forward_sublayer(Executor& e, const proto::Sublayer& spec, const SublayerWeights& w,
-                      int attention_index, const Batch& batch, KvCache& cache, Tensor x) {
-  if (spec.has_attention()) return attention_sublayer(e, spec, w, attention_index, batch, cache, x);
-  if (spec.has_moe()) return moe_sublayer(e, spec, w, x);
-  mlp_sublayer(e, spec, w, x);
+void forward_sublayer(const ForwardPass& pass, const proto::Sublayer& spec,
+                      const SublayerWeights& w, int attention_index, Tensor x) {
+  if (spec.has_attention()) return attention_sublayer(pass, spec, w, attention_index, x);
+  if (spec.has_moe()) return moe_sublayer(pass.executor, spec, w, x);
+  mlp_sublayer(pass.executor, spec, w, x);
 }
 
-void forward_block(Executor& e, const proto::ModelSpec& spec, const Block& block,
-                   int attention_index, const Batch& batch, KvCache& cache, Tensor x) {
+void forward_block(const ForwardPass& pass, const proto::ModelSpec& spec, const Block& block,
+                   int attention_index, Tensor x) {
   const auto& layer = spec.layers(block.layer);
   for (int s = 0; s < layer.sublayers_size(); ++s) {
     const auto& sub = layer.sublayers(s);
-    forward_sublayer(e, sub, block.sublayers[static_cast<size_t>(s)], attention_index, batch, cache,
-                     x);
+    forward_sublayer(pass, sub, block.sublayers[static_cast<size_t>(s)], attention_index, x);
     attention_index += sub.has_attention();
   }
 }
 
-void forward_blocks(Executor& e, const Model& model, int64_t first_block, const Batch& batch,
-                    KvCache& cache, Tensor x) {
+void forward_blocks(const ForwardPass& pass, const Model& model, int64_t first_block, Tensor x) {
   int attention = 0;
   for (auto b = static_cast<size_t>(first_block); b < model.blocks.size(); ++b) {
     const Block& block = model.blocks[b];
-    forward_block(e, model.spec, block, attention, batch, cache, x);
+    forward_block(pass, model.spec, block, attention, x);
     for (const auto& sub : model.spec.layers(block.layer).sublayers())
       attention += sub.has_attention();
   }
@@ -179,19 +180,19 @@ void forward_blocks(Executor& e, const Model& model, int64_t first_block, const 
 
 Tensor forward_hidden(Executor& e, const Model& model, const Batch& batch, KvCache& cache) {
   const auto m = static_cast<int64_t>(batch.tokens.size());
-  const Tensor x = e.buffer(Slot::kHidden, m, static_cast<int64_t>(model.spec.hidden()));
+  const Tensor x = e.buffer(TensorId::kHidden, m, static_cast<int64_t>(model.spec.hidden()));
   embed_tokens(e, model.spec, model.embedding, batch.tokens, x);
-  forward_blocks(e, model, 0, batch, cache, x);
+  forward_blocks({e, batch, cache}, model, 0, x);
   return x;
 }
 
 Tensor forward_head(Executor& e, const Model& model, Tensor hidden, std::span<const int64_t> rows) {
   const auto m = static_cast<int64_t>(rows.size());
-  const Tensor last = e.buffer(Slot::kLast, m, hidden.n);
+  const Tensor last = e.buffer(TensorId::kLast, m, hidden.n);
   e.run(GatherOp{hidden, {rows.begin(), rows.end()}, last});
   if (model.spec.final_norm().kind() != proto::NORM_NONE)
     e.run(NormOp{&model.final_norm, last, last});
-  const Tensor logits = e.buffer(Slot::kLogits, m, static_cast<int64_t>(model.spec.vocab()));
+  const Tensor logits = e.buffer(TensorId::kLogits, m, static_cast<int64_t>(model.spec.vocab()));
   e.run(LinearOp{&model.head(), last, logits});
   if (model.spec.logit_cap() > 0) e.run(CapOp{static_cast<float>(model.spec.logit_cap()), logits});
   return logits;
@@ -201,7 +202,7 @@ Tensor forward_logits(Executor& e, const Model& model, const Batch& batch, KvCac
                       std::span<const int64_t> rows) {
   // Here too: a pass that is repeated does not come by embed_tokens().
   check_tokens(model.spec, batch.tokens);
-  return e.pass(batch, cache, rows, [&] {
+  return e.pass(batch, cache.storage(), rows, [&] {
     return forward_head(e, model, forward_hidden(e, model, batch, cache), rows);
   });
 }

@@ -19,8 +19,8 @@ class ForwardingExecutor : public Executor {
   std::string description() const override { return inner_.description(); }
   std::vector<std::string> fallbacks() const override { return inner_.fallbacks(); }
   Algebra& algebra() override { return inner_.algebra(); }
-  Tensor buffer(Slot slot, int64_t m, int64_t n) override { return inner_.buffer(slot, m, n); }
-  float* data(Tensor x) override { return inner_.data(x); }
+  Tensor buffer(TensorId id, int64_t m, int64_t n) override { return inner_.buffer(id, m, n); }
+  MatrixRef<float> view(Tensor x) override { return inner_.view(x); }
   void read(Tensor x, std::span<float> to) override { inner_.read(x, to); }
   void write(std::span<const float> from, Tensor x) override { inner_.write(from, x); }
   void wait() override { inner_.wait(); }
@@ -30,9 +30,9 @@ class ForwardingExecutor : public Executor {
   }
   void open_weight_scope() override { inner_.open_weight_scope(); }
   void close_weight_scope() override { inner_.close_weight_scope(); }
-  std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots, int64_t length,
-                                      KvTypes types, int64_t pages) override {
-    return inner_.make_cache(spec, slots, length, types, pages);
+  std::unique_ptr<KvStorage> make_kv_storage(const proto::ModelSpec& spec, KvTypes types,
+                                             const KvPages& pages) override {
+    return inner_.make_kv_storage(spec, types, pages);
   }
 
   void top(Tensor logits, std::span<Candidate> to) override { inner_.top(logits, to); }

@@ -12,7 +12,7 @@ namespace {
 constexpr int64_t kTile = 16;  // tokens that a cache never parts
 
 int64_t page_tokens_for(int64_t length) {
-  return std::clamp<int64_t>(ceil_div(length, kTile) * kTile, kTile, KvPages::kMostTokens);
+  return std::clamp<int64_t>(ceil_div(length, kTile) * kTile, kTile, KvPages::kMaxTokens);
 }
 
 }  // namespace
@@ -30,7 +30,7 @@ KvPages::KvPages(int slots, int64_t length, int64_t pages)
     (void)reserve(slot, length, [](int32_t, int32_t) {});
 }
 
-const KvPages::Table& KvPages::at(int slot) const {
+const KvPages::PageTable& KvPages::at(int slot) const {
   if (slot < 0 || slot >= slots())
     fail(ErrorKind::kUsage, "sequence {} of a KV cache of {}", slot, slots());
   return tables_[static_cast<size_t>(slot)];
@@ -48,7 +48,7 @@ void KvPages::drop(int32_t page) {
 }
 
 bool KvPages::owns(int slot, int64_t begin, int64_t end) const {
-  const Table& table = at(slot);
+  const PageTable& table = at(slot);
   if (begin < 0 || end > table.tokens) return false;
   for (int64_t i = begin / page_tokens_; begin < end && i < pages_of(end); ++i) {
     if (shared(table.pages[static_cast<size_t>(i)])) return false;
@@ -57,7 +57,7 @@ bool KvPages::owns(int slot, int64_t begin, int64_t end) const {
 }
 
 bool KvPages::reserve(int slot, int64_t tokens, FunctionRef<void(int32_t, int32_t)> copy) {
-  Table& table = at(slot);
+  PageTable& table = at(slot);
   if (tokens > length_) {
     fail(ErrorKind::kUsage, "{} tokens of sequence {} do not fit a KV cache of {}", tokens, slot,
          length_);
@@ -78,7 +78,7 @@ bool KvPages::reserve(int slot, int64_t tokens, FunctionRef<void(int32_t, int32_
 }
 
 void KvPages::truncate(int slot, int64_t tokens) {
-  Table& table = at(slot);
+  PageTable& table = at(slot);
   if (tokens >= table.tokens) return;
   table.tokens = std::max<int64_t>(0, tokens);
   for (; std::ssize(table.pages) > pages_of(table.tokens); table.pages.pop_back())
@@ -86,13 +86,13 @@ void KvPages::truncate(int slot, int64_t tokens) {
 }
 
 void KvPages::fork(int from, int to, int64_t tokens) {
-  const Table& source = at(from);
+  const PageTable& source = at(from);
   if (tokens < 0 || tokens > source.tokens || from == to) {
     fail(ErrorKind::kUsage, "sequence {} cannot begin with {} tokens of sequence {}, which has {}",
          to, tokens, from, source.tokens);
   }
   truncate(to, 0);
-  Table& table = at(to);
+  PageTable& table = at(to);
   table.tokens = tokens;
   table.pages.assign(source.pages.begin(), source.pages.begin() + pages_of(tokens));
   for (const int32_t page : table.pages) ++references_[static_cast<size_t>(page)];

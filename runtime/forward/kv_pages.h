@@ -1,9 +1,9 @@
 // Which page of a KV cache holds which tokens of which sequence (PagedAttention, Kwon et al. 2023).
 //
-// A slot is a sequence: a table of pages, of which page i holds tokens [i * page_tokens(), (i + 1) *
-// page_tokens()). Pages are counted by reference: fork() shares them, and the next token that is
-// written to a shared page gets a copy of it. Knows numbers of pages alone; where their bytes lie is
-// the cache's (kv_cache.h). One thread at a time.
+// A slot is a sequence: a table of pages, of which page i holds the tokens from i * page_tokens()
+// on. Pages are counted by reference: fork() shares them, and the next token that is written to a
+// shared page gets a copy of it. Knows numbers of pages alone; where their bytes lie is said by
+// KvStorage (kv_cache.h). One thread at a time.
 #pragma once
 
 #include <cstdint>
@@ -17,9 +17,9 @@ namespace pith {
 
 class KvPages {
  public:
-  // Tokens of a page: a block of keys of the CPU's attention, so that its kernels run within a page,
-  // and four pages of the GPU's kernels.
-  static constexpr int64_t kMostTokens = 64;
+  // Tokens of a page: a block of keys of the CPU's attention, so that its kernels run within a
+  // page, and four pages of the GPU's kernels.
+  static constexpr int64_t kMaxTokens = 64;
 
   // Up to `slots` sequences of up to `length` tokens. `pages` 0: every slot has pages for `length`
   // tokens of its own from the start. Otherwise so many pages in all, which slots reserve.
@@ -56,12 +56,12 @@ class KvPages {
   void fork(int from, int to, int64_t tokens);
 
  private:
-  struct Table {
+  struct PageTable {
     int64_t tokens = 0;
     std::vector<int32_t> pages;
   };
-  const Table& at(int slot) const;
-  Table& at(int slot) { return const_cast<Table&>(std::as_const(*this).at(slot)); }
+  const PageTable& at(int slot) const;
+  PageTable& at(int slot) { return const_cast<PageTable&>(std::as_const(*this).at(slot)); }
   int64_t pages_of(int64_t tokens) const { return (tokens + page_tokens_ - 1) / page_tokens_; }
   bool shared(int32_t page) const { return references_[static_cast<size_t>(page)] > 1; }
   int32_t take();
@@ -70,7 +70,7 @@ class KvPages {
   const int64_t length_, page_tokens_;
   std::vector<int32_t> references_;  // [page]
   std::vector<int32_t> free_;        // the next to be taken last
-  std::vector<Table> tables_;
+  std::vector<PageTable> tables_;
   uint64_t version_ = 1;
 };
 

@@ -7,18 +7,29 @@
 namespace pith {
 namespace {
 
-constexpr const char* kNames[] = {"f32", "f16", "bf16", "int8", "fp8", "int4"};
+struct Name {
+  NumberFormat type;
+  const char* name;
+};
+constexpr Name kNames[] = {{NumberFormat::kF32, "f32"},   {NumberFormat::kF16, "f16"},
+                           {NumberFormat::kBF16, "bf16"}, {NumberFormat::kInt8, "int8"},
+                           {NumberFormat::kE4M3, "fp8"},  {NumberFormat::kInt4, "int4"}};
 
-std::optional<KvType> type_named(std::string_view name) {
-  for (size_t i = 0; i < std::size(kNames); ++i) {
-    if (name == kNames[i]) return static_cast<KvType>(i);
+std::optional<NumberFormat> type_named(std::string_view name) {
+  for (const Name& n : kNames) {
+    if (name == n.name) return n.type;
   }
   return {};
 }
 
 }  // namespace
 
-const char* kv_type_name(KvType type) { return kNames[static_cast<size_t>(type)]; }
+const char* kv_type_name(NumberFormat type) {
+  for (const Name& n : kNames) {
+    if (type == n.type) return n.name;
+  }
+  fail(ErrorKind::kUsage, "no KV cache is stored in number format {}", static_cast<int>(type));
+}
 
 std::string to_string(const KvTypes& types) {
   if (types.keys == types.values) return kv_type_name(types.keys);
@@ -32,7 +43,7 @@ KvTypes parse_kv_types(std::string_view text, KvTypes otherwise) {
          text);
   };
   if (const auto both = type_named(text)) return *both;
-  std::optional<KvType> keys, values;
+  std::optional<NumberFormat> keys, values;
   for (std::string_view rest = text;;) {
     const size_t comma = rest.find(',');
     const std::string_view part = rest.substr(0, comma);

@@ -17,16 +17,18 @@
 #include <string>
 #include <string_view>
 
+#include "formats/encodings/number_format.h"
+
 namespace pith {
 
-enum class KvType : uint8_t { kF32, kF16, kBF16, kInt8, kFp8, kInt4 };
-const char* kv_type_name(KvType type);  // "int8"
+// The types of caches are kF32, kF16, kBF16, kInt8, kE4M3 (fp8) and kInt4.
+const char* kv_type_name(NumberFormat type);  // "int8"; Error(kUsage) for what no cache has
 
 struct KvTypes {
-  KvType keys, values;
+  NumberFormat keys, values;
 
-  KvTypes(KvType both) : keys(both), values(both) {}
-  KvTypes(KvType k, KvType v) : keys(k), values(v) {}
+  KvTypes(NumberFormat both) : keys(both), values(both) {}
+  KvTypes(NumberFormat k, NumberFormat v) : keys(k), values(v) {}
   friend bool operator==(const KvTypes&, const KvTypes&) = default;
 };
 

@@ -104,22 +104,34 @@ struct AttentionShape {
 // For MLA that of the cached form: one key of rank + rope.dims numbers for all heads.
 AttentionShape attention_shape(const proto::Attention& spec);
 
-// Appends k and v [m, kv_heads * head_dim] to the cache, then
-// out[m, heads * head_dim] = softmax(q k^T * scale) v over the cached tokens that each query sees
-// (causal). `sinks` [heads] are attention sinks, an extra logit a head in the denominator of the
-// softmax (StreamingLLM, Xiao 2023); null or empty: none. The executor may overwrite q.
+// Writes k and v [m, kv_heads * head_dim] to the KV cache, at the places of the batch's tokens.
+struct StoreKvOp {
+  KvLayer cache;
+  Batch batch;
+  Tensor k, v;
+
+  template <class F>
+  void each_tensor(F f) const {
+    f(k, Access::kRead);
+    f(v, Access::kRead);
+  }
+};
+
+// out[m, heads * head_dim] = softmax(q k^T * scale) v over the keys and values in the KV cache that
+// each query sees (causal): those of its own batch were stored before, by the StoreKvOp of the same
+// layer, which is where a tape has k and v by name. `sinks` [heads] are attention sinks, an extra
+// logit a head in the denominator of the softmax (StreamingLLM, Xiao 2023); null or empty: none.
+// The executor may overwrite q.
 struct AttentionOp {
   AttentionShape shape;
   const FloatVector* sinks;
   KvLayer cache;
   Batch batch;
-  Tensor q, k, v, out;
+  Tensor q, out;
 
   template <class F>
   void each_tensor(F f) const {
     f(q, Access::kConsume);
-    f(k, Access::kRead);
-    f(v, Access::kRead);
     f(out, Access::kWrite);
   }
 };
@@ -269,8 +281,8 @@ struct ActivateLinearOp {
 };
 
 // The rest of an attention sublayer after its q, k and v projections: per-head norms of q and k,
-// RoPE, attention, and the output projection, y (+)= attention(q, k, v) W_o^T + bias. `attended`
-// is scratch for the attention output.
+// RoPE, the KV cache, attention, and the output projection, y (+)= attention(q, k, v) W_o^T + bias.
+// `attended` is scratch for the attention output.
 struct AttentionLinearOp {
   const proto::Attention* spec;
   const AttentionWeights* weights;
@@ -315,7 +327,7 @@ struct HeadLinearsOp {
 
 // The rest of MLA (DeepSeek-V2, 2024, section 2.1) after its projections: q [m, heads * head_dim],
 // and kv [m, rank + rope.dims], the output of kv_a_proj_with_mqa (latent vector, then rotary key).
-// `attended` [m, heads * value_dim] is scratch. The cache holds cached_form(): W_UK (k_up) is
+// `attended` [m, heads * value_dim] is scratch. The cache holds absorbed_form(): W_UK (k_up) is
 // absorbed into the queries, W_UV (v_up) is applied to the attention output.
 struct LatentAttentionOp {
   const proto::Attention* spec;
@@ -363,8 +375,8 @@ struct MoeOp {
   }
 };
 
-using Op = std::variant<EmbedOp, NormOp, LinearOp, RopeOp, AttentionOp, ActivateOp, CapOp, GatherOp,
-                        RouteOp, AddRowsOp, AddGatedOp, CopyColumnsOp,
+using Op = std::variant<EmbedOp, NormOp, LinearOp, RopeOp, StoreKvOp, AttentionOp, ActivateOp,
+                        CapOp, GatherOp, RouteOp, AddRowsOp, AddGatedOp, CopyColumnsOp,
                         // composites
                         LinearsOp, ActivateLinearOp, AttentionLinearOp, HeadLinearsOp,
                         LatentAttentionOp, MoeOp>;

@@ -13,17 +13,15 @@ namespace {
 
 constexpr int kFirst = 0, kLast = 1;
 
-class SplitCache final : public KvCache {
+class SplitKvStorage final : public KvStorage {
  public:
   // `attentions` of the first, of `layers` layers.
-  SplitCache(std::unique_ptr<KvCache> first, std::unique_ptr<KvCache> last, int64_t pages,
-             int layers, int attentions)
-      : KvCache(first->slots(), first->length(), pages),
+  SplitKvStorage(std::unique_ptr<KvStorage> first, std::unique_ptr<KvStorage> last, int layers,
+                 int attentions)
+      : KvStorage(first->pages()),
         parts_{std::move(first), std::move(last)},
         layers_(layers),
-        attentions_(attentions) {
-    for (const auto& p : parts_) p->follow(*this);
-  }
+        attentions_(attentions) {}
   uint64_t bytes() const override { return parts_[0]->bytes() + parts_[1]->bytes(); }
   void fill() override {
     for (const auto& p : parts_) p->fill();
@@ -31,14 +29,14 @@ class SplitCache final : public KvCache {
   void copy_page(int32_t from, int32_t to) override {
     for (const auto& p : parts_) p->copy_page(from, to);
   }
-  KvCache& part(int side) { return *parts_[static_cast<size_t>(side)]; }
+  KvStorage& part(int side) { return *parts_[static_cast<size_t>(side)]; }
   KvLayer layer(int index) override {
     return index < attentions_ ? part(kFirst).layer(index) : part(kLast).layer(index - attentions_);
   }
   bool all_on_last() const { return layers_ == 0; }
 
  private:
-  std::array<std::unique_ptr<KvCache>, 2> parts_;
+  std::array<std::unique_ptr<KvStorage>, 2> parts_;
   const int layers_, attentions_;
 };
 
@@ -70,6 +68,7 @@ class SplitExecutor final : public Executor {
   void close_weight_scope() override {
     for (const auto& s : sides_) s->close_weight_scope();
   }
+  // That of the last side, to which view() brings what it shows.
   Algebra& algebra() override { return sides_[kLast]->algebra(); }
 
   MemoryPlan prepare(const Model& model, const ModelUse& use) override {
@@ -89,47 +88,49 @@ class SplitExecutor final : public Executor {
     return sides_[kLast]->prepare(model, of_layers);
   }
 
-  Tensor buffer(Slot slot, int64_t m, int64_t n) override {
-    Place& place = places_[static_cast<size_t>(slot)];
+  Tensor buffer(TensorId id, int64_t m, int64_t n) override {
+    Place& place = places_[static_cast<size_t>(id)];
     if (m * n > place.size) place.side = kNowhere;
     place.size = m * n;
-    return {slot, m, n};
+    return {id, m, n};
   }
-  float* data(Tensor x) override { return here().data(bring(x)); }
+  MatrixRef<float> view(Tensor x) override { return sides_[kLast]->view(bring(x, kLast)); }
 
-  std::unique_ptr<KvCache> make_cache(const proto::ModelSpec& spec, int slots, int64_t length,
-                                      KvTypes types, int64_t pages) override {
+  std::unique_ptr<KvStorage> make_kv_storage(const proto::ModelSpec& spec, KvTypes types,
+                                             const KvPages& pages) override {
     const int layers = spec.layers_size();
     const int begin = layers - static_cast<int>(std::clamp<int64_t>(layers_, 0, layers));
-    return std::make_unique<SplitCache>(
-        sides_[kFirst]->make_cache(with_layers(spec, 0, begin), slots, length, types, pages),
-        sides_[kLast]->make_cache(with_layers(spec, begin, layers), slots, length, types, pages),
-        pages, begin, attention_count(spec, begin));
+    return std::make_unique<SplitKvStorage>(
+        sides_[kFirst]->make_kv_storage(with_layers(spec, 0, begin), types, pages),
+        sides_[kLast]->make_kv_storage(with_layers(spec, begin, layers), types, pages), begin,
+        attention_count(spec, begin));
   }
 
   void run(const Op& op) override {
     enter(op);
-    each_tensor(op, [&](Tensor x, Access access) { bring(x, access != Access::kWrite); });
+    each_tensor(op, [&](Tensor x, Access access) { bring(x, side_, access != Access::kWrite); });
     here().run(op);
   }
   // Where all is on one side, as that does it.
-  Tensor pass(const Batch& batch, KvCache& cache, std::span<const int64_t> rows,
+  Tensor pass(const Batch& batch, KvStorage& cache, std::span<const int64_t> rows,
               FunctionRef<Tensor()> body) override {
-    auto& split = static_cast<SplitCache&>(cache);
+    auto& split = static_cast<SplitKvStorage&>(cache);
     return split.all_on_last() ? sides_[kLast]->pass(batch, split.part(kLast), rows, body) : body();
   }
-  void top(Tensor logits, std::span<Candidate> to) override { here().top(bring(logits), to); }
+  void top(Tensor logits, std::span<Candidate> to) override {
+    here().top(bring(logits, side_), to);
+  }
   double mass_behind(Tensor logits, int64_t row, const Candidate& top, const Candidate& last,
                      double temperature) override {
-    return here().mass_behind(bring(logits), row, top, last, temperature);
+    return here().mass_behind(bring(logits, side_), row, top, last, temperature);
   }
   void score(Tensor logits, std::span<const int32_t> targets, Tensor base,
              std::span<const RowScore> base_scores, std::span<RowScore> to) override {
-    here().score(bring(logits), targets, bring(base), base_scores, to);
+    here().score(bring(logits, side_), targets, bring(base, side_), base_scores, to);
   }
-  void read(Tensor x, std::span<float> to) override { here().read(bring(x), to); }
+  void read(Tensor x, std::span<float> to) override { here().read(bring(x, side_), to); }
   void write(std::span<const float> from, Tensor x) override {
-    here().write(from, bring(x, false));
+    here().write(from, bring(x, side_, false));
   }
   void wait() override {
     for (const auto& s : sides_) s->wait();
@@ -161,23 +162,23 @@ class SplitExecutor final : public Executor {
     });
   }
 
-  Tensor bring(Tensor x, bool with_numbers = true) {
+  Tensor bring(Tensor x, int side, bool with_numbers = true) {
     if (!x) return x;
-    Place& place = places_[static_cast<size_t>(x.slot)];
-    const Tensor there = here().buffer(x.slot, 1, place.size);
-    if (with_numbers && place.side != side_ && place.side != kNowhere) {
-      Executor& from = *sides_[static_cast<size_t>(place.side)];
+    Place& place = places_[static_cast<size_t>(x.id)];
+    Executor& to = *sides_[static_cast<size_t>(side)];
+    const Tensor there = to.buffer(x.id, 1, place.size);
+    if (with_numbers && place.side != side && place.side != kNowhere) {
       moved_.resize(static_cast<size_t>(place.size));
-      from.read(there, moved_);
-      here().write(moved_, there);
+      sides_[static_cast<size_t>(place.side)]->read(there, moved_);
+      to.write(moved_, there);
     }
-    place.side = side_;
+    place.side = side;
     return x;
   }
 
   const std::array<std::unique_ptr<Executor>, 2> sides_;
   const int64_t layers_;
-  std::array<Place, kSlots> places_{};
+  std::array<Place, kTensorIds> places_{};
   std::unordered_map<uint64_t, int> side_of_;  // linears of layers, by their first weight
   std::unordered_set<uint64_t> tables_of_last_;
   int side_ = kFirst;

@@ -1,5 +1,6 @@
 // A model over two executors: the first layers on one, the last and the head on the other. What
 // goes from layer to layer is copied where they meet; each has the keys and values of its layers.
+// Work beside the operations (view(), algebra()) is done in the memory of the last one.
 #pragma once
 
 #include "runtime/forward/executor.h"

@@ -1,5 +1,5 @@
-// Activations by name. An executor owns one f32 matrix for each slot; a Tensor says which one and
-// in which shape, never where it lies, so that a list of operations means the same on every
+// Activations by name. An executor owns one f32 matrix for each TensorId; a Tensor says which one
+// and in which shape, never where it lies, so that a list of operations means the same on every
 // executor, on two at once, and when it is run again.
 #pragma once
 
@@ -8,7 +8,7 @@
 
 namespace pith {
 
-enum class Slot : uint8_t {
+enum class TensorId : uint8_t {
   kHidden,  // the residual stream
   kNormed,
   kQuery,
@@ -33,25 +33,16 @@ enum class Slot : uint8_t {
   kHeadOutput,
   kNone,
 };
-inline constexpr auto kSlots = static_cast<size_t>(Slot::kNone);
+inline constexpr auto kTensorIds = static_cast<size_t>(TensorId::kNone);
 
 struct Tensor {
-  Slot slot = Slot::kNone;  // kNone: absent
+  TensorId id = TensorId::kNone;  // kNone: absent
   int64_t m = 0, n = 0;
 
-  explicit operator bool() const { return slot != Slot::kNone; }
+  explicit operator bool() const { return id != TensorId::kNone; }
   // The same numbers in order, rows * columns of them.
-  Tensor reshaped(int64_t rows, int64_t columns) const { return {slot, rows, columns}; }
+  Tensor reshaped(int64_t rows, int64_t columns) const { return {id, rows, columns}; }
   friend bool operator==(const Tensor&, const Tensor&) = default;
-};
-
-// Rows of a tensor where they lie, inside an executor.
-struct MatrixView {
-  float* data = nullptr;
-  int64_t m = 0, n = 0;
-
-  float* row(int64_t i) const { return data + i * n; }
-  MatrixView rows(int64_t first, int64_t count) const { return {row(first), count, n}; }
 };
 
 }  // namespace pith

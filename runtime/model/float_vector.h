@@ -1,5 +1,5 @@
-// f32 numbers of a layer: a bias, the weights of a norm, attention sinks. They change through edit()
-// alone, so that id() always stands for what they are.
+// f32 numbers of a layer: a bias, the weights of a norm, attention sinks. They change through
+// edit() alone, so that id() always stands for what they are.
 #pragma once
 
 #include <utility>

@@ -42,7 +42,7 @@ std::unique_ptr<Tokenizer> load_tokenizer(const ModelSource& source,
       fail(ErrorKind::kCorrupt,
            "{}: the tokenizer makes the id {} ({}), the model has a vocabulary of {}: it is the "
            "tokenizer of another model",
-           source.path(), id, printable(text), vocab);
+           files.from.empty() ? source.path() : files.from, id, printable(text), vocab);
     }
     if (!text.empty() && beyond++ == 0) first = text;
   }

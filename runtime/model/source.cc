@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
 
 #include "core/buffer.h"
 #include "core/bytes.h"
@@ -10,6 +11,7 @@
 #include "core/hash.h"
 #include "core/parallel.h"
 #include "formats/encodings/int_group.h"
+#include "formats/encodings/sparse.h"
 #include "runtime/model/arch/arch.h"
 #include "runtime/model/arch/fp8_scales.h"
 
@@ -203,7 +205,8 @@ class CheckpointSource final : public ModelSource {
 
 class PackedSource final : public ModelSource {
  public:
-  PackedSource(const std::string& path, bool verify) : file_(PackedFile::open(path)) {
+  PackedSource(const std::string& path, const std::string& tokenizer_path, bool verify)
+      : file_(PackedFile::open(path)) {
     check_spec(spec(), path);
     for (const auto& l : file_.manifest().linears()) linears_[l.name()] = &l;
     for (const auto& v : file_.manifest().vectors()) vectors_[v.name()] = &v;
@@ -224,12 +227,16 @@ class PackedSource final : public ModelSource {
       }
     }
     if (verify) file_.check_planes();
+    if (!tokenizer_path.empty())
+      other_tokenizer_ = read_tokenizer_file(tokenizer_path, file_.tokenizer());
   }
 
   const proto::ModelSpec& spec() const override { return file_.manifest().model(); }
   std::string path() const override { return file_.path(); }
   std::string kind() const override { return "pith"; }
-  TokenizerFiles tokenizer() const override { return file_.tokenizer(); }
+  TokenizerFiles tokenizer() const override {
+    return other_tokenizer_ ? *other_tokenizer_ : file_.tokenizer();
+  }
   ConfigFiles config_files() const override { return file_.config_files(); }
   uint64_t hash() const override { return hash64(as_bytes(file_.manifest().SerializeAsString())); }
   bool reads(const std::string& file) const override { return same_file(path(), file); }
@@ -268,6 +275,14 @@ class PackedSource final : public ModelSource {
     }
     return form;
   }
+  void rows(const LinearInfo& info, int64_t row, int64_t rows, float* out) const override {
+    const Linear stored = linear(info);
+    try {
+      reference_decode(stored, row, rows, out);
+    } catch (const Error& e) {
+      throw Error(e.kind(), fmt::format("{}: {}: {}", path(), info.name, e.what()));
+    }
+  }
   std::vector<float> bias(const LinearInfo& info) const override {
     if (!info.bias) return {};
     return floats(record(info.name).bias(), info.n);
@@ -289,6 +304,7 @@ class PackedSource final : public ModelSource {
   }
 
   PackedFile file_;
+  std::optional<TokenizerFiles> other_tokenizer_;
   std::map<std::string, const proto::LinearRecord*> linears_;
   std::map<std::string, const proto::VectorRecord*> vectors_;
 };
@@ -303,6 +319,7 @@ void require_finite(const ModelSource& source, const std::string& name,
   }
 }
 Linear checked(const ModelSource& source, const LinearInfo& info, Linear linear) {
+  check_masks(source.path(), linear);
   require_finite(source, info.name + ".bias", linear.bias);
   if (info.role == LinearRole::kRouter || info.role == LinearRole::kSharedGate) {
     std::vector<float> weights(static_cast<size_t>(info.n * info.k));
@@ -354,13 +371,34 @@ Model make_model(const ModelSource& source, FunctionRef<Linear(const LinearInfo&
   m.spec = source.spec();
   const std::vector<LinearInfo> infos = linears_of(m.spec);
   m.embedding = load(infos.front());
-  if (!m.spec.tied_head()) m.own_head = load(infos.back());
+  check_masks(source.path(), m.embedding);
+  if (!m.spec.tied_head()) {
+    m.own_head = load(infos.back());
+    check_masks(source.path(), *m.own_head);
+  }
   for (int l = 0; l < m.spec.layers_size(); ++l) m.blocks.push_back(make_block(source, l, load));
   m.final_norm = load_final_norm(source);
   return m;
 }
 
 }  // namespace
+
+void check_masks(const std::string& path, const Linear& linear) {
+  const auto check = [&](const Weight& w) {
+    if (!w.encoding.is_sparse()) return;
+    try {
+      parallel_ranges(w.n, 64, [&](int64_t begin, int64_t end) {
+        check_mask(w.encoding.sparsity, w.k, begin, stored_mask(w, begin, end - begin));
+      });
+    } catch (const Error& e) {
+      throw Error(e.kind(), fmt::format("{}: {}: {}", path, linear.name, e.what()));
+    }
+  };
+  for (const auto& t : linear.terms) {
+    check(t.w);
+    if (t.up) check(*t.up);
+  }
+}
 
 Linear ForwardingSource::linear_from_rows(const LinearInfo& info) const {
   OwnedWeight w = allocate_weight(Encoding::dense(DType::kF32), info.n, info.k);
@@ -376,7 +414,8 @@ std::unique_ptr<ModelSource> open_model(const std::string& path, const std::stri
     const File file = File::open_read(path);
     std::vector<std::byte> first(std::min<uint64_t>(8, file.size()));
     file.read(0, first);
-    if (looks_like_packed(first)) return std::make_unique<PackedSource>(path, verify);
+    if (looks_like_packed(first))
+      return std::make_unique<PackedSource>(path, tokenizer_path, verify);
   }
   Checkpoint checkpoint = open_checkpoint(path);
   checkpoint.tokenizer = tokenizer_files_of(checkpoint, tokenizer_path);

@@ -78,7 +78,8 @@ class ForwardingSource : public ModelSource {
   const ModelSource& inner_;
 };
 
-// path: see open_checkpoint, or a packed file. `verify` checks the checksums of a packed file's
+// path: see open_checkpoint, or a packed file. `tokenizer_path`: a file in place of the model's own
+// tokenizer (read_tokenizer_file); "": none. `verify` checks the checksums of a packed file's
 // planes.
 std::unique_ptr<ModelSource> open_model(const std::string& path,
                                         const std::string& tokenizer_path = "", bool verify = true);
@@ -92,6 +93,10 @@ std::unique_ptr<Tokenizer> load_tokenizer(const ModelSource& source,
 // The tokens that end a generation: those of the model's configuration and those of the tokenizer's
 // files (EOS, ends of turns), each once, without ids that have no row in the embedding.
 std::vector<int32_t> stop_tokens(const proto::ModelSpec& spec, const Tokenizer& tokenizer);
+
+// Error(kCorrupt) naming the file, the linear and the row where the mask of a sparse weight does
+// not fit it. Loading a model does this.
+void check_masks(const std::string& path, const Linear& linear);
 
 Block load_block(const ModelSource& source, int layer);
 NormWeights load_final_norm(const ModelSource& source);

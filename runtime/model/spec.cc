@@ -1,229 +1,12 @@
 #include "runtime/model/spec.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <iterator>
-#include <set>
-
-#include "core/error.h"
-#include "formats/features.h"
-#include "formats/printable.h"
 
 namespace pith {
-namespace {
-
-constexpr uint64_t kMaxSize = 1 << 24;  // of a hidden width, an ffn width, a vocabulary
-constexpr int kMaxLayers = 4096;
-constexpr int kMaxSublayers = 16;  // of a layer
-constexpr size_t kMaxSublayerName = 64;
-constexpr uint64_t kMaxExperts = 1024;       // of a sublayer
-constexpr uint64_t kMaxAllExperts = 32768;   // of a model
-constexpr uint64_t kMaxLatentHeads = 65536;  // of a model
-constexpr uint64_t kMaxWindow = uint64_t{1} << 62;
-
-class Checker {
- public:
-  Checker(const proto::ModelSpec& spec, const std::string& name) : spec_(spec), name_(name) {}
-
-  void run() const {
-    size("vocabulary", spec_.vocab());
-    size("hidden size", spec_.hidden());
-    if (spec_.context() == 0 || spec_.context() > (1u << 30))
-      refuse("context of {} tokens", spec_.context());
-    for (const auto& [what, rows] : {std::pair("positions", spec_.positions()),
-                                     std::pair("token types", spec_.token_types())}) {
-      if (rows > kMaxSize) refuse("{} {}", rows, what);
-    }
-    norm(spec_.embedding_norm());
-    norm(spec_.final_norm());
-    norm(spec_.encoder().final_norm());
-    if (spec_.embedding_scale() != 0 && !is_positive(spec_.embedding_scale()))
-      refuse("an embedding scale of {}", spec_.embedding_scale());
-    cap(spec_.logit_cap());
-    Totals totals;
-    stack(spec_.layers(), StackId::kDecoder, totals);
-    stack(spec_.encoder().layers(), StackId::kEncoder, totals);
-    if (spec_.stop_tokens_size() > kMaxStopTokens)
-      refuse("{} stop tokens", spec_.stop_tokens_size());
-    for (const int32_t id : spec_.stop_tokens()) {
-      if (!is_token(id)) refuse("stop token {}", id);
-    }
-    if (spec_.bos_token() != -1 && !is_token(spec_.bos_token()))
-      refuse("first token {}", spec_.bos_token());
-  }
-
- private:
-  template <class... Args>
-  [[noreturn]] void refuse(fmt::format_string<Args...> format, Args&&... args) const {
-    fail(ErrorKind::kCorrupt, "{}: model with {}", name_,
-         fmt::format(format, std::forward<Args>(args)...));
-  }
-  struct Totals {
-    uint64_t experts = 0, latent_heads = 0;
-  };
-  void stack(const google::protobuf::RepeatedPtrField<proto::LayerSpec>& layers, StackId id,
-             Totals& totals) const {
-    if (layers.size() > kMaxLayers) refuse("{} layers", layers.size());
-    for (const auto& l : layers) layer(l, id, totals);
-  }
-  void layer(const proto::LayerSpec& layer, StackId id, Totals& totals) const {
-    if (layer.sublayers_size() > kMaxSublayers)
-      refuse("{} sublayers in a layer", layer.sublayers_size());
-    std::set<std::string> names;
-    for (const auto& s : layer.sublayers()) {
-      if (s.name().empty() || s.name().size() > kMaxSublayerName || !names.insert(s.name()).second)
-        refuse("sublayer name {}", printable(s.name()));
-      norm(s.norm());
-      norm(s.post_norm());
-      norm(s.output_norm());
-      if (layer.parallel() && s.output_norm().kind() != proto::NORM_NONE)
-        refuse("a norm of the output of one of several parallel sublayers");
-      if (s.has_attention())
-        attention(s.attention(), id);
-      else if (s.has_mlp())
-        mlp(s.mlp());
-      else if (s.has_moe())
-        moe(s);
-      else
-        refuse("sublayer {} of an unknown kind", printable(s.name()));
-      totals.experts += s.moe().experts();
-      if (totals.experts > kMaxAllExperts) refuse("more than {} experts", kMaxAllExperts);
-      if (s.attention().has_latent()) totals.latent_heads += s.attention().heads();
-      if (totals.latent_heads > kMaxLatentHeads)
-        refuse("more than {} latent heads", kMaxLatentHeads);
-    }
-  }
-  static bool is_positive(double v) { return v > 0 && std::isfinite(v); }
-  void size(const char* what, uint64_t v) const {
-    if (v == 0 || v > kMaxSize) refuse("a {} of {}", what, v);
-  }
-  bool is_token(int32_t id) const { return id >= 0 && static_cast<uint64_t>(id) < spec_.vocab(); }
-  void norm(const proto::Norm& n) const {
-    if (!proto::NormKind_IsValid(n.kind())) refuse("norm kind {}", static_cast<int>(n.kind()));
-    if (!(n.eps() >= 0 && n.eps() < 1)) refuse("a norm epsilon of {}", n.eps());
-    if (n.bias() && n.kind() == proto::NORM_NONE) refuse("a bias of a norm that is not there");
-  }
-  void cap(double v) const {
-    if (v != 0 && !(v > 1e-3 && v < 1e6)) refuse("a cap of {}", v);
-  }
-  void attention(const proto::Attention& a, StackId stack) const {
-    if (a.heads() == 0 || a.heads() > 65536 || a.kv_heads() == 0 || a.heads() % a.kv_heads() != 0) {
-      refuse("{} heads over {} key heads", a.heads(), a.kv_heads());
-    }
-    if (a.head_dim() == 0 || a.head_dim() > 4096 || uint64_t{a.heads()} * a.head_dim() > kMaxSize) {
-      refuse("{} heads of size {}", a.heads(), a.head_dim());
-    }
-    if (!std::isfinite(a.scale())) refuse("an attention scale of {}", a.scale());
-    cap(a.score_cap());
-    if (a.window() > kMaxWindow) refuse("a window of {} tokens", a.window());
-    norm(a.query_norm());
-    norm(a.key_norm());
-    if (a.rope().dims() > a.head_dim() || a.rope().dims() % 2 != 0)
-      refuse("{} rotated of {} dimensions", a.rope().dims(), a.head_dim());
-    rope(a.rope());
-    if (a.has_latent()) latent(a);
-    positions(a);
-    if (!proto::AttentionSource_IsValid(a.source()))
-      refuse("attention source {}", static_cast<int>(a.source()));
-    if (a.source() == proto::SOURCE_CROSS) cross(a, stack);
-  }
-  void positions(const proto::Attention& a) const {
-    if (!a.has_relative_bias()) return;
-    const proto::RelativeBias& r = a.relative_bias();
-    if (r.buckets() < 2 || r.buckets() > 4096 || r.max_distance() <= r.buckets() / 2)
-      refuse("{} buckets of distances up to {}", r.buckets(), r.max_distance());
-    if (a.alibi()) refuse("two biases by distance");
-  }
-  void cross(const proto::Attention& a, StackId stack) const {
-    if (stack == StackId::kEncoder || !spec_.has_encoder())
-      refuse("cross attention without an encoder to read");
-    if (a.window() > 0 || a.rope().dims() > 0 || a.alibi() || a.has_relative_bias() ||
-        a.bidirectional())
-      refuse("cross attention that has positions");
-  }
-  void latent(const proto::Attention& a) const {
-    const proto::Latent& l = a.latent();
-    size("latent vector", l.rank());
-    if (l.query_rank() > kMaxSize) refuse("a latent query of {}", l.query_rank());
-    if (a.rope().dims() == 0 || a.rope().dims() == a.head_dim())
-      refuse("latent heads with {} rotated of {} dimensions", a.rope().dims(), a.head_dim());
-    if (l.value_dim() == 0 || l.value_dim() > 4096) refuse("values of size {}", l.value_dim());
-    const uint64_t key = l.rank() + a.rope().dims();
-    if (key > 4096 || uint64_t{a.heads()} * std::max<uint64_t>(key, l.value_dim()) > kMaxSize)
-      refuse("{} heads over a latent vector of {}", a.heads(), l.rank());
-    if (a.kv_heads() != a.heads() || a.qkv_bias() || a.sinks())
-      refuse("latent attention with shared keys, biases or sinks");
-    if (a.source() != proto::SOURCE_SELF || a.alibi() || a.has_relative_bias())
-      refuse("latent attention across stacks or with a bias by distance");
-    if (l.query_rank() == 0 && a.query_norm().kind() != proto::NORM_NONE)
-      refuse("a norm of a latent query that is not there");
-  }
-  void rope(const proto::Rope& r) const {
-    if (r.dims() > 0 && !is_positive(r.theta())) refuse("a RoPE base of {}", r.theta());
-    if (!proto::RopeScaling_IsValid(r.scaling()))
-      refuse("RoPE scaling {}", static_cast<int>(r.scaling()));
-    const bool has_factor = r.scaling() != proto::ROPE_PLAIN && r.scaling() != proto::ROPE_LONGROPE;
-    if (has_factor && !(r.factor() >= 1 && r.factor() < 1e6))
-      refuse("a RoPE factor of {}", r.factor());
-    if (r.scaling() != proto::ROPE_PLAIN && r.scaling() != proto::ROPE_LINEAR &&
-        r.original_context() == 0) {
-      refuse("RoPE scaling without an original context");
-    }
-    if (r.scaling() == proto::ROPE_LONGROPE) {
-      const int half = static_cast<int>(r.dims() / 2);
-      if (r.short_factor_size() != half || r.long_factor_size() != half) {
-        refuse("{} and {} RoPE factors for {} frequencies", r.short_factor_size(),
-               r.long_factor_size(), half);
-      }
-      for (const auto* factors : {&r.short_factor(), &r.long_factor()}) {
-        for (const double f : *factors) {
-          if (!is_positive(f)) refuse("a RoPE frequency factor of {}", f);
-        }
-      }
-    }
-    if (r.scaling() == proto::ROPE_LLAMA3 &&
-        !(r.low_freq_factor() > 0 && r.high_freq_factor() > r.low_freq_factor())) {
-      refuse("RoPE frequency factors {} and {}", r.low_freq_factor(), r.high_freq_factor());
-    }
-    if (r.scaling() == proto::ROPE_YARN && !(r.beta_fast() > 0 && r.beta_slow() > 0)) {
-      refuse("YaRN betas {} and {}", r.beta_fast(), r.beta_slow());
-    }
-    if ((r.scaling() == proto::ROPE_YARN || r.scaling() == proto::ROPE_LONGROPE) &&
-        !is_positive(r.attention_factor())) {
-      refuse("a RoPE attention factor of {}", r.attention_factor());
-    }
-  }
-  void mlp(const proto::Mlp& m) const {
-    size("feed-forward width", m.width());
-    if (!proto::Activation_IsValid(m.activation()))
-      refuse("activation {}", static_cast<int>(m.activation()));
-    if (m.activation() == proto::ACTIVATION_SILU_CLAMPED && !m.gated())
-      refuse("an activation of gate and up, and no gate");
-  }
-  void moe(const proto::Sublayer& s) const {
-    const proto::Moe& m = s.moe();
-    if (s.post_norm().kind() != proto::NORM_NONE) refuse("a norm behind a MoE");
-    if (m.experts() == 0 || m.experts() > kMaxExperts) refuse("{} experts", m.experts());
-    if (m.chosen() == 0 || m.chosen() > m.experts())
-      refuse("{} of {} experts chosen for a token", m.chosen(), m.experts());
-    if (m.groups() > 0) {
-      const bool fits =
-          m.experts() % m.groups() == 0 && m.chosen_groups() > 0 && m.chosen_groups() <= m.groups();
-      if (!fits || m.chosen() > m.experts() / m.groups() * m.chosen_groups())
-        refuse("{} experts chosen from {} of {} groups", m.chosen(), m.chosen_groups(), m.groups());
-    }
-    if (m.scale() != 0 && !is_positive(m.scale())) refuse("weights of experts times {}", m.scale());
-    if (m.choice_bias() && !m.sigmoid()) refuse("a choice of experts by softmax and a bias");
-    mlp(m.expert());
-    if (m.has_shared()) mlp(m.shared());
-    if (m.shared_gate() && !m.has_shared()) refuse("a gate of a shared expert that is not there");
-  }
-
-  const proto::ModelSpec& spec_;
-  const std::string& name_;
-};
-
-}  // namespace
 
 const char* role_name(LinearRole role) {
   constexpr const char* kNames[] = {"embedding",   "q",          "k",       "v",    "o",
@@ -231,17 +14,6 @@ const char* role_name(LinearRole role) {
                                     "shared_gate", "q_down",     "kv_down", "k_up", "v_up",
                                     "positions",   "token_types"};
   return kNames[static_cast<size_t>(role)];
-}
-
-void check_spec(const proto::ModelSpec& spec, const std::string& name) {
-  Checker(spec, name).run();
-}
-
-void check_runs(const proto::ModelSpec& spec, const std::string& name) {
-  for (const auto& feature : features_of(spec)) {
-    fail(ErrorKind::kUnsupported, "{}: the model has {}, which can be stored and not yet computed",
-         name, find_feature(feature)->meaning);
-  }
 }
 
 int layer_count(const proto::ModelSpec& spec, StackId stack) {
@@ -256,75 +28,102 @@ std::string sublayer_prefix(const proto::ModelSpec& spec, int layer, int sublaye
                      layer_of(spec, layer, stack).sublayers(sublayer).name());
 }
 
-std::vector<LinearInfo> linears_of(const proto::ModelSpec& spec, int layer, StackId stack) {
-  std::vector<LinearInfo> out;
-  const auto hidden = static_cast<int64_t>(spec.hidden());
-  const auto& sublayers = layer_of(spec, layer, stack).sublayers();
-  for (int s = 0; s < sublayers.size(); ++s) {
-    const auto& sub = sublayers[s];
-    const std::string prefix = sublayer_prefix(spec, layer, s, stack);
-    const auto add = [&](LinearRole role, int64_t n, int64_t k, bool bias) {
-      out.push_back({prefix + role_name(role), role, layer, s, n, k, bias});
-      out.back().stack = stack;
-    };
-    if (sub.has_attention()) {
-      const auto& a = sub.attention();
-      const int64_t q = int64_t{a.heads()} * a.head_dim(),
-                    kv = int64_t{a.kv_heads()} * a.head_dim();
-      if (a.has_latent()) {
-        const auto rank = static_cast<int64_t>(a.latent().rank()),
-                   query_rank = static_cast<int64_t>(a.latent().query_rank()),
-                   value_dim = static_cast<int64_t>(a.latent().value_dim());
-        if (query_rank > 0)
-          add(LinearRole::kQueryDown, query_rank, hidden, false);
-        else
-          add(LinearRole::kQuery, q, hidden, false);
-        add(LinearRole::kKeyValueDown, rank + a.rope().dims(), hidden, false);
-        if (query_rank > 0) add(LinearRole::kQuery, q, query_rank, false);
-        const auto add_heads = [&](LinearRole role, int64_t n, int64_t k) {
-          for (int h = 0; h < static_cast<int>(a.heads()); ++h) {
-            add(role, n, k, false);
-            out.back().name = fmt::format("{}heads.{}.{}", prefix, h, role_name(role));
-            out.back().head = h;
-          }
-        };
-        add_heads(LinearRole::kKeyUp, rank, plain_dims(a));
-        add_heads(LinearRole::kValueUp, value_dim, rank);
-        add(LinearRole::kOutput, hidden, a.heads() * value_dim, a.output_bias());
-        continue;
-      }
-      add(LinearRole::kQuery, q, hidden, a.qkv_bias());
-      add(LinearRole::kKey, kv, hidden, a.qkv_bias());
-      add(LinearRole::kValue, kv, hidden, a.qkv_bias());
-      add(LinearRole::kOutput, hidden, q, a.output_bias());
-      continue;
+namespace {
+
+// Collects the linears of one layer, in the order of the computation.
+class LayerLinears {
+ public:
+  LayerLinears(const proto::ModelSpec& spec, int layer, StackId stack)
+      : spec_(spec), layer_(layer), stack_(stack), hidden_(static_cast<int64_t>(spec.hidden())) {}
+
+  std::vector<LinearInfo> collect() {
+    for (const auto& sub : layer_of(spec_, layer_, stack_).sublayers()) {
+      prefix_ = sublayer_prefix(spec_, layer_, sublayer_, stack_);
+      if (sub.has_attention())
+        sub.attention().has_latent() ? add_mla(sub.attention()) : add_attention(sub.attention());
+      else if (sub.has_mlp())
+        add_mlp(sub.mlp());
+      else
+        add_moe(sub.moe());
+      ++sublayer_;
     }
-    const auto add_mlp = [&](const proto::Mlp& m) {
-      const auto width = static_cast<int64_t>(m.width());
-      if (m.gated()) add(LinearRole::kGate, width, hidden, m.bias());
-      add(LinearRole::kUp, width, hidden, m.bias());
-      add(LinearRole::kDown, hidden, width, m.bias());
-    };
-    if (sub.has_mlp()) {
-      add_mlp(sub.mlp());
-      continue;
-    }
-    const auto experts = static_cast<int>(sub.moe().experts());
-    add(LinearRole::kRouter, experts, hidden, sub.moe().router_bias());
-    const auto add_expert = [&](const proto::Mlp& m, const std::string& name, int expert) {
-      const size_t first = out.size();
-      add_mlp(m);
-      for (size_t i = first; i < out.size(); ++i) {
-        out[i].name = fmt::format("{}{}.{}", prefix, name, role_name(out[i].role));
-        out[i].expert = expert;
-      }
-    };
-    if (sub.moe().shared_gate()) add(LinearRole::kSharedGate, 1, hidden, false);
-    if (sub.moe().has_shared()) add_expert(sub.moe().shared(), "shared", -1);
-    for (int e = 0; e < experts; ++e)
-      add_expert(sub.moe().expert(), fmt::format("experts.{}", e), e);
+    return std::move(all_);
   }
-  return out;
+
+ private:
+  LinearInfo& add(LinearRole role, int64_t n, int64_t k, bool bias) {
+    all_.push_back({prefix_ + role_name(role), role, layer_, sublayer_, n, k, bias});
+    all_.back().stack = stack_;
+    return all_.back();
+  }
+
+  void add_attention(const proto::Attention& a) {
+    const int64_t q = int64_t{a.heads()} * a.head_dim(), kv = int64_t{a.kv_heads()} * a.head_dim();
+    add(LinearRole::kQuery, q, hidden_, a.qkv_bias());
+    add(LinearRole::kKey, kv, hidden_, a.qkv_bias());
+    add(LinearRole::kValue, kv, hidden_, a.qkv_bias());
+    add(LinearRole::kOutput, hidden_, q, a.output_bias());
+  }
+
+  void add_mla(const proto::Attention& a) {
+    const int64_t q = int64_t{a.heads()} * a.head_dim();
+    const auto rank = static_cast<int64_t>(a.latent().rank()),
+               query_rank = static_cast<int64_t>(a.latent().query_rank()),
+               value_dim = static_cast<int64_t>(a.latent().value_dim());
+    if (query_rank > 0)
+      add(LinearRole::kQueryDown, query_rank, hidden_, false);
+    else
+      add(LinearRole::kQuery, q, hidden_, false);
+    add(LinearRole::kKeyValueDown, rank + a.rope().dims(), hidden_, false);
+    if (query_rank > 0) add(LinearRole::kQuery, q, query_rank, false);
+    add_heads(a, LinearRole::kKeyUp, rank, plain_dims(a));
+    add_heads(a, LinearRole::kValueUp, value_dim, rank);
+    add(LinearRole::kOutput, hidden_, a.heads() * value_dim, a.output_bias());
+  }
+  void add_heads(const proto::Attention& a, LinearRole role, int64_t n, int64_t k) {
+    for (int h = 0; h < static_cast<int>(a.heads()); ++h) {
+      LinearInfo& info = add(role, n, k, false);
+      info.name = fmt::format("{}heads.{}.{}", prefix_, h, role_name(role));
+      info.head = h;
+    }
+  }
+
+  void add_mlp(const proto::Mlp& m) {
+    const auto width = static_cast<int64_t>(m.width());
+    if (m.gated()) add(LinearRole::kGate, width, hidden_, m.bias());
+    add(LinearRole::kUp, width, hidden_, m.bias());
+    add(LinearRole::kDown, hidden_, width, m.bias());
+  }
+
+  void add_moe(const proto::Moe& m) {
+    const auto experts = static_cast<int>(m.experts());
+    add(LinearRole::kRouter, experts, hidden_, m.router_bias());
+    if (m.shared_gate()) add(LinearRole::kSharedGate, 1, hidden_, false);
+    if (m.has_shared()) add_expert(m.shared(), "shared", -1);
+    for (int e = 0; e < experts; ++e) add_expert(m.expert(), fmt::format("experts.{}", e), e);
+  }
+  void add_expert(const proto::Mlp& m, const std::string& name, int expert) {
+    const size_t first = all_.size();
+    add_mlp(m);
+    for (size_t i = first; i < all_.size(); ++i) {
+      all_[i].name = fmt::format("{}{}.{}", prefix_, name, role_name(all_[i].role));
+      all_[i].expert = expert;
+    }
+  }
+
+  const proto::ModelSpec& spec_;
+  const int layer_;
+  const StackId stack_;
+  const int64_t hidden_;
+  int sublayer_ = 0;
+  std::string prefix_;
+  std::vector<LinearInfo> all_;
+};
+
+}  // namespace
+
+std::vector<LinearInfo> linears_of(const proto::ModelSpec& spec, int layer, StackId stack) {
+  return LayerLinears(spec, layer, stack).collect();
 }
 
 std::vector<LinearInfo> linears_of(const proto::ModelSpec& spec) {
@@ -452,7 +251,7 @@ bool reads_stream(const proto::ModelSpec& spec, const LinearInfo& info) {
   }
 }
 
-proto::Attention cached_form(const proto::Attention& a) {
+proto::Attention absorbed_form(const proto::Attention& a) {
   if (!a.has_latent()) return a;
   proto::Attention form = a;
   form.clear_latent();

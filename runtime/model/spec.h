@@ -99,8 +99,9 @@ inline constexpr int kMaxStopTokens = 1024;
 // it is safe.
 void check_spec(const proto::ModelSpec& spec, const std::string& name);
 
-// Error(kUnsupported) naming the first part of a model that can be stored, but that the forward pass
-// does not compute yet (features_of() in formats/features.h). Called before weights are loaded.
+// Error(kUnsupported) naming the first part of a model that can be stored, but that the forward
+// pass does not compute yet (features_of() in formats/features.h). Called before weights are
+// loaded.
 void check_runs(const proto::ModelSpec& spec, const std::string& name);
 
 int layer_count(const proto::ModelSpec& spec, StackId stack);
@@ -120,7 +121,7 @@ uint64_t parameter_count(const proto::ModelSpec& spec);  // the tied matrix once
 // Attention in the form that is cached. For MLA all heads share one key, the rotary part and then
 // the latent vector, which is their value as well: W_UK is absorbed into the queries and W_UV into
 // the output (DeepSeek-V2, 2024, section 2.1.2).
-proto::Attention cached_form(const proto::Attention& a);
+proto::Attention absorbed_form(const proto::Attention& a);
 // The dimensions of an MLA head without RoPE (qk_nope_head_dim).
 int64_t plain_dims(const proto::Attention& a);
 int64_t value_dim(const proto::Attention& a);  // of a head's value

@@ -10,9 +10,9 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "core/linalg.h"
-#include "core/parallel.h"
 #include "core/rng.h"
 #include "tests/support/test_data.h"
+#include "tests/support/threads.h"
 
 namespace pith {
 namespace {
@@ -191,7 +191,7 @@ TEST(Factorizations, eigenvalues_are_those_of_lapack_and_give_the_matrix_again) 
 
 TEST(Factorizations, bits_do_not_depend_on_the_number_of_threads) {
   const Dense a = uniform(230, 150, 5), gram = times(a.ref().t(), a.ref());
-  const auto all = [&] {
+  test::expect_same_on_any_number_of_threads([&] {
     std::vector<double> bits;
     const auto add = [&](const auto&... v) { (bits.insert(bits.end(), v.begin(), v.end()), ...); };
     Dense q = a, r = gram, c = gram;
@@ -201,14 +201,7 @@ TEST(Factorizations, bits_do_not_depend_on_the_number_of_threads) {
     const SymmetricEigen e = symmetric_eigen(a.n, gram.data.data());
     add(q.data, r.data, c.data, f.s, e.values, f.u, f.v, e.vectors);
     return bits;
-  };
-  set_threads(1);
-  const auto one = all();
-  for (const int threads : {2, 3, 7}) {
-    set_threads(threads);
-    EXPECT_EQ(all(), one) << threads;
-  }
-  set_threads(0);
+  });
 }
 
 TEST(Factorizations, numbers_that_are_not_finite_are_named) {

@@ -17,8 +17,6 @@
 namespace pith {
 namespace {
 
-using cuda::CacheType;
-
 struct Shape {
   int64_t heads, kv_heads, d, window;
   float cap = 0;
@@ -27,17 +25,17 @@ struct Shape {
 };
 
 // What a row of a cache stands for.
-std::vector<double> stored(CacheType type, const float* x, int64_t d) {
+std::vector<double> stored(NumberFormat type, const float* x, int64_t d) {
   std::vector<double> to;
   float top = 0;
   for (int64_t i = 0; i < d; ++i) top = std::max(top, std::fabs(x[i]));
   for (int64_t i = 0; i < d; ++i) {
     float v = x[i];
-    if (type == CacheType::kF16) v = f16_to_f32(f32_to_f16(v));
-    if (type == CacheType::kBF16) v = bf16_to_f32(f32_to_bf16(v));
-    const float s = top / (type == CacheType::kInt8 ? 127.0f : 448.0f);
-    if (type == CacheType::kInt8) v = s > 0 ? std::nearbyint(v / s) * s : 0;
-    if (type == CacheType::kFp8) v = s > 0 ? f8e4m3_to_f32(f32_to_f8e4m3(v / s)) * s : 0;
+    if (type == NumberFormat::kF16) v = f16_to_f32(f32_to_f16(v));
+    if (type == NumberFormat::kBF16) v = bf16_to_f32(f32_to_bf16(v));
+    const float s = top / (type == NumberFormat::kInt8 ? 127.0f : 448.0f);
+    if (type == NumberFormat::kInt8) v = s > 0 ? std::nearbyint(v / s) * s : 0;
+    if (type == NumberFormat::kE4M3) v = s > 0 ? f8e4m3_to_f32(f32_to_f8e4m3(v / s)) * s : 0;
     to.push_back(static_cast<double>(v));
   }
   return to;
@@ -47,7 +45,8 @@ std::vector<double> stored(CacheType type, const float* x, int64_t d) {
 // in no order.
 class Sequences {
  public:
-  Sequences(const Shape& shape, CacheType keys, CacheType values, std::vector<int64_t> lengths)
+  Sequences(const Shape& shape, NumberFormat keys, NumberFormat values,
+            std::vector<int64_t> lengths)
       : shape_(shape),
         keys_(keys),
         values_(values),
@@ -62,10 +61,10 @@ class Sequences {
     for (size_t i = pages.size(); i > 1; --i) std::swap(pages[i - 1], pages[rng.next() % i]);
     pages_ = GpuBuffer(device_, pages.data(), pages.size() * 4);
     const uint64_t rows = pages.size() * static_cast<uint64_t>(cuda::kPageTokens * shape.kv_heads);
-    const auto plane = [&](CacheType type, GpuBuffer& codes, GpuBuffer& scales) {
-      const uint64_t size = type == CacheType::kF32 ? 4 : type <= CacheType::kBF16 ? 2 : 1;
+    const auto plane = [&](NumberFormat type, GpuBuffer& codes, GpuBuffer& scales) {
+      const uint64_t size = static_cast<uint64_t>(bits_of(type) / 8);
       codes = GpuBuffer(device_, rows * static_cast<uint64_t>(shape.d) * size);
-      if (type >= CacheType::kInt8) scales = GpuBuffer(device_, rows * 4);
+      if (bits_of(type) == 8) scales = GpuBuffer(device_, rows * 4);
       return cuda::CachePlane{type, codes.data(), scales.data<float>()};
     };
     const auto no_values = [&] { return cuda::CachePlane{values, nullptr, nullptr}; };
@@ -121,7 +120,7 @@ class Sequences {
     std::vector<float> out(q.size(), NAN);
     const GpuBuffer of_q(device_, q.data(), q.size() * 4), to(device_, out.data(), out.size() * 4),
         of_tiles(device_, tiles.data(), tiles.size() * sizeof(cuda::QueryTile));
-    device_.run(&cuda::Ops::attend_tiles,
+    device_.run(&cuda::Ops::prefill_attention,
                 {cache_, of_tiles.data<cuda::QueryTile>(), static_cast<int64_t>(tiles.size()),
                  of_q.data<float>(), shape_.heads, shape_.window, 0.3f, shape_.cap,
                  on_sinks_.data<float>(), to.data<float>()});
@@ -173,20 +172,20 @@ class Sequences {
                                        {},
                                        {}});
     if (!attends) return {};
-    device_.run(&cuda::Ops::attend, {cache_,
-                                     positions,
-                                     of_q.data<float>(),
-                                     shape_.heads,
-                                     shape_.window,
-                                     0.3f,
-                                     shape_.cap,
-                                     on_sinks_.data<float>(),
-                                     chunks,
-                                     sums.data<float>(),
-                                     to.data<float>(),
-                                     arrived.data<int32_t>(),
-                                     halves_,
-                                     {}});
+    device_.run(&cuda::Ops::decode_attention, {cache_,
+                                               positions,
+                                               of_q.data<float>(),
+                                               shape_.heads,
+                                               shape_.window,
+                                               0.3f,
+                                               shape_.cap,
+                                               on_sinks_.data<float>(),
+                                               chunks,
+                                               sums.data<float>(),
+                                               to.data<float>(),
+                                               arrived.data<int32_t>(),
+                                               halves_,
+                                               {}});
     device_.download(out.data(), to.data(), out.size() * 4);
     std::vector<int32_t> left(arrived.bytes() / 4);
     device_.download(left.data(), arrived.data(), arrived.bytes());
@@ -195,7 +194,7 @@ class Sequences {
   }
 
   // What run() leaves for a product is what the kernel for that makes of its result.
-  void expect_inputs(const std::vector<Token>& tokens, cuda::RoundTo round) {
+  void expect_inputs(const std::vector<Token>& tokens, NumberFormat round) {
     const auto m = static_cast<int64_t>(tokens.size());
     const int64_t n = shape_.heads * shape_.d, stride = (n + 127) / 128 * 128;
     const auto bytes = static_cast<uint64_t>(m * stride * 2);
@@ -281,7 +280,7 @@ class Sequences {
 
  private:
   const Shape shape_;
-  const CacheType keys_, values_;
+  const NumberFormat keys_, values_;
   GpuDevice device_;
   std::vector<int64_t> lengths_;
   int64_t pages_per_slot_;
@@ -294,10 +293,10 @@ class Sequences {
 };
 
 TEST(GpuAttention, is_that_of_the_cached_numbers_for_every_pair_of_types) {
-  constexpr CacheType kTypes[] = {CacheType::kF32, CacheType::kF16, CacheType::kBF16,
-                                  CacheType::kInt8, CacheType::kFp8};
-  for (const CacheType keys : kTypes) {
-    for (const CacheType values : kTypes) {
+  constexpr NumberFormat kTypes[] = {NumberFormat::kF32, NumberFormat::kF16, NumberFormat::kBF16,
+                                     NumberFormat::kInt8, NumberFormat::kE4M3};
+  for (const NumberFormat keys : kTypes) {
+    for (const NumberFormat values : kTypes) {
       Sequences s({4, 2, 16, 0}, keys, values, {20, 3});
       s.expect_right(s.all(), s.run(s.all()));
       if (HasFatalFailure()) return;
@@ -310,7 +309,7 @@ TEST(GpuAttention, holds_for_every_shape) {
        {Shape{1, 1, 64, 0}, Shape{6, 2, 80, 0}, Shape{8, 1, 96, 5}, Shape{2, 2, 128, 17},
         Shape{3, 1, 256, 0}, Shape{4, 4, 4, 1}, Shape{16, 2, 64, 3}, Shape{4, 1, 160, 0},
         Shape{2, 1, 64, 9, 0.5f}, Shape{4, 2, 32, 0, 0, true}, Shape{8, 1, 256, 0, 2, true}}) {
-    Sequences s(shape, CacheType::kF16, CacheType::kF16, {35});
+    Sequences s(shape, NumberFormat::kF16, NumberFormat::kF16, {35});
     s.expect_right(s.all(), s.run(s.all()));
     if (HasFatalFailure()) return;
   }
@@ -318,7 +317,7 @@ TEST(GpuAttention, holds_for_every_shape) {
 
 TEST(GpuAttention, joins_chunks_of_long_sequences_and_leaves_out_those_before_the_window) {
   for (const int64_t window : {int64_t{0}, int64_t{40}, int64_t{600}}) {
-    Sequences s({2, 1, 8, window, 0, window == 0}, CacheType::kF16, CacheType::kInt8,
+    Sequences s({2, 1, 8, window, 0, window == 0}, NumberFormat::kF16, NumberFormat::kInt8,
                 {cuda::kChunkKeys * 2 + 30});
     s.expect_last_right();
     if (HasFatalFailure()) return;
@@ -327,7 +326,7 @@ TEST(GpuAttention, joins_chunks_of_long_sequences_and_leaves_out_those_before_th
 
 TEST(GpuAttention, has_longer_chunks_where_there_would_be_too_many) {
   for (const int64_t window : {int64_t{0}, int64_t{300}}) {
-    Sequences s({8, 8, 8, window}, CacheType::kInt8, CacheType::kF16, {8192 + 600});
+    Sequences s({8, 8, 8, window}, NumberFormat::kInt8, NumberFormat::kF16, {8192 + 600});
     s.expect_last_right();
     if (HasFatalFailure()) return;
   }
@@ -347,8 +346,8 @@ TEST(GpuAttention, has_as_many_chunks_as_the_longest_sequence_may_need) {
 }
 
 TEST(GpuAttention, leaves_what_a_product_takes) {
-  for (const auto round : {cuda::RoundTo::kHalf, cuda::RoundTo::kInt8, cuda::RoundTo::kE4M3}) {
-    Sequences s({6, 2, 20, 0}, CacheType::kF16, CacheType::kF16, {cuda::kChunkKeys + 9, 3});
+  for (const auto round : {NumberFormat::kF16, NumberFormat::kInt8, NumberFormat::kE4M3}) {
+    Sequences s({6, 2, 20, 0}, NumberFormat::kF16, NumberFormat::kF16, {cuda::kChunkKeys + 9, 3});
     s.expect_inputs(s.all(), round);
   }
 }
@@ -356,7 +355,7 @@ TEST(GpuAttention, leaves_what_a_product_takes) {
 TEST(GpuAttention,
      of_a_token_does_not_depend_on_what_else_is_in_the_batch_nor_on_the_order_of_threads) {
   const auto make = [] {
-    return Sequences({4, 2, 32, 0}, CacheType::kF16, CacheType::kFp8, {30, 18});
+    return Sequences({4, 2, 32, 0}, NumberFormat::kF16, NumberFormat::kE4M3, {30, 18});
   };
   cuda::set_emulation_seed(1);
   auto together = make();
@@ -373,9 +372,9 @@ TEST(GpuAttention,
 }
 
 TEST(GpuAttention, of_tiles_is_the_same_but_for_the_rounding_to_f16) {
-  constexpr CacheType kTypes[] = {CacheType::kF16, CacheType::kInt8, CacheType::kFp8};
-  for (const CacheType keys : kTypes) {
-    for (const CacheType values : kTypes) {
+  constexpr NumberFormat kTypes[] = {NumberFormat::kF16, NumberFormat::kInt8, NumberFormat::kE4M3};
+  for (const NumberFormat keys : kTypes) {
+    for (const NumberFormat values : kTypes) {
       Sequences s({2, 1, 64, 0}, keys, values, {70, 3});
       s.run(s.all(), false);
       s.expect_right(s.all(), s.run_tiles(s.all(), 64), 2e-3);
@@ -389,7 +388,7 @@ TEST(GpuAttention, holds_for_rows_of_every_size) {
   const auto largest = [](int step) {
     return [step](int64_t p) { return std::ldexp(1.0f, static_cast<int>(p * step % 40) - 38); };
   };
-  for (const CacheType type : {CacheType::kInt8, CacheType::kFp8}) {
+  for (const NumberFormat type : {NumberFormat::kInt8, NumberFormat::kE4M3}) {
     for (const int step : {0, 1, 7, 39}) {
       Sequences s({4, 2, 64, 0}, type, type, {90});
       s.scale_rows(largest(step));
@@ -410,7 +409,7 @@ TEST(GpuAttention, of_tiles_holds_for_every_shape) {
                              Shape{3, 3, 64, 0, 0, true}, Shape{2, 1, 80, 33, 2, true}}) {
     for (const uint64_t seed : {1, 2}) {
       cuda::set_emulation_seed(seed);
-      Sequences s(shape, CacheType::kF16, CacheType::kF16, {150});
+      Sequences s(shape, NumberFormat::kF16, NumberFormat::kF16, {150});
       s.run(s.all(), false);
       // From the middle on, as chunks of a prompt are.
       const auto all = s.all();
@@ -422,14 +421,14 @@ TEST(GpuAttention, of_tiles_holds_for_every_shape) {
 }
 
 TEST(GpuLatentAttention, is_softmax_over_keys_that_are_values) {
-  for (const CacheType type :
-       {CacheType::kF32, CacheType::kF16, CacheType::kBF16, CacheType::kInt8, CacheType::kFp8}) {
+  for (const NumberFormat type : {NumberFormat::kF32, NumberFormat::kF16, NumberFormat::kBF16,
+                                  NumberFormat::kInt8, NumberFormat::kE4M3}) {
     for (const Shape& shape :
          {Shape{4, 1, 40, 0, 0, false, true}, Shape{3, 1, 576, 0, 0, false, true},
           Shape{2, 1, 200, 9, 0.5f, false, true}}) {
       Sequences s(shape, type, type, {20, 3});
       const auto out = s.run(s.all());
-      const bool tiles = shape.d == 576 && type != CacheType::kF32;
+      const bool tiles = shape.d == 576 && type != NumberFormat::kF32;
       s.expect_right(s.all(), out, tiles ? 1e-3 : 3e-6, tiles ? cuda::kLatentRotated : 0);
       if (HasFatalFailure()) return;
     }
@@ -442,7 +441,8 @@ TEST(GpuLatentAttention, on_tensor_cores_holds_for_every_number_of_heads) {
     cuda::set_emulation_seed(static_cast<uint64_t>(heads));
     const int64_t window = heads == 17 ? 21 : 0;
     const float cap = heads == 40 ? 0.5f : 0;
-    Sequences s({heads, 1, 576, window, cap, false, true}, CacheType::kF16, CacheType::kF16, {70});
+    Sequences s({heads, 1, 576, window, cap, false, true}, NumberFormat::kF16, NumberFormat::kF16,
+                {70});
     const auto all = s.all();
     s.run(all, false);
     const std::vector<Sequences::Token> some = {all[0], all[15], all[33], all[69]};
@@ -452,9 +452,9 @@ TEST(GpuLatentAttention, on_tensor_cores_holds_for_every_number_of_heads) {
 }
 
 TEST(GpuLatentAttention, joins_chunks_and_holds_for_rows_of_every_size) {
-  for (const CacheType type : {CacheType::kF16, CacheType::kInt8, CacheType::kFp8}) {
+  for (const NumberFormat type : {NumberFormat::kF16, NumberFormat::kInt8, NumberFormat::kE4M3}) {
     Sequences s({2, 1, 576, 0, 0, false, true}, type, type, {cuda::kChunkKeys + 40});
-    if (type != CacheType::kF16)
+    if (type != NumberFormat::kF16)
       s.scale_rows([](int64_t p) { return std::ldexp(1.0f, static_cast<int>(p * 7 % 40) - 38); });
     auto tokens = s.all();
     const std::vector<Sequences::Token> last(tokens.end() - 1, tokens.end());
@@ -467,7 +467,8 @@ TEST(GpuLatentAttention, joins_chunks_and_holds_for_rows_of_every_size) {
 
 TEST(GpuLatentAttention, of_a_token_does_not_depend_on_what_else_is_in_the_batch) {
   const auto make = [] {
-    return Sequences({3, 1, 576, 0, 0, false, true}, CacheType::kF16, CacheType::kF16, {40, 18});
+    return Sequences({3, 1, 576, 0, 0, false, true}, NumberFormat::kF16, NumberFormat::kF16,
+                     {40, 18});
   };
   auto together = make(), apart = make();
   const auto all = together.all();

@@ -214,7 +214,7 @@ TEST_F(GpuKernels, rounded_inputs_are_those_of_the_cpu) {
         got = read(y);
       } else {
         F16Math to = halves(m, 384);
-        to.of.round = type == DType::kI8 ? cuda::RoundTo::kInt8 : cuda::RoundTo::kE4M3;
+        to.of.round = type == DType::kI8 ? NumberFormat::kInt8 : NumberFormat::kE4M3;
         to.of.fixed = e.value;
         device_.run(&cuda::Ops::to_half, {from.data<float>(), n, to.of});
         std::vector<uint16_t> codes(static_cast<size_t>(m * 384));
@@ -254,8 +254,8 @@ TEST_F(GpuKernels, appends_heads_turned_by_position_and_rotated_as_the_cpu_does)
                       of_cosines = floats(cosines), of_sines = floats(sines);
       const auto bytes = static_cast<uint64_t>(2 * kv_heads * cuda::kPageTokens * d * 4);
       const GpuBuffer keys(device_, bytes), values(device_, bytes);
-      const cuda::Cache cache{{cuda::CacheType::kF32, keys.data(), nullptr},
-                              {cuda::CacheType::kF32, values.data(), nullptr},
+      const cuda::Cache cache{{NumberFormat::kF32, keys.data(), nullptr},
+                              {NumberFormat::kF32, values.data(), nullptr},
                               of_pages.data<int32_t>(),
                               2,
                               kv_heads,

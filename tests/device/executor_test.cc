@@ -10,6 +10,7 @@
 
 #include "core/json.h"
 #include "formats/encodings/encoding.h"
+#include "runtime/algebra/algebra.h"
 #include "runtime/cpu/cpu_executor.h"
 #include "runtime/cuda/gpu_executor.h"
 #include "runtime/cuda/memory_plan.h"
@@ -17,6 +18,7 @@
 #include "runtime/cuda_kernels/ops_table.h"
 #include "runtime/eval/evaluate.h"
 #include "runtime/forward/forward.h"
+#include "runtime/forward/forwarding_executor.h"
 #include "runtime/forward/split_executor.h"
 #include "runtime/model/source.h"
 #include "tests/support/encodings.h"
@@ -196,13 +198,13 @@ TEST(GpuExecutor, runs_latent_attention_as_the_cpu_does) {
 // Token by token, by graphs from the second on, with every type of cache.
 TEST(GpuExecutor, decodes_with_latent_attention_as_the_cpu_does) {
   Changed m(but_routers(encoded(Encoding::integer(8, 32))), kLatent);
-  for (const KvType type :
-       {KvType::kF32, KvType::kF16, KvType::kBF16, KvType::kInt8, KvType::kFp8}) {
+  for (const NumberFormat type : {NumberFormat::kF32, NumberFormat::kF16, NumberFormat::kBF16,
+                                  NumberFormat::kInt8, NumberFormat::kE4M3}) {
     const auto cpu = make_cpu_executor(), gpu = emulated();
     gpu->prepare(m.model);
     const int64_t n = 6, row = 0;
-    const auto of_cpu = cpu->make_cache(m.model.spec, 1, n, KvType::kF32),
-               of_gpu = gpu->make_cache(m.model.spec, 1, n, type);
+    const auto of_cpu = cpu->make_cache(m.model.spec, {1, n, NumberFormat::kF32}),
+               of_gpu = gpu->make_cache(m.model.spec, {1, n, type});
     EXPECT_GT(of_gpu->bytes(), 0U);
     for (int64_t t = 0; t < n; ++t) {
       const Segment segment{0, t, 1};
@@ -214,7 +216,9 @@ TEST(GpuExecutor, decodes_with_latent_attention_as_the_cpu_does) {
         e.read(l, to);
         return to;
       };
-      const double most = type == KvType::kFp8 ? 0.1 : type == KvType::kInt8 ? 3e-2 : 5e-3;
+      const double most = type == NumberFormat::kE4M3   ? 0.1
+                          : type == NumberFormat::kInt8 ? 3e-2
+                                                        : 5e-3;
       EXPECT_LT(distance(logits(*gpu, *of_gpu), logits(*cpu, *of_cpu)), most)
           << kv_type_name(type) << " " << t;
     }
@@ -259,8 +263,8 @@ TEST(GpuExecutor, scores_distributions_as_the_cpu) {
     for (Executor* e : {cpu.get(), gpu.get()}) {
       auto& to = results[e == gpu.get()];
       to.resize(m);
-      const Tensor q = e->buffer(Slot::kLogits, m, vocab),
-                   p = e->buffer(Slot::kBaseLogits, m, vocab);
+      const Tensor q = e->buffer(TensorId::kLogits, m, vocab),
+                   p = e->buffer(TensorId::kBaseLogits, m, vocab);
       e->write(logits, q);
       e->write(base, p);
       e->score(p, targets, {}, {}, of_base);
@@ -275,7 +279,7 @@ TEST(GpuExecutor, scores_distributions_as_the_cpu) {
       EXPECT_NEAR(b.divergence, a.divergence, 1e-5 * a.divergence + 1e-9);
     }
     logits[static_cast<size_t>(vocab / 2)] = NAN;
-    const Tensor q = gpu->buffer(Slot::kLogits, m, vocab);
+    const Tensor q = gpu->buffer(TensorId::kLogits, m, vocab);
     gpu->write(logits, q);
     gpu->score(q, targets, {}, {}, of_base);
     EXPECT_TRUE(std::isnan(of_base[0].log_sum));
@@ -288,10 +292,10 @@ TEST(GpuExecutor, weighs_what_is_behind_the_likeliest_as_the_cpu) {
   for (float& x : logits) x *= 12;
   for (size_t i = 0; i < logits.size(); i += 5) logits[i] = logits[i / 2];  // equals
   const auto cpu = make_cpu_executor(), gpu = emulated();
-  std::vector<Candidate> top(Executor::kMostCandidates);
+  std::vector<Candidate> top(Executor::kMaxCandidates);
   double mass[2];
   for (Executor* e : {cpu.get(), gpu.get()}) {
-    const Tensor x = e->buffer(Slot::kLogits, 1, vocab);
+    const Tensor x = e->buffer(TensorId::kLogits, 1, vocab);
     e->write(logits, x);
     e->top(x, top);
     mass[e == gpu.get()] = e->mass_behind(x, 0, top.front(), top.back(), 0.8);
@@ -330,7 +334,7 @@ TEST(GpuExecutor, turns_heads_by_their_positions_as_the_cpu_does) {
   for (const bool interleaved : {false, true}) {
     rope.set_interleaved(interleaved);
     const auto turned = [&](Executor& e) {
-      const Tensor x = e.buffer(Slot::kQuery, 4, 3 * d);
+      const Tensor x = e.buffer(TensorId::kQuery, 4, 3 * d);
       e.write(values, x);
       e.run(RopeOp{&rope, d, {tokens, segments}, x});
       std::vector<float> to(values.size());
@@ -367,7 +371,7 @@ TEST(GpuExecutor, multiplies_many_tokens_by_the_library) {
       },
       {.hidden = 48, .ffn = 64, .layers = 1, .vocab = 70});
   m.tokens.clear();
-  for (int32_t i = 0; i < cuda::kMostBlockTokens + 3; ++i) m.tokens.push_back(i * 29 % 70);
+  for (int32_t i = 0; i < cuda::kMaxBlockTokens + 3; ++i) m.tokens.push_back(i * 29 % 70);
   m.model.spec.set_context(512);
   cuda::Ops counting = cuda::ops_table();
   static int calls;
@@ -399,7 +403,7 @@ TEST(GpuExecutor, multiplies_codes_of_8_bits_of_many_tokens_by_the_library) {
         },
         {.hidden = 32, .ffn = 32, .layers = 1, .vocab = 70});
     m.tokens.clear();
-    for (int32_t i = 0; i < cuda::kMostBlockTokens + 3; ++i) m.tokens.push_back(i * 29 % 70);
+    for (int32_t i = 0; i < cuda::kMaxBlockTokens + 3; ++i) m.tokens.push_back(i * 29 % 70);
     m.model.spec.set_context(512);
     cuda::Ops with = cuda::ops_table(), without = with;
     static int calls;
@@ -427,15 +431,15 @@ TEST(GpuExecutor, attends_from_prompts_by_tiles_where_there_are_some) {
   cuda::Ops counting = cuda::ops_table();
   static int calls;
   calls = 0;
-  counting.attend_tiles = [](const cuda::AttendTiles& a, cuda::Stream s) {
+  counting.prefill_attention = [](const cuda::PrefillAttention& a, cuda::Stream s) {
     ++calls;
-    return cuda::ops_table().attend_tiles(a, s);
+    return cuda::ops_table().prefill_attention(a, s);
   };
   const auto cpu = make_cpu_executor(), gpu = make_gpu_executor(counting, "counting");
   gpu->prepare(m.model);
   const auto n = static_cast<int64_t>(m.tokens.size());
   const auto logits = [&](Executor& e) {
-    const auto cache = e.make_cache(m.model.spec, 1, n, KvType::kF16);
+    const auto cache = e.make_cache(m.model.spec, {1, n, NumberFormat::kF16});
     const Segment all[] = {{0, 0, n}};
     const int64_t rows[] = {7, n - 1};
     std::vector<float> to(2 * static_cast<size_t>(m.model.spec.vocab()));
@@ -451,13 +455,13 @@ TEST(GpuExecutor, gives_the_same_bits_however_a_prompt_is_cut_where_that_is_aske
   Changed m(encoded(Encoding::integer(4, 32)),
             test::tiny_config({.hidden = 128, .ffn = 64, .layers = 1, .heads = 2, .vocab = 70}));
   m.tokens.clear();
-  for (int32_t i = 0; i < cuda::kMostBlockTokens + 4; ++i) m.tokens.push_back(i * 29 % 70);
+  for (int32_t i = 0; i < cuda::kMaxBlockTokens + 4; ++i) m.tokens.push_back(i * 29 % 70);
   m.model.spec.set_context(512);
   const auto n = static_cast<int64_t>(m.tokens.size());
   const auto last = [&](bool invariant, const std::vector<int64_t>& cuts) {
     const auto gpu = make_gpu_executor(cuda::ops_table(), "emulated", invariant);
     gpu->prepare(m.model);
-    const auto cache = gpu->make_cache(m.model.spec, 1, n, KvType::kF16);
+    const auto cache = gpu->make_cache(m.model.spec, {1, n, NumberFormat::kF16});
     std::vector<float> logits(static_cast<size_t>(m.model.spec.vocab()));
     int64_t begin = 0;
     for (const int64_t end : cuts) {
@@ -482,12 +486,42 @@ std::string config_of(const std::string& kind) {
                             : test::tiny_config({.hidden = 80, .vocab = 70});
 }
 
+// Keys and values are stored, and attended to, by an operation each; the composite has one kernel
+// that norms, rotates and stores.
+TEST(GpuExecutor, attends_by_primitives_as_by_composites_with_plain_and_rotated_caches) {
+  for (const char* config : {"plain", "latent"}) {
+    Changed m(encoded(Encoding::dense(DType::kF16)), config_of(config));
+    const int64_t n = 6;
+    for (const NumberFormat type : {NumberFormat::kF16, NumberFormat::kInt8}) {
+      const auto gpu = emulated();
+      ForwardingExecutor primitives(*gpu);
+      const auto logits = [&](Executor& e) {
+        const auto cache = e.make_cache(m.model.spec, {1, n, type});
+        std::vector<float> to(m.model.spec.vocab());
+        for (const auto& [begin, count] : {std::pair(int64_t{0}, n - 2), {n - 2, 1}, {n - 1, 1}}) {
+          const Segment segment{0, begin, count};
+          const int64_t last = count - 1;
+          const Batch batch{
+              std::span(m.tokens).subspan(static_cast<size_t>(begin), static_cast<size_t>(count)),
+              std::span(&segment, 1)};
+          e.read(forward_logits(e, m.model, batch, *cache, std::span(&last, 1)), to);
+        }
+        return to;
+      };
+      const double most = type == NumberFormat::kInt8 ? 3e-2 : 3e-3;
+      EXPECT_LT(distance(logits(primitives), logits(*gpu)), most)
+          << config << " " << kv_type_name(type);
+    }
+  }
+}
+
 class GpuBatches : public testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(Models, GpuBatches, testing::Values("plain", "mixture", "latent"));
 
 TEST_P(GpuBatches, decode_to_the_bits_of_prefill) {
   Changed m(encoded(Encoding::integer(4, 64, false)), config_of(GetParam()));
-  for (const KvTypes types : {KvTypes(KvType::kF16), KvTypes(KvType::kInt8, KvType::kFp8)}) {
+  for (const KvTypes types :
+       {KvTypes(NumberFormat::kF16), KvTypes(NumberFormat::kInt8, NumberFormat::kE4M3)}) {
     const auto gpu = emulated();
     gpu->prepare(m.model);
     const auto n = static_cast<int64_t>(m.tokens.size());
@@ -499,12 +533,12 @@ TEST_P(GpuBatches, decode_to_the_bits_of_prefill) {
       gpu->read(forward_head(*gpu, m.model, hidden, rows), logits);
       return logits;
     };
-    const auto whole = gpu->make_cache(m.model.spec, 1, n, types);
+    const auto whole = gpu->make_cache(m.model.spec, {1, n, types});
     const Segment all[] = {{0, 0, n}};
     std::vector<int64_t> rows(m.tokens.size());
     std::iota(rows.begin(), rows.end(), 0);
     const auto expected = run(*whole, m.tokens, all, rows);
-    const auto cache = gpu->make_cache(m.model.spec, 2, n, types);
+    const auto cache = gpu->make_cache(m.model.spec, {2, n, types});
     for (int64_t t = 0; t < n; ++t) {
       const int32_t both[] = {m.tokens[static_cast<size_t>(n - 1 - t)],
                               m.tokens[static_cast<size_t>(t)]};
@@ -556,8 +590,8 @@ TEST_P(GpuGraphs, replay_decoding_steps_to_the_same_bits) {
       gpu->prepare(m.model);
       plain->prepare(m.model);
     }
-    const auto cache = gpu->make_cache(m.model.spec, 2, 40, KvType::kF16),
-               other = plain->make_cache(m.model.spec, 2, 40, KvType::kF16);
+    const auto cache = gpu->make_cache(m.model.spec, {2, 40, NumberFormat::kF16}),
+               other = plain->make_cache(m.model.spec, {2, 40, NumberFormat::kF16});
     const auto same = [&](const std::vector<Segment>& segments) {
       EXPECT_EQ(run(*gpu, *cache, true, segments), run(*plain, *other, false, segments));
     };
@@ -574,11 +608,11 @@ TEST_P(GpuGraphs, replay_decoding_steps_to_the_same_bits) {
 
 TEST(GpuExecutor, refuses_what_it_has_no_kernel_or_no_room_for) {
   Changed m([](Linear&) {});
-  EXPECT_THROW(emulated()->make_cache(m.model.spec, 1, 10, KvType::kInt4), Error);
+  EXPECT_THROW(emulated()->make_cache(m.model.spec, {1, 10, NumberFormat::kInt4}), Error);
   {
     const auto gpu = emulated();
-    const auto large = gpu->make_cache(m.model.spec, 2, 32, KvType::kF16),
-               little = gpu->make_cache(m.model.spec, 1, 16, KvType::kF16);
+    const auto large = gpu->make_cache(m.model.spec, {2, 32, NumberFormat::kF16}),
+               little = gpu->make_cache(m.model.spec, {1, 16, NumberFormat::kF16});
     const int32_t tokens[] = {1};
     for (const Segment& s : {Segment{0, 20, 1}, Segment{1, 0, 1}}) {
       const Segment segments[] = {s};
@@ -631,15 +665,14 @@ TEST_P(GpuMemoryPlan, is_what_is_taken) {
   Changed m(change, config_of(GetParam()));
   for (const int64_t first : {0, 1}) {
     live = peak = 0;
-    const ModelUse use{
-        .slots = 2, .length = 40, .types = KvType::kInt8, .tokens = 24, .first_block = first};
+    const ModelUse use{.cache = {2, 40, NumberFormat::kInt8}, .tokens = 24, .first_block = first};
     const auto gpu = make_gpu_executor(counting, "counting");
     const MemoryPlan plan = gpu->prepare(m.model, use);
     EXPECT_EQ(plan.weights, live);
     EXPECT_EQ(plan.weights + plan.loading, peak);
     EXPECT_LE(plan.needed(), plan.available);
     if (first > 0) continue;
-    const auto cache = gpu->make_cache(m.model.spec, use.slots, use.length, use.types);
+    const auto cache = gpu->make_cache(m.model.spec, use.cache);
     EXPECT_EQ(plan.weights + plan.cache, live);
     m.tokens.resize(24);
     const Segment all[] = {{0, 0, 24}};
@@ -659,7 +692,7 @@ TEST_P(GpuMemoryPlan, is_what_is_taken) {
 
 TEST(GpuMemory, that_is_too_little_is_told_with_the_layers_that_fit) {
   Changed m(encoded(Encoding::integer(4, 32)), {.hidden = 64, .layers = 6, .vocab = 70});
-  const ModelUse use{.length = 32, .tokens = 16};
+  const ModelUse use{.cache = {.length = 32}, .tokens = 16};
   static uint64_t there;
   cuda::Ops small = cuda::ops_table();
   small.memory = [](uint64_t* free, uint64_t* total) {
@@ -692,17 +725,17 @@ TEST(GpuMemory, that_is_little_has_shorter_passes) {
     return cuda::Status();
   };
   there = uint64_t{1} << 36;
-  const ModelUse open{.length = 8192};
+  const ModelUse open{.cache = {.length = 8192}};
   const auto plan = [&](const ModelUse& use) { return plan_gpu_memory(small, m.model, use); };
   const auto prepared = [&](const ModelUse& use) {
     return make_gpu_executor(small, "small")->prepare(m.model, use).tokens;
   };
   EXPECT_EQ(prepared(open), 4096);
-  EXPECT_EQ(prepared({.length = 8192, .tokens = 300}), 300);
-  there = plan({.length = 8192, .tokens = 1024}).needed();
+  EXPECT_EQ(prepared({.cache = {.length = 8192}, .tokens = 300}), 300);
+  there = plan({.cache = {.length = 8192}, .tokens = 1024}).needed();
   EXPECT_EQ(prepared(open), 1024);
-  EXPECT_THROW(prepared({.length = 8192, .tokens = 4096}), Error);
-  there = plan({.length = 8192, .tokens = 512}).needed() - 1;
+  EXPECT_THROW(prepared({.cache = {.length = 8192}, .tokens = 4096}), Error);
+  there = plan({.cache = {.length = 8192}, .tokens = 512}).needed() - 1;
   EXPECT_THROW(prepared(open), Error);
 }
 
@@ -714,8 +747,8 @@ TEST_P(SplitModels, give_the_logits_of_either_whatever_is_where) {
   const auto n = static_cast<int64_t>(m.tokens.size());
   const auto vocab = static_cast<size_t>(m.model.spec.vocab());
   const auto logits = [&](Executor& e) {
-    e.prepare(m.model, {.slots = 1, .length = n});
-    const auto cache = e.make_cache(m.model.spec, 1, n, KvType::kF32);
+    e.prepare(m.model, {.cache = {1, n}});
+    const auto cache = e.make_cache(m.model.spec, {1, n, NumberFormat::kF32});
     std::vector<float> all;
     for (int64_t p = 0; p < n; p = p < 9 ? p + 3 : p + 1) {
       const int64_t count = p < 9 ? 3 : 1, last = count - 1;
@@ -740,6 +773,28 @@ TEST_P(SplitModels, give_the_logits_of_either_whatever_is_where) {
       EXPECT_EQ(got, of_gpu);
     }
   }
+}
+
+TEST(SplitExecutor, shows_tensors_in_the_memory_of_its_algebra) {
+  auto first = make_cpu_executor(), last = emulated();
+  Executor& of_algebra = *last;
+  const auto split = make_split_executor(std::move(first), std::move(last), 1);
+  const Tensor x = split->buffer(TensorId::kHidden, 2, 3), y = split->buffer(TensorId::kLast, 1, 3);
+  const std::vector<float> numbers = {1, 2, 3, 4, 5, 6};
+  split->write(numbers, x);
+  const MatrixRef<float> view = split->view(x);
+  EXPECT_EQ(view.data, of_algebra.view(x).data);
+  EXPECT_EQ(&split->algebra(), &of_algebra.algebra());
+  std::vector<float> found(6);
+  split->algebra().download(view, found.data());
+  EXPECT_EQ(found, numbers);
+  // What work beside the operations left there is what the next operation reads.
+  const std::vector<float> others = {6, 5, 4, 3, 2, 1};
+  split->algebra().upload(others.data(), split->view(x));
+  split->run(GatherOp{x, {1}, y});
+  found.resize(3);
+  split->read(y, found);
+  EXPECT_EQ(found, std::vector<float>({3, 2, 1}));
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, GpuFamilies, testing::ValuesIn(families()),

@@ -43,7 +43,7 @@ class GpuGptq : public testing::Test {
   struct Result {
     OwnedWeight w;
     GptqLoss loss;
-    std::vector<uint64_t> meant;
+    std::vector<uint64_t> row_hashes;
   };
   Result run(const Encoding& e, int64_t n, int64_t k, const std::vector<float>& w,
              const float* gram, const GptqOptions& options, Algebra& algebra) {
@@ -52,7 +52,7 @@ class GpuGptq : public testing::Test {
     if (!factor) throw std::runtime_error("no factor");
     float absmax = 0;
     for (const float v : w) absmax = std::max(absmax, std::fabs(v));
-    const RowJob job{e, n, k, 0, n, w.data(), nullptr, absmax, out.w.planes, out.meant.data()};
+    const RowJob job{e, n, k, 0, n, w.data(), nullptr, absmax, out.w.planes, out.row_hashes.data()};
     out.loss = factor->encode(options, job);
     return out;
   }
@@ -69,7 +69,8 @@ class GpuGptq : public testing::Test {
     std::vector<float> row(static_cast<size_t>(k));
     for (int64_t r = 0; r < n; ++r) {
       reference_decode(gpu.w.weight, r, 1, row.data());
-      ASSERT_EQ(gpu.meant[static_cast<size_t>(r)], row_hash(row.data(), k)) << name << " " << r;
+      ASSERT_EQ(gpu.row_hashes[static_cast<size_t>(r)], row_hash(row.data(), k))
+          << name << " " << r;
     }
   }
 

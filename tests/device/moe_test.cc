@@ -150,7 +150,7 @@ TEST(DeviceMoe, multiplies_heads_where_they_lie) {
       if (sorted) {
         device.run(&cuda::Ops::moe_gemm,
                    {of, nullptr, heads, m, nullptr, inputs,
-                    cuda::plan_experts(of.like, cuda::kMostExpertTokens, chip)});
+                    cuda::plan_experts(of.like, cuda::kMaxExpertTokens, chip)});
       } else {
         device.run(&cuda::Ops::moe_gemv, {of, nullptr, rows, 1, inputs, heads});
       }
@@ -242,7 +242,7 @@ TEST(DeviceMoe, multiplies_each_pair_as_if_it_were_alone) {
                {chosen.data<int32_t>(), pairs, static_cast<int32_t>(experts),
                 static_cast<int32_t>(sharing), place.data<int32_t>(), row.data<int32_t>(),
                 begins.data<int32_t>()});
-    for (const int64_t tokens : {int64_t{16}, int64_t{cuda::kMostExpertTokens}}) {
+    for (const int64_t tokens : {int64_t{16}, int64_t{cuda::kMaxExpertTokens}}) {
       cuda::GemmPlan plan = cuda::plan_experts(kind, tokens, chip);
       EXPECT_EQ(plan.tokens, tokens);
       plan.warps = tokens == 16 ? 1 : 2;

@@ -36,7 +36,7 @@ void run_gemm(GpuDevice& device, cuda::Status (*cuda::Ops::*op)(const P&, cuda::
   p.plan = plan != nullptr ? *plan : cuda::plan_gemm(p, chip);
   const cuda::TileWeight& w = p.to[0].w;
   p.plan.tokens =
-      std::min(p.plan.tokens, cuda::most_tokens(w.codes, cuda::group_steps(w.group_shift)));
+      std::min(p.plan.tokens, cuda::max_tokens(w.format, cuda::group_steps(w.group_shift)));
   const auto blocks = static_cast<size_t>(cuda::blocks_of(p, p.plan));
   const GpuBuffer sums(device, cuda::workspace_bytes(p, p.plan)), arrived(device, blocks * 4);
   p.workspace = {sums.data(), arrived.data<int32_t>()};
@@ -230,10 +230,15 @@ TEST(BlockGemm, refuses_plans_that_are_none) {
   }
 }
 
-cuda::QuantGemm shape(cuda::Codes codes, int64_t n, int64_t k, int64_t m) {
+constexpr NumberFormat kTileFormats[] = {
+    NumberFormat::kInt2, NumberFormat::kInt3, NumberFormat::kInt4, NumberFormat::kInt5,
+    NumberFormat::kInt6, NumberFormat::kInt8, NumberFormat::kNf4,  NumberFormat::kE2M1,
+    NumberFormat::kE4M3, NumberFormat::kE5M2, NumberFormat::kF16,  NumberFormat::kBF16};
+
+cuda::QuantGemm shape(NumberFormat format, int64_t n, int64_t k, int64_t m) {
   cuda::QuantGemm p{};
   p.count = 1;
-  p.to[0].w.codes = codes;
+  p.to[0].w.format = format;
   p.to[0].w.tiles = n / 16;
   p.to[0].w.stages = k / 128;
   p.to[0].w.group_shift = 3;
@@ -244,16 +249,16 @@ cuda::QuantGemm shape(cuda::Codes codes, int64_t n, int64_t k, int64_t m) {
 TEST(GemmPlan, fits_the_shared_memory_of_every_chip) {
   const cuda::Chip chips[] = {{108, 163 << 10}, {128, 99 << 10}, {132, 227 << 10}, {4, 48 << 10}};
   for (const cuda::Chip& chip : chips) {
-    for (int codes = 0; codes <= static_cast<int>(cuda::Codes::kBF16); ++codes) {
+    for (const NumberFormat format : kTileFormats) {
       for (const int64_t m : {9, 16, 17, 64, 65, 256}) {
         for (const auto& [n, k] : {std::pair<int64_t, int64_t>{16, 128},
                                    {4096, 4096},
                                    {4096, 14336},
                                    {14336, 4096},
                                    {128256, 8192}}) {
-          const auto a = shape(static_cast<cuda::Codes>(codes), n, k, m);
+          const auto a = shape(format, n, k, m);
           const cuda::GemmPlan p = cuda::plan_gemm(a, chip);
-          EXPECT_LE(cuda::shared_bytes(a.to[0].w.codes, 2, p), chip.shared_bytes);
+          EXPECT_LE(cuda::shared_bytes(a.to[0].w.format, 2, p), chip.shared_bytes);
           EXPECT_GE(p.stages, 2);
           EXPECT_GE(p.warps, 1);
           EXPECT_TRUE(p.tokens == 16 || p.tokens == 32 || p.tokens == 64);
@@ -268,7 +273,7 @@ TEST(GemmPlan, fits_the_shared_memory_of_every_chip) {
 TEST(GemmPlan, keeps_a_chip_busy_with_as_few_splits_as_it_can) {
   const cuda::Chip h100{132, 227 << 10};
   const auto of = [&](int64_t n, int64_t k, int64_t m) {
-    return cuda::plan_gemm(shape(cuda::Codes::kInt4, n, k, m), h100);
+    return cuda::plan_gemm(shape(NumberFormat::kInt4, n, k, m), h100);
   };
   EXPECT_EQ(of(4096, 4096, 1).tokens, 8);
   EXPECT_EQ(of(28672, 8192, 16).tokens, 16);

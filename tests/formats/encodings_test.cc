@@ -694,57 +694,6 @@ TEST(Encodings, codes_lie_in_words_of_16_rows) {
 
 // ---- Views ----
 
-TEST(Encodings, slices_show_the_rows_of_the_whole) {
-  for (const Encoding& encoding : test::writable_encodings()) {
-    const Shape s{300, 40};
-    SCOPED_TRACE(shape_name(encoding, s));
-    const auto w = test::weight_values(s.n, s.k, 9);
-    const Weight weight = encode(encoding, s.n, s.k, w.data());
-    const auto whole = decode_all(weight);
-    const int64_t unit = row_unit(encoding, s.n, s.k);
-    for (const auto& [row, rows] :
-         {std::pair<int64_t, int64_t>{0, s.n}, {128, 128}, {256, 44}, {1, 2}, {0, 0}, {299, 1}}) {
-      const bool cut =
-          (row % unit == 0 && (row + rows == s.n || rows % unit == 0)) || (row == 0 && rows == s.n);
-      if (!cut) {
-        EXPECT_PITH_ERROR(slice_rows(weight, row, rows), ErrorKind::kUnsupported, "cannot be cut");
-        continue;
-      }
-      const Weight slice = slice_rows(weight, row, rows);
-      EXPECT_EQ(slice.n, rows);
-      const auto y = decode_all(slice);
-      ASSERT_TRUE(std::equal(y.begin(), y.end(), whole.begin() + row * s.k)) << row;
-    }
-  }
-}
-
-TEST(Encodings, slices_beyond_the_end_are_refused) {
-  const std::vector<float> w(64);
-  const Weight weight = encode(Encoding::integer(4, 16), 4, 16, w.data());
-  constexpr int64_t kHuge = std::numeric_limits<int64_t>::max();
-  for (const auto& [row, rows] : {std::pair<int64_t, int64_t>{-1, 2},
-                                  {0, 5},
-                                  {4, 1},
-                                  {2, -1},
-                                  {1, kHuge},
-                                  {kHuge, kHuge},
-                                  {kHuge, 1}}) {
-    EXPECT_PITH_ERROR(slice_rows(weight, row, rows), ErrorKind::kCorrupt, "rows");
-  }
-}
-
-TEST(Encodings, slices_keep_the_bytes_alive) {
-  Weight slice;
-  std::vector<float> expected(3 * 40);
-  {
-    const auto w = test::weight_values(19, 40, 10);
-    const Weight weight = encode(Encoding::integer(5, 16, false), 19, 40, w.data());
-    slice = slice_rows(weight, 16, 3);
-    reference_decode(weight, 16, 3, expected.data());
-  }
-  EXPECT_EQ(decode_all(slice), expected);
-}
-
 TEST(Encodings, a_plane_that_is_missing_is_named) {
   const OwnedWeight owned = allocate_weight(Encoding::integer(4, 16), 2, 16);
   EXPECT_TRUE(owned.weight.plane(PlaneKind::kZeros).empty());

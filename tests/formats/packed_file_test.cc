@@ -142,7 +142,8 @@ TEST(PackedFile, every_file_of_a_tokenizer_has_its_blob) {
                                 .gguf = "d",
                                 .tiktoken = "YQ== 0\n",
                                 .llama2c = "e",
-                                .chat_template = "f"};
+                                .chat_template = "f",
+                                .from = {}};
   const OnDisk disk(test::packed_bytes(
       [&](PackedWriter& writer, proto::Manifest* m) { add_tokenizer(writer, files, m); }));
   const TokenizerFiles t = disk.packed->tokenizer();

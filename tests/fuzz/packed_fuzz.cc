@@ -1,8 +1,8 @@
 // The input is a packed file, or else a manifest. A file gets a version that is read, right sizes
-// and checksums in its header first. Then, of either, the manifest is taken and a file made that fits
-// it where that takes little: planes one behind the other, of the sizes that their encodings need,
-// of bytes counted up. What parses is checked as a model, and rows of every weight are decoded; a
-// plane that is shorter than its decoder believes is found by the sanitizer.
+// and checksums in its header first. Then, of either, the manifest is taken and a file made that
+// fits it where that takes little: planes one behind the other, of the sizes that their encodings
+// need, of bytes counted up. What parses is checked as a model, and rows of every weight are
+// decoded; a plane that is shorter than its decoder believes is found by the sanitizer.
 
 #include <cstddef>
 #include <cstdint>

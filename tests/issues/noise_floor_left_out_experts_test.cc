@@ -15,7 +15,7 @@ TEST(NoiseFloor, rounds_the_sum_over_experts) {
   const Model model = test::TinyRuntime("mixtral").model();
   const auto inner = make_cpu_executor();
   Bf16Executor rounding(*inner);
-  const auto cache = inner->make_cache(model.spec, 1, 9, KvType::kF32);
+  const auto cache = inner->make_cache(model.spec, {1, 9, NumberFormat::kF32});
   const auto tokens = test::random_tokens(9, static_cast<int32_t>(model.spec.vocab()), 1);
   const Segment segment{0, 0, 9};
   const Tensor x = forward_hidden(rounding, model, {tokens, std::span(&segment, 1)}, *cache);

@@ -111,9 +111,7 @@ TEST_F(Streams, of_every_kind_end_in_a_documented_exit_code) {
           // /dev/full is an endless line where it is read.
           if (c.arguments[0] == "chat" && stdin_kind == Stream::kFull) expected = 3;
           if (c.prints && stdout_kind == Stream::kFull) expected = 4;
-          // The result of quantize is its file.
-          if (c.prints && stdout_kind == Stream::kClosed && c.arguments[0] != "quantize")
-            expected = 4;
+          if (c.prints && stdout_kind == Stream::kClosed) expected = 4;
           if (c.prints && stdout_kind == Stream::kBroken) expected = 141;
           EXPECT_EQ(got, expected) << c.arguments[0] << ": " << name_of(stdin_kind) << " "
                                    << name_of(stdout_kind) << " " << name_of(stderr_kind);
@@ -200,7 +198,9 @@ TEST_F(Streams, that_were_closed_are_not_taken_by_files_of_the_work) {
   const std::string out = folder_.file("out.pith"), other = folder_.file("other.pith");
   const std::vector<std::string> c = {PITH_PROGRAM, "quantize", in(), out, "w4",
                                       "--method",   "rtn",      "-t", "1"};
-  ASSERT_EQ(run_with(c, Stream::kClosed, Stream::kClosed, Stream::kClosed), 0);
+  EXPECT_EQ(run_with(c, Stream::kClosed, Stream::kClosed, Stream::kClosed), 4);
+  EXPECT_FALSE(file_exists(out));
+  ASSERT_EQ(run_with(c, Stream::kClosed, Stream::kGood, Stream::kClosed), 0);
   ASSERT_EQ(
       test::run_process({PITH_PROGRAM, "quantize", in(), other, "w4", "--method", "rtn", "-t", "1"})
           .exit_code,

@@ -101,15 +101,14 @@ TEST(ProgressLine, a_log_has_the_first_line_at_once) {
   testing::internal::CaptureStderr();
   {
     tools::TerminalProgress progress(false);
-    progress.begin("compressing", 4);
-    progress.resume(2);
+    progress.begin("compressing", 4, 2);
     progress.advance(3, "layers.1");
     progress.end();
     tools::TerminalProgress quiet(true);
     quiet.begin("nothing", 1);
   }
   const std::string text = testing::internal::GetCapturedStderr();
-  EXPECT_EQ(text, "compressing   0 % 0:00:00\nresuming at 50 %\n");
+  EXPECT_EQ(text, "compressing  50 % 0:00:00\n");
 }
 
 TEST(TerminalText, is_cut_at_words) {

@@ -84,7 +84,7 @@ TEST(TokenizerOfAnotherModel, no_id_beyond_the_embedding_is_looked_up) {
   const auto source = model(folder, 32, test::tiny_tokenizer());
   const Model loaded = load_model(*source);
   const auto executor = make_cpu_executor();
-  const auto cache = executor->make_cache(loaded.spec, 1, 8, KvType::kF32);
+  const auto cache = executor->make_cache(loaded.spec, {1, 8, NumberFormat::kF32});
   for (const int32_t id : {-1, 32, 900000}) {
     const std::vector<int32_t> tokens = {3, id};
     const Segment segment{0, 0, 2};

@@ -145,7 +145,7 @@ TEST_F(WorkFolderTest, keeps_the_finished_file_when_it_cannot_get_its_name) {
   class Blocked final : public Progress {
    public:
     explicit Blocked(std::string path) : path_(std::move(path)) {}
-    void begin(const std::string& what, int64_t) override {
+    void begin(const std::string& what, int64_t, int64_t) override {
       if (what == "checking") std::filesystem::create_directory(path_);
     }
     void advance(int64_t, const std::string&) override {}

@@ -57,15 +57,15 @@ float absmax_of(const std::vector<float>& w) {
 struct Result {
   OwnedWeight w;
   GptqLoss loss;
-  std::vector<uint64_t> meant;
+  std::vector<uint64_t> row_hashes;
 };
 Result run(const Encoding& e, int64_t n, int64_t k, const std::vector<float>& w,
            const std::vector<float>& gram, const GptqOptions& options = {}) {
   Result out{allocate_weight(e, n, k), {}, std::vector<uint64_t>(static_cast<size_t>(n))};
   const auto factor = GptqFactor::make(cpu_algebra(), gram.data(), k, gptq_group(e, k), options);
   if (!factor) throw std::runtime_error("no factor");
-  out.loss = factor->encode(
-      options, {e, n, k, 0, n, w.data(), nullptr, absmax_of(w), out.w.planes, out.meant.data()});
+  out.loss = factor->encode(options, {e, n, k, 0, n, w.data(), nullptr, absmax_of(w), out.w.planes,
+                                      out.row_hashes.data()});
   return out;
 }
 
@@ -190,7 +190,7 @@ TEST(Gptq, rounds_to_8_bit_and_normal_floats_as_to_integers) {
     std::vector<float> row(static_cast<size_t>(k));
     for (int64_t r = 0; r < n; ++r) {
       reference_decode(refined.w.weight, r, 1, row.data());
-      ASSERT_EQ(refined.meant[static_cast<size_t>(r)], row_hash(row.data(), k)) << name;
+      ASSERT_EQ(refined.row_hashes[static_cast<size_t>(r)], row_hash(row.data(), k)) << name;
     }
   }
 }

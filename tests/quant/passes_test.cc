@@ -29,7 +29,7 @@ using testing::HasSubstr;
 
 // ---- Masks ----
 
-// 48 x 96 weights, of which the two smallest of each four are cleared.
+// 48 x 96 weights, of which the two smallest of each four are dropped.
 struct Pruned {
   int64_t n = 48, k = 96;
   std::vector<float> w = test::uniform_values(n * k, 7);
@@ -40,7 +40,7 @@ struct Pruned {
     for (int64_t at = 0; at < n * k; at += 4) {
       int64_t order[] = {0, 1, 2, 3};
       std::ranges::sort(order, {}, [&](int64_t i) { return std::fabs(at_(at + i)); });
-      for (int i = 0; i < 2; ++i) mask.clear(at / k, at % k + order[i]);
+      for (int i = 0; i < 2; ++i) mask.drop(at / k, at % k + order[i]);
     }
     auto x = test::uniform_values(300 * k, 8);
     for (size_t i = 1; i < x.size(); ++i) x[i] += 0.8f * x[i - 1];
@@ -55,9 +55,9 @@ struct Pruned {
   template <class Encode>
   std::vector<float> rounded(const Encoding& e, bool masked, Encode encode_rows) const {
     OwnedWeight q = allocate_weight(e, n, k);
-    std::vector<uint64_t> meant(static_cast<size_t>(n));
-    encode_rows(RowJob{e, n, k, 0, n, w.data(), nullptr, 1, q.planes, meant.data(),
-                       masked ? &mask : nullptr});
+    std::vector<uint64_t> row_hashes(static_cast<size_t>(n));
+    encode_rows(RowJob{e, n, k, 0, n, w.data(), nullptr, 1, q.planes, row_hashes.data(),
+                       masked ? mask.rows(0, n) : std::span<const uint32_t>{}});
     std::vector<float> out(w.size());
     reference_decode(q.weight, 0, n, out.data());
     return out;
@@ -81,7 +81,7 @@ struct Pruned {
     int64_t others = 0;
     for (int64_t i = 0; i < n * k; ++i) {
       const float v = q[static_cast<size_t>(i)];
-      if (mask.cleared(i / k, i % k)) {
+      if (!mask.keeps(i / k, i % k)) {
         ASSERT_EQ(v, 0) << what << ", " << i;
       } else {
         others += v != 0;
@@ -101,7 +101,7 @@ TEST(Mask, rounding_row_by_row_keeps_zeros_and_looks_at_the_other_weights_alone)
       p.expect_zeros(q, type);
       Pruned zeroed = p;
       for (int64_t i = 0; i < p.n * p.k; ++i)
-        if (p.mask.cleared(i / p.k, i % p.k)) zeroed.w[static_cast<size_t>(i)] = 0;
+        if (!p.mask.keeps(i / p.k, i % p.k)) zeroed.w[static_cast<size_t>(i)] = 0;
       EXPECT_EQ(q, zeroed.rounded(e, false, encode_rows)) << type;
     }
   }
@@ -120,7 +120,7 @@ TEST(Mask, gptq_keeps_zeros_and_makes_up_for_them) {
       const auto gptq = [&](const RowJob& job) { said = factor->encode(options, job); };
       auto after = p.rounded(e, false, gptq);  // rounded first, then pruned
       for (int64_t i = 0; i < p.n * p.k; ++i)
-        if (p.mask.cleared(i / p.k, i % p.k)) after[static_cast<size_t>(i)] = 0;
+        if (!p.mask.keeps(i / p.k, i % p.k)) after[static_cast<size_t>(i)] = 0;
       const auto q = p.rounded(e, true, gptq);
       p.expect_zeros(q, type);
       EXPECT_LT(p.loss(q), 0.6 * p.loss(after)) << type;

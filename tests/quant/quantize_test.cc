@@ -214,7 +214,7 @@ TEST_F(Quantize, gptq_records_its_loss_and_how_far_inputs_were_corrected) {
     }
     EXPECT_THAT(l.method(), testing::HasSubstr("gptq, output error")) << l.name();
     EXPECT_EQ(l.fallback(), "");
-    EXPECT_NE(l.meant(), 0u);
+    EXPECT_NE(l.expected_hash(), 0u);
     corrected += l.method().find("corrected") != std::string::npos;
   }
   EXPECT_GT(corrected, 0);
@@ -354,14 +354,14 @@ TEST(Types, nonsense_is_a_usage_error) {
                     "GGUF's types are read, not written; nearest: w4");
   EXPECT_PITH_ERROR(encoding_for_type("iq3_xxs"), ErrorKind::kUsage, "nearest: w3");
   EXPECT_PITH_ERROR(encoding_for_type("gptq"), ErrorKind::kUsage, "--method gptq");
-  EXPECT_PITH_ERROR(encoding_for_type("NVFP4"), ErrorKind::kUnsupported, "no NVFP4");
-  EXPECT_PITH_ERROR(encoding_for_type("MXFP4"), ErrorKind::kUnsupported, "MXFP4A16");
+  EXPECT_PITH_ERROR(encoding_for_type("NVFP4"), ErrorKind::kUsage, "no NVFP4");
+  EXPECT_PITH_ERROR(encoding_for_type("MXFP4"), ErrorKind::kUsage, "MXFP4A16");
   EXPECT_PITH_ERROR(encoding_for_type("quatsch"), ErrorKind::kUsage, "Types: w8 w6");
   EXPECT_PITH_ERROR(encoding_for_type("int4-g33"), ErrorKind::kUsage, "33");
   EXPECT_PITH_ERROR(encoding_for_type("w4", 48), ErrorKind::kUsage, "48");
   EXPECT_PITH_ERROR(encoding_for_type("fp8", 64), ErrorKind::kUsage, "no groups");
   EXPECT_PITH_ERROR(encoding_for_type("w11"), ErrorKind::kUsage, "w11");
-  EXPECT_PITH_ERROR(encoding_for_type("W4A4"), ErrorKind::kUnsupported, "rounded inputs");
+  EXPECT_PITH_ERROR(encoding_for_type("W4A4"), ErrorKind::kUsage, "rounded inputs");
 }
 
 TEST(Types, with_rounded_inputs_say_how_the_weights_and_the_inputs_are_stored) {

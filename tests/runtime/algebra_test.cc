@@ -3,11 +3,11 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
-#include "core/parallel.h"
 #include "core/rng.h"
 #include "runtime/cpu/cpu_algebra.h"
 #include "tests/support/algebra_checks.h"
 #include "tests/support/test_data.h"
+#include "tests/support/threads.h"
 
 namespace pith {
 namespace {
@@ -24,7 +24,7 @@ TEST(CpuAlgebra, bits_do_not_depend_on_the_number_of_threads) {
   const Rng rng(3);
   std::vector<float> x(static_cast<size_t>(m * n));
   for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(rng.uniform_at(i) - 0.5);
-  const auto all = [&] {
+  test::expect_same_on_any_number_of_threads([&] {
     const Matrix<float> a = algebra.borrow(x.data(), m, n);
     Matrix<float> gram(algebra, n, n), product(algebra, m, m);
     algebra.add_to_mean(5, a, a, gram);
@@ -39,14 +39,7 @@ TEST(CpuAlgebra, bits_do_not_depend_on_the_number_of_threads) {
       bits.insert(bits.end(), v->data(), v->data() + v->size());
     bits.push_back(algebra.dot(product, product));
     return bits;
-  };
-  set_threads(1);
-  const auto one = all();
-  for (const int threads : {2, 3, 7}) {
-    set_threads(threads);
-    EXPECT_EQ(all(), one) << threads;
-  }
-  set_threads(0);
+  });
 }
 
 TEST(CpuAlgebra, wrong_shapes_are_refused) {

@@ -81,7 +81,7 @@ TEST_P(ArchGolden, decoding_equals_prefill) {
   const auto executor = make_cpu_executor();
   const auto expected = window_logits(*executor, model, {golden.tokens, golden.first_position});
   const auto n = static_cast<int64_t>(golden.tokens.size());
-  const auto cache = executor->make_cache(model.spec, 2, n, KvType::kF32);
+  const auto cache = executor->make_cache(model.spec, {2, n, NumberFormat::kF32});
   size_t at = 0;
   for (int64_t t = 0; t < n; ++t) {
     const int32_t id = golden.tokens[static_cast<size_t>(t)];
@@ -92,7 +92,7 @@ TEST_P(ArchGolden, decoding_equals_prefill) {
     const int64_t last = 1;
     const Tensor l = forward_head(*executor, model, hidden, std::span(&last, 1));
     for (int64_t i = 0; i < l.n; ++i, ++at)
-      ASSERT_NEAR(executor->data(l)[i], expected[at], 1e-4) << "token " << t;
+      ASSERT_NEAR(executor->view(l).data[i], expected[at], 1e-4) << "token " << t;
   }
 }
 

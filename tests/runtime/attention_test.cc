@@ -12,6 +12,7 @@
 
 #include "core/dtype.h"
 #include "core/parallel.h"
+#include "runtime/cpu/cpu_executor.h"
 #include "tests/support/encodings.h"
 #include "tests/support/kernel_levels.h"
 #include "tests/support/test_data.h"
@@ -52,10 +53,13 @@ struct Sequence {
   std::vector<float> q, k, v;
 };
 
-float stored(KvType type, float v) { return type == KvType::kF16 ? f16_to_f32(f32_to_f16(v)) : v; }
+float stored(NumberFormat type, float v) {
+  return type == NumberFormat::kF16 ? f16_to_f32(f32_to_f16(v)) : v;
+}
 
 // out [tokens, heads * size] in float64, of all tokens of the sequence.
-std::vector<double> reference(const Heads& h, const Sequence& s, int64_t tokens, KvType type) {
+std::vector<double> reference(const Heads& h, const Sequence& s, int64_t tokens,
+                              NumberFormat type) {
   const int64_t d = h.size, q_width = h.query * d, kv_width = h.key * d;
   const double scale = h.scale != 0 ? h.scale : 1 / std::sqrt(static_cast<double>(d));
   std::vector<double> out(static_cast<size_t>(tokens * q_width));
@@ -97,7 +101,7 @@ struct Piece {
   int slot;
   int64_t begin, count;
 };
-void run(const CpuKernels& kernels, const Heads& h, CpuKvCache& cache, std::vector<Sequence>& all,
+void run(const CpuKernels& kernels, const Heads& h, CpuKvStorage& cache, std::vector<Sequence>& all,
          const std::vector<Piece>& pieces, std::vector<std::vector<float>>& outs) {
   const int64_t q_width = h.query * h.size, kv_width = h.key * h.size;
   std::vector<float> q, k, v;
@@ -120,15 +124,9 @@ void run(const CpuKernels& kernels, const Heads& h, CpuKvCache& cache, std::vect
   const AttentionShape shape = attention_shape(spec.layers(0).sublayers(0).attention());
   const FloatVector sinks = sinks_of(h);
   const Batch batch{tokens, segments};
-  attend(kernels, {shape,
-                   &sinks,
-                   cache,
-                   0,
-                   batch,
-                   {q.data(), m, q_width},
-                   {k.data(), m, kv_width},
-                   {v.data(), m, kv_width},
-                   {out.data(), m, q_width}});
+  store_kv(kernels, cache, 0, batch, {k.data(), m, kv_width}, {v.data(), m, kv_width});
+  run_attention(kernels,
+                {shape, &sinks, cache, 0, batch, {q.data(), m, q_width}, {out.data(), m, q_width}});
   auto from = out.begin();
   for (const Piece& p : pieces) {
     std::copy_n(from, p.count * q_width,
@@ -147,7 +145,8 @@ void expect_near(const std::vector<float>& got, const std::vector<double>& expec
 std::vector<float> run_whole(const CpuKernels& kernels, const Heads& h, int64_t tokens,
                              KvTypes types, std::vector<Sequence>& all,
                              const std::vector<Piece>& pieces) {
-  CpuKvCache cache(spec_of(h), 1, tokens, types);
+  const KvPages pages(1, tokens);
+  CpuKvStorage cache(spec_of(h), types, pages);
   std::vector<std::vector<float>> outs{std::vector<float>(all[0].q.size())};
   for (const Piece& p : pieces) run(kernels, h, cache, all, {p}, outs);
   return outs[0];
@@ -177,7 +176,7 @@ TEST_F(Attention, equals_float64_for_all_shapes_of_heads_windows_and_caches) {
                          {6, 2, 64, 0, 0, 0, true},
                          {4, 1, 16, 70, 0.5, 5, true}};
   for (const Heads& h : cases) {
-    for (const KvType type : {KvType::kF32, KvType::kF16}) {
+    for (const NumberFormat type : {NumberFormat::kF32, NumberFormat::kF16}) {
       for (const int64_t tokens : {1, 33, 300}) {
         std::vector<Sequence> all{Sequence(h, tokens, 30)};
         const auto expected = reference(h, all[0], tokens, type);
@@ -204,8 +203,8 @@ Sequence stored_sequence(const CpuKernels& kernels, const Heads& h, const Sequen
     keys.write(kernels, 0, r, s.k.data() + r * d);
     values.write(kernels, 0, r, s.v.data() + r * d);
   }
-  std::copy_n(values.rows(kernels, 0, 0, rows, scratch), rows * d, out.v.begin());
-  const float* const columns = keys.columns(kernels, 0, 0, rows, scratch);
+  std::copy_n(values.rows(kernels, {0, 0, rows}, scratch), rows * d, out.v.begin());
+  const float* const columns = keys.columns(kernels, {0, 0, rows}, scratch);
   const int64_t ld = (rows + 15) / 16 * 16;
   for (int64_t r = 0; r < rows; ++r) {
     float* const key = out.k.data() + r * d;
@@ -222,23 +221,23 @@ TEST_F(Attention, of_narrow_caches_equals_float64_of_what_they_hold) {
     KvTypes types;
     double lost;
   };
-  const Narrow narrow[] = {{KvType::kBF16, 0.02},
-                           {KvType::kInt8, 0.05},
-                           {KvType::kFp8, 0.2},
-                           {KvType::kInt4, 0.7},
-                           {{KvType::kInt8, KvType::kInt4}, 0.1},
-                           {{KvType::kF16, KvType::kInt4}, 0.1},
-                           {{KvType::kInt4, KvType::kF32}, 0.7}};
+  const Narrow narrow[] = {{NumberFormat::kBF16, 0.02},
+                           {NumberFormat::kInt8, 0.05},
+                           {NumberFormat::kE4M3, 0.2},
+                           {NumberFormat::kInt4, 0.7},
+                           {{NumberFormat::kInt8, NumberFormat::kInt4}, 0.1},
+                           {{NumberFormat::kF16, NumberFormat::kInt4}, 0.1},
+                           {{NumberFormat::kInt4, NumberFormat::kF32}, 0.7}};
   const Heads cases[] = {{8, 2, 24}, {6, 1, 64},  {3, 3, 80},
                          {2, 1, 96}, {4, 2, 128}, {2, 1, 80, 30}};
   for (const Heads& h : cases) {
     for (const Narrow& n : narrow) {
       for (const int64_t tokens : {1, 33, 150}) {
         std::vector<Sequence> all{Sequence(h, tokens, 30)};
-        const auto original = reference(h, all[0], tokens, KvType::kF32);
+        const auto original = reference(h, all[0], tokens, NumberFormat::kF32);
         for (const CpuKernels* kernels : test::kernel_levels()) {
           const auto held = reference(h, stored_sequence(*kernels, h, all[0], tokens, n.types),
-                                      tokens, KvType::kF32);
+                                      tokens, NumberFormat::kF32);
           const std::string what =
               fmt::format("{}: {} on {} heads of {}, window {}, {}, {} tokens", kernels->name,
                           h.query, h.key, h.size, h.window, to_string(n.types), tokens);
@@ -266,7 +265,7 @@ TEST_F(Attention, of_narrow_caches_does_not_depend_on_the_number_of_threads) {
   const Heads h{6, 2, 64, 100};
   std::vector<Sequence> all{Sequence(h, 170, 60)};
   for (const KvTypes& types :
-       {KvTypes(KvType::kInt8), KvTypes(KvType::kFp8), KvTypes(KvType::kInt4)}) {
+       {KvTypes(NumberFormat::kInt8), KvTypes(NumberFormat::kE4M3), KvTypes(NumberFormat::kInt4)}) {
     for (const CpuKernels* kernels : test::kernel_levels()) {
       set_threads(1);
       const auto one = run_whole(*kernels, h, 170, types, all, {{0, 0, 120}, {0, 120, 50}});
@@ -278,8 +277,8 @@ TEST_F(Attention, of_narrow_caches_does_not_depend_on_the_number_of_threads) {
 
 TEST_F(Attention, one_spoiled_key_spoils_those_that_see_it) {
   const Heads h{2, 1, 24};
-  for (const KvType type :
-       {KvType::kF32, KvType::kF16, KvType::kBF16, KvType::kInt8, KvType::kFp8, KvType::kInt4}) {
+  for (const NumberFormat type : {NumberFormat::kF32, NumberFormat::kF16, NumberFormat::kBF16,
+                                  NumberFormat::kInt8, NumberFormat::kE4M3, NumberFormat::kInt4}) {
     for (const CpuKernels* kernels : test::kernel_levels()) {
       std::vector<Sequence> all{Sequence(h, 90, 90)};
       all[0].k[70 * 24 + 3] = std::numeric_limits<float>::quiet_NaN();
@@ -296,9 +295,9 @@ TEST_F(Attention, chunks_give_the_bits_that_one_pass_gives) {
   constexpr int64_t kTokens = 600;
   for (const Heads& h :
        {Heads{4, 2, 24}, Heads{3, 1, 16, 70}, Heads{2, 2, 64, 64}, Heads{8, 1, 16, 300}}) {
-    for (const KvTypes& types :
-         {KvTypes(KvType::kF16), KvTypes(KvType::kF32), KvTypes(KvType::kInt8, KvType::kInt4),
-          KvTypes(KvType::kInt4, KvType::kFp8)}) {
+    for (const KvTypes& types : {KvTypes(NumberFormat::kF16), KvTypes(NumberFormat::kF32),
+                                 KvTypes(NumberFormat::kInt8, NumberFormat::kInt4),
+                                 KvTypes(NumberFormat::kInt4, NumberFormat::kE4M3)}) {
       for (const CpuKernels* kernels : test::kernel_levels()) {
         std::vector<Sequence> all{Sequence(h, kTokens, 40)};
         const auto whole = run_whole(*kernels, h, kTokens, types, all, {{0, 0, kTokens}});
@@ -324,10 +323,11 @@ TEST_F(Attention, sequences_at_different_positions_share_a_batch) {
     std::vector<std::vector<float>> outs;
     for (size_t s = 0; s < 3; ++s) {
       all.emplace_back(h, lengths[s], 50 + 10 * s);
-      expected.push_back(reference(h, all[s], lengths[s], KvType::kF32));
+      expected.push_back(reference(h, all[s], lengths[s], NumberFormat::kF32));
       outs.emplace_back(all[s].q.size());
     }
-    CpuKvCache cache(spec_of(h), 3, 90, KvType::kF32);
+    const KvPages pages(3, 90);
+    CpuKvStorage cache(spec_of(h), NumberFormat::kF32, pages);
     run(*kernels, h, cache, all, {{1, 0, 40}, {0, 0, 33}}, outs);
     run(*kernels, h, cache, all, {{0, 33, 50}, {2, 0, 6}}, outs);
     run(*kernels, h, cache, all, {{2, 6, 1}, {1, 40, 1}, {0, 83, 1}}, outs);
@@ -341,10 +341,12 @@ TEST_F(Attention, does_not_depend_on_the_number_of_threads) {
   std::vector<Sequence> all{Sequence(h, 170, 60)};
   for (const CpuKernels* kernels : test::kernel_levels()) {
     set_threads(1);
-    const auto one = run_whole(*kernels, h, 170, KvType::kF16, all, {{0, 0, 120}, {0, 120, 50}});
+    const auto one =
+        run_whole(*kernels, h, 170, NumberFormat::kF16, all, {{0, 0, 120}, {0, 120, 50}});
     for (const int threads : {2, 3, 5}) {
       set_threads(threads);
-      ASSERT_EQ(run_whole(*kernels, h, 170, KvType::kF16, all, {{0, 0, 120}, {0, 120, 50}}), one);
+      ASSERT_EQ(run_whole(*kernels, h, 170, NumberFormat::kF16, all, {{0, 0, 120}, {0, 120, 50}}),
+                one);
     }
   }
 }
@@ -360,7 +362,7 @@ TEST_F(Attention, one_key_that_outweighs_all_others_is_copied) {
     std::fill(s.k.begin(), s.k.end(), -30.0f);
     std::fill_n(s.k.begin() + winner * 16, 16, 30.0f);
     for (const CpuKernels* kernels : test::kernel_levels()) {
-      const auto out = run_whole(*kernels, h, tokens, KvType::kF32, all, {{0, 0, tokens}});
+      const auto out = run_whole(*kernels, h, tokens, NumberFormat::kF32, all, {{0, 0, tokens}});
       for (int64_t c = 0; c < 16; ++c) {
         EXPECT_NEAR(out[static_cast<size_t>(99 * 16 + c)],
                     s.v[static_cast<size_t>(winner * 16 + c)], 1e-6f)
@@ -374,7 +376,8 @@ TEST_F(Attention, tokens_outside_of_the_cache_are_refused) {
   const Heads h{2, 1, 16};
   std::vector<Sequence> all{Sequence(h, 20, 80), Sequence(h, 20, 81), Sequence(h, 20, 82)};
   std::vector<std::vector<float>> outs(3, std::vector<float>(all[0].q.size()));
-  CpuKvCache cache(spec_of(h), 2, 12, KvType::kF32);
+  const KvPages pages(2, 12);
+  CpuKvStorage cache(spec_of(h), NumberFormat::kF32, pages);
   const CpuKernels& kernels = *test::kernel_levels().front();
   EXPECT_PITH_ERROR(run(kernels, h, cache, all, {{0, 0, 13}}, outs), ErrorKind::kUsage,
                     "do not fit a cache of 2 x 12");
@@ -388,10 +391,11 @@ TEST_F(Attention, tokens_outside_of_the_cache_are_refused) {
 TEST_F(Attention, caches_know_their_size) {
   const auto spec = spec_of({4, 2, 24});
   // In multiples of 16 positions.
-  EXPECT_EQ(CpuKvCache(spec, 3, 10, KvType::kF32).bytes(), 3u * 2 * 16 * 2 * 24 * 4);
-  EXPECT_EQ(CpuKvCache(spec, 3, 10, KvType::kF16).bytes(), 3u * 2 * 16 * 2 * 24 * 2);
-  EXPECT_PITH_ERROR(CpuKvCache(spec, 1 << 10, int64_t{1} << 40, KvType::kF32), ErrorKind::kMemory,
-                    "");
+  const KvPages pages(3, 10);
+  EXPECT_EQ(CpuKvStorage(spec, NumberFormat::kF32, pages).bytes(), 3u * 2 * 16 * 2 * 24 * 4);
+  EXPECT_EQ(CpuKvStorage(spec, NumberFormat::kF16, pages).bytes(), 3u * 2 * 16 * 2 * 24 * 2);
+  const auto cpu = make_cpu_executor();
+  EXPECT_PITH_ERROR(cpu->make_cache(spec, {1 << 10, int64_t{1} << 40}), ErrorKind::kMemory, "");
 }
 
 }  // namespace

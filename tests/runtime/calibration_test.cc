@@ -147,7 +147,7 @@ TEST_F(CalibrationTest, states_after_all_sublayers_are_those_of_the_whole_model)
     EXPECT_FALSE(memory.in_file());
     EXPECT_TRUE(file.in_file());
     EXPECT_EQ(memory.bytes(), 85u * 64 * 4);
-    const auto cache = cpu_->make_cache(model.spec, 1, 64, KvType::kF32);
+    const auto cache = cpu_->make_cache(model.spec, {1, 64, NumberFormat::kF32});
     for (size_t w = 0; w < windows.size(); ++w) {
       for (auto* states : {&memory, &file}) {
         for (const auto& block : model.blocks) {

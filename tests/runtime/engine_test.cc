@@ -216,7 +216,7 @@ TEST(Engine, prefill_in_chunks_gives_the_logits_of_one_pass) {
   const auto tokens = test::random_tokens(50, 96, 1);
   std::vector<float> expected;
   for (const int64_t chunk : {512, 49, 25, 16, 7, 1}) {
-    Engine engine(tiny.source(), {.cache = KvType::kF32, .prefill_chunk = chunk});
+    Engine engine(tiny.source(), {.cache = NumberFormat::kF32, .prefill_chunk = chunk});
     const auto logits = engine.extend(tokens);
     EXPECT_EQ(engine.position(), 50);
     EXPECT_EQ(logits.size(), 96u);
@@ -227,7 +227,7 @@ TEST(Engine, prefill_in_chunks_gives_the_logits_of_one_pass) {
 
 TEST(Engine, rewinding_forgets_what_followed) {
   const test::TinyRuntime tiny;
-  Engine engine(tiny.source(), {.cache = KvType::kF32});
+  Engine engine(tiny.source(), {.cache = NumberFormat::kF32});
   const auto tokens = test::random_tokens(30, 96, 2);
   const std::span all(tokens);
   const auto expected = engine.extend(all);

@@ -189,7 +189,7 @@ TEST_F(Evaluation, goes_on_from_a_file_to_the_same_bits) {
   // Stops after the first pass.
   class Stop final : public Progress {
    public:
-    void begin(const std::string&, int64_t) override {}
+    void begin(const std::string&, int64_t, int64_t) override {}
     void advance(int64_t, const std::string& text) override {
       detail = text;
       throw Error(ErrorKind::kCancelled, "interrupted");
@@ -258,7 +258,8 @@ TEST_F(Evaluation, stored_logits_give_the_divergence_of_the_model) {
   }
   // As the only model that runs.
   LogitsWriter again(folder.file("again"), header);
-  evaluate_perplexity(*executor_, model_, windows_, no_progress(), KvType::kF32, {nullptr, &again});
+  evaluate_perplexity(*executor_, model_, windows_, no_progress(), NumberFormat::kF32,
+                      {nullptr, &again});
   again.finish();
   EXPECT_EQ(read_text_file(file, 1 << 24), read_text_file(folder.file("again"), 1 << 24));
 

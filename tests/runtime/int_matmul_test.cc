@@ -365,8 +365,8 @@ TEST_F(IntMatmul, an_executor_rounds_the_inputs_of_integers_alone) {
     linear.terms.push_back({encode(e, n, k, values.data()), {}});
     std::vector<float> a(static_cast<size_t>(m * n)), b(a.size());
     for (const auto& [executor, to] : {std::pair(exact.get(), &a), {rounding.get(), &b}}) {
-      const Tensor in = executor->buffer(Slot::kNormed, m, k),
-                   out = executor->buffer(Slot::kHidden, m, n);
+      const Tensor in = executor->buffer(TensorId::kNormed, m, k),
+                   out = executor->buffer(TensorId::kHidden, m, n);
       executor->write(x, in);
       executor->run(LinearOp{&linear, in, out});
       executor->read(out, *to);
@@ -400,8 +400,8 @@ TEST_F(IntMatmul, layers_round_their_inputs_for_all_terms) {
     const auto inputs = test::uniform_values(m * k, 5), before = test::uniform_values(m * n, 6);
     const auto run = [&](const InputEncoding& e) {
       linear.input = e;
-      const Tensor x = executor->buffer(Slot::kNormed, m, k);
-      const Tensor y = executor->buffer(Slot::kHidden, m, n);
+      const Tensor x = executor->buffer(TensorId::kNormed, m, k);
+      const Tensor y = executor->buffer(TensorId::kHidden, m, n);
       executor->write(inputs, x);
       executor->write(before, y);
       executor->run(LinearOp{&linear, x, y, true});

@@ -86,7 +86,7 @@ TEST(Kernels, all_small_floats_decode_to_the_bits_of_the_reference) {
     const Encoding e = wide ? Encoding::dense(dtype) : Encoding::fp8(dtype, ScaleArea::kRow);
     for_levels([&](const CpuKernels& kernels) {
       const CodeRow row{codes.data(), nullptr, nullptr, k};
-      kernels.decode[static_cast<size_t>(code_kind(e))](row, k, got.data());
+      kernels.decode[static_cast<size_t>(*row_format(e))](row, k, got.data());
       for (size_t i = 0; i < expected.size(); ++i) {
         if (std::isnan(expected[i]) || (!wide && std::isinf(expected[i]))) continue;
         ASSERT_EQ(std::bit_cast<uint32_t>(got[i]), std::bit_cast<uint32_t>(expected[i]))
@@ -98,7 +98,7 @@ TEST(Kernels, all_small_floats_decode_to_the_bits_of_the_reference) {
 
 // Rows of each kind of floats, with scales or without, as a product in float64.
 TEST(Kernels, products_of_rows_equal_float64) {
-  for (int kind = 0; kind < static_cast<int>(CodeKind::kFloats); ++kind) {
+  for (int kind = 0; kind < kRowFloats; ++kind) {
     for (const int64_t k : {1, 15, 16, 17, 31, 63, 64, 129, 172, 576, 2051}) {
       for (const int64_t group : {int64_t{16}, int64_t{32}, int64_t{128}, k}) {
         auto x = test::uniform_values(k, 12);
@@ -146,16 +146,16 @@ TEST(Kernels, integers_of_rows_are_signed_bytes_and_nibbles) {
     for (size_t i = 0; i < 16; ++i) codes[i] = static_cast<uint8_t>(37 * i + 11);
     float got[16];
     const CodeRow row{codes.data(), nullptr, nullptr, 16};
-    kernels.decode[static_cast<int>(CodeKind::kInt8)](row, 16, got);
+    kernels.decode[static_cast<int>(NumberFormat::kInt8)](row, 16, got);
     for (size_t i = 0; i < 16; ++i) ASSERT_EQ(got[i], static_cast<int8_t>(codes[i]));
-    kernels.decode[static_cast<int>(CodeKind::kInt4)](row, 16, got);
+    kernels.decode[static_cast<int>(NumberFormat::kInt4)](row, 16, got);
     for (size_t i = 0; i < 16; ++i) ASSERT_EQ(got[i], codes[i / 2] >> (i % 2 * 4) & 15);
   });
 }
 
 // As rows of which each is one column after the other.
 TEST(Kernels, columns_of_16_rows_are_the_rows_that_decode_gives) {
-  for (int kind = 0; kind < static_cast<int>(CodeKind::kCount); ++kind) {
+  for (int kind = 0; kind < kRowFormats; ++kind) {
     for (const int64_t k : {1, 2, 16, 31, 80}) {
       for (const int64_t group : {int64_t{16}, int64_t{32}, k}) {
         const int64_t groups = ceil_div(k, group);

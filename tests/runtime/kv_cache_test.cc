@@ -17,33 +17,33 @@
 namespace pith {
 namespace {
 
-constexpr KvType kTypes[] = {KvType::kF32,  KvType::kF16, KvType::kBF16,
-                             KvType::kInt8, KvType::kFp8, KvType::kInt4};
+constexpr NumberFormat kTypes[] = {NumberFormat::kF32,  NumberFormat::kF16,  NumberFormat::kBF16,
+                                   NumberFormat::kInt8, NumberFormat::kE4M3, NumberFormat::kInt4};
 constexpr int64_t kSizes[] = {2, 16, 24, 64, 72, 80, 96, 128};
 
 // How far the row may be from x where it is stored as `type`, by element.
-std::vector<float> allowed(KvType type, const std::vector<float>& x) {
+std::vector<float> allowed(NumberFormat type, const std::vector<float>& x) {
   float absmax = 0;
   for (const float v : x) absmax = std::max(absmax, std::fabs(v));
   std::vector<float> out(x.size());
   for (size_t i = 0; i < x.size(); ++i) {
     const float size = std::fabs(x[i]);
     switch (type) {
-      case KvType::kF32:
+      case NumberFormat::kF32:
         break;
-      case KvType::kF16:
+      case NumberFormat::kF16:
         out[i] = size * 0x1p-11f;
         break;
-      case KvType::kBF16:
+      case NumberFormat::kBF16:
         out[i] = size * 0x1p-8f;
         break;
-      case KvType::kInt8:  // half a step
+      case NumberFormat::kInt8:  // half a step
         out[i] = absmax / 127 * 0.5001f;
         break;
-      case KvType::kFp8:  // four bits with the leading one, and a smallest step of 2^-9
+      case NumberFormat::kE4M3:  // four bits with the leading one, and a smallest step of 2^-9
         out[i] = std::max(size * 0x1p-4f, absmax / 448 * 0x1p-10f) * 1.0001f;
         break;
-      case KvType::kInt4: {  // half a step, and what scale and minimum are rounded by
+      case NumberFormat::kInt4: {  // half a step, and what scale and minimum are rounded by
         const auto begin = x.begin() + static_cast<std::ptrdiff_t>(i / 32 * 32),
                    end = x.begin() +
                          static_cast<std::ptrdiff_t>(std::min(x.size(), i / 32 * 32 + 32));
@@ -52,6 +52,8 @@ std::vector<float> allowed(KvType type, const std::vector<float>& x) {
         out[i] = (*high - *low) / 15 * 0.51f + top * 0x1p-10f;
         break;
       }
+      default:
+        ADD_FAILURE() << "no cache has this type";
     }
   }
   return out;
@@ -66,7 +68,7 @@ std::vector<float> outlier_rows(int64_t rows, int64_t n, uint64_t seed) {
 }
 
 struct Case {
-  KvType type;
+  NumberFormat type;
   int64_t size;
   bool keys;
   std::string name() const {
@@ -75,7 +77,7 @@ struct Case {
 };
 std::vector<Case> cases() {
   std::vector<Case> all;
-  for (const KvType type : kTypes) {
+  for (const NumberFormat type : kTypes) {
     for (const int64_t size : kSizes) {
       for (const bool keys : {false, true}) all.push_back({type, size, keys});
     }
@@ -89,10 +91,10 @@ std::vector<float> read(const CpuKernels& kernels, const KvPlane& plane, bool ke
   KvScratch scratch;
   std::vector<float> out(static_cast<size_t>(count * n));
   if (!keys) {
-    std::copy_n(plane.rows(kernels, head, 0, count, scratch), count * n, out.begin());
+    std::copy_n(plane.rows(kernels, {head, 0, count}, scratch), count * n, out.begin());
     return out;
   }
-  const float* const columns = plane.columns(kernels, head, 0, count, scratch);
+  const float* const columns = plane.columns(kernels, {head, 0, count}, scratch);
   const int64_t ld = (count + 15) / 16 * 16;
   for (int64_t p = 0; p < count; ++p) {
     for (int64_t i = 0; i < n; ++i) out[static_cast<size_t>(p * n + i)] = columns[i * ld + p];
@@ -136,8 +138,8 @@ TEST(KvCache, positions_from_the_middle_on_are_those_of_the_whole) {
       KvScratch scratch;
       for (const int64_t first : {16, 32, 48}) {
         const int64_t count = kRows - first, ld = (count + 15) / 16 * 16;
-        const float* const got = c.keys ? plane.columns(*kernels, 0, first, count, scratch)
-                                        : plane.rows(*kernels, 0, first, count, scratch);
+        const float* const got = c.keys ? plane.columns(*kernels, {0, first, count}, scratch)
+                                        : plane.rows(*kernels, {0, first, count}, scratch);
         for (int64_t p = 0; p < count; ++p) {
           for (int64_t i = 0; i < c.size; ++i) {
             ASSERT_EQ(c.keys ? got[i * ld + p] : got[p * c.size + i],
@@ -196,7 +198,7 @@ TEST(KvCache, numbers_at_the_ends_of_the_range_are_stored_or_become_infinite) {
       KvPlane plane(c.type, c.keys, 1, 1, c.size);
       plane.write(kernels, 0, 0, x.data());
       const auto got = read(kernels, plane, c.keys, 0, 1, c.size);
-      const bool narrow = c.type == KvType::kF16 || c.type == KvType::kInt4;
+      const bool narrow = c.type == NumberFormat::kF16 || c.type == NumberFormat::kInt4;
       if (narrow && size > 3e4f) continue;
       for (const float v : got)
         ASSERT_LE(std::fabs(v), std::max(12 * size, 1e-6f)) << c.name() << " " << size;
@@ -231,7 +233,7 @@ TEST(KvCache, keys_with_an_outlier_channel_lose_less_where_they_are_rotated) {
   constexpr int64_t kSize = 64, kRows = 50;
   const auto x = outlier_rows(kRows, kSize, 13);
   const CpuKernels& kernels = *test::kernel_levels().front();
-  const auto error = [&](KvType type, bool keys) {
+  const auto error = [&](NumberFormat type, bool keys) {
     KvPlane plane(type, keys, 1, kRows, kSize);
     for (int64_t r = 0; r < kRows; ++r) plane.write(kernels, 0, r, x.data() + r * kSize);
     const auto got = read(kernels, plane, keys, 0, kRows, kSize);
@@ -247,8 +249,8 @@ TEST(KvCache, keys_with_an_outlier_channel_lose_less_where_they_are_rotated) {
     }
     return sum;
   };
-  EXPECT_LT(error(KvType::kInt8, true), 0.5 * error(KvType::kInt8, false));
-  EXPECT_LT(error(KvType::kInt4, true), 0.8 * error(KvType::kInt4, false));
+  EXPECT_LT(error(NumberFormat::kInt8, true), 0.5 * error(NumberFormat::kInt8, false));
+  EXPECT_LT(error(NumberFormat::kInt4, true), 0.8 * error(NumberFormat::kInt4, false));
 }
 
 TEST(KvCache, sizes_are_what_is_allocated) {
@@ -256,32 +258,36 @@ TEST(KvCache, sizes_are_what_is_allocated) {
   const auto& a = spec.layers(0).sublayers(0).attention();
   const uint64_t d = a.head_dim();
   const uint64_t row[] = {d * 4, d * 2, d * 2, d + 4, d + 4, (d + 7) / 8 * 4 + (d + 31) / 32 * 4};
-  for (const KvType k : kTypes) {
-    for (const KvType v : kTypes) {
-      const uint64_t both = row[static_cast<size_t>(k)] + row[static_cast<size_t>(v)];
+  for (size_t i = 0; i < std::size(kTypes); ++i) {
+    for (size_t j = 0; j < std::size(kTypes); ++j) {
+      const uint64_t both = row[i] + row[j];
       // Pages of up to 64 tokens, multiples of 16.
-      EXPECT_EQ(CpuKvCache(spec, 3, 10, {k, v}).bytes(), 3 * 16 * a.kv_heads() * both);
-      EXPECT_EQ(CpuKvCache(spec, 3, 65, {k, v}).bytes(), 3 * 128 * a.kv_heads() * both);
-      EXPECT_EQ(CpuKvCache(spec, 3, 65, {k, v}, 5).bytes(), 5 * 64 * a.kv_heads() * both);
+      const auto bytes = [&](const KvPages& pages) {
+        return CpuKvStorage(spec, {kTypes[i], kTypes[j]}, pages).bytes();
+      };
+      EXPECT_EQ(bytes(KvPages(3, 10)), 3 * 16 * a.kv_heads() * both);
+      EXPECT_EQ(bytes(KvPages(3, 65)), 3 * 128 * a.kv_heads() * both);
+      EXPECT_EQ(bytes(KvPages(3, 65, 5)), 5 * 64 * a.kv_heads() * both);
     }
   }
 }
 
 TEST(KvTypes, names_are_read_as_they_are_written) {
-  for (const KvType k : kTypes) {
-    for (const KvType v : kTypes) {
+  for (const NumberFormat k : kTypes) {
+    for (const NumberFormat v : kTypes) {
       const KvTypes types{k, v};
-      EXPECT_EQ(parse_kv_types(to_string(types), KvType::kF16), types);
+      EXPECT_EQ(parse_kv_types(to_string(types), NumberFormat::kF16), types);
     }
   }
-  EXPECT_EQ(to_string(KvTypes{KvType::kInt8, KvType::kInt4}), "k:int8,v:int4");
-  EXPECT_EQ(to_string(KvTypes(KvType::kFp8)), "fp8");
-  const KvTypes only_keys{KvType::kInt8, KvType::kF32}, both{KvType::kF16, KvType::kInt4};
-  EXPECT_EQ(parse_kv_types("k:int8", KvType::kF32), only_keys);
-  EXPECT_EQ(parse_kv_types("v:int4,k:f16", KvType::kF32), both);
+  EXPECT_EQ(to_string(KvTypes{NumberFormat::kInt8, NumberFormat::kInt4}), "k:int8,v:int4");
+  EXPECT_EQ(to_string(KvTypes(NumberFormat::kE4M3)), "fp8");
+  const KvTypes only_keys{NumberFormat::kInt8, NumberFormat::kF32},
+      both{NumberFormat::kF16, NumberFormat::kInt4};
+  EXPECT_EQ(parse_kv_types("k:int8", NumberFormat::kF32), only_keys);
+  EXPECT_EQ(parse_kv_types("v:int4,k:f16", NumberFormat::kF32), both);
   for (const char* text : {"", "q4", "INT8", "k:", "k:int8,", ",", "int8,int4", "k:int8,k:int4",
                            "k:int8,v:int4,v:f16", "x:int8", "k:int8 ,v:int4", "k:f64"}) {
-    EXPECT_PITH_ERROR(parse_kv_types(text, KvType::kF16), ErrorKind::kUsage,
+    EXPECT_PITH_ERROR(parse_kv_types(text, NumberFormat::kF16), ErrorKind::kUsage,
                       "f32, f16, bf16, int8, fp8 or int4");
   }
 }

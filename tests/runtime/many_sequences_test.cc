@@ -9,8 +9,8 @@ class CpuSequences : public testing::TestWithParam<KvTypes> {
   const test::ManySequences many_{[] { return make_cpu_executor(); }, GetParam()};
 };
 INSTANTIATE_TEST_SUITE_P(Types, CpuSequences,
-                         testing::Values(KvTypes(KvType::kF16),
-                                         KvTypes(KvType::kInt8, KvType::kInt4)));
+                         testing::Values(KvTypes(NumberFormat::kF16),
+                                         KvTypes(NumberFormat::kInt8, NumberFormat::kInt4)));
 
 TEST_P(CpuSequences, of_different_lengths_decode_in_one_batch_as_alone) {
   many_.different_lengths_in_one_batch();

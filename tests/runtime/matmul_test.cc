@@ -200,7 +200,7 @@ TEST_F(Matmul, encodings_without_a_kernel_go_through_the_reference_and_are_noted
   for (const GgmlTypeInfo& type : ggml_types()) {
     if (type.block == 1) continue;
     const Encoding e = Encoding::of_ggml(type.type);
-    EXPECT_EQ(code_kind(e), CodeKind::kCount);
+    EXPECT_EQ(row_format(e), std::nullopt);
     const int64_t n = 37, k = 512;
     const OwnedWeight owned = allocate_weight(e, n, k);
     Rng rng(4);

@@ -22,7 +22,8 @@ Linear linear(const std::string& name, const Encoding& e, int64_t n, int64_t k, 
 std::vector<float> run(Executor& e, const proto::Moe& spec, const MoeWeights& weights,
                        const std::vector<float>& x, int64_t m) {
   const int64_t hidden = std::ssize(x) / m;
-  const Tensor from = e.buffer(Slot::kNormed, m, hidden), to = e.buffer(Slot::kHidden, m, hidden);
+  const Tensor from = e.buffer(TensorId::kNormed, m, hidden),
+               to = e.buffer(TensorId::kHidden, m, hidden);
   e.write(x, from);
   std::vector<float> y(x.size());
   e.write(y, to);
@@ -85,8 +86,8 @@ TEST(CpuByHead, gives_the_bits_of_one_head_after_the_other) {
     for (const int64_t m : {1, 2, 70}) {
       const auto x = test::uniform_values(m * heads * of_x, 3);
       const auto run = [&](Executor& e) {
-        const Tensor from = e.buffer(Slot::kQuery, m, heads * of_x),
-                     to = e.buffer(Slot::kAttentionOutput, m, heads * of_y);
+        const Tensor from = e.buffer(TensorId::kQuery, m, heads * of_x),
+                     to = e.buffer(TensorId::kAttentionOutput, m, heads * of_y);
         std::vector<float> y(static_cast<size_t>(m * heads * of_y), 7);
         e.write(x, from);
         e.write(y, to);

@@ -24,14 +24,14 @@ class RecordingExecutor final : public ForwardingExecutor {
     tape.push_back(op);
     inner_.run(op);
   }
-  Tensor buffer(Slot slot, int64_t m, int64_t n) override {
-    int64_t& size = sizes[static_cast<size_t>(slot)];
+  Tensor buffer(TensorId id, int64_t m, int64_t n) override {
+    int64_t& size = sizes[static_cast<size_t>(id)];
     size = std::max(size, m * n);
-    return inner_.buffer(slot, m, n);
+    return inner_.buffer(id, m, n);
   }
 
   std::vector<Op> tape;
-  std::array<int64_t, kSlots> sizes{};
+  std::array<int64_t, kTensorIds> sizes{};
 };
 
 class Recording : public testing::TestWithParam<const char*> {};
@@ -42,15 +42,15 @@ TEST_P(Recording, of_a_pass_gives_the_same_logits_when_it_is_run_again) {
   const Segment segments[] = {{0, 0, 12}, {1, 0, 9}};
   const int64_t rows[] = {11, 20, 3};
   const auto first = make_cpu_executor(), again = make_cpu_executor();
-  const auto cache = first->make_cache(model.spec, 2, 16, KvType::kF32);
+  const auto cache = first->make_cache(model.spec, {2, 16, NumberFormat::kF32});
   RecordingExecutor recorder(*first);
   const Tensor logits = forward_logits(recorder, model, {tokens, segments}, *cache, rows);
   std::vector<float> expected(static_cast<size_t>(logits.m * logits.n)), found(expected.size());
   first->read(logits, expected);
 
-  std::array<Tensor, kSlots> all;
-  for (size_t i = 0; i < kSlots; ++i) {
-    all[i] = again->buffer(static_cast<Slot>(i), 1, recorder.sizes[i]);
+  std::array<Tensor, kTensorIds> all;
+  for (size_t i = 0; i < kTensorIds; ++i) {
+    all[i] = again->buffer(static_cast<TensorId>(i), 1, recorder.sizes[i]);
     again->write(std::vector<float>(static_cast<size_t>(recorder.sizes[i]),
                                     std::numeric_limits<float>::quiet_NaN()),
                  all[i]);
@@ -66,25 +66,54 @@ TEST_P(Recording, names_what_every_primitive_reads_and_writes) {
   const Segment segment{0, 0, 9};
   const int64_t row = 8;
   const auto inner = make_cpu_executor();
-  const auto cache = inner->make_cache(model.spec, 1, 9, KvType::kF32);
+  const auto cache = inner->make_cache(model.spec, {1, 9, NumberFormat::kF32});
   RecordingExecutor recorder(*inner);
   forward_logits(recorder, model, {tokens, std::span(&segment, 1)}, *cache, std::span(&row, 1));
-  std::array<bool, kSlots> defined{};
+  std::array<bool, kTensorIds> defined{};
   size_t linears = 0;
   for (const Op& op : recorder.tape) {
     each_tensor(op, [&](Tensor x, Access access) {
       if (access == Access::kRead || access == Access::kConsume) {
-        EXPECT_TRUE(defined[static_cast<size_t>(x.slot)]) << op.index();
+        EXPECT_TRUE(defined[static_cast<size_t>(x.id)]) << op.index();
       }
     });
     each_tensor(op, [&](Tensor x, Access access) {
-      defined[static_cast<size_t>(x.slot)] =
-          access != Access::kConsume && (writes(access) || defined[static_cast<size_t>(x.slot)]);
+      defined[static_cast<size_t>(x.id)] =
+          access != Access::kConsume && (writes(access) || defined[static_cast<size_t>(x.id)]);
     });
     each_linear(op, [&](const Linear& l) { linears += &l != &model.embedding; });
   }
-  EXPECT_TRUE(defined[static_cast<size_t>(Slot::kLogits)]);
+  EXPECT_TRUE(defined[static_cast<size_t>(TensorId::kLogits)]);
   EXPECT_GE(linears, 7 * model.blocks.size());
+}
+
+// A backward pass finds the keys and values of an attention by name, before it on the tape.
+TEST_P(Recording, has_keys_and_values_of_every_attention_by_name) {
+  const Model model = test::TinyRuntime(GetParam()).model();
+  const auto tokens = test::random_tokens(9, static_cast<int32_t>(model.spec.vocab()), 5);
+  const Segment segment{0, 0, 9};
+  const int64_t row = 8;
+  const auto inner = make_cpu_executor();
+  const auto cache = inner->make_cache(model.spec, {1, 9, NumberFormat::kF32});
+  RecordingExecutor recorder(*inner);
+  forward_logits(recorder, model, {tokens, std::span(&segment, 1)}, *cache, std::span(&row, 1));
+  const StoreKvOp* stored = nullptr;
+  int attentions = 0;
+  for (const Op& op : recorder.tape) {
+    if (const auto* store = std::get_if<StoreKvOp>(&op)) stored = store;
+    const auto* attention = std::get_if<AttentionOp>(&op);
+    if (attention == nullptr) continue;
+    ASSERT_NE(stored, nullptr);
+    EXPECT_EQ(stored->cache.storage, attention->cache.storage);
+    EXPECT_EQ(stored->cache.index, attentions++);
+    EXPECT_EQ(attention->cache.index, stored->cache.index);
+    const int64_t width = attention->shape.kv_heads * attention->shape.head_dim;
+    for (const Tensor x : {stored->k, stored->v}) {
+      EXPECT_EQ(x.m, 9);
+      EXPECT_EQ(x.n, width);
+    }
+  }
+  EXPECT_EQ(attentions, attention_count(model.spec, model.spec.layers_size()));
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, Recording,

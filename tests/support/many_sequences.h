@@ -199,7 +199,7 @@ class ManySequences {
       }
       const auto logits = run(many, parts);
       int32_t next[4];
-      many.sample(many.executor().buffer(Slot::kLogits, 4, 96), all, next);
+      many.sample(many.executor().buffer(TensorId::kLogits, 4, 96), all, next);
       for (size_t s = 0; s < 4; ++s) {
         EXPECT_EQ(next[s], apart[s].sampler().sample(logits[s], apart[s].history())) << s;
         together[s].push(next[s], false);

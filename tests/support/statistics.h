@@ -5,7 +5,8 @@
 
 namespace pith::test {
 
-// Inputs of m tokens, on the host: x [m, k], input_delta [m, k] or null, stream_delta [m, hidden] or null.
+// Inputs of m tokens, on the host: x [m, k], input_delta [m, k] or null, stream_delta [m, hidden]
+// or null.
 inline InputStatistics statistics_of(const StatisticsNeeds& needs, int64_t m, int64_t k,
                                      const float* x, const float* input_delta = nullptr,
                                      const float* stream_delta = nullptr, int64_t hidden = 0) {

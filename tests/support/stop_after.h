@@ -12,7 +12,7 @@ namespace pith::test {
 class StopAfter final : public Progress {
  public:
   explicit StopAfter(int64_t units) : units_(units) {}
-  void begin(const std::string&, int64_t) override {}
+  void begin(const std::string&, int64_t, int64_t) override {}
   void advance(int64_t done, const std::string&) override {
     if (done == units_) fail(ErrorKind::kCancelled, "enough");
   }

@@ -99,7 +99,7 @@ void TwoOfFour::apply(const StageContext& at) {
         const float* four = w.data() + r * info.k + c;
         std::ranges::sort(order, {}, [&](int64_t i) { return std::fabs(four[i]); });
         for (int i = 0; i < 2; ++i) {
-          mask.clear(r, c + order[i]);
+          mask.drop(r, c + order[i]);
           if (zeroes_) w[static_cast<size_t>(r * info.k + c + order[i])] = 0;
         }
       }

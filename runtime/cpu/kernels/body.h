@@ -33,7 +33,7 @@ PITH_INLINE void unrolled(F f) {
 
 #define PITH_BY_FLOATS(f) f<F32>, f<F16>, f<BF16>, f<F8E4M3>, f<F8E5M2>
 #define PITH_BY_CODES(f) \
-  { PITH_BY_FLOATS(f), f<Packed<4>>, f<I8> }
+  { PITH_BY_FLOATS(f), f<I8>, f<Packed<4>> }
 #define PITH_KERNEL_TABLE(name)                                                                  \
   {                                                                                              \
     name, gemm, transpose_panel, PITH_BY_CODES(decode_row), {PITH_BY_FLOATS(dot)},               \

@@ -1,16 +1,16 @@
 // Products of integer codes with int8 inputs: gemv of tiles, gemm of panels. Text of body.h.
 
-void unpack_tile(TileCode code, const uint8_t* codes, int64_t units, uint8_t* to) {
-  with_integers(code, [&]<TileCode c>() {
-    each_half<c>(codes, 0, 32 * units, [&](const Half& h, int64_t column) PITH_INLINED {
+void unpack_tile(NumberFormat format, const uint8_t* codes, int64_t units, uint8_t* to) {
+  with_integers(format, [&]<NumberFormat f>() {
+    each_half<f>(codes, 0, 32 * units, [&](const Half& h, int64_t column) PITH_INLINED {
       for (int i = 0; i < 4; ++i) store_bytes(to + 32 * column + 128 * i, h.c[i]);
     });
   });
 }
 
-void unpack_zeros(int bits, const uint8_t* from, int64_t units, int32_t* to) {
-  with_integers(static_cast<TileCode>(bits), [&]<TileCode code>() {
-    constexpr int b = bits_of(code);
+void unpack_zeros(NumberFormat format, const uint8_t* from, int64_t units, int32_t* to) {
+  with_integers(format, [&]<NumberFormat f>() {
+    constexpr int b = bits_of(f);
     for (int64_t i = 0; i < units; ++i) store_i32(to + 16 * i, unpack_codes<b>(from + 2 * b * i));
   });
 }
@@ -29,7 +29,7 @@ struct Groups {
   }
 };
 
-template <TileCode code, int M>
+template <NumberFormat format, int M>
 void int8_gemv_of(const IntTile& w, const IntBlocking& blocking, int64_t k, const IntInputs& x,
                   int64_t token, float* y, int64_t ldy, int64_t rows, bool accumulate) {
   const int8_t* const inputs = x.x + token * x.stride;
@@ -49,19 +49,21 @@ void int8_gemv_of(const IntTile& w, const IntBlocking& blocking, int64_t k, cons
       if (w.zeros) {
         zeros = load_i32(w.zeros + 16 * step);
       } else if (of_steps.begins()) {
-        zeros = unpack_codes<bits_of(code)>(w.packed_zeros + 2 * bits_of(code) * of_steps.group);
+        zeros =
+            unpack_codes<bits_of(format)>(w.packed_zeros + 2 * bits_of(format) * of_steps.group);
       }
       unrolled<M>([&](auto t) {
         part[2 * t] = few ? neg_mul16(zeros, x_sums[t]) : neg_mul(zeros, x_sums[t]);
         part[2 * t + 1] = zero_i32();
       });
-      each_half<code>(
+      each_half<format>(
           w.codes, step * blocking.step, min64(k, (step + 1) * blocking.step),
           [&](const Half& h, int64_t column) PITH_INLINED {
-            const uint8_t* const ahead = w.codes + column * (2 * bits_of(code)) + kAhead;
-            unrolled<(bits_of(code) + 1) / 2>([&](auto i) { __builtin_prefetch(ahead + 64 * i); });
+            const uint8_t* const ahead = w.codes + column * (2 * bits_of(format)) + kAhead;
+            unrolled<(bits_of(format) + 1) / 2>(
+                [&](auto i) { __builtin_prefetch(ahead + 64 * i); });
             unrolled<M>([&](auto t) {
-              dot16<value_bits(code)>(part + 2 * t, h.c, inputs + t * x.stride + column);
+              dot16<value_bits(format)>(part + 2 * t, h.c, inputs + t * x.stride + column);
             });
           });
       unrolled<M>([&](auto t) {
@@ -73,7 +75,7 @@ void int8_gemv_of(const IntTile& w, const IntBlocking& blocking, int64_t k, cons
     if (w.scales) {
       scales = load(w.scales + 16 * p);
     } else if (of_pieces.begins()) {
-      if constexpr (code == TileCode::kE2M1)
+      if constexpr (format == NumberFormat::kE2M1)
         scales = load_e8m0(w.powers + 16 * of_pieces.group);
       else
         scales = load_f16(w.half_scales + 16 * of_pieces.group);
@@ -89,8 +91,8 @@ void int8_gemv_of(const IntTile& w, const IntBlocking& blocking, int64_t k, cons
 void int8_gemv(const IntTile& w, const IntBlocking& blocking, int64_t k, const IntInputs& x,
                float* y, int64_t ldy, int64_t rows, bool accumulate) {
   by_tokens(x.m, [&]<int M>(int64_t t) {
-    with_integers(w.code, [&]<TileCode code>() {
-      int8_gemv_of<code, M>(w, blocking, k, x, t, y + t * ldy, ldy, rows, accumulate);
+    with_integers(w.format, [&]<NumberFormat format>() {
+      int8_gemv_of<format, M>(w, blocking, k, x, t, y + t * ldy, ldy, rows, accumulate);
     });
   });
 }

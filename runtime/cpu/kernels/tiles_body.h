@@ -7,8 +7,8 @@ struct Half {
 };
 
 // Bits that hold any integer of a code, as products see it.
-constexpr int value_bits(TileCode code) {
-  return is_tcq(code) ? 8 : code == TileCode::kE2M1 ? 5 : bits_of(code);
+constexpr int value_bits(NumberFormat format) {
+  return is_trellis(format) ? 8 : format == NumberFormat::kE2M1 ? 5 : bits_of(format);
 }
 
 // Trellis codes: the window of 16 bits of a column in the low half of its lane, hashed, and the sum
@@ -33,17 +33,17 @@ PITH_INLINE Bytes four_tcq_columns(const uint8_t* unit) {
   return or_(low, shift<-16>(high));
 }
 
-template <TileCode code, int half>
+template <NumberFormat format, int half>
 PITH_INLINE Half load_half(const uint8_t* unit) {
-  constexpr int bits = bits_of(code);
+  constexpr int bits = bits_of(format);
   Half h;
-  if constexpr (is_tcq(code)) {
+  if constexpr (is_trellis(format)) {
     unrolled<4>([&](auto i)
                     PITH_INLINED { h.c[i] = four_tcq_columns<bits, 16 * half + 4 * i>(unit); });
     return h;
   }
-  if constexpr (code == TileCode::kE2M1) {
-    h = load_half<TileCode::kInt4, half>(unit);
+  if constexpr (format == NumberFormat::kE2M1) {
+    h = load_half<NumberFormat::kInt4, half>(unit);
     for (auto& c : h.c) c = table_lookup(c);
     return h;
   }
@@ -80,63 +80,63 @@ PITH_INLINE Half load_half(const uint8_t* unit) {
 }
 
 // f(codes, column) of every half unit of columns [begin, end); begin is a multiple of 16.
-template <TileCode code, class F>
+template <NumberFormat format, class F>
 PITH_INLINE void each_half(const uint8_t* codes, int64_t begin, int64_t end, F f) {
-  constexpr int kUnit = 64 * bits_of(code);
+  constexpr int kUnit = 64 * bits_of(format);
   const uint8_t* unit = codes + static_cast<uint64_t>(begin) / 32 * kUnit;
   int64_t i = begin;
   if (i % 32 != 0 && i < end) {
-    f(load_half<code, 1>(unit), i);
+    f(load_half<format, 1>(unit), i);
     i += 16;
     unit += kUnit;
   }
   for (; i + 16 < end; i += 32, unit += kUnit) {
-    f(load_half<code, 0>(unit), i);
-    f(load_half<code, 1>(unit), i + 16);
+    f(load_half<format, 0>(unit), i);
+    f(load_half<format, 1>(unit), i + 16);
   }
-  if (i < end) f(load_half<code, 0>(unit), i);
+  if (i < end) f(load_half<format, 0>(unit), i);
 }
 
-// g<code>() for the code of a tile of integers, or of what becomes integers.
+// g<format>() for the code of a tile of integers, or of what becomes integers.
 template <class G>
-inline void with_integers(TileCode code, G g) {
-  switch (code) {
-    case TileCode::kE2M1:
-      return g.template operator()<TileCode::kE2M1>();
-    case TileCode::kInt2:
-      return g.template operator()<TileCode::kInt2>();
-    case TileCode::kInt3:
-      return g.template operator()<TileCode::kInt3>();
-    case TileCode::kInt4:
-      return g.template operator()<TileCode::kInt4>();
-    case TileCode::kInt5:
-      return g.template operator()<TileCode::kInt5>();
-    case TileCode::kInt6:
-      return g.template operator()<TileCode::kInt6>();
-    case TileCode::kTcq2:
-      return g.template operator()<TileCode::kTcq2>();
-    case TileCode::kTcq3:
-      return g.template operator()<TileCode::kTcq3>();
-    case TileCode::kTcq4:
-      return g.template operator()<TileCode::kTcq4>();
+inline void with_integers(NumberFormat format, G g) {
+  switch (format) {
+    case NumberFormat::kE2M1:
+      return g.template operator()<NumberFormat::kE2M1>();
+    case NumberFormat::kInt2:
+      return g.template operator()<NumberFormat::kInt2>();
+    case NumberFormat::kInt3:
+      return g.template operator()<NumberFormat::kInt3>();
+    case NumberFormat::kInt4:
+      return g.template operator()<NumberFormat::kInt4>();
+    case NumberFormat::kInt5:
+      return g.template operator()<NumberFormat::kInt5>();
+    case NumberFormat::kInt6:
+      return g.template operator()<NumberFormat::kInt6>();
+    case NumberFormat::kTcq2:
+      return g.template operator()<NumberFormat::kTcq2>();
+    case NumberFormat::kTcq3:
+      return g.template operator()<NumberFormat::kTcq3>();
+    case NumberFormat::kTcq4:
+      return g.template operator()<NumberFormat::kTcq4>();
     default:
-      return g.template operator()<TileCode::kInt8>();
+      return g.template operator()<NumberFormat::kInt8>();
   }
 }
 template <class G>
-inline void with_code(TileCode code, G g) {
-  if (code == TileCode::kNf4) return g.template operator()<TileCode::kNf4>();
-  with_integers(code, g);
+inline void with_format(NumberFormat format, G g) {
+  if (format == NumberFormat::kNf4) return g.template operator()<NumberFormat::kNf4>();
+  with_integers(format, g);
 }
 
 // f(values of the 16 rows, column, column % 4) for columns [begin, end).
-template <TileCode code, class F>
+template <NumberFormat format, class F>
 PITH_INLINE void each_column(const uint8_t* codes, int64_t begin, int64_t end, F f) {
-  each_half<code>(codes, begin, end, [&](const Half& h, int64_t column) PITH_INLINED {
+  each_half<format>(codes, begin, end, [&](const Half& h, int64_t column) PITH_INLINED {
     const auto g = [&]<int byte>(Bytes four, int64_t at) PITH_INLINED {
-      V16 v = byte_values<byte, code == TileCode::kNf4>(four);
-      if constexpr (code == TileCode::kE2M1) v = sub(v, set1(kE2M1Zero));
-      if constexpr (is_tcq(code)) v = sub(v, set1(kTcqZero));
+      V16 v = byte_values<byte, format == NumberFormat::kNf4>(four);
+      if constexpr (format == NumberFormat::kE2M1) v = sub(v, set1(kE2M1Zero));
+      if constexpr (is_trellis(format)) v = sub(v, set1(kTcqZero));
       f(v, at, Index<byte>());
     };
     for (int i = 0; i < 4; ++i) {
@@ -149,18 +149,18 @@ PITH_INLINE void each_column(const uint8_t* codes, int64_t begin, int64_t end, F
   });
 }
 
-template <TileCode code>
+template <NumberFormat format>
 void dequantize_tile_of(const GroupTile& tile, int64_t k, float* to) {
   for (int64_t begin = 0, g = 0; begin < k; begin += tile.group, ++g) {
     const V16 s = load(tile.scales + 16 * g);
     const V16 z = tile.zeros ? load(tile.zeros + 16 * g) : set1(0.0f);
-    each_column<code>(tile.codes, begin, min64(k, begin + tile.group),
-                      [&](V16 v, int64_t i, auto)
-                          PITH_INLINED { store(to + 32 * i, mul(s, sub(v, z))); });
+    each_column<format>(tile.codes, begin, min64(k, begin + tile.group),
+                        [&](V16 v, int64_t i, auto)
+                            PITH_INLINED { store(to + 32 * i, mul(s, sub(v, z))); });
   }
 }
 void dequantize_tile(const GroupTile& tile, int64_t k, float* to) {
-  with_code(tile.code, [&]<TileCode code>() { dequantize_tile_of<code>(tile, k, to); });
+  with_format(tile.format, [&]<NumberFormat format>() { dequantize_tile_of<format>(tile, k, to); });
 }
 
 float sum_of(const float* x, int64_t n) {
@@ -172,7 +172,7 @@ float sum_of(const float* x, int64_t n) {
 }
 
 // sum over groups of s * (sum of code * x - z * sum of x)
-template <TileCode code, int M>
+template <NumberFormat format, int M>
 void quant_gemv_of(const GroupTile& tile, int64_t k, const float* x, int64_t ldx, float* y,
                    int64_t ldy, int64_t rows, bool accumulate) {
   V16 total[M];
@@ -181,7 +181,7 @@ void quant_gemv_of(const GroupTile& tile, int64_t k, const float* x, int64_t ldx
     const int64_t end = min64(k, begin + tile.group);
     V16 part[4 * M];  // four of a token, so that additions need not wait for each other
     unrolled<4 * M>([&](auto i) { part[i] = set1(0.0f); });
-    each_column<code>(tile.codes, begin, end, [&](V16 v, int64_t i, auto place) PITH_INLINED {
+    each_column<format>(tile.codes, begin, end, [&](V16 v, int64_t i, auto place) PITH_INLINED {
       unrolled<M>([&](auto t) {
         V16& to = part[4 * t + place];
         to = mul_add(v, set1(x[t * ldx + i]), to);
@@ -218,8 +218,8 @@ void quant_gemv(const GroupTile& tile, int64_t k, const float* x, int64_t ldx, i
   by_tokens(m, [&]<int M>(int64_t t) {
     const float* const from = x + t * ldx;
     float* const to = y + t * ldy;
-    with_code(tile.code, [&]<TileCode code>() {
-      quant_gemv_of<code, M>(tile, k, from, ldx, to, ldy, rows, accumulate);
+    with_format(tile.format, [&]<NumberFormat format>() {
+      quant_gemv_of<format, M>(tile, k, from, ldx, to, ldy, rows, accumulate);
     });
   });
 }

@@ -14,29 +14,29 @@ namespace {
 PITH_DEVICE void write_row(const CachePlane& plane, int64_t row, int64_t d, const float* x) {
   const int64_t at = row * d;
   float scale = 1;
-  if (plane.type == CacheType::kInt8 || plane.type == CacheType::kFp8) {
+  if (plane.type == NumberFormat::kInt8 || plane.type == NumberFormat::kE4M3) {
     float top = 0;
     for (int64_t i = lane(); i < d; i += 32) top = larger(fabsf(x[i]), top);
     top = warp_reduce(top, larger);
-    scale = code_scale(top, plane.type == CacheType::kInt8 ? 127.0f : 448.0f);
+    scale = code_scale(top, plane.type == NumberFormat::kInt8 ? 127.0f : 448.0f);
     if (lane() == 0) plane.scales[row] = scale;
   }
   for (int64_t i = lane(); i < d; i += 32) {
     switch (plane.type) {
-      case CacheType::kF32:
+      case NumberFormat::kF32:
         static_cast<float*>(plane.rows)[at + i] = x[i];
         break;
-      case CacheType::kF16:
+      case NumberFormat::kF16:
         static_cast<uint16_t*>(plane.rows)[at + i] = float_half(x[i]);
         break;
-      case CacheType::kBF16:
+      case NumberFormat::kBF16:
         static_cast<uint16_t*>(plane.rows)[at + i] = float_bf16(x[i]);
         break;
-      case CacheType::kInt8:
+      case NumberFormat::kInt8:
         static_cast<int8_t*>(plane.rows)[at + i] =
             static_cast<int8_t>(scale > 0 ? round_int8(x[i] / scale) : 0.0f);
         break;
-      case CacheType::kFp8:
+      default:  // kE4M3
         static_cast<uint8_t*>(plane.rows)[at + i] = scale > 0 ? float_e4m3(x[i] / scale) : 0;
         break;
     }
@@ -45,7 +45,7 @@ PITH_DEVICE void write_row(const CachePlane& plane, int64_t row, int64_t d, cons
 
 constexpr int kTogether = 4;  // keys whose rows are on their way at once
 
-// Pairs of a head turned by the angles of its token, by one warp.
+// Rotates pairs of a head by the angles of its token, by one warp.
 PITH_DEVICE void apply_rope(float* x, const float* cosines, const float* sines, int64_t half,
                             bool interleaved) {
   for (int64_t i = lane(); i < half; i += 32) {
@@ -74,7 +74,7 @@ PITH_DEVICE void rotate(float* x, int64_t d) {
   sync_warp();
 }
 
-// A head normed, by one warp.
+// RMS norm of a head, by one warp.
 PITH_DEVICE void norm_head(float* x, int64_t d, const HeadNorm& norm) {
   float squares = 0;
   for (int64_t i = lane(); i < d; i += 32) squares = fmaf(x[i], x[i], squares);
@@ -120,7 +120,7 @@ PITH_KERNEL write_kv_kernel(WriteKv a) {
   }
 }
 
-// query[t, h] = (rotated part of q[t, h]) turned; key of t = that of kv[t] turned, norm(its vector)
+// query[t, h] = RoPE(q_rope[t, h]); key[t] = [RoPE(k_rope of kv[t]), norm(latent of kv[t])]
 //
 // norm    no weight: the vector is as it is
 // grid    x: tokens, y: heads of queries and the key by 4, a warp each, with head_dim floats of
@@ -168,38 +168,39 @@ struct FourOfCache {
       w[0] = load4(p);
     }
   }
-  PITH_MEMBER float get(CacheType type, int i) const {
+  PITH_MEMBER float get(NumberFormat type, int i) const {
     if constexpr (bytes == 4) {
       return bits_float(w[i]);
     } else if constexpr (bytes == 2) {
       const auto h = static_cast<uint16_t>(w[i / 2] >> (16 * (i % 2)));
-      return type == CacheType::kF16 ? half_float(h) : bf16_float(h);
+      return type == NumberFormat::kF16 ? half_float(h) : bf16_float(h);
     } else {
       const auto b = static_cast<uint8_t>(w[0] >> (8 * i));
-      return type == CacheType::kInt8 ? static_cast<float>(static_cast<int8_t>(b)) : e4m3_float(b);
+      return type == NumberFormat::kInt8 ? static_cast<float>(static_cast<int8_t>(b))
+                                         : e4m3_float(b);
     }
   }
 };
 
-// sums[t, h, chunk] = what the keys of one chunk give for a token and a head; the last to come
-// joins them, and the last of a token goes on. For the caches that attention_decode.cu does not
+// sums[t, h, chunk] = the partial online softmax over the keys of a chunk (flash-decoding), for a
+// token and a head; split_kv.cuh combines chunks. For caches that attention_decode.cu does not
 // take.
 //
 // q       [m, heads * d] f32
 // needs   heads a multiple of the cache's; d <= 256, of latent attention (value_bytes 0, keys are
 //         values) 640, a multiple of 4                                 (checked by the launcher)
-// sums    a key goes to warp key % 4, four keys of a warp under one maximum; scores are
-//         sums over 32 lanes by butterfly, and the warps' sums are joined in order: nothing depends
-//         on m or on the grid
+// sums    a key goes to warp key % 4, an online softmax step takes four keys of a warp; scores are
+//         sums over 32 lanes by butterfly, and warps are combined in order: nothing depends on m
+//         or on the grid
 // grid    split_kv.cuh, a head a block; 4 warps
 // bound   arithmetic: some 50 instructions of a warp a key
 template <int key_bytes, int value_bytes, int steps>
-PITH_KERNEL attend_kernel(Attend a) {
+PITH_KERNEL decode_attention_kernel(DecodeAttention a) {
   wait_for_previous();
   const ChunkKeys keys_of = keys_of_chunk(a, 1);
   if (keys_of.low >= keys_of.high) return;  // none of its keys are seen
   const int64_t d = a.cache.head_dim, kv_head = keys_of.first_head / (a.heads / a.cache.heads);
-  const CacheType value_type = value_bytes == 0 ? a.cache.keys.type : a.cache.values.type;
+  const NumberFormat value_type = value_bytes == 0 ? a.cache.keys.type : a.cache.values.type;
   float q[4 * steps], top = kLowest, total = 0, sums[4 * steps] = {};
 #pragma unroll
   for (int i = 0; i < 4 * steps; ++i) {
@@ -269,30 +270,32 @@ PITH_KERNEL attend_kernel(Attend a) {
     own[d] = top;
     own[d + 1] = total;
   }
-  finish_chunk(a, keys_of, 1);
+  combine_warps(a, keys_of, 1);
 }
 
 template <int key_bytes, int value_bytes>
-Status run_attend(const Attend& a, Stream stream) {
+Status run_decode(const DecodeAttention& a, Stream stream) {
   const int64_t d = a.cache.head_dim;
   const Grid grid{a.positions.m, a.heads, a.chunks, 32 * kWarps, chunk_shared_bytes(a, 1), true};
   if constexpr (value_bytes == 0) {
-    if (d > 256) return launch(attend_kernel<key_bytes, value_bytes, 5>, grid, stream, a);
+    if (d > 256) return launch(decode_attention_kernel<key_bytes, value_bytes, 5>, grid, stream, a);
   }
-  if (d > 128) return launch(attend_kernel<key_bytes, value_bytes, 2>, grid, stream, a);
-  return launch(attend_kernel<key_bytes, value_bytes, 1>, grid, stream, a);
+  if (d > 128) return launch(decode_attention_kernel<key_bytes, value_bytes, 2>, grid, stream, a);
+  return launch(decode_attention_kernel<key_bytes, value_bytes, 1>, grid, stream, a);
 }
 
-int bytes_of(CacheType type) {
-  return type == CacheType::kF32 ? 4 : type == CacheType::kF16 || type == CacheType::kBF16 ? 2 : 1;
+int bytes_of(NumberFormat type) {
+  return type == NumberFormat::kF32                                  ? 4
+         : type == NumberFormat::kF16 || type == NumberFormat::kBF16 ? 2
+                                                                     : 1;
 }
 template <int key_bytes>
-Status run_attend(const Attend& a, Stream stream) {
-  if (is_latent(a.cache)) return run_attend<key_bytes, 0>(a, stream);
+Status run_decode(const DecodeAttention& a, Stream stream) {
+  if (is_latent(a.cache)) return run_decode<key_bytes, 0>(a, stream);
   const int bytes = bytes_of(a.cache.values.type);
-  if (bytes == 4) return run_attend<key_bytes, 4>(a, stream);
-  if (bytes == 2) return run_attend<key_bytes, 2>(a, stream);
-  return run_attend<key_bytes, 1>(a, stream);
+  if (bytes == 4) return run_decode<key_bytes, 4>(a, stream);
+  if (bytes == 2) return run_decode<key_bytes, 2>(a, stream);
+  return run_decode<key_bytes, 1>(a, stream);
 }
 
 }  // namespace
@@ -318,18 +321,18 @@ Status write_latent_kv(const WriteLatentKv& a, Stream stream) {
                 stream, a);
 }
 
-Status attend(const Attend& a, Stream stream) {
+Status decode_attention(const DecodeAttention& a, Stream stream) {
   const int64_t d = a.cache.head_dim, most = is_latent(a.cache) ? 640 : 256;
   if (d < 4 || d > most || d % 4 != 0)
-    return refuse("attend: head_dim %ld, it takes multiples of 4 up to %ld", d, most);
+    return refuse("decode_attention: head_dim %ld, it takes multiples of 4 up to %ld", d, most);
   if (a.heads % a.cache.heads != 0)
-    return refuse("attend: %ld heads over %ld key heads", a.heads, a.cache.heads);
-  if (has_latent_tiles(a.cache)) return attend_latent(a, stream);
-  if (has_pages(a.cache)) return attend_pages(a, stream);
+    return refuse("decode_attention: %ld heads over %ld key heads", a.heads, a.cache.heads);
+  if (has_mla_kernel(a.cache)) return decode_attention_mla(a, stream);
+  if (has_mma_kernel(a.cache)) return decode_attention_mma(a, stream);
   const int bytes = bytes_of(a.cache.keys.type);
-  if (bytes == 4) return run_attend<4>(a, stream);
-  if (bytes == 2) return run_attend<2>(a, stream);
-  return run_attend<1>(a, stream);
+  if (bytes == 4) return run_decode<4>(a, stream);
+  if (bytes == 2) return run_decode<2>(a, stream);
+  return run_decode<1>(a, stream);
 }
 
 }  // namespace pith::cuda

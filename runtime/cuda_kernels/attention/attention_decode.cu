@@ -8,13 +8,13 @@
 namespace pith::cuda {
 namespace {
 
-constexpr int kMostHeads = 8;  // of a block
+constexpr int kMaxHeads = 8;  // of a block
 
 // The numbers of a cache in registers: pairs of bf16, or of f16, of which those of fp8 are 2^-8
 // times what they mean.
-template <CacheType type>
+template <NumberFormat type>
 struct Numbers {
-  static constexpr bool kBytes = type == CacheType::kInt8 || type == CacheType::kFp8;
+  static constexpr bool kBytes = type == NumberFormat::kInt8 || type == NumberFormat::kE4M3;
   static constexpr float kFactor = code_factor(type);
 
   // Eight neighbours of a row, as they lie.
@@ -50,7 +50,7 @@ struct Numbers {
   }
   // Two numbers, and what that leaves of them: 22 bits together, of bf16 16.
   PITH_MEMBER static void split(float a, float b, uint32_t* high, uint32_t* rest) {
-    if constexpr (type == CacheType::kBF16) {
+    if constexpr (type == NumberFormat::kBF16) {
       const uint16_t x = float_bf16(a), y = float_bf16(b);
       *high = static_cast<uint32_t>(y) << 16 | x;
       *rest = static_cast<uint32_t>(float_bf16(b - bf16_float(y))) << 16 |
@@ -62,7 +62,7 @@ struct Numbers {
     }
   }
   PITH_MEMBER static void multiply(float* d, const uint32_t* a, const uint32_t* b) {
-    if constexpr (type == CacheType::kBF16) {
+    if constexpr (type == NumberFormat::kBF16) {
       mma_bf16(d, a, b);
     } else {
       mma_f16(d, a, b);
@@ -70,14 +70,14 @@ struct Numbers {
   }
 };
 
-// sums[t, h, chunk] = what the keys of one chunk give for a token and up to 8 heads that share a
-// key head; the last to come joins them, and the last of a token goes on
+// sums[t, h, chunk] = the partial online softmax over the keys of a chunk (flash-decoding), for a
+// token and up to 8 heads that share a key head (GQA); split_kv.cuh combines chunks
 //
 // q       [m, heads * d] f32
 // cache   all but f32; d <= 64 kBlocks a multiple of 8                 (checked by the launcher)
 // sums    queries, and weights of keys, are two numbers each, in rows g and g + 8 of the first
 //         operand: 22 bits are multiplied (bf16 caches: 16), and summed in f32. Page i of a chunk
-//         goes to warp i % 4, a page under one maximum; the warps' sums are joined in order:
+//         goes to warp i % 4, an online softmax step takes a page; warps are combined in order:
 //         nothing depends on m or on the grid
 // grid    split_kv.cuh, `heads` a block; 4 warps
 // bound   memory: the rows of the chunk, read once
@@ -85,8 +85,8 @@ struct Numbers {
 // Second operands come from memory to registers as they are multiplied, for columns of keys, and of
 // the result, may have any order: lane 4 g + t has of key 8 n + g columns 32 b + 8 t to 8 t + 7,
 // and of values of keys 2 t, 2 t + 1, 2 t + 8 and 2 t + 9 columns 64 b + 8 g to 8 g + 7.
-template <CacheType key_type, CacheType value_type, int kBlocks>
-PITH_KERNEL attend_pages_kernel(Attend a, int32_t heads) {
+template <NumberFormat key_type, NumberFormat value_type, int kBlocks>
+PITH_KERNEL decode_attention_mma_kernel(DecodeAttention a, int32_t heads) {
   using Keys = Numbers<key_type>;
   using Values = Numbers<value_type>;
   constexpr bool kAhead = kBlocks <= 2;  // the registers have room for a page on its way
@@ -103,7 +103,7 @@ PITH_KERNEL attend_pages_kernel(Attend a, int32_t heads) {
       a.q + (keys_of.token * a.heads + keys_of.first_head + (g < heads ? g : 0)) * d;
   const auto q_at = [&](int column) { return load_four(q_of_lane, column, d); };
   float power = 1;
-  if constexpr (key_type != CacheType::kBF16) {
+  if constexpr (key_type != NumberFormat::kBF16) {
     float most = 0;
 #pragma unroll
     for (int b = 0; b < 4 * kBlocks; ++b) most = larger(absmax_of(q_at(16 * b + 4 * t)), most);
@@ -253,13 +253,13 @@ PITH_KERNEL attend_pages_kernel(Attend a, int32_t heads) {
       own[d + 1] = total;
     }
   }
-  finish_chunk(a, keys_of, heads);
+  combine_warps(a, keys_of, heads);
 }
 
-template <CacheType keys, CacheType values>
-Status run(const Attend& a, Stream stream) {
+template <NumberFormat keys, NumberFormat values>
+Status run(const DecodeAttention& a, Stream stream) {
   const int64_t d = a.cache.head_dim, shared = a.heads / a.cache.heads;
-  int32_t heads = kMostHeads;
+  int32_t heads = kMaxHeads;
   while (shared % heads != 0) --heads;
   const int64_t of_queries = (d <= 64    ? 1
                               : d <= 128 ? 2
@@ -272,37 +272,37 @@ Status run(const Attend& a, Stream stream) {
                   32 * kWarps,
                   of_queries > of_sums ? of_queries : of_sums,
                   true};
-  if (d <= 64) return launch(attend_pages_kernel<keys, values, 1>, grid, stream, a, heads);
-  if (d <= 128) return launch(attend_pages_kernel<keys, values, 2>, grid, stream, a, heads);
-  return launch(attend_pages_kernel<keys, values, 4>, grid, stream, a, heads);
+  if (d <= 64) return launch(decode_attention_mma_kernel<keys, values, 1>, grid, stream, a, heads);
+  if (d <= 128) return launch(decode_attention_mma_kernel<keys, values, 2>, grid, stream, a, heads);
+  return launch(decode_attention_mma_kernel<keys, values, 4>, grid, stream, a, heads);
 }
 
-template <CacheType keys>
-Status run(const Attend& a, Stream stream) {
+template <NumberFormat keys>
+Status run(const DecodeAttention& a, Stream stream) {
   switch (a.cache.values.type) {
-    case CacheType::kF16:
-      return run<keys, CacheType::kF16>(a, stream);
-    case CacheType::kBF16:
-      return run<keys, CacheType::kBF16>(a, stream);
-    case CacheType::kInt8:
-      return run<keys, CacheType::kInt8>(a, stream);
+    case NumberFormat::kF16:
+      return run<keys, NumberFormat::kF16>(a, stream);
+    case NumberFormat::kBF16:
+      return run<keys, NumberFormat::kBF16>(a, stream);
+    case NumberFormat::kInt8:
+      return run<keys, NumberFormat::kInt8>(a, stream);
     default:
-      return run<keys, CacheType::kFp8>(a, stream);
+      return run<keys, NumberFormat::kE4M3>(a, stream);
   }
 }
 
 }  // namespace
 
-Status attend_pages(const Attend& a, Stream stream) {
+Status decode_attention_mma(const DecodeAttention& a, Stream stream) {
   switch (a.cache.keys.type) {
-    case CacheType::kF16:
-      return run<CacheType::kF16>(a, stream);
-    case CacheType::kBF16:
-      return run<CacheType::kBF16>(a, stream);
-    case CacheType::kInt8:
-      return run<CacheType::kInt8>(a, stream);
+    case NumberFormat::kF16:
+      return run<NumberFormat::kF16>(a, stream);
+    case NumberFormat::kBF16:
+      return run<NumberFormat::kBF16>(a, stream);
+    case NumberFormat::kInt8:
+      return run<NumberFormat::kInt8>(a, stream);
     default:
-      return run<CacheType::kFp8>(a, stream);
+      return run<NumberFormat::kE4M3>(a, stream);
   }
 }
 

@@ -26,13 +26,13 @@ struct LatentWorkspace {
 };
 
 // Numbers 8 i to 8 i + 7 of a cached row as f16.
-template <CacheType type>
+template <NumberFormat type>
 PITH_DEVICE Bytes16 cached_halves(const void* rows, int64_t at) {
-  if constexpr (type == CacheType::kInt8 || type == CacheType::kFp8) {
+  if constexpr (type == NumberFormat::kInt8 || type == NumberFormat::kE4M3) {
     return eight_halves(type, rows, at);
   } else {
     Bytes16 v = load16(static_cast<const uint16_t*>(rows) + at);
-    if constexpr (type == CacheType::kBF16) {
+    if constexpr (type == NumberFormat::kBF16) {
 #pragma unroll
       for (int i = 0; i < 4; ++i)
         v.w[i] = half_pair(bits_float(v.w[i] << 16), bits_float(v.w[i] & 0xffff0000u));
@@ -42,7 +42,7 @@ PITH_DEVICE Bytes16 cached_halves(const void* rows, int64_t at) {
 }
 
 // Keys [first, first + kKeys), whole pages, to shared memory; 0 behind `last`.
-template <CacheType type, int kGroups>
+template <NumberFormat type, int kGroups>
 PITH_DEVICE void load_keys(const Cache& cache, int slot, int32_t first, int32_t last,
                            LatentWorkspace<kGroups>& workspace) {
   constexpr int kPieces = kDim / 8, kPage = static_cast<int>(kPageTokens);
@@ -54,7 +54,7 @@ PITH_DEVICE void load_keys(const Cache& cache, int slot, int32_t first, int32_t 
     for (int e = thread_index(); e < kPage * kPieces; e += block_threads()) {
       const int key = e / kPieces;
       uint16_t* const to = workspace.keys + (p * kPage + key) * kRow + e % kPieces * 8;
-      if constexpr (type == CacheType::kF16) {
+      if constexpr (type == NumberFormat::kF16) {
         copy_async16(to, static_cast<const uint16_t*>(cache.keys.rows) + row * kDim + 8 * e,
                      key <= left);
       } else {
@@ -63,7 +63,7 @@ PITH_DEVICE void load_keys(const Cache& cache, int slot, int32_t first, int32_t 
       }
     }
     for (int key = thread_index(); key < kPage; key += block_threads()) {
-      const bool scaled = type == CacheType::kInt8 || type == CacheType::kFp8;
+      const bool scaled = type == NumberFormat::kInt8 || type == NumberFormat::kE4M3;
       workspace.scales[p * kPage + key] = key > left ? 0.0f
                                           : scaled
                                               ? cache.keys.scales[row + key] * code_factor(type)
@@ -73,20 +73,21 @@ PITH_DEVICE void load_keys(const Cache& cache, int slot, int32_t first, int32_t 
   commit_copies();
 }
 
-// sums[t, h, chunk] = what the keys of one chunk give for a token and a head; the last to come
-// joins them. Of out, columns from kRotated on.
+// sums[t, h, chunk] = the partial online softmax over the keys of a chunk (flash-decoding), for a
+// token and a head; split_kv.cuh combines chunks. Columns of out from kRotated on.
 //
 // q       [m, heads * kDim] f32: what is rotated, then what meets the cached vector
 // cache   one head of kDim numbers, f16, bf16, int8 or fp8, which become f16 in shared memory;
 //         their scales multiply scores, and probabilities, less a power of two that the sums have
-// needs   a cache that has_latent_tiles() knows                        (checked by the launcher)
-// sums    f32; keys in tiles of 32, one after the other, with a maximum that goes on; queries and
-//         probabilities are rounded to f16. A result depends on the token and its position alone
+// needs   a cache that has_mla_kernel() takes                        (checked by the launcher)
+// sums    f32; keys in tiles of 32, an online softmax step each; queries and probabilities are
+//         rounded to f16. A result depends on the token and its position alone
 // grid    split_kv.cuh, 16 kGroups heads a block; 4 kGroups warps. A warp has 8 keys of the
 //         scores of 16 heads, then 128 columns of their sums
 // bound   up to some 32 heads memory: 1152 bytes a key in f16; then tensor cores
-template <CacheType type, int kGroups>
-PITH_KERNEL PITH_BLOCKS(32 * kWarps * kGroups, 4 / kGroups) attend_latent_kernel(Attend a) {
+template <NumberFormat type, int kGroups>
+PITH_KERNEL PITH_BLOCKS(32 * kWarps * kGroups, 4 / kGroups)
+    decode_attention_mla_kernel(DecodeAttention a) {
   wait_for_previous();
   const ChunkKeys of = keys_of_chunk(a, 16 * kGroups);
   if (of.low >= of.high) return;  // none of its keys are seen
@@ -220,11 +221,11 @@ PITH_KERNEL PITH_BLOCKS(32 * kWarps * kGroups, 4 / kGroups) attend_latent_kernel
     }
   }
   sync_block();
-  close_chunk(a, of, heads);
+  combine_if_last(a, of, heads);
 }
 
 template <int kGroups>
-Status run(const Attend& a, Stream stream) {
+Status run(const DecodeAttention& a, Stream stream) {
   const auto start = [&](auto kernel) {
     const int64_t workspace = sizeof(LatentWorkspace<kGroups>),
                   factors = 4 * 16 * kGroups * a.chunks;
@@ -234,27 +235,28 @@ Status run(const Attend& a, Stream stream) {
                   stream, a);
   };
   switch (a.cache.keys.type) {
-    case CacheType::kF16:
-      return start(attend_latent_kernel<CacheType::kF16, kGroups>);
-    case CacheType::kBF16:
-      return start(attend_latent_kernel<CacheType::kBF16, kGroups>);
-    case CacheType::kInt8:
-      return start(attend_latent_kernel<CacheType::kInt8, kGroups>);
+    case NumberFormat::kF16:
+      return start(decode_attention_mla_kernel<NumberFormat::kF16, kGroups>);
+    case NumberFormat::kBF16:
+      return start(decode_attention_mla_kernel<NumberFormat::kBF16, kGroups>);
+    case NumberFormat::kInt8:
+      return start(decode_attention_mla_kernel<NumberFormat::kInt8, kGroups>);
     default:
-      return start(attend_latent_kernel<CacheType::kFp8, kGroups>);
+      return start(decode_attention_mla_kernel<NumberFormat::kE4M3, kGroups>);
   }
 }
 
 }  // namespace
 
-Status attend_latent(const Attend& a, Stream stream) {
-  if (!has_latent_tiles(a.cache) || a.cache.heads != 1)
-    return refuse("attend_latent: a cache of %ld heads of %ld that is not latent", a.cache.heads,
-                  a.cache.head_dim);
+Status decode_attention_mla(const DecodeAttention& a, Stream stream) {
+  if (!has_mla_kernel(a.cache) || a.cache.heads != 1)
+    return refuse("decode_attention_mla: a cache of %ld heads of %ld that is not latent",
+                  a.cache.heads, a.cache.head_dim);
   if (a.halves.values != nullptr || a.bytes.values != nullptr)
-    return "attend_latent: it does not round its outputs for a GEMM";
-  if (a.chunks > most_chunks(1))
-    return refuse("attend_latent: %ld chunks of keys, it takes %ld", a.chunks, most_chunks(1));
+    return "decode_attention_mla: it does not round its outputs for a GEMM";
+  if (a.chunks > max_chunks(1))
+    return refuse("decode_attention_mla: %ld chunks of keys, it takes %ld", a.chunks,
+                  max_chunks(1));
   return a.heads > 16 ? run<2>(a, stream) : run<1>(a, stream);
 }
 

@@ -43,7 +43,7 @@ PITH_DEVICE void load_rows(const Cache& cache, const CachePlane& plane, int slot
       }
     }
   };
-  if (plane.type == CacheType::kF16) {
+  if (plane.type == NumberFormat::kF16) {
     each([&](int key, int piece, int64_t, int64_t at, bool valid) {
       copy_async16(to + key * kRow + 8 * piece, static_cast<const uint16_t*>(plane.rows) + at,
                    valid);
@@ -63,13 +63,13 @@ PITH_DEVICE void load_rows(const Cache& cache, const CachePlane& plane, int slot
 // cache   f16, int8 or fp8; codes become f16 in shared memory, their scales multiply scores and
 //         probabilities, less a power of two that the sums have
 // needs   head_dim == D; heads a multiple of the cache's              (checked by the launcher)
-// sums    f32; keys in tiles of KT, one after the other, with a maximum that goes on; q and
-//         probabilities are rounded to f16. Where its tile begins changes a token's result only by
+// sums    f32; keys in tiles of KT, an online softmax step each; q and probabilities are
+//         rounded to f16. Where its tile begins changes a token's result only by
 //         which of its scores share a tile with masked ones
 // grid    x: tiles of 64 queries, y: heads; 4 warps of 16 queries; two stages of kStageHalves
 // bound   arithmetic of tensor cores: 4 D multiply-adds a query and key
 template <int D, int KT>
-PITH_KERNEL attend_tiles_kernel(AttendTiles a) {
+PITH_KERNEL prefill_attention_kernel(PrefillAttention a) {
   wait_for_previous();
   auto* const keys = reinterpret_cast<uint16_t*>(shared_memory());
   uint16_t* const values = keys + KT * kKeyRow<D>;
@@ -249,19 +249,19 @@ PITH_KERNEL attend_tiles_kernel(AttendTiles a) {
 }
 
 template <int D, int KT>
-Status run(const AttendTiles& a, Stream stream) {
-  return launch(attend_tiles_kernel<D, KT>,
+Status run(const PrefillAttention& a, Stream stream) {
+  return launch(prefill_attention_kernel<D, KT>,
                 {a.count, a.heads, 1, kThreads, int64_t{4} * kStageHalves<D, KT> + 16 * KT}, stream,
                 a);
 }
 
 }  // namespace
 
-Status attend_tiles(const AttendTiles& a, Stream stream) {
-  if (!has_tiles(a.cache))
-    return refuse("attend_tiles: no kernel for a cache with head_dim %ld", a.cache.head_dim);
+Status prefill_attention(const PrefillAttention& a, Stream stream) {
+  if (!has_prefill_kernel(a.cache))
+    return refuse("prefill_attention: no kernel for a cache with head_dim %ld", a.cache.head_dim);
   if (a.heads % a.cache.heads != 0)
-    return refuse("attend_tiles: %ld heads over %ld key heads", a.heads, a.cache.heads);
+    return refuse("prefill_attention: %ld heads over %ld key heads", a.heads, a.cache.heads);
   switch (a.cache.head_dim) {
     case 64:
       return run<64, 64>(a, stream);

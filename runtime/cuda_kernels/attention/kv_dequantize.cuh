@@ -2,9 +2,9 @@
 // of values become, which is a power of two of sums.
 #pragma once
 
+#include "runtime/cuda_kernels/attention/attention.h"
 #include "runtime/cuda_kernels/device/device.cuh"
 #include "runtime/cuda_kernels/gemm/convert.cuh"
-#include "runtime/cuda_kernels/ops.h"
 
 namespace pith::cuda {
 
@@ -20,15 +20,15 @@ PITH_DEVICE uint32_t e4m3_pair(uint32_t word, int i) {
 }
 
 // The same of either type, and what they are to be multiplied by.
-PITH_DEVICE uint32_t code_pair(CacheType type, uint32_t word, int i) {
-  return type == CacheType::kInt8 ? int8_pair(word, i) : e4m3_pair(word, i);
+PITH_DEVICE uint32_t code_pair(NumberFormat type, uint32_t word, int i) {
+  return type == NumberFormat::kInt8 ? int8_pair(word, i) : e4m3_pair(word, i);
 }
-PITH_BOTH constexpr float code_factor(CacheType type) {
-  return type == CacheType::kFp8 ? 256.0f : 1.0f;
+PITH_BOTH constexpr float code_factor(NumberFormat type) {
+  return type == NumberFormat::kE4M3 ? 256.0f : 1.0f;
 }
 
 // Eight codes of a cached row as f16.
-PITH_DEVICE Bytes16 eight_halves(CacheType type, const void* rows, int64_t at) {
+PITH_DEVICE Bytes16 eight_halves(NumberFormat type, const void* rows, int64_t at) {
   const Bytes8 codes = load8(static_cast<const unsigned char*>(rows) + at);
   Bytes16 to;
 #pragma unroll

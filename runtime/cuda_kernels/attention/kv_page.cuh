@@ -1,8 +1,8 @@
-// Where the row of a token lies in a paged cache (ops.h).
+// Where the row of a token lies in a paged cache (attention.h).
 #pragma once
 
+#include "runtime/cuda_kernels/attention/attention.h"
 #include "runtime/cuda_kernels/device/device.cuh"
-#include "runtime/cuda_kernels/ops.h"
 
 namespace pith::cuda {
 

@@ -2,9 +2,9 @@
 // of chunks are combined.
 #pragma once
 
+#include "runtime/cuda_kernels/attention/attention.h"
 #include "runtime/cuda_kernels/device/device.cuh"
 #include "runtime/cuda_kernels/gemm/quantize_activations.cuh"
-#include "runtime/cuda_kernels/ops.h"
 
 namespace pith::cuda {
 namespace {
@@ -18,11 +18,11 @@ struct ChunkKeys {
   int64_t token, first_head;
   int32_t chunk, keys, slot, position, low, high;
 };
-PITH_DEVICE int32_t first_seen(const Attend& a, int32_t position) {
+PITH_DEVICE int32_t first_seen(const DecodeAttention& a, int32_t position) {
   const int64_t first = a.window > 0 ? position - a.window + 1 : 0;
   return first > 0 ? static_cast<int32_t>(first) : 0;
 }
-PITH_DEVICE ChunkKeys keys_of_chunk(const Attend& a, int heads) {
+PITH_DEVICE ChunkKeys keys_of_chunk(const DecodeAttention& a, int heads) {
   ChunkKeys k;
   k.token = block_x();
   k.first_head = block_y() * heads;
@@ -36,9 +36,9 @@ PITH_DEVICE ChunkKeys keys_of_chunk(const Attend& a, int heads) {
   return k;
 }
 
-// out = chunks [first, first + count) of a token and some heads, joined by a block. Shared memory:
-// a float a head and chunk.
-PITH_DEVICE void combine_chunks(const Attend& a, int64_t t, int64_t first_head, int heads,
+// out = chunks [first, first + count) of a token and some heads, combined by a block. Shared
+// memory: a float a head and chunk.
+PITH_DEVICE void combine_chunks(const DecodeAttention& a, int64_t t, int64_t first_head, int heads,
                                 int32_t first, int32_t count) {
   const int64_t d = a.cache.head_dim, behind = chunk_floats(d);
   auto* const factors = reinterpret_cast<float*>(shared_memory());
@@ -77,9 +77,9 @@ PITH_DEVICE void combine_chunks(const Attend& a, int64_t t, int64_t first_head, 
   }
 }
 
-// What a product takes of out[t], by a block.
+// Converts out[t] to the activations of the next GEMM, by a block.
 template <int kept, class Inputs>
-PITH_DEVICE void write_attended(const Inputs& to, const Attend& a, int64_t t) {
+PITH_DEVICE void convert_output(const Inputs& to, const DecodeAttention& a, int64_t t) {
   const int64_t n = a.heads * a.cache.head_dim;
   const float* const x = a.out + t * n;
   const auto row = row_of_block<kept>(to.stride, [&](int64_t i, int) {
@@ -94,18 +94,18 @@ PITH_DEVICE void write_attended(const Inputs& to, const Attend& a, int64_t t) {
   write_inputs(to, t, top, row);
 }
 template <class Inputs>
-PITH_DEVICE void write_attended(const Inputs& to, const Attend& a, int64_t t) {
+PITH_DEVICE void convert_output(const Inputs& to, const DecodeAttention& a, int64_t t) {
   constexpr int kKept = 8;
   if (to.stride <= 4 * 32 * kWarps * kKept) {
-    write_attended<kKept>(to, a, t);
+    convert_output<kKept>(to, a, t);
   } else {
-    write_attended<0>(to, a, t);
+    convert_output<0>(to, a, t);
   }
 }
 
-// Once the sums of a chunk are there: the last block of a head joins its chunks, the last of a
-// token goes on.
-PITH_DEVICE void close_chunk(const Attend& a, const ChunkKeys& k, int heads) {
+// Once the sums of a chunk are there: the last block of a head combines its chunks, the last of a
+// token converts the output for the next GEMM.
+PITH_DEVICE void combine_if_last(const DecodeAttention& a, const ChunkKeys& k, int heads) {
   const int32_t first = first_seen(a, k.position) / k.keys, count = k.position / k.keys - first + 1;
   int32_t* const counters = a.arrived + k.token * (a.heads + 1);
   auto* const told = reinterpret_cast<int32_t*>(shared_memory());
@@ -114,15 +114,15 @@ PITH_DEVICE void close_chunk(const Attend& a, const ChunkKeys& k, int heads) {
   if (a.halves.values == nullptr && a.bytes.values == nullptr) return;
   if (!comes_last(counters + a.heads, a.heads / heads, told)) return;
   if (a.halves.values != nullptr) {
-    write_attended(a.halves, a, k.token);
+    convert_output(a.halves, a, k.token);
   } else {
-    write_attended(a.bytes, a, k.token);
+    convert_output(a.bytes, a, k.token);
   }
 }
 
-// The sums of the warps of a block, in shared memory as [warp][heads][chunk_floats(d)] with maximum
-// and total behind them, joined in order to those of the chunk.
-PITH_DEVICE void finish_chunk(const Attend& a, const ChunkKeys& k, int heads) {
+// Combines the partial softmaxes of the warps of a block, in shared memory as
+// [warp][heads][chunk_floats(d)], in order to that of the chunk.
+PITH_DEVICE void combine_warps(const DecodeAttention& a, const ChunkKeys& k, int heads) {
   const auto d = static_cast<int>(a.cache.head_dim), behind = static_cast<int>(chunk_floats(d));
   auto* const all = reinterpret_cast<float*>(shared_memory());
   sync_block();
@@ -146,10 +146,10 @@ PITH_DEVICE void finish_chunk(const Attend& a, const ChunkKeys& k, int heads) {
     }
     to[(h * a.chunks + k.chunk) * behind + i] = sum;
   }
-  close_chunk(a, k, heads);
+  combine_if_last(a, k, heads);
 }
-// Shared memory of a block that attends for so many heads.
-inline int64_t chunk_shared_bytes(const Attend& a, int64_t heads) {
+// Shared memory of a decode block of so many heads.
+inline int64_t chunk_shared_bytes(const DecodeAttention& a, int64_t heads) {
   const int64_t of_sums = kWarps * heads * chunk_floats(a.cache.head_dim),
                 of_factors = heads * a.chunks;
   return 4 * (of_sums > of_factors ? of_sums : of_factors);

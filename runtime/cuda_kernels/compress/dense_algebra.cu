@@ -141,26 +141,26 @@ PITH_KERNEL PITH_BLOCKS(kThreads, 2) gemm_kernel(Gemm<T> g) {
   }
 }
 
-constexpr int64_t kMostLd = INT32_MAX / kThreads;
+constexpr int64_t kMaxLd = INT32_MAX / kThreads;
 
 template <class T, int kEach>
 Status run_gemm(const Gemm<T>& g, Stream stream) {
   constexpr int kTile = 16 * kEach;
   const Grid grid{(g.n + kTile - 1) / kTile, (g.m + kTile - 1) / kTile, 1, kThreads,
                   4 * kDepth * Steps<T, kTile>::kStride * static_cast<int64_t>(sizeof(T))};
-  if (grid.y > 65535 || g.k > INT32_MAX || g.a.ld > kMostLd || g.b.ld > kMostLd)
+  if (grid.y > 65535 || g.k > INT32_MAX || g.a.ld > kMaxLd || g.b.ld > kMaxLd)
     return "gemm: more than it takes";
   return launch(gemm_kernel<T, kEach>, grid, stream, g);
 }
 
-constexpr int kSide = static_cast<int>(kFactorTile);
+constexpr int kSide = static_cast<int>(kCholeskyTile);
 
 // a = U U^T, column after column from the last.
 //
 // grid    one block of 64 threads, thread i for row i
 // shared  the tile, rows 65 apart
 // bound   latency: 64 steps of up to 64 multiply-adds and two barriers
-PITH_KERNEL factor_kernel(FactorTile a) {
+PITH_KERNEL cholesky_kernel(CholeskyTile a) {
   double* const tile = reinterpret_cast<double*>(shared_memory());
   const int n = static_cast<int>(a.n), t = thread_index();
   for (int i = 0; i < n; ++i) {
@@ -194,7 +194,7 @@ PITH_KERNEL factor_kernel(FactorTile a) {
 // grid    x: rows / 64; 64 threads, a row each
 // shared  u and the rows, 65 apart
 // bound   latency of shared memory: 2016 dependent multiply-adds a row
-PITH_KERNEL solve_kernel(SolveTile a) {
+PITH_KERNEL triangular_solve_kernel(TriangularSolve a) {
   double* const u = reinterpret_cast<double*>(shared_memory());
   double* const x = u + kSide * 65;
   const int n = static_cast<int>(a.n), t = thread_index();
@@ -230,9 +230,8 @@ PITH_KERNEL reorder_kernel(Reorder a) {
   for (int64_t j = thread_index(); j < a.k; j += kThreads) {
     const int64_t column = a.order != nullptr ? a.order[j] : j;
     const double v = i == j ? static_cast<double>(a.diagonal[row]) + a.add
-                            : static_cast<double>(a.from[row * a.k + column]) * a.unit;
-    a.wide[i * a.k + j] = v;
-    if (a.f64_to_f32 != nullptr) a.f64_to_f32[i * a.k + j] = static_cast<float>(v);
+                            : static_cast<double>(a.from[row * a.k + column]) * a.scale;
+    a.to[i * a.k + j] = v;
   }
 }
 
@@ -240,7 +239,8 @@ PITH_KERNEL reorder_kernel(Reorder a) {
 PITH_KERNEL unit_upper_kernel(UnitUpper a) {
   const int64_t i = block_x();
   for (int64_t j = thread_index(); j < a.k; j += kThreads) {
-    a.unit[i * a.k + j] = j < i ? 0.0f : static_cast<float>(a.u[i * a.k + j] / a.u[j * a.k + j]);
+    a.feedback[i * a.k + j] =
+        j < i ? 0.0f : static_cast<float>(a.u[i * a.k + j] / a.u[j * a.k + j]);
   }
   const double d = a.u[i * a.k + i];
   if (thread_index() == 0) a.variance[i] = static_cast<float>(d * d);
@@ -303,16 +303,16 @@ Status gemm_f32(const Gemm<float>& g, Stream stream) {
   return tiles >= 128 ? run_gemm<float, 8>(g, stream) : run_gemm<float, 4>(g, stream);
 }
 Status gemm_f64(const Gemm<double>& g, Stream stream) { return run_gemm<double, 4>(g, stream); }
-Status factor_tile(const FactorTile& a, Stream stream) {
-  if (a.n < 1 || a.n > kFactorTile)
-    return refuse("cholesky: a tile of %ld, it takes %ld", a.n, kFactorTile);
-  return launch(factor_kernel, Grid{1, 1, 1, kSide, kTileBytes}, stream, a);
+Status cholesky_tile(const CholeskyTile& a, Stream stream) {
+  if (a.n < 1 || a.n > kCholeskyTile)
+    return refuse("cholesky: a tile of %ld, it takes %ld", a.n, kCholeskyTile);
+  return launch(cholesky_kernel, Grid{1, 1, 1, kSide, kTileBytes}, stream, a);
 }
-Status solve_tile(const SolveTile& a, Stream stream) {
-  if (a.n < 1 || a.n > kFactorTile)
-    return refuse("solve: a tile of %ld, it takes %ld", a.n, kFactorTile);
-  return launch(solve_kernel, Grid{(a.rows + kSide - 1) / kSide, 1, 1, kSide, 2 * kTileBytes},
-                stream, a);
+Status triangular_solve(const TriangularSolve& a, Stream stream) {
+  if (a.n < 1 || a.n > kCholeskyTile)
+    return refuse("solve: a tile of %ld, it takes %ld", a.n, kCholeskyTile);
+  return launch(triangular_solve_kernel,
+                Grid{(a.rows + kSide - 1) / kSide, 1, 1, kSide, 2 * kTileBytes}, stream, a);
 }
 Status reorder(const Reorder& a, Stream stream) {
   return launch(reorder_kernel, Grid{a.k, 1, 1, kThreads}, stream, a);

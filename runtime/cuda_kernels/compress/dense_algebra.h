@@ -25,38 +25,38 @@ struct Gemm {
   bool upper;
 };
 
-// An upper triangular U with U U^T = a, in its place. a [n, n], n up to kFactorTile, of which the
+// An upper triangular U with U U^T = a, in its place. a [n, n], n up to kCholeskyTile, of which the
 // upper triangle is read. *failed becomes 1 where a is not positive definite or not finite.
-inline constexpr int64_t kFactorTile = 64;
-struct FactorTile {
+inline constexpr int64_t kCholeskyTile = 64;
+struct CholeskyTile {
   double* a;
   int64_t ld, n;
   int32_t* failed;
 };
-// x u = b, or x u^T = b, for x in the place of b [rows, n]; u [n, n] upper, n up to kFactorTile.
-struct SolveTile {
+// x u = b, or x u^T = b, for x in the place of b [rows, n]; u [n, n] upper, n up to kCholeskyTile.
+struct TriangularSolve {
   const double* u;
   int64_t ldu, n;
   bool transposed;
   double* b;
   int64_t ldb, rows;
 };
-// wide[i, j] = from[order[i], order[j]] * unit off the diagonal; on it diagonal[order[i]] + add.
-// narrow, where it is there, is that in f32. [k, k] all; without an order, things stay in place.
+// to[i, j] = scale * from[order[i], order[j]] off the diagonal; on it diagonal[order[i]] + add. [k,
+// k] all; without an order, rows and columns stay in place.
 struct Reorder {
   const float* from;
   const int32_t* order;
   const float* diagonal;
   int64_t k;
-  double unit, add;
-  double* wide;
-  float* f64_to_f32;
+  double scale, add;
+  double* to;
 };
-// u / its diagonal, column by column, 0 below the diagonal; variance[i] = u[i, i]^2. [k, k].
+// The error feedback of GPTQ from a Cholesky factor u: feedback = u / its diagonal, column by
+// column, 0 below the diagonal; variance[i] = u[i, i]^2. [k, k].
 struct UnitUpper {
   const double* u;
   int64_t k;
-  float* unit;
+  float* feedback;
   float* variance;
 };
 // Converts n numbers.

@@ -1,5 +1,5 @@
-// GPTQ: rounding column after column, each telling later ones what it missed. A thread has a row;
-// what neighbouring threads read lies side by side.
+// GPTQ: rounds column after column and feeds the error of each back into later ones. A thread has a
+// row; what neighbouring threads read lies side by side.
 #include "runtime/cuda_kernels/compress/gptq.h"
 
 #include "runtime/cuda_kernels/device/device.cuh"
@@ -18,7 +18,7 @@ PITH_DEVICE float bound(float v, float low, float high) {
   return v > high ? high : v;
 }
 // `mantissa` bits behind the leading one, exponents from that of `least` on: adding 1.5 * 2^(e + 23
-// - mantissa) leaves the adder no more room than that.
+// - mantissa) leaves the adder no more bits than that.
 PITH_DEVICE float nearest_float(float v, int mantissa, float least, float top) {
   v = bound(v, -top, top);
   const uint32_t magnitude = float_bits(v) & 0x7f800000u, lowest = float_bits(least);
@@ -48,12 +48,12 @@ PITH_DEVICE float nearest(Levels levels, float v, float low, float high) {
 
 // What the file will hold of a scale.
 PITH_DEVICE float as_stored(const RoundedRows& r, int64_t row, float s) {
-  if (r.scales == StoredAs::kF32) return s;
+  if (r.scales == NumberFormat::kF32) return s;
   const int e = r.exponent[row];
   const float real = ldexpf(s, e);
   if (fabsf(real) < 0x1p-126f) return 0;
   float stored;
-  if (r.scales == StoredAs::kF16) {
+  if (r.scales == NumberFormat::kF16) {
     stored = half_float(float_half(real));
   } else {
     const uint32_t bits = float_bits(real);
@@ -195,14 +195,14 @@ PITH_KERNEL load_rows_kernel(LoadRows a) {
 PITH_KERNEL sweep_kernel(Sweep s) {
   const RoundedRows& r = s.r;
   float* const errors = reinterpret_cast<float*>(shared_memory()) + thread_index();
-  float* const free_ones = errors + kMostPlaces * kThreads;
+  float* const free_ones = errors + kMaxPlaces * kThreads;
   const int64_t row = block_x() * kThreads + thread_index();
   if (row >= r.rows) return;
   const float top = static_cast<float>((1 << r.bits) - 1);
-  const auto asked = [&](int64_t p, int64_t before) {
+  const auto with_feedback = [&](int64_t p, int64_t before) {
     float t = s.target[(p - s.begin) * r.rows + row];
     for (int64_t i = s.begin; i < before; ++i)
-      t = fmaf(errors[(i - s.begin) * kThreads], s.unit[i * r.k + p], t);
+      t = fmaf(errors[(i - s.begin) * kThreads], s.feedback[i * r.k + p], t);
     return t;
   };
   for (int64_t p = s.begin; p < s.end;) {
@@ -212,9 +212,9 @@ PITH_KERNEL sweep_kernel(Sweep s) {
     const int64_t at = g * r.rows + row;
     if (s.from != ScaleFrom::kGiven) {
       for (int64_t j = p; j < end; ++j) {
-        float x = asked(j, p);
+        float x = with_feedback(j, p);
         for (int64_t i = p; i < j; ++i)
-          x = fmaf(-free_ones[(i - p) * kThreads], s.unit[i * r.k + j], x);
+          x = fmaf(-free_ones[(i - p) * kThreads], s.feedback[i * r.k + j], x);
         free_ones[(j - p) * kThreads] = x;
       }
       for (int64_t j = p; j < end; ++j)
@@ -232,7 +232,7 @@ PITH_KERNEL sweep_kernel(Sweep s) {
     const float scale = r.scale[at], zero = r.zero[at], inverse = scale != 0 ? 1 / scale : 0;
     for (; p < end; ++p) {
       const float w = r.original[p * r.rows + row];
-      const float q = nearest(r.levels, (w + asked(p, p)) * inverse, -zero, top - zero);
+      const float q = nearest(r.levels, (w + with_feedback(p, p)) * inverse, -zero, top - zero);
       const float error = w - scale * q;
       errors[(p - s.begin) * kThreads] = error;
       r.error[p * r.rows + row] = error;
@@ -341,7 +341,7 @@ PITH_KERNEL refit_kernel(Refit a) {
 }
 
 constexpr int64_t blocks_of(int64_t n, int64_t threads) { return (n + threads - 1) / threads; }
-constexpr int64_t kPlacesBytes = kMostPlaces * kThreads * static_cast<int64_t>(sizeof(float));
+constexpr int64_t kPlacesBytes = kMaxPlaces * kThreads * static_cast<int64_t>(sizeof(float));
 
 }  // namespace
 
@@ -354,14 +354,14 @@ Status load_rows(const LoadRows& a, Stream stream) {
   return launch(load_rows_kernel, tiles, stream, a);
 }
 Status sweep(const Sweep& a, Stream stream) {
-  if (a.end - a.begin > kMostPlaces)
-    return refuse("sweep: %ld columns, it takes %ld", a.end - a.begin, kMostPlaces);
+  if (a.end - a.begin > kMaxPlaces)
+    return refuse("sweep: %ld columns, it takes %ld", a.end - a.begin, kMaxPlaces);
   return launch(sweep_kernel, Grid{blocks_of(a.r.rows, kThreads), 1, 1, kThreads, 2 * kPlacesBytes},
                 stream, a);
 }
 Status descend(const Descend& a, Stream stream) {
-  if (a.end - a.begin > kMostPlaces)
-    return refuse("descend: %ld columns, it takes %ld", a.end - a.begin, kMostPlaces);
+  if (a.end - a.begin > kMaxPlaces)
+    return refuse("descend: %ld columns, it takes %ld", a.end - a.begin, kMaxPlaces);
   return launch(descend_kernel, Grid{blocks_of(a.r.rows, kThreads), 1, 1, kThreads, kPlacesBytes},
                 stream, a);
 }

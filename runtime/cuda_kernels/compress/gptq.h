@@ -5,17 +5,16 @@
 
 #include <stdint.h>
 
+#include "formats/encodings/number_format.h"
+
 namespace pith::cuda {
 
-// What numbers are rounded to, in units of a scale: integers, floats of 8 bits, nf4.
-enum class Levels : int32_t { kIntegers, kE4M3, kE5M2, kNf4 };
-enum class StoredAs : int32_t { kF32, kF16, kBF16 };  // scales
 struct RoundedRows {
   int64_t rows, k;
   Levels levels;
   int32_t bits;  // of integers
   bool symmetric;
-  StoredAs scales;
+  NumberFormat scales;      // as they are stored: kF32, kF16 or kBF16
   const int32_t* group;     // [k]: which group a place belongs to; it does not fall
   const int32_t* exponent;  // [rows]: a row is its numbers here times 2^that
   const float* original;    // [k, rows]
@@ -34,18 +33,18 @@ struct LoadRows {
   float* original;
 };
 
-// Rounds places [begin, end), at most kMostPlaces. target [end - begin, rows] is what the errors of
-// places before `begin` add to the original; unit [k, k] and variance [k] are those of UnitUpper.
-// Scales are there already, or come from the range of each group, or from a search
+// Rounds places [begin, end), at most kMaxPlaces. target [end - begin, rows] is what the errors of
+// places before `begin` add to the original; feedback [k, k] and variance [k] are those of
+// UnitUpper. Scales are there already, or come from the range of each group, or from a search
 // (group_search.h).
 enum class ScaleFrom : int32_t { kGiven, kRange, kSearch };
-inline constexpr int64_t kMostPlaces = 128;
+inline constexpr int64_t kMaxPlaces = 128;
 struct Sweep {
   RoundedRows r;
   int64_t begin, end;
   ScaleFrom from;
   const float* target;
-  const float* unit;
+  const float* feedback;
   const float* variance;
 };
 
@@ -73,7 +72,7 @@ struct Refit {
   double* normal;
   double* right;
   double* next;
-  double* diagonal;  // [groups, rows]: room
+  double* diagonal;  // [groups, rows]: workspace
 };
 
 }  // namespace pith::cuda

@@ -26,8 +26,8 @@ PITH_DEVICE unsigned char* shared_memory() {
   return pith_shared;
 }
 
-// For kernels with Grid::early: returns when the kernel before this one has ended, and lets the next
-// begin.
+// For kernels with Grid::early: returns when the kernel before this one has ended, and lets the
+// next begin.
 PITH_DEVICE void wait_for_previous() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" : : : "memory");

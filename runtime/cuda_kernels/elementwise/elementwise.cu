@@ -10,7 +10,7 @@
 namespace pith::cuda {
 namespace {
 
-constexpr int kThreads = 256, kMostThreads = 1024;
+constexpr int kThreads = 256, kMaxThreads = 1024;
 
 PITH_DEVICE float* workspace() { return reinterpret_cast<float*>(shared_memory()); }
 constexpr int64_t kWorkspace = 32 * sizeof(float);
@@ -19,7 +19,7 @@ PITH_DEVICE float block_absmax(float v) { return block_reduce(v, workspace(), la
 
 // grid  x: tokens
 template <class T, int kept>
-PITH_KERNEL PITH_BLOCKS(kMostThreads, 1) to_inputs_kernel(T a) {
+PITH_KERNEL PITH_BLOCKS(kMaxThreads, 1) to_inputs_kernel(T a) {
   wait_for_previous();
   const int64_t t = block_x();
   const int64_t ldx = a.ldx > 0 ? a.ldx : a.n;
@@ -62,7 +62,7 @@ PITH_DEVICE float rms_factor(const Row& x, int64_t n, float eps) {
 
 // grid  x: tokens
 template <class T, int kept>
-PITH_KERNEL PITH_BLOCKS(kMostThreads, 1) norm_to_inputs_kernel(T a) {
+PITH_KERNEL PITH_BLOCKS(kMaxThreads, 1) norm_to_inputs_kernel(T a) {
   const auto weights =
       row_of_block<kept>(a.to.stride, [&](int64_t i, int) { return load_four(a.weight, i, a.n); });
   wait_for_previous();
@@ -83,7 +83,7 @@ PITH_KERNEL PITH_BLOCKS(kMostThreads, 1) norm_to_inputs_kernel(T a) {
 
 // grid  x: rows
 template <class T, int kept>
-PITH_KERNEL PITH_BLOCKS(kMostThreads, 1) norm_kernel(T a) {
+PITH_KERNEL PITH_BLOCKS(kMaxThreads, 1) norm_kernel(T a) {
   const auto weights =
       row_of_block<kept>(a.n, [&](int64_t i, int) { return load_four(a.weight, i, a.n); });
   wait_for_previous();
@@ -131,7 +131,7 @@ PITH_DEVICE float of_up(Activate how, float u) {
 
 // grid  x: tokens
 template <class T, int kept>
-PITH_KERNEL PITH_BLOCKS(kMostThreads, 1) activate_to_inputs_kernel(T a) {
+PITH_KERNEL PITH_BLOCKS(kMaxThreads, 1) activate_to_inputs_kernel(T a) {
   wait_for_previous();
   const int64_t t = block_x();
   float* const gate = a.gate + t * a.n;
@@ -170,22 +170,22 @@ PITH_DEVICE float value_at(const TileWeight& w, int64_t row, int64_t column) {
                (bits * (pair % (16 / bits)) + in_step % 2 * 16) &
            ((1u << bits) - 1);
   };
-  const Parts parts = parts_of(w.codes);
+  const Parts parts = parts_of(w.format);
   uint32_t code = part(w.low, parts.low);
   if (parts.high > 0) code |= part(w.high, parts.high) << parts.low;
-  if (w.codes == Codes::kF16) return half_float(static_cast<uint16_t>(code));
-  if (w.codes == Codes::kBF16) return bf16_float(static_cast<uint16_t>(code));
+  if (w.format == NumberFormat::kF16) return half_float(static_cast<uint16_t>(code));
+  if (w.format == NumberFormat::kBF16) return bf16_float(static_cast<uint16_t>(code));
 
   const int64_t group = w.group_shift == kWholeRow ? 0 : column / 16 >> w.group_shift;
   float scales[2];
   load_scales(w, tile, group, r, scales);
   const float scale = high_row ? scales[1] : scales[0];
-  if (w.codes == Codes::kNf4) return scale * kNf4Floats[code];
-  if (w.codes == Codes::kE2M1)
+  if (w.format == NumberFormat::kNf4) return scale * kNf4Floats[code];
+  if (w.format == NumberFormat::kE2M1)
     return scale * half_float(static_cast<uint16_t>((code & 8) << 12 | (code & 7) << 9)) *
-           kValueFactor<Codes::kE2M1>;
-  if (w.codes == Codes::kE4M3) return scale * e4m3_float(static_cast<uint8_t>(code));
-  if (w.codes == Codes::kE5M2) return scale * half_float(static_cast<uint16_t>(code << 8));
+           kValueFactor<NumberFormat::kE2M1>;
+  if (w.format == NumberFormat::kE4M3) return scale * e4m3_float(static_cast<uint8_t>(code));
+  if (w.format == NumberFormat::kE5M2) return scale * half_float(static_cast<uint16_t>(code << 8));
   const int64_t at = ((tile * w.groups + group) * 8 + r) * 2 + high_row;
   const int32_t zero = w.zeros ? w.zeros[at] : w.zero;
   return scale * static_cast<float>(static_cast<int32_t>(code) - zero);
@@ -216,7 +216,7 @@ using RowKernel = void (*)(T);
 template <class T>
 Status run_rows(const RowKernel<T> (&kernels)[5], int64_t m, int64_t n, const T& a, Stream stream) {
   const int64_t fours = (n + 3) / 4,
-                threads = fours < kMostThreads ? (fours + 31) / 32 * 32 : kMostThreads;
+                threads = fours < kMaxThreads ? (fours + 31) / 32 * 32 : kMaxThreads;
   const int64_t each = (fours + threads - 1) / threads;
   const int which = each == 1 ? 0 : each == 2 ? 1 : each <= 4 ? 2 : each <= 8 ? 3 : 4;
   return launch(kernels[which], {m, 1, 1, static_cast<int>(threads), kWorkspace, true}, stream, a);
@@ -266,7 +266,7 @@ Status norm(const Norm& a, Stream stream) {
 }
 Status cap(const Cap& a, Stream stream) { return launch(cap_kernel, rows(a.m), stream, a); }
 Status embed(const Embed& a, Stream stream) {
-  return launch(embed_kernel, {a.m, 1, 1, kMostThreads, kWorkspace, true}, stream, a);
+  return launch(embed_kernel, {a.m, 1, 1, kMaxThreads, kWorkspace, true}, stream, a);
 }
 Status gather(const Gather& a, Stream stream) {
   return launch(gather_kernel, rows(a.m), stream, a);

@@ -7,10 +7,10 @@
 namespace pith::cuda {
 
 // The factor of the f16 numbers of step_values (tile_codes.cuh).
-template <Codes codes>
-inline constexpr float kValueFactor = codes == Codes::kE4M3   ? 256.0f
-                                      : codes == Codes::kE2M1 ? 16384.0f
-                                                              : 1.0f;
+template <NumberFormat format>
+inline constexpr float kValueFactor = format == NumberFormat::kE4M3   ? 256.0f
+                                      : format == NumberFormat::kE2M1 ? 16384.0f
+                                                                      : 1.0f;
 
 PITH_CONSTANT uint16_t kNf4Halves[16] = {0xbc00, 0xb992, 0xb833, 0xb652, 0xb48d, 0xb1ea,
                                          0xadd4, 0x0000, 0x2d18, 0x3126, 0x33e0, 0x3568,
@@ -20,9 +20,9 @@ PITH_CONSTANT float kNf4Floats[16] = {
 };
 
 // The table of pairs of nf4 in shared memory, made by the whole block, 1 KiB; null for other codes.
-template <Codes codes>
+template <NumberFormat format>
 PITH_DEVICE const uint32_t* nf4_table() {
-  if constexpr (codes == Codes::kNf4) {
+  if constexpr (format == NumberFormat::kNf4) {
     auto* const table = reinterpret_cast<uint32_t*>(shared_memory());
     for (int i = thread_index(); i < 256; i += block_threads())
       table[i] = static_cast<uint32_t>(kNf4Halves[i / 16]) << 16 | kNf4Halves[i % 16];
@@ -75,9 +75,9 @@ PITH_DEVICE float code_scale(float absmax, float largest_code) {
 }
 
 // d += values x
-template <Codes codes>
+template <NumberFormat format>
 PITH_DEVICE void multiply(float* d, const uint32_t* values, const uint32_t* x) {
-  if constexpr (codes != Codes::kBF16) {
+  if constexpr (format != NumberFormat::kBF16) {
     mma_f16(d, values, x);
   } else {
     // An f16 has 11 bits: one bf16 and another for the rest hold them all.

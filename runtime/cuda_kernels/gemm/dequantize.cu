@@ -1,6 +1,6 @@
 // Weights dequantized to f16, e4m3 or int8 for cuBLAS, and the epilogues after it.
 #include "runtime/cuda_kernels/device/device.cuh"
-#include "runtime/cuda_kernels/gemm/dispatch_codes.cuh"
+#include "runtime/cuda_kernels/gemm/dispatch_format.cuh"
 #include "runtime/cuda_kernels/gemm/tile_codes.cuh"
 #include "runtime/cuda_kernels/launchers.h"
 #include "runtime/cuda_kernels/refuse.h"
@@ -15,29 +15,29 @@ constexpr int kThreads = 256;
 // to      [16 count, 128 stages] f16, row-major
 // grid    x: a warp a tile and stage, 8 warps
 // bound   memory: bytes of the codes read, 2 bytes a weight written
-template <Codes codes>
+template <NumberFormat format>
 PITH_KERNEL dequantize_kernel(Dequantize a) {
   const TileWeight& w = a.w;
-  const uint32_t* const table = nf4_table<codes>();
+  const uint32_t* const table = nf4_table<format>();
   const int64_t index = block_x() * (kThreads / 32) + warp();
   if (index >= a.count * w.stages) return;
   const int64_t tile = a.first + index / w.stages, stage = index % w.stages;
   const int g = lane() / 4, t = lane() % 4;
-  Lane<codes> now;
-  now.load(CodesOfLane<codes>(w, tile, lane()), static_cast<int32_t>(stage));
+  Lane<format> now;
+  now.load(CodesOfLane<format>(w, tile, lane()), static_cast<int32_t>(stage));
   uint16_t* const to = a.to + ((tile - a.first) * kTileRows + g) * w.stages * kStageColumns +
                        stage * kStageColumns + 4 * t;
   const int steps = group_steps(w.group_shift);
   const bool whole_row = w.group_shift == kWholeRow;
   float scales[2];
-  ZeroPoint<codes> zero_point;
+  ZeroPoint<format> zero_point;
 #pragma unroll
   for (int step = 0; step < 8; ++step) {
     if (step % steps == 0) {
       const int64_t group = whole_row ? 0 : (stage * 8 + step) / steps;
       load_scales(w, tile, group, g, scales);
-      scales[0] *= kValueFactor<codes>;
-      scales[1] *= kValueFactor<codes>;
+      scales[0] *= kValueFactor<format>;
+      scales[1] *= kValueFactor<format>;
       zero_point.set(w.zeros ? load2(w.zeros + ((tile * w.groups + group) * 8 + g) * 2)
                              : static_cast<uint32_t>(w.zero) * 0x101);
     }
@@ -49,7 +49,7 @@ PITH_KERNEL dequantize_kernel(Dequantize a) {
         const uint32_t pair = pair_values(now, 4 * step + 2 * i + half, zero_point, table);
         const auto value = [&](uint32_t bits) {
           const auto h = static_cast<uint16_t>(bits);
-          const float v = codes == Codes::kBF16 ? bf16_float(h) : half_float(h);
+          const float v = format == NumberFormat::kBF16 ? bf16_float(h) : half_float(h);
           return static_cast<uint32_t>(float_half(v * scales[half]));
         };
         four.w[i] = value(pair) | value(pair >> 16) << 16;
@@ -71,9 +71,11 @@ PITH_KERNEL unpack_bytes_kernel(UnpackBytes a) {
   const int64_t tile = index / w.stages, stage = index % w.stages;
   const int64_t row_bytes = w.stages * kStageColumns;
   const int g = lane() / 4, t = lane() % 4;
-  const uint32_t flip = w.codes == Codes::kInt8 ? 0x80808080u : 0;  // 128 more than it means
-  Lane<Codes::kInt8> now;
-  now.load(CodesOfLane<Codes::kInt8>(w, a.first + tile, lane()), static_cast<int32_t>(stage));
+  const uint32_t flip =
+      w.format == NumberFormat::kInt8 ? 0x80808080u : 0;  // 128 more than it means
+  Lane<NumberFormat::kInt8> now;
+  now.load(CodesOfLane<NumberFormat::kInt8>(w, a.first + tile, lane()),
+           static_cast<int32_t>(stage));
   auto* const to = static_cast<uint8_t*>(a.to) + (tile * kTileRows + g) * row_bytes +
                    stage * kStageColumns + 4 * t;
 #pragma unroll
@@ -103,7 +105,7 @@ PITH_KERNEL half_to_e4m3_kernel(HalfToE4M3 a) {
 }
 
 // grid  x: a thread an element of a row, y: tokens
-PITH_KERNEL int8_epilogue_kernel(Int8Epilogue a) {
+PITH_KERNEL gemm_8_epilogue_kernel(Gemm8Epilogue a) {
   const int64_t r = block_x() * kThreads + thread_index(), t = block_y();
   if (r >= a.n) return;
   const int64_t row = a.first + r, at = t * a.lds + r;
@@ -127,20 +129,20 @@ PITH_KERNEL epilogue_kernel(GemmEpilogue a) {
   *y = a.add ? *y + v : v;
 }
 
-template <Codes codes>
+template <NumberFormat format>
 Status run(const Dequantize& a, Stream stream) {
   const int64_t warps = a.count * a.w.stages;
-  return launch(dequantize_kernel<codes>, {(warps + 7) / 8, 1, 1, kThreads, 1024}, stream, a);
+  return launch(dequantize_kernel<format>, {(warps + 7) / 8, 1, 1, kThreads, 1024}, stream, a);
 }
 
 }  // namespace
 
 Status dequantize(const Dequantize& a, Stream stream) {
-  return by_codes(a.w.codes, [&](auto of) { return run<decltype(of)::codes>(a, stream); });
+  return by_format(a.w.format, [&](auto of) { return run<decltype(of)::format>(a, stream); });
 }
 
 Status unpack_bytes(const UnpackBytes& a, Stream stream) {
-  if (!has_bytes(a.w)) return refuse("unpack_bytes: codes %ld are not bytes", a.w.codes);
+  if (!has_bytes(a.w)) return refuse("unpack_bytes: format %ld are not bytes", a.w.format);
   const int64_t warps = a.count * a.w.stages;
   return launch(unpack_bytes_kernel, {(warps + 7) / 8, 1, 1, kThreads}, stream, a);
 }
@@ -149,9 +151,9 @@ Status half_to_e4m3(const HalfToE4M3& a, Stream stream) {
   return launch(half_to_e4m3_kernel, {(a.n / 8 + kThreads - 1) / kThreads, 1, 1, kThreads}, stream,
                 a);
 }
-Status int8_epilogue(const Int8Epilogue& a, Stream stream) {
-  if (a.m > 65535) return refuse("int8_epilogue: %ld tokens, it takes 65535", a.m);
-  return launch(int8_epilogue_kernel, {(a.n + kThreads - 1) / kThreads, a.m, 1, kThreads}, stream,
+Status gemm_8_epilogue(const Gemm8Epilogue& a, Stream stream) {
+  if (a.m > 65535) return refuse("gemm_8_epilogue: %ld tokens, it takes 65535", a.m);
+  return launch(gemm_8_epilogue_kernel, {(a.n + kThreads - 1) / kThreads, a.m, 1, kThreads}, stream,
                 a);
 }
 Status gemm_epilogue(const GemmEpilogue& a, Stream stream) {

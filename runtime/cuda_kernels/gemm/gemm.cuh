@@ -66,10 +66,10 @@ PITH_DEVICE void multiply_block(const TileWeight& w, const float* bias, const In
                                 bool add, float* y, int64_t ldy) {
   using Sum = typename Math::Sum;
   using Input = typename Math::Input;
-  constexpr Codes codes = Math::codes;
-  constexpr int kLow = parts_of(codes).low, kHigh = parts_of(codes).high,
+  constexpr NumberFormat format = Math::format;
+  constexpr int kLow = parts_of(format).low, kHigh = parts_of(format).high,
                 kRowBytes = static_cast<int>(input_row_bytes(sizeof(Input))),
-                kCodes = static_cast<int>(code_bytes(codes)),
+                kCodes = static_cast<int>(code_bytes(format)),
                 kOfTile = kCodes + static_cast<int>(kScaleBytes + kZeroBytes),
                 kTiles = static_cast<int>(kRowTiles);  // of a warp
   constexpr int kMine = kTiles * NT * 4;               // sums of a thread
@@ -78,14 +78,14 @@ PITH_DEVICE void multiply_block(const TileWeight& w, const float* bias, const In
   const int tile = place.tile + kTiles * warp();
   const int depth = plan.stages;
 
-  const uint32_t* const table = nf4_table<codes>();
-  unsigned char* const base = shared_memory() + (codes == Codes::kNf4 ? kNf4TableBytes : 0);
+  const uint32_t* const table = nf4_table<format>();
+  unsigned char* const base = shared_memory() + (format == NumberFormat::kNf4 ? kNf4TableBytes : 0);
   const auto kept = [&](int i) -> Sum& {
     return reinterpret_cast<Sum*>(base)[i * block_threads() + thread_index()];
   };
   unsigned char* const slots = base + (plan.splits == 1 ? kMine * block_threads() * 4 : 0);
   const int slot_bytes =
-                static_cast<int>(stage_bytes(codes, sizeof(Input), 8 * NT, block_threads() / 32)),
+                static_cast<int>(stage_bytes(format, sizeof(Input), 8 * NT, block_threads() / 32)),
             all_bytes = depth * slot_bytes;
 
   const int count = static_cast<int>(w.stages), of_part = static_cast<int>(stages_of_part(count)),
@@ -157,7 +157,7 @@ PITH_DEVICE void multiply_block(const TileWeight& w, const float* bias, const In
     const unsigned char* const inputs = slots + slot + g * kRowBytes;
     const unsigned char* const of_warp =
         slots + slot + 8 * NT * kRowBytes + kTiles * warp() * kOfTile;
-    Lane<codes> lanes[kTiles];
+    Lane<format> lanes[kTiles];
 #pragma unroll
     for (int i = 0; i < kGroups; ++i) {
       Sum part[kMine] = {};
@@ -255,21 +255,21 @@ PITH_KERNEL quant_gemm_kernel(typename Math::Args a) {
 }
 
 template <class Math>
-Status run_quant_gemm_blocks(const typename Math::Args& a, Stream stream) {
+Status run_gemm_blocks(const typename Math::Args& a, Stream stream) {
   const GemmPlan& p = a.plan;
   const Grid grid{blocks_of(a, p) * p.splits,
                   1,
                   1,
                   32 * p.warps,
-                  shared_bytes(Math::codes, sizeof(typename Math::Input), p),
+                  shared_bytes(Math::format, sizeof(typename Math::Input), p),
                   true};
   return by_group_steps<Math>(a.to[0].w, [&](auto steps) {
     constexpr int kSteps = decltype(steps)::value;
     if (p.tokens == 16) return launch(quant_gemm_kernel<Math, 2, kSteps>, grid, stream, a);
     if (p.tokens == 32) return launch(quant_gemm_kernel<Math, 4, kSteps>, grid, stream, a);
-    if constexpr (most_tokens(Math::codes, kSteps) == 64)
+    if constexpr (max_tokens(Math::format, kSteps) == 64)
       return launch(quant_gemm_kernel<Math, 8, kSteps>, grid, stream, a);
-    return refuse("quant_gemm: a plan of %ld tokens for codes %ld", p.tokens, Math::codes);
+    return refuse("quant_gemm: a plan of %ld tokens for format %ld", p.tokens, Math::format);
   });
 }
 

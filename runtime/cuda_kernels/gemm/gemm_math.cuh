@@ -4,8 +4,8 @@
 #pragma once
 
 #include "runtime/cuda_kernels/device/device.cuh"
+#include "runtime/cuda_kernels/gemm/quant_gemm.h"
 #include "runtime/cuda_kernels/gemm/tile_codes.cuh"
-#include "runtime/cuda_kernels/ops.h"
 #include "runtime/cuda_kernels/refuse.h"
 
 namespace pith::cuda {
@@ -13,16 +13,16 @@ namespace {
 
 // Values are exact in f16 (nf4 is rounded to it; bf16 weights meet inputs in two bf16 parts), their
 // sums those of mma in f32, a group at a time.
-template <Codes codes_>
+template <NumberFormat format_>
 struct F16Math {
-  static constexpr Codes codes = codes_;
+  static constexpr NumberFormat format = format_;
   using Args = QuantGemm;
   using Sum = float;
   using Input = uint16_t;
-  using ZeroPoint = cuda::ZeroPoint<codes>;
+  using ZeroPoint = cuda::ZeroPoint<format>;
   static constexpr int kStepsOfUnit = 1;
 
-  PITH_MEMBER static void values(const Lane<codes>& c, int unit, const ZeroPoint& zero_point,
+  PITH_MEMBER static void values(const Lane<format>& c, int unit, const ZeroPoint& zero_point,
                                  const uint32_t* table, uint32_t* to) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) to[i] = pair_values(c, 4 * unit + i, zero_point, table);
@@ -34,7 +34,7 @@ struct F16Math {
     to[1] = v.w[1];
   }
   PITH_MEMBER static void multiply(Sum* d, const uint32_t* values, const uint32_t* x) {
-    cuda::multiply<codes>(d, values, x);
+    cuda::multiply<format>(d, values, x);
   }
   PITH_MEMBER static void factors(Scales type, const uint32_t* raw, const float* of_rows, Sum* to) {
     scales_of(type, raw, of_rows, to);
@@ -45,7 +45,7 @@ struct F16Math {
   // y: of this row and a token whose inputs have this scale.
   PITH_MEMBER static void epilogue(const TileWeight&, const float* bias, int64_t row, float scale,
                                    bool add, Sum sum, float* y) {
-    float v = sum * scale * kValueFactor<codes>;
+    float v = sum * scale * kValueFactor<format>;
     if (bias) v += bias[row];
     *y = add ? *y + v : v;
   }
@@ -54,9 +54,9 @@ struct F16Math {
 // Sums are exact in int32. int8 codes are 128 more than what they mean; of others a zero below 2^7
 // is subtracted, a byte at a time. Four-bit codes lie in the order of columns 0 2 1 3, and so do
 // their inputs.
-template <Codes codes_>
+template <NumberFormat format_>
 struct Int8Math {
-  static constexpr Codes codes = codes_;
+  static constexpr NumberFormat format = format_;
   using Args = Int8Gemm;
   using Sum = int32_t;
   using Input = int8_t;
@@ -70,12 +70,12 @@ struct Int8Math {
     }
   };
 
-  PITH_MEMBER static void values(const Lane<codes>& c, int unit, const ZeroPoint& zero_point,
+  PITH_MEMBER static void values(const Lane<format>& c, int unit, const ZeroPoint& zero_point,
                                  const uint32_t*, uint32_t* to) {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const int step = 2 * unit + i;
-      if constexpr (codes == Codes::kInt8) {
+      if constexpr (format == NumberFormat::kInt8) {
         // A word has the codes of rows g and g + 8 in turns.
         const uint32_t first = c.low.w[2 * step], second = c.low.w[2 * step + 1];
         to[2 * i] = select_bytes(first, second, 0x6420) ^ 0x80808080u;
@@ -93,7 +93,7 @@ struct Int8Math {
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       to[i] = load4(of_token + 32 * unit + 16 * i + 4 * t);
-      if constexpr (codes == Codes::kInt4) to[i] = select_bytes(to[i], 0, 0x3120);
+      if constexpr (format == NumberFormat::kInt4) to[i] = select_bytes(to[i], 0, 0x3120);
     }
   }
   PITH_MEMBER static void multiply(Sum* d, const uint32_t* values, const uint32_t* x) {
@@ -132,11 +132,11 @@ struct Number {
 // run(Number<steps of a group of w>()), of those that weights of such codes may have.
 template <class Math, class Run>
 Status by_group_steps(const TileWeight& w, Run run) {
-  constexpr Codes c = Math::codes;
+  constexpr NumberFormat format = Math::format;
   constexpr bool halves = Math::kStepsOfUnit == 1,
-                 short_groups =
-                     c == Codes::kNf4 || (c <= Codes::kInt8 && (halves || c != Codes::kInt8)),
-                 stages = short_groups || c != Codes::kE2M1;
+                 short_groups = format == NumberFormat::kNf4 ||
+                                (is_integer(format) && (halves || format != NumberFormat::kInt8)),
+                 stages = short_groups || format != NumberFormat::kE2M1;
   switch (group_steps(w.group_shift)) {
     case 8:
       if constexpr (stages) return run(Number<8>());
@@ -145,12 +145,12 @@ Status by_group_steps(const TileWeight& w, Run run) {
       if constexpr (short_groups) return run(Number<4>());
       break;
     case 2:
-      if constexpr (short_groups || c == Codes::kE2M1) return run(Number<2>());
+      if constexpr (short_groups || format == NumberFormat::kE2M1) return run(Number<2>());
       break;
     default:
       if constexpr (short_groups && halves) return run(Number<1>());
   }
-  return refuse("quant_gemm: groups of %ld for codes %ld", int64_t{1} << w.group_shift, c);
+  return refuse("quant_gemm: groups of %ld for format %ld", int64_t{1} << w.group_shift, format);
 }
 
 }  // namespace

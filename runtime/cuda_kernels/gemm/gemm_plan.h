@@ -7,7 +7,7 @@
 // plan nor on the number of tokens.
 #pragma once
 
-#include "runtime/cuda_kernels/ops.h"
+#include "runtime/cuda_kernels/gemm/quant_gemm.h"
 
 namespace pith::cuda {
 
@@ -18,14 +18,15 @@ inline constexpr int64_t kRowTiles = 2;  // of a warp of a block
 inline constexpr int64_t kScaleBytes = 256, kZeroBytes = 128;
 inline constexpr int64_t kNf4TableBytes = 1024;
 // For more tokens a weight is dequantized to f16 once and multiplied by cuBLAS.
-inline constexpr int64_t kMostBlockTokens = 256;
+inline constexpr int64_t kMaxBlockTokens = 256;
 
 // Most tokens of a block whose accumulators fit the registers: fewer where scales are applied
 // often, or where codes take many steps to dequantize; 32 for experts always.
-PITH_BOTH constexpr int32_t most_tokens(Codes codes, int steps_of_group) {
-  return steps_of_group == 8 && codes != Codes::kInt2 && codes != Codes::kInt3 ? 64 : 32;
+PITH_BOTH constexpr int32_t max_tokens(NumberFormat format, int steps_of_group) {
+  return steps_of_group == 8 && format != NumberFormat::kInt2 && format != NumberFormat::kInt3 ? 64
+                                                                                               : 32;
 }
-inline constexpr int32_t kMostExpertTokens = 32;
+inline constexpr int32_t kMaxExpertTokens = 32;
 
 PITH_BOTH constexpr int64_t stages_of_part(int64_t stages) {
   return (stages + kParts - 1) / kParts;
@@ -36,22 +37,22 @@ PITH_BOTH constexpr int64_t stages_of_part(int64_t stages) {
 PITH_BOTH constexpr int64_t input_row_bytes(int64_t element) {
   return kStageColumns * element + (element == 2 ? 32 : 16);
 }
-PITH_BOTH constexpr int64_t code_bytes(Codes codes) {  // of a tile and a stage
-  return 32 * 8 * (parts_of(codes).low + parts_of(codes).high);
+PITH_BOTH constexpr int64_t code_bytes(NumberFormat format) {  // of a tile and a stage
+  return 32 * 8 * (parts_of(format).low + parts_of(format).high);
 }
-PITH_BOTH constexpr int64_t stage_bytes(Codes codes, int64_t element, int64_t tokens,
+PITH_BOTH constexpr int64_t stage_bytes(NumberFormat format, int64_t element, int64_t tokens,
                                         int64_t warps) {
   return tokens * input_row_bytes(element) +
-         warps * kRowTiles * (code_bytes(codes) + kScaleBytes + kZeroBytes);
+         warps * kRowTiles * (code_bytes(format) + kScaleBytes + kZeroBytes);
 }
 // Sums of one block for one part.
 PITH_BOTH constexpr int64_t sums_bytes(int64_t tokens, int64_t warps) {
   return warps * kRowTiles * kTileRows * tokens * 4;
 }
-PITH_BOTH constexpr int64_t shared_bytes(Codes codes, int64_t element, const GemmPlan& p) {
-  return (codes == Codes::kNf4 ? kNf4TableBytes : 0) +
+PITH_BOTH constexpr int64_t shared_bytes(NumberFormat format, int64_t element, const GemmPlan& p) {
+  return (format == NumberFormat::kNf4 ? kNf4TableBytes : 0) +
          (p.splits == 1 ? sums_bytes(p.tokens, p.warps) : 0) +
-         p.stages * stage_bytes(codes, element, p.tokens, p.warps);
+         p.stages * stage_bytes(format, element, p.tokens, p.warps);
 }
 
 // Blocks of a product but for splits.
@@ -75,14 +76,14 @@ template <class Product>
 GemmPlan plan_gemm(const Product& a, const Chip& chip) {
   GemmPlan p{8, 8, 4, 1};
   if (a.x.m <= 8) return p;
-  const Codes codes = a.to[0].w.codes;
+  const NumberFormat format = a.to[0].w.format;
   const int64_t element = sizeof(*a.x.values);
-  const int32_t most = most_tokens(codes, group_steps(a.to[0].w.group_shift));
+  const int32_t most = max_tokens(format, group_steps(a.to[0].w.group_shift));
   p.tokens = a.x.m <= 16 ? 16 : a.x.m <= 32 ? 32 : most;
-  if (parts_of(codes).low == 16) p.warps = 4;
+  if (parts_of(format).low == 16) p.warps = 4;
   const auto fits = [&](int32_t stages) {
     p.stages = stages;
-    return shared_bytes(codes, element, p) <= chip.shared_bytes;
+    return shared_bytes(format, element, p) <= chip.shared_bytes;
   };
   while (!fits(2) && p.warps > 1) p.warps /= 2;
   while (!fits(2) && p.tokens > 16) p.tokens /= 2;
@@ -113,7 +114,7 @@ inline GemmPlan plan_experts(const TileWeight& kind, int64_t tokens, const Chip&
   QuantGemm p{};
   p.to[0].w = kind;
   p.count = 1;
-  p.x.m = tokens <= 24 ? 16 : kMostExpertTokens;
+  p.x.m = tokens <= 24 ? 16 : kMaxExpertTokens;
   GemmPlan plan = plan_gemm(p, chip);
   plan.splits = 1;
   return plan;

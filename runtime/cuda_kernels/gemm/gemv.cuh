@@ -24,9 +24,9 @@ namespace pith::cuda {
 namespace {
 
 // The part of a stage that a lane loads ahead: codes, and scales and zeros of its groups.
-template <Codes codes, int kGroups>
+template <NumberFormat format, int kGroups>
 struct StageOfLane {
-  Lane<codes> lane;
+  Lane<format> lane;
   GroupOfLane groups[kGroups];
 };
 
@@ -35,22 +35,22 @@ template <class Math, int kSteps, class Inputs>
 PITH_DEVICE void multiply_part(const TileWeight& w, int64_t tile, const Inputs& x_of,
                                const uint32_t* table, typename Math::Sum* total) {
   using Sum = typename Math::Sum;
-  constexpr Codes codes = Math::codes;
+  constexpr NumberFormat format = Math::format;
   constexpr int kGroups = 8 / kSteps, kUnits = 8 / Math::kStepsOfUnit,
                 kUnitsOfGroup = kUnits / kGroups;
   // As many stages are loaded ahead as some 60 registers hold.
-  constexpr int kRegisters = 2 * (parts_of(codes).low + parts_of(codes).high) + 3 * kGroups,
+  constexpr int kRegisters = 2 * (parts_of(format).low + parts_of(format).high) + 3 * kGroups,
                 kAhead = 60 / kRegisters > 4   ? 4
                          : 60 / kRegisters < 2 ? 2
                                                : 60 / kRegisters;
   const int g = lane() / 4, t = lane() % 4;
-  const CodesOfLane<codes> from(w, tile, lane());
+  const CodesOfLane<format> from(w, tile, lane());
   const GroupsOfLane groups(w, tile, g);
   const auto stages = static_cast<int32_t>(w.stages),
              of_part = static_cast<int32_t>(stages_of_part(stages)), first = warp() * of_part,
              end = first + of_part < stages ? first + of_part : stages;
 
-  StageOfLane<codes, kGroups> ahead[kAhead];
+  StageOfLane<format, kGroups> ahead[kAhead];
   const auto load = [&](int slot, int32_t stage) {
     if (stage >= end) return;
     ahead[slot].lane.load(from, stage);
@@ -97,7 +97,7 @@ template <class Math, int kSteps, class Inputs>
 PITH_DEVICE void multiply_tile(const TileWeight& w, const float* bias, int64_t tile,
                                const Inputs& x_of, bool add, float* y, int64_t ldy) {
   using Sum = typename Math::Sum;
-  const uint32_t* const table = nf4_table<Math::codes>();
+  const uint32_t* const table = nf4_table<Math::format>();
   Sum total[4] = {};
   multiply_part<Math, kSteps>(w, tile, x_of, table, total);
 
@@ -125,7 +125,7 @@ PITH_KERNEL quant_gemv_kernel(typename Math::Args a) {
 }
 
 template <class Math>
-Status run_quant_gemm(const typename Math::Args& a, Stream stream) {
+Status run_gemv(const typename Math::Args& a, Stream stream) {
   int64_t tiles = 0;
   for (int i = 0; i < a.count; ++i) tiles += a.to[i].w.tiles;
   return by_group_steps<Math>(a.to[0].w, [&](auto steps) {

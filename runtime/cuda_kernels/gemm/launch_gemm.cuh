@@ -10,8 +10,7 @@ namespace {
 
 template <class Math>
 Status run_gemm(const typename Math::Args& a, Stream stream) {
-  return a.plan.tokens == 8 ? run_quant_gemm<Math>(a, stream)
-                            : run_quant_gemm_blocks<Math>(a, stream);
+  return a.plan.tokens == 8 ? run_gemv<Math>(a, stream) : run_gemm_blocks<Math>(a, stream);
 }
 
 }  // namespace

@@ -2,8 +2,8 @@
 #pragma once
 
 #include "runtime/cuda_kernels/device/device.cuh"
+#include "runtime/cuda_kernels/gemm/activations.h"
 #include "runtime/cuda_kernels/gemm/convert.cuh"
-#include "runtime/cuda_kernels/ops.h"
 
 namespace pith::cuda {
 namespace {
@@ -107,7 +107,7 @@ PITH_DEVICE RowOfBlock<kept, Make> row_of_block(int64_t n, Make make) {
 // numbers.
 template <class Row>
 PITH_DEVICE void write_inputs(const HalfInputs& to, int64_t t, float absmax, const Row& row) {
-  const bool floats = to.round == RoundTo::kE4M3, rounds = to.round != RoundTo::kHalf;
+  const bool floats = to.round == NumberFormat::kE4M3, rounds = to.round != NumberFormat::kF16;
   const float scale = rounds ? fixed_or(to.fixed, code_scale(absmax, floats ? 448.0f : 127.0f))
                              : half_scale(absmax);
   const float inverse = 1.0f / scale;

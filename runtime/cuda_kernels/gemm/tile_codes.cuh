@@ -46,9 +46,9 @@ struct Words {
 };
 
 // Where the codes of a lane lie, of a tile's first stage.
-template <Codes codes>
+template <NumberFormat format>
 struct CodesOfLane {
-  static constexpr Parts kParts = parts_of(codes);
+  static constexpr Parts kParts = parts_of(format);
   const unsigned char *low, *high;
 
   PITH_MEMBER CodesOfLane(const TileWeight& w, int64_t tile, int of_lane)
@@ -60,13 +60,13 @@ struct CodesOfLane {
                                     of_lane * Words<kParts.high>::kOfLane) {}
 };
 
-template <Codes codes>
+template <NumberFormat format>
 struct Lane {
-  static constexpr Parts kParts = parts_of(codes);
+  static constexpr Parts kParts = parts_of(format);
   Words<kParts.low> low;
   Words<kParts.high> high;
 
-  PITH_MEMBER void load(const CodesOfLane<codes>& from, int32_t stage) {
+  PITH_MEMBER void load(const CodesOfLane<format>& from, int32_t stage) {
     low.load(from.low + int64_t{stage} * Words<kParts.low>::kOfStage);
     if constexpr (kParts.high > 0)
       high.load(from.high + int64_t{stage} * Words<kParts.high>::kOfStage);
@@ -80,22 +80,20 @@ struct Lane {
   }
 };
 
-PITH_BOTH constexpr bool are_integers(Codes codes) { return codes <= Codes::kInt8; }
-
 // v 2^n; bits that fall out are forgotten.
 PITH_DEVICE uint32_t shifted(uint32_t v, int n) { return n < 0 ? v >> -n : v << n; }
 
 // What values of integers have too much in step_values, by the place of the code in a byte: of rows
 // g and g + 8, in both halves of a register.
-template <Codes codes>
+template <NumberFormat format>
 struct ZeroPoint {
-  static constexpr int kBits = parts_of(codes).low,
-                       kPlaces = are_integers(codes) && kBits < 8 ? 8 / kBits : 1;
+  static constexpr int kBits = parts_of(format).low,
+                       kPlaces = is_integer(format) && kBits < 8 ? 8 / kBits : 1;
   uint32_t minus[kPlaces][2];
 
   // `zeros`: bytes, of the two rows.
   PITH_MEMBER void set(uint32_t zeros) {
-    if constexpr (are_integers(codes)) {
+    if constexpr (is_integer(format)) {
       const uint32_t zero[2] = {select_bytes(zeros, 0, 0x4040), select_bytes(zeros, 0, 0x4141)};
 #pragma unroll
       for (int i = 0; i < kPlaces; ++i) {
@@ -114,24 +112,24 @@ struct ZeroPoint {
 // An integer at bit p of the f16 of 1024 makes it 1024 + code 2^p, so that one fused multiply-add,
 // exact, leaves code - zero. An e4m3 moved to the places of an f16 is 2^-8 times what it means, an
 // e2m1 2^-14.
-template <Codes codes>
-PITH_DEVICE uint32_t pair_values(const Lane<codes>& c, int pair, const ZeroPoint<codes>& zero_point,
-                                 const uint32_t* table) {
-  constexpr Parts kBits = parts_of(codes);
+template <NumberFormat format>
+PITH_DEVICE uint32_t pair_values(const Lane<format>& c, int pair,
+                                 const ZeroPoint<format>& zero_point, const uint32_t* table) {
+  constexpr Parts kBits = parts_of(format);
   constexpr int kPairs = 16 / kBits.low;  // of a word
   const uint32_t word = c.low.w[pair / kPairs];
   const int at = pair % kPairs * kBits.low;  // in a half of it
   if constexpr (kBits.low == 16) {
     return word;
-  } else if constexpr (codes == Codes::kE5M2) {
+  } else if constexpr (format == NumberFormat::kE5M2) {
     return shifted(word, 8 - at) & 0xff00ff00u;
-  } else if constexpr (codes == Codes::kE4M3) {
+  } else if constexpr (format == NumberFormat::kE4M3) {
     return and_or(shifted(word, 8 - at), 0x80008000u, shifted(word, 7 - at) & 0x3f803f80u);
-  } else if constexpr (codes == Codes::kE2M1) {
+  } else if constexpr (format == NumberFormat::kE2M1) {
     return and_or(shifted(word, 12 - at), 0x80008000u, shifted(word, 9 - at) & 0x0e000e00u);
-  } else if constexpr (codes == Codes::kNf4) {
+  } else if constexpr (format == NumberFormat::kNf4) {
     return table[(word >> at & 15) | (shifted(word, -12 - at) & 0xf0)];
-  } else if constexpr (codes == Codes::kInt8) {
+  } else if constexpr (format == NumberFormat::kInt8) {
     const uint32_t v = select_bytes(word, 0x64646464u, at == 0 ? 0x4240 : 0x4341);
     return half2_fma(v, 0x3c003c00u, zero_point.minus[0][pair % 2]);
   } else {

@@ -21,30 +21,11 @@
 
 #include <stdint.h>
 
-#ifdef __CUDACC__
-#define PITH_BOTH __host__ __device__
-#else
-#define PITH_BOTH
-#endif
+#include "formats/encodings/number_format.h"
 
 namespace pith::cuda {
 
 inline constexpr int64_t kTileRows = 16, kStageColumns = 128, kStepColumns = 16;
-
-enum class Codes : int32_t {
-  kInt2,
-  kInt3,
-  kInt4,
-  kInt5,
-  kInt6,
-  kInt8,  // integers: code - zero
-  kNf4,   // 4-bit normal floats
-  kE2M1,  // 4-bit floats
-  kE4M3,  // 8-bit floats
-  kE5M2,
-  kF16,
-  kBF16,
-};
 
 enum class Scales : int32_t {
   kNone,
@@ -55,7 +36,7 @@ enum class Scales : int32_t {
 };
 
 struct TileWeight {
-  Codes codes;
+  NumberFormat format;  // integers mean code - zero
   Scales scale_type;
   int64_t n, k;
   int64_t tiles, stages;
@@ -74,30 +55,33 @@ PITH_BOTH constexpr int64_t groups_of(int64_t stages, int32_t group_shift) {
   return group_shift == kWholeRow ? 1 : stages << (3 - group_shift);
 }
 
-// Bits of the two parts.
+// Bits of the two parts of a code; none of formats that no tile has.
 struct Parts {
   int low, high;
 };
-PITH_BOTH constexpr Parts parts_of(Codes codes) {
-  switch (codes) {
-    case Codes::kInt2:
+PITH_BOTH constexpr Parts parts_of(NumberFormat format) {
+  switch (format) {
+    case NumberFormat::kInt2:
       return {2, 0};
-    case Codes::kInt3:
+    case NumberFormat::kInt3:
       return {2, 1};
-    case Codes::kInt4:
-    case Codes::kNf4:
-    case Codes::kE2M1:
+    case NumberFormat::kInt4:
+    case NumberFormat::kNf4:
+    case NumberFormat::kE2M1:
       return {4, 0};
-    case Codes::kInt5:
+    case NumberFormat::kInt5:
       return {4, 1};
-    case Codes::kInt6:
+    case NumberFormat::kInt6:
       return {4, 2};
-    case Codes::kInt8:
-    case Codes::kE4M3:
-    case Codes::kE5M2:
+    case NumberFormat::kInt8:
+    case NumberFormat::kE4M3:
+    case NumberFormat::kE5M2:
       return {8, 0};
-    default:
+    case NumberFormat::kF16:
+    case NumberFormat::kBF16:
       return {16, 0};
+    default:
+      return {0, 0};
   }
 }
 
@@ -107,7 +91,7 @@ PITH_BOTH constexpr int group_steps(int32_t group_shift) {
 }
 // Whether the same kernel takes both.
 PITH_BOTH constexpr bool alike(const TileWeight& a, const TileWeight& b) {
-  return a.codes == b.codes && a.stages == b.stages &&
+  return a.format == b.format && a.stages == b.stages &&
          group_steps(a.group_shift) == group_steps(b.group_shift);
 }
 

@@ -55,8 +55,8 @@ PITH_KERNEL top_kernel(TopPass a) {
 }  // namespace
 
 Status top(const Top& a, Stream stream) {
-  if (a.k < 1 || a.k > kMostTop || a.k > a.n || a.n >= INT32_MAX)
-    return refuse("top: %ld of %ld logits, it takes %ld", a.k, a.n, kMostTop);
+  if (a.k < 1 || a.k > kMaxTop || a.k > a.n || a.n >= INT32_MAX)
+    return refuse("top: %ld of %ld logits, it takes %ld", a.k, a.n, kMaxTop);
   const auto chunks = [](int64_t n) { return (n + kTopChunk - 1) / kTopChunk; };
   uint64_t* const halves[] = {a.workspace, a.workspace + chunks(a.n) * a.k};
   TopPass pass{a.x, nullptr, a.n, a.k, nullptr};

@@ -1,5 +1,5 @@
 // MoE GEMV and grouped GEMM of the experts that tokens were routed to.
-#include "runtime/cuda_kernels/gemm/dispatch_codes.cuh"
+#include "runtime/cuda_kernels/gemm/dispatch_format.cuh"
 #include "runtime/cuda_kernels/gemm/launch_gemm.cuh"
 #include "runtime/cuda_kernels/refuse.h"
 
@@ -69,14 +69,14 @@ PITH_KERNEL moe_gemm_kernel(MoeGemm a) {
   }
 }
 
-template <Codes codes, int kSteps>
+template <NumberFormat format, int kSteps>
 Status run(const MoeGemv& a, Stream stream) {
-  return launch(moe_gemv_kernel<F16Math<codes>, kSteps>,
+  return launch(moe_gemv_kernel<F16Math<format>, kSteps>,
                 {a.of.like.tiles * a.of.count, a.pairs, 1, 32 * kParts, kParts * 4 * 32 * 4, true},
                 stream, a);
 }
 
-template <Codes codes, int kSteps>
+template <NumberFormat format, int kSteps>
 Status run(const MoeGemm& a, Stream stream) {
   const GemmPlan& p = a.plan;
   const int64_t rows = (a.of.like.tiles + kRowTiles * p.warps - 1) / (kRowTiles * p.warps);
@@ -84,14 +84,14 @@ Status run(const MoeGemm& a, Stream stream) {
                   a.experts,
                   1,
                   32 * p.warps,
-                  shared_bytes(codes, sizeof(uint16_t), p),
+                  shared_bytes(format, sizeof(uint16_t), p),
                   true};
-  constexpr int kMost = kMostExpertTokens / 8;
+  constexpr int kMax = kMaxExpertTokens / 8;
   if (a.first == nullptr)
-    return launch(moe_gemm_kernel<F16Math<codes>, kMost, kSteps, true>, grid, stream, a);
+    return launch(moe_gemm_kernel<F16Math<format>, kMax, kSteps, true>, grid, stream, a);
   if (p.tokens == 16)
-    return launch(moe_gemm_kernel<F16Math<codes>, 2, kSteps, false>, grid, stream, a);
-  return launch(moe_gemm_kernel<F16Math<codes>, kMost, kSteps, false>, grid, stream, a);
+    return launch(moe_gemm_kernel<F16Math<format>, 2, kSteps, false>, grid, stream, a);
+  return launch(moe_gemm_kernel<F16Math<format>, kMax, kSteps, false>, grid, stream, a);
 }
 
 template <class Product>
@@ -102,10 +102,10 @@ Status run_checked(Product a, Stream stream) {
   if (a.x.stride < a.of.like.stages * kStageColumns)
     return refuse("moe_gemm: activations of stride %ld for rows of %ld", a.x.stride,
                   a.of.like.stages * kStageColumns);
-  return by_codes(a.of.like.codes, [&](auto of) {
-    constexpr Codes codes = decltype(of)::codes;
-    return by_group_steps<F16Math<codes>>(
-        a.of.like, [&](auto steps) { return run<codes, decltype(steps)::value>(a, stream); });
+  return by_format(a.of.like.format, [&](auto of) {
+    constexpr NumberFormat format = decltype(of)::format;
+    return by_group_steps<F16Math<format>>(
+        a.of.like, [&](auto steps) { return run<format, decltype(steps)::value>(a, stream); });
   });
 }
 
@@ -121,7 +121,7 @@ Status moe_gemv(const MoeGemv& a, Stream stream) {
 }
 Status moe_gemm(const MoeGemm& a, Stream stream) {
   const GemmPlan& p = a.plan;
-  const bool planned = ((p.tokens == 16 && a.first != nullptr) || p.tokens == kMostExpertTokens) &&
+  const bool planned = ((p.tokens == 16 && a.first != nullptr) || p.tokens == kMaxExpertTokens) &&
                        p.warps >= 1 && p.warps <= 8 && p.stages >= 2 && p.stages <= 4 &&
                        p.splits == 1;
   return planned ? run_checked(a, stream) : "experts: a plan that is none";

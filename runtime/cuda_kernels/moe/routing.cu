@@ -11,8 +11,8 @@ constexpr int kThreads = 256;
 // And behind it, a score for each expert and each group.
 struct RouteWorkspace {
   double sums[32];
-  float value[32], logit[kMostChosen];
-  int32_t at[32], expert[kMostChosen];
+  float value[32], logit[kMaxChosen];
+  int32_t at[32], expert[kMaxChosen];
 };
 
 PITH_DEVICE double sigmoid(float x) { return 1 / (1 + exp(-static_cast<double>(x))); }
@@ -40,7 +40,7 @@ PITH_DEVICE void keep_best_groups(const Route& a, float* scores) {
   sync_warp();
 }
 
-// needs   chosen <= experts, kMostChosen; experts in groups alike     (checked by the launcher)
+// needs   chosen <= experts, kMaxChosen; experts in groups alike     (checked by the launcher)
 // sums    in f64: over the chosen from the likeliest on, or over all by lanes
 // grid    x: tokens; a warp
 // bound   latency: chosen * experts / 32 comparisons
@@ -191,8 +191,8 @@ PITH_KERNEL copy_columns_kernel(CopyColumns a) {
 }  // namespace
 
 Status route(const Route& a, Stream stream) {
-  if (a.chosen < 1 || a.chosen > a.experts || a.chosen > kMostChosen)
-    return refuse("route: %ld of %ld experts, it takes %ld", a.chosen, a.experts, kMostChosen);
+  if (a.chosen < 1 || a.chosen > a.experts || a.chosen > kMaxChosen)
+    return refuse("route: %ld of %ld experts, it takes %ld", a.chosen, a.experts, kMaxChosen);
   if (a.groups < 0 || (a.groups > 0 && a.experts % a.groups != 0))
     return refuse("route: %ld experts in %ld groups", a.experts, a.groups);
   const auto scores = static_cast<int64_t>(sizeof(float)) * (a.experts + a.groups);

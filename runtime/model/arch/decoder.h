@@ -17,6 +17,8 @@ proto::ModelSpec decoder_spec_gguf(const Checkpoint& checkpoint);
 
 // `parameters`: complete rope_parameters (read_hf_config) of a model for `context` tokens.
 proto::Rope rope_hf(const Json& parameters, uint64_t context, uint32_t head_dim);
+// The same from GGUF metadata ("llama.rope.freq_base", ...) and tensors of factors.
+proto::Rope rope_gguf(const Checkpoint& checkpoint, uint64_t context, uint32_t head_dim);
 // What YaRN multiplies scores by, or their parts, for a context `factor` times as long.
 double yarn_mscale(double factor, double mscale);
 proto::Activation activation_named(const std::string& name, const std::string& file);

@@ -1,11 +1,10 @@
 #include "runtime/model/arch/hf_config.h"
 
 #include <algorithm>
-#include <array>
-#include <cmath>
 
 #include "core/error.h"
 #include "formats/printable.h"
+#include "runtime/model/arch/hf_values.h"
 #include "runtime/model/spec.h"
 
 namespace pith {
@@ -140,168 +139,10 @@ constexpr Family kFamilies[] = {
      "num_local_experts", "n_routed_experts"},
 };
 
-// ---- Their types ------------------------------------------------------------------------------
-
-enum class Type : uint8_t {
-  kSize,  // at least 1
-  kSizeOrNone,
-  kCount,  // at least 0
-  kCountOrNone,
-  kPositive,  // a number
-  kPositiveOrNone,
-  kNotNegative,
-  kFlag,
-  kText,
-  kTexts,   // a list, or none
-  kCounts,  // a list, or none
-  kIds,     // a number, a list of them, or none: of tokens, any integers
-};
-const char* description(Type type) {
-  constexpr const char* kWords[] = {"a positive integer",
-                                    "a positive integer or null",
-                                    "an integer of 0 or more",
-                                    "an integer of 0 or more or null",
-                                    "a positive number",
-                                    "a positive number or null",
-                                    "a number of 0 or more",
-                                    "true or false",
-                                    "a string",
-                                    "a list of strings",
-                                    "a list of integers of 0 or more",
-                                    "an integer or a list of them"};
-  return kWords[static_cast<size_t>(type)];
-}
-
-struct KeyType {
-  const char* key;
-  Type type;
-};
-constexpr KeyType kTypes[] = {
-    {"vocab_size", Type::kSize},
-    {"hidden_size", Type::kSize},
-    {"intermediate_size", Type::kSize},
-    {"num_hidden_layers", Type::kCount},
-    {"num_attention_heads", Type::kSize},
-    {"num_key_value_heads", Type::kSizeOrNone},
-    {"head_dim", Type::kSizeOrNone},
-    {"max_position_embeddings", Type::kSize},
-    {"original_max_position_embeddings", Type::kSize},
-    {"hidden_act", Type::kText},
-    {"hidden_activation", Type::kText},
-    {"rms_norm_eps", Type::kNotNegative},
-    {"tie_word_embeddings", Type::kFlag},
-    {"bos_token_id", Type::kIds},
-    {"eos_token_id", Type::kIds},
-    {"attention_bias", Type::kFlag},
-    {"mlp_bias", Type::kFlag},
-    {"qkv_bias", Type::kFlag},
-    {"use_qk_norm", Type::kFlag},
-    {"use_bidirectional_attention", Type::kFlag},
-    {"rope_theta", Type::kPositive},
-    {"rope_local_base_freq", Type::kPositive},
-    {"rope_interleave", Type::kFlag},
-    {"partial_rotary_factor", Type::kNotNegative},
-    {"sliding_window", Type::kCountOrNone},
-    {"sliding_window_pattern", Type::kSize},
-    {"use_sliding_window", Type::kFlag},
-    {"max_window_layers", Type::kCount},
-    {"layer_types", Type::kTexts},
-    {"query_pre_attn_scalar", Type::kPositive},
-    {"final_logit_softcapping", Type::kPositiveOrNone},
-    {"attn_logit_softcapping", Type::kPositiveOrNone},
-    {"swiglu_limit", Type::kPositive},
-    {"swiglu_alpha", Type::kPositive},
-    {"kv_lora_rank", Type::kSize},
-    {"q_lora_rank", Type::kSizeOrNone},
-    {"qk_nope_head_dim", Type::kSize},
-    {"qk_rope_head_dim", Type::kSize},
-    {"v_head_dim", Type::kSize},
-    {"num_experts", Type::kCount},
-    {"num_local_experts", Type::kSize},
-    {"n_routed_experts", Type::kCountOrNone},
-    {"n_shared_experts", Type::kCountOrNone},
-    {"num_experts_per_tok", Type::kSizeOrNone},
-    {"moe_intermediate_size", Type::kSize},
-    {"shared_expert_intermediate_size", Type::kCount},
-    {"decoder_sparse_step", Type::kSize},
-    {"mlp_only_layers", Type::kCounts},
-    {"first_k_dense_replace", Type::kCount},
-    {"n_group", Type::kSizeOrNone},
-    {"topk_group", Type::kSizeOrNone},
-    {"topk_method", Type::kText},
-    {"norm_topk_prob", Type::kFlag},
-    {"routed_scaling_factor", Type::kPositive},
-};
-
-// The value `v`, for a message: as the file has it. dump() makes null of numbers that are not
-// finite.
-std::string shown(const Json& v) {
-  if (v.is_number_float() && !std::isfinite(v.get<double>())) {
-    const double d = v.get<double>();
-    return std::isnan(d) ? "NaN" : d > 0 ? "Infinity" : "-Infinity";
-  }
-  if (v.is_array()) return v.empty() ? "an empty list" : "a list";
-  if (v.is_object()) return "an object";
-  return v.is_string() ? printable(v.get<std::string>()) : v.dump();
-}
-[[noreturn]] void wrong(const std::string& key, const char* wanted, const Json& v) {
-  fail(ErrorKind::kCorrupt, "{}: \"{}\" should be {}, it is {}", kConfig, key, wanted, shown(v));
-}
-
-bool is_integer(const Json& v, int64_t least) {
-  return v.is_number_unsigned()
-             ? v.get<uint64_t>() >= static_cast<uint64_t>(std::max<int64_t>(least, 0))
-             : v.is_number_integer() && v.get<int64_t>() >= least;
-}
-bool is_number(const Json& v, bool zero) {
-  if (!v.is_number()) return false;
-  const double d = v.get<double>();
-  return std::isfinite(d) && (zero ? d >= 0 : d > 0);
-}
-bool is_list(const Json& v, bool (*good)(const Json&)) {
-  return v.is_null() || (v.is_array() && std::ranges::all_of(v, good));
-}
-bool has_type(const Json& v, Type type) {
-  constexpr auto kAnyInteger = [](const Json& i) { return i.is_number_integer(); };
-  switch (type) {
-    case Type::kSize:
-      return is_integer(v, 1);
-    case Type::kSizeOrNone:
-      return v.is_null() || is_integer(v, 1);
-    case Type::kCount:
-      return is_integer(v, 0);
-    case Type::kCountOrNone:
-      return v.is_null() || is_integer(v, 0);
-    case Type::kPositive:
-      return is_number(v, false);
-    case Type::kPositiveOrNone:
-      return v.is_null() || is_number(v, false);
-    case Type::kNotNegative:
-      return is_number(v, true);
-    case Type::kFlag:
-      return v.is_boolean();
-    case Type::kText:
-      return v.is_string();
-    case Type::kTexts:
-      return is_list(v, [](const Json& i) { return i.is_string(); });
-    case Type::kCounts:
-      return is_list(v, [](const Json& i) { return is_integer(i, 0); });
-    case Type::kIds:
-      return v.is_number_integer() || is_list(v, kAnyInteger);
-  }
-  return false;
-}
-
-// The value as the class has it.
-Json typed(const std::string& key, const Json& value) {
-  const auto* const row =
-      std::ranges::find_if(kTypes, [&](const KeyType& t) { return key == t.key; });
-  if (row == std::end(kTypes)) return value;
-  if (row->type == Type::kFlag && value.is_null()) return false;
-  if (!has_type(value, row->type)) wrong(key, description(row->type), value);
-  const bool size = row->type < Type::kPositive && !value.is_null();
-  return size ? Json(value.get<uint64_t>()) : value;
-}
+// Keys whose types depend on which of them are used (hf_rope.cc).
+constexpr std::string_view kRopeKeys[] = {"rope_parameters", "rope_theta", "rope_local_base_freq",
+                                          "partial_rotary_factor",
+                                          "original_max_position_embeddings"};
 
 // ---- Keys that no class of ours reads ---------------------------------------------------------
 
@@ -380,100 +221,6 @@ void check_layer_types(const Json& config, const Json& known, std::vector<std::s
   if (windows && !known.contains("layer_types")) pass_over("layer_types", notes);
 }
 
-// ---- RoPE -------------------------------------------------------------------------------------
-
-constexpr const char* kLayerTypes[] = {"full_attention", "sliding_attention"};
-constexpr std::string_view kRopeKeys[] = {"rope_parameters", "rope_theta", "rope_local_base_freq",
-                                          "partial_rotary_factor",
-                                          "original_max_position_embeddings"};
-
-// The object of this key, or null. An empty object counts as missing.
-Json object_of(const Json& config, const char* key) {
-  const Json* const v = json_find(config, key);
-  if (v == nullptr) return nullptr;
-  if (!v->is_object()) wrong(key, "an object", *v);
-  return *v;
-}
-
-// Completes the parameters of one kind of layer. `beside` may replace
-// original_max_position_embeddings.
-void complete_rope(const Json& beside, const Json& known, Json* p) {
-  Json type = p->contains("rope_type") ? (*p)["rope_type"] : p->value("type", Json("default"));
-  if (!type.is_string()) wrong("rope_type", "a string", type);
-  // Phi-3 called its own scaling so before it had a name.
-  if (known["model_type"] == "phi3" && (type == "su" || type == "yarn")) type = "longrope";
-  (*p)["rope_type"] = type;
-  (*p)["rope_theta"] = typed("rope_theta", (*p)["rope_theta"]);
-  if (type != "yarn" && type != "llama3" && type != "longrope") return;
-  const char* const key = "original_max_position_embeddings";
-  if (!p->contains(key)) (*p)[key] = known["max_position_embeddings"];
-  if (json_find(beside, key) != nullptr) (*p)[key] = beside[key];
-  (*p)[key] = typed(key, (*p)[key]);
-}
-
-// The part of a head that RoPE rotates, for families whose class reads it; other families rotate
-// the whole head, and transformers fails where there is a scaling as well.
-void complete_part(const Json& config, const Json& known, Json* p,
-                   std::vector<std::string>* notes) {
-  const char* const key = "partial_rotary_factor";
-  const bool read = known.contains(key);
-  Json part = p->contains(key)       ? (*p)[key]
-              : config.contains(key) ? config[key]
-                                     : known.value(key, Json());
-  if (part.is_null() && read && p->contains(key)) typed(key, part);
-  p->erase(key);
-  if (part.is_null()) return;
-  part = typed(key, part);
-  if (read) {
-    (*p)[key] = part;
-  } else if (part != 1) {
-    if ((*p)["rope_type"] != "default")
-      fail(ErrorKind::kUnsupported, "{}: \"{}\" is {}: that is not supported in this family",
-           kConfig, key, shown(part));
-    pass_over(key, notes);
-  }
-}
-
-// RoPE by type of layer: before transformers 5, layers with windows had rope_local_base_freq and no
-// scaling.
-Json rope_by_type(const Json& config, const Json& known, std::vector<std::string>* notes) {
-  const Json parameters = object_of(config, "rope_parameters"),
-             scaling = object_of(config, "rope_scaling");
-  Json out;
-  for (const char* const type : kLayerTypes) {
-    Json own = parameters.is_object() ? object_of(parameters, type) : Json();
-    if (own.is_null()) own = Json::object();
-    const bool local = type == kLayerTypes[1];
-    if (!local && scaling.is_object()) own.update(scaling);
-    if (!own.contains("rope_theta"))
-      own["rope_theta"] = known[local ? "rope_local_base_freq" : "rope_theta"];
-    own.erase("truncate");  // looked for one level above, where it is not
-    complete_rope(Json::object(), known, &own);
-    complete_part(config, known, &own, notes);
-    out[type] = own;
-  }
-  return out;
-}
-
-// rope_scaling replaces rope_parameters as a whole; members that are missing in it come from the
-// configuration.
-Json rope_of(const Json& config, const Json& known, std::vector<std::string>* notes) {
-  Json p = object_of(config, "rope_parameters");
-  if (p.is_null()) p = known.value("rope_parameters", Json::object());
-  if (const Json scaling = object_of(config, "rope_scaling");
-      scaling.is_object() && !scaling.empty())
-    p = scaling;
-  for (const char* const type : kLayerTypes) {
-    if (p.contains(type))
-      fail(ErrorKind::kUnsupported, "{}: rope_parameters by type of layer in this family", kConfig);
-  }
-  if (!p.contains("rope_theta")) p["rope_theta"] = known["rope_theta"];
-  const char* const original = "original_max_position_embeddings";
-  complete_rope(config.contains(original) ? config : known, known, &p);
-  complete_part(config, known, &p, notes);
-  return p;
-}
-
 // ---- Tokens -----------------------------------------------------------------------------------
 
 class Tokens {
@@ -532,12 +279,6 @@ void pass_over(const char* key, std::vector<std::string>* notes) {
   if (std::ranges::find(*notes, note) == notes->end()) notes->push_back(std::move(note));
 }
 
-const Json* rope_number(const Json& parameters, const char* key) {
-  const Json* const v = json_find(parameters, key);
-  if (v != nullptr && !is_number(*v, true)) wrong(key, "a number of 0 or more", *v);
-  return v;
-}
-
 Json read_hf_config(const Checkpoint& checkpoint, std::vector<std::string>* notes) {
   const Json config =
       text_part(checkpoint.config, json_string(checkpoint.config, "model_type", kConfig));
@@ -568,9 +309,7 @@ Json read_hf_config(const Checkpoint& checkpoint, std::vector<std::string>* note
   }
   check_foreign(config, known, notes);
   check_layer_types(config, known, notes);
-  known["rope_parameters"] = known.contains("rope_local_base_freq")
-                                 ? rope_by_type(config, known, notes)
-                                 : rope_of(config, known, notes);
+  known["rope_parameters"] = rope_parameters(config, known, notes);
   if (known.value("sliding_window", Json()) == 0 && known.value("use_sliding_window", true))
     notes->push_back(fmt::format("{}: a sliding_window of 0 is taken for none", kConfig));
   Tokens tokens(known["vocab_size"], notes);

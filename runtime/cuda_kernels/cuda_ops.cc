@@ -1,4 +1,4 @@
-#include "runtime/cuda_kernels/ops.h"
+#include "runtime/cuda_kernels/cuda_ops.h"
 
 #include "runtime/cuda_kernels/launchers.h"
 #include "runtime/cuda_kernels/memory.h"
@@ -15,8 +15,8 @@ constexpr bool one_of(int32_t v, int32_t most) { return v > 0 && v <= most && (v
 // the inputs, and a plan for so many tokens.
 template <class Product>
 Status check_gemm(const Product& a) {
-  if (a.count < 1 || a.count > kMostTargets)
-    return refuse("gemm: %ld weights, it takes %ld", a.count, kMostTargets);
+  if (a.count < 1 || a.count > kMaxTargets)
+    return refuse("gemm: %ld weights, it takes %ld", a.count, kMaxTargets);
   const TileWeight& first = a.to[0].w;
   for (int i = 0; i < a.count; ++i) {
     const TileWeight& w = a.to[i].w;
@@ -24,8 +24,8 @@ Status check_gemm(const Product& a) {
       return refuse("gemm: activations of stride %ld for rows of %ld", a.x.stride,
                     w.stages * kStageColumns);
     if (!alike(w, first))
-      return refuse("gemm: weights of codes %ld and %ld, or other groups or rows", w.codes,
-                    first.codes);
+      return refuse("gemm: weights of formats %ld and %ld, or other groups or rows", w.format,
+                    first.format);
   }
   const GemmPlan& p = a.plan;
   if (!one_of(p.tokens, 64) || p.tokens < 8 || (p.tokens == 8 && a.x.m > 8) ||
@@ -41,10 +41,20 @@ Status check_gemm(const Product& a) {
 
 Status quant_gemm(const QuantGemm& a, Stream stream) {
   if (const Status bad = check_gemm(a)) return bad;
-  const Codes c = a.to[0].w.codes;
-  if (c <= Codes::kInt4 || c == Codes::kNf4 || c == Codes::kE2M1) return gemm_w2_w4(a, stream);
-  if (c <= Codes::kInt8) return gemm_w5_w8(a, stream);
-  return gemm_float(a, stream);
+  switch (a.to[0].w.format) {
+    case NumberFormat::kInt2:
+    case NumberFormat::kInt3:
+    case NumberFormat::kInt4:
+    case NumberFormat::kNf4:
+    case NumberFormat::kE2M1:
+      return gemm_w2_w4(a, stream);
+    case NumberFormat::kInt5:
+    case NumberFormat::kInt6:
+    case NumberFormat::kInt8:
+      return gemm_w5_w8(a, stream);
+    default:
+      return gemm_float(a, stream);
+  }
 }
 Status int8_gemm(const Int8Gemm& a, Stream stream) {
   if (const Status bad = check_gemm(a)) return bad;
