@@ -102,7 +102,7 @@ void encode_kept(const RowJob& job, void (*encode)(const RowJob&)) {
 void store_tcq_row(const RowJob& job, const GroupLayout& l, int64_t r,
                    std::span<const float> scales, std::span<const uint16_t> windows) {
   store_windows(l, job.to, job.row + r, windows);
-  if (job.meant == nullptr) return;
+  if (job.row_hashes == nullptr) return;
   thread_local std::vector<float> row;
   row.resize(static_cast<size_t>(l.k));
   for (int64_t i = 0; i < l.k; ++i) {
@@ -110,7 +110,7 @@ void store_tcq_row(const RowJob& job, const GroupLayout& l, int64_t r,
     row[c] = scales[static_cast<size_t>(i / l.group)] *
              static_cast<float>(tcq_code(windows[c]) - kTcqZero);
   }
-  job.meant[r] = row_hash(row.data(), l.k);
+  note_row_hash(job, r, row.data());
 }
 
 std::span<const Method> methods() { return kTable; }

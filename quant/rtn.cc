@@ -118,7 +118,7 @@ void encode_mx(const RowJob& job) {
 // Trellis codes: a path for scales that fit the deviation of each group, then another for those that
 // lose least with the first.
 void encode_tcq(const RowJob& job) {
-  if (job.mask != nullptr)
+  if (!job.mask.empty())
     fail(ErrorKind::kUnsupported, "trellis codes have no exact zeros for weights that were pruned");
   const Encoding& e = job.encoding;
   const GroupLayout l(e, job.n, job.k);
@@ -127,7 +127,7 @@ void encode_tcq(const RowJob& job) {
   std::vector<uint16_t> windows(k);
   for (int64_t r = 0; r < job.rows; ++r) {
     const int exponent = scale_row(job.w + r * job.k, job.k, scaled.data());
-    fill_weights(job, scaled.data(), &weights);
+    fill_weights(job, r, scaled.data(), &weights);
     for (int64_t g = 0; g < l.groups; ++g) {
       const int64_t begin = l.group_begin(g), n = l.group_end(g) - begin;
       scales[static_cast<size_t>(g)] =
