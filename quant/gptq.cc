@@ -9,6 +9,7 @@
 #include "core/parallel.h"
 #include "quant/gptq_backends.h"
 #include "quant/gptq_rows.h"
+#include "quant/tcq_search.h"
 #include "runtime/cpu/kernels.h"
 
 namespace pith {
@@ -129,7 +130,7 @@ class Tile : private GptqRows {
                   decided = std::min(kTcqPiece, f_.k - first);
     thread_local Buffer<float> targets, feedback;
     targets.require(rows_ * columns);
-    feedback.require(columns * columns);
+    feedback.require(kTcqColumns * kTcqColumns);
     for (int64_t r = 0; r < rows_; ++r)
       std::copy_n(original_.data() + r * f_.k + first, columns, targets.data() + r * columns);
     for (const auto& b : host_.panels) {
@@ -140,7 +141,7 @@ class Tile : private GptqRows {
                     targets.data() + begin - first, columns, true);
       for (int64_t i = first; i < end; ++i) {
         std::copy_n(u + i * b.width(), end - begin,
-                    feedback.data() + (i - first) * columns + begin - first);
+                    feedback.data() + (i - first) * kTcqColumns + begin - first);
       }
     }
     uint16_t found[kTcqColumns];
@@ -160,7 +161,6 @@ class Tile : private GptqRows {
                       .scale = scales,
                       .cost = f_.variance.data() + first,
                       .feedback = feedback.data(),
-                      .stride = columns,
                       .survivors = survivors},
                      before, found);
       for (int64_t i = 0; i < decided; ++i) {

@@ -2,6 +2,8 @@
 #ifndef PITH_SCALAR_ONLY
 #include "quant/grid.h"
 
+#include <immintrin.h>
+
 #include <bit>
 
 #include "formats/encodings/int_group.h"
@@ -9,9 +11,21 @@
 namespace pith {
 namespace {
 #include "quant/grid_body.h"
+
+int64_t select_within(const float* x, int64_t n, float limit, uint16_t* which) {
+  const __m512 top = _mm512_set1_ps(limit);
+  int64_t count = 0;
+  for (int64_t i = 0; i < n; i += 16) {
+    for (uint32_t bits = _mm512_cmp_ps_mask(_mm512_loadu_ps(x + i), top, _CMP_LE_OQ); bits != 0;
+         bits &= bits - 1)
+      which[count++] = static_cast<uint16_t>(i + std::countr_zero(bits));
+  }
+  return count;
+}
 }  // namespace
 
-const GridKernels kGridAvx512 = {range, project, codes, sweep, descend};
+const GridKernels kGridAvx512 = {range,  project, codes,        sweep,         descend,
+                                 branch, least,   count_within, select_within, advance};
 
 }  // namespace pith
 #endif

@@ -171,3 +171,53 @@ void descend(const DescentJob& j) {
     j.kept == nullptr ? descend_with<false>(j, nearest) : descend_with<true>(j, nearest);
   });
 }
+
+template <int kBits>
+inline void branch_of(const BranchJob& j) {
+  constexpr int kBranches = 1 << kBits;
+  for (int64_t p = 0; p < j.count; ++p) {
+    const float* const v = j.values + (static_cast<int64_t>(j.row[p]) << kBits);
+    const float t = j.target[p], before = j.loss[p];
+    float* const to = j.out + (p << kBits);
+    for (int b = 0; b < kBranches; ++b) {
+      const float miss = t - j.scale * v[b];
+      to[b] = before + j.cost * (miss * miss);
+    }
+  }
+}
+void branch(const BranchJob& j) {
+  if (j.bits == 2) return branch_of<2>(j);
+  if (j.bits == 3) return branch_of<3>(j);
+  branch_of<4>(j);
+}
+
+float least(const float* x, int64_t n) {
+  float lanes[16];
+  for (int l = 0; l < 16; ++l) lanes[l] = x[l];
+  for (int64_t i = 16; i < n; i += 16) {
+    for (int l = 0; l < 16; ++l) lanes[l] = x[i + l] < lanes[l] ? x[i + l] : lanes[l];
+  }
+  float low = lanes[0];
+  for (int l = 1; l < 16; ++l) low = lanes[l] < low ? lanes[l] : low;
+  return low;
+}
+int64_t count_within(const float* x, int64_t n, float limit) {
+  int32_t lanes[16] = {};
+  for (int64_t i = 0; i < n; i += 16) {
+    for (int l = 0; l < 16; ++l) lanes[l] += x[i + l] <= limit ? 1 : 0;
+  }
+  int64_t sum = 0;
+  for (int l = 0; l < 16; ++l) sum += lanes[l];
+  return sum;
+}
+
+void advance(const AdvanceJob& j) {
+  for (int64_t p = 0; p < j.count; ++p) {
+    const float* const from = j.from + j.parent[p] * j.columns;
+    float* const to = j.to + p * j.columns;
+    const float e = j.error[p];
+    for (int64_t i = j.begin; i < j.columns; i += 16) {
+      for (int l = 0; l < 16; ++l) to[i + l] = from[i + l] + e * j.feedback[i + l];
+    }
+  }
+}

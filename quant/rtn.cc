@@ -13,6 +13,7 @@
 #include "formats/encodings/tcq.h"
 #include "quant/group_search.h"
 #include "quant/method.h"
+#include "quant/tcq_search.h"
 
 namespace pith {
 namespace {
@@ -139,8 +140,8 @@ void encode_tcq(const RowJob& job) {
       for (float& s : scales) s = std::ldexp(s, -exponent);
       for (int64_t i = 0; i < job.k; ++i)
         of_columns[static_cast<size_t>(i)] = scales[static_cast<size_t>(i / l.group)];
-      search_row(e.bits, 128, job.k, scaled.data(), of_columns.data(), weights.data(),
-                 windows.data());
+      search_windows_of_row(e.bits, 128, job.k, scaled.data(), of_columns.data(), weights.data(),
+                            windows.data());
     };
     search();
     for (int64_t g = 0; g < l.groups; ++g) {

@@ -256,7 +256,7 @@ void encode_tcq(const Encoding& e, int64_t n, int64_t k, int64_t row, int64_t ro
     store_scales(e, l, to, row + r, scales);
     for (int64_t i = 0; i < k; ++i)
       of_columns[static_cast<size_t>(i)] = scales[static_cast<size_t>(i / l.group)];
-    search_row(e.bits, 16, k, x, of_columns.data(), nullptr, windows.data());
+    search_row(e.bits, k, x, of_columns.data(), windows.data());
     store_windows(l, to, row + r, windows);
   }
 }

@@ -31,34 +31,9 @@ void store_windows(const GroupLayout& layout, MutablePlanes to, int64_t row,
 // codes [k], and 0 behind them up to a multiple of 32
 void load_tcq_codes(const Weight& w, const GroupLayout& layout, int64_t row, uint8_t* codes);
 
-// One search for the path of a piece of a row that loses least,
-//
-//   sum over columns j of cost[j] (t_j - q_j)^2,  t_j = target[j] + sum_{i<j} (original[i] - q_i) feedback[i, j]
-//
-// with q = scale (tcq_code - 126): plain rounding without feedback, and with it the loss of GPTQ
-// (quant/gptq.h). The M algorithm (Anderson and Mohan, 1984): of all paths so far the best
-// `survivors` go on; of paths with the same windows from here on, one.
-struct TcqSearch {
-  int bits;
-  int64_t columns;                  // at most kTcqColumns
-  const float* original;            // [columns]
-  const float* target;              // [columns]
-  const float* scale;               // [columns]
-  const float* cost;                // [columns], or null: 1
-  const float* feedback = nullptr;  // [columns, stride]
-  int64_t stride = 0;
-  int survivors = 128;  // at most kTcqSurvivors
-};
-// Columns of a piece of a row, and with those of the next that its end is chosen by.
-inline constexpr int64_t kTcqPiece = 64, kTcqColumns = 80;
-inline constexpr int kTcqSurvivors = 256;
-// window: that of the column before, or -1: there is none. windows [columns]. Returns the loss.
-double search_windows(const TcqSearch& job, int32_t window, uint16_t* windows);
-
-// A whole row without feedback, in pieces, each with a look at columns of the next: the values
-// scale[i] (tcq_code - 126) nearest to x [k]. cost [k] or null.
-void search_row(int bits, int survivors, int64_t k, const float* x, const float* scale,
-                const float* cost, uint16_t* windows);
+// The reference encoder's path for a row: of all paths the best 16 go on from column to column.
+// windows [k] of the values scale[i] (tcq_code - 126) near x [k]. quant/tcq_search.h finds better ones.
+void search_row(int bits, int64_t k, const float* x, const float* scale, uint16_t* windows);
 
 // The scale of a group of x [n] with weights of columns (null: 1) that fits its deviation.
 float tcq_scale(int bits, const float* x, const float* weights, int64_t n);
