@@ -27,9 +27,11 @@ namespace {
 std::vector<uint32_t> stored_mask_of(const RowJob& job, int64_t first, int64_t rows) {
   if (!job.encoding.is_sparse()) return {};
   const auto words = static_cast<size_t>(mask_words(job.k));
-  return filled_mask(
+  const auto mask = filled_mask(
       job.encoding.sparsity, job.k,
       job.mask.subspan(static_cast<size_t>(first) * words, static_cast<size_t>(rows) * words));
+  check_mask(job.encoding.sparsity, job.k, job.row + first, mask);
+  return mask;
 }
 
 }  // namespace

@@ -18,6 +18,8 @@ class GptqRows {
  public:
   // Rows [first, first + rows) of the job.
   GptqRows(const GptqFactor& f, const RowJob& job, int64_t first, int64_t rows);
+  GptqRows(const GptqRows&) = delete;
+  GptqRows& operator=(const GptqRows&) = delete;
 
   // The numbers, each row scaled by a power of two to a magnitude near 1, and what the mask keeps.
   void load();
