@@ -47,9 +47,10 @@ class GptqRows {
   float fp8_scale_of(int64_t r, const GptqFactor::Group& group) const;
   std::byte* fp8_scale_bytes(int64_t row, const GptqFactor::Group& group) const;
   void store_fp8();
-  // The numbers of row r [k] that are stored: all, or those of the kept columns.
+  // The numbers of row r [k] that are stored: all, or those of the kept columns, in `kept`.
   template <class T>
-  std::vector<T> stored_numbers(int64_t r, std::vector<T> row) const;
+  std::span<const T> stored_numbers(int64_t r, const std::vector<T>& row,
+                                    std::vector<T>* kept) const;
 
   const Encoding encoding_;           // of the values that are stored
   const std::vector<uint32_t> mask_;  // [rows, mask_words(k)] of a sparse encoding; or empty

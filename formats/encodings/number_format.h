@@ -102,8 +102,8 @@ constexpr NumberFormat int_format(int bits) {
   }
 }
 
-// What a number is rounded to, in units of its scale: integers from -zero to top - zero, or the
-// numbers of an 8-bit float or of NF4 (zero is 0).
+// The numbers that a method rounds to, in units of a scale: integers from -zero to top - zero, or
+// those of an 8-bit float or of NF4 (zero is 0).
 enum class Levels : int32_t { kIntegers, kE4M3, kE5M2, kNf4 };
 
 }  // namespace pith

@@ -9,47 +9,17 @@
 #include <cmath>
 #include <filesystem>
 
-#include "core/bytes.h"
-#include "core/file.h"
 #include "core/json.h"
 #include "quant/quantize_pass.h"
 #include "runtime/compress/driver.h"
-#include "tests/support/process.h"
-#include "tests/support/test_data.h"
-#include "tests/support/tiny_model.h"
+#include "tests/support/quantize_program.h"
 
 namespace pith {
 namespace {
 
-using Arguments = std::vector<std::string>;
 using testing::HasSubstr;
 using testing::Not;
-
-class QuantizeTypes : public testing::Test {
- protected:
-  QuantizeTypes() {
-    test::write_tiny_checkpoint(in(), test::tiny_config({.layers = 2, .vocab = 640}), DType::kF16);
-    std::filesystem::copy_file(test::fixture("golden/tokenizers/llama2_style.json"),
-                               folder_.file("in/tokenizer.json"));
-    std::string text;
-    for (int i = 0; i < 300; ++i) text += "the cat sat on mat " + std::to_string(i) + ". ";
-    write_file(text_file(), as_bytes(text));
-  }
-  std::string in() const { return folder_.file("in"); }
-  std::string out() const { return folder_.file("out.pith"); }
-  std::string text_file() const { return folder_.file("text.txt"); }
-  static test::ProcessResult pith(Arguments command) {
-    command.insert(command.begin(), PITH_PROGRAM);
-    return test::run_process(command);
-  }
-  test::ProcessResult quantize(const Arguments& more) const {
-    Arguments command = {"quantize", in(), out()};
-    command.insert(command.end(), more.begin(), more.end());
-    return pith(command);
-  }
-
-  test::TemporaryFolder folder_;
-};
+using QuantizeTypes = test::QuantizeProgram;
 
 TEST_F(QuantizeTypes, that_do_not_exist_are_usage_errors) {
   const struct {
