@@ -5,7 +5,7 @@
 #
 # Usage: bench/same_bytes.sh PITH [PITH2|TABLE]
 #   TABLE   what this script printed for another program
-#   ROWS=REGEX   only rows whose name matches       BUILD=build/release   where bin/tiny_checkpoint is
+#   ROWS=REGEX   only rows whose name matches       BUILD=build/release   where bin/tiny_checkpoint is (a target of its own)
 # Exits with 1 where something differs or fails. Rows whose model is not on this machine are skipped.
 set -euo pipefail
 

@@ -27,9 +27,11 @@ namespace {
 std::vector<uint32_t> stored_mask_of(const RowJob& job, int64_t first, int64_t rows) {
   if (!job.encoding.is_sparse()) return {};
   const auto words = static_cast<size_t>(mask_words(job.k));
-  return filled_mask(
+  const auto mask = filled_mask(
       job.encoding.sparsity, job.k,
       job.mask.subspan(static_cast<size_t>(first) * words, static_cast<size_t>(rows) * words));
+  check_mask(job.encoding.sparsity, job.k, job.row + first, mask);
+  return mask;
 }
 
 }  // namespace
@@ -171,9 +173,11 @@ void GptqRows::fix_largest_scales() {
 }
 
 template <class T>
-std::vector<T> GptqRows::stored_numbers(int64_t r, std::vector<T> row) const {
+std::span<const T> GptqRows::stored_numbers(int64_t r, const std::vector<T>& row,
+                                            std::vector<T>* kept) const {
   if (mask_.empty()) return row;
-  return gather_kept(columns_.sparsity, f_.k, 1, mask_row(mask_, f_.k, r), row.data(), f_.k);
+  *kept = gather_kept(columns_.sparsity, f_.k, 1, mask_row(mask_, f_.k, r), row.data(), f_.k);
+  return *kept;
 }
 
 void GptqRows::store() {
@@ -181,7 +185,7 @@ void GptqRows::store() {
   if (is_fp8(encoding_)) return store_fp8();
   const auto groups = f_.groups.size();
   std::vector<float> scales(groups);
-  std::vector<uint8_t> zeros(groups), codes(static_cast<size_t>(f_.k));
+  std::vector<uint8_t> zeros(groups), codes(static_cast<size_t>(f_.k)), kept;
   for (int64_t r = 0; r < rows_; ++r) {
     for (size_t g = 0; g < groups; ++g) {
       const auto index = static_cast<size_t>(f_.groups[g].index);
@@ -201,13 +205,13 @@ void GptqRows::store() {
       store_tcq_row(stored_, layout_, r, scales, of_row);
       continue;
     }
-    store_row(stored_, layout_, r, scales, zeros, stored_numbers(r, codes));
+    store_row(stored_, layout_, r, scales, zeros, stored_numbers(r, codes, &kept));
   }
 }
 
 void GptqRows::store_fp8() {
-  std::vector<float> decoded(static_cast<size_t>(f_.k));
-  std::vector<std::byte> codes(static_cast<size_t>(f_.k));
+  std::vector<float> decoded(static_cast<size_t>(f_.k)), kept_decoded;
+  std::vector<std::byte> codes(static_cast<size_t>(f_.k)), kept_codes;
   auto* plane = find_plane(job_.to, PlaneKind::kCodes).data();
   const bool e4m3 = levels_ == Levels::kE4M3;
   for (int64_t r = 0; r < rows_; ++r) {
@@ -223,9 +227,9 @@ void GptqRows::store_fp8() {
         decoded[column] = v * s;
       }
     }
-    const auto stored = stored_numbers(r, codes);
+    const auto stored = stored_numbers(r, codes, &kept_codes);
     std::memcpy(plane + row * stored_.k, stored.data(), stored.size());
-    note_row_hash(stored_, r, stored_numbers(r, decoded).data());
+    note_row_hash(stored_, r, stored_numbers(r, decoded, &kept_decoded).data());
   }
 }
 

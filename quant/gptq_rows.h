@@ -18,6 +18,8 @@ class GptqRows {
  public:
   // Rows [first, first + rows) of the job.
   GptqRows(const GptqFactor& f, const RowJob& job, int64_t first, int64_t rows);
+  GptqRows(const GptqRows&) = delete;
+  GptqRows& operator=(const GptqRows&) = delete;
 
   // The numbers, each row scaled by a power of two to a magnitude near 1, and what the mask keeps.
   void load();
@@ -49,9 +51,10 @@ class GptqRows {
   float fp8_scale_of(int64_t r, const GptqFactor::Group& group) const;
   std::byte* fp8_scale_bytes(int64_t row, const GptqFactor::Group& group) const;
   void store_fp8();
-  // The numbers of row r [k] that are stored: all, or those of the kept columns.
+  // The numbers of row r [k] that are stored: all, or those of the kept columns, in `kept`.
   template <class T>
-  std::vector<T> stored_numbers(int64_t r, std::vector<T> row) const;
+  std::span<const T> stored_numbers(int64_t r, const std::vector<T>& row,
+                                    std::vector<T>* kept) const;
 
   const Encoding encoding_;           // of the values that are stored
   const std::vector<uint32_t> mask_;  // [rows, mask_words(k)] of a sparse encoding; or empty

@@ -70,7 +70,7 @@ inline float nearest_integer(float v, float low, float high) {
   return bound(round_even(v), low, high);
 }
 // `bits` behind the leading one, exponents from `least` on. Adding 1.5 * 2^(e + 23 - bits) leaves
-// the f32 adder no more room than that.
+// the f32 adder no more bits than that.
 template <int kBits>
 inline float nearest_float(float v, float least, float top) {
   v = bound(v, -top, top);

@@ -62,7 +62,7 @@ void store_tcq_row(const RowJob& job, const GroupLayout& layout, int64_t r,
 struct QuantizeSettings;
 struct Scaling;
 
-// What the linears of a stage are rounded to.
+// The encodings that the linears of a stage are rounded to.
 struct StageRounding {
   const QuantizeSettings& settings;
   const std::vector<std::optional<Encoding>>& encodings;  // of stage.linears; none: as it is
@@ -146,7 +146,7 @@ inline void set_weight(Linear& linear, OwnedWeight weight) {
 // channel that was never active keeps a little weight. Empty where none was active.
 std::vector<float> channel_weights(const InputStatistics& s);
 
-// What a method does row by row, without a text and to tables, for the record: "rtn weighted by
+// The record's name for how a method rounds rows, without a text and in tables: "rtn weighted by
 // inputs" where the encoding has scales to choose and `weighted`.
 std::string row_method(const Method& method, const Encoding& e, bool weighted);
 

@@ -18,7 +18,7 @@
 namespace pith {
 namespace {
 
-// Of row r of the job, x [k].
+// The weights of row r of the job, x [k].
 void fill_weights(const RowJob& job, int64_t r, const float* x, std::vector<float>* weights) {
   if (job.channel_weight != nullptr) {
     const float* const of_row = job.channel_weight + r * job.weight_stride;

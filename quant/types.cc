@@ -93,7 +93,7 @@ constexpr Missing kMissing[] = {
     {"UNQUANTIZED", "bf16, f16 and f32 store numbers as floats"},
 };
 
-// What names of encodings begin with.
+// The beginnings of names of encodings.
 constexpr const char* kEncodingNames[] = {"int", "nf4", "fp8", "f16-", "bf16-", "f32-", "mxfp4-"};
 
 std::string cased(const std::string& text, int (*to)(int)) {

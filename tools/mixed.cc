@@ -273,7 +273,7 @@ uint64_t Mixed::size_with(const QuantizeSettings& settings) const {
   Passes passes;
   passes.push_back(make_quantize_pass(settings));
   const CompressPlan plan = plan_compression(source_, passes, options_);
-  if (o_.target_bytes > 0) return plan.output_bytes;
+  if (o_.target_bytes > 0) return plan.output_bytes + plan.fallback_bytes;
   uint64_t planes = 0;
   for (const auto& l : plan.linears) planes += l.bytes;
   return planes;

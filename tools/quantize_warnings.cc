@@ -61,18 +61,22 @@ void require_one_target(const QuantizeCommand& o) {
 }
 
 void warn_of_method(const MethodChoice& asked, const QuantizeSettings& settings, bool has_text) {
-  const std::string type = to_string(settings.linears), now = settings.method.name();
+  const std::string now = settings.method.name();
   if (now == asked.name()) return;
-  if (settings.linears.kind == EncodingKind::kDense) {
-    warn(fmt::format("{} changes nothing for {}: plain rounding{}", asked.name(), type,
-                     has_text ? "" : ", without a calibration text"));
+  std::vector<Encoding> types = {settings.linears};
+  for (const auto& o : settings.overrides) types.push_back(o.second);
+  const auto type =
+      std::ranges::find_if(types, [](const Encoding& e) { return e.kind != EncodingKind::kDense; });
+  if (type == types.end()) {
+    warn(fmt::format("{} changes nothing for {}: plain rounding{}", asked.name(),
+                     to_string(settings.linears), has_text ? "" : ", without a calibration text"));
     return;
   }
   const Method& rounding = *settings.method.rounding;
-  const std::string alone = row_method(rounding, settings.linears, has_text);
-  const bool could_weigh = row_method(rounding, settings.linears, true) != alone;
+  const std::string alone = row_method(rounding, *type, has_text);
+  const bool could_weigh = row_method(rounding, *type, true) != alone;
   warn(
-      fmt::format("gptq does not round {}: {} instead of {}{}", type,
+      fmt::format("gptq does not round {}: {} instead of {}{}", to_string(*type),
                   settings.method.scaling != nullptr ? now : alone, asked.name(),
                   could_weigh && settings.method.scaling == nullptr
                       ? "; it weighs by inputs where there is a text: --calib FILE, or --calib self"

@@ -123,7 +123,7 @@ TileWeight weight_in(const Memory& memory, NumberFormat format, int64_t n, int64
   return w;
 }
 
-// A product by a plan, with the room for it.
+// A GEMM by a plan, with its workspace.
 class Product {
  public:
   Product(const TileWeight& w, const HalfInputs& x, float* y, const GemmPlan* plan = nullptr)
@@ -356,7 +356,7 @@ void attention(const HeadShape& shape, bool quick) {
                                      {}},
                                     stream));
         });
-        report(std::string("attend ") + shape.name + " " + type.name +
+        report(std::string("decode_attention ") + shape.name + " " + type.name +
                    " batch=" + std::to_string(batch) + " context=" + std::to_string(length),
                t, static_cast<double>(rows * d * type.bytes * (shape.latent ? 1 : 2)),
                shape.latent ? 2.0 * static_cast<double>(batch * length * heads) * (576 + 512) : 0,

@@ -2,8 +2,9 @@
 // rounded activations, scales. Plain C++17 without the standard library: kernels of the GPU and of
 // the processor read it as well.
 //
-// A new format is a name here, its bits below, and a case in each switch that is to take it; what
-// does not take it refuses it by name, or decodes it by its reference (encoding.h).
+// A new format is a name here, its bits below, its encoding in number_format() (encoding.h), and a
+// case in each switch that is to take it. What takes only some is asked before: has_int_matmul() and
+// its like on a processor, the launchers of kernels on a GPU.
 #pragma once
 
 #include <stdint.h>
@@ -17,9 +18,9 @@
 namespace pith {
 
 // The order matters in one place: tables of CPU kernels over rows (runtime/cpu/kernels.h) are
-// indexed by the first kRowFormats, of which kRowFloats are floats. New formats go to the end. It has
-// 32 bits because GPU kernels compare it where it lies, in their arguments, which have no narrower
-// operands.
+// indexed by the first kRowFormats, of which kRowFloats are floats. New formats go to the end. It
+// has 32 bits because GPU kernels compare it where it lies, in their arguments, which have no
+// narrower operands.
 enum class NumberFormat : int32_t {
   kF32,
   kF16,
@@ -89,6 +90,11 @@ PITH_BOTH constexpr bool is_trellis(NumberFormat format) {
          format == NumberFormat::kTcq4;
 }
 
+// Keys and values of a byte each share a scale a row.
+PITH_BOTH constexpr bool has_row_scale(NumberFormat cached) {
+  return cached == NumberFormat::kInt8 || cached == NumberFormat::kE4M3;
+}
+
 // Integers of 2, 3, 4, 5, 6 or 8 bits.
 constexpr NumberFormat int_format(int bits) {
   switch (bits) {
@@ -107,8 +113,8 @@ constexpr NumberFormat int_format(int bits) {
   }
 }
 
-// What a number is rounded to, in units of its scale: integers from -zero to top - zero, or the
-// numbers of an 8-bit float or of NF4 (zero is 0).
+// The numbers that a method rounds to, in units of a scale: integers from -zero to top - zero, or
+// those of an 8-bit float or of NF4 (zero is 0).
 enum class Levels : int32_t { kIntegers, kE4M3, kE5M2, kNf4 };
 
 }  // namespace pith

@@ -84,7 +84,7 @@ Value lipsum(Interpreter& in, const Value&, Args) {
 
 std::string format_date(Meter& meter, std::string_view format, const std::tm& t);
 
-// What stands for %c, or for %-c where `plain`: without the zero in front.
+// The text for %c, or for %-c where `plain`: without the zero in front.
 std::string date_part(Meter& meter, char c, bool plain, const std::tm& t) {
   static constexpr const char* kMonths[] = {"January",   "February", "March",    "April",
                                             "May",       "June",     "July",     "August",

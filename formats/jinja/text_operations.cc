@@ -1,4 +1,4 @@
-// What methods of strings and filters share (builtins.h).
+// Helpers of both string methods and filters (builtins.h).
 
 #include <algorithm>
 #include <limits>

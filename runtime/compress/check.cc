@@ -131,7 +131,7 @@ CheckResult check_result(const std::string& path, const ModelSource& source,
     if (record.name() == infos[i].name && record.expected_hash() != 0 &&
         record.expected_hash() != decoded.hash) {
       fail(ErrorKind::kNumeric,
-           "{}: {} does not decode to the numbers that the method meant; the file is not kept",
+           "{}: {} does not decode to the numbers that the method chose; the file is not kept",
            path, infos[i].name);
     }
     progress.advance(static_cast<int64_t>(i) + 1, infos[i].name);

@@ -33,7 +33,7 @@ struct CheckResult {
 // Memory that check_result takes beside one block and the program itself.
 uint64_t check_bytes(const ModelSource& source, int64_t tokens);
 
-// Checksums of all planes; every linear decodes, bit for bit, to what the method meant; the file's
+// Checksums of all planes; every linear decodes, bit for bit, to what the method chose; the file's
 // model still says what its source says: mean KL divergence over `tokens` is finite, and below 5 or
 // below that of a uniform distribution. Error(kNumeric) or Error(kCorrupt) otherwise. Memory: a
 // block of each model.

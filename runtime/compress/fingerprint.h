@@ -24,7 +24,7 @@ Fingerprint fingerprint_of(const ModelSource& source, const Passes& passes,
 std::string recipe_of(const ModelSource& source, const Passes& passes,
                       const CompressOptions& options);
 
-// What the manifest says of the making, but for the hash of the numbers that were read.
+// The manifest's record of how a file was made, without the hash of the numbers that were read.
 proto::Provenance provenance_of(const ModelSource& source, const Passes& passes,
                                 const CompressOptions& options);
 

@@ -58,8 +58,8 @@ struct StageContext {
   Block& block;              // as the passes before this one left it
   const Block& original;     // as the source has it, but for scales that prepare() moved
   Calibration* calibration;  // null: no text is read
-  // What was pruned in this block. A weight that a mask does not keep is exactly zero in the
-  // result: who rounds sees to it, and may make up for it; who leaves the weights as they are sets
+  // The weights that were pruned in this block. One that a mask does not keep is exactly zero in
+  // the result: who rounds sees to it, and may make up for it; who leaves the weights as they are sets
   // them to zero. The weights of `block` are what later passes aim at, also where a mask drops
   // them.
   Masks& masks;

@@ -81,7 +81,7 @@ void add_calibration(const proto::ModelSpec& spec, const StatisticsNeeds& needs,
 
 // The file, with its manifest. Text that methods report is taken at the length that it usually has.
 uint64_t planned_bytes(const ModelSource& source, const Passes& passes,
-                       const CompressOptions& options, const CompressPlan& plan) {
+                       const CompressOptions& options, CompressPlan* plan) {
   constexpr size_t kMethod = 24, kMeasuredMethod = 56, kFallback = 96;
   const bool measures = needs_of(passes).gram && !options.calibration.empty();
   PackedPlan file;
@@ -92,7 +92,7 @@ uint64_t planned_bytes(const ModelSource& source, const Passes& passes,
   if (!options.calibration.empty()) m.mutable_provenance()->set_calibration_hash(1);
   file.add_blobs(blob_sizes(source.tokenizer()), &m);
   file.add_blobs(blob_sizes(source.config_files()), &m);
-  for (const auto& l : plan.linears) {
+  for (const auto& l : plan->linears) {
     const LinearInfo& info = l.info;
     auto* record = m.add_linears();
     record->set_name(info.name);
@@ -112,7 +112,12 @@ uint64_t planned_bytes(const ModelSource& source, const Passes& passes,
     record->set_method(std::string(measures ? kMeasuredMethod : kMethod, ' '));
     record->set_expected_hash(1);
     // An expert that no token comes to is rounded otherwise, and says so.
-    if (measures && info.part() >= 0) record->set_fallback(std::string(kFallback, ' '));
+    if (!measures) continue;
+    if (info.part() >= 0) {
+      record->set_fallback(std::string(kFallback, ' '));
+    } else {
+      plan->fallback_bytes += kFallback;
+    }
   }
   for (const auto& v : vectors_of(source.spec())) {
     auto* record = m.add_vectors();
@@ -149,7 +154,7 @@ CompressPlan plan_compression(const ModelSource& source, const Passes& passes,
     to_bytes[info.layer] += std::max(on_the_way, p.bytes);
     plan.linears.push_back(std::move(p));
   }
-  plan.output_bytes = planned_bytes(source, passes, options, plan);
+  plan.output_bytes = planned_bytes(source, passes, options, &plan);
   plan.bits_per_weight =
       weights ? 8 * static_cast<double>(planes) / static_cast<double>(weights) : 0;
   uint64_t largest = 0;

@@ -19,13 +19,14 @@ struct LinearPlan {
 
 struct CompressPlan {
   std::vector<LinearPlan> linears;
-  uint64_t source_bytes = 0;   // of tensors
-  uint64_t output_bytes = 0;   // of the file, but for the length of what methods report
-  uint64_t memory_bytes = 0;   // peak, anonymous
-  uint64_t scratch_bytes = 0;  // calibration states in a file
-  uint64_t gpu_bytes = 0;      // about, where the executor has a GPU
-  uint64_t disk_bytes = 0;     // needed beside the output, and for scratch
-  double bits_per_weight = 0;  // of linears
+  uint64_t source_bytes = 0;    // of tensors
+  uint64_t output_bytes = 0;    // of the file, where methods report what they usually do
+  uint64_t fallback_bytes = 0;  // added to it at most, should every layer report a fallback
+  uint64_t memory_bytes = 0;    // peak, anonymous
+  uint64_t scratch_bytes = 0;   // calibration states in a file
+  uint64_t gpu_bytes = 0;       // about, where the executor has a GPU
+  uint64_t disk_bytes = 0;      // needed beside the output, and for scratch
+  double bits_per_weight = 0;   // of linears
   int64_t calibration_tokens = 0;
 };
 

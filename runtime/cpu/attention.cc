@@ -152,11 +152,12 @@ class AttentionRun {
     std::fill_n(to.total, rows, 0.0f);
     const int64_t begin = std::max(chunk * kChunk, first_key(t) / kKeys * kKeys),
                   end = std::min((chunk + 1) * kChunk, position(t) + t.count);
+    const MatrixRef<const float> of_tile(queries, rows, d_);
+    const MatrixRef<float> block(s.scores.data(), rows, kKeys), sums(to.values, rows, d_);
     for (int64_t key = begin; key < end; key += kKeys) {
       const int64_t keys = std::min(kKeys, end - key);
       const KvRange range{t.kv_head, pages_.row(segment(t).slot, key), keys};
-      const MatrixRef<float> block(s.scores.data(), rows, kKeys);
-      keys_.scores(kernels_, range, {queries, rows, d_}, block, s.cached);
+      keys_.scores(kernels_, range, of_tile, block, s.cached);
       for (int64_t r = 0; r < rows; ++r) {
         float* const scores = block.row(r);
         const int64_t at = position(t) + r / group_;  // sees keys [low, high) of the block
@@ -173,7 +174,7 @@ class AttentionRun {
         std::fill(scores, scores + low, 0.0f);
         std::fill(scores + high, scores + keys, 0.0f);
       }
-      values_.weigh(kernels_, range, block, {to.values, rows, d_}, s.cached);
+      values_.weigh(kernels_, range, block, sums, s.cached);
     }
   }
 

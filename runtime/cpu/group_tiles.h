@@ -17,13 +17,14 @@ class GroupTiles {
       : kernels_(kernels),
         w_(w),
         layout_(w.encoding, w.n, w.k),
+        format_(*number_format(w.encoding)),
         codes_(w.plane(PlaneKind::kCodes).data()),
         scales_(w.plane(PlaneKind::kScales).data()),
         zeros_(w.plane(PlaneKind::kZeros).data()),
         row_scales_(w.plane(PlaneKind::kRowScales).data()) {}
 
   const GroupLayout& layout() const { return layout_; }
-  NumberFormat format() const { return *number_format(w_.encoding); }
+  NumberFormat format() const { return format_; }
   int32_t zero() const {  // of all groups, where they have none of their own
     if (w_.encoding.kind == EncodingKind::kTcq) return kTcqZero;
     return w_.encoding.kind == EncodingKind::kMx ? kE2M1Zero : 1 << (layout_.bits - 1);
@@ -66,6 +67,7 @@ class GroupTiles {
   const CpuKernels& kernels_;
   const Weight& w_;
   const GroupLayout layout_;
+  const NumberFormat format_;
   const std::byte *codes_, *scales_, *zeros_, *row_scales_;
 };
 

@@ -18,9 +18,6 @@ constexpr int64_t kGroup = 32;   // of int4
 constexpr int64_t kFewRows = 8;  // up to which codes are not decoded once for all
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
-bool has_row_scale(NumberFormat type) {  // one f32 a row
-  return type == NumberFormat::kInt8 || type == NumberFormat::kE4M3;
-}
 bool rotates_keys(NumberFormat type) {
   return type == NumberFormat::kInt8 || type == NumberFormat::kInt4;
 }
@@ -189,14 +186,14 @@ void KvPlane::write(const CpuKernels& kernels, int64_t head, int64_t position, c
                   grouped ? group_scales_.data() + at * groups_ : nullptr,
                   grouped ? group_minima_.data() + at * groups_ : nullptr);
   }
-  thread_local Buffer<float> turned;
+  thread_local Buffer<float> rotated;
   thread_local Buffer<std::byte> codes;
   thread_local Buffer<uint16_t> halves;
   if (rotated_) {
-    turned.require(head_dim_);
-    std::copy_n(x, head_dim_, turned.data());
-    rotate_head(turned.data(), head_dim_);
-    x = turned.data();
+    rotated.require(head_dim_);
+    std::copy_n(x, head_dim_, rotated.data());
+    rotate_head(rotated.data(), head_dim_);
+    x = rotated.data();
   }
   codes.require(row_bytes_);
   halves.require(2 * groups_);
@@ -313,8 +310,9 @@ const float* KvPlane::columns(const CpuKernels& kernels, const KvRange& range,
   return to;
 }
 
-void KvPlane::scores(const CpuKernels& kernels, const KvRange& range, MatrixRef<const float> x,
-                     MatrixRef<float> to, KvScratch& scratch) const {
+void KvPlane::scores(const CpuKernels& kernels, const KvRange& range,
+                     const MatrixRef<const float>& x, const MatrixRef<float>& to,
+                     KvScratch& scratch) const {
   const int64_t tiles = ceil_div(range.count, kTile);
   if (x.rows > kFewRows) {
     const float* const keys = columns(kernels, range, scratch);
@@ -329,8 +327,9 @@ void KvPlane::scores(const CpuKernels& kernels, const KvRange& range, MatrixRef<
   }
 }
 
-void KvPlane::weigh(const CpuKernels& kernels, const KvRange& range, MatrixRef<const float> weights,
-                    MatrixRef<float> to, KvScratch& scratch) const {
+void KvPlane::weigh(const CpuKernels& kernels, const KvRange& range,
+                    const MatrixRef<const float>& weights, const MatrixRef<float>& to,
+                    KvScratch& scratch) const {
   const int64_t rows = weights.rows, count = range.count;
   if (rows > kFewRows || head_dim_ % 16 != 0) {
     const float* const values = this->rows(kernels, range, scratch);

@@ -49,12 +49,12 @@ class KvPlane {
   // Keys. to[r, i] = the product of x[r] and the key of position first + i, for rows of x
   // [rows, head_dim] and i < count; what is behind that in the last tile of `to` may be anything.
   // `first` is a multiple of kTile.
-  void scores(const CpuKernels& kernels, const KvRange& range, MatrixRef<const float> x,
-              MatrixRef<float> to, KvScratch& scratch) const;
+  void scores(const CpuKernels& kernels, const KvRange& range, const MatrixRef<const float>& x,
+              const MatrixRef<float>& to, KvScratch& scratch) const;
   // Values. to[r, head_dim] += the sum over i < count of weights[r, i] times the value of position
   // first + i.
-  void weigh(const CpuKernels& kernels, const KvRange& range, MatrixRef<const float> weights,
-             MatrixRef<float> to, KvScratch& scratch) const;
+  void weigh(const CpuKernels& kernels, const KvRange& range, const MatrixRef<const float>& weights,
+             const MatrixRef<float>& to, KvScratch& scratch) const;
 
   // Values of these positions as f32 [count, head_dim], in `scratch` or where they lie.
   const float* rows(const CpuKernels& kernels, const KvRange& range, KvScratch& scratch) const;
@@ -82,7 +82,7 @@ class KvPlane {
 
 class CpuKvStorage final : public KvStorage {
  public:
-  // Takes its memory when it is made; Error(kMemory) where require_cache_memory() has it.
+  // Takes its memory when it is made; Error(kMemory) as require_cache_memory() throws it.
   CpuKvStorage(const proto::ModelSpec& spec, KvTypes types, const KvPages& pages);
   uint64_t bytes() const override;
   void fill() override;
@@ -98,8 +98,8 @@ class CpuKvStorage final : public KvStorage {
   std::vector<Layer> layers_;
 };
 
-// Error(kMemory) where such a cache (without pages: all that its slots may need), beside `other`
-// bytes, is more than the memory that this process may have: it says what fits, and names
+// Error(kMemory) where all that the slots of such a cache may need (`pages` does not count), beside
+// `other` bytes, is more than the memory that this process may have: it says what fits, and names
 // `options`, which set the length.
 void require_cache_memory(const proto::ModelSpec& spec, const KvConfig& cache, uint64_t other,
                           const std::string& options = "--ctx-size");

@@ -19,7 +19,6 @@ void require_type(NumberFormat type) {
       fail(ErrorKind::kUnsupported, "the CUDA backend has no cache of {}", kv_type_name(type));
   }
 }
-bool has_scales(NumberFormat type) { return bits_of(type) == 8; }
 std::atomic<uint64_t> next_id{0};
 
 }  // namespace
@@ -44,7 +43,7 @@ GpuKvStorage::GpuKvStorage(GpuDevice& device, const proto::ModelSpec& spec, KvTy
       const uint64_t rows = tokens * static_cast<uint64_t>(heads);
       const auto plane = [&](NumberFormat type) {
         return Plane{GpuBuffer(device, rows * static_cast<uint64_t>(d * bits_of(type) / 8)),
-                     has_scales(type) ? GpuBuffer(device, rows * sizeof(float)) : GpuBuffer()};
+                     has_row_scale(type) ? GpuBuffer(device, rows * sizeof(float)) : GpuBuffer()};
       };
       const bool latent = s.attention().has_latent();
       layers_.push_back({plane(types.keys), latent ? Plane{} : plane(types.values), heads, d});

@@ -1,5 +1,5 @@
 // Keys and values on the device: a page of KvPages is up to four of 16 tokens, which follow each
-// other (runtime/cuda_kernels/cuda_ops.h).
+// other (runtime/cuda_kernels/attention/attention.h).
 #pragma once
 
 #include <vector>

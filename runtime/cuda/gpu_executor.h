@@ -1,5 +1,5 @@
 // The executor of a GPU: activations and weights on the device, f32 between operations, f16 with a
-// power of two a token as the inputs of products (runtime/cuda_kernels/cuda_ops.h).
+// power of two a token as the inputs of GEMMs (runtime/cuda_kernels/gemm/activations.h).
 #pragma once
 
 #include <memory>

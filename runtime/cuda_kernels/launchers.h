@@ -1,4 +1,4 @@
-// The launchers of the kernels, one family a file: each checks what its kernel needs.
+// The launchers of the kernels, one family a folder: each checks what its kernel needs.
 #pragma once
 
 #include "runtime/cuda_kernels/cuda_ops.h"

@@ -31,7 +31,7 @@ struct KvLayer {
 
 class KvStorage {
  public:
-  // Of a whole cache or of some of its layers; `pages` are the cache's, and outlive this.
+  // For a whole cache or some of its layers; `pages` are the cache's, and outlive this.
   explicit KvStorage(const KvPages& pages) : pages_(pages) {}
   virtual ~KvStorage() = default;
   KvStorage(const KvStorage&) = delete;

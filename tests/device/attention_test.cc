@@ -345,7 +345,7 @@ TEST(GpuAttention, has_as_many_chunks_as_the_longest_sequence_may_need) {
   }
 }
 
-TEST(GpuAttention, leaves_what_a_product_takes) {
+TEST(GpuAttention, leaves_what_a_gemm_takes) {
   for (const auto round : {NumberFormat::kF16, NumberFormat::kInt8, NumberFormat::kE4M3}) {
     Sequences s({6, 2, 20, 0}, NumberFormat::kF16, NumberFormat::kF16, {cuda::kChunkKeys + 9, 3});
     s.expect_inputs(s.all(), round);

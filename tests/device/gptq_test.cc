@@ -1,4 +1,4 @@
-// GPTQ on the device against the processor's: as good, and what is stored is what was meant.
+// GPTQ on the device against the processor's: as good, and what is stored is what was chosen.
 
 #include <gtest/gtest.h>
 

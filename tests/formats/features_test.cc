@@ -148,7 +148,7 @@ TEST(PackedVersion, version_2_has_no_features) {
                     "version 2 does not have \"encoding.sparse\"");
 }
 
-// Written by the last program of version 2: every linear decodes to what its method meant.
+// Written by the last program of version 2: every linear decodes to what its method chose.
 TEST(PackedVersion, a_file_of_version_2_is_read) {
   const std::string path = test::fixture("golden/packed_v2.bin");
   EXPECT_EQ(test::packed_header(read_text_file(path, 1 << 20)).version, 2u);

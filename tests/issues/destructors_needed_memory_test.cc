@@ -1,5 +1,5 @@
-// The destructor of a JSON tree allocates: where memory ran out while a large tokenizer was read, the
-// program ended by std::terminate instead of saying so.
+// The destructor of a JSON tree allocates: where memory ran out while a large tokenizer was read,
+// the program ended by std::terminate instead of saying so.
 
 #include <gtest/gtest.h>
 
@@ -26,7 +26,7 @@ TEST(MemoryThatRunsOut, while_a_tokenizer_is_read_is_an_error_and_no_crash) {
                               "ulimit -v " + std::to_string(kilobytes) + "; exec " + PITH_PROGRAM +
                                   " tokenize " + file + " -p a --ids --plain -t 1"});
   };
-  int failed = 0, done = 0;
+  int failed = 0, done = 0;  // done: one after the other
   for (int megabytes = 32; megabytes < 1024 && done < 3; ++megabytes) {
     const auto r = run(megabytes << 10);
     if (r.exit_code == 127 || r.err.find("error while loading") != std::string::npos) continue;
@@ -36,6 +36,7 @@ TEST(MemoryThatRunsOut, while_a_tokenizer_is_read_is_an_error_and_no_crash) {
     done = r.exit_code == 0 ? done + 1 : 0;
   }
   EXPECT_GT(failed, 0);
+  EXPECT_EQ(done, 3);
 }
 
 }  // namespace

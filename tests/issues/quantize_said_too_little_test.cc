@@ -9,44 +9,18 @@
 #include <filesystem>
 #include <thread>
 
-#include "core/bytes.h"
-#include "core/file.h"
 #include "core/json.h"
-#include "tests/support/process.h"
-#include "tests/support/test_data.h"
-#include "tests/support/tiny_model.h"
+#include "tests/support/quantize_program.h"
 #include "tools/comparison.h"
 
 namespace pith {
 namespace {
 
-using Arguments = std::vector<std::string>;
 using testing::HasSubstr;
 using testing::Not;
 
-class QuantizeSays : public testing::Test {
+class QuantizeSays : public test::QuantizeProgram {
  protected:
-  QuantizeSays() {
-    test::write_tiny_checkpoint(in(), test::tiny_config({.layers = 2, .vocab = 640}), DType::kF16);
-    std::filesystem::copy_file(test::fixture("golden/tokenizers/llama2_style.json"),
-                               folder_.file("in/tokenizer.json"));
-    std::string text;
-    for (int i = 0; i < 300; ++i) text += "the cat sat on mat " + std::to_string(i) + ". ";
-    write_file(text_file(), as_bytes(text));
-  }
-  std::string in() const { return folder_.file("in"); }
-  std::string out() const { return folder_.file("out.pith"); }
-  std::string text_file() const { return folder_.file("text.txt"); }
-  static test::ProcessResult pith(Arguments command,
-                                  const std::vector<std::string>& environment = {}) {
-    command.insert(command.begin(), PITH_PROGRAM);
-    return test::run_process(command, environment);
-  }
-  test::ProcessResult quantize(const Arguments& more) const {
-    Arguments command = {"quantize", in(), out()};
-    command.insert(command.end(), more.begin(), more.end());
-    return pith(command);
-  }
   // A run that is killed while the model writes its text, or later.
   void interrupted(const Arguments& more) const {
     Arguments command = {PITH_PROGRAM, "quantize", in(), out()};
@@ -62,8 +36,6 @@ class QuantizeSays : public testing::Test {
     p.signal(SIGKILL);
     p.wait();
   }
-
-  test::TemporaryFolder folder_;
 };
 
 TEST_F(QuantizeSays, a_random_seed_is_taken_again_where_the_run_goes_on) {

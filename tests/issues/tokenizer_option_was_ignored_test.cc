@@ -56,7 +56,7 @@ TEST_F(TokenizerOption, wins_over_the_tokenizer_of_every_kind_of_model) {
     EXPECT_EQ(r.exit_code, 0) << r.err;
     EXPECT_EQ(r.out, pith({"tokenize", model, "-p", "za", "--ids", "--plain"}).out);
   }
-  // Of a packed file, the rest of the commands that read text.
+  // The other commands that read text, with a packed file.
   const auto ppl = [&](std::vector<std::string> more) {
     std::vector<std::string> c = {"eval",   "ppl", packed(), "-f", folder_.file("text"),
                                   "--json", "-"};

@@ -34,6 +34,21 @@ class RecordingExecutor final : public ForwardingExecutor {
   std::array<int64_t, kTensorIds> sizes{};
 };
 
+// The tape of one prompt of 9 tokens. Its operations refer to the model and to the cache.
+struct RecordedPass {
+  explicit RecordedPass(const char* family) : model(test::TinyRuntime(family).model()) {
+    const auto tokens = test::random_tokens(9, static_cast<int32_t>(model.spec.vocab()), 5);
+    const Segment segment{0, 0, 9};
+    const int64_t row = 8;
+    forward_logits(recorder, model, {tokens, std::span(&segment, 1)}, *cache, std::span(&row, 1));
+  }
+
+  const Model model;
+  const std::unique_ptr<Executor> inner = make_cpu_executor();
+  const std::unique_ptr<KvCache> cache = inner->make_cache(model.spec, {1, 9, NumberFormat::kF32});
+  RecordingExecutor recorder{*inner};
+};
+
 class Recording : public testing::TestWithParam<const char*> {};
 
 TEST_P(Recording, of_a_pass_gives_the_same_logits_when_it_is_run_again) {
@@ -61,17 +76,10 @@ TEST_P(Recording, of_a_pass_gives_the_same_logits_when_it_is_run_again) {
 }
 
 TEST_P(Recording, names_what_every_primitive_reads_and_writes) {
-  const Model model = test::TinyRuntime(GetParam()).model();
-  const auto tokens = test::random_tokens(9, static_cast<int32_t>(model.spec.vocab()), 5);
-  const Segment segment{0, 0, 9};
-  const int64_t row = 8;
-  const auto inner = make_cpu_executor();
-  const auto cache = inner->make_cache(model.spec, {1, 9, NumberFormat::kF32});
-  RecordingExecutor recorder(*inner);
-  forward_logits(recorder, model, {tokens, std::span(&segment, 1)}, *cache, std::span(&row, 1));
+  const RecordedPass pass(GetParam());
   std::array<bool, kTensorIds> defined{};
   size_t linears = 0;
-  for (const Op& op : recorder.tape) {
+  for (const Op& op : pass.recorder.tape) {
     each_tensor(op, [&](Tensor x, Access access) {
       if (access == Access::kRead || access == Access::kConsume) {
         EXPECT_TRUE(defined[static_cast<size_t>(x.id)]) << op.index();
@@ -81,25 +89,18 @@ TEST_P(Recording, names_what_every_primitive_reads_and_writes) {
       defined[static_cast<size_t>(x.id)] =
           access != Access::kConsume && (writes(access) || defined[static_cast<size_t>(x.id)]);
     });
-    each_linear(op, [&](const Linear& l) { linears += &l != &model.embedding; });
+    each_linear(op, [&](const Linear& l) { linears += &l != &pass.model.embedding; });
   }
   EXPECT_TRUE(defined[static_cast<size_t>(TensorId::kLogits)]);
-  EXPECT_GE(linears, 7 * model.blocks.size());
+  EXPECT_GE(linears, 7 * pass.model.blocks.size());
 }
 
 // A backward pass finds the keys and values of an attention by name, before it on the tape.
 TEST_P(Recording, has_keys_and_values_of_every_attention_by_name) {
-  const Model model = test::TinyRuntime(GetParam()).model();
-  const auto tokens = test::random_tokens(9, static_cast<int32_t>(model.spec.vocab()), 5);
-  const Segment segment{0, 0, 9};
-  const int64_t row = 8;
-  const auto inner = make_cpu_executor();
-  const auto cache = inner->make_cache(model.spec, {1, 9, NumberFormat::kF32});
-  RecordingExecutor recorder(*inner);
-  forward_logits(recorder, model, {tokens, std::span(&segment, 1)}, *cache, std::span(&row, 1));
+  const RecordedPass pass(GetParam());
   const StoreKvOp* stored = nullptr;
   int attentions = 0;
-  for (const Op& op : recorder.tape) {
+  for (const Op& op : pass.recorder.tape) {
     if (const auto* store = std::get_if<StoreKvOp>(&op)) stored = store;
     const auto* attention = std::get_if<AttentionOp>(&op);
     if (attention == nullptr) continue;
@@ -113,7 +114,7 @@ TEST_P(Recording, has_keys_and_values_of_every_attention_by_name) {
       EXPECT_EQ(x.n, width);
     }
   }
-  EXPECT_EQ(attentions, attention_count(model.spec, model.spec.layers_size()));
+  EXPECT_EQ(attentions, attention_count(pass.model.spec, pass.model.spec.layers_size()));
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, Recording,

@@ -14,7 +14,7 @@ namespace {
 PITH_DEVICE void write_row(const CachePlane& plane, int64_t row, int64_t d, const float* x) {
   const int64_t at = row * d;
   float scale = 1;
-  if (plane.type == NumberFormat::kInt8 || plane.type == NumberFormat::kE4M3) {
+  if (has_row_scale(plane.type)) {
     float top = 0;
     for (int64_t i = lane(); i < d; i += 32) top = larger(fabsf(x[i]), top);
     top = warp_reduce(top, larger);
@@ -128,7 +128,7 @@ PITH_KERNEL write_kv_kernel(WriteKv a) {
 // bound   latency: some kilobytes a token
 PITH_KERNEL write_latent_kv_kernel(WriteLatentKv a) {
   wait_for_previous();
-  const int64_t t = block_x(), head = block_y() * kWarps + warp(), turned = 2 * a.half,
+  const int64_t t = block_x(), head = block_y() * kWarps + warp(), rotated = 2 * a.half,
                 d = a.cache.head_dim;
   if (head > a.heads) return;
   const bool is_key = head == a.heads;
@@ -136,17 +136,17 @@ PITH_KERNEL write_latent_kv_kernel(WriteLatentKv a) {
   float* const row = reinterpret_cast<float*>(shared_memory()) + warp() * d;
   const float* const vector = a.kv + t * d;
   const float* const from =
-      is_key ? vector + a.rank : a.q + (t * a.heads + head) * (a.plain + turned) + a.plain;
-  for (int64_t i = lane(); i < turned; i += 32) row[i] = from[i];
-  for (int64_t i = lane(); is_key && i < a.rank; i += 32) row[turned + i] = vector[i];
+      is_key ? vector + a.rank : a.q + (t * a.heads + head) * (a.plain + rotated) + a.plain;
+  for (int64_t i = lane(); i < rotated; i += 32) row[i] = from[i];
+  for (int64_t i = lane(); is_key && i < a.rank; i += 32) row[rotated + i] = vector[i];
   sync_warp();
   apply_rope(row, a.cosines + t * a.half, a.sines + t * a.half, a.half, a.interleaved);
   if (is_key) {
-    if (a.norm.weight != nullptr) norm_head(row + turned, a.rank, a.norm);
+    if (a.norm.weight != nullptr) norm_head(row + rotated, a.rank, a.norm);
     write_row(a.cache.keys, to, d, row);
   } else {
     float* const query = a.query + (t * a.heads + head) * d;
-    for (int64_t i = lane(); i < turned; i += 32) query[i] = row[i];
+    for (int64_t i = lane(); i < rotated; i += 32) query[i] = row[i];
   }
 }
 
@@ -284,11 +284,7 @@ Status run_decode(const DecodeAttention& a, Stream stream) {
   return launch(decode_attention_kernel<key_bytes, value_bytes, 1>, grid, stream, a);
 }
 
-int bytes_of(NumberFormat type) {
-  return type == NumberFormat::kF32                                  ? 4
-         : type == NumberFormat::kF16 || type == NumberFormat::kBF16 ? 2
-                                                                     : 1;
-}
+int bytes_of(NumberFormat type) { return bits_of(type) / 8; }
 template <int key_bytes>
 Status run_decode(const DecodeAttention& a, Stream stream) {
   if (is_latent(a.cache)) return run_decode<key_bytes, 0>(a, stream);

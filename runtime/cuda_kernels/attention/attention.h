@@ -16,8 +16,8 @@ struct Positions {
 };
 // Keys or values of one attention: rows [page][head][16 tokens][head_dim]; int8 and e4m3 with a
 // scale a row. Token p of slot s is row p % 16 of page pages[s * pages_per_slot + p / 16]. Of
-// latent attention keys are values as well (absorbed_form() of runtime/model/spec.h): values have no
-// rows.
+// latent attention keys are values as well (absorbed_form() of runtime/model/spec.h): values have
+// no rows.
 struct CachePlane {
   NumberFormat type;  // kF32, kF16, kBF16, kInt8 or kE4M3
   void* rows;

@@ -14,7 +14,7 @@ constexpr int kMaxHeads = 8;  // of a block
 // times what they mean.
 template <NumberFormat type>
 struct Numbers {
-  static constexpr bool kBytes = type == NumberFormat::kInt8 || type == NumberFormat::kE4M3;
+  static constexpr bool kBytes = has_row_scale(type);
   static constexpr float kFactor = code_factor(type);
 
   // Eight neighbours of a row, as they lie.

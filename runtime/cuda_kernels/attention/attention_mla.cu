@@ -28,7 +28,7 @@ struct LatentWorkspace {
 // Numbers 8 i to 8 i + 7 of a cached row as f16.
 template <NumberFormat type>
 PITH_DEVICE Bytes16 cached_halves(const void* rows, int64_t at) {
-  if constexpr (type == NumberFormat::kInt8 || type == NumberFormat::kE4M3) {
+  if constexpr (has_row_scale(type)) {
     return eight_halves(type, rows, at);
   } else {
     Bytes16 v = load16(static_cast<const uint16_t*>(rows) + at);
@@ -63,7 +63,7 @@ PITH_DEVICE void load_keys(const Cache& cache, int slot, int32_t first, int32_t 
       }
     }
     for (int key = thread_index(); key < kPage; key += block_threads()) {
-      const bool scaled = type == NumberFormat::kInt8 || type == NumberFormat::kE4M3;
+      const bool scaled = has_row_scale(type);
       workspace.scales[p * kPage + key] = key > left ? 0.0f
                                           : scaled
                                               ? cache.keys.scales[row + key] * code_factor(type)

@@ -53,7 +53,7 @@ PITH_DEVICE float warp_reduce(float v, Join join) {
 PITH_DEVICE float add(float a, float b) { return a + b; }
 PITH_DEVICE float warp_sum(float v) { return warp_reduce(v, add); }
 
-// The same over a block, of numbers that 0 does not change; `room` is shared memory of 32 floats.
+// The same over a block, of numbers that 0 does not change; `workspace`: 32 floats of shared memory.
 // Every thread gets the result.
 template <class Join>
 PITH_DEVICE float block_reduce(float v, float* workspace, Join join) {

@@ -142,7 +142,7 @@ Status dequantize(const Dequantize& a, Stream stream) {
 }
 
 Status unpack_bytes(const UnpackBytes& a, Stream stream) {
-  if (!has_bytes(a.w)) return refuse("unpack_bytes: format %ld are not bytes", a.w.format);
+  if (!has_bytes(a.w)) return refuse("unpack_bytes: codes of format %ld are not bytes", a.w.format);
   const int64_t warps = a.count * a.w.stages;
   return launch(unpack_bytes_kernel, {(warps + 7) / 8, 1, 1, kThreads}, stream, a);
 }
