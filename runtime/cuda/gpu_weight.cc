@@ -13,10 +13,11 @@ namespace {
 
 using cuda::Scales;
 
-// Whether the device has the codes themselves; other weights are decoded to f16 for it.
+// Whether the device has the codes themselves; other weights are decoded to f16 for it. Kernels of
+// trellis codes take two steps of columns together.
 bool keeps_codes(const Encoding& e) {
   const auto format = number_format(e);
-  return format && *format != NumberFormat::kF32 && !is_trellis(*format);
+  return format && *format != NumberFormat::kF32 && !(is_trellis(*format) && e.group == 16);
 }
 NumberFormat tile_format(const Encoding& e) {
   return keeps_codes(e) ? *number_format(e) : NumberFormat::kF16;
@@ -41,7 +42,7 @@ std::vector<uint16_t> decoded_halves(const Weight& w) {
 
 bool in_groups(const Encoding& e) {
   return e.kind == EncodingKind::kInt || e.kind == EncodingKind::kNf4 ||
-         e.kind == EncodingKind::kMx;
+         e.kind == EncodingKind::kMx || e.kind == EncodingKind::kTcq;
 }
 
 int32_t group_shift(const Encoding& e) {
@@ -82,9 +83,13 @@ GpuWeight::GpuWeight(GpuDevice& device, const Weight& w) {
   }
   const GpuBuffer from(device, codes.data(), codes.size());
   const int bits = parts.low + parts.high;
-  tiles_.low = repack_part(device, {from.data(), !in_groups(e), bits, 0}, parts.low);
-  if (parts.high > 0)
-    tiles_.high = repack_part(device, {from.data(), false, bits, parts.low}, parts.high);
+  if (e.kind == EncodingKind::kTcq) {
+    repack_tcq(device, from.data());
+  } else {
+    tiles_.low = repack_part(device, {from.data(), !in_groups(e), bits, 0}, parts.low);
+    if (parts.high > 0)
+      tiles_.high = repack_part(device, {from.data(), false, bits, parts.low}, parts.high);
+  }
   if (in_groups(e)) set_group_planes(device, w);
   if (e.kind == EncodingKind::kFp8) set_float_scales(device, w);
   device.wait();  // what was uploaded may go
@@ -96,6 +101,26 @@ const void* GpuWeight::repack_part(GpuDevice& device, const cuda::CodeSource& fr
   device.run(&cuda::Ops::repack_codes,
              {from, bits, tiles_.n, tiles_.k, tiles_.tiles, tiles_.stages, to});
   return to;
+}
+
+void GpuWeight::repack_tcq(GpuDevice& device, const void* codes) {
+  const cuda::Parts parts = cuda::parts_of(tiles_.format);
+  const int bits = parts.low + parts.high;
+  const auto part = [&](int of) {
+    const auto bytes = static_cast<uint64_t>(cuda::part_bytes(tiles_.tiles, tiles_.stages, of));
+    return add(GpuBuffer(device, bytes)).data();
+  };
+  auto* const low = static_cast<uint32_t*>(part(parts.low));
+  auto* const high = parts.high > 0 ? static_cast<uint8_t*>(part(parts.high)) : nullptr;
+  auto* const tails =
+      add(GpuBuffer(device, static_cast<uint64_t>(tiles_.tiles * tiles_.stages) * 32))
+          .data<uint32_t>();
+  const int64_t words = bits * ceil_div(tiles_.k, 32) + 1;
+  device.run(&cuda::Ops::repack_tcq, {static_cast<const uint32_t*>(codes), bits, words,
+                                      tiles_.tiles, tiles_.stages, low, high, tails});
+  tiles_.low = low;
+  tiles_.high = high;
+  tiles_.tails = tails;
 }
 
 void GpuWeight::set_group_planes(GpuDevice& device, const Weight& w) {
@@ -180,6 +205,7 @@ uint64_t GpuWeight::bytes_of(const Encoding& e, int64_t n, int64_t k) {
     sum += count * (e.two_level ? 1 : 2);
     if (e.two_level) sum += static_cast<uint64_t>(tiles * 16) * sizeof(float);
     if (e.kind == EncodingKind::kInt && !e.symmetric) sum += count;
+    if (e.kind == EncodingKind::kTcq) sum += static_cast<uint64_t>(tiles * stages) * 32;
   } else if (e.kind == EncodingKind::kFp8) {
     sum += static_cast<uint64_t>(tiles * groups * 16) * sizeof(float);
   }

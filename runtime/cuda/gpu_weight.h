@@ -12,7 +12,7 @@ namespace pith {
 class GpuWeight {
  public:
   GpuWeight() = default;
-  // Integers, nf4, 8-bit floats, f16 and bf16 are repacked as they are; all others (f32, the types
+  // Integers, nf4, trellis codes in groups of 32 and more, 8-bit floats, f16 and bf16 are repacked as they are; all others (f32, the types
   // of GGUF) are decoded and rounded to f16: Error(kUnsupported) where they do not fit.
   GpuWeight(GpuDevice& device, const Weight& w);
 
@@ -24,6 +24,7 @@ class GpuWeight {
  private:
   GpuBuffer& add(GpuBuffer buffer) { return planes_.emplace_back(std::move(buffer)); }
   const void* repack_part(GpuDevice& device, const cuda::CodeSource& from, int bits);
+  void repack_tcq(GpuDevice& device, const void* codes);
   void set_group_planes(GpuDevice& device, const Weight& w);
   void set_float_scales(GpuDevice& device, const Weight& w);
 

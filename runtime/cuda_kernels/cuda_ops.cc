@@ -52,6 +52,10 @@ Status quant_gemm(const QuantGemm& a, Stream stream) {
     case NumberFormat::kInt6:
     case NumberFormat::kInt8:
       return gemm_w5_w8(a, stream);
+    case NumberFormat::kTcq2:
+    case NumberFormat::kTcq3:
+    case NumberFormat::kTcq4:
+      return gemm_tcq(a, stream);
     default:
       return gemm_float(a, stream);
   }

@@ -29,6 +29,7 @@ namespace pith::cuda {
 // for compression: dense_algebra.h, gptq.h.
 #define PITH_CUDA_OPS(X)                 \
   X(repack_codes, RepackCodes)           \
+  X(repack_tcq, RepackTcq)               \
   X(repack_pairs, RepackPairs)           \
   X(repack_zeros, RepackZeros)           \
   X(quant_gemm, QuantGemm)               \

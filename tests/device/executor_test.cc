@@ -152,9 +152,9 @@ std::function<void(Linear&)> but_routers(const std::function<void(Linear&)>& cha
 }
 
 TEST(GpuExecutor, runs_mixtures_of_every_encoding_as_the_cpu_does) {
-  for (const char* name :
-       {"int2-g32", "int3-g32", "int4-g32-asym", "int4-g32-s8", "int5-g32", "int6-g32", "int8-g32",
-        "nf4-g32", "mxfp4", "fp8e4m3-row", "fp8e5m2-row", "bf16", "f16"}) {
+  for (const char* name : {"int2-g32", "int3-g32", "int4-g32-asym", "int4-g32-s8", "int5-g32",
+                           "int6-g32", "int8-g32", "nf4-g32", "mxfp4", "fp8e4m3-row", "fp8e5m2-row",
+                           "bf16", "f16", "tcq2-g32", "tcq3-g64-s8", "tcq4-row"}) {
     Changed m(but_routers(encoded(parse_encoding(name))), kMixture);
     CountsExperts counting;
     const auto cpu = make_cpu_executor(), gpu = make_gpu_executor(counting.ops, "counting");

@@ -233,7 +233,8 @@ TEST(BlockGemm, refuses_plans_that_are_none) {
 constexpr NumberFormat kTileFormats[] = {
     NumberFormat::kInt2, NumberFormat::kInt3, NumberFormat::kInt4, NumberFormat::kInt5,
     NumberFormat::kInt6, NumberFormat::kInt8, NumberFormat::kNf4,  NumberFormat::kE2M1,
-    NumberFormat::kE4M3, NumberFormat::kE5M2, NumberFormat::kF16,  NumberFormat::kBF16};
+    NumberFormat::kE4M3, NumberFormat::kE5M2, NumberFormat::kF16,  NumberFormat::kBF16,
+    NumberFormat::kTcq2, NumberFormat::kTcq3, NumberFormat::kTcq4};
 
 cuda::QuantGemm shape(NumberFormat format, int64_t n, int64_t k, int64_t m) {
   cuda::QuantGemm p{};

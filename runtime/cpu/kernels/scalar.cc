@@ -1,4 +1,6 @@
-// The kernels in plain C++: for any processor, and the meaning of the primitives.
+// The kernels in plain C++: for any processor, and the meaning of the primitives. Lanes are vectors
+// of the compiler, which it spreads over the registers that there are, much sooner than it finds out
+// that it can from loops over lanes.
 #include <cstdint>
 #include <cstring>
 
@@ -10,8 +12,14 @@ namespace {
 
 constexpr int kTileRows = 4, kTileVectors = 1;
 
+// How vectors are passed depends on the instruction level; nobody else calls these functions.
+#pragma GCC diagnostic ignored "-Wpsabi"
+using Floats = float __attribute__((vector_size(64), aligned(4)));
+using Words = uint32_t __attribute__((vector_size(64), aligned(4)));
+using SignedWords = int32_t __attribute__((vector_size(64), aligned(4)));
+
 struct V16 {
-  float v[16];
+  Floats v;
 };
 
 template <class F>
@@ -31,50 +39,35 @@ inline uint32_t bits_of(float f) {
   return u;
 }
 
-inline V16 set1(float x) {
-  return each([&](int) { return x; });
-}
+inline V16 set1(float x) { return {Floats{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}}; }
 inline V16 load(const float* p) {
-  return each([&](int i) { return p[i]; });
+  V16 r;
+  std::memcpy(&r.v, p, sizeof r.v);
+  return r;
 }
 inline V16 load_first(const float* p, int64_t n) {
   return each([&](int i) { return i < n ? p[i] : 0.0f; });
 }
-inline void store(float* p, V16 a) {
-  for (int i = 0; i < 16; ++i) p[i] = a.v[i];
-}
+inline void store(float* p, V16 a) { std::memcpy(p, &a.v, sizeof a.v); }
 inline void store_first(float* p, V16 a, int64_t n) {
   for (int i = 0; i < n; ++i) p[i] = a.v[i];
 }
-inline V16 add(V16 a, V16 b) {
-  return each([&](int i) { return a.v[i] + b.v[i]; });
-}
-inline V16 sub(V16 a, V16 b) {
-  return each([&](int i) { return a.v[i] - b.v[i]; });
-}
-inline V16 mul(V16 a, V16 b) {
-  return each([&](int i) { return a.v[i] * b.v[i]; });
-}
-inline V16 div(V16 a, V16 b) {
-  return each([&](int i) { return a.v[i] / b.v[i]; });
-}
-inline V16 mul_add(V16 a, V16 b, V16 c) {
-  return each([&](int i) { return a.v[i] * b.v[i] + c.v[i]; });
-}  // may round twice
-inline V16 fma(V16 a, V16 b, V16 c) {  // rounds once
+inline V16 add(V16 a, V16 b) { return {a.v + b.v}; }
+inline V16 sub(V16 a, V16 b) { return {a.v - b.v}; }
+inline V16 mul(V16 a, V16 b) { return {a.v * b.v}; }
+inline V16 div(V16 a, V16 b) { return {a.v / b.v}; }
+inline V16 mul_add(V16 a, V16 b, V16 c) { return {a.v * b.v + c.v}; }  // may round twice
+inline V16 fma(V16 a, V16 b, V16 c) {                                  // rounds once
   return each([&](int i) { return __builtin_fmaf(a.v[i], b.v[i], c.v[i]); });
 }
-inline V16 max(V16 a, V16 b) {
-  return each([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
-}
-inline V16 min(V16 a, V16 b) {
-  return each([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
-}
+inline V16 max(V16 a, V16 b) { return {a.v > b.v ? a.v : b.v}; }
+inline V16 min(V16 a, V16 b) { return {a.v < b.v ? a.v : b.v}; }
 inline V16 round_nearest(V16 a) {  // |a| < 2^22, ties to even
-  return each([&](int i) { return (a.v[i] + 12582912.0f) - 12582912.0f; });
+  return {(a.v + 12582912.0f) - 12582912.0f};
 }
 inline V16 power_of_two(V16 n) {  // n integral, -126 to 127; anything for NaN
-  return each([&](int i) { return from_bits((bits_of(n.v[i] + 12582912.0f) + 127u) << 23); });
+  const auto bits = reinterpret_cast<Words>(n.v + 12582912.0f);
+  return {reinterpret_cast<Floats>((bits + 127u) << 23)};
 }
 // Lanes added in the same order at every level: halves onto each other.
 inline float sum(V16 a) {
@@ -142,7 +135,7 @@ inline V16 load_i8(const int8_t* p) {
 
 // Sums of integers wrap: what a step passes through may be beyond int32 where its end is not.
 struct I16 {
-  uint32_t v[16];
+  Words v;
 };
 template <class F>
 inline I16 each_int(F f) {
@@ -150,7 +143,7 @@ inline I16 each_int(F f) {
   for (int i = 0; i < 16; ++i) r.v[i] = f(i);
   return r;
 }
-inline void store_i32(int32_t* p, I16 a) { std::memcpy(p, a.v, sizeof a.v); }
+inline void store_i32(int32_t* p, I16 a) { std::memcpy(p, &a.v, sizeof a.v); }
 
 // 16 codes of `bits` packed into 2*bits bytes.
 template <int bits>
@@ -167,17 +160,17 @@ inline I16 unpack_codes(const uint8_t* p) {
 using Bytes = I16;
 inline Bytes load_bytes(const uint8_t* p) {
   Bytes r;
-  std::memcpy(r.v, p, sizeof r.v);
+  std::memcpy(&r.v, p, sizeof r.v);
   return r;
 }
-inline void store_bytes(uint8_t* p, Bytes a) { std::memcpy(p, a.v, sizeof a.v); }
+inline void store_bytes(uint8_t* p, Bytes a) { std::memcpy(p, &a.v, sizeof a.v); }
 template <int mask>
 inline Bytes and_(Bytes a) {
-  return each_int([&](int i) { return a.v[i] & 0x01010101u * mask; });
+  return {a.v & 0x01010101u * mask};
 }
 template <int by>
 inline Bytes shift(Bytes a) {
-  return each_int([&](int i) { return by > 0 ? a.v[i] >> (by & 31) : a.v[i] << (-by & 31); });
+  return {by > 0 ? a.v >> (by & 31) : a.v << (-by & 31)};
 }
 #include "runtime/cpu/kernels/e2m1_table.h"
 inline Bytes table_lookup(Bytes a) {  // of bytes below 16
@@ -188,70 +181,58 @@ inline Bytes table_lookup(Bytes a) {  // of bytes below 16
     return lane;
   });
 }
-inline Bytes or_(Bytes a, Bytes b) {
-  return each_int([&](int i) { return a.v[i] | b.v[i]; });
-}
+inline Bytes or_(Bytes a, Bytes b) { return {a.v | b.v}; }
 // tcq_code() of formats/encodings/tcq.h, in two steps.
 inline Bytes tcq_hash(Bytes a) {  // of the low 16 bits of a lane
-  return each_int([&](int i) {
-    const auto window = static_cast<int32_t>(static_cast<int16_t>(a.v[i]));
-    return static_cast<uint32_t>(window * kTcqFactor) + static_cast<uint32_t>(kTcqOffset);
-  });
+  const auto windows = reinterpret_cast<SignedWords>(a.v << 16) >> 16;
+  return {reinterpret_cast<Words>(windows) * static_cast<uint32_t>(kTcqFactor) +
+          static_cast<uint32_t>(kTcqOffset)};
 }
 inline Bytes sum_bytes(Bytes a) {  // of a lane, each below 64
-  return each_int([&](int i) { return a.v[i] * 0x01010101u >> 24; });
+  const Words pairs = (a.v & 0x00ff00ffu) + (a.v >> 8 & 0x00ff00ffu);
+  return {(pairs & 0xffffu) + (pairs >> 16)};
 }
 // One byte of each lane as a number, or the value of nf4 that it is the code of.
 template <int byte, bool nf4>
 inline V16 byte_values(Bytes a) {
-  return each([&](int i) {
-    const uint32_t c = a.v[i] >> 8 * byte & 0xff;
-    return nf4 ? kNf4[c & 15] : static_cast<float>(c);
-  });
+  const Words c = a.v >> 8 * byte & 0xffu;
+  if (nf4) return each([&](int i) { return kNf4[c[i] & 15]; });
+  return {__builtin_convertvector(reinterpret_cast<SignedWords>(c), Floats)};
 }
 
 constexpr int64_t kFewColumns = 256;  // whose inputs' sum fits 16 bits
 inline I16 load_i32(const int32_t* p) {
   I16 r;
-  std::memcpy(r.v, p, sizeof r.v);
+  std::memcpy(&r.v, p, sizeof r.v);
   return r;
 }
-inline I16 neg_mul(I16 a, int32_t factor) {
-  return each_int([&](int i) { return 0u - a.v[i] * static_cast<uint32_t>(factor); });
-}
+inline I16 neg_mul(I16 a, int32_t factor) { return {0u - a.v * static_cast<uint32_t>(factor)}; }
 inline I16 neg_mul16(I16 a, int32_t factor) { return neg_mul(a, factor); }
-inline I16 mul(I16 a, const int32_t* p) {
-  return each_int([&](int i) { return a.v[i] * static_cast<uint32_t>(p[i]); });
-}
-inline I16 add(I16 a, I16 b) {
-  return each_int([&](int i) { return a.v[i] + b.v[i]; });
-}
+inline I16 mul(I16 a, const int32_t* p) { return {a.v * load_i32(p).v}; }
+inline I16 add(I16 a, I16 b) { return {a.v + b.v}; }
 // Four codes of a row times four inputs, the same for all rows; codes of `bits` at most.
 template <int bits>
 inline I16 dot4(I16 sum, Bytes c, const int8_t* x) {
-  return each_int([&](int i) {
-    int32_t s = 0;
-    for (int j = 0; j < 4; ++j) s += static_cast<int32_t>(c.v[i] >> 8 * j & 0xff) * x[j];
-    return sum.v[i] + static_cast<uint32_t>(s);
-  });
+  for (int j = 0; j < 4; ++j) sum.v += (c.v >> 8 * j & 0xffu) * static_cast<uint32_t>(x[j]);
+  return sum;
 }
 // The same of inputs without a sign and codes with one.
 template <int bits>
 inline I16 dot4_unsigned_inputs(I16 sum, const uint8_t* x, Bytes c) {
-  return each_int([&](int i) {
-    int32_t s = 0;
-    for (int j = 0; j < 4; ++j) s += static_cast<int8_t>(c.v[i] >> 8 * j & 0xff) * x[j];
-    return sum.v[i] + static_cast<uint32_t>(s);
-  });
+  for (int j = 0; j < 4; ++j) {
+    const auto code = reinterpret_cast<SignedWords>(c.v << (24 - 8 * j)) >> 24;
+    sum.v += reinterpret_cast<Words>(code) * static_cast<uint32_t>(x[j]);
+  }
+  return sum;
 }
 // 16 columns, shared out between two sums.
 template <int bits>
 PITH_INLINE void dot16(I16* sums, const Bytes* c, const int8_t* x) {
   for (int i = 0; i < 4; ++i) sums[i % 2] = dot4<bits>(sums[i % 2], c[i], x + 4 * i);
 }
-inline I16 zero_i32() { return {}; }
+inline I16 zero_i32() { return {Words{}}; }
 inline V16 to_float(I16 a) {
-  return each([&](int i) { return static_cast<float>(static_cast<int32_t>(a.v[i])); });
+  return {__builtin_convertvector(reinterpret_cast<SignedWords>(a.v), Floats)};
 }
 
 #include "runtime/cpu/kernels/body.h"

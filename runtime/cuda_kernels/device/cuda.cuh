@@ -38,6 +38,7 @@ PITH_DEVICE void sync_block() { __syncthreads(); }
 PITH_DEVICE void sync_warp() { __syncwarp(); }
 PITH_DEVICE float shuffle_xor(float v, int mask) { return __shfl_xor_sync(~0u, v, mask); }
 PITH_DEVICE float shuffle(float v, int from) { return __shfl_sync(~0u, v, from); }
+PITH_DEVICE uint32_t shuffle(uint32_t v, int from) { return __shfl_sync(~0u, v, from); }
 
 // Read once: not kept in the caches.
 PITH_DEVICE Bytes16 load_once16(const void* p) {
@@ -167,6 +168,13 @@ PITH_DEVICE void mma_s8(int32_t* d, const uint32_t* a, const uint32_t* b) {
 // lowest byte.
 PITH_DEVICE uint32_t select_bytes(uint32_t a, uint32_t b, uint32_t digits) {
   return __byte_perm(a, b, digits);
+}
+
+// sum + those of the bytes of v
+PITH_DEVICE uint32_t add_bytes(uint32_t v, uint32_t sum) { return __dp4a(v, 0x01010101u, sum); }
+// Bits [shift, shift + 32) of high:low, shift < 32.
+PITH_DEVICE uint32_t funnel_shift(uint32_t low, uint32_t high, int shift) {
+  return __funnelshift_r(low, high, shift);
 }
 
 // Whether kernels begin early (programmatic dependent launch): on devices that can, where the

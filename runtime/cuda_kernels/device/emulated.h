@@ -126,6 +126,13 @@ PITH_DEVICE float shuffle(float v, int from) {
   emulated::meet_warp(emulated::shuffle, &s);
   return s.result;
 }
+PITH_DEVICE uint32_t shuffle(uint32_t v, int from) {
+  float bits;
+  std::memcpy(&bits, &v, sizeof(bits));
+  bits = shuffle(bits, from);
+  std::memcpy(&v, &bits, sizeof(bits));
+  return v;
+}
 PITH_DEVICE float shuffle_xor(float v, int mask) {
   return shuffle(v, emulated::self().index % 32 ^ mask);
 }
@@ -218,6 +225,14 @@ PITH_DEVICE uint32_t select_bytes(uint32_t a, uint32_t b, uint32_t digits) {
   for (int i = 0; i < 4; ++i)
     d |= static_cast<uint32_t>(both >> (8 * (digits >> (4 * i) & 7)) & 0xff) << (8 * i);
   return d;
+}
+
+PITH_DEVICE uint32_t add_bytes(uint32_t v, uint32_t sum) {
+  for (int i = 0; i < 4; ++i) sum += v >> (8 * i) & 0xff;
+  return sum;
+}
+PITH_DEVICE uint32_t funnel_shift(uint32_t low, uint32_t high, int shift) {
+  return static_cast<uint32_t>((static_cast<uint64_t>(high) << 32 | low) >> shift);
 }
 
 template <class... Parameters, class... Arguments>

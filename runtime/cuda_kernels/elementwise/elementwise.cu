@@ -155,12 +155,41 @@ PITH_KERNEL PITH_BLOCKS(kMaxThreads, 1) activate_to_inputs_kernel(T a) {
   row.each([&](int64_t i, int at) { store_four(gate, i, a.n, row.at(i, at)); });
 }
 
+// Bits [0, 32) of a row's trellis codes from `column` on.
+PITH_DEVICE uint32_t tcq_bits_at(const TileWeight& w, int64_t row, int64_t column) {
+  const int half = static_cast<int>(row / 8 % 2), bits = bits_of(w.format);
+  const int64_t of_row = w.stages * 16;  // parts of 8 columns
+  const auto part_at = [&](int64_t i) -> uint64_t {
+    const int64_t at = row / 16 * w.stages + i / 16;
+    if (i == of_row) return w.tails[(at - 1) * 8 + row % 8] >> (16 * half) & 0xffff;
+    const int64_t p = i % 16 / 4, of_lane = row % 8 * 4 + i % 4;
+    const auto* const low = static_cast<const uint32_t*>(w.low);
+    if (bits == 4) return low[((at * 2 + p / 2) * 32 + of_lane) * 4 + p % 2 * 2 + half];
+    const uint64_t first = low[(at * 32 + of_lane) * 4 + p] >> (16 * half) & 0xffff;
+    if (bits == 2) return first;
+    return first |
+           uint64_t{static_cast<const uint8_t*>(w.high)[(at * 32 + of_lane) * 8 + 2 * p + half]}
+               << 16;
+  };
+  const int64_t i = column / 8;
+  return static_cast<uint32_t>((part_at(i) | part_at(i + 1) << (8 * bits)) >>
+                               (bits * static_cast<int>(column % 8)));
+}
+
 // The number at [row, column], in f32 as the reference decoder has it.
 PITH_DEVICE float value_at(const TileWeight& w, int64_t row, int64_t column) {
-  const int64_t tile = row / 16, stage = column / kStageColumns;
+  const int64_t tile = row / 16, stage = column / kStageColumns,
+                group = w.group_shift == kWholeRow ? 0 : column / 16 >> w.group_shift;
   const int r = static_cast<int>(row % 8), high_row = static_cast<int>(row / 8 % 2),
             in_step = static_cast<int>(column % 16), step = static_cast<int>(column % 128 / 16),
             of_lane = r * 4 + in_step / 4, pair = step * 4 + in_step % 4 / 2 * 2 + high_row;
+  float scales[2];
+  load_scales(w, tile, group, r, scales);
+  const float scale = high_row ? scales[1] : scales[0];
+  if (is_trellis(w.format)) {
+    const auto window = static_cast<uint16_t>(tcq_bits_at(w, row, column));
+    return scale * static_cast<float>(tcq_code(window) - kTcqZero);
+  }
   const auto part = [&](const void* codes, int bits) {
     const int word = pair / (16 / bits), chunk_words = 2 * bits < 4 ? 2 * bits : 4;
     const int64_t at = ((tile * w.stages + stage) * (2 * bits / chunk_words) + word / chunk_words) *
@@ -175,11 +204,6 @@ PITH_DEVICE float value_at(const TileWeight& w, int64_t row, int64_t column) {
   if (parts.high > 0) code |= part(w.high, parts.high) << parts.low;
   if (w.format == NumberFormat::kF16) return half_float(static_cast<uint16_t>(code));
   if (w.format == NumberFormat::kBF16) return bf16_float(static_cast<uint16_t>(code));
-
-  const int64_t group = w.group_shift == kWholeRow ? 0 : column / 16 >> w.group_shift;
-  float scales[2];
-  load_scales(w, tile, group, r, scales);
-  const float scale = high_row ? scales[1] : scales[0];
   if (w.format == NumberFormat::kNf4) return scale * kNf4Floats[code];
   if (w.format == NumberFormat::kE2M1)
     return scale * half_float(static_cast<uint16_t>((code & 8) << 12 | (code & 7) << 9)) *

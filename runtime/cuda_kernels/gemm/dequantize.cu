@@ -25,8 +25,9 @@ PITH_KERNEL dequantize_kernel(Dequantize a) {
   const int g = lane() / 4, t = lane() % 4;
   Lane<format> now;
   now.load(CodesOfLane<format>(w, tile, lane()), static_cast<int32_t>(stage));
-  uint16_t* const to = a.to + ((tile - a.first) * kTileRows + g) * w.stages * kStageColumns +
-                       stage * kStageColumns + 4 * t;
+  now.link();
+  uint16_t* const to =
+      a.to + ((tile - a.first) * kTileRows + g) * w.stages * kStageColumns + stage * kStageColumns;
   const int steps = group_steps(w.group_shift);
   const bool whole_row = w.group_shift == kWholeRow;
   float scales[2];
@@ -54,7 +55,7 @@ PITH_KERNEL dequantize_kernel(Dequantize a) {
         };
         four.w[i] = value(pair) | value(pair >> 16) << 16;
       }
-      store8(to + 8 * half * w.stages * kStageColumns + step * kStepColumns, four);
+      store8(to + 8 * half * w.stages * kStageColumns + column_of(format, step, t), four);
     }
   }
 }

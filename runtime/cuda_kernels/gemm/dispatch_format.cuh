@@ -30,6 +30,12 @@ Status by_format(NumberFormat format, Run run) {
       return run(OfFormat<NumberFormat::kInt8>());
     case NumberFormat::kNf4:
       return run(OfFormat<NumberFormat::kNf4>());
+    case NumberFormat::kTcq2:
+      return run(OfFormat<NumberFormat::kTcq2>());
+    case NumberFormat::kTcq3:
+      return run(OfFormat<NumberFormat::kTcq3>());
+    case NumberFormat::kTcq4:
+      return run(OfFormat<NumberFormat::kTcq4>());
     case NumberFormat::kE2M1:
       return run(OfFormat<NumberFormat::kE2M1>());
     case NumberFormat::kE4M3:

@@ -126,6 +126,11 @@ PITH_DEVICE void multiply_block(const TileWeight& w, const float* bias, const In
         copy_async16(to + kCodes + 16 * lane(),
                      static_cast<const unsigned char*>(w.scales) + group * of_group + 16 * lane(),
                      true);
+      if constexpr (is_trellis(format)) {
+        if (lane() < 2)
+          copy_async16(to + kCodes + kScaleBytes + 16 * lane(), w.tails + at * 8 + 4 * lane(),
+                       true);
+      }
       if (w.zeros && lane() < kGroups)
         copy_async16(to + kCodes + kScaleBytes + 16 * lane(), w.zeros + group * 16 + 16 * lane(),
                      true);
@@ -175,7 +180,9 @@ PITH_DEVICE void multiply_block(const TileWeight& w, const float* bias, const In
         for (int r = 0; r < kTiles; ++r) {
 #pragma unroll
           for (int j = 0; j < Math::kStepsOfUnit; ++j)
-            lanes[r].load_shared(of_warp + r * kOfTile, lane(), Math::kStepsOfUnit * unit + j);
+            lanes[r].load_shared(of_warp + r * kOfTile,
+                                 of_warp + r * kOfTile + kCodes + kScaleBytes, lane(),
+                                 Math::kStepsOfUnit * unit + j);
           Math::values(lanes[r], unit, zero_point[r], table, values[r]);
         }
 #pragma unroll

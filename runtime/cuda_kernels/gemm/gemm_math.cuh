@@ -29,7 +29,7 @@ struct F16Math {
   }
   // Loads a token's inputs of a stage.
   PITH_MEMBER static void inputs(const Input* of_token, int unit, int t, uint32_t* to) {
-    const Bytes8 v = load8(of_token + 16 * unit + 4 * t);
+    const Bytes8 v = load8(of_token + column_of(format, unit, t));
     to[0] = v.w[0];
     to[1] = v.w[1];
   }
@@ -133,8 +133,8 @@ struct Number {
 template <class Math, class Run>
 Status by_group_steps(const TileWeight& w, Run run) {
   constexpr NumberFormat format = Math::format;
-  constexpr bool halves = Math::kStepsOfUnit == 1,
-                 short_groups = format == NumberFormat::kNf4 ||
+  constexpr bool halves = Math::kStepsOfUnit == 1, trellis = is_trellis(format),
+                 short_groups = format == NumberFormat::kNf4 || trellis ||
                                 (is_integer(format) && (halves || format != NumberFormat::kInt8)),
                  stages = short_groups || format != NumberFormat::kE2M1;
   switch (group_steps(w.group_shift)) {
@@ -148,7 +148,7 @@ Status by_group_steps(const TileWeight& w, Run run) {
       if constexpr (short_groups || format == NumberFormat::kE2M1) return run(Number<2>());
       break;
     default:
-      if constexpr (short_groups && halves) return run(Number<1>());
+      if constexpr (short_groups && halves && !trellis) return run(Number<1>());
   }
   return refuse("quant_gemm: groups of %ld for format %ld", int64_t{1} << w.group_shift, format);
 }

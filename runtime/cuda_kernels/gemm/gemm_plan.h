@@ -13,8 +13,8 @@ namespace pith::cuda {
 
 inline constexpr int64_t kParts = 8;     // of the columns, in whole stages
 inline constexpr int64_t kRowTiles = 2;  // of a warp of a block
-// Shared memory for scales and zeros of a tile and a stage: 8 groups of 16 rows, at most 2 bytes a
-// scale (those of 4 bytes have one group).
+// Shared memory for scales and zeros (of trellis codes: tails) of a tile and a stage: 8 groups of 16
+// rows, at most 2 bytes a scale (those of 4 bytes have one group).
 inline constexpr int64_t kScaleBytes = 256, kZeroBytes = 128;
 inline constexpr int64_t kNf4TableBytes = 1024;
 // For more tokens a weight is dequantized to f16 once and multiplied by cuBLAS.
@@ -23,8 +23,9 @@ inline constexpr int64_t kMaxBlockTokens = 256;
 // Most tokens of a block whose accumulators fit the registers: fewer where scales are applied
 // often, or where codes take many steps to dequantize; 32 for experts always.
 PITH_BOTH constexpr int32_t max_tokens(NumberFormat format, int steps_of_group) {
-  return steps_of_group == 8 && format != NumberFormat::kInt2 && format != NumberFormat::kInt3 ? 64
-                                                                                               : 32;
+  const bool many_steps =
+      format == NumberFormat::kInt2 || format == NumberFormat::kInt3 || is_trellis(format);
+  return steps_of_group == 8 && !many_steps ? 64 : 32;
 }
 inline constexpr int32_t kMaxExpertTokens = 32;
 

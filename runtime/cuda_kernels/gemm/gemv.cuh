@@ -66,6 +66,7 @@ PITH_DEVICE void multiply_part(const TileWeight& w, int64_t tile, const Inputs& 
     for (int slot = 0; slot < kAhead; ++slot) {
       const int32_t stage = begin + slot;
       if (stage >= end) break;
+      ahead[slot].lane.link();
       uint32_t x[kUnits][2];
 #pragma unroll
       for (int unit = 0; unit < kUnits; ++unit)

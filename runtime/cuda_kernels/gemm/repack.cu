@@ -49,6 +49,44 @@ PITH_KERNEL repack_codes_kernel(RepackCodes a) {
   static_cast<uint32_t*>(a.to)[index] = to;
 }
 
+// Bits [at, at + 32) of a row of trellis codes; 0 behind its words.
+PITH_DEVICE uint32_t bits_at(const RepackTcq& a, int64_t row, int64_t at) {
+  const auto word = [&](int64_t i) {
+    return i < a.words ? a.from[(row / 16 * a.words + i) * 16 + row % 16] : 0;
+  };
+  const int shift = static_cast<int>(at % 32);
+  return shift == 0 ? word(at / 32) : funnel_shift(word(at / 32), word(at / 32 + 1), shift);
+}
+
+// grid    x: a thread a lane's two steps, 256 threads
+PITH_KERNEL repack_tcq_kernel(RepackTcq a) {
+  const int64_t index = block_x() * kThreads + thread_index();  // [tile][stage][4 pairs][lane]
+  if (index >= a.tiles * a.stages * 128) return;
+  const int of_lane = static_cast<int>(index % 32), p = static_cast<int>(index / 32 % 4),
+            t = of_lane % 4;
+  const int64_t at = index / 128, row = at / a.stages * 16 + of_lane / 4,
+                column = at % a.stages * kStageColumns + 32 * p + 8 * t;
+  const uint32_t first = bits_at(a, row, a.bits * column),
+                 second = bits_at(a, row + 8, a.bits * column);
+  if (a.bits == 4) {
+    uint32_t* const to = a.low + ((at * 2 + p / 2) * 32 + of_lane) * 4 + p % 2 * 2;
+    to[0] = first;
+    to[1] = second;
+  } else {
+    a.low[(at * 32 + of_lane) * 4 + p] = (first & 0xffff) | second << 16;
+  }
+  if (a.bits == 3) {
+    uint8_t* const to = a.high + (at * 32 + of_lane) * 8 + 2 * p;
+    to[0] = static_cast<uint8_t>(first >> 16);
+    to[1] = static_cast<uint8_t>(second >> 16);
+  }
+  if (p == 0 && t == 0) {
+    const int64_t end = a.bits * (at % a.stages + 1) * kStageColumns;
+    a.tails[at * 8 + of_lane / 4] = (bits_at(a, row, end) & 0xffff) | bits_at(a, row + 8, end)
+                                                                          << 16;
+  }
+}
+
 // Where scales or zeros of a row and a group come from and go to; from < 0: nowhere.
 struct PairPlace {
   int64_t from, to;
@@ -97,6 +135,10 @@ Status repack_codes(const RepackCodes& a, Stream stream) {
     return refuse("repack_codes: parts of %ld bits", a.bits);
   return launch(repack_codes_kernel, {blocks(a.tiles * a.stages * 64 * a.bits), 1, 1, kThreads},
                 stream, a);
+}
+Status repack_tcq(const RepackTcq& a, Stream stream) {
+  if (a.bits < 2 || a.bits > 4) return refuse("repack_tcq: codes of %ld bits", a.bits);
+  return launch(repack_tcq_kernel, {blocks(a.tiles * a.stages * 128), 1, 1, kThreads}, stream, a);
 }
 Status repack_pairs(const RepackPairs& a, Stream stream) {
   const Grid grid{blocks(a.tiles * a.groups * 16), 1, 1, kThreads};

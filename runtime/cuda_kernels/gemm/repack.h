@@ -20,6 +20,16 @@ struct RepackCodes {
   int64_t n, k, tiles, stages;
   void* to;
 };
+// Trellis codes of B bits, [tiles][words of a row][16] as they lie in a file
+// (formats/encodings/tcq.h), to both parts and the tails.
+struct RepackTcq {
+  const uint32_t* from;
+  int32_t bits;
+  int64_t words, tiles, stages;
+  uint32_t* low;
+  uint8_t* high;  // B = 3
+  uint32_t* tails;
+};
 // [tiles][from_groups][16] to [tiles][groups][8][2] of elements of `bytes` 1, 2 or 4; groups that
 // are missing are 0.
 struct RepackPairs {

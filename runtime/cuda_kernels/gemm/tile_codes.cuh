@@ -1,6 +1,7 @@
 // Codes, scales and zeros of weight_tiles.h, as a lane of a warp holds them.
 #pragma once
 
+#include "formats/encodings/tcq_code.h"
 #include "runtime/cuda_kernels/device/device.cuh"
 #include "runtime/cuda_kernels/gemm/convert.cuh"
 #include "runtime/cuda_kernels/gemm/weight_tiles.h"
@@ -50,6 +51,7 @@ template <NumberFormat format>
 struct CodesOfLane {
   static constexpr Parts kParts = parts_of(format);
   const unsigned char *low, *high;
+  const uint32_t* tails;
 
   PITH_MEMBER CodesOfLane(const TileWeight& w, int64_t tile, int of_lane)
       : low(static_cast<const unsigned char*>(w.low) +
@@ -57,26 +59,62 @@ struct CodesOfLane {
         high(kParts.high == 0 ? nullptr
                               : static_cast<const unsigned char*>(w.high) +
                                     tile * w.stages * Words<kParts.high>::kOfStage +
-                                    of_lane * Words<kParts.high>::kOfLane) {}
+                                    of_lane * Words<kParts.high>::kOfLane),
+        tails(is_trellis(format) ? w.tails + tile * w.stages * 8 + of_lane / 4 : nullptr) {}
 };
 
 template <NumberFormat format>
 struct Lane {
   static constexpr Parts kParts = parts_of(format);
+  static constexpr bool kTrellis = is_trellis(format);
   Words<kParts.low> low;
   Words<kParts.high> high;
+  // Of trellis codes: the tail of the stage, and by pairs of steps the 16 bits behind the lane's own,
+  // of both rows.
+  uint32_t tail, next[kTrellis ? 4 : 1];
 
   PITH_MEMBER void load(const CodesOfLane<format>& from, int32_t stage) {
     low.load(from.low + int64_t{stage} * Words<kParts.low>::kOfStage);
     if constexpr (kParts.high > 0)
       high.load(from.high + int64_t{stage} * Words<kParts.high>::kOfStage);
+    if constexpr (kTrellis) tail = load4(from.tails + int64_t{stage} * 8);
   }
-  // Both parts in shared memory, one behind the other.
-  PITH_MEMBER void load_shared(const unsigned char* at, int of_lane, int step) {
+  // Both parts in shared memory, one behind the other; `tails`: those of trellis codes.
+  PITH_MEMBER void load_shared(const unsigned char* at, const unsigned char* tails, int of_lane,
+                               int step) {
+    if constexpr (kTrellis) {  // other lanes need words before it is their step
+      if (step > 0) return;
+#pragma unroll
+      for (int i = 0; i < 8; ++i) load_words(at, of_lane, i);
+      tail = load4(tails + of_lane / 4 * 4);
+      link();
+    } else {
+      load_words(at, of_lane, step);
+    }
+  }
+  // Once a stage, by all lanes, before pair_values() of trellis codes.
+  PITH_MEMBER void link() {
+    if constexpr (kTrellis) {
+      const int t = lane() % 4, from = lane() - t + (t + 1) % 4;
+#pragma unroll
+      for (int p = 0; p < 4; ++p) {
+        const uint32_t behind = p < 3 ? first_bits(p < 3 ? p + 1 : 3) : 0;
+        const uint32_t of_next = shuffle(t == 0 ? behind : first_bits(p), from);
+        next[p] = p == 3 && t == 3 ? tail : of_next;
+      }
+    }
+  }
+
+ private:
+  PITH_MEMBER void load_words(const unsigned char* at, int of_lane, int step) {
     low.load_shared(at + of_lane * Words<kParts.low>::kOfLane, step);
     if constexpr (kParts.high > 0)
       high.load_shared(at + Words<kParts.low>::kOfStage + of_lane * Words<kParts.high>::kOfLane,
                        step);
+  }
+  // The first 16 bits of two steps, of both rows.
+  PITH_MEMBER uint32_t first_bits(int p) const {
+    return kParts.low == 4 ? select_bytes(low.w[2 * p], low.w[2 * p + 1], 0x5410) : low.w[p];
   }
 };
 
@@ -106,6 +144,36 @@ struct ZeroPoint {
   }
 };
 
+// The windows of the columns of two steps that a lane has of one row, B bits after each other.
+struct TcqWindows {
+  uint32_t low, high;
+};
+template <NumberFormat format>
+PITH_DEVICE TcqWindows windows_of(const Lane<format>& c, int p, int half) {
+  const uint32_t behind = c.next[p] >> (16 * half) & 0xffff;
+  if constexpr (format == NumberFormat::kTcq4) {
+    return {c.low.w[2 * p + half], behind};
+  } else {
+    const uint32_t first = c.low.w[p] >> (16 * half) & 0xffff;
+    if constexpr (format == NumberFormat::kTcq2) return {first | behind << 16, 0};
+    const uint32_t middle = c.high.w[p / 2] >> (8 * (2 * (p % 2) + half)) & 0xff;
+    return {first | middle << 16 | behind << 24, behind >> 8};
+  }
+}
+// tcq_code(window) - 126 of columns `column` and the next, as f16. 1024 + code has the bits of 1024
+// plus those of the code.
+template <NumberFormat format>
+PITH_DEVICE uint32_t tcq_pair(const TcqWindows& w, int column) {
+  uint32_t codes[2];
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const int at = (parts_of(format).low + parts_of(format).high) * (column + i);
+    const uint32_t window = at <= 16 ? w.low >> at : funnel_shift(w.low, w.high, at);
+    codes[i] = add_bytes(tcq_hash(static_cast<uint16_t>(window)) & 0x3f3f3f3fu, 0x6400u);
+  }
+  return half2_fma(codes[0] | codes[1] << 16, 0x3c003c00u, 0xe47ee47eu);  // less 1150
+}
+
 // The values of pair `pair`, in the halves of a register, as f16 (bf16 weights: as they are); of
 // integers less their zero.
 //
@@ -115,6 +183,8 @@ struct ZeroPoint {
 template <NumberFormat format>
 PITH_DEVICE uint32_t pair_values(const Lane<format>& c, int pair,
                                  const ZeroPoint<format>& zero_point, const uint32_t* table) {
+  if constexpr (is_trellis(format))
+    return tcq_pair<format>(windows_of(c, pair / 8, pair % 2), pair % 8 / 4 * 4 + pair % 4 / 2 * 2);
   constexpr Parts kBits = parts_of(format);
   constexpr int kPairs = 16 / kBits.low;  // of a word
   const uint32_t word = c.low.w[pair / kPairs];

@@ -15,6 +15,16 @@
 // the two halves of a register.
 //
 //   codes   [tile][stage][ceil(p/2)][32 lanes] of 16 bytes (8 where p = 1)
+//
+// Trellis codes (formats/encodings/tcq.h) have the same number of words, but in a lane of two steps
+// 2 p and 2 p + 1 the bits of columns 32 p + 8 t to 32 p + 8 t + 7, 8 bits a column each (B = 2, 3,
+// 4): step 2 p takes the first four columns. Windows go on in the next lane.
+//
+//   B = 4   word 2 p + row half: 32 bits of row g + 8 half
+//   B < 4   word p of the low part: the first 16 bits of rows g and g + 8; B = 3: byte 2 p + half of
+//           the high part: the 8 bits behind them
+//   tails   [tile][stage][8]: the 16 bits behind the stage, of rows r and r + 8
+//
 //   scales  [tile][group][8][2]: rows r and r + 8 side by side
 //   zeros   the same, bytes
 #pragma once
@@ -48,6 +58,7 @@ struct TileWeight {
   const void* scales;
   const uint8_t* zeros;
   const float* row_scales;  // [tile][8][2]
+  const uint32_t* tails;    // of trellis codes
 };
 
 inline constexpr int32_t kWholeRow = 30;  // as group_shift
@@ -62,10 +73,13 @@ struct Parts {
 PITH_BOTH constexpr Parts parts_of(NumberFormat format) {
   switch (format) {
     case NumberFormat::kInt2:
+    case NumberFormat::kTcq2:
       return {2, 0};
     case NumberFormat::kInt3:
+    case NumberFormat::kTcq3:
       return {2, 1};
     case NumberFormat::kInt4:
+    case NumberFormat::kTcq4:
     case NumberFormat::kNf4:
     case NumberFormat::kE2M1:
       return {4, 0};
@@ -83,6 +97,11 @@ PITH_BOTH constexpr Parts parts_of(NumberFormat format) {
     default:
       return {0, 0};
   }
+}
+
+// The first of the four columns of a stage that lane t of a quad has in a step.
+PITH_BOTH constexpr int column_of(NumberFormat format, int step, int t) {
+  return is_trellis(format) ? step / 2 * 32 + 8 * t + step % 2 * 4 : step * 16 + 4 * t;
 }
 
 // Steps of a stage that have the same scale.
