@@ -118,10 +118,13 @@ class Tile : private GptqRows {
       choose_scales(g, original_.data() + group.begin, f_.k, f_.variance.data() + group.begin,
                     true);
     }
-    for (const int survivors : {64, 128}) {
+    const auto round = [&](int survivors) {
       for (int64_t first = 0; first < f_.k; first += kTcqPiece) find_piece(first, survivors);
       refit();
-    }
+    };
+    if (options_.refine == 0) return round(16);
+    round(64);
+    round(128);
   }
 
   // Columns [first, first + kTcqPiece) of all rows, with a look at some of the next.

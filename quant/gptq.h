@@ -20,7 +20,8 @@
 // Trellis codes (formats/encodings/tcq.h): the M algorithm over paths in the place of rounding column
 // by column. Each survivor has the targets that its own errors lead to, within a piece of columns and
 // some of the next; a piece decided, its errors go to all later columns. Twice: for scales that fit
-// the deviation of the groups, then for those that lose least with the codes of the first time.
+// the deviation of the groups, then for those that lose least with the codes of the first time. With
+// `refine` 0 once, with few survivors.
 #pragma once
 
 #include <cstdint>

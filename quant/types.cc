@@ -18,6 +18,9 @@ constexpr TypeHelp kTypes[] = {
     {"w4", "4-bit integers with zero points, groups of 64: 4.31 bits, the usual choice"},
     {"w3", "3-bit integers with zero points, groups of 64: 3.3 bits, visible loss"},
     {"w2", "2-bit integers with zero points, groups of 64: 2.3 bits, needs a calibrated method"},
+    {"tcq4", "4-bit trellis codes, groups of 64: 4.25 bits, closer than w4, slower to compress"},
+    {"tcq3", "3-bit trellis codes, groups of 64: 3.25 bits"},
+    {"tcq2", "2-bit trellis codes, groups of 64: 2.25 bits"},
     {"nf4", "4-bit normal floats, groups of 64: 4.25 bits"},
     {"mxfp4", "4-bit floats, powers of two for 32: 4.25 bits, what gpt-oss was trained in"},
     {"fp8", "8-bit floats e4m3, one scale a row: 8 bits (also fp8e5m2, fp8-tensor, fp8-128x128)"},
@@ -48,6 +51,9 @@ constexpr Named kOwn[] = {
     {"int8", "int8-g64", kPlain},
     {"int4", "int4-g64-asym", kPlain},
     {"nf4", "nf4-g64", kPlain},
+    {"tcq4", "tcq4-g64", kPlain},
+    {"tcq3", "tcq3-g64", kPlain},
+    {"tcq2", "tcq2-g64", kPlain},
     {"fp8", "fp8e4m3-row", kPlain},
     {"mxfp4", "mxfp4", kPlain},
 };
@@ -94,7 +100,8 @@ constexpr Missing kMissing[] = {
 };
 
 // The beginnings of names of encodings.
-constexpr const char* kEncodingNames[] = {"int", "nf4", "fp8", "f16-", "bf16-", "f32-", "mxfp4-"};
+constexpr const char* kEncodingNames[] = {"int",  "tcq",   "nf4",  "fp8",
+                                          "f16-", "bf16-", "f32-", "mxfp4-"};
 
 std::string cased(const std::string& text, int (*to)(int)) {
   std::string out = text;

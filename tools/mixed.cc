@@ -21,12 +21,11 @@
 namespace pith::tools {
 namespace {
 
-// Zero points are worth their bytes but in narrow layers, where the codes of 16 share a unit.
+// Up to 4 bits trellis codes lose least; from 5 bits on there are integers.
 std::vector<Encoding> usual_candidates() {
   std::vector<Encoding> out;
-  for (const char* type :
-       {"int2-g64-asym", "int3-g64", "int3-g64-asym", "int4-g128", "int4-g64", "int4-g64-asym",
-        "int4-g32-asym", "int5-g64", "int5-g64-asym", "int6-g64", "int6-g64-asym", "int8-g64"}) {
+  for (const char* type : {"tcq2-g64", "tcq3-g64", "tcq4-g64", "tcq4-g32", "int5-g64",
+                           "int5-g64-asym", "int6-g64", "int6-g64-asym", "int8-g64"}) {
     out.push_back(parse_encoding(type));
   }
   return out;

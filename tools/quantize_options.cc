@@ -213,8 +213,8 @@ CLI::App* add_quantize_options(CLI::App& app, QuantizeCommand& o) {
       ->check(in_range(1e-6, 10))
       ->group(kMixed);
   c->add_option("--candidates", o.candidates,
-                "a type to choose from, repeated for more (default: w2 to w8 in groups of 64 with "
-                "and without zero points, w4 in groups of 32 and 128)")
+                "a type to choose from, repeated for more (default: trellis codes of 2, 3 and 4 "
+                "bits, w5 and w6 with and without zero points, and w8)")
       ->type_name("TYPE")
       ->group(kMixed);
   c->add_option("--costs", o.costs, "keep what the choices cost in this file, for the next size")

@@ -104,7 +104,7 @@ Encoding parse_encoding(std::string_view name) {
   fail(ErrorKind::kUsage,
        "unknown encoding \"{}\": f32 f16 bf16, "
        "int{{2,3,4,5,6,8}}-{{g16,g32,g64,g128,row}}[-asym][-bf16][-s8], nf4-gN, mxfp4, "
-       "tcq{{2,3,4}}-gN[-s8], "
+       "tcq{{2,3,4}}-{{g32,g64,g128,row}}[-s8], "
        "fp8e4m3-{{tensor,row,128x128}}, fp8e5m2-..., and of each with -2:4, -N:M or -bitmapN",
        name);
 }

@@ -142,8 +142,9 @@ void check(const Encoding& e) {
   if (e.kind == EncodingKind::kNf4 && (e.bits != 4 || !e.symmetric)) {
     fail(ErrorKind::kUsage, "nf4 has 4 bits and no zero points");
   }
-  if (e.kind == EncodingKind::kTcq && (e.bits > 4 || !e.symmetric))
-    fail(ErrorKind::kUsage, "trellis codes have 2, 3 or 4 bits and no zero points");
+  if (e.kind == EncodingKind::kTcq && (e.bits > 4 || !e.symmetric || e.group == 16))
+    fail(ErrorKind::kUsage,
+         "trellis codes have 2, 3 or 4 bits, groups of 32, 64, 128 or a row, and no zero points");
 }
 
 std::vector<PlaneLayout> planes(const Encoding& e, int64_t n, int64_t k) {

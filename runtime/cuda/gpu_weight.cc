@@ -13,11 +13,10 @@ namespace {
 
 using cuda::Scales;
 
-// Whether the device has the codes themselves; other weights are decoded to f16 for it. Kernels of
-// trellis codes take two steps of columns together.
+// Whether the device has the codes themselves; other weights are decoded to f16 for it.
 bool keeps_codes(const Encoding& e) {
   const auto format = number_format(e);
-  return format && *format != NumberFormat::kF32 && !(is_trellis(*format) && e.group == 16);
+  return format && *format != NumberFormat::kF32;
 }
 NumberFormat tile_format(const Encoding& e) {
   return keeps_codes(e) ? *number_format(e) : NumberFormat::kF16;

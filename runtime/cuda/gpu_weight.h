@@ -12,7 +12,7 @@ namespace pith {
 class GpuWeight {
  public:
   GpuWeight() = default;
-  // Integers, nf4, trellis codes in groups of 32 and more, 8-bit floats, f16 and bf16 are repacked as they are; all others (f32, the types
+  // Integers, nf4, trellis codes, 8-bit floats, f16 and bf16 are repacked as they are; all others (f32, the types
   // of GGUF) are decoded and rounded to f16: Error(kUnsupported) where they do not fit.
   GpuWeight(GpuDevice& device, const Weight& w);
 

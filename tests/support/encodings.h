@@ -28,7 +28,7 @@ inline std::vector<Encoding> writable_encodings() {
         Encoding nf4 = Encoding::nf4(group, scale);
         nf4.two_level = two_level;
         all.push_back(nf4);
-        all.push_back(Encoding::tcq(2 + tcq_bits++ % 3, group, scale, two_level));
+        if (group != 16) all.push_back(Encoding::tcq(2 + tcq_bits++ % 3, group, scale, two_level));
       }
     }
   }
