@@ -218,7 +218,8 @@ Encoding encoding_from(const proto::EncodingRecord& r) {
   Encoding e;
   e.kind = static_cast<EncodingKind>(
       narrow(r.kind(), static_cast<uint32_t>(EncodingKind::kTcq) + 1, "encoding"));
-  if (e.is_sparse()) fail(ErrorKind::kCorrupt, "encoding {} is that of the values", r.kind());
+  if (e.is_sparse())
+    fail(ErrorKind::kCorrupt, "encoding {} does not exist: sparsity is beside it", r.kind());
   e.dtype = static_cast<DType>(narrow(r.dtype(), types, "dtype"));
   e.bits = narrow(r.bits(), 65, "bit width");
   e.group = checked_cast<int64_t>(r.group(), "group");

@@ -79,7 +79,7 @@ TEST_F(QuantizeTypes, that_gptq_does_not_round_are_told_as_they_are_rounded) {
       {{"f16"},
        "gptq changes nothing for f16: plain rounding, without a calibration text",
        "round f16"},
-      {{"int4-g32-s8", "--damp-percent", "0.1"},
+      {{"mxfp4", "--damp-percent", "0.1"},
        "--damp-percent has no effect: gptq does not round this type",
        "the method is not gptq"},
   };
