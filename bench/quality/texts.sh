@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the five texts of run.sh's table by domain: what models are used for, none of it in a text that pith or this
-# bench calibrates on. About 300 KB each, the same bytes for the same package versions.
+# Makes texts of five domains for run.py: what models are used for, none of it in a text that pith or this bench
+# calibrates on. About 300 KB each, the same bytes for the same package versions. README.md names them.
 #
 # Usage: bench/quality/texts.sh OUT_DIR
 #   ROOT=DIR       where the packages' files are already (DIR/usr/...), on a system without apt
