@@ -95,7 +95,7 @@ check_arrows() {
 
 check_scripts() {
   command -v shellcheck >/dev/null || { echo "Skipped: no shellcheck."; return; }
-  shellcheck -x tools/*.sh bench/*.sh .ci/run
+  shellcheck -x tools/*.sh bench/*.sh bench/*/*.sh .ci/run
 }
 
 check_sources() {

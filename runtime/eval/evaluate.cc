@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/parallel.h"
 #include "runtime/cpu/kernels.h"
+#include "runtime/eval/quantile.h"
 #include "runtime/forward/cancelling_executor.h"
 #include "runtime/forward/forward.h"
 
@@ -294,13 +295,6 @@ PerplexityResult perplexity_of(const std::vector<double>& nll) {
   return {static_cast<int64_t>(nll.size()), m.mean, ppl, ppl * m.standard_error};
 }
 
-double quantile(const std::vector<double>& sorted, double q) {
-  const double at = q * static_cast<double>(sorted.size() - 1);
-  const auto i = static_cast<size_t>(at);
-  const double rest = at - static_cast<double>(i);
-  return i + 1 < sorted.size() ? sorted[i] * (1 - rest) + sorted[i + 1] * rest : sorted[i];
-}
-
 std::vector<double> column_of(const Measurements& table, size_t column) {
   std::vector<double> out(table.rows());
   for (size_t i = 0; i < out.size(); ++i) out[i] = table.at(i, column);
@@ -394,7 +388,9 @@ KlResult result_of(const Measurements& table, size_t candidate) {
   std::ranges::sort(kl);
   r.kl_median = quantile(kl, 0.5);
   r.kl_p99 = quantile(kl, 0.99);
+  r.kl_p99_error = quantile_error(kl, 0.99);
   r.kl_p999 = quantile(kl, 0.999);
+  r.kl_p999_error = quantile_error(kl, 0.999);
   r.kl_max = kl.back();
   r.same_top = equal / static_cast<double>(n);
   r.rms_probability_change = std::sqrt(squares / static_cast<double>(n));

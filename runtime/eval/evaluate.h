@@ -46,8 +46,9 @@ std::vector<double> window_nll(Executor& executor, const Model& model,
 
 struct KlResult {
   int64_t tokens = 0;
-  double kl_mean = 0, kl_standard_error = 0, kl_median = 0, kl_p99 = 0, kl_p999 = 0,
-         kl_max = 0;                  // KL(base || candidate), nats
+  // KL(base || candidate), nats, with the standard errors of the mean and of two quantiles
+  double kl_mean = 0, kl_standard_error = 0, kl_median = 0, kl_p99 = 0, kl_p99_error = 0,
+         kl_p999 = 0, kl_p999_error = 0, kl_max = 0;
   double same_top = 0;                // share of tokens whose likeliest successor is the same
   double rms_probability_change = 0;  // of the true next token
   PerplexityResult base, candidate;

@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "core/parallel.h"
+#include "runtime/eval/quantile.h"
 #include "tests/support/tiny_runtime.h"
 
 namespace pith {
@@ -119,6 +120,8 @@ TEST_F(Evaluation, divergence_is_that_of_float64) {
   std::ranges::sort(kl);
   EXPECT_NEAR(r.kl_median, (kl[60] + kl[60]) / 2, 2e-6);
   EXPECT_NEAR(r.kl_p99, kl[118] * 0.2 + kl[119] * 0.8, 2e-6);
+  EXPECT_NEAR(r.kl_p99_error, quantile_error(kl, 0.99), 2e-6);
+  EXPECT_NEAR(r.kl_p999_error, quantile_error(kl, 0.999), 2e-6);
   EXPECT_NEAR(r.kl_max, kl.back(), 2e-6);
   EXPECT_LE(r.kl_p99, r.kl_p999);
   EXPECT_LE(r.kl_p999, r.kl_max);

@@ -411,7 +411,8 @@ TEST_F(Speaking, eval_kl_has_the_keys_that_others_rely_on) {
                            "--protocol", "paragraph", "--max-windows", "8", "-q", "--json", "-"});
   EXPECT_EQ(r.exit_code, 0) << r.err;
   expect_keys(r.out,
-              {"kl_mean", "kl_median", "kl_p99", "kl_max", "same_top", "ppl_ratio", "tokens"});
+              {"kl_mean", "kl_standard_error", "kl_median", "kl_p99", "kl_p99_standard_error",
+               "kl_p999", "kl_p999_standard_error", "kl_max", "same_top", "ppl_ratio", "tokens"});
   EXPECT_GT(parse_json(r.out, "kl")["kl_mean"].get<double>(), 0);
 }
 
