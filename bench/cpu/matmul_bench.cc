@@ -30,7 +30,7 @@ constexpr const char* kEncodings[] = {
     "f32",      "f16",           "bf16",          "fp8e4m3-row", "fp8e5m2-row", "fp8e4m3-128x128",
     "int8-row", "int8-g64",      "int6-g64",      "int5-g64",    "int4-g128",   "int4-g64",
     "int4-g32", "int4-g64-asym", "int4-g64-s8",   "int3-g64",    "int2-g64",    "nf4-g64",
-    "mxfp4",    "int5-g64-asym", "int6-g64-asym",
+    "mxfp4",    "int5-g64-asym", "int6-g64-asym", "tcq4-g64",    "tcq3-g64",    "tcq2-g64",
 };
 
 Buffer<float> random_matrix(int64_t rows, int64_t columns, uint64_t stream) {

@@ -368,7 +368,9 @@ void store_scales(const Encoding& e, const GroupLayout& l, MutablePlanes to, int
     if (std::fabs(s) < 0x1p-126f) s = 0;  // its inverse would not be finite
     from_f32(e.scale, &s, p, 1);
     const float kept = load_scale(e.scale, p);
-    if (!std::isfinite(kept)) refuse(s);
+    // Trellis codes go far beyond what their scale is the size of.
+    const bool fits = std::isfinite(e.kind == EncodingKind::kTcq ? kTcqZero * kept : kept);
+    if (!fits) refuse(s);
     if (std::fabs(kept) >= 0x1p-126f || kept == 0) return kept;
     std::memset(p, 0, 2);  // its inverse may be beyond f32: such a group is one of zeros
     return 0.0f;
@@ -409,6 +411,7 @@ void store_scales(const Encoding& e, const GroupLayout& l, MutablePlanes to, int
     *p = static_cast<std::byte>(stored);
     p += 16;
     s = row_scale * static_cast<float>(stored);
+    if (e.kind == EncodingKind::kTcq && !std::isfinite(kTcqZero * s)) refuse(s);
   }
 }
 

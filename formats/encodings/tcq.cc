@@ -11,7 +11,7 @@ namespace pith {
 namespace {
 
 struct Path {
-  float loss;
+  double loss;
   uint16_t window;
   uint16_t before;  // which path of the column before it continues
 };
@@ -76,9 +76,10 @@ void search_row(int bits, int64_t k, const float* x, const float* scale, uint16_
   std::vector<std::vector<Path>> columns(static_cast<size_t>(k));
   for (int64_t i = 0; i < k; ++i) {
     auto& paths = columns[static_cast<size_t>(i)];
-    const auto add = [&](float before, uint32_t window, size_t parent) {
-      const float miss =
-          x[i] - scale[i] * static_cast<float>(tcq_code(static_cast<uint16_t>(window)) - kTcqZero);
+    const auto add = [&](double before, uint32_t window, size_t parent) {
+      const double miss =
+          static_cast<double>(x[i]) -
+          static_cast<double>(scale[i]) * (tcq_code(static_cast<uint16_t>(window)) - kTcqZero);
       paths.push_back(
           {before + miss * miss, static_cast<uint16_t>(window), static_cast<uint16_t>(parent)});
     };
