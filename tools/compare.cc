@@ -243,7 +243,7 @@ void compare(Options& o) {
   executor->prepare(base.model);
   std::vector<KlCandidate> candidates;
   for (auto& m : models) {
-    warn_same_text(*m.source, text.hash);
+    warn_same_text(*m.source, text.text.hash);
     m.model = load_model(*m.source);
     executor->prepare(m.model);
   }
