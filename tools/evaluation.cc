@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/utf8.h"
 #include "formats/printable.h"
+#include "runtime/compress/fingerprint.h"
 #include "tools/arguments.h"
 #include "tools/terminal.h"
 
@@ -189,7 +190,10 @@ void warn_exchanged(const ModelSource& base, const OpenedModel& candidate) {
 
 void warn_same_text(const ModelSource& source, uint64_t text_hash) {
   const auto* m = source.manifest();
-  if (m != nullptr && m->provenance().calibration_hash() == text_hash && text_hash != 0) {
+  if (m == nullptr) return;
+  const auto& made = m->provenance();
+  if (made.calibration_hash() == text_hash ||
+      made.recipe().find(text_hash_of_recipe(text_hash)) != std::string::npos) {
     warn(
         "this is the text that the model was calibrated on: the figures flatter it; another text "
         "tells more");
