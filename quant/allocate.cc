@@ -18,6 +18,7 @@ namespace {
 
 constexpr double kSmallError = 0.05;  // up to which divergence grows in proportion to it
 constexpr int kMeasured = 2;          // choices of a group with a small error
+constexpr int64_t kLogitRows = 64;    // that are compared at once
 
 // Runs windows through a model from any block on, and compares the later half of each, where tokens
 // have something to look back to, with what the model gave untouched.
@@ -42,7 +43,10 @@ class Probe {
       executor_.read(x, states_.emplace_back(static_cast<size_t>(x.m * x.n)));
       run_block(block, x);
     }
-    base_ = logits(model, x);
+    base_.resize(rows_.size() * vocab());
+    each_logits(model, x, [&](std::span<const float> logits, size_t first) {
+      std::ranges::copy(logits, base_.begin() + static_cast<int64_t>(first));
+    });
   }
 
   // KL(untouched || with `block` in the place of its layer)
@@ -53,7 +57,7 @@ class Probe {
     run_block(block, x);
     for (size_t l = static_cast<size_t>(block.layer) + 1; l < model_.blocks.size(); ++l)
       run_block(model_.blocks[l], x);
-    return mean_kl(base_, logits(model_, x), static_cast<int64_t>(model_.spec.vocab()));
+    return kl_of(model_, x);
   }
   // The same with other tables; `changed` has no blocks.
   double kl_with_tables(const Model& changed) {
@@ -61,7 +65,7 @@ class Probe {
     const Tensor x = hidden();
     embed_tokens(executor_, model_.spec, changed.embedding, tokens_, x);
     for (const auto& block : model_.blocks) run_block(block, x);
-    return mean_kl(base_, logits(changed, x), static_cast<int64_t>(model_.spec.vocab()));
+    return kl_of(changed, x);
   }
 
  private:
@@ -75,11 +79,29 @@ class Probe {
     forward_block({executor_, batch, *cache_}, model_.spec, block,
                   attention_count(model_.spec, block.layer), x);
   }
-  std::vector<float> logits(const Model& model, Tensor x) {
-    const Tensor l = forward_head(executor_, model, x, rows_);
-    std::vector<float> out(static_cast<size_t>(l.m * l.n));
-    executor_.read(l, out);
-    return out;
+  size_t vocab() const { return static_cast<size_t>(model_.spec.vocab()); }
+  // Logits [some rows, vocab] of all rows that are compared, in order, and where they begin in all
+  // of them: for a large vocabulary they are the largest of what is in memory.
+  void each_logits(const Model& model, Tensor x,
+                   FunctionRef<void(std::span<const float>, size_t)> use) {
+    std::vector<float> here;
+    for (size_t row = 0; row < rows_.size(); row += kLogitRows) {
+      const auto rows = std::span(rows_).subspan(row);
+      const Tensor l =
+          forward_head(executor_, model, x, rows.first(std::min<size_t>(rows.size(), kLogitRows)));
+      here.resize(static_cast<size_t>(l.m * l.n));
+      executor_.read(l, here);
+      use(here, row * vocab());
+    }
+  }
+  double kl_of(const Model& model, Tensor x) {
+    double sum = 0;
+    each_logits(model, x, [&](std::span<const float> logits, size_t first) {
+      const auto base = std::span<const float>(base_).subspan(first, logits.size());
+      sum += mean_kl(base, logits, static_cast<int64_t>(vocab())) *
+             static_cast<double>(logits.size() / vocab());
+    });
+    return sum / static_cast<double>(rows_.size());
   }
 
   Executor& executor_;
@@ -326,11 +348,11 @@ uint64_t measuring_bytes(const Measurement& what) {
     return n;
   };
   const uint64_t tokens = tokens_of(windows), state = spec.hidden() * sizeof(float);
-  // The model, its hidden states before each block, logits of the later halves (of the model, of a
-  // choice, and in the executor), keys and values.
+  // The model, its hidden states before each block, logits of the later halves, some of a choice
+  // (there and in the executor), keys and values.
   uint64_t total = model_bytes(source) +
                    tokens * state * static_cast<uint64_t>(spec.layers_size()) +
-                   3 * (tokens / 2 + windows.size()) * spec.vocab() * sizeof(float);
+                   (tokens / 2 + windows.size() + 2 * kLogitRows) * spec.vocab() * sizeof(float);
   for (const auto& layer : spec.layers()) {
     for (const auto& s : layer.sublayers()) {
       if (!s.has_attention()) continue;
@@ -343,8 +365,9 @@ uint64_t measuring_bytes(const Measurement& what) {
     uint64_t most = 0;
     for (const auto& e : candidates) most = std::max(most, bytes_as(source, info, e));
     rounded = std::max(rounded, most * (info.layer < 0 ? 1 : 3));
+    if (info.layer < 0) continue;
     widest = std::max({widest, static_cast<uint64_t>(info.n), static_cast<uint64_t>(info.k)});
-    if (info.layer >= 0) factor = std::max(factor, GptqFactor::working_bytes(info.k));
+    factor = std::max(factor, GptqFactor::working_bytes(info.k));
   }
   total += rounded + 4 * tokens * widest * sizeof(float);
   if (settings.method.rounding->needs.gram) total += factor + tokens_of(calibration) * state;

@@ -42,7 +42,7 @@ class Chat {
       : o_(o),
         source_(open_model_for(o)),
         tokenizer_(load_tokenizer_for(*source_)),
-        format_(*source_, *tokenizer_),
+        format_(chat_format_of(*source_, *tokenizer_)),
         context_(o.context_of(*source_)),
         engine_(*source_, o.engine) {
     print_memory(engine_.memory(), o.quiet);

@@ -12,7 +12,6 @@
 #include "quant/quantize_pass.h"
 #include "runtime/backends.h"
 #include "runtime/compress/driver.h"
-#include "runtime/compress/self_text.h"
 #include "runtime/forward/forward.h"
 #include "tools/calibration_text.h"
 #include "tools/comparison.h"
@@ -25,8 +24,8 @@ namespace {
 
 struct Options : Common, ModelOptions, ExecutorOptions {
   TextOptions text;
-  std::vector<std::string> types, files;
-  std::string method = "rtn", calibration, format, output, keep;
+  std::vector<std::string> types, files, calibration;
+  std::string method = "rtn", format, output, keep;
   bool no_speed = false;
 };
 
@@ -84,20 +83,18 @@ void sort_out(std::vector<std::string>* types, std::vector<std::string>* files) 
 }
 
 // The windows that `pith quantize` takes: 64 of 1024 tokens, evenly from the text.
-void read_calibration(const std::string& from, const ModelSource& source, Executor& executor,
-                      Progress& progress, CompressOptions* to) {
+void read_calibration(const CalibrationInputs& inputs, const ModelSource& source,
+                      Executor& executor, Progress& progress, CompressOptions* to) {
   constexpr int64_t kWindows = 64, kTokens = 1024;
   const int64_t length = std::min<int64_t>(kTokens, static_cast<int64_t>(source.spec().context()));
-  if (from == "self") {
-    const Model model = load_model(source);
-    const WeightCacheScope held(executor);
-    const auto tokenizer = source.tokenizer().empty() ? nullptr : load_tokenizer(source);
-    to->calibration = write_windows(executor, model, kWindows, length, 0,
-                                    stops_of(source, tokenizer.get()), progress);
-    to->calibration_hash = hash_of_windows(to->calibration);
-    return;
-  }
-  cut_calibration_text(from, source, *load_tokenizer(source), kWindows, length, to);
+  const auto tokenizer =
+      source.tokenizer().empty() && !has_files(inputs) ? nullptr : load_tokenizer(source);
+  cut_calibration_text(inputs, source, tokenizer.get(), kWindows, length, to);
+  const TextRequest text = request_of(*to, source, tokenizer.get());
+  if (text.count == 0) return;
+  const Model model = load_model(source);
+  const WeightCacheScope held(executor);
+  put_written_text(write_windows(executor, model, text, progress), to);
 }
 
 Passes passes_for(const QuantizeSettings& settings) {
@@ -121,9 +118,9 @@ std::vector<std::string> quantize_all(const Options& o, const ModelSource& sourc
   const auto executor = make_executor({.cuda = o.device == "cuda", .inputs = CpuInputs::kF32});
   options.executor = executor.get();
   const auto needs = make_quantize_pass(settings_for(o, o.types.front()))->needs();
-  const std::string calibration = !o.calibration.empty()       ? o.calibration
-                                  : needs.gram || needs.output ? "self"
-                                                               : "none";
+  const bool needed = needs.gram || needs.output;
+  const CalibrationInputs calibration =
+      calibration_inputs(!o.calibration.empty() || !needed ? o.calibration : default_sources());
   // All checks come before the first long step.
   uint64_t bytes = 0;
   for (const auto& type : o.types) {
@@ -142,7 +139,7 @@ std::vector<std::string> quantize_all(const Options& o, const ModelSource& sourc
     tell("compressing {} to {} with {}: {} in all\n", one_line(o.model), fmt::join(o.types, ", "),
          o.method, human_bytes(bytes));
   }
-  if (calibration != "none") read_calibration(calibration, source, *executor, progress, &options);
+  if (!calibration.empty()) read_calibration(calibration, source, *executor, progress, &options);
   std::vector<std::string> made;
   for (const auto& type : o.types) {
     options.output = folder.file(type);
@@ -243,7 +240,7 @@ void compare(Options& o) {
   executor->prepare(base.model);
   std::vector<KlCandidate> candidates;
   for (auto& m : models) {
-    warn_same_text(*m.source, text.hash);
+    warn_same_text(*m.source, text.text.hash);
     m.model = load_model(*m.source);
     executor->prepare(m.model);
   }
@@ -307,7 +304,8 @@ void add_compare(CLI::App& app) {
       ->type_name("LIST");
   o->text.add_to(*c);
   c->add_option("--method", o->method, "how the types are made (default: rtn)");
-  c->add_option("--calib", o->calibration, "text to calibrate on, or self")->type_name("FILE");
+  c->add_option("--calib", o->calibration, "text to calibrate on, as pith quantize takes it")
+      ->type_name("FILE[=WEIGHT]");
   c->add_option("--format", o->format,
                 "table, md, csv, json or html (default: by the name of --output, else table)")
       ->check(CLI::IsMember({"table", "md", "csv", "json", "html"}));

@@ -7,6 +7,7 @@
 
 #include "quant/gptq.h"
 #include "runtime/cpu/kernels.h"
+#include "tools/calibration_text.h"
 #include "tools/processor.h"
 
 namespace pith::tools {
@@ -24,19 +25,22 @@ bool gains_from_gptq(const QuantizeCommand& o) {
          (e.kind == EncodingKind::kNf4 || (e.kind == EncodingKind::kInt && e.bits <= 5));
 }
 
-bool writes_text(const QuantizeCommand& o) {
-  return o.calibration.empty() || o.calibration == "self";
+// Of the text that it takes, where it takes one.
+double share_written(const QuantizeCommand& o) {
+  return written_share(
+      calibration_inputs(o.calibration.empty() ? default_sources() : o.calibration));
 }
+bool writes_text(const QuantizeCommand& o) { return share_written(o) > 0; }
 
 double operations_of(const QuantizeCommand& o, const proto::ModelSpec& spec, bool gptq,
                      TextSize text) {
   text.length = std::min(text.length, static_cast<int64_t>(spec.context()));
-  return operations_of(spec, gptq, text, writes_text(o));
+  return operations_of(spec, gptq, text, share_written(o));
 }
 
 }  // namespace
 
-double operations_of(const proto::ModelSpec& spec, bool gptq, TextSize text, bool writes) {
+double operations_of(const proto::ModelSpec& spec, bool gptq, TextSize text, double written) {
   // Fitted to the processor time of SmolLM2-135M (docs/results.md). Passes over the blocks observe
   // inputs and propagate states; searching scales and refining codes costs as much as so many
   // operations a weight, and each column of the sweep makes up for the ones before it.
@@ -48,11 +52,10 @@ double operations_of(const proto::ModelSpec& spec, bool gptq, TextSize text, boo
     const auto n = static_cast<double>(l.n), k = static_cast<double>(l.k);
     if (l.layer < 0) {
       all += n * k * table;
-      of_token += writes ? 2 * n * k : 0;
+      of_token += written * 2 * n * k;
     } else {
       all += n * k * (rounding + sweep * k);
-      of_token +=
-          (2 * n * k * (passes + (writes ? 1 : 0)) + gram * k * k) * share_of_tokens(spec, l);
+      of_token += (2 * n * k * (passes + written) + gram * k * k) * share_of_tokens(spec, l);
     }
   }
   return all + of_token * tokens;
@@ -76,7 +79,8 @@ void choose_method(QuantizeCommand& o, const proto::ModelSpec& spec, bool fits) 
   if (!o.method.empty()) return;
   o.method = "rtn";
   o.method_is_chosen = true;
-  if (o.mixed() || o.calibration == "none" || !gains_from_gptq(o)) return;
+  const bool no_text = !o.calibration.empty() && calibration_inputs(o.calibration).empty();
+  if (o.mixed() || no_text || !gains_from_gptq(o)) return;
   if (writes_text(o) && !fits) return;
   const TextSize given = {o.nsamples, o.seqlen};
   const auto take = [&](bool gptq, TextSize text) {
@@ -92,7 +96,7 @@ void choose_method(QuantizeCommand& o, const proto::ModelSpec& spec, bool fits) 
     // An expert that no token came to is rounded without data, and reported: nobody asked for gptq.
     o.max_fallbacks = std::numeric_limits<int>::max();
   } else if (writes_text(o) && take(false, kRtnText)) {
-    o.calibration = "self";
+    if (o.calibration.empty()) o.calibration = default_sources();
   }
 }
 

@@ -90,7 +90,7 @@ std::unique_ptr<LogitsWriter> logits_writer(const Options& o, const ModelSource&
                        .tokens = static_cast<uint64_t>(tokens),
                        .windows = t.windows.size(),
                        .model_hash = base.hash(),
-                       .text_hash = t.hash,
+                       .text_hash = t.text.hash,
                        .windows_hash = hash_of(t.windows),
                        .protocol = t.protocol.name()};
   tell("{}: {} of logits\n", o.save_logits,
@@ -114,7 +114,7 @@ void eval_ppl(const Options& o) {
   EvaluationText t = read_text(o.text);
   OpenedModel m = open_for_evaluation(o, o.model);
   make_text_windows(o.text, *m.source, m.source->spec().context(), &t);
-  warn_same_text(*m.source, t.hash);
+  warn_same_text(*m.source, t.text.hash);
   const int64_t tokens = check_windows(t.windows, m.source->spec().vocab());
   Measurements table =
       table_of(o, kPerplexityColumns,
@@ -132,7 +132,7 @@ void eval_ppl(const Options& o) {
   o.write_json({{"model", o.model},
                 {"protocol", t.protocol.name()},
                 {"protocol_summary", t.protocol.summary()},
-                {"text_hash", fmt::format("{:016x}", t.hash)},
+                {"text_hash", fmt::format("{:016x}", t.text.hash)},
                 {"cache", to_string(cache)},
                 {"windows", t.windows.size()},
                 {"tokens", r.tokens},
@@ -164,7 +164,7 @@ void check_stored(const LogitsReader& stored, const ModelSource& source, const E
     fail(ErrorKind::kUsage, "{}: logits of a model with {} tokens, {} has {}", o.base, h.vocab,
          o.model, source.spec().vocab());
   }
-  if (h.text_hash != t.hash)
+  if (h.text_hash != t.text.hash)
     fail(ErrorKind::kUsage, "{}: its logits are of another text than {}", o.base, o.text.text);
   if (h.protocol != t.protocol.name() || h.windows != t.windows.size()) {
     fail(ErrorKind::kUsage, "{}: its logits are of {} of {}, not of {} of {}", o.base,
@@ -246,7 +246,7 @@ std::vector<uint64_t> check_models(const Options& o, const KlModels& m, const Ev
     const bool is_first = m.stored && &model == &m.models[0];
     if (!is_first) check_comparable(m.first(), model, t, !o.tokenizer.empty());
     if (!m.stored) warn_exchanged(m.first(), model);
-    warn_same_text(*model.source, t.hash);
+    warn_same_text(*model.source, t.text.hash);
     hashes.push_back(model.source->hash());
   }
   return hashes;
@@ -275,7 +275,7 @@ Json json_of_models(const Options& o, const KlModels& m, const EvaluationText& t
             {"model", o.model},
             {"protocol", t.protocol.name()},
             {"protocol_summary", t.protocol.summary()},
-            {"text_hash", fmt::format("{:016x}", t.hash)},
+            {"text_hash", fmt::format("{:016x}", t.text.hash)},
             {"cache", to_string(o.cache_types())},
             {"windows", t.windows.size()}});
   for (size_t i = 0; i < results.size(); ++i) {

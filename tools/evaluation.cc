@@ -4,20 +4,20 @@
 #include <filesystem>
 
 #include "core/error.h"
-#include "core/hash.h"
 #include "core/utf8.h"
 #include "formats/printable.h"
-#include "formats/text_input.h"
+#include "runtime/compress/fingerprint.h"
 #include "tools/arguments.h"
-#include "tools/interrupt.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
 
 void TextOptions::add_to(CLI::App& command) {
   command
-      .add_option("-f,--text", text,
-                  "the text, UTF-8, .gz too; - is standard input, pipes are read as well")
+      .add_option(
+          "-f,--text", text,
+          "the text, UTF-8, .gz too; - is standard input, pipes are read as well; .jsonl: a "
+          "conversation a line, {\"messages\": [...]}, in the model's chat template")
       ->required()
       ->type_name("FILE");
   command
@@ -49,13 +49,21 @@ std::string EvaluationText::description() const {
 }
 
 EvaluationText read_text(const TextOptions& o) {
-  EvaluationText t;
-  t.text = read_text_input(o.text, 1 << 30, interrupt());
-  t.hash = hash64(std::as_bytes(std::span(t.text)));
-  if (t.text.find_first_not_of(" \t\r\n") == std::string::npos)
-    fail(ErrorKind::kUsage, "{}: no text in it", o.text);
-  return t;
+  return {.text = read_input_text(o.text), .protocol = {}, .tokenizer = {}, .windows = {}};
 }
+
+namespace {
+
+std::vector<Window> conversation_windows(const EvaluationText& t, const ModelSource& source,
+                                         int32_t bos) {
+  const auto tokens = tokens_of(t.text, source, *t.tokenizer);
+  std::span<const int32_t> rest = tokens;
+  if (!t.tokenizer->adds_bos()) return text_windows(t.protocol, rest, -1);
+  if (rest.front() == bos) rest = rest.subspan(1);  // the template's; the window has its own
+  return text_windows(t.protocol, rest, bos);
+}
+
+}  // namespace
 
 void make_text_windows(const TextOptions& o, const ModelSource& source, uint64_t context,
                        EvaluationText* to) {
@@ -66,16 +74,21 @@ void make_text_windows(const TextOptions& o, const ModelSource& source, uint64_t
       fail(ErrorKind::kUsage, "--stride goes with protocol text, not {}", to->protocol.name());
     to->protocol.stride = o.stride;
   }
-  if (to->protocol.kind == Protocol::Kind::kGptq && !looks_like_wikitext(to->text)) {
+  if (!to->text.is_plain() && to->protocol.kind != Protocol::Kind::kText) {
+    fail(ErrorKind::kUsage,
+         "{}: protocol {} takes a plain text, and these are conversations: --protocol text", o.text,
+         to->protocol.name());
+  }
+  if (to->protocol.kind == Protocol::Kind::kGptq && !looks_like_wikitext(to->text.text)) {
     warn(fmt::format(
         "{} joins the lines by blank lines, as the rows of WikiText-2 are; this text has none of "
         "its headings. --protocol text takes it as it is",
         to->protocol.name()));
   }
   to->tokenizer = load_tokenizer_for(source);
-  const auto bos = to->tokenizer->bos();
-  to->windows =
-      make_windows(to->protocol, *to->tokenizer, to->text, bos ? *bos : source.spec().bos_token());
+  const int32_t bos = to->tokenizer->bos().value_or(source.spec().bos_token());
+  to->windows = to->text.is_plain() ? make_windows(to->protocol, *to->tokenizer, to->text.text, bos)
+                                    : conversation_windows(*to, source, bos);
   if (o.max_windows >= 0 && to->windows.size() > static_cast<size_t>(o.max_windows))
     to->windows.resize(static_cast<size_t>(o.max_windows));
   check_windows(to->windows, source.spec().vocab());
@@ -120,7 +133,7 @@ std::string_view beginning(std::string_view text, size_t bytes) {
 void check_same_tokens(const Tokenizer& base, const OpenedModel& candidate,
                        const EvaluationText& text) {
   const auto other = load_tokenizer(*candidate.source);
-  const auto sample = beginning(text.text, 1 << 16);
+  const auto sample = beginning(text.text.text, 1 << 16);
   const auto a = base.encode(sample, {.add_special = false}),
              b = other->encode(sample, {.add_special = false});
   if (a == b) return;
@@ -177,7 +190,10 @@ void warn_exchanged(const ModelSource& base, const OpenedModel& candidate) {
 
 void warn_same_text(const ModelSource& source, uint64_t text_hash) {
   const auto* m = source.manifest();
-  if (m != nullptr && m->provenance().calibration_hash() == text_hash && text_hash != 0) {
+  if (m == nullptr) return;
+  const auto& made = m->provenance();
+  if (made.calibration_hash() == text_hash ||
+      made.recipe().find(text_hash_of_recipe(text_hash)) != std::string::npos) {
     warn(
         "this is the text that the model was calibrated on: the figures flatter it; another text "
         "tells more");

@@ -9,6 +9,7 @@
 #include "runtime/eval/evaluate.h"
 #include "runtime/model/source.h"
 #include "tools/command.h"
+#include "tools/input_text.h"
 
 namespace pith::tools {
 
@@ -22,8 +23,7 @@ struct TextOptions {
 };
 
 struct EvaluationText {
-  std::string text;  // all of it
-  uint64_t hash = 0;
+  InputText text;
   Protocol protocol;
   std::unique_ptr<Tokenizer> tokenizer;
   std::vector<Window> windows;
@@ -33,8 +33,9 @@ struct EvaluationText {
 
 // The text, before anything else takes time.
 EvaluationText read_text(const TextOptions& o);
-// Its windows, with the tokenizer of `source`, none longer than `context`. Warns of a protocol that
-// is not for this text.
+// Its windows, with the tokenizer and chat template of `source`, none longer than `context`.
+// Error(kUsage) for conversations in another protocol than text; warns of one that is not for this
+// text.
 void make_text_windows(const TextOptions& o, const ModelSource& source, uint64_t context,
                        EvaluationText* to);
 

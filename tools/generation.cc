@@ -181,29 +181,13 @@ std::string statistics(const GenerateResult& r) {
                      r.prefill_tokens, prefill_rate(r), r.tokens.size(), decode_rate(r), r.finish);
 }
 
-ChatFormat::ChatFormat(const ModelSource& source, const Tokenizer& tokenizer)
-    : tokenizer_(tokenizer), template_(source.tokenizer().chat_template) {
-  if (template_.empty()) {
+ChatFormat chat_format_of(const ModelSource& source, const Tokenizer& tokenizer) {
+  const std::string& text = source.tokenizer().chat_template;
+  if (text.empty()) {
     fail(ErrorKind::kUsage, "{}: no chat template; use pith run without --chat",
          one_line(source.path()));
   }
-  if (const auto bos = tokenizer.bos()) variables_["bos_token"] = tokenizer.token_text(*bos);
-  if (const auto eos = tokenizer.eos()) variables_["eos_token"] = tokenizer.token_text(*eos);
-}
-
-// Text of the template may hold special tokens, content of messages may not; all of it is encoded
-// as one text.
-std::vector<int32_t> ChatFormat::encode(const std::vector<ChatMessage>& messages) const {
-  std::string text;
-  std::vector<std::pair<size_t, size_t>> user_text;
-  for (const auto& s : render_chat(template_, messages, true, variables_)) {
-    if (!s.from_template) user_text.emplace_back(text.size(), text.size() + s.text.size());
-    text += s.text;
-  }
-  auto ids = tokenizer_.encode(
-      text, {.add_special = false, .parse_special = true, .user_text = user_text});
-  if (ids.empty()) fail(ErrorKind::kCorrupt, "the chat template gives no text");
-  return ids;
+  return {text, tokenizer};
 }
 
 }  // namespace pith::tools

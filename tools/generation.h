@@ -1,5 +1,4 @@
-// Shared by `pith run` and `pith chat`: the options of generation, and the chat template of a
-// model.
+// Shared by `pith run` and `pith chat`: the options of generation.
 #pragma once
 
 #include <memory>
@@ -8,7 +7,7 @@
 #include <variant>
 #include <vector>
 
-#include "formats/jinja/chat_template.h"
+#include "formats/tokenizer/chat_format.h"
 #include "runtime/engine/engine.h"
 #include "tools/command.h"
 #include "tools/interrupt.h"
@@ -53,19 +52,7 @@ Json to_json(const GenerationOptions& o, const GenerateResult& r);
 // "33 prompt tokens at 120.1/s, 57 generated at 12.3/s, ended by stop".
 std::string statistics(const GenerateResult& r);
 
-// A model's chat template with its tokenizer.
-class ChatFormat {
- public:
-  // Error(kUsage) where the model has no template. Both must outlive it.
-  ChatFormat(const ModelSource& source, const Tokenizer& tokenizer);
-  // The tokens of these messages and of the beginning of an answer; at least one. Error(kCorrupt)
-  // where the template makes no text of them.
-  std::vector<int32_t> encode(const std::vector<ChatMessage>& messages) const;
-
- private:
-  const Tokenizer& tokenizer_;
-  std::string template_;
-  Json variables_ = Json::object();
-};
+// The chat template of a model. Error(kUsage) where it has none.
+ChatFormat chat_format_of(const ModelSource& source, const Tokenizer& tokenizer);
 
 }  // namespace pith::tools

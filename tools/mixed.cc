@@ -233,6 +233,7 @@ void Mixed::measure() {
   if (o_.max_kl > 0) {
     kept_.assign(windows.end() - kKept, windows.end());
     windows.resize(windows.size() - kKept);
+    options_.domain.resize(std::min(options_.domain.size(), windows.size()));
   }
   std::vector<std::vector<int32_t>> probes, some;
   cut(&probes, &some);

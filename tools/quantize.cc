@@ -4,14 +4,13 @@
 #include <fmt/format.h>
 
 #include "core/error.h"
+#include "core/hash.h"
 #include "core/limits.h"
 #include "quant/rotate.h"
 #include "runtime/backends.h"
 #include "runtime/compress/check.h"
 #include "runtime/compress/driver.h"
 #include "runtime/compress/fingerprint.h"
-#include "runtime/compress/self_text.h"
-#include "tools/calibration_text.h"
 #include "tools/default_method.h"
 #include "tools/quantize_prepare.h"
 #include "tools/quantize_report.h"
@@ -35,32 +34,32 @@ void require_finite(const ModelSource& source) {
   }
 }
 
-// Lets the model write its calibration text, in the sizes of `to->calibration`, into it. The text
-// is stored in the work folder as it comes.
-void write_text(Job& job, const Tokenizer* tokenizer, WorkFolder& work, CompressOptions* to) {
+// Lets the model write the calibration text that is asked for. It is stored in the work folder as
+// it comes.
+void write_text(Job& job, const TextRequest& text, WorkFolder& work, CompressOptions* to) {
   const Phases::Scope phase(job.phases, "writing text");
   const ModelSource& source = job.source;
-  const auto count = static_cast<int64_t>(to->calibration.size());
-  const auto length = static_cast<int64_t>(to->calibration.front().size());
   Fingerprint about = fingerprint_of(source);
   about.merge(fingerprint_of(to->executor));
-  about["windows"] = fmt::format("{}", count);
-  about["tokens of a window"] = fmt::format("{}", length);
-  about["seed"] = fmt::format("{}", to->seed);
+  about["windows"] = fmt::format("{}", text.count);
+  about["tokens of a window"] = fmt::format("{}", text.length);
+  about["seed"] = fmt::format("{}", text.seed);
+  Hasher openings;
+  for (const auto& o : text.openings) openings.add(std::as_bytes(std::span(o)));
+  about["openings"] = fmt::format("#{:016x}", openings.value());
   RecordLog log = work.open_log("text", about);
   std::vector<TextPiece> written;
   for (const auto& record : log.records()) written.push_back(piece_from(record));
   const Model model = load_model(source);
   const WeightCacheScope held(*to->executor);
   try {
-    to->calibration = write_windows(*to->executor, model, count, length, to->seed,
-                                    stops_of(source, tokenizer), job.progress, kTextCacheBytes,
-                                    written, [&](const TextPiece& p) { log.append(to_bytes(p)); });
+    put_written_text(write_windows(*to->executor, model, text, job.progress, written,
+                                   [&](const TextPiece& p) { log.append(to_bytes(p)); }),
+                     to);
   } catch (const Error& e) {
     if (e.kind() == ErrorKind::kNumeric) require_finite(source);  // which weight it comes from
     throw;
   }
-  to->calibration_hash = hash_of_windows(to->calibration);
 }
 
 // One compression with these settings; what became of it.
@@ -104,14 +103,14 @@ void tell_what_is_kept(const WorkFolder& work) {
 }
 
 // Writes the text, measures, and compresses; what became of it.
-Json work_on(Job& job, const Tokenizer* tokenizer, WorkFolder& work, Prepared& p) {
+Json work_on(Job& job, WorkFolder& work, Prepared& p) {
   const QuantizeCommand& o = job.o;
-  if (p.writes_text) {
+  if (p.text.count > 0) {
     if (!o.quiet) {
       tell("the model writes {} calibration tokens first; --calib FILE is faster\n",
-           std::ssize(p.options.calibration) * std::ssize(p.options.calibration.front()));
+           p.text.count * p.text.length);
     }
-    write_text(job, tokenizer, work, &p.options);
+    write_text(job, p.text, work, &p.options);
   }
   if (!p.mixed) return run(job, p.settings, p.options, true);
   {
@@ -141,14 +140,14 @@ void quantize(QuantizeCommand& o) {
                 text_memory(source, kGptqText.windows, kGptqText.length) <= most_memory().bytes);
   const MethodChoice asked = p.settings.method = parse_method(o.method);
   if (!o.mixed()) p.settings = effective_settings(p.settings);
-  const std::string calibration = calibration_of(o, p.settings);
-  const auto tokenizer = tokenizer_for(source, calibration != "none" && calibration != "self");
+  const CalibrationInputs calibration = calibration_of(o, p.settings);
+  const auto tokenizer = tokenizer_for(source, has_files(calibration));
 
   const auto executor = make_executor(o.executor());
   p.options = options_of(o, executor.get());
   TerminalProgress progress(o.quiet);
   Job job{o, source, progress, begin, {}, "", {}};
-  p.writes_text = prepare_text(job, calibration, tokenizer.get(), &p.options);
+  prepare_text(job, calibration, tokenizer.get(), &p);
   const bool has_text = !p.options.calibration.empty();
   warn_of_method(asked, p.settings, has_text);
   warn_of_useless_options(o, asked, p.settings, source, has_text);
@@ -160,14 +159,15 @@ void quantize(QuantizeCommand& o) {
   check_memory(job.peaks, peak_of(plan, job.peaks));
   if (!p.mixed) warn_of_choices(o, p.settings, source, plan);
   if (o.dry_run) {
-    return dry_run(job, p.settings, plan, p.mixed ? &*p.mixed : nullptr, p.writes_text, p.options);
+    return dry_run(job, p.settings, plan, p.mixed ? &*p.mixed : nullptr, p.text.count > 0,
+                   p.options);
   }
 
   WorkFolder work(o.output, o.restart);
   open_work(job, passes, p, work);
   print_plan(job, p.settings, plan, !p.mixed);
   try {
-    const Json report = work_on(job, tokenizer.get(), work, p);
+    const Json report = work_on(job, work, p);
     if (const std::string left = work.remove(); !left.empty()) warn(left);
     tell_what_next(o, source);
     o.write_json(report);

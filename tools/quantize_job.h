@@ -7,6 +7,7 @@
 #include <string>
 
 #include "core/phases.h"
+#include "runtime/compress/self_text.h"
 #include "tools/mixed.h"
 #include "tools/quantize_options.h"
 
@@ -25,6 +26,7 @@ struct Job {
   Phases phases;     // text and measurements, before the compression
   std::string goal;  // of mixed precision; empty: every layer gets the type
   Peaks peaks = {};
+  double written_share = 0;  // of the calibration text, by the model
 
   double seconds() const {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
@@ -36,7 +38,7 @@ struct Prepared {
   QuantizeSettings settings;
   CompressOptions options;
   std::optional<Mixed> mixed;
-  bool writes_text = false;
+  TextRequest text = {};  // that the model writes; count 0: none
 };
 
 inline Passes passes_for(const QuantizeSettings& settings) {

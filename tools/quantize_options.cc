@@ -171,11 +171,13 @@ CLI::App* add_quantize_options(CLI::App& app, QuantizeCommand& o) {
       ->group(kCommon);
 
   c->add_option("--calib", o.calibration,
-                "text to calibrate on; self: the model writes it; none (default: self where the "
-                "method needs a text, else none)")
-      ->type_name("FILE")
+                "text to calibrate on, .jsonl: conversations; self: the model writes it; "
+                "builtin: a text that comes with the program; none; "
+                "repeated for several, which share the windows by weight (chat.jsonl=2) (default: "
+                "self where the method needs a text, else none)")
+      ->type_name("FILE[=WEIGHT]")
       ->group(kCalibration);
-  c->add_option("--nsamples", o.nsamples, "calibration windows")
+  c->add_option("--nsamples", o.nsamples, "calibration windows of all texts")
       ->check(in_range(1, 1 << 20))
       ->group(kCalibration);
   c->add_option("--seqlen", o.seqlen, "tokens of a calibration window")

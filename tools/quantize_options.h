@@ -12,10 +12,11 @@
 namespace pith::tools {
 
 struct QuantizeCommand : Common, ModelOptions {
-  std::string output, type = "w4", embedding_type = "w8", head_type = "w8", group, calibration;
-  std::string method;             // empty: choose_method() decides (tools/default_method.h)
-  bool method_is_chosen = false;  // by that
-  bool windows_given = false;     // --nsamples or --seqlen
+  std::string output, type = "w4", embedding_type = "w8", head_type = "w8", group;
+  std::vector<std::string> calibration;  // as given; empty: what the method needs
+  std::string method;                    // empty: choose_method() decides (tools/default_method.h)
+  bool method_is_chosen = false;         // by that
+  bool windows_given = false;            // --nsamples or --seqlen
   std::string memory, target_size, type_file, plan_out, costs;
   std::vector<std::string> candidates;
   double target_bpw = 0, max_kl = 0;

@@ -9,8 +9,6 @@
 #include "core/file.h"
 #include "core/limits.h"
 #include "runtime/compress/fingerprint.h"
-#include "runtime/compress/self_text.h"
-#include "tools/calibration_text.h"
 #include "tools/outputs.h"
 #include "tools/quantize_warnings.h"
 #include "tools/terminal.h"
@@ -56,10 +54,12 @@ void check_outputs(const QuantizeCommand& o) {
   if (!o.mixed() && !o.plan_out.empty())
     fail(ErrorKind::kUsage, "--plan-out writes what mixed precision chose: give a --target-size");
   for (const auto& side : {o.plan_out, o.costs}) check_side_file(side);
-  if (o.calibration.empty() || o.calibration == "-") return;
-  for (const auto& output : {o.output, o.json, o.plan_out, o.costs}) {
-    if (!output.empty() && same_file(output, o.calibration))
-      fail(ErrorKind::kUsage, "{}: is the calibration text", output);
+  for (const auto& input : calibration_inputs(o.calibration)) {
+    if (input.kind != CalibrationInput::Kind::kFile || input.name == "-") continue;
+    for (const auto& output : {o.output, o.json, o.plan_out, o.costs}) {
+      if (!output.empty() && same_file(output, input.name))
+        fail(ErrorKind::kUsage, "{}: is the calibration text", output);
+    }
   }
 }
 
@@ -79,19 +79,20 @@ uint64_t seed_of(const QuantizeCommand& o) {
   return seed;
 }
 
-std::string calibration_of(const QuantizeCommand& o, const QuantizeSettings& settings) {
+CalibrationInputs calibration_of(const QuantizeCommand& o, const QuantizeSettings& settings) {
   const auto pass = make_quantize_pass(settings);
-  if (o.calibration == "none") {
-    if (const std::string why = pass->needs_text(); !why.empty() || o.mixed()) {
-      fail(ErrorKind::kUsage, "{}",
-           !why.empty() ? why
-                        : "mixed precision measures on a calibration text: --calib FILE, or leave "
-                          "--calib out and the model writes one");
-    }
-    return "none";
+  const bool needed = !pass->needs_text().empty() || o.mixed();
+  if (o.calibration.empty())
+    return needed ? calibration_inputs(default_sources()) : CalibrationInputs();
+  const CalibrationInputs inputs = calibration_inputs(o.calibration);
+  if (inputs.empty() && needed) {
+    const std::string why = pass->needs_text();
+    fail(ErrorKind::kUsage, "{}",
+         !why.empty() ? why
+                      : "mixed precision measures on a calibration text: --calib FILE, or leave "
+                        "--calib out and the model writes one");
   }
-  if (!o.calibration.empty()) return o.calibration;
-  return !pass->needs_text().empty() || o.mixed() ? "self" : "none";
+  return inputs;
 }
 
 std::unique_ptr<Tokenizer> tokenizer_for(const ModelSource& source, bool reads_text) {
@@ -130,19 +131,15 @@ uint64_t text_memory(const ModelSource& source, int64_t windows, int64_t length)
          (uint64_t{64} << 20);
 }
 
-bool prepare_text(Job& job, const std::string& calibration, const Tokenizer* tokenizer,
-                  CompressOptions* options) {
+void prepare_text(Job& job, const CalibrationInputs& calibration, const Tokenizer* tokenizer,
+                  Prepared* to) {
+  if (calibration.empty()) return;
   const ModelSource& source = job.source;
-  const int64_t count = job.o.nsamples, length = window_length(job.o, source);
-  if (calibration == "self") {
-    options->calibration.assign(static_cast<size_t>(count),
-                                std::vector<int32_t>(static_cast<size_t>(length)));
-    job.peaks.text = text_memory(source, count, length);
-    return true;
-  }
-  if (calibration != "none")
-    cut_calibration_text(calibration, source, *tokenizer, count, length, options);
-  return false;
+  cut_calibration_text(calibration, source, tokenizer, job.o.nsamples, window_length(job.o, source),
+                       &to->options);
+  to->text = request_of(to->options, source, tokenizer);
+  job.written_share = written_share(calibration);
+  if (to->text.count > 0) job.peaks.text = text_memory(source, to->text.count, to->text.length);
 }
 
 void prepare_mixed(Job& job, Prepared* to) {
@@ -158,10 +155,13 @@ void prepare_mixed(Job& job, Prepared* to) {
   warn(mixed.loose_text());
   const bool only_to_measure =
       o.calibration.empty() && passes_for(to->settings).front()->needs_text().empty();
-  if (to->writes_text && only_to_measure) {
-    to->writes_text = false;
+  if (only_to_measure) {
+    to->text = {};
     to->options.calibration.clear();
+    to->options.domain.clear();
+    to->options.sources.clear();
     job.peaks.text = 0;
+    job.written_share = 0;
   }
 }
 
@@ -175,10 +175,14 @@ void check_memory(const Peaks& peaks, uint64_t peak) {
 void open_work(const Job& job, const Passes& passes, Prepared& p, WorkFolder& work) {
   p.options.work = &work;
   Fingerprint about = fingerprint_of(job.source, passes, p.options);
-  about.erase("calibration text");  // if it is not written yet; compress() looks at all of it
+  // They are not known where a text is not written yet; compress() looks at all of it.
+  if (p.text.count > 0) {
+    about.erase("calibration");
+    about.erase("calibration text");
+  }
   if (p.mixed) about.erase("overrides");
   work.require_same("finished parts", about);
-  warn_of_unused(work, "text", "the calibration text", p.writes_text);
+  warn_of_unused(work, "text", "the calibration text", p.text.count > 0);
   warn_of_unused(work, "costs", "what choices cost",
                  p.mixed && !p.mixed->is_loose() && !p.mixed->has_costs());
 }

@@ -26,7 +26,7 @@ std::optional<double> estimated_seconds(const Job& job, const QuantizeSettings& 
   if (!job.goal.empty() || job.o.executor().cuda || plan.calibration_tokens == 0) return {};
   const bool gptq = settings.method.rounding->stage != nullptr;
   return seconds_for(
-      operations_of(job.source.spec(), gptq, {plan.calibration_tokens, 1}, job.peaks.text > 0));
+      operations_of(job.source.spec(), gptq, {plan.calibration_tokens, 1}, job.written_share));
 }
 
 }  // namespace

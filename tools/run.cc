@@ -53,7 +53,7 @@ class Speaker {
         source_(open_model_for(o)),
         tokenizer_(load_tokenizer_for(*source_)),
         context_(o.context_of(*source_)) {
-    if (o.chats()) format_.emplace(*source_, *tokenizer_);
+    if (o.chats()) format_.emplace(chat_format_of(*source_, *tokenizer_));
   }
 
   // Error(kUsage) where they do not fit; weights are not loaded for it.
@@ -135,15 +135,6 @@ struct Question {
   std::vector<ChatMessage> messages;  // in place of the prompt, where there are any
 };
 
-std::vector<ChatMessage> messages_of(const Json& list, const std::string& name) {
-  std::vector<ChatMessage> messages;
-  if (!list.is_array() || list.empty())
-    fail(ErrorKind::kCorrupt, "{}: \"messages\" must be a list that is not empty", name);
-  for (const Json& m : list)
-    messages.push_back({json_string(m, "role", name), json_string(m, "content", name)});
-  return messages;
-}
-
 // A prompt a line, or JSON objects with "prompt" or "messages". Lines without text are left out.
 class Questions {
  public:
@@ -172,7 +163,7 @@ class Questions {
   Question of_json(const std::string& line) const {
     const std::string name = fmt::format("{}: line {}", path_, number_);
     const Json j = parse_json(line, name);
-    if (j.is_object() && j.contains("messages")) return {"", messages_of(j["messages"], name)};
+    if (j.is_object() && j.contains("messages")) return {"", messages_from(j, name)};
     return {json_string(j, "prompt", name), {}};
   }
 

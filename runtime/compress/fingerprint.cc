@@ -6,6 +6,7 @@
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/hash.h"
+#include "core/json.h"
 #include "core/utf8.h"
 #include "formats/packed_file.h"
 #include "runtime/cpu/cpu_algebra.h"
@@ -52,7 +53,28 @@ void add_recipe(std::string_view recipe, Fingerprint* to) {
   }
 }
 
+// Where the windows come from, an item a domain.
+std::string recipe_of_text(const CompressOptions& options) {
+  std::string text = "calibration:\n";
+  for (size_t d = 0; d < options.sources.size(); ++d) {
+    const auto& s = options.sources[d];
+    int64_t windows = 0, tokens = 0;
+    for (size_t w = 0; w < options.calibration.size(); ++w) {
+      if (!options.domain.empty() && options.domain[w] != static_cast<int>(d)) continue;
+      ++windows;
+      tokens += std::ssize(options.calibration[w]);
+    }
+    // A JSON string is one of YAML.
+    text += fmt::format("    - {{source: {}, weight: {:g}, windows: {}, tokens: {}, {}}}\n",
+                        Json(valid_utf8_or_replaced(s.name)).dump(), s.weight, windows, tokens,
+                        text_hash_of_recipe(s.hash));
+  }
+  return text;
+}
+
 }  // namespace
+
+std::string text_hash_of_recipe(uint64_t hash) { return fmt::format("hash: {:016x}", hash); }
 
 const char* const kToolVersion = "pith " PITH_VERSION;
 
@@ -60,6 +82,7 @@ std::string recipe_of(const ModelSource& source, const Passes& passes,
                       const CompressOptions& options) {
   std::string text = "passes:\n" + source.recipe();
   for (const auto& p : passes) text += p->recipe();
+  if (!options.calibration.empty() && !options.sources.empty()) text += recipe_of_text(options);
   if (!options.sequential) text += "sequential: false\n";
   if (!options.propagate) text += "propagate: false\n";
   // Bits depend on it.
@@ -114,9 +137,10 @@ Fingerprint fingerprint_of(const ModelSource& source, const Passes& passes,
   // Every option is named, so that a new one does not compile before it is handled here. Options
   // that are not hashed do not change the bytes: the place of the output, memory, the work folder,
   // and the number of fallbacks that is an error.
-  const auto& [output, memory, max_fallbacks, sequential, propagate, calibration, calibration_hash,
-               seed, executor, work, one_of_tries] = options;
+  const auto& [output, memory, max_fallbacks, sequential, propagate, calibration, domain, sources,
+               calibration_hash, seed, executor, work, one_of_tries] = options;
   (void)output, (void)memory, (void)max_fallbacks, (void)work, (void)one_of_tries;
+  (void)sources;  // they are in the recipe
   Fingerprint f = fingerprint_of(source);
   add_recipe(recipe_of(source, passes, options), &f);
   f["sequential"] = sequential ? "true" : "false";
@@ -130,6 +154,7 @@ Fingerprint fingerprint_of(const ModelSource& source, const Passes& passes,
       h.add(std::as_bytes(std::span(&size, 1)));
       h.add(std::as_bytes(std::span(w)));
     }
+    h.add(std::as_bytes(std::span(domain)));
     f["calibration text"] = hashed(h.value());
     f.merge(fingerprint_of(executor));
   }

@@ -24,6 +24,9 @@ Fingerprint fingerprint_of(const ModelSource& source, const Passes& passes,
 std::string recipe_of(const ModelSource& source, const Passes& passes,
                       const CompressOptions& options);
 
+// The hash of a calibration text as the recipe has it.
+std::string text_hash_of_recipe(uint64_t hash);
+
 // The manifest's record of how a file was made, without the hash of the numbers that were read.
 proto::Provenance provenance_of(const ModelSource& source, const Passes& passes,
                                 const CompressOptions& options);

@@ -30,6 +30,14 @@ struct CompressPlan {
   int64_t calibration_tokens = 0;
 };
 
+// A domain of the calibration text: a file, or what the model writes.
+struct CalibrationSource {
+  std::string name;      // for the record: "chat.jsonl", "self"
+  double weight = 1;     // as it was asked for
+  uint64_t hash = 0;     // of the text; 0: it is not written yet
+  bool written = false;  // by the model itself
+};
+
 struct CompressOptions {
   std::string output;
   uint64_t memory = UINT64_MAX;  // calibration states that would take more go to a scratch file
@@ -37,7 +45,9 @@ struct CompressOptions {
   bool sequential = true;        // each stage sees what the compressed stages before it make
   bool propagate = true;         // each block sees what the compressed blocks before it make
   std::vector<std::vector<int32_t>> calibration;  // windows of tokens; empty: none
-  uint64_t calibration_hash = 0;                  // of their text
+  std::vector<int> domain = {};  // of each window, into `sources`; empty: all windows are of one
+  std::vector<CalibrationSource> sources = {};  // for the recipe
+  uint64_t calibration_hash = 0;                // of the text of all
   uint64_t seed = 0;
   // Runs the model on the calibration text; methods with GPU kernels use its GPU, if it has one.
   // Null: the processor.

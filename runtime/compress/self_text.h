@@ -1,7 +1,10 @@
-// Calibration text that the model writes itself, for when there is none: each window begins with a
-// BOS (or a token drawn at random where the model has none) and goes on by sampling at temperature
-// 1, what is less than 1/50 as likely as the likeliest left out. A window that comes to an end of
-// text begins again. Depends on the model, the counts and the seed alone, and on what it runs on.
+// Calibration text that the model writes itself, for when there is none. A window is a sequence of
+// documents: each begins with an opening, goes on by sampling, and ends where the model ends it (or
+// with the window). Tokens less than 1/50 as likely as the likeliest are left out (min-p), and each
+// window has a temperature of 0.7, 1 or 1.2, so that both the text that the model finds likely and
+// what lies beside it are seen. Openings and temperatures are drawn by the seed; the first openings
+// of windows are all different ones as long as there are so many. Depends on the model, the request
+// and the seed alone, and on what it runs on.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +20,7 @@ namespace pith {
 
 using Windows = std::vector<std::vector<int32_t>>;
 
-inline constexpr uint64_t kTextCacheBytes = 512u << 20;
+inline constexpr uint64_t kTextCacheBytes = 256u << 20;
 
 // Tokens [begin, end) of windows [first, first + count), window by window.
 struct TextPiece {
@@ -27,16 +30,25 @@ struct TextPiece {
 std::string to_bytes(const TextPiece& piece);
 TextPiece piece_from(std::string_view bytes);  // Error(kCorrupt) where it is none
 
-// `count` windows of `length` tokens. `stops`: the tokens that end a text (stop_tokens()). Memory:
-// caches of as many windows as fit `cache_bytes` (at least one), which are written together. Calls
-// `keep` with each piece of the text as it is written, also where it is cancelled. `written`: the
-// pieces of an earlier call with the same arguments; their tokens are not generated again, and the
-// text is the same. (On a GPU, windows that were cut off may continue otherwise: a pass over
-// several tokens of one window may give other bits there.)
+struct TextRequest {
+  int64_t count = 0, length = 0;  // windows, and tokens of each
+  uint64_t seed = 0;
+  std::vector<int32_t> stops;  // tokens that end a document (stop_tokens())
+  // Tokens that a document may begin with, each list with its BOS. None: the model's BOS alone, or
+  // a token drawn at random where it has none.
+  std::vector<std::vector<int32_t>> openings;
+  uint64_t cache_bytes = kTextCacheBytes;
+};
+
+// Memory: caches of as many windows as fit `cache_bytes` (at least one), which are written
+// together. Calls `keep` with each piece of the text as it is written, also where it is cancelled.
+// `written`: the pieces of an earlier call with the same request; windows that are whole are not
+// run again, those that were cut off are run up to there, and the text is the same. Error(kUsage)
+// where a window is longer than the model's context, or an opening has a token that the model does
+// not know.
 Windows write_windows(
-    Executor& executor, const Model& model, int64_t count, int64_t length, uint64_t seed,
-    const std::vector<int32_t>& stops, Progress& progress = no_progress(),
-    uint64_t cache_bytes = kTextCacheBytes, const std::vector<TextPiece>& written = {},
+    Executor& executor, const Model& model, const TextRequest& request,
+    Progress& progress = no_progress(), const std::vector<TextPiece>& written = {},
     FunctionRef<void(const TextPiece&)> keep = [](const TextPiece&) {});
 
 // An estimate of the memory that write_windows takes beside the model.

@@ -63,32 +63,6 @@ bool take_number(std::string_view& rest, size_t skip, int64_t* to) {
   return true;
 }
 
-// text-N: every token scored once, by windows that go on where the one before ended.
-std::vector<Window> slide(const std::vector<int32_t>& tokens, const Protocol& protocol,
-                          int32_t bos) {
-  const size_t size = static_cast<size_t>(protocol.context), has_bos = bos >= 0;
-  const size_t most = size - 1;  // that a window scores
-  const size_t stride = protocol.stride > 0 ? static_cast<size_t>(protocol.stride) : most;
-  if (stride > most) {
-    fail(ErrorKind::kUsage, "protocol {}: a window of {} tokens scores at most {}", protocol.name(),
-         size, most);
-  }
-  std::vector<Window> windows;
-  for (size_t scored = 1 - has_bos; scored < tokens.size();) {
-    // The first window scores all it has; the others `stride` tokens behind those before.
-    const size_t end = std::min(tokens.size(), scored + (windows.empty() ? most : stride));
-    const size_t context = windows.empty() ? scored : std::min(scored, size - stride - has_bos);
-    Window w;
-    if (has_bos) w.tokens.push_back(bos);
-    w.tokens.insert(w.tokens.end(), tokens.begin() + static_cast<std::ptrdiff_t>(scored - context),
-                    tokens.begin() + static_cast<std::ptrdiff_t>(end));
-    w.first_scored = static_cast<int64_t>(has_bos + context) - 1;
-    windows.push_back(std::move(w));
-    scored = end;
-  }
-  return windows;
-}
-
 void cut(const std::vector<int32_t>& tokens, int64_t size, int64_t first_scored, int32_t bos,
          std::vector<Window>* to) {
   for (size_t begin = 0; begin + static_cast<size_t>(size) <= tokens.size();
@@ -151,16 +125,41 @@ Protocol parse_protocol(std::string_view name, int64_t model_context) {
        name);
 }
 
+// Every token is scored once, by windows that go on where the one before ended.
+std::vector<Window> text_windows(const Protocol& protocol, std::span<const int32_t> tokens,
+                                 int32_t bos) {
+  const size_t size = static_cast<size_t>(protocol.context), has_bos = bos >= 0;
+  const size_t most = size - 1;  // that a window scores
+  const size_t stride = protocol.stride > 0 ? static_cast<size_t>(protocol.stride) : most;
+  if (stride > most) {
+    fail(ErrorKind::kUsage, "protocol {}: a window of {} tokens scores at most {}", protocol.name(),
+         size, most);
+  }
+  std::vector<Window> windows;
+  for (size_t scored = 1 - has_bos; scored < tokens.size();) {
+    // The first window scores all it has; the others `stride` tokens behind those before.
+    const size_t end = std::min(tokens.size(), scored + (windows.empty() ? most : stride));
+    const size_t context = windows.empty() ? scored : std::min(scored, size - stride - has_bos);
+    Window w;
+    if (has_bos) w.tokens.push_back(bos);
+    w.tokens.insert(w.tokens.end(), tokens.begin() + static_cast<std::ptrdiff_t>(scored - context),
+                    tokens.begin() + static_cast<std::ptrdiff_t>(end));
+    w.first_scored = static_cast<int64_t>(has_bos + context) - 1;
+    windows.push_back(std::move(w));
+    scored = end;
+  }
+  if (windows.empty())
+    fail(ErrorKind::kUsage, "the text has no token that others come before: it is too short");
+  return windows;
+}
+
 std::vector<Window> make_windows(const Protocol& protocol, const Tokenizer& tokenizer,
                                  std::string_view text, int32_t bos) {
   std::vector<Window> windows;
   switch (protocol.kind) {
     case Protocol::Kind::kText:
-      windows = slide(tokenizer.encode(text, {.add_special = false}), protocol,
-                      tokenizer.adds_bos() ? bos : -1);
-      if (windows.empty())
-        fail(ErrorKind::kUsage, "the text has no token that others come before: it is too short");
-      break;
+      return text_windows(protocol, tokenizer.encode(text, {.add_special = false}),
+                          tokenizer.adds_bos() ? bos : -1);
     case Protocol::Kind::kGptq:
       cut(tokenizer.encode(join_rows(text)), protocol.context, 0, -1, &windows);
       break;

@@ -20,6 +20,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -55,6 +56,10 @@ Protocol parse_protocol(std::string_view name, int64_t model_context);
 // too short for one.
 std::vector<Window> make_windows(const Protocol& protocol, const Tokenizer& tokenizer,
                                  std::string_view text, int32_t bos);
+
+// Those of text-N, of tokens without a BOS before them.
+std::vector<Window> text_windows(const Protocol& protocol, std::span<const int32_t> tokens,
+                                 int32_t bos);
 
 // Whether a text has headings like WikiText's rows (" = Name = "), for which gptq-N is made.
 bool looks_like_wikitext(std::string_view text);

@@ -60,19 +60,20 @@ TEST(CancelledText, keeps_what_was_written_and_goes_on_from_there) {
   const test::TinyRuntime tiny;
   const Model model = tiny.model();
   const auto cpu = make_cpu_executor();
-  const Windows whole = write_windows(*cpu, model, 3, 20, 7, {});
+  const TextRequest request{.count = 3, .length = 20, .seed = 7, .stops = {}, .openings = {}};
+  const Windows whole = write_windows(*cpu, model, request);
   CancelToken token;
   Begins progress(token);
   CancelsAfter executor(*cpu, 60, token);  // a few tokens of each window
   std::vector<TextPiece> kept;
-  EXPECT_PITH_ERROR(write_windows(executor, model, 3, 20, 7, {}, progress, kTextCacheBytes, {},
+  EXPECT_PITH_ERROR(write_windows(executor, model, request, progress, {},
                                   [&](const TextPiece& p) { kept.push_back(p); }),
                     ErrorKind::kCancelled, "");
   EXPECT_EQ(progress.done, 0);
   ASSERT_EQ(kept.size(), 1u);
   EXPECT_LT(kept[0].end, 20);
   token.clear();
-  EXPECT_EQ(write_windows(*cpu, model, 3, 20, 7, {}, progress, kTextCacheBytes, kept), whole);
+  EXPECT_EQ(write_windows(*cpu, model, request, progress, kept), whole);
   EXPECT_EQ(progress.done, std::ssize(kept[0].tokens));
   EXPECT_EQ(progress.total, 60);
 }

@@ -106,6 +106,11 @@ TEST_F(FingerprintOf, changes_with_each_single_input) {
          o.calibration = {{1, 2}, {3, 4, 5}};
        }},
       {"the text", [](auto& o) { o.calibration_hash = 1; }},
+      {"domains of windows",
+       [](auto& o) {
+         o.domain = {0, 1};
+       }},
+      {"a source", [](auto& o) { o.sources = {{.name = "a.txt", .weight = 2}}; }},
       {"no text", [](auto& o) { o.calibration.clear(); }}};
   const CompressOptions old = options_;
   for (const auto& [what, change] : options) {

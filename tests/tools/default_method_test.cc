@@ -10,6 +10,7 @@
 #include "tests/support/process.h"
 #include "tests/support/test_data.h"
 #include "tests/support/tiny_model.h"
+#include "tools/calibration_text.h"
 
 namespace pith::tools {
 namespace {
@@ -18,7 +19,7 @@ using testing::HasSubstr;
 using testing::Not;
 
 QuantizeCommand chosen(const std::string& shape, const std::string& type,
-                       const std::string& calibration = "") {
+                       const std::vector<std::string>& calibration = {}) {
   const auto model = make_synthetic(shape, {.linears = Encoding::dense(DType::kF16),
                                             .tables = Encoding::dense(DType::kF16),
                                             .input = {}});
@@ -35,7 +36,7 @@ TEST(DefaultMethod, is_gptq_for_few_bits_of_models_that_it_serves_in_minutes) {
   for (const char* type :
        {"w8", "w6", "fp8", "mxfp4", "f16", "w8a8", "w4a8", "int4-g64-s8", "int4-g64-2:4"})
     EXPECT_EQ(chosen("smollm2-135m", type).method, "rtn") << type;
-  EXPECT_EQ(chosen("smollm2-135m", "w4", "none").method, "rtn");
+  EXPECT_EQ(chosen("smollm2-135m", "w4", {"none"}).method, "rtn");
   for (const char* shape : {"llama-8b", "qwen3-30b-a3b", "deepseek-v2-lite"})
     EXPECT_EQ(chosen(shape, "w4").method, "rtn") << shape;
 }
@@ -43,11 +44,12 @@ TEST(DefaultMethod, is_gptq_for_few_bits_of_models_that_it_serves_in_minutes) {
 TEST(DefaultMethod, is_rtn_on_a_little_text_where_gptq_takes_long) {
   const QuantizeCommand larger = chosen("llama-1b", "w4");
   EXPECT_EQ(larger.method, "rtn");
-  EXPECT_EQ(larger.calibration, "self");
+  EXPECT_EQ(larger.calibration, default_sources());
   EXPECT_EQ(larger.nsamples, kRtnText.windows);
-  EXPECT_EQ(chosen("llama-8b", "w4").calibration, "");
-  EXPECT_EQ(chosen("llama-1b", "w4", "text.txt").calibration, "text.txt");
-  EXPECT_EQ(chosen("llama-1b", "w8").calibration, "");
+  EXPECT_TRUE(chosen("llama-8b", "w4").calibration.empty());
+  EXPECT_EQ(chosen("llama-1b", "w4", {"text.txt"}).calibration,
+            std::vector<std::string>{"text.txt"});
+  EXPECT_TRUE(chosen("llama-1b", "w8").calibration.empty());
 }
 
 TEST(DefaultMethod, writes_no_text_where_the_model_does_not_fit) {
@@ -57,7 +59,7 @@ TEST(DefaultMethod, writes_no_text_where_the_model_does_not_fit) {
   QuantizeCommand o;
   choose_method(o, model->spec(), false);
   EXPECT_EQ(o.method, "rtn");
-  EXPECT_EQ(o.calibration, "");
+  EXPECT_TRUE(o.calibration.empty());
 }
 
 TEST(DefaultMethod, leaves_a_method_and_windows_that_are_named) {
