@@ -29,8 +29,8 @@ InputStatistics head_inputs(Executor& executor, const ModelSource& source,
 class Calibration {
  public:
   struct Options {
-    bool sequential = true;  // a stage sees what the compressed stages before it make
-    int hold_out = 0;        // every so many windows are kept for measuring; 0: none
+    bool sequential = true;           // a stage sees what the compressed stages before it make
+    std::vector<bool> held_out = {};  // windows that are kept for measuring; empty: none
     Phases* phases = nullptr;
   };
   // `originals` (states of the uncompressed model) may be null where no pass asks for
@@ -58,7 +58,7 @@ class Calibration {
   // model are not rounded.
   InputStatistics inputs(const Stage& stage, const StatisticsNeeds& needs, bool held_out = false,
                          const InputEncoding& rounding = {});
-  bool holds_out() const { return options_.hold_out > 0; }
+  bool holds_out() const { return !options_.held_out.empty(); }
   // Linear algebra where calibration runs.
   Algebra& algebra() const { return executor_.algebra(); }
 
@@ -75,10 +75,7 @@ class Calibration {
   std::vector<InputStatistics> collect(const Stage& stage, const std::vector<std::string>& names,
                                        const StatisticsNeeds& needs, bool held_out,
                                        const InputEncoding& rounding);
-  bool is_held_out(size_t window) const {
-    return options_.hold_out > 0 && window % static_cast<size_t>(options_.hold_out) ==
-                                        static_cast<size_t>(options_.hold_out) - 1;
-  }
+  bool is_held_out(size_t window) const { return holds_out() && options_.held_out[window]; }
 
   Executor& executor_;
   CalibrationStates& states_;

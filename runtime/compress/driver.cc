@@ -194,7 +194,9 @@ class Driver {
     if (measures) originals_ = make();
     calibration_ = std::make_unique<Calibration>(
         executor(), *states_, originals_.get(),
-        Calibration::Options{options_.sequential, measures ? kHoldOut : 0, &phases_});
+        Calibration::Options{options_.sequential,
+                             measures ? held_out_windows(options_) : std::vector<bool>{},
+                             &phases_});
   }
 
   // Sublayer by sublayer: function-preserving changes, then each stage by all passes, then on with

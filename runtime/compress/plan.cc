@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstring>
 #include <map>
+#include <numeric>
 
 #include "core/error.h"
 #include "core/limits.h"
@@ -28,6 +29,16 @@ StatisticsNeeds needs_of(const Passes& passes) {
 
 bool holds_out(const StatisticsNeeds& needs, const CompressOptions& options) {
   return needs.cross_gram && options.calibration.size() >= kHoldOut;
+}
+
+std::vector<bool> held_out_windows(const CompressOptions& options) {
+  std::vector<size_t> order(options.calibration.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  if (!options.domain.empty())
+    std::ranges::stable_sort(order, {}, [&](size_t window) { return options.domain[window]; });
+  std::vector<bool> held_out(order.size());
+  for (size_t i = kHoldOut - 1; i < order.size(); i += kHoldOut) held_out[order[i]] = true;
+  return held_out;
 }
 
 namespace {

@@ -76,5 +76,7 @@ inline constexpr size_t kCheckTokens = 48;
 // One window of eight is held out: calibration measures on it and does not fit it.
 inline constexpr int kHoldOut = 8;
 bool holds_out(const StatisticsNeeds& needs, const CompressOptions& options);
+// Every kHoldOut-th window, domain by domain, so that each has its share of them.
+std::vector<bool> held_out_windows(const CompressOptions& options);
 
 }  // namespace pith

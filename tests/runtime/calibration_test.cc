@@ -5,10 +5,12 @@
 
 #include <cmath>
 #include <limits>
+#include <map>
 
 #include <set>
 
 #include "core/parallel.h"
+#include "runtime/compress/plan.h"
 #include "runtime/forward/forward.h"
 #include "tests/support/encodings.h"
 #include "tests/support/statistics.h"
@@ -193,11 +195,23 @@ TEST_F(CalibrationTest, held_out_windows_are_seen_apart) {
   std::vector<std::vector<int32_t>> windows;
   for (uint64_t i = 0; i < 8; ++i) windows.push_back(test::random_tokens(10, 96, i));
   CalibrationStates states(*cpu_, model_.spec, model_.embedding, windows);
-  Calibration calibration(*cpu_, states, nullptr, {.hold_out = 4});
+  Calibration calibration(*cpu_, states, nullptr, {.held_out = {0, 0, 0, 1, 0, 0, 0, 1}});
   calibration.begin(model_.blocks[0], model_.blocks[0]);
   const auto stages = stages_of(model_.spec, 0);
   EXPECT_EQ(calibration.inputs(stages[0], {.mean_square = true}).tokens, 60);
   EXPECT_EQ(calibration.inputs(stages[0], {.mean_square = true}, true).tokens, 20);
+}
+
+TEST(HeldOutWindows, are_an_eighth_of_each_domain) {
+  CompressOptions o;
+  o.calibration.resize(32);
+  for (int i = 0; i < 32; ++i) o.domain.push_back(i % 2);
+  const auto held_out = held_out_windows(o);
+  std::map<int, int> by_domain;
+  for (size_t i = 0; i < held_out.size(); ++i) by_domain[o.domain[i]] += held_out[i];
+  EXPECT_EQ(by_domain, (std::map<int, int>{{0, 2}, {1, 2}}));
+  o.domain = {};
+  EXPECT_TRUE(held_out_windows(o)[7]);
 }
 
 TEST_F(CalibrationTest, inputs_are_rounded_as_the_stage_will_round_them) {
