@@ -35,6 +35,7 @@ namespace pith {
 
 struct GptqOptions {
   double damping = 0.3;  // of the mean of the diagonal, added to it
+  double shrink = 0.2;   // 0 to 1: share of what is off the diagonal that is left out
   bool order = true;
   bool search = true;          // scales by search; else from the range
   bool static_groups = false;  // scales from the original weights

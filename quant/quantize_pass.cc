@@ -75,15 +75,16 @@ class QuantizePass final : public Pass {
     // Every setting is named, so that a new one does not compile before it is handled here.
     const auto& [linears, embedding, head, method, smooth_alpha, input, gptq, ignore, overrides] =
         settings_;
-    const auto& [damping, order, search, static_groups, refine, correct_inputs] = gptq;
+    const auto& [damping, shrink, order, search, static_groups, refine, correct_inputs] = gptq;
     std::string text = fmt::format(
         "  - quantize:\n      method: {}\n      linears: {}\n      embedding: {}\n      head: {}\n",
         method.name(), to_string(linears), to_string(embedding), to_string(head));
     if (rounding_.stage != nullptr) {
       text += fmt::format(
-          "      damping: {}\n      order: {}\n      search: {}\n      static_groups: {}\n"
+          "      damping: {}\n      shrink: {}\n      order: {}\n      search: {}\n      "
+          "static_groups: {}\n"
           "      refine: {}\n      correct_inputs: {}\n",
-          damping, order, search, static_groups, refine, correct_inputs);
+          damping, shrink, order, search, static_groups, refine, correct_inputs);
     }
     if (input.rounds()) text += fmt::format("      inputs: {}\n", to_string(input));
     if (scaling_ != nullptr) text += fmt::format("      smooth_alpha: {}\n", smooth_alpha);

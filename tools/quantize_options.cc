@@ -263,6 +263,12 @@ CLI::App* add_quantize_options(CLI::App& app, QuantizeCommand& o) {
                 "gptq: added to the diagonal of the Hessian, as a share of its mean: 0.3 is 30 %")
       ->check(in_range(0, 10))
       ->group(kMethods);
+  c->add_option(
+       "--shrink", o.gptq.shrink,
+       "gptq: how far the Hessian is moved towards its diagonal: correlations carry over to "
+       "other text less than sizes; 0: not")
+      ->check(in_range(0, 1))
+      ->group(kMethods);
   c->add_option("--refine", o.gptq.refine, "gptq: rounds of refinement after the sweep")
       ->check(in_range(0, 100))
       ->group(kMethods);

@@ -101,6 +101,7 @@ void warn_of_useless_options(const QuantizeCommand& o, const MethodChoice& asked
                                           : "the method is not smoothquant";
   const Useless all[] = {
       {!gptq && o.gptq.damping != unchanged.gptq.damping, "--damp-percent", not_gptq},
+      {!gptq && o.gptq.shrink != unchanged.gptq.shrink, "--shrink", not_gptq},
       {!gptq && o.gptq.refine != unchanged.gptq.refine, "--refine", not_gptq},
       {!gptq && o.gptq.correct_inputs != unchanged.gptq.correct_inputs, "--correct-inputs",
        not_gptq},

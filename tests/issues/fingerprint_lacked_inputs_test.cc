@@ -79,6 +79,7 @@ TEST_F(FingerprintOf, changes_with_each_single_input) {
       {"smooth alpha", [](auto& s) { s.smooth_alpha = 0.25; }},
       {"inputs", [](auto& s) { s.input = input_for_type("w8a8"); }},
       {"damping", [](auto& s) { s.gptq.damping = 0.2; }},
+      {"shrink", [](auto& s) { s.gptq.shrink = 0.1; }},
       {"order", [](auto& s) { s.gptq.order = false; }},
       {"search", [](auto& s) { s.gptq.search = false; }},
       {"static groups", [](auto& s) { s.gptq.static_groups = true; }},

@@ -6,7 +6,6 @@
 #include <cmath>
 #include <limits>
 #include <map>
-
 #include <set>
 
 #include "core/parallel.h"
