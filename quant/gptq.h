@@ -35,7 +35,9 @@ namespace pith {
 
 struct GptqOptions {
   double damping = 0.3;  // of the mean of the diagonal, added to it
-  double shrink = 0.2;   // 0 to 1: share of what is off the diagonal that is left out
+  // 0 to 1: by how much what is off the diagonal is reduced. How channels go together is peculiar to
+  // the calibration text more than how large they are (shrinkage: Ledoit and Wolf 2004).
+  double shrink = 0.2;
   bool order = true;
   bool search = true;          // scales by search; else from the range
   bool static_groups = false;  // scales from the original weights

@@ -111,8 +111,8 @@ std::unique_ptr<GptqFactor> GptqFactor::make(Algebra& algebra, const float* gram
   f->blocks = blocks_of(f->groups);
   f->variance.resize(static_cast<size_t>(k));
   Matrix<double> h(algebra, k, k);
-  algebra.permute_and_damp(algebra.borrow(gram, k, k), f->order, diagonal.values, diagonal.unit,
-                           options.damping, h);
+  algebra.permute_and_damp(algebra.borrow(gram, k, k), f->order, diagonal.values,
+                           diagonal.unit * (1 - options.shrink), options.damping, h);
   f->set_gram(h);
   if (!algebra.cholesky(h)) return nullptr;
   f->set_factor(h);

@@ -136,20 +136,6 @@ LinearReport encode_with(const WeightPart& part, const Encoding& e, Algebra& alg
   return done;
 }
 
-// Correlations of channels are those of the calibration text more than their sizes are: on other
-// text a matrix between the estimate and its diagonal does better (Ledoit and Wolf 2004).
-void shrink_to_diagonal(InputStatistics& s, double share) {
-  const auto k = static_cast<int64_t>(s.mean_square.size());
-  const auto kept = static_cast<float>(1 - share);
-  if (share == 0) return;
-  parallel_for(k, [&](int64_t i) {
-    float* const row = s.gram.data() + i * k;
-    const float diagonal = row[i];
-    for (int64_t j = 0; j < k; ++j) row[j] *= kept;
-    row[i] = diagonal;
-  });
-}
-
 // Statistics of w x, from those of x.
 InputStatistics through(Algebra& algebra, const Weight& w, const InputStatistics& x) {
   const int64_t n = w.n, k = w.k;
@@ -223,11 +209,10 @@ GptqStage::GptqStage(const Stage& stage, const GptqOptions& options, Calibration
       .cross_gram = options.correct_inputs > 0 && calibration.holds_out()};
   try {
     s.inputs = calibration.inputs(stage, needs, false, input);
-    shrink_to_diagonal(s.inputs, options.shrink);
     if (!s.inputs.cross_gram.empty()) {
-      s.correction = InputCorrection::make(calibration.algebra(), s.inputs,
-                                           calibration.inputs(stage, needs, true, input), stage.k(),
-                                           options.damping);
+      s.correction =
+          InputCorrection::make(calibration.algebra(), s.inputs,
+                                calibration.inputs(stage, needs, true, input), stage.k(), options);
     }
     s.weights = channel_weights(s.inputs);
   } catch (const Error& e) {

@@ -18,12 +18,12 @@ InputCorrection::InputCorrection(Algebra& algebra, InputStatistics held, int64_t
 std::unique_ptr<InputCorrection> InputCorrection::make(Algebra& algebra,
                                                        const InputStatistics& fitted,
                                                        InputStatistics held, int64_t k,
-                                                       double damping) {
+                                                       const GptqOptions& options) {
   std::unique_ptr<InputCorrection> to(new InputCorrection(algebra, std::move(held), k));
-  return to->solve(fitted, damping) ? std::move(to) : nullptr;
+  return to->solve(fitted, options) ? std::move(to) : nullptr;
 }
 
-bool InputCorrection::solve(const InputStatistics& fitted, double damping) {
+bool InputCorrection::solve(const InputStatistics& fitted, const GptqOptions& options) {
   const int64_t k = by_inputs_.rows(), n = by_stream_.rows();
   std::vector<float> diagonal;
   double mean = 0;
@@ -32,8 +32,8 @@ bool InputCorrection::solve(const InputStatistics& fitted, double damping) {
     mean += static_cast<double>(fitted.gram[i * k + i]) / static_cast<double>(k);
   }
   Matrix<double> a(algebra_, k, k), b(algebra_, k + n, k);
-  algebra_.permute_and_damp(algebra_.borrow(fitted.gram.data(), k, k), {}, diagonal, 1,
-                            damping * mean, a);
+  algebra_.permute_and_damp(algebra_.borrow(fitted.gram.data(), k, k), {}, diagonal,
+                            1 - options.shrink, options.damping * mean, a);
   algebra_.convert(algebra_.borrow(fitted.cross_gram.data(), k, k).ref(), b.row_block(0, k));
   if (n > 0) {
     algebra_.convert(algebra_.borrow(fitted.stream_cross_gram.data(), n, k).ref(),

@@ -84,7 +84,7 @@ TEST_F(GpuGptq, plain_sweeps_give_the_codes_of_the_processor) {
     const Encoding e = parse_encoding(name);
     const auto w = test::uniform_values(n * k, 3);
     const InputStatistics s = statistics(600, k, 4, 0);
-    GptqOptions options{.damping = 0.01, .search = false, .refine = 0};
+    GptqOptions options{.damping = 0.01, .shrink = 0, .search = false, .refine = 0};
     const Result cpu = run(e, n, k, w, s.gram.data(), options, cpu_algebra()),
                  gpu = run(e, n, k, w, s.gram.data(), options, algebra_);
     int64_t other = 0;
@@ -103,16 +103,17 @@ TEST_F(GpuGptq, is_as_good_as_on_the_processor) {
   for (const char* name : {"int4-g64", "int4-g32-asym", "int3-g128-asym", "int2-g64", "int8-g64",
                            "int4-row-bf16", "int3-row-asym", "nf4-g64", "nf4-row", "fp8e4m3-row",
                            "fp8e5m2-row", "fp8e4m3-tensor", "fp8e4m3-128x128"}) {
-    expect_as_good(name, 150, 300, {.damping = 0.01}, 0.02);
+    expect_as_good(name, 150, 300, {.damping = 0.01, .shrink = 0}, 0.02);
   }
 }
 
 TEST_F(GpuGptq, takes_all_options) {
-  expect_as_good("int4-g64-asym", 33, 200, {.damping = 0.3, .order = false}, 0.02);
-  expect_as_good("int4-g64-asym", 33, 200, {.damping = 0.3, .search = false}, 0.02);
-  expect_as_good("int4-g64-asym", 33, 200, {.damping = 0.3, .static_groups = true}, 0.02);
-  expect_as_good("int4-g64-asym", 33, 200, {.damping = 0.3, .refine = 0}, 0.02);
-  expect_as_good("int4-g64", 1, 64, {.damping = 0.3, .refine = 3}, 0.1);
+  expect_as_good("int4-g64-asym", 33, 200, {.damping = 0.3, .shrink = 0, .order = false}, 0.02);
+  expect_as_good("int4-g64-asym", 33, 200, {.damping = 0.3, .shrink = 0, .search = false}, 0.02);
+  expect_as_good("int4-g64-asym", 33, 200, {.damping = 0.3, .shrink = 0, .static_groups = true},
+                 0.02);
+  expect_as_good("int4-g64-asym", 33, 200, {.damping = 0.3, .shrink = 0, .refine = 0}, 0.02);
+  expect_as_good("int4-g64", 1, 64, {.damping = 0.3, .shrink = 0, .refine = 3}, 0.1);
 }
 
 TEST_F(GpuGptq, rows_do_not_depend_on_how_they_are_cut) {
@@ -151,7 +152,7 @@ TEST_F(GpuGptq, dead_inputs_and_zero_rows_are_no_trouble) {
 TEST_F(GpuGptq, what_cannot_be_factored_is_refused) {
   const int64_t k = 96;
   InputStatistics s = statistics(200, k, 4, 0);
-  const GptqOptions options{.damping = 0};
+  const GptqOptions options{.damping = 0, .shrink = 0};
   for (int64_t i = 0; i < k; ++i) s.gram[3 * k + i] = s.gram[i * k + 3] = s.gram[5 * k + i];
   s.gram[3 * k + 3] = s.gram[5 * k + 5] * 0.5f;
   EXPECT_EQ(GptqFactor::make(algebra_, s.gram.data(), k, 32, options), nullptr);
@@ -166,8 +167,8 @@ TEST_F(GpuGptq, correction_moves_weights_to_where_the_held_out_error_is_less) {
     const auto w = test::uniform_values(n * k, 3);
     const auto move_by = [&](Algebra& algebra, float share) {
       auto moved = w;
-      const auto correction =
-          InputCorrection::make(algebra, fitted, statistics(300, k, 14, hidden), k, damping);
+      const auto correction = InputCorrection::make(algebra, fitted, statistics(300, k, 14, hidden),
+                                                    k, {.damping = damping, .shrink = 0});
       Matrix<float> there = algebra.borrow(moved.data(), n, k);
       correction->apply(share, 0, there);
       algebra.give_back(there, moved.data());
@@ -205,8 +206,8 @@ TEST_F(GpuGptq, correction_moves_weights_to_where_the_held_out_error_is_less) {
     }
     EXPECT_LT(worst, 1e-4 * largest);
     for (Algebra* algebra : {static_cast<Algebra*>(&algebra_), &cpu_algebra()}) {
-      const auto correction =
-          InputCorrection::make(*algebra, fitted, statistics(300, k, 14, hidden), k, damping);
+      const auto correction = InputCorrection::make(
+          *algebra, fitted, statistics(300, k, 14, hidden), k, {.damping = damping, .shrink = 0});
       auto rows = w;
       const auto effect = correction->judge(algebra->borrow(rows.data(), n, k), 0);
       EXPECT_NEAR(effect.gain, gain, 1e-3 * std::fabs(gain));

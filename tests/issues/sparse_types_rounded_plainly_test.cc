@@ -165,7 +165,7 @@ TEST(SparseTypes, gptq_makes_up_for_what_is_dropped) {
     SCOPED_TRACE(type);
     const Encoding e = parse_encoding(type);
     ASSERT_TRUE(gptq_takes(e));
-    const GptqOptions options{.damping = 0.01};
+    const GptqOptions options{.damping = 0.01, .shrink = 0};
     const auto factor =
         GptqFactor::make(cpu_algebra(), s.gram.data(), k, gptq_group(e, k), options);
     ASSERT_NE(factor, nullptr);

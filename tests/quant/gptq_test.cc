@@ -125,7 +125,8 @@ TEST(Gptq, without_order_and_search_it_is_the_textbook_form) {
   const auto gram = make_gram(400, k, 2);
   const Encoding e = Encoding::integer(4, 0);
   const auto ours =
-      run(e, n, k, w, gram, {.damping = 0.01, .order = false, .search = false, .refine = 0});
+      run(e, n, k, w, gram,
+          {.damping = 0.01, .shrink = 0, .order = false, .search = false, .refine = 0});
   const auto expected = textbook(gram, n, k, 4, 0.01, w);
   std::vector<float> decoded(w.size());
   reference_decode(ours.w.weight, 0, n, decoded.data());
@@ -156,8 +157,8 @@ TEST(Gptq, loses_less_than_rounding_and_refinement_never_loses) {
     for (size_t i = 0; i < diagonal.size(); ++i) diagonal[i] = gram[i * diagonal.size() + i];
     encode_rtn({e, n, c.k, 0, n, w.data(), diagonal.data(), 0, rtn.planes, nullptr});
     const double rounded = loss_of(gram, n, c.k, w, rtn.weight, 0.01);
-    const auto swept = run(e, n, c.k, w, gram, {.damping = 0.01, .refine = 0}),
-               refined = run(e, n, c.k, w, gram, {.damping = 0.01});
+    const auto swept = run(e, n, c.k, w, gram, {.damping = 0.01, .shrink = 0, .refine = 0}),
+               refined = run(e, n, c.k, w, gram, {.damping = 0.01, .shrink = 0});
     const double sweep = loss_of(gram, n, c.k, w, swept.w.weight, 0.01),
                  refine = loss_of(gram, n, c.k, w, refined.w.weight, 0.01);
     EXPECT_LT(sweep, 0.8 * rounded) << to_string(e) << " k " << c.k;
@@ -178,8 +179,8 @@ TEST(Gptq, rounds_to_8_bit_and_normal_floats_as_to_integers) {
     for (size_t i = 0; i < diagonal.size(); ++i) diagonal[i] = gram[i * diagonal.size() + i];
     encode_rtn({e, n, k, 0, n, w.data(), diagonal.data(), absmax_of(w), rtn.planes, nullptr});
     const double rounded = loss_of(gram, n, k, w, rtn.weight, 0.01);
-    const auto swept = run(e, n, k, w, gram, {.damping = 0.01, .refine = 0}),
-               refined = run(e, n, k, w, gram, {.damping = 0.01});
+    const auto swept = run(e, n, k, w, gram, {.damping = 0.01, .shrink = 0, .refine = 0}),
+               refined = run(e, n, k, w, gram, {.damping = 0.01, .shrink = 0});
     const double sweep = loss_of(gram, n, k, w, swept.w.weight, 0.01),
                  refine = loss_of(gram, n, k, w, refined.w.weight, 0.01);
     EXPECT_LT(sweep, 0.6 * rounded) << name;
@@ -200,7 +201,7 @@ TEST(Gptq, reports_the_loss_of_what_it_stored) {
   const Encoding e = Encoding::integer(4, 64, false);
   const auto w = test::uniform_values(n * k, 3);
   const auto gram = make_gram(600, k, 4);
-  const auto r = run(e, n, k, w, gram, {.damping = 0.01});
+  const auto r = run(e, n, k, w, gram, {.damping = 0.01, .shrink = 0});
   std::vector<float> zeros(w.size());
   const Weight nothing = encode(Encoding::dense(DType::kF32), n, k, zeros.data());
   const double ratio =

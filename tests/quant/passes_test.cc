@@ -112,7 +112,7 @@ TEST(Mask, gptq_keeps_zeros_and_makes_up_for_them) {
   for (const char* type : {"int4-g32-asym", "int3-g32", "int4-row", "nf4-g32", "fp8e4m3-row"}) {
     const Encoding e = parse_encoding(type);
     for (const bool static_groups : {false, true}) {
-      const GptqOptions options{.damping = 0.01, .static_groups = static_groups};
+      const GptqOptions options{.damping = 0.01, .shrink = 0, .static_groups = static_groups};
       const auto factor =
           GptqFactor::make(cpu_algebra(), p.gram.data(), p.k, gptq_group(e, p.k), options);
       ASSERT_NE(factor, nullptr);
