@@ -137,7 +137,9 @@ double weight_error(const Linear& before, const Linear& after) {
   return all > 0 ? std::accumulate(error.begin(), error.end(), 0.0) / all : 0;
 }
 
-void round_linear(const Encoding& e, Linear& linear) { round_rows_of(linear, {e, encode_rtn}, {}); }
+void round_linear(const Encoding& e, Linear& linear) {
+  round_rows_of(linear, {e, encode_rtn_quickly}, {});
+}
 
 // Takes what was measured where the error is small for noise about a divergence in proportion to
 // the error, which it then is, and knows from it that of the choices that were not measured.

@@ -17,11 +17,11 @@
 // the scales and all other codes (coordinate descent, as QuantEase, Behdin et al. 2023). Each
 // lowers the loss or is not kept.
 //
-// Trellis codes (formats/encodings/tcq.h): the M algorithm over paths in the place of rounding column
-// by column. Each survivor has the targets that its own errors lead to, within a piece of columns and
-// some of the next; a piece decided, its errors go to all later columns. Twice: for scales that fit
-// the deviation of the groups, then for those that lose least with the codes of the first time. With
-// `refine` 0 once, with few survivors.
+// Trellis codes (formats/encodings/tcq.h): the M algorithm over paths in the place of rounding
+// column by column. Each survivor has the targets that its own errors lead to, within a piece of
+// columns and some of the next; a piece decided, its errors go to all later columns. Twice: for
+// scales that fit the deviation of the groups, then for those that lose least with the codes of the
+// first time. With `refine` 0 once, with few survivors. The second paths are taken as they come.
 #pragma once
 
 #include <cstdint>
@@ -35,8 +35,8 @@ namespace pith {
 
 struct GptqOptions {
   double damping = 0.3;  // of the mean of the diagonal, added to it
-  // 0 to 1: by how much what is off the diagonal is reduced. How channels go together is peculiar to
-  // the calibration text more than how large they are (shrinkage: Ledoit and Wolf 2004).
+  // 0 to 1: by how much what is off the diagonal is reduced. How channels go together is peculiar
+  // to the calibration text more than how large they are (shrinkage: Ledoit and Wolf 2004).
   double shrink = 0.2;
   bool order = true;
   bool search = true;          // scales by search; else from the range

@@ -28,7 +28,8 @@ class GptqRows {
   void choose_scales(size_t g, const float* x, int64_t stride, const float* weights, bool search);
   void store();
 
-  // Scales of two levels: what those of a group may become, from the ranges of the original weights.
+  // Scales of two levels: what those of a group may become, from the ranges of the original
+  // weights.
   void fix_largest_scales();
   // What the planes will hold of a scale of row r.
   float as_stored(int64_t r, float s) const;

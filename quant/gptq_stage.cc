@@ -49,6 +49,7 @@ struct Rounding {
   Algebra& algebra;
   const DampedFactor& damped;
   const InputCorrection* correction;  // null: none
+  Algebra& correcting;                // where the correction lies
   MutablePlanes to;
   uint64_t* row_hashes;  // [n]
   const Mask* mask;      // or null
@@ -78,7 +79,7 @@ double best_share(const Rounding& r) {
   const int64_t k = r.linear.k;
   std::vector<InputCorrection::Effect> effects(static_cast<size_t>(r.linear.n));  // by first row
   r.each_panel(1, [&](int64_t begin, int64_t end, float* w) {
-    const Matrix<float> there = r.algebra.borrow(w, end - begin, k);
+    const Matrix<float> there = r.correcting.borrow(w, end - begin, k);
     effects[static_cast<size_t>(begin)] = r.correction->judge(there, begin);
   });
   double gain = 0, cost = 0;
@@ -95,9 +96,9 @@ GptqLoss round_rows(const Rounding& r) {
   // Whole areas of one scale.
   r.each_panel(row_step(r.encoding, n, k), [&](int64_t begin, int64_t end, float* w) {
     if (r.share > 0) {
-      Matrix<float> there = r.algebra.borrow(w, end - begin, k);
+      Matrix<float> there = r.correcting.borrow(w, end - begin, k);
       r.correction->apply(static_cast<float>(r.share), begin, there);
-      r.algebra.give_back(there, w);
+      r.correcting.give_back(there, w);
     }
     try {
       losses[static_cast<size_t>(begin)] = r.damped.factor->encode(
@@ -115,7 +116,8 @@ GptqLoss round_rows(const Rounding& r) {
 }
 
 LinearReport encode_with(const WeightPart& part, const Encoding& e, Algebra& algebra,
-                         const DampedFactor& damped, const InputCorrection* correction) {
+                         const DampedFactor& damped, const InputCorrection* correction,
+                         Algebra& correcting) {
   Linear& linear = part.linear;
   OwnedWeight result = allocate_weight(e, linear.n, linear.k);
   LinearReport done;
@@ -124,7 +126,8 @@ LinearReport encode_with(const WeightPart& part, const Encoding& e, Algebra& alg
   std::optional<Mask> chosen;
   if (e.is_sparse()) chosen = mask_for(linear, e.sparsity, part.mask);
   const Mask* const mask = chosen ? &*chosen : part.mask;
-  Rounding r{linear, e, algebra, damped, correction, result.planes, done.rows.data(), mask};
+  Rounding r{linear,           e,   algebra, damped, correction, correcting, result.planes,
+             done.rows.data(), mask};
   if (e.has_tensor_scale()) r.tensor_absmax = absmax_of(linear);
   if (correction != nullptr)
     r.share = std::clamp(best_share(r), 0.0, damped.options.correct_inputs);
@@ -185,8 +188,8 @@ LinearReport GptqStage::State::round(const WeightPart& part, const Encoding& lin
     }
     if (it->second.factor) {
       // The correction is that of the whole linear's outputs.
-      const bool corrects = part.whole && &here == &algebra;
-      return encode_with(part, e, here, it->second, corrects ? correction.get() : nullptr);
+      return encode_with(part, e, here, it->second, part.whole ? correction.get() : nullptr,
+                         algebra);
     }
     done.fallback = it->second.fallback;
   }

@@ -43,8 +43,8 @@ struct DescentJob {
   const float* kept = nullptr;  // see SweepJob
 };
 
-// A step of the search for paths of trellis codes (tcq_search.h): what each path of `count` would lose
-// with each of its 2^bits next codes.
+// A step of the search for paths of trellis codes (tcq_search.h): what each path of `count` would
+// lose with each of its 2^bits next codes.
 //   out[p, b] = loss[p] + cost (target[p] - scale values[row[p] * 2^bits + b])^2
 struct BranchJob {
   int bits;
@@ -55,8 +55,8 @@ struct BranchJob {
   float scale, cost;
   float* out;  // [count, 2^bits]
 };
-// The targets of later columns for the paths that go on: each has those of the path before it, and the
-// error of its own last code.
+// The targets of later columns for the paths that go on: each has those of the path before it, and
+// the error of its own last code.
 //   to[p, i] = from[parent[p], i] + error[p] feedback[i],  i in [begin, columns), multiples of 16
 struct AdvanceJob {
   int64_t count, begin, columns;
@@ -79,7 +79,7 @@ struct GridKernels {
   // Rounds each column to where the gradient says the loss is least, all others fixed.
   void (*descend)(const DescentJob& job);
   void (*branch)(const BranchJob& job);
-  // Of x [n], n a multiple of 16: the least, how many are within a limit, and which ones, in order.
+  // The least of x [n], n a multiple of 16; how many are within a limit, and which ones, in order.
   float (*least)(const float* x, int64_t n);
   int64_t (*count_within)(const float* x, int64_t n, float limit);
   int64_t (*select_within)(const float* x, int64_t n, float limit, uint16_t* which);

@@ -156,6 +156,8 @@ void encode_minmax(const RowJob& job);
 // Rounding onto the grid that loses least: weighted least squares of scale and zero point over
 // candidates. See rtn.cc.
 void encode_rtn(const RowJob& job);
+// The same with a short search of trellis codes, to know about what they lose.
+void encode_rtn_quickly(const RowJob& job);
 
 // GPTQ over the linears of a stage, with its ladder of fallbacks. See gptq.h and gptq_stage.h.
 void quantize_stage_gptq(const StageContext& at, const StageRounding& to);

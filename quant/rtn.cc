@@ -116,9 +116,9 @@ void encode_mx(const RowJob& job) {
       });
 }
 
-// Trellis codes: a path for scales that fit the deviation of each group, then another for those that
-// lose least with the first.
-void encode_tcq(const RowJob& job) {
+// Trellis codes: a path for scales that fit the deviation of each group, then another for those
+// that lose least with the first.
+void encode_tcq(const RowJob& job, int survivors, bool refits) {
   if (!job.mask.empty())
     fail(ErrorKind::kUnsupported, "trellis codes have no exact zeros for weights that were pruned");
   const Encoding& e = job.encoding;
@@ -140,11 +140,11 @@ void encode_tcq(const RowJob& job) {
       for (float& s : scales) s = std::ldexp(s, -exponent);
       for (int64_t i = 0; i < job.k; ++i)
         of_columns[static_cast<size_t>(i)] = scales[static_cast<size_t>(i / l.group)];
-      search_windows_of_row(e.bits, 128, job.k, scaled.data(), of_columns.data(), weights.data(),
-                            windows.data());
+      search_windows_of_row(e.bits, survivors, job.k, scaled.data(), of_columns.data(),
+                            weights.data(), windows.data());
     };
     search();
-    for (int64_t g = 0; g < l.groups; ++g) {
+    for (int64_t g = 0; refits && g < l.groups; ++g) {
       double xd = 0, dd = 0;
       for (auto i = static_cast<size_t>(l.group_begin(g)); i < static_cast<size_t>(l.group_end(g));
            ++i) {
@@ -155,7 +155,7 @@ void encode_tcq(const RowJob& job) {
       }
       if (xd > 0) scales[static_cast<size_t>(g)] = static_cast<float>(xd / dd);
     }
-    search();
+    if (refits) search();
     for (float& s : scales) s = std::ldexp(s, exponent);
     store_tcq_row(job, l, r, scales, windows);
   }
@@ -172,12 +172,19 @@ void encode_rtn(const RowJob& job) {
     case EncodingKind::kMx:
       return encode_mx(job);
     case EncodingKind::kTcq:
-      return encode_tcq(job);
+      return encode_tcq(job, 128, true);
     case EncodingKind::kSparse:
       return encode_kept(job, encode_rtn);
     default:
       return encode_minmax(job);  // floats: the range is the grid
   }
+}
+
+void encode_rtn_quickly(const RowJob& job) {
+  const EncodingKind kind = job.encoding.kind;
+  if (kind == EncodingKind::kTcq) return encode_tcq(job, 16, false);
+  if (kind == EncodingKind::kSparse) return encode_kept(job, encode_rtn_quickly);
+  encode_rtn(job);
 }
 
 }  // namespace pith

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <limits>
 #include <utility>
 #include <vector>
 
 #include "core/buffer.h"
+#include "core/error.h"
 #include "formats/encodings/tcq.h"
 #include "quant/grid.h"
 
@@ -15,7 +17,7 @@ namespace {
 
 constexpr uint32_t kWindows = 1u << kTcqWindow;
 constexpr int64_t kLine = 16;  // of the kernels
-constexpr float kDead = std::numeric_limits<float>::infinity();
+constexpr float kPruned = std::numeric_limits<float>::infinity();
 
 // Values by what a window shares with the one before it, then by its new bits:
 // [2^(16 - bits), 2^bits].
@@ -84,9 +86,9 @@ class Search {
     const float s = job_->scale[0], d = job_->cost[0], t = job_->target[0];
     for (int64_t i = 0; i < kFirst; ++i) {
       const float miss = t - s * value(first(i));
-      candidates_[i] = d * miss * miss;
+      candidates_[i] = d * (miss * miss);
     }
-    alive_ = kFirst;
+    live_ = kFirst;
     keep(0, kFirst, [&](int64_t i) { return std::pair{int64_t{0}, first(i)}; });
   }
 
@@ -113,17 +115,17 @@ class Search {
   // Paths with the same windows from here on: only the best of them goes on.
   void merge() {
     ++stamp_;
-    alive_ = 0;
+    live_ = 0;
     for (int64_t p = 0; p < count_; ++p) {
       const auto shared = static_cast<size_t>(windows_[static_cast<size_t>(p)] >> job_->bits);
       int64_t& owner = owners_[shared];
       if (stamps_[shared] != stamp_) {
-        alive_ += 1 << job_->bits;
+        live_ += 1 << job_->bits;
       } else if (losses_[owner] <= losses_[p]) {
-        losses_[p] = kDead;
+        losses_[p] = kPruned;
         continue;
       } else {
-        losses_[owner] = kDead;
+        losses_[owner] = kPruned;
       }
       stamps_[shared] = stamp_;
       owner = p;
@@ -132,18 +134,20 @@ class Search {
 
   // A loss that at most `survivors` of the candidates do not exceed, and not many fewer. Looked for
   // from the one of the column before on.
-  float limit(int64_t count, float best) {
+  float limit(int64_t column, int64_t count, float best) {
     const int64_t most = job_->survivors, enough = most - most / 8;
-    float low = best, high = kDead, guess = best + (width_ > 0 ? width_ : 1);
+    const float s = job_->scale[column], unit = job_->cost[column] * s * s * 64;
+    float low = best, high = kPruned, guess = best + (width_ > 0 ? width_ : unit);
+    if (!(guess > best)) guess = std::nextafter(best, kPruned);
     for (int i = 0; i < 40; ++i) {
       const int64_t n = kernels_.count_within(candidates_.data(), count, guess);
       if (n > most) {
         high = guess;
       } else {
         low = guess;
-        if (n >= enough || n == alive_) break;
+        if (n >= enough || n == live_) break;
       }
-      const float next = high < kDead ? low + (high - low) / 2 : best + 2 * (guess - best);
+      const float next = high < kPruned ? low + (high - low) / 2 : best + 2 * (guess - best);
       if (!(next > low && next < high)) break;
       guess = next;
     }
@@ -154,9 +158,10 @@ class Search {
   // candidate(i): the path that candidate i continues, and its window.
   template <class F>
   void keep(int64_t column, int64_t count, F candidate) {
-    for (; count % kLine != 0; ++count) candidates_[count] = kDead;
+    for (; count % kLine != 0; ++count) candidates_[count] = kPruned;
     const float best = kernels_.least(candidates_.data(), count);
-    const float most = limit(count, best);
+    if (!(best < kPruned)) fail(ErrorKind::kNumeric, "trellis codes: what they lose is not finite");
+    const float most = limit(column, count, best);
     lost_ += static_cast<double>(best);
     // Equal losses can be more than asked for.
     count_ = std::min<int64_t>(
@@ -194,7 +199,7 @@ class Search {
   const GridKernels& kernels_ = grid_kernels();
   const TcqSearch* job_ = nullptr;
   int64_t count_ = 0;  // of paths
-  int64_t alive_ = 0;  // candidates that are not dead
+  int64_t live_ = 0;   // candidates that are not dead
   double lost_ = 0;    // of the best path; losses_ are beyond it
   float width_ = 0;    // of the losses that were kept
   Buffer<float> losses_, next_losses_, now_, errors_, candidates_;
@@ -202,9 +207,9 @@ class Search {
   std::vector<uint16_t> windows_, next_windows_, rows_, chosen_;
   std::vector<uint8_t> parents_;  // [columns, paths]
   std::vector<uint16_t> path_;
-  std::vector<uint32_t> stamps_;
+  std::vector<uint64_t> stamps_;
   std::vector<int64_t> owners_;
-  uint32_t stamp_ = 0;
+  uint64_t stamp_ = 0;
 };
 
 }  // namespace

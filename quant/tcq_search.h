@@ -1,5 +1,5 @@
 // The search for a path of trellis codes (formats/encodings/tcq.h): the M algorithm (Anderson and
-// Mohan, 1984). Of all paths so far the best `survivors` go on to the next column; of paths whose
+// Mohan, 1984). The best `survivors` of all paths so far go on to the next column; of paths whose
 // later windows are the same, one.
 #pragma once
 
@@ -11,9 +11,9 @@ namespace pith {
 inline constexpr int64_t kTcqPiece = 64, kTcqColumns = 80;
 inline constexpr int kMaxSurvivors = 256;
 
-// A piece of a row. What it loses is
+// A piece of a row. Its loss is the sum over columns j of cost[j] (t_j - q_j)^2,
 //
-//   sum over columns j of cost[j] (t_j - q_j)^2,   t_j = target[j] + sum_{i<j} (original[i] - q_i) feedback[i, j]
+//   t_j = target[j] + sum_{i<j} (original[i] - q_i) feedback[i, j]
 //
 // with q = scale (tcq_code - 126): plain rounding without feedback, and with it the loss of GPTQ
 // (quant/gptq.h), where each path has the targets that its own errors lead to.

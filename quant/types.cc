@@ -190,8 +190,7 @@ Encoding encoding_for_type(const std::string& type, int64_t group, std::optional
     };
     e = *read();
   }
-  const bool integers = e.value_kind() == EncodingKind::kInt,
-             groups = integers || e.value_kind() == EncodingKind::kNf4;
+  const bool integers = e.value_kind() == EncodingKind::kInt, groups = e.has_group_scales();
   if (group >= 0) {
     if (!groups) fail(ErrorKind::kUsage, "type {} has no groups", printable(type));
     if (group != 0 && group != 16 && group != 32 && group != 64 && group != 128)

@@ -64,7 +64,7 @@ Domain domain_of_file(const CalibrationInput& input, const ModelSource& source,
   return d;
 }
 
-// What is said in conversations, for a model that has no template for them.
+// Conversations as plain text, for a model that has no template for them.
 void make_plain(InputText* text) {
   text->text.clear();
   for (const auto& c : text->conversations) {
@@ -184,14 +184,18 @@ std::vector<std::vector<int32_t>> openings_of(const ModelSource& source, const T
   }
   if (source.tokenizer().chat_template.empty()) return openings;
   const ChatFormat format(source.tokenizer().chat_template, tokenizer);
-  try {
-    for (const char* message : user_openings()) {
+  const size_t before = openings.size();
+  std::string refused;
+  for (const char* message : user_openings()) {
+    try {
       auto tokens = format.encode({{"user", message}});
       if (std::ssize(tokens) <= length / 2) openings.push_back(std::move(tokens));
+    } catch (const Error& e) {
+      refused = e.what();
     }
-  } catch (const Error& e) {
-    warn(fmt::format("the model writes no answers to messages: its chat template: {}", e.what()));
   }
+  if (openings.size() == before && !refused.empty())
+    warn(fmt::format("the model writes no answers to messages: its chat template: {}", refused));
   return openings;
 }
 

@@ -26,7 +26,7 @@ struct CalibrationInput {
 };
 using CalibrationInputs = std::vector<CalibrationInput>;
 
-// What a method that needs a text gets where no --calib is given, as --calib would have it.
+// The sources for a method that needs a text where no --calib is given, as --calib names them.
 std::vector<std::string> default_sources();
 
 // The values of --calib: NAME or NAME=WEIGHT, of which the latter is a file where there is one of
@@ -47,9 +47,9 @@ void cut_calibration_text(const CalibrationInputs& inputs, const ModelSource& so
                           const Tokenizer* tokenizer, int64_t count, int64_t length,
                           CompressOptions* options);
 
-// What the model is to write for `options`, whose windows were cut; count 0: nothing. `tokenizer`
-// may be null: documents begin with a BOS alone then. Error(kCorrupt) where the tokenizer has
-// tokens that the model does not know.
+// The text that the model is to write for `options`, whose windows were cut; count 0: none.
+// `tokenizer` may be null: documents begin with a BOS alone then. Error(kCorrupt) where the
+// tokenizer has tokens that the model does not know.
 TextRequest request_of(const CompressOptions& options, const ModelSource& source,
                        const Tokenizer* tokenizer);
 // Puts what was written in its place, and brings the hashes up to date.

@@ -21,11 +21,11 @@ constexpr double kMaxOperations = 6e13;
 bool gains_from_gptq(const QuantizeCommand& o) {
   Encoding e = encoding_for_type(o.type);
   if (o.two_level) e.two_level = true;
-  return gptq_takes(e) &&
-         (e.kind == EncodingKind::kNf4 || (e.kind == EncodingKind::kInt && e.bits <= 5));
+  return gptq_takes(e) && (e.kind == EncodingKind::kNf4 || e.kind == EncodingKind::kTcq ||
+                           (e.kind == EncodingKind::kInt && e.bits <= 5));
 }
 
-// Of the text that it takes, where it takes one.
+// The share of its text, where it takes one, that the model writes.
 double share_written(const QuantizeCommand& o) {
   return written_share(
       calibration_inputs(o.calibration.empty() ? default_sources() : o.calibration));
@@ -35,16 +35,22 @@ bool writes_text(const QuantizeCommand& o) { return share_written(o) > 0; }
 double operations_of(const QuantizeCommand& o, const proto::ModelSpec& spec, bool gptq,
                      TextSize text) {
   text.length = std::min(text.length, static_cast<int64_t>(spec.context()));
-  return operations_of(spec, gptq, text, share_written(o));
+  const bool paths = encoding_for_type(o.type).kind == EncodingKind::kTcq;
+  return operations_of(spec, {.gptq = gptq, .paths = paths}, text, share_written(o));
 }
 
 }  // namespace
 
-double operations_of(const proto::ModelSpec& spec, bool gptq, TextSize text, double written) {
+double operations_of(const proto::ModelSpec& spec, RoundingWork work, TextSize text,
+                     double written) {
   // Fitted to the processor time of SmolLM2-135M (docs/results.md). Passes over the blocks observe
   // inputs and propagate states; searching scales and refining codes costs as much as so many
   // operations a weight, and each column of the sweep makes up for the ones before it.
-  const double passes = 1.7, gram = gptq ? 1.5 : 0, rounding = gptq ? 30'000 : 1500,
+  const bool gptq = work.gptq;
+  const double passes = 1.7, gram = gptq ? 1.5 : 0, path = gptq ? 150'000 : 80'000,
+               rounding = work.paths ? path
+                          : gptq     ? 30'000
+                                     : 1500,
                sweep = gptq ? 10 : 0, table = gptq ? 9000 : 1500;
   const double tokens = static_cast<double>(text.windows * text.length);
   double of_token = 0, all = 0;

@@ -22,7 +22,12 @@ inline constexpr TextSize kGptqText = {16, 512}, kRtnText = {8, 256};
 
 // Floating-point operations of gptq, or of rtn weighted by inputs, on so much text, of which the
 // model writes the share `written` before that.
-double operations_of(const proto::ModelSpec& spec, bool gptq, TextSize text, double written);
+struct RoundingWork {
+  bool gptq = false;
+  bool paths = false;  // linears become trellis codes
+};
+double operations_of(const proto::ModelSpec& spec, RoundingWork work, TextSize text,
+                     double written);
 
 // About how many seconds so many operations take on all threads where nothing else runs. Measures
 // the processor for some 50 ms, once.

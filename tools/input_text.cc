@@ -1,6 +1,7 @@
 #include "tools/input_text.h"
 
 #include <fmt/format.h>
+#include <algorithm>
 
 #include <utility>
 

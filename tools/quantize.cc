@@ -45,7 +45,11 @@ void write_text(Job& job, const TextRequest& text, WorkFolder& work, CompressOpt
   about["tokens of a window"] = fmt::format("{}", text.length);
   about["seed"] = fmt::format("{}", text.seed);
   Hasher openings;
-  for (const auto& o : text.openings) openings.add(std::as_bytes(std::span(o)));
+  for (const auto& o : text.openings) {
+    const size_t size = o.size();
+    openings.add(std::as_bytes(std::span(&size, 1)));
+    openings.add(std::as_bytes(std::span(o)));
+  }
   about["openings"] = fmt::format("#{:016x}", openings.value());
   RecordLog log = work.open_log("text", about);
   std::vector<TextPiece> written;

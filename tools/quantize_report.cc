@@ -24,9 +24,10 @@ std::string quoted(const std::string& word) {
 std::optional<double> estimated_seconds(const Job& job, const QuantizeSettings& settings,
                                         const CompressPlan& plan) {
   if (!job.goal.empty() || job.o.executor().cuda || plan.calibration_tokens == 0) return {};
-  const bool gptq = settings.method.rounding->stage != nullptr;
+  const RoundingWork work{.gptq = settings.method.rounding->stage != nullptr,
+                          .paths = settings.linears.kind == EncodingKind::kTcq};
   return seconds_for(
-      operations_of(job.source.spec(), gptq, {plan.calibration_tokens, 1}, job.written_share));
+      operations_of(job.source.spec(), work, {plan.calibration_tokens, 1}, job.written_share));
 }
 
 }  // namespace

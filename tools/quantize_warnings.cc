@@ -20,10 +20,6 @@ bool is_method(const std::string& name) {
 
 bool rounds_by_gptq(const QuantizeSettings& s) { return s.method.rounding->stage != nullptr; }
 
-bool has_scales(const Encoding& e) {
-  return e.value_kind() == EncodingKind::kInt || e.value_kind() == EncodingKind::kNf4;
-}
-
 struct Useless {
   bool given;
   const char* option;
@@ -92,7 +88,7 @@ void warn_of_useless_options(const QuantizeCommand& o, const MethodChoice& asked
     return m.scaling != nullptr && std::string_view(m.scaling->name) == "smoothquant";
   };
   const bool smooths = is_smoothquant(settings.method);
-  const bool scales = has_scales(settings.linears);
+  const bool scales = settings.linears.has_group_scales();
   const char* const not_gptq =
       asked.rounding->stage != nullptr ? "gptq does not round this type" : "the method is not gptq";
   const char* const no_text = "no calibration text is read";

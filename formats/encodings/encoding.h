@@ -75,9 +75,9 @@ struct Encoding {
   EncodingKind kind = EncodingKind::kDense;
   DType dtype = DType::kF32;         // dense and fp8: of the elements
   int bits = 0;                      // int: 2 3 4 5 6 8; tcq: 2 3 4
-  int64_t group = 0;                 // int, nf4: 16 32 64 128, or 0 for a whole row
+  int64_t group = 0;                 // int, nf4, tcq: 16 (not tcq) 32 64 128, or 0: a row
   bool symmetric = true;             // int: zero is 2^(bits-1), not stored
-  DType scale = DType::kF16;         // int, nf4: f16 or bf16 (of the row's scale where two_level)
+  DType scale = DType::kF16;         // int, nf4, tcq: f16 or bf16 (of the row's where two_level)
   bool two_level = false;            // int, nf4: group scale = row scale * int8
   ScaleArea area = ScaleArea::kRow;  // fp8
   GgmlType ggml = GgmlType::kQ4_0;   // ggml
@@ -88,6 +88,11 @@ struct Encoding {
   // does not know it decodes the matrix instead of reading its codes as those of a dense one.
   bool is_sparse() const { return kind == EncodingKind::kSparse; }
   EncodingKind value_kind() const { return is_sparse() ? values : kind; }
+  // Whether groups have scales in f16 or bf16, or int8 ones below such a scale of the row.
+  bool has_group_scales() const {
+    const EncodingKind v = value_kind();
+    return v == EncodingKind::kInt || v == EncodingKind::kNf4 || v == EncodingKind::kTcq;
+  }
   Encoding inner() const {  // of the values that are kept; a dense encoding is its own
     Encoding e = *this;
     e.kind = value_kind();

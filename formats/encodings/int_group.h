@@ -67,8 +67,8 @@ struct GroupLayout {
 
 // scales [groups], in: wanted, out: what the decoder will see. Error(kNumeric) for one that is not
 // finite in the type of the planes. A scale may be negative; one too small for the type becomes 0.
-// A scale of kMx becomes the power of two next to it, 1 for 0. two_level: the largest that the row can
-// have is `largest`, or where that is 0 the largest of `scales`.
+// A scale of kMx becomes the power of two next to it, 1 for 0. two_level: the largest that the row
+// can have is `largest`, or where that is 0 the largest of `scales`.
 void store_scales(const Encoding& e, const GroupLayout& layout, MutablePlanes to, int64_t row,
                   std::span<float> scales, float largest = 0);
 void store_zeros(const GroupLayout& layout, MutablePlanes to, int64_t row,

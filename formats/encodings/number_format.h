@@ -3,8 +3,8 @@
 // the processor read it as well.
 //
 // A new format is a name here, its bits below, its encoding in number_format() (encoding.h), and a
-// case in each switch that is to take it. What takes only some is asked before: has_int_matmul() and
-// its like on a processor, the launchers of kernels on a GPU.
+// case in each switch that is to take it. What takes only some is asked before: has_int_matmul()
+// and its like on a processor, the launchers of kernels on a GPU.
 #pragma once
 
 #include <stdint.h>

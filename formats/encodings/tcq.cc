@@ -95,6 +95,7 @@ void search_row(int bits, int64_t k, const float* x, const float* scale, uint16_
       }
     }
     keep_best(bits, kPaths, &paths);
+    paths.shrink_to_fit();
   }
   size_t p = 0;
   for (auto i = static_cast<size_t>(k); i-- > 0;) {
@@ -111,7 +112,7 @@ float tcq_scale(int bits, const float* x, const float* weights, int64_t n) {
     total += w;
   }
   if (!(sum > 0)) return 0;
-  // What loses least of normally distributed numbers: a code reaches 3.4 deviations only.
+  // Normally distributed numbers lose least so: a code reaches 3.4 deviations only.
   const double reach = bits == 4 ? 1.2 : 1.1;
   return static_cast<float>(reach * std::sqrt(sum / total)) / kTcqDeviation;
 }

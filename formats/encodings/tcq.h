@@ -1,12 +1,13 @@
-// Trellis-coded quantization (Marcellin and Fischer, 1990) with a computed code (QTIP, Tseng et al.,
-// 2024, section 3.1): B bits a weight, B = 2, 3 or 4, that decode better than B bits by themselves.
+// Trellis-coded quantization (Marcellin and Fischer, 1990) with a computed code (QTIP, Tseng et
+// al., 2024, section 3.1): B bits a weight, B = 2, 3 or 4, that decode better than B bits by
+// themselves.
 //
 //   kTcq  w = s * (tcq_code(window) - 126)
 //
 // The codes of a row are one stream of bits. The window of column i is bits [B i, B i + 16) of it:
-// each weight brings B new bits and shares the others with the weights before it, so that an encoder
-// has 2^16 numbers to choose from, on a path of 2^B branches a step. tcq_code() hashes a window to
-// the sum of four numbers of 6 bits: near to a normal distribution, without a table.
+// each weight brings B new bits and shares the others with the weights before it, so that an
+// encoder has 2^16 numbers to choose from, on a path of 2^B branches a step. tcq_code() hashes a
+// window to the sum of four numbers of 6 bits: near to a normal distribution, without a table.
 //
 // Planes as those of kInt of B bits (int_group.h), but for
 //
@@ -32,7 +33,8 @@ void store_windows(const GroupLayout& layout, MutablePlanes to, int64_t row,
 void load_tcq_codes(const Weight& w, const GroupLayout& layout, int64_t row, uint8_t* codes);
 
 // The reference encoder's path for a row: of all paths the best 16 go on from column to column.
-// windows [k] of the values scale[i] (tcq_code - 126) near x [k]. quant/tcq_search.h finds better ones.
+// windows [k] of the values scale[i] (tcq_code - 126) near x [k]. quant/tcq_search.h finds better
+// ones.
 void search_row(int bits, int64_t k, const float* x, const float* scale, uint16_t* windows);
 
 // The scale of a group of x [n] with weights of columns (null: 1) that fits its deviation.

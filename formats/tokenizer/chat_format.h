@@ -13,7 +13,7 @@ namespace pith {
 
 // The messages of a JSON value from `name`, which is one of
 //   [{"role": "user", "content": "..."}, ...]
-//   {"messages": [...]}, of those
+//   {"messages": [...]}, the same list
 //   {"conversations": [{"from": "human", "value": "..."}, ...]}, as ShareGPT has them: from human,
 //   gpt and system
 // Other keys are ignored. Error(kCorrupt) for other values, and where there is no message.

@@ -46,7 +46,7 @@ void add_recipe(std::string_view recipe, Fingerprint* to) {
     }
     const size_t colon = line.find(':');
     key = std::string(line.substr(0, colon));
-    if (passes > 1) key += fmt::format(" of pass {}", passes);
+    if (passes > 1 && indent > 0) key += fmt::format(" of pass {}", passes);
     std::string_view value = colon == std::string_view::npos ? "" : line.substr(colon + 1);
     if (value.starts_with(' ')) value.remove_prefix(1);
     (*to)[key] = value;

@@ -75,9 +75,8 @@ void UnitWriter::look_for_lost_rows(const std::string& name, const LinearForm& f
   const float largest = *std::ranges::max_element(c.largest);
   // bf16 has the range of f32; scales below its smallest normal number would be lost there too.
   const Encoding& e = form.terms.front().weight;
-  const bool f16 = largest > 0x1p-117f &&
-                   (e.kind == EncodingKind::kInt || e.kind == EncodingKind::kNf4) &&
-                   e.scale == DType::kF16;
+  const bool f16 =
+      largest > 0x1p-117f && !e.is_sparse() && e.has_group_scales() && e.scale == DType::kF16;
   const std::string why =
       f16 ? fmt::format(
                 "its weights are at most {:.1e} there, and a scale of {} bits for them "

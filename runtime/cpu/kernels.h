@@ -32,9 +32,9 @@ struct CodeColumns {
   int64_t group;
 };
 
-// Formats of tiles are integers of 2 to 8 bits, NF4, E2M1 and trellis codes. Codes of E2M1 are taken as integers,
-// twice their value plus 12: their zero is 12, and their scale is half of the stored one.
-// Trellis codes (formats/encodings/tcq.h) become integers of 8 bits whose zero is 126.
+// Formats of tiles are integers of 2 to 8 bits, NF4, E2M1 and trellis codes. Codes of E2M1 are
+// taken as integers, twice their value plus 12: their zero is 12, and their scale is half of the
+// stored one. Trellis codes (formats/encodings/tcq.h) become integers of 8 bits whose zero is 126.
 inline constexpr int kE2M1Zero = 12;
 
 // The codes of a tile of 16 rows of integers or nf4 (formats/encodings/int_group.h), scales and

@@ -12,8 +12,9 @@ namespace pith {
 class GpuWeight {
  public:
   GpuWeight() = default;
-  // Integers, nf4, trellis codes, 8-bit floats, f16 and bf16 are repacked as they are; all others (f32, the types
-  // of GGUF) are decoded and rounded to f16: Error(kUnsupported) where they do not fit.
+  // Integers, nf4, trellis codes, 8-bit floats, f16 and bf16 are repacked as they are; all others
+  // (f32, the types of GGUF) are decoded and rounded to f16: Error(kUnsupported) where they do not
+  // fit.
   GpuWeight(GpuDevice& device, const Weight& w);
 
   const cuda::TileWeight& tiles() const { return tiles_; }

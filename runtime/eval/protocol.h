@@ -57,7 +57,7 @@ Protocol parse_protocol(std::string_view name, int64_t model_context);
 std::vector<Window> make_windows(const Protocol& protocol, const Tokenizer& tokenizer,
                                  std::string_view text, int32_t bos);
 
-// Those of text-N, of tokens without a BOS before them.
+// The windows of text-N, of tokens without a BOS before them.
 std::vector<Window> text_windows(const Protocol& protocol, std::span<const int32_t> tokens,
                                  int32_t bos);
 

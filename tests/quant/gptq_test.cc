@@ -62,7 +62,8 @@ struct Result {
 Result run(const Encoding& e, int64_t n, int64_t k, const std::vector<float>& w,
            const std::vector<float>& gram, const GptqOptions& options = {}) {
   Result out{allocate_weight(e, n, k), {}, std::vector<uint64_t>(static_cast<size_t>(n))};
-  const auto factor = GptqFactor::make(cpu_algebra(), gram.data(), k, gptq_group(e, k), options);
+  const auto factor =
+      GptqFactor::make(cpu_algebra(), gram.data(), k, gptq_group(e, k), options_for(e, options));
   if (!factor) throw std::runtime_error("no factor");
   out.loss = factor->encode(options, {e, n, k, 0, n, w.data(), nullptr, absmax_of(w), out.w.planes,
                                       out.row_hashes.data()});
@@ -210,30 +211,63 @@ TEST(Gptq, reports_the_loss_of_what_it_stored) {
 }
 
 TEST(Gptq, bytes_do_not_depend_on_threads_or_on_how_rows_are_cut) {
-  const int64_t n = 101, k = 200;
-  const Encoding e = Encoding::integer(3, 64, false);
+  for (const char* name : {"int3-g64-asym", "tcq3-g64", "tcq2-row-s8"}) {
+    SCOPED_TRACE(name);
+    const int64_t n = 101, k = 200;
+    const Encoding e = parse_encoding(name);
+    const auto w = test::uniform_values(n * k, 3);
+    const auto gram = make_gram(600, k, 4);
+    set_threads(1);
+    const auto one = run(e, n, k, w, gram);
+    for (const int threads : {2, 3, 7}) {
+      set_threads(threads);
+      const auto many = run(e, n, k, w, gram);
+      for (size_t p = 0; p < one.w.planes.size(); ++p)
+        EXPECT_TRUE(std::ranges::equal(one.w.planes[p].bytes, many.w.planes[p].bytes));
+      EXPECT_EQ(one.loss.error, many.loss.error);
+    }
+    set_threads(0);
+    const GptqOptions options;
+    const auto factor =
+        GptqFactor::make(cpu_algebra(), gram.data(), k, gptq_group(e, k), options_for(e, options));
+    OwnedWeight pieces = allocate_weight(e, n, k);
+    for (int64_t r = 0; r < n; r += 7) {
+      const int64_t rows = std::min<int64_t>(7, n - r);
+      factor->encode(options,
+                     {e, n, k, r, rows, w.data() + r * k, nullptr, 0, pieces.planes, nullptr});
+    }
+    for (size_t p = 0; p < one.w.planes.size(); ++p)
+      EXPECT_TRUE(std::ranges::equal(one.w.planes[p].bytes, pieces.planes[p].bytes));
+  }
+}
+
+TEST(Gptq, finds_paths_that_lose_less_than_rounding) {
+  const int64_t n = 24, k = 300;
   const auto w = test::uniform_values(n * k, 3);
   const auto gram = make_gram(600, k, 4);
-  set_threads(1);
-  const auto one = run(e, n, k, w, gram);
-  for (const int threads : {2, 3, 7}) {
-    set_threads(threads);
-    const auto many = run(e, n, k, w, gram);
-    for (size_t p = 0; p < one.w.planes.size(); ++p)
-      EXPECT_TRUE(std::ranges::equal(one.w.planes[p].bytes, many.w.planes[p].bytes));
-    EXPECT_EQ(one.loss.error, many.loss.error);
+  std::vector<float> diagonal(static_cast<size_t>(k));
+  for (size_t i = 0; i < diagonal.size(); ++i) diagonal[i] = gram[i * diagonal.size() + i];
+  for (const char* name : {"tcq2-g64", "tcq3-g32-s8", "tcq4-row"}) {
+    SCOPED_TRACE(name);
+    const Encoding e = parse_encoding(name);
+    ASSERT_TRUE(gptq_takes(e));
+    OwnedWeight rtn = allocate_weight(e, n, k);
+    encode_rtn({e, n, k, 0, n, w.data(), diagonal.data(), 0, rtn.planes, nullptr});
+    const auto quick = run(e, n, k, w, gram, {.damping = 0.01, .shrink = 0, .refine = 0}),
+               found = run(e, n, k, w, gram, {.damping = 0.01, .shrink = 0});
+    const double rounded = loss_of(gram, n, k, w, rtn.weight, 0.01),
+                 loss = loss_of(gram, n, k, w, found.w.weight, 0.01);
+    EXPECT_LT(loss, 0.8 * rounded);
+    EXPECT_LT(loss, loss_of(gram, n, k, w, quick.w.weight, 0.01));
+    const double all = loss_of(gram, n, k, std::vector<float>(w.size()),
+                               encode(Encoding::dense(DType::kF32), n, k, w.data()), 0.01);
+    EXPECT_NEAR(found.loss.error / found.loss.norm, loss / all, 1e-3 * loss / all);
+    std::vector<float> row(static_cast<size_t>(k));
+    for (int64_t r = 0; r < n; ++r) {
+      reference_decode(found.w.weight, r, 1, row.data());
+      ASSERT_EQ(found.row_hashes[static_cast<size_t>(r)], row_hash(row.data(), k));
+    }
   }
-  set_threads(0);
-  const GptqOptions options;
-  const auto factor = GptqFactor::make(cpu_algebra(), gram.data(), k, 64, options);
-  OwnedWeight pieces = allocate_weight(e, n, k);
-  for (int64_t r = 0; r < n; r += 7) {
-    const int64_t rows = std::min<int64_t>(7, n - r);
-    factor->encode(options,
-                   {e, n, k, r, rows, w.data() + r * k, nullptr, 0, pieces.planes, nullptr});
-  }
-  for (size_t p = 0; p < one.w.planes.size(); ++p)
-    EXPECT_TRUE(std::ranges::equal(one.w.planes[p].bytes, pieces.planes[p].bytes));
 }
 
 TEST(Gptq, hazards_give_finite_results_by_their_policy) {

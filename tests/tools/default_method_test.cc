@@ -92,10 +92,10 @@ TEST(DefaultMethod, grows_with_text_and_model) {
   const auto model =
       make_synthetic("smollm2-135m",
                      {Encoding::dense(DType::kF16), Encoding::dense(DType::kF16), InputEncoding()});
-  const double few = operations_of(model->spec(), true, {16, 512}, false);
+  const double few = operations_of(model->spec(), {.gptq = true}, {16, 512}, false);
   EXPECT_GT(few, 1e12);
-  EXPECT_GT(operations_of(model->spec(), true, {16, 512}, true), few);
-  EXPECT_GT(operations_of(model->spec(), true, {64, 1024}, false), 3 * few);
+  EXPECT_GT(operations_of(model->spec(), {.gptq = true}, {16, 512}, true), few);
+  EXPECT_GT(operations_of(model->spec(), {.gptq = true}, {64, 1024}, false), 3 * few);
   EXPECT_EQ(about_time(1), "a moment");
   EXPECT_EQ(about_time(89), "about 89 s");
   EXPECT_EQ(about_time(600), "about 10 min");

@@ -1,6 +1,5 @@
 // The kernels in plain C++: for any processor, and the meaning of the primitives. Lanes are vectors
-// of the compiler, which it spreads over the registers that there are, much sooner than it finds out
-// that it can from loops over lanes.
+// of the compiler, which spreads them over the registers that there are.
 #include <cstdint>
 #include <cstring>
 

@@ -6,7 +6,7 @@
 
 namespace pith::cuda {
 
-// The factor of the f16 numbers of step_values (tile_codes.cuh).
+// The factor of the f16 numbers of pair_values (tile_codes.cuh).
 template <NumberFormat format>
 inline constexpr float kValueFactor = format == NumberFormat::kE4M3   ? 256.0f
                                       : format == NumberFormat::kE2M1 ? 16384.0f

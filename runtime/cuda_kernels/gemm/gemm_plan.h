@@ -13,8 +13,8 @@ namespace pith::cuda {
 
 inline constexpr int64_t kParts = 8;     // of the columns, in whole stages
 inline constexpr int64_t kRowTiles = 2;  // of a warp of a block
-// Shared memory for scales and zeros (of trellis codes: tails) of a tile and a stage: 8 groups of 16
-// rows, at most 2 bytes a scale (those of 4 bytes have one group).
+// Shared memory for scales and zeros (of trellis codes: tails) of a tile and a stage: 8 groups of
+// 16 rows, at most 2 bytes a scale (those of 4 bytes have one group).
 inline constexpr int64_t kScaleBytes = 256, kZeroBytes = 128;
 inline constexpr int64_t kNf4TableBytes = 1024;
 // For more tokens a weight is dequantized to f16 once and multiplied by cuBLAS.

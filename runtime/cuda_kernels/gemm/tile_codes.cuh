@@ -69,8 +69,8 @@ struct Lane {
   static constexpr bool kTrellis = is_trellis(format);
   Words<kParts.low> low;
   Words<kParts.high> high;
-  // Of trellis codes: the tail of the stage, and by pairs of steps the 16 bits behind the lane's own,
-  // of both rows.
+  // Trellis codes need the tail of the stage, and by pairs of steps the 16 bits behind the lane's
+  // own, of both rows.
   uint32_t tail, next[kTrellis ? 4 : 1];
 
   PITH_MEMBER void load(const CodesOfLane<format>& from, int32_t stage) {

@@ -16,13 +16,13 @@
 //
 //   codes   [tile][stage][ceil(p/2)][32 lanes] of 16 bytes (8 where p = 1)
 //
-// Trellis codes (formats/encodings/tcq.h) have the same number of words, but in a lane of two steps
-// 2 p and 2 p + 1 the bits of columns 32 p + 8 t to 32 p + 8 t + 7, 8 bits a column each (B = 2, 3,
-// 4): step 2 p takes the first four columns. Windows go on in the next lane.
+// Trellis codes (formats/encodings/tcq.h) have the same number of words. In two steps 2 p and 2 p +
+// 1 a lane has the bits of columns 32 p + 8 t to 32 p + 8 t + 7, B a column (B = 2, 3 or 4); step 2
+// p takes the first four of them. Windows go on in the next lane.
 //
 //   B = 4   word 2 p + row half: 32 bits of row g + 8 half
-//   B < 4   word p of the low part: the first 16 bits of rows g and g + 8; B = 3: byte 2 p + half of
-//           the high part: the 8 bits behind them
+//   B < 4   word p of the low part: the first 16 bits of rows g and g + 8; B = 3: byte
+//           2 p + half of the high part: the 8 bits behind them
 //   tails   [tile][stage][8]: the 16 bits behind the stage, of rows r and r + 8
 //
 //   scales  [tile][group][8][2]: rows r and r + 8 side by side
