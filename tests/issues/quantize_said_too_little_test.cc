@@ -167,7 +167,7 @@ TEST_F(QuantizeSays, a_dry_run_measures_nothing_and_says_what_would_be_measured)
     const auto r = quantize(command);
     ASSERT_EQ(r.exit_code, 0) << r.err;
     EXPECT_THAT(r.out, HasSubstr("types chosen for at most 4.5 bits per weight"));
-    EXPECT_THAT(r.out, HasSubstr("would measure 10 groups of layers in 12 types"));
+    EXPECT_THAT(r.out, HasSubstr("would measure 10 groups of layers in 9 types"));
     EXPECT_THAT(r.out, Not(HasSubstr("int4-g64-asym")));
     EXPECT_THAT(r.err, Not(HasSubstr("measuring choices")));
     EXPECT_FALSE(file_exists(out() + ".work"));

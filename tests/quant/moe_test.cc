@@ -40,6 +40,7 @@ class Moe : public testing::Test {
     Passes passes;
     passes.push_back(make_quantize_pass({.linears = encoding_for_type("int4-g16-asym"),
                                          .method = parse_method(method),
+                                         .gptq = {.shrink = 0},  // measured on text like this
                                          .ignore = {},
                                          .overrides = {}}));
     CompressOptions options{.output = folder_.file("out.pith"), .calibration = calibration};

@@ -201,7 +201,7 @@ TEST_F(Command, mixed_precision_keeps_to_a_size_and_its_plan_can_be_used_again) 
   EXPECT_GT(size, 60000u);
   const auto bytes = read_file(out(), 1 << 20);
   const std::string lines = read_text_file(plan, 1 << 20);
-  EXPECT_NE(lines.find("layers.1.mlp.down=int"), std::string::npos) << lines;
+  EXPECT_NE(lines.find("layers.1.mlp.down="), std::string::npos) << lines;
   const auto again = with({"--tensor-type-file", plan});
   ASSERT_EQ(again.exit_code, 0) << again.err;
   EXPECT_EQ(read_file(out(), 1 << 20), bytes);

@@ -31,10 +31,9 @@ QuantizeCommand chosen(const std::string& shape, const std::string& type,
 }
 
 TEST(DefaultMethod, is_gptq_for_few_bits_of_models_that_it_serves_in_minutes) {
-  for (const char* type : {"w4", "w2", "w5", "nf4", "W4A16"})
+  for (const char* type : {"w4", "w2", "w5", "nf4", "W4A16", "w4a8", "int4-g64-s8", "tcq3"})
     EXPECT_EQ(chosen("smollm2-135m", type).method, "gptq") << type;
-  for (const char* type :
-       {"w8", "w6", "fp8", "mxfp4", "f16", "w8a8", "w4a8", "int4-g64-s8", "int4-g64-2:4"})
+  for (const char* type : {"w8", "w6", "fp8", "mxfp4", "f16", "w8a8", "int4-g64-2:4"})
     EXPECT_EQ(chosen("smollm2-135m", type).method, "rtn") << type;
   EXPECT_EQ(chosen("smollm2-135m", "w4", {"none"}).method, "rtn");
   for (const char* shape : {"llama-8b", "qwen3-30b-a3b", "deepseek-v2-lite"})
