@@ -37,8 +37,7 @@ constexpr const char* kTexts[] = {
     "Interviewer: How did you come to work on this?\nGuest:",
     "A: Did you hear that?\nB: Hear what?\nA:",
     "Q: What is the difference between weather and climate?\nA:",
-    "Question: A train leaves at 9:40 and arrives at 13:05. How long does the journey "
-    "take?\nAnswer:",
+    "Question: A train leaves at 9:40 and arrives at 13:05. How long does it take?\nAnswer:",
     "Notes from the meeting, 14 March\n\n- ",
     // Manuals, recipes, lists.
     "To replace the filter, first switch off the pump and",
@@ -153,8 +152,7 @@ constexpr const char* kMessages[] = {
     "Who wrote \"The Metamorphosis\", and what is it about?",
     "Return a JSON object with the keys name, age and hobbies for an invented person.",
     "Turn this list into Markdown: apples, 3 kg; bread, 2; milk, 1 l.",
-    "Classify the sentiment of this review as positive or negative: The food was cold, but the "
-    "staff were kind.",
+    "Is this review positive or negative? The food was cold, but the staff were kind.",
     "Pretend that you are a pirate and tell me how to find north at night.",
     "Compare photosynthesis and respiration.",
     "What happens when a star dies?",
