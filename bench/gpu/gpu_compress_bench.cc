@@ -79,8 +79,8 @@ void layer(GpuAlgebra& algebra, int64_t n, int64_t k, int64_t tokens) {
     return of;
   };
   const InputStatistics fitted = compared();
-  const double corrected = seconds(
-      device, [&] { InputCorrection::make(algebra, fitted, compared(), k, options.damping); });
+  const double corrected =
+      seconds(device, [&] { InputCorrection::make(algebra, fitted, compared(), k, options); });
   std::printf(
       "{\"what\": \"gptq int4-g128\", \"n\": %lld, \"k\": %lld, \"tokens\": %lld, \"gram_s\": "
       "%.3f, \"factor_s\": %.3f, \"round_s\": %.3f, \"correction_s\": %.3f}\n",
