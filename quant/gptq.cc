@@ -454,8 +454,7 @@ bool gptq_takes(const Encoding& e) {
                        inner.group % e.sparsity.kept == 0;
     return gptq_takes(inner) && (row || whole);
   }
-  return e.kind == EncodingKind::kFp8 || e.kind == EncodingKind::kInt ||
-         e.kind == EncodingKind::kNf4 || e.kind == EncodingKind::kTcq;
+  return e.kind == EncodingKind::kFp8 || e.has_group_scales();
 }
 
 GptqOptions options_for(const Encoding& e, const GptqOptions& options) {

@@ -199,7 +199,7 @@ class Search {
   const GridKernels& kernels_ = grid_kernels();
   const TcqSearch* job_ = nullptr;
   int64_t count_ = 0;  // of paths
-  int64_t live_ = 0;   // candidates that are not dead
+  int64_t live_ = 0;   // candidates that are not pruned
   double lost_ = 0;    // of the best path; losses_ are beyond it
   float width_ = 0;    // of the losses that were kept
   Buffer<float> losses_, next_losses_, now_, errors_, candidates_;

@@ -78,7 +78,7 @@ struct Encoding {
   int64_t group = 0;                 // int, nf4, tcq: 16 (not tcq) 32 64 128, or 0: a row
   bool symmetric = true;             // int: zero is 2^(bits-1), not stored
   DType scale = DType::kF16;         // int, nf4, tcq: f16 or bf16 (of the row's where two_level)
-  bool two_level = false;            // int, nf4: group scale = row scale * int8
+  bool two_level = false;            // int, nf4, tcq: group scale = row scale * int8
   ScaleArea area = ScaleArea::kRow;  // fp8
   GgmlType ggml = GgmlType::kQ4_0;   // ggml
   Sparsity sparsity = {};            // sparse

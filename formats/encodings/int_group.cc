@@ -364,13 +364,13 @@ void store_scales(const Encoding& e, const GroupLayout& l, MutablePlanes to, int
     fail(ErrorKind::kNumeric, "row {}: a scale of {} does not fit {}{}", row, s, info(e.scale).name,
          e.scale == DType::kF16 ? " (bf16 scales would)" : "");
   };
+  // Trellis codes reach so far that what they mean overflows before their scale does.
+  const float largest_code = e.kind == EncodingKind::kTcq ? kTcqZero : 1;
   const auto round = [&](float s, std::byte* p) {
     if (std::fabs(s) < 0x1p-126f) s = 0;  // its inverse would not be finite
     from_f32(e.scale, &s, p, 1);
     const float kept = load_scale(e.scale, p);
-    // Trellis codes go far beyond what their scale is the size of.
-    const bool fits = std::isfinite(e.kind == EncodingKind::kTcq ? kTcqZero * kept : kept);
-    if (!fits) refuse(s);
+    if (!std::isfinite(largest_code * kept)) refuse(s);
     if (std::fabs(kept) >= 0x1p-126f || kept == 0) return kept;
     std::memset(p, 0, 2);  // its inverse may be beyond f32: such a group is one of zeros
     return 0.0f;
@@ -411,7 +411,7 @@ void store_scales(const Encoding& e, const GroupLayout& l, MutablePlanes to, int
     *p = static_cast<std::byte>(stored);
     p += 16;
     s = row_scale * static_cast<float>(stored);
-    if (e.kind == EncodingKind::kTcq && !std::isfinite(kTcqZero * s)) refuse(s);
+    if (!std::isfinite(largest_code * s)) refuse(s);
   }
 }
 

@@ -47,6 +47,11 @@ float mx_scale(uint8_t e);      // 2^(e - 127)
 // one, which cuts nothing off, by the weighted squares of what they miss. weights [n], or null.
 int mx_exponent(const float* x, const float* weights, int64_t n);
 
+// Whether the planes of a matrix are those of this file: tiles of codes, and scales of groups.
+inline bool in_groups(const Encoding& e) {
+  return e.kind == EncodingKind::kMx || (!e.is_sparse() && e.has_group_scales());
+}
+
 struct GroupLayout {
   static constexpr int64_t kTileRows = 16, kUnitColumns = 32;
 

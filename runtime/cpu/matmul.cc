@@ -24,11 +24,6 @@ RowScratch& row_scratch() {
   return scratch;
 }
 
-bool in_groups(const Encoding& e) {
-  return e.kind == EncodingKind::kInt || e.kind == EncodingKind::kNf4 ||
-         e.kind == EncodingKind::kMx || e.kind == EncodingKind::kTcq;
-}
-
 // A row of dense or fp8 for the kernels.
 CodeRow code_row(const Weight& w, int64_t r, RowScratch& scratch, int slot) {
   const Encoding& e = w.encoding;

@@ -39,11 +39,6 @@ std::vector<uint16_t> decoded_halves(const Weight& w) {
   return halves;
 }
 
-bool in_groups(const Encoding& e) {
-  return e.kind == EncodingKind::kInt || e.kind == EncodingKind::kNf4 ||
-         e.kind == EncodingKind::kMx || e.kind == EncodingKind::kTcq;
-}
-
 int32_t group_shift(const Encoding& e) {
   if (e.kind == EncodingKind::kFp8) return e.area == ScaleArea::kBlock128 ? 3 : cuda::kWholeRow;
   if (!in_groups(e) || e.group == 0) return cuda::kWholeRow;
