@@ -457,6 +457,11 @@ bool gptq_takes(const Encoding& e) {
   return e.kind == EncodingKind::kFp8 || e.has_group_scales();
 }
 
+bool gains_from_gptq(const Encoding& e) {
+  return gptq_takes(e) && (e.kind == EncodingKind::kNf4 || e.kind == EncodingKind::kTcq ||
+                           (e.kind == EncodingKind::kInt && e.bits <= 5));
+}
+
 GptqOptions options_for(const Encoding& e, const GptqOptions& options) {
   GptqOptions out = options;
   if (e.kind == EncodingKind::kTcq) out.order = false;

@@ -103,6 +103,9 @@ class GptqFactor {
 // Whether GPTQ takes it: integers, nf4, trellis codes, fp8, and these around n:m sparsity whose
 // groups divide into those of the scales, or any sparsity with one scale a row.
 bool gptq_takes(const Encoding& e);
+// Whether it also gains much over rounding to the nearest: at 6 bits and above, rounding of the
+// activations at run time costs more than that of the weights, and rtn takes seconds.
+bool gains_from_gptq(const Encoding& e);
 // The options for an encoding: the path of a trellis code takes columns as they come.
 GptqOptions options_for(const Encoding& e, const GptqOptions& options);
 // The group of the factor that it needs: of columns with one scale.

@@ -64,6 +64,30 @@ class QuantizedTable final : public TableEncoder {
   std::unique_ptr<GptqFactor> factor_;
 };
 
+template <class V>
+void describe(V& v, QuantizeSettings& s) {
+  // Every setting is named, so that a new one does not compile before it is handled here.
+  auto& [linears, embedding, head, method, smooth_alpha, input, gptq, ignore, overrides] = s;
+  auto& [damping, shrink, order, search, static_groups, refine, correct_inputs] = gptq;
+  v("method", method);
+  v("type", linears);
+  v("embedding_type", embedding);
+  v("head_type", head);
+  if (V::kReads || method.rounding->stage != nullptr) {
+    v("damp_percent", damping, {0, 10});
+    v("shrink", shrink, {0, 1});
+    v("order", order);
+    v("search", search);
+    v("static_groups", static_groups);
+    v("refine", refine, {0, 100});
+    v("correct_inputs", correct_inputs, {0, 1});
+  }
+  if (V::kReads || input.rounds()) v("inputs", input);
+  if (V::kReads || method.scaling != nullptr) v("smooth_alpha", smooth_alpha, {0, 1});
+  v("ignore", ignore);
+  v("tensor_type", overrides);
+}
+
 class QuantizePass final : public Pass {
  public:
   explicit QuantizePass(const QuantizeSettings& settings)
@@ -72,28 +96,10 @@ class QuantizePass final : public Pass {
         rounding_(*settings.method.rounding) {}
 
   std::string recipe() const override {
-    // Every setting is named, so that a new one does not compile before it is handled here.
-    const auto& [linears, embedding, head, method, smooth_alpha, input, gptq, ignore, overrides] =
-        settings_;
-    const auto& [damping, shrink, order, search, static_groups, refine, correct_inputs] = gptq;
-    std::string text = fmt::format(
-        "  - quantize:\n      method: {}\n      linears: {}\n      embedding: {}\n      head: {}\n",
-        method.name(), to_string(linears), to_string(embedding), to_string(head));
-    if (rounding_.stage != nullptr) {
-      text += fmt::format(
-          "      damping: {}\n      shrink: {}\n      order: {}\n      search: {}\n      "
-          "static_groups: {}\n"
-          "      refine: {}\n      correct_inputs: {}\n",
-          damping, shrink, order, search, static_groups, refine, correct_inputs);
-    }
-    if (input.rounds()) text += fmt::format("      inputs: {}\n", to_string(input));
-    if (scaling_ != nullptr) text += fmt::format("      smooth_alpha: {}\n", smooth_alpha);
-    if (!ignore.empty()) text += "      ignore:\n";
-    for (const auto& p : ignore) text += fmt::format("        - \"{}\"\n", p);
-    if (!overrides.empty()) text += "      overrides:\n";
-    for (const auto& [p, e] : overrides)
-      text += fmt::format("        - [\"{}\", {}]\n", p, to_string(e));
-    return text;
+    SettingsWriter writer("quantize");
+    QuantizeSettings settings = settings_;
+    describe(writer, settings);
+    return writer.text();
   }
 
   std::string needs_text() const override {
@@ -250,6 +256,13 @@ class QuantizePass final : public Pass {
 
 }  // namespace
 
+std::string to_setting(const Encoding& e) { return to_string(e); }
+void from_setting(const std::string& text, Encoding* to) { *to = encoding_for_type(text); }
+std::string to_setting(const InputEncoding& e) { return to_string(e); }
+void from_setting(const std::string& text, InputEncoding* to) { *to = parse_input_encoding(text); }
+std::string to_setting(const MethodChoice& m) { return m.name(); }
+void from_setting(const std::string& text, MethodChoice* to) { *to = parse_method(text); }
+
 bool matches_linear(const std::string& pattern, const LinearInfo& info) {
   if (pattern.starts_with("re:")) {
     bool found = false;
@@ -277,6 +290,18 @@ QuantizeSettings effective_settings(const QuantizeSettings& settings) {
     out.method.rounding = &plain_rounding();
   }
   return out;
+}
+
+QuantizeSettings read_quantize_settings(SettingsReader& reader) {
+  QuantizeSettings s{.linears = encoding_for_type("w4")};
+  if (const YamlNode* type = reader.find("type")) s.input = input_for_type(type->text);
+  describe(reader, s);
+  reader.finish();
+  for (const auto& p : s.ignore) matches_linear(p, {});
+  for (const auto& o : s.overrides) matches_linear(o.first, {});
+  if (reader.find("method") == nullptr && gains_from_gptq(s.linears))
+    s.method = parse_method("gptq");
+  return s;
 }
 
 std::unique_ptr<Pass> make_quantize_pass(const QuantizeSettings& settings) {

@@ -9,6 +9,7 @@
 #include "quant/method.h"
 #include "quant/scaling.h"
 #include "runtime/compress/pass.h"
+#include "runtime/compress/settings.h"
 
 namespace pith {
 
@@ -52,6 +53,19 @@ std::span<const TypeHelp> type_help();
 // The settings that a pass really applies and records: gptq and the scalings become rtn where no
 // linear gets a type that they can round.
 QuantizeSettings effective_settings(const QuantizeSettings& settings);
+
+// Words of recipes (runtime/compress/settings.h). An encoding is read as by encoding_for_type().
+std::string to_setting(const Encoding& e);
+void from_setting(const std::string& text, Encoding* to);
+std::string to_setting(const InputEncoding& e);
+void from_setting(const std::string& text, InputEncoding* to);
+std::string to_setting(const MethodChoice& m);
+void from_setting(const std::string& text, MethodChoice* to);
+
+// The settings of a step `quantize` of a recipe. A type is a name for encoding_for_type(), and means
+// the rounding of inputs that it implies where `inputs` says nothing; without a method it is gptq
+// where that gains, else rtn. Error(kUsage).
+QuantizeSettings read_quantize_settings(SettingsReader& reader);
 
 std::unique_ptr<Pass> make_quantize_pass(const QuantizeSettings& settings);
 

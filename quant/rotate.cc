@@ -69,6 +69,19 @@ void rotate_rows(const Factors& f, int64_t rows, int64_t k, float* w) {
   });
 }
 
+template <class V>
+void describe(V& v, RotateOptions& o) {
+  v("residual", o.residual);
+  v("values", o.values);
+  v("seed", o.seed);
+}
+
+std::string text_of(RotateOptions options) {
+  SettingsWriter writer("rotate");
+  describe(writer, options);
+  return writer.text();
+}
+
 class RotatedSource final : public ForwardingSource {
  public:
   RotatedSource(const ModelSource& inner, const RotateOptions& options)
@@ -99,11 +112,7 @@ class RotatedSource final : public ForwardingSource {
   uint64_t hash() const override {
     return hash64(as_bytes(fmt::format("{:x} ", inner_.hash()) + recipe()));
   }
-  std::string recipe() const override {
-    return inner_.recipe() +
-           fmt::format("  - rotate:\n      residual: {}\n      values: {}\n      seed: {}\n",
-                       options_.residual, options_.values, options_.seed);
-  }
+  std::string recipe() const override { return inner_.recipe() + text_of(options_); }
 
   Linear linear(const LinearInfo& info) const override {
     const Factors f = rotations(info);
@@ -208,6 +217,13 @@ class RotatedSource final : public ForwardingSource {
 };
 
 }  // namespace
+
+RotateOptions read_rotate_options(SettingsReader& reader) {
+  RotateOptions options;
+  describe(reader, options);
+  reader.finish();
+  return options;
+}
 
 std::unique_ptr<ModelSource> rotate_model(const ModelSource& inner, const RotateOptions& options) {
   return std::make_unique<RotatedSource>(inner, options);

@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "runtime/compress/settings.h"
 #include "runtime/model/source.h"
 
 namespace pith {
@@ -27,6 +28,9 @@ struct RotateOptions {
   uint64_t seed = 0;
   bool residual = true, values = true;
 };
+
+// The settings of a step `rotate` of a recipe. Error(kUsage).
+RotateOptions read_rotate_options(SettingsReader& reader);
 
 // `inner` stays where it is for as long as the result lives. Error(kUnsupported) where the norms
 // are of a kind that a rotation changes.

@@ -34,9 +34,7 @@ CalibrationInput input_of(const std::string& given) {
       input.weight = weight;
     }
   }
-  if (input.name == "self") input.kind = Kind::kSelf;
-  if (input.name == "builtin") input.kind = Kind::kBuiltin;
-  return input;
+  return calibration_input(input.name, input.weight);
 }
 
 // A source with the windows that it has.
@@ -200,6 +198,13 @@ std::vector<std::vector<int32_t>> openings_of(const ModelSource& source, const T
 }
 
 }  // namespace
+
+CalibrationInput calibration_input(const std::string& name, double weight) {
+  CalibrationInput input{.kind = Kind::kFile, .name = name, .weight = weight};
+  if (name == "self") input.kind = Kind::kSelf;
+  if (name == "builtin") input.kind = Kind::kBuiltin;
+  return input;
+}
 
 std::vector<std::string> default_sources() { return {"self"}; }
 

@@ -29,6 +29,8 @@ using CalibrationInputs = std::vector<CalibrationInput>;
 // The sources for a method that needs a text where no --calib is given, as --calib names them.
 std::vector<std::string> default_sources();
 
+// A file, self or builtin.
+CalibrationInput calibration_input(const std::string& name, double weight = 1);
 // The values of --calib: NAME or NAME=WEIGHT, of which the latter is a file where there is one of
 // that whole name. None for "none". Error(kUsage) for a weight that is not above 0, a source that
 // is given twice, and none among others.

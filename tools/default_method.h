@@ -11,28 +11,12 @@
 
 #include "runtime/model/spec.h"
 #include "tools/quantize_options.h"
+#include "tools/time_estimate.h"
 
 namespace pith::tools {
 
-// Windows of text, where the method is chosen and no windows are given.
-struct TextSize {
-  int64_t windows, length;
-};
+// Where the method is chosen and no windows are given.
 inline constexpr TextSize kGptqText = {16, 512}, kRtnText = {8, 256};
-
-// Floating-point operations of gptq, or of rtn weighted by inputs, on so much text, of which the
-// model writes the share `written` before that.
-struct RoundingWork {
-  bool gptq = false;
-  bool paths = false;  // linears become trellis codes
-};
-double operations_of(const proto::ModelSpec& spec, RoundingWork work, TextSize text,
-                     double written);
-
-// About how many seconds so many operations take on all threads where nothing else runs. Measures
-// the processor for some 50 ms, once.
-double seconds_for(double operations);
-std::string about_time(double seconds);  // "about 20 s", "about 3 min", "about 2 h"
 
 // Fills in what the command leaves open: method, text and its windows. Does nothing where a method
 // is named. `fits`: the machine can hold the whole model, which writing text takes.

@@ -13,7 +13,7 @@ namespace pith::tools {
 namespace {
 
 struct Options : Common, ModelOptions {
-  bool tensors = false;
+  bool tensors = false, recipe = false;
 };
 
 // One linear layer, as it is shown.
@@ -135,6 +135,14 @@ Json json_of(const Inspection& i) {
   return j;
 }
 
+void print_lines(std::string_view text, const char* indent) {
+  while (!text.empty()) {
+    const auto line = text.substr(0, text.find('\n'));
+    say("{}{}\n", indent, one_line(line));
+    text.remove_prefix(std::min(text.size(), line.size() + 1));
+  }
+}
+
 void print_provenance(const Inspection& i) {
   const auto& p = i.manifest()->provenance();
   say("  made by        {} from {} (hash of its weights {:016x})\n", one_line(p.tool()),
@@ -152,13 +160,8 @@ void print_provenance(const Inspection& i) {
     say("  evaluation     {} by {}, {} tokens of a text with hash {:016x}{}\n", one_line(e.what()),
         one_line(e.protocol()), e.tokens(), e.text_hash(), one_line(values));
   }
-  std::string_view recipe = p.recipe();
   say("  recipe\n");
-  while (!recipe.empty()) {
-    const auto line = recipe.substr(0, recipe.find('\n'));
-    say("    {}\n", one_line(line));
-    recipe.remove_prefix(std::min(recipe.size(), line.size() + 1));
-  }
+  print_lines(p.recipe(), "    ");
   say("  checksums      header and manifest: ok; weights: not checked (pith verify {})\n",
       one_line(i.path));
 }
@@ -195,6 +198,11 @@ void inspect(const Options& o) {
   o.apply();
   const auto source = open_model_for(o, false);
   const Inspection i = collect(o.model, *source);
+  if (o.recipe) {
+    if (i.manifest() == nullptr)
+      fail(ErrorKind::kUsage, "{}: only a packed file has a recipe", one_line(o.model));
+    return print_lines(i.manifest()->provenance().recipe(), "");
+  }
   if (i.manifest() != nullptr && i.made_from_compressed()) {
     warn(
         fmt::format("made from {}, which was compressed already: the errors of both add up; the "
@@ -217,6 +225,7 @@ void add_inspect(CLI::App& app) {
   auto o = std::make_shared<Options>();
   o->ModelOptions::add_to(*c, "MODEL", kModelHelp);
   c->add_flag("--tensors", o->tensors, "list every linear layer")->group("What is shown");
+  c->add_flag("--recipe", o->recipe, "the recipe alone, for pith compress")->group("What is shown");
   o->Common::add_to(*c);
   c->callback([o] { inspect(*o); });
 }

@@ -7,6 +7,7 @@ set -euo pipefail
 build=(
   g++ cmake ninja-build ccache pkg-config git
   libfmt-dev nlohmann-json3-dev libcli11-dev  # text and settings
+  libyaml-dev                                 # recipes
   libprotobuf-dev protobuf-compiler           # manifest of the packed file
   libpcre2-dev libutf8proc-dev libxxhash-dev  # tokenizers, checksums
   zlib1g-dev libedit-dev                      # texts in .gz, line editing of chat

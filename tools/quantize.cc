@@ -1,130 +1,116 @@
-// Compresses a model into a packed file. Its options: quantize_options.cc; what comes before the
-// work: quantize_prepare.cc, quantize_warnings.cc; what it says: quantize_report.cc.
+// Compresses a model into a packed file by quantization alone. Its options: quantize_options.cc;
+// what every compression does: compress_prepare.h, compress_work.h; warnings: quantize_warnings.cc.
 
 #include <fmt/format.h>
 
 #include "core/error.h"
-#include "core/hash.h"
 #include "core/limits.h"
 #include "quant/rotate.h"
 #include "runtime/backends.h"
-#include "runtime/compress/check.h"
-#include "runtime/compress/driver.h"
-#include "runtime/compress/fingerprint.h"
+#include "tools/compress_work.h"
 #include "tools/default_method.h"
-#include "tools/quantize_prepare.h"
-#include "tools/quantize_report.h"
+#include "tools/mixed.h"
 #include "tools/quantize_warnings.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
 namespace {
 
-// Error(kNumeric) naming the first weight that is not finite, where there is one.
-void require_finite(const ModelSource& source) {
-  constexpr int64_t kRows = 64;
-  std::vector<float> w;
-  for (const auto& info : linears_of(source.spec())) {
-    for (int64_t row = 0; row < info.n; row += kRows) {
-      const int64_t rows = std::min(kRows, info.n - row);
-      w.resize(static_cast<size_t>(rows * info.k));
-      source.rows(info, row, rows, w.data());
-      check_finite(info.name, row, info.k, w);
-    }
-  }
+Passes passes_for(const QuantizeSettings& settings) {
+  Passes passes;
+  passes.push_back(make_quantize_pass(settings));
+  return passes;
 }
 
-// Lets the model write the calibration text that is asked for. It is stored in the work folder as
-// it comes.
-void write_text(Job& job, const TextRequest& text, WorkFolder& work, CompressOptions* to) {
-  const Phases::Scope phase(job.phases, "writing text");
-  const ModelSource& source = job.source;
-  Fingerprint about = fingerprint_of(source);
-  about.merge(fingerprint_of(to->executor));
-  about["windows"] = fmt::format("{}", text.count);
-  about["tokens of a window"] = fmt::format("{}", text.length);
-  about["seed"] = fmt::format("{}", text.seed);
-  Hasher openings;
-  for (const auto& o : text.openings) {
-    const size_t size = o.size();
-    openings.add(std::as_bytes(std::span(&size, 1)));
-    openings.add(std::as_bytes(std::span(o)));
-  }
-  about["openings"] = fmt::format("#{:016x}", openings.value());
-  RecordLog log = work.open_log("text", about);
-  std::vector<TextPiece> written;
-  for (const auto& record : log.records()) written.push_back(piece_from(record));
-  const Model model = load_model(source);
-  const WeightCacheScope held(*to->executor);
-  try {
-    put_written_text(write_windows(*to->executor, model, text, job.progress, written,
-                                   [&](const TextPiece& p) { log.append(to_bytes(p)); }),
-                     to);
-  } catch (const Error& e) {
-    if (e.kind() == ErrorKind::kNumeric) require_finite(source);  // which weight it comes from
-    throw;
-  }
+// What the text is needed for; empty: for nothing.
+std::string why_text(const QuantizeCommand& o, const QuantizeSettings& settings) {
+  const std::string why = text_needed_by(passes_for(settings));
+  return !why.empty() || !o.mixed() ? why
+                                    : "mixed precision measures on a calibration text: --calib "
+                                      "FILE, or leave --calib out and the model writes one";
 }
 
-// One compression with these settings; what became of it.
-Json run(Job& job, const QuantizeSettings& settings, const CompressOptions& options,
-         bool plan_is_shown) {
-  const Passes passes = passes_for(settings);
-  const CompressPlan plan = plan_compression(job.source, passes, options);
-  if (!plan_is_shown) print_plan(job, settings, plan);
-  Json j = json_of(job, settings, plan);
-  report_result(job, compress(job.source, passes, options, job.progress), &j);
-  return j;
+MixedOptions mixed_options_of(const QuantizeCommand& o) {
+  MixedOptions asked{.target_bytes = size_of("--target-size", o.target_size),
+                     .target_bpw = o.target_bpw,
+                     .max_kl = o.max_kl,
+                     .candidates = {},
+                     .plan_out = o.plan_out,
+                     .costs = o.costs,
+                     .prints = o.prints() && !o.quiet};
+  for (const auto& type : o.candidates) asked.candidates.push_back(encoding_for_type(type));
+  return asked;
 }
 
-// Shows the plan, and what would be measured; nothing is computed.
-void dry_run(Job& job, const QuantizeSettings& settings, const CompressPlan& plan, Mixed* mixed,
-             bool writes_text, const CompressOptions& options) {
-  const QuantizeCommand& o = job.o;
-  const bool known = mixed == nullptr || mixed->is_loose() || (mixed->has_costs() && !writes_text);
-  if (!known) {
-    print_plan(job, settings, plan, false);
-    Json j = json_of(job, settings, plan);
-    j["bits_per_weight"] = nullptr;  // not known yet
-    j["would_measure"] = mixed->measuring_json();
-    if (o.prints()) say("would measure {}, and choose by it\n", mixed->measuring_text());
-    return o.write_json(j);
+// The search for types, where there is one. A target that every choice satisfies needs no text.
+std::unique_ptr<Mixed> prepare_mixed(const QuantizeCommand& o, const QuantizeSettings& settings,
+                                     Job& job, Prepared* to) {
+  if (!o.mixed()) return nullptr;
+  auto mixed =
+      std::make_unique<Mixed>(mixed_options_of(o), job.source, settings, to->options, job.progress);
+  if (!mixed->is_loose()) {
+    job.peaks.measuring = mixed->memory_bytes() + (uint64_t{64} << 20);
+    return mixed;
   }
-  if (mixed != nullptr) mixed->measure();  // reads the costs
-  const QuantizeSettings chosen = mixed != nullptr ? mixed->by_costs() : settings;
-  const CompressPlan final =
-      mixed != nullptr ? plan_compression(job.source, passes_for(chosen), options) : plan;
-  print_plan(job, chosen, final);
-  Json j = json_of(job, chosen, final);
-  report_linears(o, final, &j);
-  o.write_json(j);
-}
-
-void tell_what_is_kept(const WorkFolder& work) {
-  if (work.has_work())
-    tell("what is done is kept in {}: the same command goes on from there\n",
-         one_line(work.path()));
-}
-
-// Writes the text, measures, and compresses; what became of it.
-Json work_on(Job& job, WorkFolder& work, Prepared& p) {
-  const QuantizeCommand& o = job.o;
-  if (p.text.count > 0) {
-    if (!o.quiet) {
-      tell("the model writes {} calibration tokens first; --calib FILE is faster\n",
-           p.text.count * p.text.length);
-    }
-    write_text(job, p.text, work, &p.options);
+  warn(mixed->loose_text());
+  const bool only_to_measure =
+      o.calibration.empty() && text_needed_by(passes_for(settings)).empty();
+  if (only_to_measure) {
+    to->text = {};
+    to->options.calibration.clear();
+    to->options.domain.clear();
+    to->options.sources.clear();
+    job.peaks.text = 0;
+    job.written_share = 0;
   }
-  if (!p.mixed) return run(job, p.settings, p.options, true);
+  return mixed;
+}
+
+// What the plan and the report say of it.
+void describe(const QuantizeCommand& o, const QuantizeSettings& settings, const Mixed* mixed,
+              Job* job) {
+  const std::string type = to_string(settings.linears), method = settings.method.name();
+  job->title = fmt::format("{} with {}",
+                           mixed != nullptr ? "types chosen for " + mixed->goal() : type, method);
+  job->about = {{"type", mixed != nullptr ? "mixed" : type}, {"method", method}};
+  // Choosing types takes longer than the rounding.
+  if (mixed != nullptr) return;
+  job->work = {.gptq = settings.method.rounding->stage != nullptr,
+               .paths = settings.linears.kind == EncodingKind::kTcq};
+  if (o.method_is_chosen)
+    job->hint =
+        "; --method rtn --calib none takes a small part of that, and loses two or three "
+        "times as much";
+}
+
+// Shows what would be measured, where the choice is not known yet.
+void dry_run(Job& job, const CompressPlan& plan, Mixed* mixed, const Prepared& p) {
+  const bool known =
+      mixed == nullptr || mixed->is_loose() || (mixed->has_costs() && p.text.count == 0);
+  if (known) {
+    if (mixed == nullptr) return show_plan(job, plan);
+    mixed->measure();  // reads the costs
+    return show_plan(job, plan_compression(job.source, passes_for(mixed->by_costs()), p.options));
+  }
+  print_plan(job, plan, false);
+  Json j = json_of(job, plan);
+  j["bits_per_weight"] = nullptr;  // not known yet
+  j["would_measure"] = mixed->measuring_json();
+  if (job.o.prints()) say("would measure {}, and choose by it\n", mixed->measuring_text());
+  job.o.write_json(j);
+}
+
+// Measures, and compresses; what became of it.
+Json choose_and_compress(Job& job, Mixed& mixed, const Prepared& p, bool for_kl) {
   {
     const Phases::Scope phase(job.phases, "measuring");
-    p.mixed->measure();
+    mixed.measure();
   }
-  if (o.max_kl <= 0) return run(job, p.mixed->by_costs(), p.options, false);
+  if (!for_kl) return compress_once(job, passes_for(mixed.by_costs()), p.options, false);
   Json report;
-  const double kl = p.mixed->search_for_kl(
-      [&](const QuantizeSettings& s) { report = run(job, s, p.options, false); });
+  const double kl = mixed.search_for_kl([&](const QuantizeSettings& s) {
+    report = compress_once(job, passes_for(s), p.options, false);
+  });
   report["kl"] = kl;
   return report;
 }
@@ -132,9 +118,13 @@ Json work_on(Job& job, WorkFolder& work, Prepared& p) {
 void quantize(QuantizeCommand& o) {
   const auto begin = std::chrono::steady_clock::now();
   o.apply();
+  require_no_type_as_output(o.output);
+  if (!o.mixed() && !o.plan_out.empty())
+    fail(ErrorKind::kUsage, "--plan-out writes what mixed precision chose: give a --target-size");
+  o.side_files = {o.plan_out, o.costs};
   check_outputs(o);
   require_one_target(o);
-  Prepared p{.settings = settings_of(o), .options = {}, .mixed = {}};
+  QuantizeSettings settings = settings_of(o);
   o.seed = seed_of(o);
   const auto stored = open_model_for(o);
   const auto rotated = o.rotate ? rotate_model(*stored, {.seed = o.seed}) : nullptr;
@@ -142,43 +132,38 @@ void quantize(QuantizeCommand& o) {
   require_other_output(o, source);
   choose_method(o, source.spec(),
                 text_memory(source, kGptqText.windows, kGptqText.length) <= most_memory().bytes);
-  const MethodChoice asked = p.settings.method = parse_method(o.method);
-  if (!o.mixed()) p.settings = effective_settings(p.settings);
-  const CalibrationInputs calibration = calibration_of(o, p.settings);
+  const MethodChoice asked = settings.method = parse_method(o.method);
+  if (!o.mixed()) settings = effective_settings(settings);
+  const CalibrationInputs calibration = calibration_of(o, why_text(o, settings));
   const auto tokenizer = tokenizer_for(source, has_files(calibration));
 
   const auto executor = make_executor(o.executor());
-  p.options = options_of(o, executor.get());
+  Prepared p{.options = options_of(o, executor.get())};
+  p.options.one_of_tries = o.max_kl > 0;
   TerminalProgress progress(o.quiet);
-  Job job{o, source, progress, begin, {}, "", {}};
+  Job job{.o = o, .source = source, .progress = progress, .begin = begin};
   prepare_text(job, calibration, tokenizer.get(), &p);
   const bool has_text = !p.options.calibration.empty();
-  warn_of_method(asked, p.settings, has_text);
-  warn_of_useless_options(o, asked, p.settings, source, has_text);
-  prepare_mixed(job, &p);
+  warn_of_method(asked, settings, has_text);
+  warn_of_useless_options(o, asked, settings, source, has_text);
+  const auto mixed = prepare_mixed(o, settings, job, &p);
+  describe(o, settings, mixed.get(), &job);
 
-  const Passes passes = passes_for(p.settings);
-  const CompressPlan plan = p.mixed ? p.mixed->plan() : plan_compression(source, passes, p.options);
+  const Passes passes = passes_for(settings);
+  const CompressPlan plan = mixed ? mixed->plan() : plan_compression(source, passes, p.options);
   check_compression(source, passes, p.options, plan);
   check_memory(job.peaks, peak_of(plan, job.peaks));
-  if (!p.mixed) warn_of_choices(o, p.settings, source, plan);
-  if (o.dry_run) {
-    return dry_run(job, p.settings, plan, p.mixed ? &*p.mixed : nullptr, p.text.count > 0,
-                   p.options);
-  }
-
-  WorkFolder work(o.output, o.restart);
-  open_work(job, passes, p, work);
-  print_plan(job, p.settings, plan, !p.mixed);
-  try {
-    const Json report = work_on(job, work, p);
-    if (const std::string left = work.remove(); !left.empty()) warn(left);
-    tell_what_next(o, source);
-    o.write_json(report);
-  } catch (const Error& e) {
-    if (e.kind() != ErrorKind::kUsage) tell_what_is_kept(work);
-    throw;
-  }
+  if (!mixed) warn_of_choices(o, settings, source, plan);
+  if (o.dry_run) return dry_run(job, plan, mixed.get(), p);
+  const bool uses_costs = mixed && !mixed->is_loose() && !mixed->has_costs();
+  work_on(job, passes, plan, !mixed,
+          mixed ? std::vector{"tensor_type"} : std::vector<const char*>(), uses_costs, p, [&] {
+            return mixed ? choose_and_compress(job, *mixed, p, o.max_kl > 0)
+                         : compress_once(job, passes, p.options, true);
+          });
+  if (const std::string how = how_to_get_closer(o, source.spec());
+      !how.empty() && o.prints() && !o.quiet)
+    say("{}\n", how);
 }
 
 }  // namespace

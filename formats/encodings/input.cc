@@ -16,6 +16,17 @@ std::string to_string(const InputEncoding& e) {
   return fmt::format("{}-{}", info(e.dtype).name, kScaleNames[static_cast<size_t>(e.scale)]);
 }
 
+InputEncoding parse_input_encoding(std::string_view name) {
+  for (const DType dtype : {DType::kF32, DType::kI8, DType::kF8E4M3}) {
+    for (const auto scale : {InputScale::kToken, InputScale::kTensor, InputScale::kBlock128}) {
+      const InputEncoding e{.dtype = dtype, .scale = scale};
+      if (to_string(e) == name) return e.rounds() ? e : InputEncoding{};
+    }
+  }
+  fail(ErrorKind::kUsage,
+       "a rounding of inputs is expected: f32 (none), i8-token, f8e4m3-token, f8e4m3-tensor, ...");
+}
+
 void check(const InputEncoding& e) {
   if (!e.rounds()) return;
   if (e.dtype != DType::kI8 && e.dtype != DType::kF8E4M3)

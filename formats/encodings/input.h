@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "core/dtype.h"
 
@@ -40,6 +41,8 @@ inline float tensor_scale(const InputEncoding& e, float absmax) {
 }
 
 std::string to_string(const InputEncoding& e);  // "i8-token", "f8e4m3-tensor", "f32"
-void check(const InputEncoding& e);             // Error(kUsage) for nonsense
+// The reverse; the value of a constant scale is 0. Error(kUsage) for anything else.
+InputEncoding parse_input_encoding(std::string_view name);
+void check(const InputEncoding& e);  // Error(kUsage) for nonsense
 
 }  // namespace pith

@@ -36,7 +36,8 @@ void add_recipe(std::string_view recipe, Fingerprint* to) {
     const size_t indent = line.find_first_not_of(' ');
     if (indent == std::string_view::npos) continue;
     line.remove_prefix(indent);
-    if (indent == 2 && line.starts_with("- ")) {  // a pass
+    if (indent == 0) passes = 0;
+    if (indent == 2 && line.starts_with("- ")) {  // a step
       ++passes;
       line.remove_prefix(2);
     } else if (line.starts_with("- ")) {  // an item of a list
@@ -55,18 +56,16 @@ void add_recipe(std::string_view recipe, Fingerprint* to) {
 
 // Where the windows come from, an item a domain.
 std::string recipe_of_text(const CompressOptions& options) {
-  std::string text = "calibration:\n";
+  std::string text = fmt::format("calibration:\n  windows: {}\n  tokens: {}\n  texts:\n",
+                                 options.calibration.size(), options.calibration.front().size());
   for (size_t d = 0; d < options.sources.size(); ++d) {
     const auto& s = options.sources[d];
-    int64_t windows = 0, tokens = 0;
-    for (size_t w = 0; w < options.calibration.size(); ++w) {
-      if (!options.domain.empty() && options.domain[w] != static_cast<int>(d)) continue;
-      ++windows;
-      tokens += std::ssize(options.calibration[w]);
-    }
+    int64_t windows = 0;
+    for (size_t w = 0; w < options.calibration.size(); ++w)
+      windows += options.domain.empty() || options.domain[w] == static_cast<int>(d);
     // A JSON string is one of YAML.
-    text += fmt::format("    - {{source: {}, weight: {:g}, windows: {}, tokens: {}, {}}}\n",
-                        Json(valid_utf8_or_replaced(s.name)).dump(), s.weight, windows, tokens,
+    text += fmt::format("    - {{source: {}, weight: {}, windows: {}, {}}}\n",
+                        Json(valid_utf8_or_replaced(s.name)).dump(), s.weight, windows,
                         text_hash_of_recipe(s.hash));
   }
   return text;
@@ -80,9 +79,10 @@ const char* const kToolVersion = "pith " PITH_VERSION;
 
 std::string recipe_of(const ModelSource& source, const Passes& passes,
                       const CompressOptions& options) {
-  std::string text = "passes:\n" + source.recipe();
+  std::string text = "steps:\n" + source.recipe();
   for (const auto& p : passes) text += p->recipe();
   if (!options.calibration.empty() && !options.sources.empty()) text += recipe_of_text(options);
+  text += fmt::format("seed: {}\n", options.seed);
   if (!options.sequential) text += "sequential: false\n";
   if (!options.propagate) text += "propagate: false\n";
   // Bits depend on it.

@@ -86,7 +86,7 @@ TEST_F(FingerprintOf, changes_with_each_single_input) {
       {"refine", [](auto& s) { s.gptq.refine = 1; }},
       {"correct inputs", [](auto& s) { s.gptq.correct_inputs = 0.5; }},
       {"ignore", [](auto& s) { s.ignore = {"down"}; }},
-      {"overrides", [](auto& s) {
+      {"tensor_type", [](auto& s) {
          s.overrides = {{"down", encoding_for_type("w8")}};
        }}};
   const QuantizeSettings before = settings_;
@@ -159,7 +159,7 @@ TEST_F(FingerprintOf, of_a_changed_configuration_refuses_to_go_on_and_says_why) 
                     "another model description)");
   settings_.linears = encoding_for_type("w8");
   EXPECT_PITH_ERROR(compress_now(no_progress()), ErrorKind::kUsage,
-                    "linears: int4-g64-asym then, int8-g64 now");
+                    "type: int4-g64-asym then, int8-g64 now");
   write(config_);
   settings_.linears = encoding_for_type("w4");
   EXPECT_EQ(compress_now(no_progress()).resumed_units, 3);

@@ -224,7 +224,7 @@ TEST_F(Quantize, refuses_to_go_on_with_other_settings) {
   test::StopAfter stop(2);
   EXPECT_PITH_ERROR(quantize("w4", "rtn", false, stop), ErrorKind::kCancelled, "");
   EXPECT_PITH_ERROR(quantize("w3", "rtn"), ErrorKind::kUsage,
-                    "linears: int4-g64-asym then, int3-g64-asym now");
+                    "type: int4-g64-asym then, int3-g64-asym now");
   EXPECT_PITH_ERROR(quantize("w4", "rtn", true), ErrorKind::kUsage, "calibration");
   CompressOptions options{.output = output(), .calibration = {}};
   options.seed = 1;

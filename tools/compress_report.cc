@@ -1,11 +1,10 @@
-#include "tools/quantize_report.h"
+#include "tools/compress_report.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 
 #include "core/file.h"
-#include "tools/default_method.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
@@ -19,27 +18,19 @@ std::string quoted(const std::string& word) {
   return one_line(out + "'");
 }
 
-// How long a calibrated method takes; nothing without a text, on a GPU, and where types are chosen,
-// which takes longer than the rounding.
-std::optional<double> estimated_seconds(const Job& job, const QuantizeSettings& settings,
-                                        const CompressPlan& plan) {
-  if (!job.goal.empty() || job.o.executor().cuda || plan.calibration_tokens == 0) return {};
-  const RoundingWork work{.gptq = settings.method.rounding->stage != nullptr,
-                          .paths = settings.linears.kind == EncodingKind::kTcq};
+// How long the work takes; nothing without a text, and on a GPU.
+std::optional<double> estimated_seconds(const Job& job, const CompressPlan& plan) {
+  if (!job.work || job.o.executor().cuda || plan.calibration_tokens == 0) return {};
   return seconds_for(
-      operations_of(job.source.spec(), work, {plan.calibration_tokens, 1}, job.written_share));
+      operations_of(job.source.spec(), *job.work, {plan.calibration_tokens, 1}, job.written_share));
 }
 
 }  // namespace
 
-void print_plan(const Job& job, const QuantizeSettings& settings, const CompressPlan& plan,
-                bool plan_is_final) {
-  const QuantizeCommand& o = job.o;
+void print_plan(const Job& job, const CompressPlan& plan, bool plan_is_final) {
+  const CompressCommand& o = job.o;
   if (!o.prints()) return;
-  const std::string types =
-      job.goal.empty() ? to_string(settings.linears) : "types chosen for " + job.goal;
-  say("{} -> {}: {} with {}{}\n", one_line(o.model), one_line(o.output), types,
-      settings.method.name(),
+  say("{} -> {}: {}{}\n", one_line(o.model), one_line(o.output), job.title,
       plan_is_final ? fmt::format(", {:.3f} bits per weight", plan.bits_per_weight) : "");
   say("plan: output {}{}, memory {}, disk {}{}{}\n", plan_is_final ? "" : "at most ",
       human_bytes(plan.output_bytes), human_bytes(peak_of(plan, job.peaks)),
@@ -47,35 +38,31 @@ void print_plan(const Job& job, const QuantizeSettings& settings, const Compress
       plan.gpu_bytes ? ", GPU memory " + human_bytes(plan.gpu_bytes) : "",
       plan.calibration_tokens ? fmt::format(", {} calibration tokens", plan.calibration_tokens)
                               : "");
-  if (const auto seconds = estimated_seconds(job, settings, plan)) {
-    say("time: {} where nothing else runs{}\n", about_time(*seconds),
-        o.method_is_chosen ? "; --method rtn --calib none takes a small part of that, and loses "
-                             "two or three times as much"
-                           : "");
-  }
+  if (const auto seconds = estimated_seconds(job, plan))
+    say("time: {} where nothing else runs{}\n", about_time(*seconds), job.hint);
   if (file_exists(o.output)) say("replaces {}\n", one_line(o.output));
   flush_out();
 }
 
-Json json_of(const Job& job, const QuantizeSettings& settings, const CompressPlan& plan) {
-  const auto seconds = estimated_seconds(job, settings, plan);
-  return {{"source", job.o.model},
-          {"output", job.o.output},
-          {"type", job.goal.empty() ? to_string(settings.linears) : "mixed"},
-          {"method", settings.method.name()},
-          {"seed", job.o.seed},
-          {"parameters", parameter_count(job.source.spec())},
-          {"bits_per_weight", plan.bits_per_weight},
-          {"source_bytes", plan.source_bytes},
-          {"planned_output_bytes", plan.output_bytes},
-          {"planned_memory_bytes", peak_of(plan, job.peaks)},
-          {"planned_disk_bytes", plan.disk_bytes},
-          {"planned_gpu_bytes", plan.gpu_bytes},
-          {"planned_seconds", seconds ? Json(*seconds) : Json(nullptr)},
-          {"calibration_tokens", plan.calibration_tokens}};
+Json json_of(const Job& job, const CompressPlan& plan) {
+  const auto seconds = estimated_seconds(job, plan);
+  Json j = {{"source", job.o.model},
+            {"output", job.o.output},
+            {"seed", job.o.seed},
+            {"parameters", parameter_count(job.source.spec())},
+            {"bits_per_weight", plan.bits_per_weight},
+            {"source_bytes", plan.source_bytes},
+            {"planned_output_bytes", plan.output_bytes},
+            {"planned_memory_bytes", peak_of(plan, job.peaks)},
+            {"planned_disk_bytes", plan.disk_bytes},
+            {"planned_gpu_bytes", plan.gpu_bytes},
+            {"planned_seconds", seconds ? Json(*seconds) : Json(nullptr)},
+            {"calibration_tokens", plan.calibration_tokens}};
+  j.update(job.about);
+  return j;
 }
 
-void report_linears(const QuantizeCommand& o, const CompressPlan& plan, Json* j) {
+void report_linears(const CompressCommand& o, const CompressPlan& plan, Json* j) {
   Json linears = Json::array();
   for (const auto& l : plan.linears) {
     linears.push_back({{"name", l.info.name},
@@ -91,7 +78,7 @@ void report_linears(const QuantizeCommand& o, const CompressPlan& plan, Json* j)
 }
 
 void report_result(const Job& job, const CompressReport& report, Json* j) {
-  const QuantizeCommand& o = job.o;
+  const CompressCommand& o = job.o;
   auto phases = job.phases.seconds();
   phases.insert(phases.end(), report.seconds.begin(), report.seconds.end());
   (*j)["file_bytes"] = report.file_bytes;
@@ -121,11 +108,10 @@ void report_result(const Job& job, const CompressReport& report, Json* j) {
   say("time: {}\n", times);
 }
 
-void tell_what_next(const QuantizeCommand& o, const ModelSource& source) {
+void tell_what_next(const CompressCommand& o) {
   if (!o.prints() || o.quiet) return;
   say("to measure what it lost: pith eval kl {} --base {}{} --text FILE\n", quoted(o.output),
       quoted(o.model), o.tokenizer.empty() ? "" : " --tokenizer " + quoted(o.tokenizer));
-  if (const std::string how = how_to_get_closer(o, source.spec()); !how.empty()) say("{}\n", how);
 }
 
 }  // namespace pith::tools

@@ -1,0 +1,220 @@
+#include "tools/recipe.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "core/nearest.h"
+#include "formats/printable.h"
+
+namespace pith::tools {
+namespace {
+
+constexpr StepHelp kHelp[] = {
+    {"rotate", "rotate the residual stream and the values, so that no channel stands out (QuaRot)"},
+    {"quantize", "round weights, and inputs, to fewer bits"},
+};
+
+// How each kind of step is read, in the order of Step. A step stands behind those of a lower stage.
+struct StepKind {
+  const char* name;
+  int stage;
+  const char* why;  // nothing of a higher stage comes before it
+  Step (*read)(SettingsReader&);
+};
+constexpr StepKind kKinds[] = {
+    {"rotate", 0, "it changes the model that all others see",
+     [](SettingsReader& r) -> Step { return read_rotate_options(r); }},
+    {"quantize", 3, "", [](SettingsReader& r) -> Step { return read_quantize_settings(r); }},
+};
+static_assert(std::size(kKinds) == std::variant_size_v<Step>);
+
+const StepKind& kind_of(const Step& step) { return kKinds[step.index()]; }
+
+const StepKind& kind_named(const YamlNode& key, const std::string& file) {
+  const auto kind = std::ranges::find_if(kKinds, [&](const auto& k) { return k.name == key.text; });
+  if (kind != std::end(kKinds)) return *kind;
+  std::vector<std::string> names;
+  std::string all;
+  for (const auto& k : kKinds) {
+    names.emplace_back(k.name);
+    all += std::string(all.empty() ? "" : " ") + k.name;
+  }
+  const std::string meant = nearest(key.text, names);
+  fail_at(key, file,
+          fmt::format("no step {}{}", printable(key.text),
+                      meant.empty() ? "; there are: " + all : "; is " + meant + " meant?"));
+}
+
+Step read_step(const YamlNode& node, const std::string& file) {
+  // "- rotate" alone takes all defaults.
+  if (node.kind == YamlNode::Kind::kScalar && !node.is_null()) {
+    const StepKind& kind = kind_named(node, file);
+    SettingsReader reader(YamlNode{}, file, kind.name);
+    return kind.read(reader);
+  }
+  if (node.kind != YamlNode::Kind::kMapping || node.keys.size() != 1)
+    fail_at(node, file, "one step is expected, as \"- quantize: {type: w4}\"");
+  const StepKind& kind = kind_named(node.keys.front(), file);
+  SettingsReader reader(node.items.front(), file, kind.name);
+  try {
+    return kind.read(reader);
+  } catch (const Error& e) {
+    // What the settings are together: a pattern that is none, types that do not go together.
+    const std::string message = e.what();
+    if (message.starts_with(file + ":")) throw;
+    fail_at(node.keys.front(), file, fmt::format("{}: {}", kind.name, message));
+  }
+}
+
+void read_steps(const YamlNode& node, const std::string& file, Recipe* to) {
+  if (node.kind != YamlNode::Kind::kSequence || node.items.empty())
+    fail_at(node, file, "steps: a list of steps is expected");
+  for (const auto& item : node.items) {
+    to->steps.push_back(read_step(item, file));
+    const StepKind& now = kind_of(to->steps.back());
+    for (const auto& before : to->steps) {
+      if (kind_of(before).stage <= now.stage) continue;
+      fail_at(item, file,
+              fmt::format("{} comes before {}: {}", now.name, kind_of(before).name, now.why));
+    }
+  }
+}
+
+RecipeText read_text(const YamlNode& node, const std::string& file) {
+  RecipeText text;
+  std::string source;
+  if (node.kind == YamlNode::Kind::kScalar) {
+    if (node.is_null()) fail_at(node, file, "texts: a file is expected, or self, or builtin");
+    source = node.text;
+  } else if (node.find("source") == nullptr && node.keys.size() == 1) {  // chat.jsonl: 2
+    source = node.keys.front().text;
+    SettingsReader reader(node, file, "texts");
+    reader(source.c_str(), text.input.weight);
+  } else {
+    SettingsReader reader(node, file, "texts");
+    reader("source", source);
+    reader("weight", text.input.weight);
+    reader("hash", text.hash);
+    int64_t windows = 0;  // what a file says of what became of it
+    reader("windows", windows);
+    reader.finish();
+    if (source.empty()) fail_at(node, file, "texts: source is missing");
+  }
+  if (!(text.input.weight > 0)) fail_at(node, file, "texts: a weight is a number above 0");
+  // A packed file has a line for each file of the builtin text.
+  text.input =
+      calibration_input(source.starts_with("builtin/") ? "builtin" : source, text.input.weight);
+  return text;
+}
+
+// To 12 digits: what was shared out and added up again is what it was.
+double rounded(double weight) {
+  from_setting(fmt::format("{:.12g}", weight), &weight);
+  return weight;
+}
+
+void read_calibration(const YamlNode& node, const std::string& file, Recipe* to) {
+  to->has_calibration = true;
+  const YamlNode* texts = &node;  // a file, or a list of them
+  if (node.kind == YamlNode::Kind::kMapping) {
+    SettingsReader reader(node, file, "calibration");
+    reader("windows", to->windows, {1, 1 << 20});
+    reader("tokens", to->tokens, {8, 1 << 20});
+    texts = reader.take("texts");
+    reader.finish();
+    to->has_calibration = texts != nullptr;
+    if (texts == nullptr) return;
+  }
+  const auto add = [&](const YamlNode& text) {
+    RecipeText t = read_text(text, file);
+    // The files of the builtin text, of which a file has a line each, are one source.
+    const auto same = std::ranges::find_if(to->texts, [&](const RecipeText& other) {
+      return other.input.kind == t.input.kind && other.input.name == t.input.name;
+    });
+    if (same == to->texts.end()) {
+      to->texts.push_back(std::move(t));
+    } else if (t.input.kind == CalibrationInput::Kind::kBuiltin) {
+      same->input.weight += t.input.weight;
+    } else {
+      fail_at(text, file, fmt::format("{} stands there twice", printable(t.input.name)));
+    }
+  };
+  if (texts->kind == YamlNode::Kind::kScalar) {
+    if (texts->text != "none" && !texts->is_null()) add(*texts);
+    return;
+  }
+  for (const auto& text : texts->items) add(text);
+  for (auto& t : to->texts) t.input.weight = rounded(t.input.weight);
+}
+
+std::string title_of(const Step& step) {
+  if (const auto* q = std::get_if<QuantizeSettings>(&step)) {
+    const QuantizeSettings done = effective_settings(*q);
+    return fmt::format("{} with {}", to_string(done.linears), done.method.name());
+  }
+  return kind_of(step).name;
+}
+
+}  // namespace
+
+std::span<const StepHelp> step_help() { return kHelp; }
+
+Recipe parse_recipe(std::string_view text, const std::string& name) {
+  const YamlNode root = parse_yaml(text, name);
+  Recipe recipe;
+  SettingsReader reader(root, name, "a recipe");
+  const YamlNode* steps = reader.take("steps");
+  if (steps == nullptr) fail_at(root, name, "a recipe has a list of steps: \"steps:\" is missing");
+  read_steps(*steps, name, &recipe);
+  if (const YamlNode* calibration = reader.take("calibration"))
+    read_calibration(*calibration, name, &recipe);
+  reader("seed", recipe.seed);
+  reader("sequential", recipe.sequential);
+  reader("propagate", recipe.propagate);
+  reader("device", recipe.device);
+  reader.finish();
+  if (!recipe.device.empty() && recipe.device != "cpu" && recipe.device != "cuda")
+    fail_at(*root.find("device"), name, "device: choose cpu or cuda");
+  return recipe;
+}
+
+const ModelSource& source_for(const Recipe& recipe, const ModelSource& stored,
+                              std::vector<std::unique_ptr<ModelSource>>* between) {
+  const ModelSource* now = &stored;
+  for (const auto& step : recipe.steps) {
+    if (const auto* rotate = std::get_if<RotateOptions>(&step))
+      now = between->emplace_back(rotate_model(*now, *rotate)).get();
+  }
+  return *now;
+}
+
+Passes passes_for(const Recipe& recipe) {
+  Passes passes;
+  for (const auto& step : recipe.steps) {
+    if (const auto* quantize = std::get_if<QuantizeSettings>(&step))
+      passes.push_back(make_quantize_pass(*quantize));
+  }
+  return passes;
+}
+
+std::string title_of(const Recipe& recipe) {
+  std::string title;
+  for (const auto& step : recipe.steps) title += (title.empty() ? "" : ", ") + title_of(step);
+  return title;
+}
+
+RoundingWork work_of(const Recipe& recipe) {
+  RoundingWork work;
+  for (const auto& step : recipe.steps) {
+    const auto* q = std::get_if<QuantizeSettings>(&step);
+    if (q == nullptr) continue;
+    const QuantizeSettings done = effective_settings(*q);
+    work.gptq |= done.method.rounding->stage != nullptr;
+    work.paths |= done.linears.kind == EncodingKind::kTcq;
+  }
+  return work;
+}
+
+}  // namespace pith::tools

@@ -1,0 +1,64 @@
+// A recipe: what `pith compress` does to a model, in order, in YAML.
+//
+//   steps:
+//     - rotate:
+//     - quantize: {type: tcq3, method: gptq, tensor_type: [down: tcq4]}
+//   calibration:
+//     texts: [self, chat.jsonl: 2]     # with weights
+//     windows: 64
+//     tokens: 1024                     # of a window
+//   seed: 0
+//
+// The keys of a step are the long options of the command that does it alone, with _ for -. What a
+// packed file says of how it was made (pith inspect --recipe) is such a recipe.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "quant/quantize_pass.h"
+#include "quant/rotate.h"
+#include "tools/calibration_text.h"
+#include "tools/time_estimate.h"
+
+namespace pith::tools {
+
+using Step = std::variant<RotateOptions, QuantizeSettings>;
+
+struct RecipeText {
+  CalibrationInput input;
+  std::string hash = {};  // as a file says it, of the text; empty: any text
+};
+
+struct Recipe {
+  std::vector<Step> steps;
+  bool has_calibration = false;  // else what the steps need
+  std::vector<RecipeText> texts = {};
+  std::optional<int64_t> windows = {}, tokens = {};
+  std::optional<uint64_t> seed = {};
+  bool sequential = true, propagate = true;
+  std::string device = {};  // empty: it does not say
+};
+
+// Error(kUsage) with line and column: what is not YAML, unknown keys (with the nearest known one),
+// values of another type or out of range, and steps in an order that undoes the earlier ones.
+Recipe parse_recipe(std::string_view text, const std::string& name);
+
+struct StepHelp {
+  const char *name, *summary;
+};
+std::span<const StepHelp> step_help();
+
+// The model that the passes see: `stored` through the steps that change it as a whole. The result
+// refers to `stored`, and to `between`.
+const ModelSource& source_for(const Recipe& recipe, const ModelSource& stored,
+                              std::vector<std::unique_ptr<ModelSource>>* between);
+Passes passes_for(const Recipe& recipe);
+std::string title_of(const Recipe& recipe);  // "rotate, int4-g64 with gptq"
+RoundingWork work_of(const Recipe& recipe);
+
+}  // namespace pith::tools
