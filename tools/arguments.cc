@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/nearest.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
@@ -70,28 +71,6 @@ const Option* find_short(const App& command, char letter) {
     if (o->check_sname(std::string(1, letter))) return o;
   }
   return nullptr;
-}
-
-// Damerau's distance (optimal string alignment), without regard to case.
-size_t distance(const std::string& a, const std::string& b) {
-  std::vector<std::vector<size_t>> d(a.size() + 1, std::vector<size_t>(b.size() + 1));
-  const auto same = [&](size_t i, size_t j) {
-    return std::tolower(static_cast<unsigned char>(a[i])) ==
-           std::tolower(static_cast<unsigned char>(b[j]));
-  };
-  for (size_t i = 0; i <= a.size(); ++i) {
-    for (size_t j = 0; j <= b.size(); ++j) {
-      if (i == 0 || j == 0) {
-        d[i][j] = i + j;
-        continue;
-      }
-      d[i][j] = std::min(
-          {d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + (same(i - 1, j - 1) ? 0 : 1)});
-      if (i > 1 && j > 1 && same(i - 1, j - 2) && same(i - 2, j - 1))
-        d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
-    }
-  }
-  return d[a.size()][b.size()];
 }
 
 // Option names of other programs, and pith's names for them.
@@ -408,21 +387,6 @@ void read_words(const App& app, const std::vector<std::string>& arguments, Words
 std::string command_name(const App& command) {
   if (command.get_parent() == nullptr) return "pith";
   return command_name(*command.get_parent()) + " " + command.get_name();
-}
-
-std::string nearest(const std::string& word, const std::vector<std::string>& candidates) {
-  std::string best;
-  size_t least = std::max<size_t>(1, word.size() / 3) + 1;
-  for (const auto& c : candidates) {
-    size_t d = distance(word, c);
-    const size_t shorter = std::min(word.size(), c.size());
-    if (shorter >= 3 && word.compare(0, shorter, c, 0, shorter) == 0) d = std::min<size_t>(d, 1);
-    if (d < least) {
-      least = d;
-      best = c;
-    }
-  }
-  return best;
 }
 
 std::string plain_message(const std::string& message) {

@@ -29,9 +29,6 @@ void read_words(const CLI::App& app, const std::vector<std::string>& arguments, 
 // "pith eval kl".
 std::string command_name(const CLI::App& command);
 
-// The candidate nearest to a mistyped `word`; "" where none is near.
-std::string nearest(const std::string& word, const std::vector<std::string>& candidates);
-
 // CLI11's message on a value, rewritten as "--threads 0: must be 1 to 1024".
 std::string plain_message(const std::string& message);
 

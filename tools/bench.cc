@@ -9,6 +9,7 @@
 #include "core/buffer.h"
 #include "core/error.h"
 #include "core/limits.h"
+#include "core/nearest.h"
 #include "core/parallel.h"
 #include "core/rng.h"
 #include "quant/quantize_pass.h"

@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/nearest.h"
 #include "tools/arguments.h"
 #include "tools/generation.h"
 #include "tools/interrupt.h"
