@@ -1,4 +1,4 @@
-// What a mistyped word was meant to be.
+// Names that are near to a mistyped one, for messages: "no method wnada: wanda?".
 #pragma once
 
 #include <string>
@@ -6,7 +6,7 @@
 
 namespace pith {
 
-// The candidate nearest to `word`; "" where none is near.
+// The candidate nearest to `word`, without regard to case; "" where none is near.
 std::string nearest(const std::string& word, const std::vector<std::string>& candidates);
 
 }  // namespace pith

@@ -4,14 +4,15 @@
 #include <cmath>
 #include <numeric>
 
-#include "core/bytes.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "quant/gptq_stage.h"
+#include "runtime/compress/allocation.h"
 #include "runtime/compress/plan.h"
 #include "runtime/cpu/decode.h"
 #include "runtime/eval/divergence.h"
 #include "runtime/forward/forward.h"
+#include "runtime/model/patterns.h"
 
 namespace pith {
 namespace {
@@ -156,12 +157,6 @@ void smooth(std::vector<Choice>& choices) {
   for (auto& c : choices) {
     if (c.error > 0 && c.error <= kSmallError && slope > 0) c.kl = slope * c.error;
   }
-}
-
-uint64_t largest_bytes(const std::vector<AllocationGroup>& groups) {
-  uint64_t sum = 0;
-  for (const auto& g : groups) sum += g.choices.back().bytes;
-  return sum;
 }
 
 uint64_t bytes_as(const ModelSource& source, const LinearInfo& info, const Encoding& e) {
@@ -392,52 +387,28 @@ double chosen_kl(const std::vector<AllocationGroup>& groups) {
   return sum;
 }
 
-bool choose_for_bytes(std::vector<AllocationGroup>& groups, uint64_t budget) {
-  for (auto& g : groups) g.chosen = 0;
-  const uint64_t least = smallest_bytes(groups), most = largest_bytes(groups);
-  if (least > budget) return false;
-  // kl[u]: the least of the groups so far with u units beyond their smallest choices.
-  constexpr size_t kUnits = 1 << 16;
-  const uint64_t unit = (std::min(budget, most) - least) / kUnits + 1;
-  const size_t units = (std::min(budget, most) - least) / unit;
-  std::vector<double> kl(units + 1), next(units + 1);
-  std::vector<std::vector<uint8_t>> taken(groups.size(), std::vector<uint8_t>(units + 1));
-  const auto cost = [&](const AllocationGroup& g, size_t c) {
-    return static_cast<size_t>(ceil_div(g.choices[c].bytes - g.choices.front().bytes, unit));
-  };
-  for (size_t g = 0; g < groups.size(); ++g) {
-    for (size_t c = 0; c < groups[g].choices.size(); ++c) {
-      const size_t by = cost(groups[g], c);
-      const double more = groups[g].choices[c].kl;
-      for (size_t u = by; u <= units; ++u) {
-        if (c > 0 && !(kl[u - by] + more < next[u])) continue;
-        next[u] = kl[u - by] + more;
-        taken[g][u] = static_cast<uint8_t>(c);
-      }
-    }
-    std::swap(kl, next);
+namespace {
+
+std::vector<AllocationOptions> options_of(const std::vector<AllocationGroup>& groups) {
+  std::vector<AllocationOptions> parts;
+  for (const auto& g : groups) {
+    auto& options = parts.emplace_back();
+    for (const auto& c : g.choices) options.push_back({c.bytes, c.kl});
   }
-  size_t left = units;
-  for (size_t g = groups.size(); g-- > 0;) {
-    groups[g].chosen = taken[g][left];
-    left -= cost(groups[g], groups[g].chosen);
-  }
-  return true;
+  return parts;
+}
+bool choose(const Allocation& a, std::vector<AllocationGroup>& groups) {
+  for (size_t i = 0; i < groups.size(); ++i) groups[i].chosen = a.chosen[i];
+  return a.within;
 }
 
+}  // namespace
+
+bool choose_for_bytes(std::vector<AllocationGroup>& groups, uint64_t budget) {
+  return choose(allocate_within_bytes(options_of(groups), budget), groups);
+}
 bool choose_for_kl(std::vector<AllocationGroup>& groups, double kl) {
-  uint64_t low = smallest_bytes(groups), high = largest_bytes(groups);  // too few; enough
-  choose_for_bytes(groups, low);
-  if (chosen_kl(groups) <= kl) return true;
-  choose_for_bytes(groups, high);
-  if (chosen_kl(groups) > kl) return false;
-  const uint64_t enough = (high - low) / 1000;
-  while (high - low > enough + 1) {
-    const uint64_t middle = low + (high - low) / 2;
-    choose_for_bytes(groups, middle);
-    (chosen_kl(groups) <= kl ? high : low) = middle;
-  }
-  return choose_for_bytes(groups, high);
+  return choose(allocate_within_cost(options_of(groups), kl), groups);
 }
 
 std::vector<std::pair<std::string, Encoding>> overrides_of(

@@ -7,8 +7,8 @@
 // candidates, until two of them have a small error. Few tokens make a noisy divergence, but the
 // error of a rounding is known without noise, and small errors cause divergence in proportion to
 // them: so the two together give the slope of a group, and the slope the cost of all candidates
-// with small errors. Costs are taken to add up (they do above some 3 bits); the choice is then
-// the best there is, by dynamic programming over the bytes in 65,536 steps.
+// with small errors. Costs are taken to add up (they do above some 3 bits):
+// runtime/compress/allocation.h chooses.
 #pragma once
 
 #include <string>

@@ -1,13 +1,13 @@
 #include "quant/gptq.h"
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "quant/gptq_backends.h"
+#include "runtime/compress/damped_gram.h"
 
 namespace pith {
 namespace {
@@ -72,47 +72,17 @@ uint64_t GptqFactor::row_bytes(int64_t k, int64_t group) {
   return static_cast<uint64_t>(8 * k * 4 + groups * (groups + 4) * 8);
 }
 
-namespace {
-
-// The diagonal at a mean of 1, so that neither tiny nor huge inputs leave the range of f32, and by
-// what it was multiplied. Empty where it is not finite, or all zero.
-struct Diagonal {
-  std::vector<float> values;
-  double unit = 0;
-};
-Diagonal normalized_diagonal(const float* gram, int64_t k) {
-  Diagonal out;
-  double mean = 0;
-  int64_t active = 0;
-  for (int64_t i = 0; i < k; ++i) {
-    const float d = gram[i * k + i];
-    if (!std::isfinite(d)) return {};
-    out.values.push_back(d);
-    mean += static_cast<double>(d);
-    active += d > 0;
-  }
-  if (active == 0) return {};
-  mean /= static_cast<double>(active);
-  out.unit = 1 / mean;
-  for (auto& d : out.values)
-    d = d > 0 ? static_cast<float>(static_cast<double>(d) * out.unit) : 1.0f;
-  return out;
-}
-
-}  // namespace
-
 std::unique_ptr<GptqFactor> GptqFactor::make(Algebra& algebra, const float* gram, int64_t k,
                                              int64_t group, const GptqOptions& options) {
-  const Diagonal diagonal = normalized_diagonal(gram, k);
+  const GramDiagonal diagonal = gram_diagonal(gram, k);
   if (diagonal.values.empty()) return nullptr;
   auto f = gptq_backend(algebra);
   f->k = k;
   f->groups = ordered_groups(diagonal.values.data(), k, group, options.order, &f->order);
   f->blocks = blocks_of(f->groups);
   f->variance.resize(static_cast<size_t>(k));
-  Matrix<double> h(algebra, k, k);
-  algebra.permute_and_damp(algebra.borrow(gram, k, k), f->order, diagonal.values,
-                           diagonal.unit * (1 - options.shrink), options.damping, h);
+  Matrix<double> h =
+      damped_gram(algebra, gram, k, f->order, diagonal, {options.damping, options.shrink});
   f->set_gram(h);
   if (!algebra.cholesky(h)) return nullptr;
   f->set_factor(h);

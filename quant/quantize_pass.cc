@@ -1,12 +1,10 @@
 #include "quant/quantize_pass.h"
 
-#include <fnmatch.h>
-
 #include <algorithm>
 
 #include "core/error.h"
-#include "core/regex/regex.h"
 #include "runtime/cpu/cpu_algebra.h"
+#include "runtime/model/patterns.h"
 
 namespace pith {
 namespace {
@@ -262,19 +260,6 @@ std::string to_setting(const InputEncoding& e) { return to_string(e); }
 void from_setting(const std::string& text, InputEncoding* to) { *to = parse_input_encoding(text); }
 std::string to_setting(const MethodChoice& m) { return m.name(); }
 void from_setting(const std::string& text, MethodChoice* to) { *to = parse_method(text); }
-
-bool matches_linear(const std::string& pattern, const LinearInfo& info) {
-  if (pattern.starts_with("re:")) {
-    bool found = false;
-    Regex(pattern.substr(3), "pattern").for_each_match(info.name, [&](size_t, size_t) {
-      found = true;
-    });
-    return found;
-  }
-  if (pattern == "lm_head") return info.role == LinearRole::kHead;
-  if (pattern == "embed_tokens") return info.role == LinearRole::kEmbedding;
-  return pattern == role_name(info.role) || ::fnmatch(pattern.c_str(), info.name.c_str(), 0) == 0;
-}
 
 QuantizeSettings effective_settings(const QuantizeSettings& settings) {
   QuantizeSettings out = settings;

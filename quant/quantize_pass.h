@@ -22,9 +22,7 @@ struct QuantizeSettings {
   // How the inputs of the blocks' linears are rounded. kTensor: the value comes from calibration.
   InputEncoding input = {};
   GptqOptions gptq = {};
-  // Patterns of linears: a whole name ("layers.3.mlp.down"), a role ("down", "head"), with * and ?,
-  // or "re:" and a regular expression that is searched for. "lm_head" and "embed_tokens" mean head
-  // and embedding.
+  // Patterns of linears: runtime/model/patterns.h.
   std::vector<std::string> ignore = {};                          // stay as they are
   std::vector<std::pair<std::string, Encoding>> overrides = {};  // the last that matches counts
 };
@@ -68,7 +66,5 @@ void from_setting(const std::string& text, MethodChoice* to);
 QuantizeSettings read_quantize_settings(SettingsReader& reader);
 
 std::unique_ptr<Pass> make_quantize_pass(const QuantizeSettings& settings);
-
-bool matches_linear(const std::string& pattern, const LinearInfo& info);
 
 }  // namespace pith

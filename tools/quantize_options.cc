@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "core/utf8.h"
 #include "formats/text_input.h"
+#include "runtime/model/patterns.h"
 #include "tools/arguments.h"
 #include "tools/generation.h"
 #include "tools/interrupt.h"

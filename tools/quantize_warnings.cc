@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "quant/scaling.h"
+#include "runtime/model/patterns.h"
 #include "tools/evaluation.h"
 #include "tools/terminal.h"
 

@@ -34,6 +34,9 @@ class Mask {
   void drop(int64_t row, int64_t column) {
     rows(row, 1)[static_cast<size_t>(column / 32)] &= ~(uint32_t{1} << (column % 32));
   }
+  void keep(int64_t row, int64_t column) {
+    rows(row, 1)[static_cast<size_t>(column / 32)] |= uint32_t{1} << (column % 32);
+  }
   bool keeps(int64_t row, int64_t column) const { return is_kept(rows(row, 1), column); }
   // Rows [row, row + count): [count, mask_words(k)].
   std::span<const uint32_t> rows(int64_t row, int64_t count) const {
