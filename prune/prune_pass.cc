@@ -15,9 +15,19 @@
 namespace pith {
 namespace {
 
-const char* name_of(PruneWithin within) { return within == PruneWithin::kRow ? "row" : "matrix"; }
-const char* name_of(PrunedAs as) {
-  return as == PrunedAs::kDense ? "dense" : as == PrunedAs::kSparse ? "sparse" : "mask";
+constexpr const char* kPatternHelp =
+    "n of every m weights are kept: 2:4; another name for --sparsity 2:4";
+constexpr const char* kWithin[] = {"row", "matrix"};
+constexpr const char* kAs[] = {"dense", "sparse", "mask"};
+
+template <class E, size_t N>
+void read_name(const std::string& text, const char* const (&names)[N], E* to) {
+  for (size_t i = 0; i < N; ++i) {
+    if (text == names[i]) return void(*to = static_cast<E>(i));
+  }
+  std::string all;
+  for (const char* name : names) all += (all.empty() ? "" : ", ") + std::string(name);
+  fail(ErrorKind::kUsage, "choose one of {}", all);
 }
 
 float as_stored(DType type, float v) {
@@ -31,6 +41,28 @@ float as_stored(DType type, float v) {
   }
 }
 
+// `factors`: a Gram matrix is made use of.
+template <class V>
+void describe(V& v, PruneSettings& s, bool factors) {
+  // Every setting is named, so that a new one does not compile before it is handled here.
+  auto& [method, target, within, damping, refine, as, dtype, ignore, overrides] = s;
+  v("method", method, "magnitude, wanda or sparsegpt");
+  v("sparsity", target,
+    "share of the weights that is dropped (0.5, 50%), or n of m that are kept (2:4)");
+  v("within", within, "whose weights are compared: those of a row, or of the whole matrix");
+  if (V::kReads || factors) {
+    v("damp_percent", damping.damping,
+      "added to the diagonal of the Hessian, as a share of its mean", {0, 10});
+    v("shrink", damping.shrink, "how far the Hessian is moved towards its diagonal", {0, 1});
+    v("refine", refine, "rounds of refinement of the kept weights; -1: those of the method",
+      {-1, 1000});
+  }
+  v("as", as, "dense: with zeros; sparse: kept values and their places; mask: for the step behind");
+  v("values", dtype, "type of the kept values: f16, bf16 or f32 (default: the source's)");
+  v("ignore", ignore, "layers that stay as they are");
+  v("layer_sparsity", overrides, "another sparsity for some layers, as down=0.3");
+}
+
 class PrunePass final : public Pass {
  public:
   explicit PrunePass(const PruneSettings& settings)
@@ -40,23 +72,10 @@ class PrunePass final : public Pass {
   }
 
   std::string recipe() const override {
-    // Every setting is named, so that a new one does not compile before it is handled here.
-    const auto& [method, target, within, damping, refine, as, dtype, ignore, overrides] = settings_;
-    std::string text =
-        fmt::format("  - prune:\n      method: {}\n      sparsity: \"{}\"\n      within: {}\n",
-                    method->name, to_string(target), name_of(within));
-    if (needs().gram) {
-      text += fmt::format("      damping: {}\n      shrink: {}\n      refine: {}\n",
-                          damping.damping, damping.shrink, refine);
-    }
-    text += fmt::format("      as: {}\n", name_of(as));
-    if (dtype) text += fmt::format("      values: {}\n", pith::info(*dtype).name);
-    if (!ignore.empty()) text += "      ignore:\n";
-    for (const auto& p : ignore) text += fmt::format("        - \"{}\"\n", p);
-    if (!overrides.empty()) text += "      overrides:\n";
-    for (const auto& [p, t] : overrides)
-      text += fmt::format("        - [\"{}\", \"{}\"]\n", p, to_string(t));
-    return text;
+    SettingsWriter writer("prune");
+    PruneSettings settings = settings_;
+    describe(writer, settings, needs().gram);
+    return writer.text();
   }
 
   StatisticsNeeds needs() const override {
@@ -225,6 +244,41 @@ void require_sensible(const PruneTarget& t, bool may_be_none) {
 }
 
 }  // namespace
+
+std::string to_setting(const PruneMethod* m) { return m->name; }
+void from_setting(const std::string& text, const PruneMethod** to) {
+  *to = &parse_prune_method(text);
+}
+std::string to_setting(const PruneTarget& t) { return to_setting(to_string(t)); }
+void from_setting(const std::string& text, PruneTarget* to) { *to = parse_prune_target(text); }
+std::string to_setting(PruneWithin w) { return kWithin[static_cast<size_t>(w)]; }
+void from_setting(const std::string& text, PruneWithin* to) { read_name(text, kWithin, to); }
+std::string to_setting(PrunedAs as) { return kAs[static_cast<size_t>(as)]; }
+void from_setting(const std::string& text, PrunedAs* to) { read_name(text, kAs, to); }
+
+PruneSettings read_prune_settings(SettingsReader& reader) {
+  PruneSettings s;
+  std::optional<PruneTarget> pattern;
+  reader("pattern", pattern, kPatternHelp);
+  if (pattern) s.target = *pattern;
+  describe(reader, s, true);
+  if (pattern && s.target != *pattern && s.target != PruneTarget::share(pattern->dropped()))
+    fail(ErrorKind::kUsage, "sparsity {} and pattern {} differ", to_string(s.target),
+         to_string(*pattern));
+  if (pattern) s.target = *pattern;
+  reader.finish();
+  make_prune_pass(s);  // what does not go together
+  for (const auto& p : s.ignore) matches_linear(p, {});
+  for (const auto& o : s.overrides) matches_linear(o.first, {});
+  return s;
+}
+std::vector<SettingHelp> prune_settings_help() {
+  SettingsHelp help;
+  PruneSettings s;
+  help("pattern", std::optional<PruneTarget>(), kPatternHelp);
+  describe(help, s, true);
+  return help.all;
+}
 
 std::string to_string(const PruneTarget& t) {
   return t.pattern.kind == SparsityKind::kNM ? to_string(t.pattern) : fmt::format("{}", t.ratio);

@@ -11,6 +11,7 @@
 #include "core/dtype.h"
 #include "prune/method.h"
 #include "runtime/compress/pass.h"
+#include "runtime/compress/settings.h"
 
 namespace pith {
 
@@ -21,6 +22,12 @@ struct PruneTarget {
   Sparsity pattern = {};  // kNM: `ratio` says nothing
 
   static PruneTarget share(double ratio) { return {.ratio = ratio}; }
+  // The share that is dropped.
+  double dropped() const {
+    return pattern.kind != SparsityKind::kNM
+               ? ratio
+               : 1 - static_cast<double>(pattern.kept) / static_cast<double>(pattern.of);
+  }
   static PruneTarget n_of_m(int64_t n, int64_t m) { return {.pattern = Sparsity::n_of_m(n, m)}; }
   friend bool operator==(const PruneTarget&, const PruneTarget&) = default;
 };
@@ -58,6 +65,20 @@ struct PruneSettings {
   std::vector<std::string> ignore = {};
   std::vector<std::pair<std::string, PruneTarget>> overrides = {};  // the last that matches counts
 };
+
+// Words of recipes (runtime/compress/settings.h).
+std::string to_setting(const PruneMethod* m);
+void from_setting(const std::string& text, const PruneMethod** to);
+std::string to_setting(const PruneTarget& t);
+void from_setting(const std::string& text, PruneTarget* to);
+std::string to_setting(PruneWithin w);
+void from_setting(const std::string& text, PruneWithin* to);
+std::string to_setting(PrunedAs as);
+void from_setting(const std::string& text, PrunedAs* to);
+
+// The settings of a step `prune` of a recipe. Error(kUsage).
+PruneSettings read_prune_settings(SettingsReader& reader);
+std::vector<SettingHelp> prune_settings_help();
 
 // Prunes the linears of the blocks, but for routers. Error(kUsage) where settings contradict each
 // other. form() refuses, by Error(kUnsupported) naming the linear, what is factorized or sparse

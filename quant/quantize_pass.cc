@@ -67,23 +67,26 @@ void describe(V& v, QuantizeSettings& s) {
   // Every setting is named, so that a new one does not compile before it is handled here.
   auto& [linears, embedding, head, method, smooth_alpha, input, gptq, ignore, overrides] = s;
   auto& [damping, shrink, order, search, static_groups, refine, correct_inputs] = gptq;
-  v("method", method);
-  v("type", linears);
-  v("embedding_type", embedding);
-  v("head_type", head);
+  v("method", method, "how weights are rounded");
+  v("type", linears, "of the linear layers");
+  v("embedding_type", embedding, "of the embedding");
+  v("head_type", head, "of the output head where it is not tied to the embedding");
   if (V::kReads || method.rounding->stage != nullptr) {
-    v("damp_percent", damping, {0, 10});
-    v("shrink", shrink, {0, 1});
-    v("order", order);
-    v("search", search);
-    v("static_groups", static_groups);
-    v("refine", refine, {0, 100});
-    v("correct_inputs", correct_inputs, {0, 1});
+    v("damp_percent", damping, "added to the diagonal of the Hessian, as a share of its mean",
+      {0, 10});
+    v("shrink", shrink, "how far the Hessian is moved towards its diagonal", {0, 1});
+    v("order", order, "columns by activation");
+    v("search", search, "scales by search for the least error, not from the range");
+    v("static_groups", static_groups, "scales from the original weights");
+    v("refine", refine, "rounds of refinement after the sweep", {0, 100});
+    v("correct_inputs", correct_inputs, "share of the way to make up for errors of earlier layers",
+      {0, 1});
   }
-  if (V::kReads || input.rounds()) v("inputs", input);
-  if (V::kReads || method.scaling != nullptr) v("smooth_alpha", smooth_alpha, {0, 1});
-  v("ignore", ignore);
-  v("tensor_type", overrides);
+  if (V::kReads || input.rounds()) v("inputs", input, "how inputs are rounded");
+  if (V::kReads || method.scaling != nullptr)
+    v("smooth_alpha", smooth_alpha, "how much of an outlier moves into the weights", {0, 1});
+  v("ignore", ignore, "layers that stay as they are");
+  v("tensor_type", overrides, "another type for some layers");
 }
 
 class QuantizePass final : public Pass {
@@ -254,10 +257,6 @@ class QuantizePass final : public Pass {
 
 }  // namespace
 
-std::string to_setting(const Encoding& e) { return to_string(e); }
-void from_setting(const std::string& text, Encoding* to) { *to = encoding_for_type(text); }
-std::string to_setting(const InputEncoding& e) { return to_string(e); }
-void from_setting(const std::string& text, InputEncoding* to) { *to = parse_input_encoding(text); }
 std::string to_setting(const MethodChoice& m) { return m.name(); }
 void from_setting(const std::string& text, MethodChoice* to) { *to = parse_method(text); }
 

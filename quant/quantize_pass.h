@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "formats/encodings/type_names.h"
 #include "quant/gptq.h"
 #include "quant/method.h"
 #include "quant/scaling.h"
@@ -27,36 +28,11 @@ struct QuantizeSettings {
   std::vector<std::pair<std::string, Encoding>> overrides = {};  // the last that matches counts
 };
 
-// A name of pith's own to an encoding (w4 w3 nf4 fp8 f16 ..., or a name of to_string()), or a
-// scheme of compressed-tensors (W4A16, FP8_DYNAMIC, ...), which means exactly what it means there.
-// Names of schemes may be written in small letters where pith has no type of that name (w4a8, fp8,
-// int8 and mxfp4 are pith's own). `group` -1 and `symmetric` unset: what is customary for the type.
-// Error(kUsage) with what is nearest, or the list.
-Encoding encoding_for_type(const std::string& type, int64_t group = -1,
-                           std::optional<bool> symmetric = {});
-
-// Whether it names a type, or a scheme that pith knows but does not have.
-bool is_type_name(const std::string& name);
-
-// The rounding of the inputs that a type implies: w8a8 w4a8 W4A8 FP8 FP8_DYNAMIC FP8_BLOCK; none
-// for others.
-InputEncoding input_for_type(const std::string& type);
-
-struct TypeHelp {
-  const char* name;
-  const char* summary;
-};
-std::span<const TypeHelp> type_help();
-
 // The settings that a pass really applies and records: gptq and the scalings become rtn where no
 // linear gets a type that they can round.
 QuantizeSettings effective_settings(const QuantizeSettings& settings);
 
-// Words of recipes (runtime/compress/settings.h). An encoding is read as by encoding_for_type().
-std::string to_setting(const Encoding& e);
-void from_setting(const std::string& text, Encoding* to);
-std::string to_setting(const InputEncoding& e);
-void from_setting(const std::string& text, InputEncoding* to);
+// Words of recipes (runtime/compress/settings.h).
 std::string to_setting(const MethodChoice& m);
 void from_setting(const std::string& text, MethodChoice* to);
 

@@ -71,9 +71,9 @@ void rotate_rows(const Factors& f, int64_t rows, int64_t k, float* w) {
 
 template <class V>
 void describe(V& v, RotateOptions& o) {
-  v("residual", o.residual);
-  v("values", o.values);
-  v("seed", o.seed);
+  v("residual", o.residual, "rotate the residual stream");
+  v("values", o.values, "rotate the values of heads");
+  v("seed", o.seed, "of the rotations");
 }
 
 std::string text_of(RotateOptions options) {

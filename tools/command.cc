@@ -274,6 +274,7 @@ void add_commands(CLI::App& app) {
       "--version", [] {}, "version, commit, compiler, instruction level, CUDA");
   add_inspect(app);
   add_quantize(app);
+  add_prune(app);
   add_compress(app);
   add_eval(app);
   add_compare(app);

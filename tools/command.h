@@ -17,6 +17,7 @@ namespace pith::tools {
 void add_inspect(CLI::App& app);
 void add_quantize(CLI::App& app);
 void add_compress(CLI::App& app);
+void add_prune(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_compare(CLI::App& app);
 void add_run(CLI::App& app);

@@ -1,6 +1,9 @@
-// Compresses a model by a recipe: any sequence of methods in one pass over its blocks.
+// Compresses a model by a recipe: any sequence of methods in one pass over its blocks; and commands of
+// one step.
 
 #include <fmt/format.h>
+
+#include <map>
 
 #include "core/error.h"
 #include "formats/text_input.h"
@@ -19,7 +22,7 @@ struct RecipeCommand : CompressCommand {
 };
 
 // What the recipe says and the command line does not.
-void fill_in(const Recipe& recipe, const CLI::App& command, RecipeCommand* o) {
+void fill_in(const Recipe& recipe, const CLI::App& command, CompressCommand* o) {
   const auto given = [&](const char* option) { return command.count(option) > 0; };
   if (recipe.has_calibration && !given("--calib")) {
     for (const auto& t : recipe.texts)
@@ -49,14 +52,9 @@ void require_texts(const Recipe& recipe, const CompressOptions& options) {
   }
 }
 
-void compress_by_recipe(RecipeCommand& o, const CLI::App& command) {
-  const auto begin = std::chrono::steady_clock::now();
-  o.apply();
-  o.side_files = {};
-  if (same_file(o.recipe, o.output))
-    fail(ErrorKind::kUsage, "{}: the output is the recipe", one_line(o.output));
-  const Recipe recipe =
-      parse_recipe(read_text_input(o.recipe, kMaxYamlBytes, interrupt()), one_line(o.recipe));
+void compress_by(const Recipe& recipe, const CLI::App& command, CompressCommand& o,
+                 std::chrono::steady_clock::time_point begin) {
+  o.windows_given = command.count("--nsamples") + command.count("--seqlen") > 0;
   fill_in(recipe, command, &o);
   check_outputs(o);
   o.seed = seed_of(o);
@@ -86,13 +84,109 @@ void compress_by_recipe(RecipeCommand& o, const CLI::App& command) {
           [&] { return compress_once(job, passes, p.options, true); });
 }
 
+void compress_by_file(RecipeCommand& o, const CLI::App& command) {
+  const auto begin = std::chrono::steady_clock::now();
+  o.apply();
+  if (same_file(o.recipe, o.output))
+    fail(ErrorKind::kUsage, "{}: the output is the recipe", one_line(o.output));
+  const Recipe recipe =
+      parse_recipe(read_text_input(o.recipe, kMaxYamlBytes, interrupt()), one_line(o.recipe));
+  compress_by(recipe, command, o, begin);
+}
+
+// A command of one step, with an option for each of its settings.
+struct StepCommand : CompressCommand {
+  std::map<std::string, std::vector<std::string>> values;  // by key, as given
+};
+
+YamlNode scalar(std::string text) {
+  YamlNode node;
+  node.text = std::move(text);
+  node.quoted = true;
+  return node;
+}
+
+// The settings as a recipe would have them.
+YamlNode settings_node(const StepCommand& o, std::span<const SettingHelp> help) {
+  YamlNode node;
+  node.kind = YamlNode::Kind::kMapping;
+  for (const auto& setting : help) {
+    const auto it = o.values.find(setting.key);
+    if (it == o.values.end() || it->second.empty()) continue;
+    node.keys.push_back(scalar(setting.key));
+    if (setting.kind == SettingHelp::Kind::kValue || setting.kind == SettingHelp::Kind::kSwitch) {
+      node.items.push_back(scalar(it->second.back()));
+      continue;
+    }
+    YamlNode& list = node.items.emplace_back();
+    list.kind = YamlNode::Kind::kSequence;
+    for (const auto& text : it->second) {
+      if (setting.kind == SettingHelp::Kind::kList) {
+        list.items.push_back(scalar(text));
+        continue;
+      }
+      const size_t eq = text.rfind('=');
+      if (eq == std::string::npos || eq == 0) {
+        fail(ErrorKind::kUsage, "{} {}: PATTERN=VALUE is expected", option_of(setting.key),
+             one_line(text));
+      }
+      YamlNode& pair = list.items.emplace_back();
+      pair.kind = YamlNode::Kind::kMapping;
+      pair.keys.push_back(scalar(text.substr(0, eq)));
+      pair.items.push_back(scalar(text.substr(eq + 1)));
+    }
+  }
+  return node;
+}
+
+void add_setting(CLI::App& command, const SettingHelp& setting, StepCommand& o) {
+  using Kind = SettingHelp::Kind;
+  constexpr const char* kGroup = "What is done";
+  auto& values = o.values[setting.key];
+  const std::string option = option_of(setting.key);
+  const std::string standard = setting.standard.empty() || setting.kind == Kind::kSwitch
+                                   ? ""
+                                   : fmt::format(" (default: {})", setting.standard);
+  if (setting.kind == Kind::kSwitch) {
+    const bool on = setting.standard == "true";
+    command
+        .add_flag_callback(
+            on ? "--no" + option.substr(1) : option,
+            [&values, on] { values.emplace_back(on ? "false" : "true"); },
+            (on ? "not: " : "") + std::string(setting.help))
+        ->group(kGroup);
+    return;
+  }
+  command.add_option(option, values, setting.help + standard)
+      ->type_name(setting.kind == Kind::kPairs  ? "PATTERN=VALUE"
+                  : setting.kind == Kind::kList ? "PATTERN"
+                                                : "VALUE")
+      ->group(kGroup);
+}
+
+// `help`: of the settings of the step of that name.
+void add_step_command(CLI::App& app, const char* name, const char* summary,
+                      std::vector<SettingHelp> help) {
+  auto o = std::make_shared<StepCommand>();
+  auto* c = app.add_subcommand(name, summary);
+  add_files(*c, *o);
+  for (const auto& setting : help) add_setting(*c, setting, *o);
+  add_calibration_options(*c, *o);
+  add_output_options(*c, *o);
+  c->callback([o, c, name, help = std::move(help)] {
+    const auto begin = std::chrono::steady_clock::now();
+    o->apply();
+    compress_by(recipe_of_step(name, settings_node(*o, help)), *c, *o, begin);
+  });
+}
+
 }  // namespace
 
 void add_compress(CLI::App& app) {
   auto o = std::make_shared<RecipeCommand>();
   auto* c = app.add_subcommand("compress", "compress a model into a .pith file, by a recipe");
   std::string steps = "Steps of a recipe:\n";
-  for (const auto& s : step_help()) steps += fmt::format("  {:<11} {}\n", s.name, s.summary);
+  for (const auto& s : step_kinds()) steps += fmt::format("  {:<11} {}\n", s.name, s.summary);
   c->footer(steps + "Keys of a step are the long options of its command, with _ for -.\n");
   add_files(*c, *o);
   c->add_option("--recipe", o->recipe, "the recipe, YAML; - is standard input")
@@ -100,10 +194,12 @@ void add_compress(CLI::App& app) {
       ->type_name("FILE");
   add_calibration_options(*c, *o);
   add_output_options(*c, *o);
-  c->callback([o, c] {
-    o->windows_given = c->count("--nsamples") + c->count("--seqlen") > 0;
-    compress_by_recipe(*o, *c);
-  });
+  c->callback([o, c] { compress_by_file(*o, *c); });
+}
+
+void add_prune(CLI::App& app) {
+  add_step_command(app, "prune", "drop weights of a model, into a .pith file",
+                   prune_settings_help());
 }
 
 }  // namespace pith::tools

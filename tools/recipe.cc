@@ -11,22 +11,15 @@
 namespace pith::tools {
 namespace {
 
-constexpr StepHelp kHelp[] = {
-    {"rotate", "rotate the residual stream and the values, so that no channel stands out (QuaRot)"},
-    {"quantize", "round weights, and inputs, to fewer bits"},
-};
-
-// How each kind of step is read, in the order of Step. A step stands behind those of a lower stage.
-struct StepKind {
-  const char* name;
-  int stage;
-  const char* why;  // nothing of a higher stage comes before it
-  Step (*read)(SettingsReader&);
-};
 constexpr StepKind kKinds[] = {
-    {"rotate", 0, "it changes the model that all others see",
+    {"rotate", "rotate the residual stream and the values, so that no channel stands out (QuaRot)",
+     0, "it changes the model that all others see",
      [](SettingsReader& r) -> Step { return read_rotate_options(r); }},
-    {"quantize", 3, "", [](SettingsReader& r) -> Step { return read_quantize_settings(r); }},
+    {"prune", "drop weights: magnitude, wanda or sparsegpt", 1,
+     "weights are dropped before the others are rounded",
+     [](SettingsReader& r) -> Step { return read_prune_settings(r); }},
+    {"quantize", "round weights, and inputs, to fewer bits", 3, "",
+     [](SettingsReader& r) -> Step { return read_quantize_settings(r); }},
 };
 static_assert(std::size(kKinds) == std::variant_size_v<Step>);
 
@@ -120,8 +113,8 @@ void read_calibration(const YamlNode& node, const std::string& file, Recipe* to)
   const YamlNode* texts = &node;  // a file, or a list of them
   if (node.kind == YamlNode::Kind::kMapping) {
     SettingsReader reader(node, file, "calibration");
-    reader("windows", to->windows, {1, 1 << 20});
-    reader("tokens", to->tokens, {8, 1 << 20});
+    reader("windows", to->windows, "", {1, 1 << 20});
+    reader("tokens", to->tokens, "", {8, 1 << 20});
     texts = reader.take("texts");
     reader.finish();
     to->has_calibration = texts != nullptr;
@@ -154,12 +147,14 @@ std::string title_of(const Step& step) {
     const QuantizeSettings done = effective_settings(*q);
     return fmt::format("{} with {}", to_string(done.linears), done.method.name());
   }
+  if (const auto* p = std::get_if<PruneSettings>(&step))
+    return fmt::format("{} of {} dropped", p->method->name, to_string(p->target));
   return kind_of(step).name;
 }
 
 }  // namespace
 
-std::span<const StepHelp> step_help() { return kHelp; }
+std::span<const StepKind> step_kinds() { return kKinds; }
 
 Recipe parse_recipe(std::string_view text, const std::string& name) {
   const YamlNode root = parse_yaml(text, name);
@@ -180,6 +175,13 @@ Recipe parse_recipe(std::string_view text, const std::string& name) {
   return recipe;
 }
 
+Recipe recipe_of_step(const std::string& step, const YamlNode& settings) {
+  const std::string options;
+  const StepKind& kind = *std::ranges::find(kKinds, step, &StepKind::name);
+  SettingsReader reader(settings, options, kind.name);
+  return {.steps = {kind.read(reader)}};
+}
+
 const ModelSource& source_for(const Recipe& recipe, const ModelSource& stored,
                               std::vector<std::unique_ptr<ModelSource>>* between) {
   const ModelSource* now = &stored;
@@ -193,6 +195,8 @@ const ModelSource& source_for(const Recipe& recipe, const ModelSource& stored,
 Passes passes_for(const Recipe& recipe) {
   Passes passes;
   for (const auto& step : recipe.steps) {
+    if (const auto* prune = std::get_if<PruneSettings>(&step))
+      passes.push_back(make_prune_pass(*prune));
     if (const auto* quantize = std::get_if<QuantizeSettings>(&step))
       passes.push_back(make_quantize_pass(*quantize));
   }

@@ -20,6 +20,7 @@
 #include <variant>
 #include <vector>
 
+#include "prune/prune_pass.h"
 #include "quant/quantize_pass.h"
 #include "quant/rotate.h"
 #include "tools/calibration_text.h"
@@ -27,7 +28,7 @@
 
 namespace pith::tools {
 
-using Step = std::variant<RotateOptions, QuantizeSettings>;
+using Step = std::variant<RotateOptions, PruneSettings, QuantizeSettings>;
 
 struct RecipeText {
   CalibrationInput input;
@@ -48,10 +49,17 @@ struct Recipe {
 // values of another type or out of range, and steps in an order that undoes the earlier ones.
 Recipe parse_recipe(std::string_view text, const std::string& name);
 
-struct StepHelp {
+// A recipe of one step, whose settings are options: errors name them as such.
+Recipe recipe_of_step(const std::string& step, const YamlNode& settings);
+
+// How a kind of step is called and read, in the order of Step.
+struct StepKind {
   const char *name, *summary;
+  int stage;        // no step of a higher one stands before it
+  const char* why;  // that is so
+  Step (*read)(SettingsReader&);
 };
-std::span<const StepHelp> step_help();
+std::span<const StepKind> step_kinds();
 
 // The model that the passes see: `stored` through the steps that change it as a whole. The result
 // refers to `stored`, and to `between`.

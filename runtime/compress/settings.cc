@@ -4,6 +4,7 @@
 
 #include "core/nearest.h"
 #include "core/utf8.h"
+#include "formats/encodings/type_names.h"
 #include "formats/printable.h"
 
 namespace pith {
@@ -48,6 +49,17 @@ void from_setting(const std::string& text, bool* to) {
   *to = text == "true";
 }
 void from_setting(const std::string& text, std::string* to) { *to = text; }
+std::string to_setting(DType type) { return info(type).name; }
+void from_setting(const std::string& text, DType* to) {
+  for (const DType type : {DType::kF16, DType::kBF16, DType::kF32}) {
+    if (text == info(type).name) return void(*to = type);
+  }
+  fail(ErrorKind::kUsage, "f16, bf16 or f32 is expected");
+}
+std::string to_setting(const Encoding& e) { return to_string(e); }
+void from_setting(const std::string& text, Encoding* to) { *to = encoding_for_type(text); }
+std::string to_setting(const InputEncoding& e) { return to_string(e); }
+void from_setting(const std::string& text, InputEncoding* to) { *to = parse_input_encoding(text); }
 
 void SettingsWriter::line(const char* key, const std::string& value) {
   text_ += fmt::format("      {}:{}{}\n", key, value.empty() ? "" : " ", value);
@@ -62,7 +74,13 @@ SettingsReader::SettingsReader(const YamlNode& node, const std::string& file, co
   fail_here(node, fmt::format("{}: settings are expected, as \"key: value\"", step));
 }
 
+void SettingsReader::fail_here(const YamlNode& at, const std::string& what) const {
+  if (file_.empty()) fail(ErrorKind::kUsage, "{}", what);
+  fail_at(at, file_, what);
+}
+
 const YamlNode* SettingsReader::take(const char* key) {
+  key_ = key;
   known_.emplace_back(key);
   return node_.find(key);
 }
@@ -101,6 +119,12 @@ std::vector<std::pair<const YamlNode*, const YamlNode*>> SettingsReader::pairs(
   return out;
 }
 
+std::string option_of(std::string_view key) {
+  std::string option = "--" + std::string(key);
+  std::ranges::replace(option, '_', '-');
+  return option;
+}
+
 void SettingsReader::finish() const {
   for (const auto& key : node_.keys) {
     if (std::ranges::find(known_, key.text) != known_.end()) continue;
@@ -113,7 +137,8 @@ void SettingsReader::finish() const {
 }
 
 void SettingsReader::refuse(const YamlNode& node, const std::string& why) const {
-  fail_here(node, fmt::format("{}: {}", printable(node.text), why));
+  const std::string name = file_.empty() ? option_of(key_) : key_;
+  fail_here(node, fmt::format("{} {}: {}", name, printable(node.text), why));
 }
 
 }  // namespace pith

@@ -36,7 +36,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     std::vector<std::string> list;
     std::vector<std::pair<std::string, std::string>> pairs;
     reader("flag", flag);
-    reader("number", number, {0, 10});
+    reader("number", number, "", {0, 10});
     reader("whole", whole);
     reader("list", list);
     reader("pairs", pairs);
@@ -44,8 +44,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (!(number >= 0 && number <= 10)) std::abort();
     // What is written is read back.
     pith::SettingsWriter writer("step");
-    writer("list", list);
-    writer("pairs", pairs);
+    writer("list", list, "");
+    writer("pairs", pairs, "");
     if (list.empty() && pairs.empty()) return 0;
     const std::string written = "steps:\n" + writer.text();
     const pith::YamlNode again = pith::parse_yaml(written, file);

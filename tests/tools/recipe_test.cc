@@ -77,11 +77,11 @@ TEST(Recipe, errors_say_where_and_what_is_near) {
   EXPECT_EQ(error_of("steps:\n  - quantize: {typ: w4}\n"),
             "r.yaml:2:16: quantize has no setting \"typ\"; is type meant?");
   EXPECT_EQ(error_of("steps:\n  - quantize: {damp_percent: 11}\n"),
-            "r.yaml:2:30: \"11\": must be 0 to 10");
+            "r.yaml:2:30: damp_percent \"11\": must be 0 to 10");
   EXPECT_EQ(error_of("steps:\n  - quantize: {refine: 1.5}\n"),
-            "r.yaml:2:24: \"1.5\": a whole number is expected");
+            "r.yaml:2:24: refine \"1.5\": a whole number is expected");
   EXPECT_EQ(error_of("steps:\n  - quantize: {order: 1}\n"),
-            "r.yaml:2:23: \"1\": true or false is expected");
+            "r.yaml:2:23: order \"1\": true or false is expected");
   EXPECT_EQ(error_of("steps:\n  - quantize: {type: [w4]}\n"),
             "r.yaml:2:22: quantize: one value is expected");
   EXPECT_EQ(error_of("steps:\n  - quantize: {type: w99}\n").substr(0, 12), "r.yaml:2:22:");

@@ -1,12 +1,10 @@
-// Names of types: pith's own, and the schemes of compressed-tensors.
+#include "formats/encodings/type_names.h"
 
 #include <algorithm>
 #include <optional>
 
 #include "core/error.h"
 #include "formats/printable.h"
-#include "quant/quantize_pass.h"
-#include "quant/scaling.h"
 
 namespace pith {
 namespace {
@@ -135,9 +133,6 @@ std::string all_types() {
 void refuse_by_name(const std::string& type) {
   const std::string upper = cased(type, std::toupper), lower = cased(type, std::tolower);
   const std::string shown = printable(type);
-  const auto is_method = [&](const auto& m) { return lower == m.name; };
-  if (std::ranges::any_of(methods(), is_method) || std::ranges::any_of(scalings(), is_method))
-    fail(ErrorKind::kUsage, "{} is a method: --method {}", shown, lower);
   // Q4_K_M, Q8_0, IQ3_XXS, TQ1_0, ...
   const size_t q = upper.find('Q');
   if (q <= 1 && q + 2 < upper.size() && upper[q + 1] >= '1' && upper[q + 1] <= '8' &&
