@@ -157,10 +157,17 @@ void add_setting(CLI::App& command, const SettingHelp& setting, StepCommand& o) 
         ->group(kGroup);
     return;
   }
-  command.add_option(option, values, setting.help + standard)
-      ->type_name(setting.kind == Kind::kPairs  ? "PATTERN=VALUE"
-                  : setting.kind == Kind::kList ? "PATTERN"
-                                                : "VALUE")
+  if (setting.kind == Kind::kValue) {
+    command
+        .add_option_function<std::string>(
+            option, [&values](const std::string& text) { values = {text}; },
+            setting.help + standard)
+        ->type_name("VALUE")
+        ->group(kGroup);
+    return;
+  }
+  command.add_option(option, values, setting.help)
+      ->type_name(setting.kind == Kind::kPairs ? "PATTERN=VALUE" : "PATTERN")
       ->group(kGroup);
 }
 

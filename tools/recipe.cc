@@ -75,6 +75,20 @@ void read_steps(const YamlNode& node, const std::string& file, Recipe* to) {
   }
 }
 
+// A mask is for who rounds behind it.
+void require_rounding(const Recipe& recipe) {
+  const auto rounds = [](const Step& s) { return std::holds_alternative<QuantizeSettings>(s); };
+  const auto leaves_mask = [](const Step& s) {
+    const auto* p = std::get_if<PruneSettings>(&s);
+    return p != nullptr && p->as == PrunedAs::kMask;
+  };
+  if (std::ranges::any_of(recipe.steps, leaves_mask) &&
+      std::ranges::none_of(recipe.steps, rounds)) {
+    fail(ErrorKind::kUsage,
+         "prune as mask leaves the weights to a step quantize behind it, and there is none");
+  }
+}
+
 RecipeText read_text(const YamlNode& node, const std::string& file) {
   RecipeText text;
   std::string source;
@@ -170,6 +184,11 @@ Recipe parse_recipe(std::string_view text, const std::string& name) {
   reader("propagate", recipe.propagate);
   reader("device", recipe.device);
   reader.finish();
+  try {
+    require_rounding(recipe);
+  } catch (const Error& e) {
+    fail_at(*steps, name, e.what());
+  }
   if (!recipe.device.empty() && recipe.device != "cpu" && recipe.device != "cuda")
     fail_at(*root.find("device"), name, "device: choose cpu or cuda");
   return recipe;
@@ -179,7 +198,9 @@ Recipe recipe_of_step(const std::string& step, const YamlNode& settings) {
   const std::string options;
   const StepKind& kind = *std::ranges::find(kKinds, step, &StepKind::name);
   SettingsReader reader(settings, options, kind.name);
-  return {.steps = {kind.read(reader)}};
+  const Recipe recipe{.steps = {kind.read(reader)}};
+  require_rounding(recipe);
+  return recipe;
 }
 
 const ModelSource& source_for(const Recipe& recipe, const ModelSource& stored,

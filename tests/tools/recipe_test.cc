@@ -88,6 +88,9 @@ TEST(Recipe, errors_say_where_and_what_is_near) {
   EXPECT_EQ(error_of("steps:\n  - quantize: {ignore: ['re:(']}\n").substr(0, 11), "r.yaml:2:5:");
   EXPECT_EQ(error_of("steps:\n  - quantize:\n  - rotate:\n"),
             "r.yaml:3:5: rotate comes before quantize: it changes the model that all others see");
+  EXPECT_EQ(error_of("steps:\n  - quantize:\n  - prune:\n"),
+            "r.yaml:3:5: prune comes before quantize: weights are dropped before the others are "
+            "rounded");
   EXPECT_EQ(error_of("step:\n  - rotate:\n"),
             "r.yaml:1:1: a recipe has a list of steps: \"steps:\" is missing");
   EXPECT_EQ(error_of("steps: [rotate]\nsed: 1\n"),
@@ -187,6 +190,34 @@ TEST_F(CompressCommandTest, a_dry_run_shows_the_plan_and_writes_nothing) {
   EXPECT_EQ(j["linears"][1]["to"], "int3-g64-asym");
   EXPECT_NE(j["recipe"].get<std::string>().find("- rotate:"), std::string::npos);
   EXPECT_FALSE(std::filesystem::exists(at("out.pith")));
+}
+
+TEST_F(CompressCommandTest, prune_is_a_recipe_of_one_step) {
+  const auto alone = pith({"prune",      at("in"),   at("a.pith"), "--method", "sparsegpt",
+                           "--pattern",  "2:4",      "--as",       "sparse",   "--layer-sparsity",
+                           "down=0.25",  "--ignore", "o",          "--calib",  at("text"),
+                           "--nsamples", "8",        "--seqlen",   "48",       "-q"});
+  ASSERT_EQ(alone.exit_code, 0) << alone.err;
+  write("r.yaml",
+        "steps:\n  - prune: {method: sparsegpt, sparsity: 2:4, as: sparse, layer_sparsity: {down: "
+        "25%}, ignore: [o]}\ncalibration: {windows: 8, tokens: 48, texts: '" +
+            at("text") + "'}\n");
+  const auto by_recipe = pith({"compress", at("in"), at("b.pith"), "--recipe", at("r.yaml"), "-q"});
+  ASSERT_EQ(by_recipe.exit_code, 0) << by_recipe.err;
+  EXPECT_EQ(read("a.pith"), read("b.pith"));
+  const auto err = [&](std::vector<std::string> options) {
+    options.insert(options.begin(), {"prune", at("in"), at("c.pith")});
+    const auto r = pith(options);
+    EXPECT_EQ(r.exit_code, 2) << r.err;
+    return r.err;
+  };
+  EXPECT_NE(err({"--sparsity", "1.5"}).find("--sparsity \"1.5\""), std::string::npos);
+  EXPECT_NE(err({"--method", "wnada"}).find("wanda"), std::string::npos);
+  EXPECT_NE(err({"--damp-percent", "11"}).find("--damp-percent \"11\": must be 0 to 10"),
+            std::string::npos);
+  EXPECT_NE(err({"--sparsity", "0.3", "--pattern", "2:4"}).find("differ"), std::string::npos);
+  EXPECT_NE(err({"--as", "mask"}).find("mask"), std::string::npos);
+  EXPECT_FALSE(std::filesystem::exists(at("c.pith")));
 }
 
 TEST_F(CompressCommandTest, every_example_runs) {
