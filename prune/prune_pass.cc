@@ -85,9 +85,8 @@ class PrunePass final : public Pass {
   }
   std::string needs_text() const override {
     if (!needs().any()) return "";
-    return fmt::format(
-        "{} needs a calibration text: --calib FILE, or leave --calib out and the model writes one",
-        method_.needs.any() ? method_.name : "refinement of what is kept");
+    return fmt::format("{} needs a calibration text: --calib FILE, or leave --calib out",
+                       method_.needs.any() ? method_.name : "refinement of what is kept");
   }
   PassMemory working(const LinearInfo& info) const override {
     const bool whole = settings_.within == PruneWithin::kMatrix;

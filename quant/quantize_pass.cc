@@ -106,13 +106,13 @@ class QuantizePass final : public Pass {
   std::string needs_text() const override {
     if (rounding_.stage != nullptr || scaling_ != nullptr) {
       return fmt::format(
-          "{} needs a calibration text: --calib FILE, or leave --calib out and the "
-          "model writes one",
+          "{} needs a calibration text: --calib FILE, or leave --calib "
+          "out",
           settings_.method.name());
     }
     if (settings_.input.rounds() && settings_.input.scale == InputScale::kTensor) {
       return "a constant scale of inputs comes from a calibration text: --calib FILE, or leave "
-             "--calib out and the model writes one";
+             "--calib out";
     }
     return "";
   }

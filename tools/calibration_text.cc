@@ -206,7 +206,10 @@ CalibrationInput calibration_input(const std::string& name, double weight) {
   return input;
 }
 
-std::vector<std::string> default_sources() { return {"self"}; }
+std::vector<std::string> default_sources(const ModelSource& source) {
+  if (source.tokenizer().empty()) return {"self"};
+  return {"self", "builtin"};
+}
 
 CalibrationInputs calibration_inputs(const std::vector<std::string>& named) {
   if (named.size() == 1 && named.front() == "none") return {};

@@ -26,8 +26,10 @@ struct CalibrationInput {
 };
 using CalibrationInputs = std::vector<CalibrationInput>;
 
-// The sources for a method that needs a text where no --calib is given, as --calib names them.
-std::vector<std::string> default_sources();
+// The sources for a method that needs a text where no --calib is given, as --calib names them: half
+// is what the model writes, which is what it knows best, half the builtin text, for what it would
+// not write by itself (docs/results.md). Without a tokenizer all of it is what the model writes.
+std::vector<std::string> default_sources(const ModelSource& source);
 
 // A file, self or builtin.
 CalibrationInput calibration_input(const std::string& name, double weight = 1);

@@ -119,8 +119,8 @@ std::vector<std::string> quantize_all(const Options& o, const ModelSource& sourc
   options.executor = executor.get();
   const auto needs = make_quantize_pass(settings_for(o, o.types.front()))->needs();
   const bool needed = needs.gram || needs.output;
-  const CalibrationInputs calibration =
-      calibration_inputs(!o.calibration.empty() || !needed ? o.calibration : default_sources());
+  const CalibrationInputs calibration = calibration_inputs(
+      !o.calibration.empty() || !needed ? o.calibration : default_sources(source));
   // All checks come before the first long step.
   uint64_t bytes = 0;
   for (const auto& type : o.types) {

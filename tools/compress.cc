@@ -59,6 +59,7 @@ void compress_by(const Recipe& recipe, const CLI::App& command, CompressCommand&
   check_outputs(o);
   o.seed = seed_of(o);
   const auto stored = open_model_for(o);
+  o.standard_text = default_sources(*stored);
   std::vector<std::unique_ptr<ModelSource>> between;
   const ModelSource& source = source_for(recipe, *stored, &between);
   require_other_output(o, source);

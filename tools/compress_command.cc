@@ -32,7 +32,7 @@ void add_calibration_options(CLI::App& command, CompressCommand& o) {
                 "text to calibrate on, .jsonl: conversations; self: the model writes it; "
                 "builtin: a text that comes with the program; none; "
                 "repeated for several, which share the windows by weight (chat.jsonl=2) (default: "
-                "self where the method needs a text, else none)")
+                "self and builtin where the method needs a text, else none)")
       ->type_name("FILE[=WEIGHT]")
       ->group(kCalibration);
   c->add_option("--nsamples", o.nsamples, "calibration windows of all texts")

@@ -12,7 +12,8 @@ namespace pith::tools {
 struct CompressCommand : Common, ModelOptions {
   std::string output;
   std::vector<std::string> calibration;  // as given; empty: what the method needs
-  bool windows_given = false;            // --nsamples or --seqlen
+  std::vector<std::string> standard_text = {"self"};  // that: default_sources() of the model
+  bool windows_given = false;                         // --nsamples or --seqlen
   int64_t nsamples = 64, seqlen = 1024;
   std::string memory;
   bool no_sequential = false, no_propagate = false;

@@ -74,7 +74,7 @@ std::string text_needed_by(const Passes& passes) {
 
 CalibrationInputs calibration_of(const CompressCommand& o, const std::string& why) {
   if (o.calibration.empty())
-    return why.empty() ? CalibrationInputs() : calibration_inputs(default_sources());
+    return why.empty() ? CalibrationInputs() : calibration_inputs(o.standard_text);
   const CalibrationInputs inputs = calibration_inputs(o.calibration);
   if (inputs.empty() && !why.empty()) fail(ErrorKind::kUsage, "{}", why);
   return inputs;

@@ -22,8 +22,7 @@ bool gains_from_gptq(const QuantizeCommand& o) {
 
 // The share of its text, where it takes one, that the model writes.
 double share_written(const QuantizeCommand& o) {
-  return written_share(
-      calibration_inputs(o.calibration.empty() ? default_sources() : o.calibration));
+  return written_share(calibration_inputs(o.calibration.empty() ? o.standard_text : o.calibration));
 }
 bool writes_text(const QuantizeCommand& o) { return share_written(o) > 0; }
 
@@ -42,7 +41,11 @@ void choose_method(QuantizeCommand& o, const proto::ModelSpec& spec, bool fits) 
   o.method_is_chosen = true;
   const bool no_text = !o.calibration.empty() && calibration_inputs(o.calibration).empty();
   if (o.mixed() || no_text || !gains_from_gptq(o)) return;
-  if (writes_text(o) && !fits) return;
+  const bool open = o.calibration.empty();
+  if (writes_text(o) && !fits) {
+    if (!open || o.standard_text.size() < 2) return;
+    o.calibration = {"builtin"};
+  }
   const TextSize given = {o.nsamples, o.seqlen};
   const auto take = [&](bool gptq, TextSize text) {
     text.length = std::min(text.length, static_cast<int64_t>(spec.context()));
@@ -56,8 +59,10 @@ void choose_method(QuantizeCommand& o, const proto::ModelSpec& spec, bool fits) 
     o.method = "gptq";
     // An expert that no token came to is rounded without data, and reported: nobody asked for gptq.
     o.max_fallbacks = std::numeric_limits<int>::max();
-  } else if (writes_text(o) && take(false, kRtnText)) {
-    if (o.calibration.empty()) o.calibration = default_sources();
+  } else if ((open || writes_text(o)) && take(false, kRtnText)) {
+    if (o.calibration.empty()) o.calibration = o.standard_text;
+  } else if (open) {
+    o.calibration.clear();
   }
 }
 

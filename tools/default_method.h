@@ -1,5 +1,5 @@
 // The method of `pith quantize` where none is named. The best that is a bounded amount of work, of
-//   gptq on text that the model writes,
+//   gptq on the standard text (CompressCommand::standard_text),
 //   rtn weighted by inputs, on less of such text,
 //   rtn without text.
 // docs/results.md has the figures behind it. The choice depends on the type and the shapes of the

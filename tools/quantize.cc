@@ -27,7 +27,7 @@ std::string why_text(const QuantizeCommand& o, const QuantizeSettings& settings)
   const std::string why = text_needed_by(passes_for(settings));
   return !why.empty() || !o.mixed() ? why
                                     : "mixed precision measures on a calibration text: --calib "
-                                      "FILE, or leave --calib out and the model writes one";
+                                      "FILE, or leave --calib out";
 }
 
 MixedOptions mixed_options_of(const QuantizeCommand& o) {
@@ -127,6 +127,7 @@ void quantize(QuantizeCommand& o) {
   QuantizeSettings settings = settings_of(o);
   o.seed = seed_of(o);
   const auto stored = open_model_for(o);
+  o.standard_text = default_sources(*stored);
   const auto rotated = o.rotate ? rotate_model(*stored, {.seed = o.seed}) : nullptr;
   const ModelSource& source = rotated ? *rotated : *stored;
   require_other_output(o, source);

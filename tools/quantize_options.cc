@@ -133,9 +133,8 @@ CLI::App* add_quantize_options(CLI::App& app, QuantizeCommand& o) {
   c->add_option("TYPE", o.type, "type of the linear layers, see below (default: w4)");
   c->add_option(
        "--method", o.method,
-       "how weights are rounded, see below (default: for types of up to 5 bits, gptq on text that "
-       "the model writes, as long as that takes minutes: up to some 600 M weights; rtn on such "
-       "text "
+       "how weights are rounded, see below (default: for types of up to 5 bits, gptq on a standard "
+       "text (--calib), as long as that takes minutes: up to some 600 M weights; rtn on such text "
        "up to some 5 G; else rtn without text)")
       ->group(kCommon);
   c->add_option(

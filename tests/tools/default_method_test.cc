@@ -43,7 +43,7 @@ TEST(DefaultMethod, is_gptq_for_few_bits_of_models_that_it_serves_in_minutes) {
 TEST(DefaultMethod, is_rtn_on_a_little_text_where_gptq_takes_long) {
   const QuantizeCommand larger = chosen("llama-1b", "w4");
   EXPECT_EQ(larger.method, "rtn");
-  EXPECT_EQ(larger.calibration, default_sources());
+  EXPECT_EQ(larger.calibration, larger.standard_text);
   EXPECT_EQ(larger.nsamples, kRtnText.windows);
   EXPECT_TRUE(chosen("llama-8b", "w4").calibration.empty());
   EXPECT_EQ(chosen("llama-1b", "w4", {"text.txt"}).calibration,
@@ -59,6 +59,12 @@ TEST(DefaultMethod, writes_no_text_where_the_model_does_not_fit) {
   choose_method(o, model->spec(), false);
   EXPECT_EQ(o.method, "rtn");
   EXPECT_TRUE(o.calibration.empty());
+  // The text of the program takes no more memory than the compression.
+  QuantizeCommand reads;
+  reads.standard_text = {"self", "builtin"};
+  choose_method(reads, model->spec(), false);
+  EXPECT_EQ(reads.method, "gptq");
+  EXPECT_EQ(reads.calibration, std::vector<std::string>{"builtin"});
 }
 
 TEST(DefaultMethod, leaves_a_method_and_windows_that_are_named) {
