@@ -24,10 +24,11 @@ bool is_plain(const std::string& word) {
 // In double quotes, with escapes for what YAML does not read as itself there: controls, and the
 // breaks of lines of Unicode.
 std::string quoted(const std::string& word) {
-  const std::string text = valid_utf8_or_replaced(word);
+  if (valid_utf8_prefix(word) != word.size())
+    fail(ErrorKind::kUsage, "{} is not UTF-8, as the text of a recipe has to be", printable(word));
   std::string out = "\"";
-  for (size_t at = 0; at < text.size();) {
-    const char32_t c = next_code_point(text, at);
+  for (size_t at = 0; at < word.size();) {
+    const char32_t c = next_code_point(word, at);
     const bool printed = (c >= 0x20 && c < 0x7f) || (c >= 0xa0 && c != 0x2028 && c != 0x2029 &&
                                                      c != 0xfeff && c != 0xfffe && c != 0xffff);
     if (c == '"' || c == '\\') out += '\\';
