@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "quant/gptq.h"
-#include "quant/input_correction.h"
+#include "runtime/compress/input_correction.h"
 #include "quant/quantize_pass.h"
 #include "runtime/compress/check.h"
 #include "runtime/compress/driver.h"
