@@ -116,7 +116,7 @@ class MatrixPruner {
       values[static_cast<size_t>(c)] = saliency(static_cast<double>(w[c]), c);
     const std::span<const double> all = values;
     if (group_ == 0) return drop_least(0, all, k_ - how_.sparsity.kept, row, &mask_);
-    // Of what makes up, groups are chosen when their turn comes.
+    // Where later columns make up for it, groups are chosen when their turn comes.
     if (how_.method.makes_up) return;
     for (int64_t c = 0; c < k_; c += group_)
       choose_group(row, c, all.subspan(static_cast<size_t>(c)));
@@ -190,7 +190,7 @@ class MatrixPruner {
       const int64_t c = at.begin + i;
       return static_cast<double>(original[c]) + missed[i] / factor[c * k_ + c];
     };
-    // Of columns [from, to) as they would be if all from there on were free: each then misses what
+    // Columns [from, to) as they would be if all from there on were free: each then misses what
     // it moves by.
     const auto set_saliencies = [&](int64_t from, int64_t to) {
       thread_local std::vector<double> free;
@@ -289,7 +289,7 @@ class MatrixPruner {
     // Zero where nothing is kept, as directions then are: kept is 1 or 0.
     Buffer<double> residual(rows * k_), kept(rows * k_);
     std::vector<double> norm(static_cast<size_t>(rows));  // r M^-1 r^T
-    const auto turn = [&](int64_t row) {
+    const auto set_direction = [&](int64_t row) {
       const double* const r = residual.data() + row * k_;
       float* const p = direction.data() + row * k_;
       double now = 0;
@@ -311,7 +311,7 @@ class MatrixPruner {
         kept[i] = mask_.keeps(panel.begin + row, c) ? 1 : 0;
         residual[i] = kept[i] * static_cast<double>(product[i]);
       }
-      turn(row);
+      set_direction(row);
     });
     for (int round = 0; round < how_.refine; ++round) {
       times_gram(rows, direction.data(), product.data());
@@ -323,7 +323,7 @@ class MatrixPruner {
           (*x)[i] += step * static_cast<double>(direction[i]);
           residual[i] -= step * kept[i] * static_cast<double>(product[i]);
         }
-        turn(row);
+        set_direction(row);
       });
     }
   }
@@ -347,8 +347,8 @@ PruneLoss prune_matrix(const MatrixPruning& how, const PruneInputs& inputs, int6
 }
 
 uint64_t prune_matrix_bytes(int64_t n, int64_t k, bool whole_matrix) {
-  // Weights, values, residuals and directions of a panel of each thread.
-  const auto panels = static_cast<uint64_t>(thread_count() * kRows * k) * 40;
+  // Weights, values, errors, residuals and directions of a panel of each thread.
+  const auto panels = static_cast<uint64_t>(thread_count() * kRows * k) * 64;
   return panels + (whole_matrix ? static_cast<uint64_t>(n * k) * 8 : 0);
 }
 

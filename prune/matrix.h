@@ -40,10 +40,10 @@ struct PruneLoss {
   double error = 0, norm = 0;  // sums over rows of (w - q) H (w - q)^T and w H w^T; 0 without H
 };
 
-// The mask of W, and its kept weights. `read`: rows [begin, begin + rows) of W to w [rows, k];
-// `write`: the same rows of the result, zeros where they were dropped. Panels of rows come in any
-// order, on the pool's threads, each once (of the whole matrix read twice). The mask begins with
-// everything kept. `method` asks for no more than `inputs` has.
+// Sets the mask of W, and writes its kept weights. `read` gets rows [begin, begin + rows) of W, to
+// w [rows, k]; `write` takes the same rows of the result, zeros where they were dropped. Panels of
+// rows come in any order, on the pool's threads, each once (`whole_matrix` reads them twice). The
+// mask begins with everything kept. `inputs` has what `method` and `refine` need.
 using ReadRows = FunctionRef<void(int64_t begin, int64_t rows, float* w)>;
 using WriteRows = FunctionRef<void(int64_t begin, int64_t rows, const float* w)>;
 PruneLoss prune_matrix(const MatrixPruning& how, const PruneInputs& inputs, int64_t n,

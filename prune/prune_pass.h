@@ -52,7 +52,7 @@ struct PruneSettings {
   Damping damping = kPruneDamping;
   int refine = -1;  // rounds of refinement (prune/matrix.h); -1: those of the method
   PrunedAs as = PrunedAs::kDense;
-  // Of the values that are kept: f16, bf16, f32; none: that of the source where it is dense, else f16.
+  // The type of kept values: f16, bf16, f32; none: that of the source where it is dense, else f16.
   std::optional<DType> dtype = {};
   // Patterns of linears: runtime/model/patterns.h.
   std::vector<std::string> ignore = {};

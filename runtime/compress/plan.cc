@@ -136,7 +136,9 @@ uint64_t planned_bytes(const ModelSource& source, const Passes& passes,
     }
     if (l.to.input.rounds()) *record->mutable_input() = record_of(l.to.input);
     record->set_relative_error(1);
-    record->set_method(std::string(measures ? kMeasuredMethod : kMethod, ' '));
+    // Each pass says what it did.
+    record->set_method(std::string(
+        (measures ? kMeasuredMethod : kMethod) * std::max<size_t>(1, passes.size()), ' '));
     record->set_expected_hash(1);
     // An expert that no token comes to is rounded otherwise, and says so.
     if (!measures) continue;
