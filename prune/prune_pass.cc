@@ -267,8 +267,7 @@ PruneSettings read_prune_settings(SettingsReader& reader) {
   if (pattern) s.target = *pattern;
   reader.finish();
   make_prune_pass(s);  // what does not go together
-  for (const auto& p : s.ignore) matches_linear(p, {});
-  for (const auto& o : s.overrides) matches_linear(o.first, {});
+  require_patterns(s.ignore, s.overrides);
   return s;
 }
 std::vector<SettingHelp> prune_settings_help() {

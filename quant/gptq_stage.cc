@@ -8,9 +8,9 @@
 #include "core/buffer.h"
 #include "core/error.h"
 #include "core/parallel.h"
-#include "quant/input_correction.h"
 #include "quant/quantize_pass.h"
 #include "runtime/compress/check.h"
+#include "runtime/compress/input_correction.h"
 #include "runtime/compress/slabs.h"
 #include "runtime/cpu/cpu_algebra.h"
 #include "runtime/cpu/decode.h"
@@ -213,9 +213,9 @@ GptqStage::GptqStage(const Stage& stage, const GptqOptions& options, Calibration
   try {
     s.inputs = calibration.inputs(stage, needs, false, input);
     if (!s.inputs.cross_gram.empty()) {
-      s.correction =
-          InputCorrection::make(calibration.algebra(), s.inputs,
-                                calibration.inputs(stage, needs, true, input), stage.k(), options);
+      s.correction = InputCorrection::make(calibration.algebra(), s.inputs,
+                                           calibration.inputs(stage, needs, true, input), stage.k(),
+                                           {options.damping, options.shrink});
     }
     s.weights = channel_weights(s.inputs);
   } catch (const Error& e) {

@@ -281,8 +281,7 @@ QuantizeSettings read_quantize_settings(SettingsReader& reader) {
   if (const YamlNode* type = reader.find("type")) s.input = input_for_type(type->text);
   describe(reader, s);
   reader.finish();
-  for (const auto& p : s.ignore) matches_linear(p, {});
-  for (const auto& o : s.overrides) matches_linear(o.first, {});
+  require_patterns(s.ignore, s.overrides);
   if (reader.find("method") == nullptr && gains_from_gptq(s.linears))
     s.method = parse_method("gptq");
   return s;

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "formats/encodings/type_names.h"
+#include "formats/type_names.h"
 #include "quant/gptq.h"
 #include "quant/method.h"
 #include "quant/scaling.h"

@@ -275,6 +275,7 @@ void add_commands(CLI::App& app) {
   add_inspect(app);
   add_quantize(app);
   add_prune(app);
+  add_factorize(app);
   add_compress(app);
   add_eval(app);
   add_compare(app);

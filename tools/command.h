@@ -18,6 +18,7 @@ void add_inspect(CLI::App& app);
 void add_quantize(CLI::App& app);
 void add_compress(CLI::App& app);
 void add_prune(CLI::App& app);
+void add_factorize(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_compare(CLI::App& app);
 void add_run(CLI::App& app);

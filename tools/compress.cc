@@ -210,4 +210,9 @@ void add_prune(CLI::App& app) {
                    prune_settings_help());
 }
 
+void add_factorize(CLI::App& app) {
+  add_step_command(app, "factorize", "replace weights by low-rank factors, into a .pith file",
+                   factorize_settings_help());
+}
+
 }  // namespace pith::tools

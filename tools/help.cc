@@ -52,6 +52,15 @@ constexpr Example kExamples[] = {
      "pith quantize SmolLM2-135M-Instruct small.pith w4\n"
      "pith quantize SmolLM2-135M-Instruct small.pith w4 --method gptq --calib text.txt\n"
      "pith quantize SmolLM2-135M-Instruct small.pith --target-size 80M --dry-run\n"},
+    {"pith prune",
+     "pith prune SmolLM2-135M-Instruct half.pith --method wanda --sparsity 0.5\n"
+     "pith prune SmolLM2-135M-Instruct sparse.pith --pattern 2:4 --as sparse\n"},
+    {"pith factorize",
+     "pith factorize SmolLM2-135M-Instruct thin.pith --method svd-llm --keep-params 0.8\n"},
+    {"pith compress",
+     "pith compress SmolLM2-135M-Instruct small.pith --recipe recipe.yaml\n"
+     "pith inspect small.pith --recipe | pith compress SmolLM2-135M-Instruct again.pith --recipe "
+     "-\n"},
     {"pith eval",
      "pith eval ppl small.pith --text wiki.txt\n"
      "pith eval kl small.pith --base SmolLM2-135M-Instruct --text wiki.txt\n"},

@@ -18,8 +18,13 @@ constexpr StepKind kKinds[] = {
     {"prune", "drop weights: magnitude, wanda or sparsegpt", 1,
      "weights are dropped before the others are rounded",
      [](SettingsReader& r) -> Step { return read_prune_settings(r); }},
+    {"factorize", "replace weights by two thin ones: svd or svd-llm", 2,
+     "weights are factorized before they are rounded",
+     [](SettingsReader& r) -> Step { return read_factorize_settings(r); }},
     {"quantize", "round weights, and inputs, to fewer bits", 3, "",
      [](SettingsReader& r) -> Step { return read_quantize_settings(r); }},
+    {"residual", "give back in a low-rank term what rounding or pruning lost most", 4, "",
+     [](SettingsReader& r) -> Step { return read_residual_settings(r); }},
 };
 static_assert(std::size(kKinds) == std::variant_size_v<Step>);
 
@@ -75,17 +80,24 @@ void read_steps(const YamlNode& node, const std::string& file, Recipe* to) {
   }
 }
 
-// A mask is for who rounds behind it.
-void require_rounding(const Recipe& recipe) {
-  const auto rounds = [](const Step& s) { return std::holds_alternative<QuantizeSettings>(s); };
-  const auto leaves_mask = [](const Step& s) {
+// Steps that make sense behind or before others alone.
+void require_partners(const Recipe& recipe) {
+  const auto any = [&](auto is) { return std::ranges::any_of(recipe.steps, is); };
+  const bool rounds =
+      any([](const Step& s) { return std::holds_alternative<QuantizeSettings>(s); });
+  const bool prunes = any([](const Step& s) { return std::holds_alternative<PruneSettings>(s); });
+  const bool leaves_mask = any([](const Step& s) {
     const auto* p = std::get_if<PruneSettings>(&s);
     return p != nullptr && p->as == PrunedAs::kMask;
-  };
-  if (std::ranges::any_of(recipe.steps, leaves_mask) &&
-      std::ranges::none_of(recipe.steps, rounds)) {
+  });
+  if (leaves_mask && !rounds) {
     fail(ErrorKind::kUsage,
          "prune as mask leaves the weights to a step quantize behind it, and there is none");
+  }
+  if (any([](const Step& s) { return std::holds_alternative<ResidualSettings>(s); }) && !rounds &&
+      !prunes) {
+    fail(ErrorKind::kUsage,
+         "residual gives back what a step quantize or prune before it loses, and there is none");
   }
 }
 
@@ -163,6 +175,13 @@ std::string title_of(const Step& step) {
   }
   if (const auto* p = std::get_if<PruneSettings>(&step))
     return fmt::format("{} of {} dropped", p->method->name, to_string(p->target));
+  if (const auto* f = std::get_if<FactorizeSettings>(&step)) {
+    return f->rank > 0 ? fmt::format("{} of rank {}", method_name(f->method), f->rank)
+                       : fmt::format("{} to {:g} of the parameters", method_name(f->method),
+                                     f->keep_params);
+  }
+  if (const auto* r = std::get_if<ResidualSettings>(&step))
+    return fmt::format("residual of rank {}", r->rank);
   return kind_of(step).name;
 }
 
@@ -185,7 +204,7 @@ Recipe parse_recipe(std::string_view text, const std::string& name) {
   reader("device", recipe.device);
   reader.finish();
   try {
-    require_rounding(recipe);
+    require_partners(recipe);
   } catch (const Error& e) {
     fail_at(*steps, name, e.what());
   }
@@ -199,7 +218,7 @@ Recipe recipe_of_step(const std::string& step, const YamlNode& settings) {
   const StepKind& kind = *std::ranges::find(kKinds, step, &StepKind::name);
   SettingsReader reader(settings, options, kind.name);
   const Recipe recipe{.steps = {kind.read(reader)}};
-  require_rounding(recipe);
+  require_partners(recipe);
   return recipe;
 }
 
@@ -218,8 +237,12 @@ Passes passes_for(const Recipe& recipe) {
   for (const auto& step : recipe.steps) {
     if (const auto* prune = std::get_if<PruneSettings>(&step))
       passes.push_back(make_prune_pass(*prune));
+    if (const auto* factorize = std::get_if<FactorizeSettings>(&step))
+      passes.push_back(make_factorize_pass(*factorize));
     if (const auto* quantize = std::get_if<QuantizeSettings>(&step))
       passes.push_back(make_quantize_pass(*quantize));
+    if (const auto* residual = std::get_if<ResidualSettings>(&step))
+      passes.push_back(make_residual_pass(*residual));
   }
   return passes;
 }

@@ -20,6 +20,8 @@
 #include <variant>
 #include <vector>
 
+#include "lowrank/factorize_pass.h"
+#include "lowrank/residual_pass.h"
 #include "prune/prune_pass.h"
 #include "quant/quantize_pass.h"
 #include "quant/rotate.h"
@@ -28,7 +30,8 @@
 
 namespace pith::tools {
 
-using Step = std::variant<RotateOptions, PruneSettings, QuantizeSettings>;
+using Step = std::variant<RotateOptions, PruneSettings, FactorizeSettings, QuantizeSettings,
+                          ResidualSettings>;
 
 struct RecipeText {
   CalibrationInput input;

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "quant/gptq.h"
-#include "quant/input_correction.h"
+#include "runtime/compress/input_correction.h"
 #include "runtime/cuda/gpu_algebra.h"
 #include "runtime/cuda_kernels/ops_table.h"
 
@@ -79,8 +79,9 @@ void layer(GpuAlgebra& algebra, int64_t n, int64_t k, int64_t tokens) {
     return of;
   };
   const InputStatistics fitted = compared();
-  const double corrected =
-      seconds(device, [&] { InputCorrection::make(algebra, fitted, compared(), k, options); });
+  const double corrected = seconds(device, [&] {
+    InputCorrection::make(algebra, fitted, compared(), k, {options.damping, options.shrink});
+  });
   std::printf(
       "{\"what\": \"gptq int4-g128\", \"n\": %lld, \"k\": %lld, \"tokens\": %lld, \"gram_s\": "
       "%.3f, \"factor_s\": %.3f, \"round_s\": %.3f, \"correction_s\": %.3f}\n",

@@ -15,6 +15,22 @@ std::span<float> sized(std::vector<float>& v, size_t n) {
   return v;
 }
 
+InputStatistics copy_of(const InputStatistics& s) {
+  InputStatistics to;
+  to.tokens = s.tokens;
+  to.mean_square = s.mean_square;
+  to.absmax = s.absmax;
+  const auto copy = [](const Buffer<float>& from) {
+    Buffer<float> here(from.size());
+    std::ranges::copy(from, here.begin());
+    return here;
+  };
+  to.gram = copy(s.gram);
+  to.cross_gram = copy(s.cross_gram);
+  to.stream_cross_gram = copy(s.stream_cross_gram);
+  return to;
+}
+
 }  // namespace
 
 // For an expert or a head, also the same linear of the next ones, as many as fit into
@@ -38,8 +54,20 @@ std::vector<std::string> Calibration::names_together(const Stage& stage) const {
 
 InputStatistics Calibration::inputs(const Stage& stage, const StatisticsNeeds& needs, bool held_out,
                                     const InputEncoding& rounding) {
+  if (!options_.shared.gram || !needs.gram) return take(stage, needs, held_out, rounding);
   const std::string& name = stage.linears.front().name;
-  const Prefetched::Key key{needs, held_out, rounding};
+  std::erase_if(kept_, [&](const Kept& k) { return k.linear != name; });
+  const Key key{needs | options_.shared, held_out, rounding};
+  const auto known = std::ranges::find(kept_, key, &Kept::key);
+  if (known != kept_.end()) return copy_of(known->statistics);
+  kept_.push_back({name, key, take(stage, key.needs, held_out, rounding)});
+  return copy_of(kept_.back().statistics);
+}
+
+InputStatistics Calibration::take(const Stage& stage, const StatisticsNeeds& needs, bool held_out,
+                                  const InputEncoding& rounding) {
+  const std::string& name = stage.linears.front().name;
+  const Key key{needs, held_out, rounding};
   for (auto& p : prefetched_) {
     const auto known = p.statistics.find(name);
     if (!(p.key == key) || known == p.statistics.end()) continue;
@@ -74,10 +102,10 @@ std::vector<InputStatistics> Calibration::collect(const Stage& stage,
   wanted.cross_gram = needs.cross_gram && originals_ != nullptr;
   StageCollector collector(executor_, {stage, names, wanted, rounding, feeds_residual},
                            states_.hidden(), phases_);
-  // Nobody asks for the originals' states before the last stage of a sublayer again. (A rewritten
-  // original would round in other places than the source, and a resumed run knows the source
-  // alone.)
-  const bool keeps = is_last && !rewritten_;
+  // Nobody asks for the originals' states before the last stage of a sublayer again, but another
+  // pass for inputs that are rounded otherwise. (A rewritten original would round in other places
+  // than the source, and a resumed run knows the source alone.)
+  const bool keeps = is_last && !rewritten_ && !options_.shared.gram;
   const WeightCacheScope held(executor_);
   for (size_t w = 0; w < states_.windows(); ++w) {
     if (is_held_out(w) != held_out) continue;

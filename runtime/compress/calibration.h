@@ -31,6 +31,9 @@ class Calibration {
   struct Options {
     bool sequential = true;           // a stage sees what the compressed stages before it make
     std::vector<bool> held_out = {};  // windows that are kept for measuring; empty: none
+    // All that passes ask for, where several of them ask for Gram matrices: it is taken for all of
+    // them at once and kept while they work on a stage, whose inputs are the same for all.
+    StatisticsNeeds shared = {};
     Phases* phases = nullptr;
   };
   // `originals` (states of the uncompressed model) may be null where no pass asks for
@@ -47,6 +50,7 @@ class Calibration {
   // the original is not the source's, but one that computes the same.
   void begin(const Block& block, const Block& original, bool rewritten = false) {
     prefetched_.clear();
+    kept_.clear();
     block_ = &block;
     original_ = &original;
     rewritten_ = rewritten;
@@ -71,6 +75,8 @@ class Calibration {
   double output_error(const Block& candidate, int sublayer, int64_t tokens);
 
  private:
+  InputStatistics take(const Stage& stage, const StatisticsNeeds& needs, bool held_out,
+                       const InputEncoding& rounding);
   std::vector<std::string> names_together(const Stage& stage) const;
   std::vector<InputStatistics> collect(const Stage& stage, const std::vector<std::string>& names,
                                        const StatisticsNeeds& needs, bool held_out,
@@ -87,14 +93,20 @@ class Calibration {
   const Block* original_ = nullptr;
   bool rewritten_ = false;
 
+  struct Key {
+    StatisticsNeeds needs;
+    bool held_out;
+    InputEncoding rounding;
+    friend bool operator==(const Key&, const Key&) = default;
+  };
+  struct Kept {
+    std::string linear;  // the first of the stage
+    Key key;
+    InputStatistics statistics;
+  };
+  std::vector<Kept> kept_;  // of one stage
   // Statistics of experts or heads that are going to be asked for.
   struct Prefetched {
-    struct Key {
-      StatisticsNeeds needs;
-      bool held_out;
-      InputEncoding rounding;
-      friend bool operator==(const Key&, const Key&) = default;
-    };
     Key key;
     std::map<std::string, InputStatistics> statistics = {};  // by linear
   };

@@ -32,4 +32,17 @@ Matrix<double> damped_gram(Algebra& algebra, const float* gram, int64_t k,
   return h;
 }
 
+Matrix<double> damped_gram(Algebra& algebra, const float* gram, int64_t k, const Damping& damping) {
+  std::vector<float> diagonal;
+  double mean = 0;
+  for (int64_t i = 0; i < k; ++i) {
+    diagonal.push_back(gram[i * k + i]);
+    mean += static_cast<double>(gram[i * k + i]) / static_cast<double>(k);
+  }
+  Matrix<double> to(algebra, k, k);
+  algebra.permute_and_damp(algebra.borrow(gram, k, k), {}, diagonal, 1 - damping.shrink,
+                           damping.damping * mean, to);
+  return to;
+}
+
 }  // namespace pith

@@ -33,4 +33,7 @@ Matrix<double> damped_gram(Algebra& algebra, const float* gram, int64_t k,
                            std::span<const int64_t> order, const GramDiagonal& diagonal,
                            const Damping& damping);
 
+// The same in its own units and order; a column that was never active has the damping alone.
+Matrix<double> damped_gram(Algebra& algebra, const float* gram, int64_t k, const Damping& damping);
+
 }  // namespace pith

@@ -196,7 +196,7 @@ class Driver {
         executor(), *states_, originals_.get(),
         Calibration::Options{options_.sequential,
                              measures ? held_out_windows(options_) : std::vector<bool>{},
-                             &phases_});
+                             shared_needs(passes_), &phases_});
   }
 
   // Sublayer by sublayer: function-preserving changes, then each stage by all passes, then on with

@@ -27,6 +27,11 @@ StatisticsNeeds needs_of(const Passes& passes) {
   return all;
 }
 
+StatisticsNeeds shared_needs(const Passes& passes) {
+  const auto asking = std::ranges::count_if(passes, [](const auto& p) { return p->needs().gram; });
+  return asking > 1 ? needs_of(passes) : StatisticsNeeds{};
+}
+
 bool holds_out(const StatisticsNeeds& needs, const CompressOptions& options) {
   return needs.cross_gram && options.calibration.size() >= kHoldOut;
 }
@@ -74,8 +79,9 @@ uint64_t working_bytes(const CompressPlan& plan, const Passes& passes) {
 }
 
 // Hidden states of the text, and statistics of inputs that are taken ahead.
-void add_calibration(const proto::ModelSpec& spec, const StatisticsNeeds& needs,
+void add_calibration(const proto::ModelSpec& spec, const Passes& passes,
                      const CompressOptions& options, CompressPlan* plan) {
+  const StatisticsNeeds needs = needs_of(passes);
   if (!needs.any()) return;
   uint64_t states = 0;
   for (const auto& w : options.calibration) {
@@ -88,6 +94,16 @@ void add_calibration(const proto::ModelSpec& spec, const StatisticsNeeds& needs,
   const bool parts =
       std::ranges::any_of(plan->linears, [](const LinearPlan& l) { return l.info.part() >= 0; });
   if (parts && !options.calibration.empty()) plan->memory_bytes += kStatisticsAhead;
+  if (!shared_needs(passes).gram) return;
+  // Where originals are compared with, also their products, and all of that of held-out windows.
+  uint64_t kept = 0;
+  for (const auto& l : plan->linears) {
+    if (l.info.layer < 0) continue;
+    const auto k = static_cast<uint64_t>(l.info.k);
+    const uint64_t compared = holds_out(needs, options) ? 4 * k + 2 * spec.hidden() : k;
+    kept = std::max(kept, compared * k * sizeof(float));
+  }
+  plan->memory_bytes += kept;
 }
 
 // The file, with its manifest. Text that methods report is taken at the length that it usually has.
@@ -176,7 +192,7 @@ CompressPlan plan_compression(const ModelSource& source, const Passes& passes,
   }
   constexpr uint64_t kWorking = 64 << 20;
   plan.memory_bytes = largest + kWorking + working_bytes(plan, passes);
-  add_calibration(spec, needs_of(passes), options, &plan);
+  add_calibration(spec, passes, options, &plan);
   if (plan.calibration_tokens > 0 && options.executor != nullptr &&
       !options.executor->algebra().on_host())
     plan.gpu_bytes = gpu_bytes_of(plan, passes, options);

@@ -69,6 +69,8 @@ void check_compression(const ModelSource& source, const Passes& passes,
 // The form of a linear after all passes, each of which sees that of the ones before it.
 LinearForm form_after(const Passes& passes, const LinearInfo& info, const LinearForm& from);
 StatisticsNeeds needs_of(const Passes& passes);
+// Calibration::Options::shared.
+StatisticsNeeds shared_needs(const Passes& passes);
 
 // Tokens that the finished file is compared with its source on.
 inline constexpr size_t kCheckTokens = 48;

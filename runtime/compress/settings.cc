@@ -4,8 +4,8 @@
 
 #include "core/nearest.h"
 #include "core/utf8.h"
-#include "formats/encodings/type_names.h"
 #include "formats/printable.h"
+#include "formats/type_names.h"
 
 namespace pith {
 namespace {

@@ -256,26 +256,48 @@ class CpuExecutor final : public Executor {
 
   // y (+)= x W^T + bias
   void multiply(const Linear& linear, MatrixRef<float> x, MatrixRef<float> y, bool accumulate) {
-    const bool rounds = linear.input.rounds();
-    if (rounds) rounded_.set(linear.input, x.data, x.rows, x.columns);
-    const auto multiply_weight = [&](const Weight& w, float* to, bool sum) {
-      if (!rounds && (inputs_ == CpuInputs::kF32 || !has_int_matmul(w.encoding)))
-        return matmul(kernels_, w, x.data, x.rows, to, sum, scratch_);
-      if (!rounds) rounded_.set_blocks(input_block(w.encoding), x.data, x.rows, x.columns);
-      matmul(kernels_, w, rounded_, to, sum, scratch_);
-    };
+    if (linear.input.rounds()) rounded_.set(linear.input, x.data, x.rows, x.columns);
+    inner_.require(x.rows * ranks_of(linear));
+    multiply_terms(linear, x, y, accumulate, inner_.data(), [](const Term&) { return false; });
+  }
+
+  static int64_t ranks_of(const Linear& linear) {
+    int64_t ranks = 0;
+    for (const auto& t : linear.terms) ranks += t.up ? t.w.n : 0;
+    return ranks;
+  }
+
+  // y (+)= x W^T + bias, where `done` says of which terms the products with x lie in y already, or
+  // in `inner`: [m, rank] of each term with `up`, one behind the other.
+  template <class Done>
+  void multiply_terms(const Linear& linear, MatrixRef<float> x, MatrixRef<float> y, bool accumulate,
+                      float* inner, Done done) {
     bool sum = accumulate;
     for (const auto& t : linear.terms) {
+      if (!done(t)) multiply_weight(linear.input, t.w, x, t.up ? inner : y.data, sum && !t.up);
       if (t.up) {
-        inner_.require(x.rows * t.w.n);
-        multiply_weight(t.w, inner_.data(), false);
-        matmul(kernels_, *t.up, inner_.data(), x.rows, y.data, sum, scratch_);
-      } else {
-        multiply_weight(t.w, y.data, sum);
+        multiply_inner(*t.up, inner, x.rows, y.data, sum);
+        inner += x.rows * t.w.n;
       }
       sum = true;
     }
     add_bias(linear, y);
+  }
+
+  // `rounded_` holds x where a linear says how its inputs are rounded.
+  void multiply_weight(const InputEncoding& input, const Weight& w, MatrixRef<float> x, float* y,
+                       bool sum) {
+    if (!input.rounds() && (inputs_ == CpuInputs::kF32 || !has_int_matmul(w.encoding)))
+      return matmul(kernels_, w, x.data, x.rows, y, sum, scratch_);
+    if (!input.rounds()) rounded_.set_blocks(input_block(w.encoding), x.data, x.rows, x.columns);
+    matmul(kernels_, w, rounded_, y, sum, scratch_);
+  }
+  // The second factor of a low-rank term. What a linear says of its inputs is not said of these.
+  void multiply_inner(const Weight& up, const float* inner, int64_t m, float* y, bool sum) {
+    if (inputs_ == CpuInputs::kF32 || !has_int_matmul(up.encoding))
+      return matmul(kernels_, up, inner, m, y, sum, scratch_);
+    rounded_inner_.set_blocks(input_block(up.encoding), inner, m, up.k);
+    matmul(kernels_, up, rounded_inner_, y, sum, scratch_);
   }
 
   template <class F>
@@ -311,10 +333,13 @@ class CpuExecutor final : public Executor {
     }
   }
 
-  // Whether both are products of integers with the same rounded inputs.
+  // Whether both are single products of integers with the same rounded inputs.
   bool rounded_alike(const Linear& l, const Linear& first) const {
-    if (l.terms.size() != 1 || l.terms.front().up || l.input != first.input) return false;
-    if (!has_int_matmul(l.terms.front().w.encoding)) return false;
+    return l.terms.size() == 1 && !l.terms.front().up && begins_alike(l, first);
+  }
+  // The same of their first terms, whatever comes behind the products with x.
+  bool begins_alike(const Linear& l, const Linear& first) const {
+    if (l.input != first.input || !has_int_matmul(l.terms.front().w.encoding)) return false;
     return l.input.rounds() ? l.input.dtype == DType::kI8
                             : inputs_ == CpuInputs::kInt8 && block_of(l) == block_of(first);
   }
@@ -412,20 +437,42 @@ class CpuExecutor final : public Executor {
     for (int64_t i = 0; i < n; ++i) y[i] += by * x[i];
   }
 
-  // All of them by products of integers, where their inputs are rounded alike; make(t) writes row t
-  // of x, in the loop that rounds it.
+  // All of them, where their inputs are rounded alike: those products of integers with x that do not
+  // have to wait for others in one loop, then what is left of each. make(t) writes row t of x, in
+  // the loop that rounds it.
   bool multiply_rounded(MatrixRef<float> x, std::span<const LinearTo> all, bool accumulate,
                         FunctionRef<void(int64_t)> make) {
     const Linear& first = *all.front().linear;
-    const auto like_first = [&](const LinearTo& to) { return rounded_alike(*to.linear, first); };
-    if (!std::ranges::all_of(all, like_first)) return false;
+    int64_t ranks = 0;
+    for (const LinearTo& to : all) {
+      if (!begins_alike(*to.linear, first)) return false;
+      ranks += ranks_of(*to.linear);
+    }
+    inner_.require(x.rows * ranks);
     round_for(first, x, make);
     products_.clear();
-    for (const LinearTo& to : all)
-      products_.push_back({&to.linear->terms.front().w, view(to.y).data, accumulate});
+    float* inner = inner_.data();
+    for (const LinearTo& to : all) {
+      for (const auto& t : to.linear->terms) {
+        float* const y = t.up ? inner : view(to.y).data;
+        if (t.up) inner += x.rows * t.w.n;
+        if (goes_first(t, *to.linear)) products_.push_back({&t.w, y, accumulate && !t.up});
+      }
+    }
     int_matmul(kernels_, rounded_, products_);
-    for (const LinearTo& to : all) add_bias(*to.linear, view(to.y));
+    inner = inner_.data();
+    for (const LinearTo& to : all) {
+      multiply_terms(*to.linear, x, view(to.y), accumulate, inner,
+                     [&](const Term& t) { return goes_first(t, *to.linear); });
+      inner += x.rows * ranks_of(*to.linear);
+    }
     return true;
+  }
+  // A product of the joint loop: it has an output of its own, and the inputs of the first term.
+  static bool goes_first(const Term& t, const Linear& l) {
+    const Term& front = l.terms.front();
+    return &t == &front || (t.up && has_int_matmul(t.w.encoding) &&
+                            input_block(t.w.encoding) == input_block(front.w.encoding));
   }
 
   void add_bias(const Linear& linear, MatrixRef<float> y) {
@@ -440,7 +487,7 @@ class CpuExecutor final : public Executor {
   const CpuKernels& kernels_ = cpu_kernels();
   std::array<Buffer<float>, kTensorIds> buffers_;
   Buffer<float> inner_;
-  RoundedInputs rounded_;
+  RoundedInputs rounded_, rounded_inner_;
   MatmulScratch scratch_;
   std::vector<IntProductTo> products_;
   RopeAngles angles_;

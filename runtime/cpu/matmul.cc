@@ -81,11 +81,18 @@ void make_panel(const CpuKernels& kernels, const Weight& w, int64_t row, int64_t
   kernels.transpose_panel(scratch.decoded.data(), rows, w.k, w.k, panel);
 }
 
-// Rows of w against few rows of x: products straight from the codes.
+// Rows of w against few rows of x: products straight from the codes. The place of dense rows is
+// looked up once: those of a second factor are as short as its rank.
 void multiply_rows(const CpuKernels& kernels, const Weight& w, std::optional<NumberFormat> format,
                    const float* x, int64_t x_stride, int64_t m, int64_t begin, int64_t end,
                    float* y, bool add) {
   RowScratch& scratch = row_scratch();
+  const std::byte* const dense = format && w.encoding.kind == EncodingKind::kDense
+                                     ? w.plane(PlaneKind::kCodes).data()
+                                     : nullptr;
+  const uint64_t row_bytes =
+      dense != nullptr ? static_cast<uint64_t>(w.k) * info(w.encoding.dtype).bytes : 0;
+  const auto dot = kernels.dot[static_cast<size_t>(format.value_or(NumberFormat::kF32))];
   for (int64_t r = begin; r < end; r += 4) {
     const int count = static_cast<int>(std::min<int64_t>(4, end - r));
     CodeRow rows[4];
@@ -94,10 +101,13 @@ void multiply_rows(const CpuKernels& kernels, const Weight& w, std::optional<Num
       reference_decode(w, r, count, scratch.decoded.data());
     }
     for (int i = 0; i < count; ++i) {
-      rows[i] = format ? code_row(w, r + i, scratch, i)
-                       : CodeRow{scratch.decoded.data() + i * w.k, nullptr, nullptr, w.k};
+      if (dense != nullptr) {
+        rows[i] = {dense + static_cast<uint64_t>(r + i) * row_bytes, nullptr, nullptr, w.k};
+      } else {
+        rows[i] = format ? code_row(w, r + i, scratch, i)
+                         : CodeRow{scratch.decoded.data() + i * w.k, nullptr, nullptr, w.k};
+      }
     }
-    const auto dot = kernels.dot[static_cast<size_t>(format.value_or(NumberFormat::kF32))];
     for (int64_t t = 0; t < m; ++t) {
       float products[4];
       dot(rows, count, w.k, x + t * x_stride, products);

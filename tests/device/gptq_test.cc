@@ -5,10 +5,10 @@
 #include <cmath>
 
 #include "quant/gptq.h"
-#include "quant/input_correction.h"
 #include "quant/quantize_pass.h"
 #include "runtime/compress/check.h"
 #include "runtime/compress/driver.h"
+#include "runtime/compress/input_correction.h"
 #include "runtime/cpu/cpu_executor.h"
 #include "runtime/cuda/gpu_algebra.h"
 #include "runtime/cuda/gpu_executor.h"

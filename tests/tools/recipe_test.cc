@@ -91,6 +91,9 @@ TEST(Recipe, errors_say_where_and_what_is_near) {
   EXPECT_EQ(error_of("steps:\n  - quantize:\n  - prune:\n"),
             "r.yaml:3:5: prune comes before quantize: weights are dropped before the others are "
             "rounded");
+  EXPECT_NE(error_of("steps: [residual]\n").find("r.yaml:1:8: residual gives back"),
+            std::string::npos);
+  EXPECT_NE(error_of("steps:\n  - prune: {as: mask}\n").find("there is none"), std::string::npos);
   EXPECT_EQ(error_of("step:\n  - rotate:\n"),
             "r.yaml:1:1: a recipe has a list of steps: \"steps:\" is missing");
   EXPECT_EQ(error_of("steps: [rotate]\nsed: 1\n"),
@@ -218,6 +221,35 @@ TEST_F(CompressCommandTest, prune_is_a_recipe_of_one_step) {
   EXPECT_NE(err({"--sparsity", "0.3", "--pattern", "2:4"}).find("differ"), std::string::npos);
   EXPECT_NE(err({"--as", "mask"}).find("mask"), std::string::npos);
   EXPECT_FALSE(std::filesystem::exists(at("c.pith")));
+}
+
+TEST_F(CompressCommandTest, any_sequence_of_steps_is_the_same_bytes_for_any_number_of_threads) {
+  write("r.yaml",
+        "steps:\n"
+        "  - rotate:\n"
+        "  - prune: {method: wanda, sparsity: 0.3, ignore: [down]}\n"
+        "  - factorize: {keep_params: 0.7, ignore: [q, k, v, o, gate, up]}\n"
+        "  - quantize: {type: int4-g32, method: gptq}\n"
+        "  - residual: {rank: 4, ignore: [down]}\n"
+        "calibration: {windows: 8, tokens: 48, texts: '" +
+            at("text") + "'}\n");
+  const auto one =
+      pith({"compress", at("in"), at("a.pith"), "--recipe", at("r.yaml"), "-q", "-t", "1"});
+  ASSERT_EQ(one.exit_code, 0) << one.err;
+  const auto three =
+      pith({"compress", at("in"), at("b.pith"), "--recipe", at("r.yaml"), "-q", "-t", "3"});
+  ASSERT_EQ(three.exit_code, 0) << three.err;
+  EXPECT_EQ(read("a.pith"), read("b.pith"));
+  const auto tensors = pith({"inspect", at("a.pith"), "--tensors"});
+  EXPECT_NE(tensors.out.find("rank"), std::string::npos) << tensors.out;
+  EXPECT_EQ(pith({"verify", at("a.pith")}).exit_code, 0);
+  // The recipe in the file makes it again.
+  const auto recipe = pith({"inspect", at("a.pith"), "--recipe"});
+  const auto again =
+      pith({"compress", at("in"), at("c.pith"), "--recipe", "-", "--calib", at("text"), "-q"},
+           recipe.out);
+  ASSERT_EQ(again.exit_code, 0) << again.err << recipe.out;
+  EXPECT_EQ(read("a.pith"), read("c.pith"));
 }
 
 TEST_F(CompressCommandTest, every_example_runs) {

@@ -1,4 +1,4 @@
-#include "formats/encodings/type_names.h"
+#include "formats/type_names.h"
 
 #include <algorithm>
 #include <optional>

@@ -9,17 +9,17 @@
 
 #include <memory>
 
-#include "quant/gptq.h"
+#include "runtime/compress/damped_gram.h"
 #include "runtime/compress/statistics.h"
 
 namespace pith {
 
 class InputCorrection {
  public:
-  // H is shrunk and damped as for GPTQ. Null where the equations cannot be solved.
+  // Null where the equations cannot be solved.
   static std::unique_ptr<InputCorrection> make(Algebra& algebra, const InputStatistics& fitted,
                                                InputStatistics held, int64_t k,
-                                               const GptqOptions& options);
+                                               const Damping& damping);
 
   // What the squared error on the held-out tokens would gain by the move, to the first order (less
   // than zero: it grows), and cost, to the second: the best share of it is gain / cost. Sums over
@@ -33,7 +33,7 @@ class InputCorrection {
 
  private:
   InputCorrection(Algebra& algebra, InputStatistics held, int64_t k);
-  bool solve(const InputStatistics& fitted, const GptqOptions& options);
+  bool solve(const InputStatistics& fitted, const Damping& damping);
 
   Algebra& algebra_;
   InputStatistics held_;

@@ -1,7 +1,6 @@
-#include "quant/input_correction.h"
+#include "runtime/compress/input_correction.h"
 
 #include <utility>
-#include <vector>
 
 namespace pith {
 
@@ -18,22 +17,15 @@ InputCorrection::InputCorrection(Algebra& algebra, InputStatistics held, int64_t
 std::unique_ptr<InputCorrection> InputCorrection::make(Algebra& algebra,
                                                        const InputStatistics& fitted,
                                                        InputStatistics held, int64_t k,
-                                                       const GptqOptions& options) {
+                                                       const Damping& damping) {
   std::unique_ptr<InputCorrection> to(new InputCorrection(algebra, std::move(held), k));
-  return to->solve(fitted, options) ? std::move(to) : nullptr;
+  return to->solve(fitted, damping) ? std::move(to) : nullptr;
 }
 
-bool InputCorrection::solve(const InputStatistics& fitted, const GptqOptions& options) {
+bool InputCorrection::solve(const InputStatistics& fitted, const Damping& damping) {
   const int64_t k = by_inputs_.rows(), n = by_stream_.rows();
-  std::vector<float> diagonal;
-  double mean = 0;
-  for (int64_t i = 0; i < k; ++i) {
-    diagonal.push_back(fitted.gram[i * k + i]);
-    mean += static_cast<double>(fitted.gram[i * k + i]) / static_cast<double>(k);
-  }
-  Matrix<double> a(algebra_, k, k), b(algebra_, k + n, k);
-  algebra_.permute_and_damp(algebra_.borrow(fitted.gram.data(), k, k), {}, diagonal,
-                            1 - options.shrink, options.damping * mean, a);
+  Matrix<double> a = damped_gram(algebra_, fitted.gram.data(), k, damping);
+  Matrix<double> b(algebra_, k + n, k);
   algebra_.convert(algebra_.borrow(fitted.cross_gram.data(), k, k).ref(), b.row_block(0, k));
   if (n > 0) {
     algebra_.convert(algebra_.borrow(fitted.stream_cross_gram.data(), n, k).ref(),
