@@ -282,7 +282,8 @@ QuantizeSettings read_quantize_settings(SettingsReader& reader) {
   describe(reader, s);
   reader.finish();
   require_patterns(s.ignore, s.overrides);
-  if (reader.find("method") == nullptr && gains_from_gptq(s.linears))
+  const Encoding values = s.linears.is_sparse() ? s.linears.inner() : s.linears;
+  if (reader.find("method") == nullptr && gptq_takes(s.linears) && gains_from_gptq(values))
     s.method = parse_method("gptq");
   return s;
 }

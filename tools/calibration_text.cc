@@ -11,6 +11,7 @@
 #include "core/hash.h"
 #include "runtime/compress/builtin_text.h"
 #include "runtime/compress/openings.h"
+#include "runtime/compress/settings.h"
 #include "tools/input_text.h"
 #include "tools/interrupt.h"
 #include "tools/terminal.h"
@@ -51,7 +52,8 @@ Domain domain_of_file(const CalibrationInput& input, const ModelSource& source,
   const InputText text = read_input_text(input.name);
   Domain d{.source = {.name = text.path.substr(text.path.rfind('/') + 1),
                       .weight = input.weight,
-                      .hash = text.hash},
+                      .hash = text.hash,
+                      .file = true},
            .kind = input.kind,
            .tokens = tokens_of(text, source, tokenizer)};
   d.available = body > 0 ? std::ssize(d.tokens) / body : 0;
@@ -200,6 +202,8 @@ std::vector<std::vector<int32_t>> openings_of(const ModelSource& source, const T
 }  // namespace
 
 CalibrationInput calibration_input(const std::string& name, double weight) {
+  // To 12 digits: what was shared out and added up again is what it was.
+  from_setting(fmt::format("{:.12g}", weight), &weight);
   CalibrationInput input{.kind = Kind::kFile, .name = name, .weight = weight};
   if (name == "self") input.kind = Kind::kSelf;
   if (name == "builtin") input.kind = Kind::kBuiltin;

@@ -25,8 +25,14 @@ struct RecipeCommand : CompressCommand {
 void fill_in(const Recipe& recipe, const CLI::App& command, CompressCommand* o) {
   const auto given = [&](const char* option) { return command.count(option) > 0; };
   if (recipe.has_calibration && !given("--calib")) {
-    for (const auto& t : recipe.texts)
-      o->calibration.push_back(fmt::format("{}={}", t.input.name, t.input.weight));
+    for (const auto& t : recipe.texts) {
+      // A file of such a name is one in this folder.
+      const bool is_file = t.input.kind == CalibrationInput::Kind::kFile;
+      const bool reserved = calibration_input(t.input.name).kind != CalibrationInput::Kind::kFile ||
+                            t.input.name == "none";
+      o->calibration.push_back(
+          fmt::format("{}{}={}", is_file && reserved ? "./" : "", t.input.name, t.input.weight));
+    }
     if (recipe.texts.empty()) o->calibration = {"none"};
   }
   if (recipe.windows && !given("--nsamples")) o->nsamples = *recipe.windows;
@@ -52,12 +58,13 @@ void require_texts(const Recipe& recipe, const CompressOptions& options) {
   }
 }
 
-void compress_by(const Recipe& recipe, const CLI::App& command, CompressCommand& o,
+void compress_by(Recipe recipe, const CLI::App& command, CompressCommand& o,
                  std::chrono::steady_clock::time_point begin) {
-  o.windows_given = command.count("--nsamples") + command.count("--seqlen") > 0;
   fill_in(recipe, command, &o);
   check_outputs(o);
   o.seed = seed_of(o);
+  for (const size_t i : recipe.seeded_by_recipe)
+    std::get<RotateOptions>(recipe.steps[i]).seed = o.seed;
   const auto stored = open_model_for(o);
   o.standard_text = default_sources(*stored);
   std::vector<std::unique_ptr<ModelSource>> between;

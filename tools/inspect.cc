@@ -201,7 +201,15 @@ void inspect(const Options& o) {
   if (o.recipe) {
     if (i.manifest() == nullptr)
       fail(ErrorKind::kUsage, "{}: only a packed file has a recipe", one_line(o.model));
-    return print_lines(i.manifest()->provenance().recipe(), "");
+    const std::string& recipe = i.manifest()->provenance().recipe();
+    if (!recipe.starts_with("steps:")) {
+      fail(ErrorKind::kUnsupported,
+           "{}: was made before recipes could be run again; pith inspect shows what was done",
+           one_line(o.model));
+    }
+    o.write_json({{"recipe", recipe}});
+    if (o.prints()) print_lines(recipe, "");
+    return;
   }
   if (i.manifest() != nullptr && i.made_from_compressed()) {
     warn(

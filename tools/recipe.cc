@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/nearest.h"
 #include "formats/printable.h"
+#include "runtime/compress/builtin_text.h"
 
 namespace pith::tools {
 namespace {
@@ -21,7 +22,7 @@ constexpr StepKind kKinds[] = {
     {"factorize", "replace weights by two thin ones: svd or svd-llm", 2,
      "weights are factorized before they are rounded",
      [](SettingsReader& r) -> Step { return read_factorize_settings(r); }},
-    {"quantize", "round weights, and inputs, to fewer bits", 3, "",
+    {"quantize", "round weights, and inputs, to fewer bits", 3, "a residual is what rounding left",
      [](SettingsReader& r) -> Step { return read_quantize_settings(r); }},
     {"residual", "give back in a low-rank term what rounding or pruning lost most", 4, "",
      [](SettingsReader& r) -> Step { return read_residual_settings(r); }},
@@ -49,7 +50,8 @@ Step read_step(const YamlNode& node, const std::string& file) {
   // "- rotate" alone takes all defaults.
   if (node.kind == YamlNode::Kind::kScalar && !node.is_null()) {
     const StepKind& kind = kind_named(node, file);
-    SettingsReader reader(YamlNode{}, file, kind.name);
+    const YamlNode nothing;
+    SettingsReader reader(nothing, file, kind.name);
     return kind.read(reader);
   }
   if (node.kind != YamlNode::Kind::kMapping || node.keys.size() != 1)
@@ -80,62 +82,80 @@ void read_steps(const YamlNode& node, const std::string& file, Recipe* to) {
   }
 }
 
-// Steps that make sense behind or before others alone.
+// Error(kUsage) for steps that need another one, or cannot follow one.
 void require_partners(const Recipe& recipe) {
-  const auto any = [&](auto is) { return std::ranges::any_of(recipe.steps, is); };
-  const bool rounds =
-      any([](const Step& s) { return std::holds_alternative<QuantizeSettings>(s); });
-  const bool prunes = any([](const Step& s) { return std::holds_alternative<PruneSettings>(s); });
-  const bool leaves_mask = any([](const Step& s) {
-    const auto* p = std::get_if<PruneSettings>(&s);
-    return p != nullptr && p->as == PrunedAs::kMask;
-  });
-  if (leaves_mask && !rounds) {
-    fail(ErrorKind::kUsage,
-         "prune as mask leaves the weights to a step quantize behind it, and there is none");
+  int prunings = 0;
+  bool rounds = false, leaves_mask = false, stores_sparse = false, adds = false;
+  for (const auto& step : recipe.steps) {
+    if (const auto* p = std::get_if<PruneSettings>(&step)) {
+      ++prunings;
+      leaves_mask |= p->as == PrunedAs::kMask;
+      stores_sparse |= p->as == PrunedAs::kSparse;
+    }
+    rounds |= std::holds_alternative<QuantizeSettings>(step);
+    adds |= std::holds_alternative<ResidualSettings>(step);
   }
-  if (any([](const Step& s) { return std::holds_alternative<ResidualSettings>(s); }) && !rounds &&
-      !prunes) {
+  if (prunings > 1) {
     fail(ErrorKind::kUsage,
-         "residual gives back what a step quantize or prune before it loses, and there is none");
+         "prune stands in the recipe twice: one step prunes, with layer_sparsity where layers "
+         "differ");
+  }
+  if (leaves_mask && !rounds)
+    fail(ErrorKind::kUsage,
+         "prune as mask leaves the weights to a step quantize after it, and there is none");
+  if (adds && !rounds && !stores_sparse) {
+    fail(ErrorKind::kUsage,
+         "residual gives back what a step quantize, or prune as sparse, loses before it, and there "
+         "is "
+         "none");
   }
 }
 
+bool is_builtin_file(std::string_view source) {
+  constexpr std::string_view kFolder = "builtin/";
+  return source.starts_with(kFolder) &&
+         std::ranges::any_of(builtin_texts(), [&](const BuiltinText& t) {
+           return source.substr(kFolder.size()) == t.name;
+         });
+}
+
+// A packed file names files as `file`, and has a line for each file of the builtin text.
+CalibrationInput input_of(const std::string& source, bool is_file, double weight) {
+  if (!is_file) return calibration_input(is_builtin_file(source) ? "builtin" : source, weight);
+  return {.kind = CalibrationInput::Kind::kFile, .name = source, .weight = weight};
+}
+
 RecipeText read_text(const YamlNode& node, const std::string& file) {
-  RecipeText text;
-  std::string source;
   if (node.kind == YamlNode::Kind::kScalar) {
     if (node.is_null()) fail_at(node, file, "texts: a file is expected, or self, or builtin");
-    source = node.text;
-  } else if (node.find("source") == nullptr && node.keys.size() == 1) {  // chat.jsonl: 2
-    source = node.keys.front().text;
-    SettingsReader reader(node, file, "texts");
-    reader(source.c_str(), text.input.weight);
+    return {.input = calibration_input(node.text)};
+  }
+  if (node.kind != YamlNode::Kind::kMapping)
+    fail_at(node, file, "texts: a file is expected, or self, or builtin");
+  RecipeText text;
+  double weight = 1;
+  std::optional<std::string> source, path;
+  SettingsReader reader(node, file, "texts");
+  if (node.keys.size() == 1 && reader.find("source") == nullptr && reader.find("file") == nullptr) {
+    source = node.keys.front().text;  // chat.jsonl: 2
+    reader(source->c_str(), weight);
   } else {
-    SettingsReader reader(node, file, "texts");
     reader("source", source);
-    reader("weight", text.input.weight);
+    reader("file", path);
+    reader("weight", weight);
     reader("hash", text.hash);
     int64_t windows = 0;  // what a file says of what became of it
     reader("windows", windows);
     reader.finish();
-    if (source.empty()) fail_at(node, file, "texts: source is missing");
   }
-  if (!(text.input.weight > 0)) fail_at(node, file, "texts: a weight is a number above 0");
-  // A packed file has a line for each file of the builtin text.
-  text.input =
-      calibration_input(source.starts_with("builtin/") ? "builtin" : source, text.input.weight);
+  if (source.has_value() == path.has_value())
+    fail_at(node, file, "texts: a source or a file is expected");
+  if (!(weight > 0)) fail_at(node, file, "texts: a weight is a number above 0");
+  text.input = input_of(source ? *source : *path, path.has_value(), weight);
   return text;
 }
 
-// To 12 digits: what was shared out and added up again is what it was.
-double rounded(double weight) {
-  from_setting(fmt::format("{:.12g}", weight), &weight);
-  return weight;
-}
-
 void read_calibration(const YamlNode& node, const std::string& file, Recipe* to) {
-  to->has_calibration = true;
   const YamlNode* texts = &node;  // a file, or a list of them
   if (node.kind == YamlNode::Kind::kMapping) {
     SettingsReader reader(node, file, "calibration");
@@ -143,29 +163,40 @@ void read_calibration(const YamlNode& node, const std::string& file, Recipe* to)
     reader("tokens", to->tokens, "", {8, 1 << 20});
     texts = reader.take("texts");
     reader.finish();
-    to->has_calibration = texts != nullptr;
-    if (texts == nullptr) return;
   }
+  to->has_calibration = texts != nullptr && !texts->is_null();
+  if (!to->has_calibration) return;
   const auto add = [&](const YamlNode& text) {
     RecipeText t = read_text(text, file);
     // The files of the builtin text, of which a file has a line each, are one source.
     const auto same = std::ranges::find_if(to->texts, [&](const RecipeText& other) {
       return other.input.kind == t.input.kind && other.input.name == t.input.name;
     });
-    if (same == to->texts.end()) {
+    const bool is_new = same == to->texts.end();
+    if (!is_new && t.input.kind == CalibrationInput::Kind::kBuiltin) {
+      same->input = calibration_input(t.input.name, same->input.weight + t.input.weight);
+    } else if (is_new || !t.hash.empty()) {
       to->texts.push_back(std::move(t));
-    } else if (t.input.kind == CalibrationInput::Kind::kBuiltin) {
-      same->input.weight += t.input.weight;
     } else {
-      fail_at(text, file, fmt::format("{} stands there twice", printable(t.input.name)));
+      fail_at(text, file, fmt::format("{} is there twice", printable(t.input.name)));
     }
   };
   if (texts->kind == YamlNode::Kind::kScalar) {
-    if (texts->text != "none" && !texts->is_null()) add(*texts);
+    if (texts->text != "none") add(*texts);
     return;
   }
+  if (texts->kind == YamlNode::Kind::kMapping && texts->find("source") == nullptr &&
+      texts->find("file") == nullptr) {  // {chat.jsonl: 2, self: 1}
+    for (size_t i = 0; i < texts->keys.size(); ++i) {
+      YamlNode pair = *texts;
+      pair.keys = {texts->keys[i]};
+      pair.items = {texts->items[i]};
+      add(pair);
+    }
+    return;
+  }
+  if (texts->kind == YamlNode::Kind::kMapping) return add(*texts);
   for (const auto& text : texts->items) add(text);
-  for (auto& t : to->texts) t.input.weight = rounded(t.input.weight);
 }
 
 std::string title_of(const Step& step) {
@@ -174,7 +205,7 @@ std::string title_of(const Step& step) {
     return fmt::format("{} with {}", to_string(done.linears), done.method.name());
   }
   if (const auto* p = std::get_if<PruneSettings>(&step))
-    return fmt::format("{} of {} dropped", p->method->name, to_string(p->target));
+    return fmt::format("{} {}", p->method->name, to_string(p->target));
   if (const auto* f = std::get_if<FactorizeSettings>(&step)) {
     return f->rank > 0 ? fmt::format("{} of rank {}", method_name(f->method), f->rank)
                        : fmt::format("{} to {:g} of the parameters", method_name(f->method),
@@ -199,6 +230,13 @@ Recipe parse_recipe(std::string_view text, const std::string& name) {
   if (const YamlNode* calibration = reader.take("calibration"))
     read_calibration(*calibration, name, &recipe);
   reader("seed", recipe.seed);
+  for (size_t i = 0; i < recipe.steps.size(); ++i) {
+    const YamlNode& item = steps->items[i];
+    const YamlNode* settings = item.keys.empty() ? nullptr : &item.items.front();
+    const bool given = settings != nullptr && settings->find("seed") != nullptr;
+    if (std::holds_alternative<RotateOptions>(recipe.steps[i]) && !given)
+      recipe.seeded_by_recipe.push_back(i);
+  }
   reader("sequential", recipe.sequential);
   reader("propagate", recipe.propagate);
   reader("device", recipe.device);

@@ -44,6 +44,7 @@ struct Recipe {
   std::vector<RecipeText> texts = {};
   std::optional<int64_t> windows = {}, tokens = {};
   std::optional<uint64_t> seed = {};
+  std::vector<size_t> seeded_by_recipe = {};  // rotations that take the seed of all
   bool sequential = true, propagate = true;
   std::string device = {};  // empty: it does not say
 };

@@ -6,9 +6,9 @@
 #include "core/bytes.h"
 #include "core/error.h"
 #include "core/hash.h"
-#include "core/json.h"
 #include "core/utf8.h"
 #include "formats/packed_file.h"
+#include "runtime/compress/settings.h"
 #include "runtime/cpu/cpu_algebra.h"
 
 namespace pith {
@@ -63,10 +63,9 @@ std::string recipe_of_text(const CompressOptions& options) {
     int64_t windows = 0;
     for (size_t w = 0; w < options.calibration.size(); ++w)
       windows += options.domain.empty() || options.domain[w] == static_cast<int>(d);
-    // A JSON string is one of YAML.
-    text += fmt::format("    - {{source: {}, weight: {}, windows: {}, {}}}\n",
-                        Json(valid_utf8_or_replaced(s.name)).dump(), s.weight, windows,
-                        text_hash_of_recipe(s.hash));
+    text += fmt::format("    - {{{}: {}, weight: {}, windows: {}, {}}}\n",
+                        s.file ? "file" : "source", to_setting(valid_utf8_or_replaced(s.name)),
+                        s.weight, windows, text_hash_of_recipe(s.hash));
   }
   return text;
 }

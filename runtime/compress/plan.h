@@ -36,6 +36,7 @@ struct CalibrationSource {
   double weight = 1;     // as it was asked for
   uint64_t hash = 0;     // of the text; 0: it is not written yet
   bool written = false;  // by the model itself
+  bool file = false;     // of the user, known by its name alone
 };
 
 struct CompressOptions {

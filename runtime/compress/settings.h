@@ -102,6 +102,7 @@ class SettingsReader {
   static constexpr bool kReads = true;
   // `node`: a mapping, or nothing, for a step that takes all defaults. All outlive the reader.
   SettingsReader(const YamlNode& node, const std::string& file, const char* step);
+  SettingsReader(YamlNode&& node, const std::string& file, const char* step) = delete;
 
   template <class T>
   void operator()(const char* key, T& value, const char* = "", NumberRange range = {}) {

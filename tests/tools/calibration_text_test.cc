@@ -232,9 +232,9 @@ TEST_F(CalibrationText, of_several_sources_is_in_the_recipe_and_evaluation_on_it
   const auto packed = open_model(out());
   const std::string recipe = packed->manifest()->provenance().recipe();
   EXPECT_THAT(recipe, HasSubstr("calibration:\n  windows: 8\n  tokens: 32\n  texts:\n"
-                                "    - {source: \"text.txt\", weight: 1, windows: 2, hash: "));
-  EXPECT_THAT(recipe, HasSubstr("    - {source: \"chat.jsonl\", weight: 2, windows: 4, hash: "));
-  EXPECT_THAT(recipe, HasSubstr("    - {source: \"self\", weight: 1, windows: 2"));
+                                "    - {file: text.txt, weight: 1, windows: 2, hash: "));
+  EXPECT_THAT(recipe, HasSubstr("    - {file: chat.jsonl, weight: 2, windows: 4, hash: "));
+  EXPECT_THAT(recipe, HasSubstr("    - {source: self, weight: 1, windows: 2"));
   EXPECT_THAT(recipe, Not(HasSubstr("hash: 0000000000000000")));
   for (const std::string& text : {chat, text_file()}) {
     const auto e = pith(

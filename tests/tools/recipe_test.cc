@@ -94,17 +94,51 @@ TEST(Recipe, errors_say_where_and_what_is_near) {
   EXPECT_NE(error_of("steps: [residual]\n").find("r.yaml:1:8: residual gives back"),
             std::string::npos);
   EXPECT_NE(error_of("steps:\n  - prune: {as: mask}\n").find("there is none"), std::string::npos);
+  EXPECT_NE(error_of("steps: [prune, residual]\n").find("residual gives back"), std::string::npos);
+  EXPECT_NE(error_of("steps: [prune, prune]\n").find("twice"), std::string::npos);
+  EXPECT_NE(error_of("steps: [residual, quantize]\n").find("a residual is what rounding left"),
+            std::string::npos);
+  EXPECT_NE(error_of("steps: [rotate]\ncalibration: {texts: {a: x}}\n").find("a number"),
+            std::string::npos);
   EXPECT_EQ(error_of("step:\n  - rotate:\n"),
             "r.yaml:1:1: a recipe has a list of steps: \"steps:\" is missing");
   EXPECT_EQ(error_of("steps: [rotate]\nsed: 1\n"),
             "r.yaml:2:1: a recipe has no setting \"sed\"; is seed meant?");
   EXPECT_EQ(error_of("steps: [rotate]\nseed: -1\n").substr(0, 12), "r.yaml:2:7: ");
   EXPECT_EQ(error_of("steps: [rotate]\ncalibration: [a, a]\n"),
-            "r.yaml:2:18: \"a\" stands there twice");
+            "r.yaml:2:18: \"a\" is there twice");
   EXPECT_EQ(error_of("steps: [rotate]\ncalibration: [a: 0]\n"),
             "r.yaml:2:15: texts: a weight is a number above 0");
   EXPECT_EQ(error_of("steps: [rotate]\ndevice: tpu\n"), "r.yaml:2:9: device: choose cpu or cuda");
   EXPECT_EQ(error_of("- rotate\n").substr(0, 11), "r.yaml:1:1:");
+}
+
+TEST(Recipe, texts_are_files_or_sources_with_weights) {
+  using Kind = CalibrationInput::Kind;
+  const Recipe pairs =
+      parse_recipe("steps: [rotate]\ncalibration: {texts: {t.txt: 2, self: 1}}\n", "r.yaml");
+  ASSERT_EQ(pairs.texts.size(), 2u);
+  EXPECT_EQ(pairs.texts[0].input.name, "t.txt");
+  EXPECT_EQ(pairs.texts[0].input.weight, 2);
+  EXPECT_EQ(pairs.texts[1].input.kind, Kind::kSelf);
+  // As files have it: two texts of one name, a file that is called like a source, a builtin domain.
+  const Recipe carried = parse_recipe(
+      "steps: [rotate]\n"
+      "calibration:\n"
+      "  texts:\n"
+      "    - {file: self, weight: 1, windows: 2, hash: 01}\n"
+      "    - {file: t.txt, weight: 1, windows: 2, hash: 02}\n"
+      "    - {file: t.txt, weight: 1, windows: 2, hash: 03}\n"
+      "    - {source: builtin/code.txt, weight: 0.5, windows: 2, hash: 04}\n"
+      "    - {source: builtin/manual.txt, weight: 0.5, windows: 2, hash: 05}\n"
+      "    - {source: builtin/mine.txt, weight: 1}\n",
+      "r.yaml");
+  ASSERT_EQ(carried.texts.size(), 5u);
+  EXPECT_EQ(carried.texts[0].input.kind, Kind::kFile);
+  EXPECT_EQ(carried.texts[3].input.kind, Kind::kBuiltin);
+  EXPECT_EQ(carried.texts[3].input.weight, 1);
+  EXPECT_EQ(carried.texts[4].input.kind, Kind::kFile);
+  EXPECT_FALSE(parse_recipe("steps: [rotate]\ncalibration:\n", "r.yaml").has_calibration);
 }
 
 class CompressCommandTest : public testing::Test {
@@ -140,7 +174,7 @@ TEST_F(CompressCommandTest, makes_what_the_command_makes_and_its_recipe_makes_it
   ASSERT_EQ(alone.exit_code, 0) << alone.err;
   write("r.yaml",
         "steps:\n"
-        "  - rotate: {seed: 3}\n"
+        "  - rotate:\n"  // by the seed of the recipe
         "  - quantize: {type: int4-g32, method: gptq, tensor_type: {down: w8}, ignore: [o]}\n"
         "calibration: {windows: 8, tokens: 48, texts: '" +
             at("text") + "'}\nseed: 3\n");
