@@ -133,6 +133,9 @@ std::string all_types() {
 void refuse_by_name(const std::string& type) {
   const std::string upper = cased(type, std::toupper), lower = cased(type, std::tolower);
   const std::string shown = printable(type);
+  for (const char* method : {"gptq", "awq", "smoothquant", "rtn", "minmax", "awq+gptq"}) {
+    if (lower == method) fail(ErrorKind::kUsage, "{} is a method: --method {}", shown, lower);
+  }
   // Q4_K_M, Q8_0, IQ3_XXS, TQ1_0, ...
   const size_t q = upper.find('Q');
   if (q <= 1 && q + 2 < upper.size() && upper[q + 1] >= '1' && upper[q + 1] <= '8' &&

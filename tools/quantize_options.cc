@@ -14,7 +14,6 @@
 #include "tools/arguments.h"
 #include "tools/generation.h"
 #include "tools/interrupt.h"
-#include "tools/quantize_warnings.h"
 #include "tools/terminal.h"
 
 namespace pith::tools {
@@ -78,7 +77,6 @@ std::vector<std::string> lines_of(const std::string& text) {
 
 QuantizeSettings settings_of(const QuantizeCommand& o) {
   QuantizeSettings s;
-  if (is_method(o.type)) fail(ErrorKind::kUsage, "{} is a method: --method {}", o.type, o.type);
   s.linears = encoding_for_type(o.type, group_of(o.group), symmetry(o));
   if (o.bf16_scales) s.linears.scale = DType::kBF16;
   if (o.two_level) s.linears.two_level = true;

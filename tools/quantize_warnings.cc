@@ -14,6 +14,11 @@
 namespace pith::tools {
 namespace {
 
+bool is_method(const std::string& name) {
+  const auto is = [&](const auto& m) { return name == m.name; };
+  return std::ranges::any_of(methods(), is) || std::ranges::any_of(scalings(), is);
+}
+
 bool rounds_by_gptq(const QuantizeSettings& s) { return s.method.rounding->stage != nullptr; }
 
 struct Useless {
@@ -23,11 +28,6 @@ struct Useless {
 };
 
 }  // namespace
-
-bool is_method(const std::string& name) {
-  const auto is = [&](const auto& m) { return name == m.name; };
-  return std::ranges::any_of(methods(), is) || std::ranges::any_of(scalings(), is);
-}
 
 void require_no_type_as_output(const std::string& output) {
   if (output.find_first_of("/.") != std::string::npos) return;

@@ -8,7 +8,6 @@
 
 namespace pith::tools {
 
-bool is_method(const std::string& name);
 // Error(kUsage) where OUT is the name of a type or method, and no path.
 void require_no_type_as_output(const std::string& output);
 // Error(kUsage) for several targets, and for types that round inputs where only weights are chosen.

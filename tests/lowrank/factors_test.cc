@@ -4,10 +4,10 @@
 #include "lowrank/factors.h"
 
 #include <gtest/gtest.h>
-#include <limits>
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "core/linalg.h"
 #include "core/rng.h"

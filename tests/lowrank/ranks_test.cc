@@ -1,9 +1,9 @@
 #include "lowrank/ranks.h"
 
 #include <gtest/gtest.h>
-#include <limits>
 
 #include <cmath>
+#include <limits>
 
 #include "core/rng.h"
 #include "tests/support/test_data.h"
