@@ -97,7 +97,7 @@ Factors best_factors(Algebra& algebra, MatrixRef<const float> m, const Whitening
     if (!std::isfinite(out.norm)) fail(ErrorKind::kNumeric, "weights that are not finite");
     out.up = left_vectors(algebra, a, rank);
     algebra.gemm(1, out.up.t(), a, 0, kept);
-    // What is lost is orthogonal to what is kept.
+    // The error is orthogonal to the approximation.
     out.loss = std::max(0.0, out.norm - sum_of_squares(algebra, kept));
   }
   Matrix<double> wide(algebra, m.rows, m.columns);

@@ -48,7 +48,7 @@ struct Factors {
   double norm = 0;       // |m S|^2
 };
 
-// Of rank r, 1 to min(n, k), for m [n, k]. Singular vectors are those of m S (m S)^T or its
+// The factors of rank r, 1 to min(n, k), of m [n, k]. Singular vectors are those of m S (m S)^T or its
 // transpose, the smaller of both, up to kExactSide rows or where the rank is a quarter of them;
 // else by Algebra::svd's range finder, whose loss may be a few percent above the least.
 inline constexpr int64_t kExactSide = 1024;

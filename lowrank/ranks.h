@@ -32,13 +32,13 @@ int64_t rank_for_share(int64_t n, int64_t k, double share);
 // Whether factors of this rank have fewer parameters than the matrix.
 inline bool saves_parameters(int64_t n, int64_t k, int64_t rank) { return rank * (n + k) < n * k; }
 
-// What a linear loses by rank, from its singular values.
+// The loss of a linear by rank, from its singular values.
 struct RankCurve {
   std::string name;
   int64_t n = 0, k = 0;
   std::vector<double> squares = {};  // of the singular values of W S, descending
   double norm = 0;                   // the sum of all of them
-  // What losing all of it costs: 1, or a measured divergence by the relative loss that caused it.
+  // The factor of the relative loss: 1, or a measured divergence over the loss that caused it.
   double weight = 1;
 };
 struct RankChoice {

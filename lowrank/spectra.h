@@ -22,7 +22,7 @@ struct SpectraRequest {
   std::string scratch = {};              // the folder of that file
 };
 
-// Of the linears of all blocks that can be factorized, in the order of the model. A linear whose
+// The curves of all linears of blocks that can be factorized, in model order. A linear whose
 // inputs are not known (an expert to which no token came) has the singular values of its weights.
 // Memory: one block, the hidden states of the windows, and what one stage takes; nothing is kept
 // of a layer but its singular values. Error(kUnsupported) naming a linear of several terms.

@@ -1,4 +1,4 @@
-// What low-rank methods know of the inputs of a stage, and what they aim at.
+// Statistics of the inputs of a stage for low-rank methods, and the target of the approximation.
 //
 // The inputs x of a stage carry the errors of what was compressed before it; the layer is to give
 // y = W o + s, see runtime/compress/input_correction.h. The best factors of rank r for that are

@@ -1,4 +1,4 @@
-// What pruning knows of the inputs of a linear: statistics of a calibration text, and the factors
+// The inputs of a linear as pruning sees them: statistics of a calibration text, and the factors
 // that follow from them.
 #pragma once
 

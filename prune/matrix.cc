@@ -169,7 +169,7 @@ class MatrixPruner {
     const double* const factor = in_.factor.data();
     for (int64_t begin = 0; begin < k_; begin += block_) {
       const int64_t width = std::min(block_, k_ - begin);
-      // What the blocks before it missed, times the column of U and sqrt(D).
+      // The errors of the blocks before it, times the column of U and sqrt(D).
       multiply(1, {error.data(), rows, begin, k_}, {factor + begin, begin, width, k_}, 0,
                {missed.data(), rows, width});
       for (int64_t r = 0; r < rows; ++r) {

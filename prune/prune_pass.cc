@@ -140,7 +140,7 @@ class PrunePass final : public Pass {
     const PruneMethod& method;
   };
 
-  // What is dropped of a linear; none: it stays as it is.
+  // The target of a linear; none: it stays as it is.
   std::optional<PruneTarget> target_of(const LinearInfo& info) const {
     if (info.layer < 0 || is_gate(info.role)) return std::nullopt;
     const auto matches = [&](const std::string& pattern) { return matches_linear(pattern, info); };

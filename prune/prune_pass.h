@@ -34,7 +34,7 @@ struct PruneTarget {
 std::string to_string(const PruneTarget& target);  // "0.5", "2:4"
 // "0.5", "50%", "2:4"; Error(kUsage) saying what is expected.
 PruneTarget parse_prune_target(std::string_view text);
-// What it means for rows of k columns: kNM as it is, else a bitmap of k - floor(ratio k). Error
+// The target for rows of k columns: kNM as it is, else a bitmap of k - floor(ratio k). Error
 // (kUsage) naming the linear where that keeps nothing, or everything.
 Sparsity sparsity_of(const PruneTarget& target, const LinearInfo& info);
 
@@ -44,7 +44,7 @@ enum class PruneWithin : uint8_t {
   kMatrix,  // as in the papers' baseline of magnitude; the result is stored dense
 };
 
-// What becomes of the weights.
+// How the weights are stored.
 enum class PrunedAs : uint8_t {
   kDense,   // stored with their zeros
   kSparse,  // n:m, or a bitmap, around the kept values (formats/encodings/sparse.h)

@@ -22,7 +22,7 @@ double outlier_share(std::span<const float> w, std::span<const double> mean_squa
 std::vector<double> owl_ratios(std::span<const double> shares, std::span<const uint64_t> weights,
                                double ratio, double spread = 0.08);
 
-// What pruning a layer alone costs, at several ratios.
+// The cost of pruning a layer alone, at several ratios.
 struct RatioCosts {
   uint64_t weights = 0;        // of the layer
   std::vector<double> ratios;  // ascending

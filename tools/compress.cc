@@ -21,7 +21,7 @@ struct RecipeCommand : CompressCommand {
   std::string recipe;
 };
 
-// What the recipe says and the command line does not.
+// Takes from the recipe what the command line leaves open.
 void fill_in(const Recipe& recipe, const CLI::App& command, CompressCommand* o) {
   const auto given = [&](const char* option) { return command.count(option) > 0; };
   if (recipe.has_calibration && !given("--calib")) {

@@ -13,7 +13,6 @@ struct CompressCommand : Common, ModelOptions {
   std::string output;
   std::vector<std::string> calibration;               // as given; empty: what the method needs
   std::vector<std::string> standard_text = {"self"};  // that: default_sources() of the model
-  bool windows_given = false;                         // --nsamples or --seqlen
   int64_t nsamples = 64, seqlen = 1024;
   std::string memory;
   bool no_sequential = false, no_propagate = false;

@@ -26,7 +26,7 @@ struct Job {
   Progress& progress;
   std::chrono::steady_clock::time_point begin;
   Phases phases = {};  // text and measurements, before the compression
-  // What is done to the model: for people ("int4-g64 with gptq"), and as members of the JSON.
+  // The steps, for people ("int4-g64 with gptq") and as members of the JSON.
   std::string title = {};
   Json about = {};
   std::string hint = {};  // behind the estimate of time

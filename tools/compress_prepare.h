@@ -1,4 +1,4 @@
-// What a command that compresses a model does before the work: checks of names, files and memory,
+// The preparation of a command that compresses a model: checks of names, files and memory,
 // the text, the work folder.
 #pragma once
 
@@ -35,6 +35,6 @@ void check_memory(const Peaks& peaks, uint64_t peak);
 // Opens the work folder, where an interrupted run may have left its parts. `open`: keys of the
 // fingerprint that are not known yet. `uses_costs`: this run measures what choices cost.
 void open_work(const Job& job, const Passes& passes, Prepared& p, WorkFolder& work,
-               const std::vector<const char*>& open = {}, bool uses_costs = false);
+               const std::vector<const char*>& open, bool uses_costs);
 
 }  // namespace pith::tools

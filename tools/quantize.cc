@@ -22,7 +22,7 @@ Passes passes_for(const QuantizeSettings& settings) {
   return passes;
 }
 
-// What the text is needed for; empty: for nothing.
+// Why a text is needed; empty: it is not.
 std::string why_text(const QuantizeCommand& o, const QuantizeSettings& settings) {
   const std::string why = text_needed_by(passes_for(settings));
   return !why.empty() || !o.mixed() ? why
@@ -66,7 +66,7 @@ std::unique_ptr<Mixed> prepare_mixed(const QuantizeCommand& o, const QuantizeSet
   return mixed;
 }
 
-// What the plan and the report say of it.
+// Fills in the title and the estimate of the plan, and members of the JSON.
 void describe(const QuantizeCommand& o, const QuantizeSettings& settings, const Mixed* mixed,
               Job* job) {
   const std::string type = to_string(settings.linears), method = settings.method.name();

@@ -14,6 +14,7 @@ struct QuantizeCommand : CompressCommand {
   std::string type = "w4", embedding_type = "w8", head_type = "w8", group;
   std::string method;             // empty: choose_method() decides (tools/default_method.h)
   bool method_is_chosen = false;  // by that
+  bool windows_given = false;     // --nsamples or --seqlen
   std::string target_size, type_file, plan_out, costs;
   std::vector<std::string> candidates;
   double target_bpw = 0, max_kl = 0;

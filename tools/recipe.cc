@@ -61,7 +61,7 @@ Step read_step(const YamlNode& node, const std::string& file) {
   try {
     return kind.read(reader);
   } catch (const Error& e) {
-    // What the settings are together: a pattern that is none, types that do not go together.
+    // Settings that do not hold together: a pattern that is none, types that do not go together.
     const std::string message = e.what();
     if (message.starts_with(file + ":")) throw;
     fail_at(node.keys.front(), file, fmt::format("{}: {}", kind.name, message));

@@ -1,4 +1,4 @@
-// What low-rank factors and residuals cost or give back: perplexity and divergence of chains of
+// Measures low-rank factors and residuals: perplexity and KL divergence of chains of
 // passes, each beside its bytes.
 //
 //   lowrank_quality MODEL CALIBRATION EVALUATION CHAIN...

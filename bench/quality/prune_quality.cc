@@ -1,4 +1,4 @@
-// What pruning costs: the perplexity of a model before and after, by method. JSON to standard
+// Measures pruning: the perplexity of a model before and after it, by method. JSON to standard
 // output, one object a line.
 //
 //   prune_quality MODEL CALIB TEXT PROTOCOL WINDOWS STEPS...

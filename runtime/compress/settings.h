@@ -144,7 +144,7 @@ class SettingsReader {
   const std::string& scalar(const YamlNode& node) const;
   // One scalar stands for a list of one.
   std::vector<const YamlNode*> items(const YamlNode& node) const;
-  // Of a mapping, or of a list of mappings with a key each.
+  // The pairs of a mapping, or of a list of mappings with a key each.
   std::vector<std::pair<const YamlNode*, const YamlNode*>> pairs(const YamlNode& node) const;
 
   template <class T>
@@ -173,7 +173,7 @@ class SettingsReader {
 // "--damp-percent" for "damp_percent".
 std::string option_of(std::string_view key);
 
-// What settings there are, for the options of a command.
+// Lists the settings, for the options of a command.
 struct SettingHelp {
   enum class Kind { kValue, kSwitch, kList, kPairs };
   std::string key;
